@@ -1,0 +1,34 @@
+# Linux, Python 3.11 or newer with pip and venv, make: nothing else is needed.
+PYTHON ?= python3
+VENV := .venv
+
+.PHONY: run test lint clean
+
+# The manager replaces the shell, and is told to stop if make itself is killed.
+run: $(VENV)/requirements.stamp
+	@exec setpriv --pdeathsig TERM -- $(VENV)/bin/python manage.py serve
+
+test: $(VENV)/requirements-dev.stamp
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/requirements-dev.stamp
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/requirements.stamp: requirements.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -r requirements.txt
+	@touch $@
+
+$(VENV)/requirements-dev.stamp: requirements-dev.txt requirements.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -r requirements-dev.txt
+	@touch $@ $(VENV)/requirements.stamp

@@ -1,0 +1,48 @@
+"""The Celery application. A message only wakes a worker; the queue of record is the Job table."""
+
+import os
+import signal
+from datetime import timedelta
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_process_init
+
+from occsite.process import die_with_parent
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "occsite.settings")
+
+app = Celery("occ_storage")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.update(
+    task_serializer="json",
+    result_serializer="json",
+    accept_content=["json"],
+    task_ignore_result=True,
+    worker_prefetch_multiplier=1,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    task_time_limit=1800,
+    task_soft_time_limit=1740,
+    broker_transport_options={"visibility_timeout": 4 * 3600, "socket_timeout": 10, "socket_connect_timeout": 3},
+    broker_connection_retry_on_startup=True,
+    worker_hijack_root_logger=False,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    task_default_queue="maintenance",
+    task_routes={"storage.ingest": {"queue": "ingest"}},
+    timezone="UTC",
+    # A beat that was away must not flood the queue: a wake-up not taken within its period is dropped.
+    beat_schedule={
+        "sweep": {"task": "storage.sweep", "schedule": timedelta(seconds=5), "options": {"expires": 5}},
+        "probe": {"task": "storage.probe", "schedule": timedelta(seconds=5), "options": {"expires": 5}},
+        "reclaim": {"task": "storage.reclaim", "schedule": timedelta(seconds=30), "options": {"expires": 30}},
+    },
+)
+app.autodiscover_tasks(["storage"])
+
+_MAIN = os.getpid()  # read before any fork
+
+
+@worker_process_init.connect
+def _end_with_the_worker(**_: Any) -> None:
+    die_with_parent(signal.SIGKILL, _MAIN)

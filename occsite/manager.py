@@ -1,0 +1,136 @@
+"""The process manager: supervisor, with a voice on the terminal and an exit status that tells the truth."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+from typing import Any, TextIO
+
+from supervisor import events
+from supervisor.medusa.asyncore_25 import ExitNow
+from supervisor.options import ServerOptions
+from supervisor.states import SupervisorStates
+from supervisor.supervisord import Supervisor
+
+from occsite.embedded import prepare_postgres, prepare_valkey
+from occsite.files import write_private
+from occsite.programs import log_path, supervisor_configuration
+from occsite.runtime import await_departure, make_runtime_dir
+from occsite.secret import make_secret, read_secret
+from occsite.state import check_port, lock_state, make_state_dir
+from storage.conf import Configuration
+from storage.exceptions import ConfigurationError
+
+DEPARTURE_LIMIT = 15.0  # seconds a database of a killed run has to write its last checkpoint
+POLL_INTERVAL = 0.2  # seconds until a signal is noticed
+
+
+class Options(ServerOptions):  # type: ignore[misc]  # supervisor has no types
+    """Supervisor's options, except that a terminal that is closed ends the run instead of restarting it."""
+
+    def get_signal(self) -> int | None:
+        signum: int | None = super().get_signal()
+        return signal.SIGTERM if signum == signal.SIGHUP else signum
+
+
+class Manager(Supervisor):  # type: ignore[misc]  # supervisor has no types
+    """A supervisor that ends the run when a program cannot be kept up; ``failed`` says that this happened."""
+
+    failed = False
+
+    def __init__(self, options: Options, configuration: Configuration) -> None:
+        super().__init__(options)
+        self.configuration = configuration
+
+    def runforever(self) -> None:
+        events.subscribe(events.ProcessLogStdoutEvent, self.on_output)
+        events.subscribe(events.ProcessStateFatalEvent, self.on_fatal)
+        events.subscribe(events.ProcessStateExitedEvent, self.on_exit)
+        events.subscribe(events.SupervisorStoppingEvent, lambda _: _say(sys.stdout, "OCC Storage stops\n"))
+        # A signal does not interrupt supervisor's wait, which lasts a second; ours is shorter.
+        poll = self.options.poller.poll
+        self.options.poller.poll = lambda timeout: poll(min(timeout, POLL_INTERVAL))
+        super().runforever()
+
+    def on_output(self, event: Any) -> None:
+        _say(sys.stdout, event.data if isinstance(event.data, str) else event.data.decode(errors="replace"))
+
+    def on_fatal(self, event: Any) -> None:
+        if self.options.mood == SupervisorStates.RUNNING:
+            name = event.process.config.name
+            log = log_path(self.configuration.storage_dir, name)
+            self.end(f"occ-storage: {name} does not stay up; its last words are in {log}\n")
+
+    def on_exit(self, event: Any) -> None:
+        # Only boot may exit for good, and it has said itself what was wrong.
+        if event.process.config.name == "boot" and not event.expected:
+            self.end("")
+
+    def end(self, reason: str) -> None:
+        _say(sys.stderr, reason)
+        self.failed = True
+        self.options.mood = SupervisorStates.SHUTDOWN
+
+
+def serve(configuration: Configuration) -> int:
+    """Run the whole system until a signal or a failure ends it.
+
+    Returns:
+        The exit status: 0 after a signal, 1 after a failure.
+
+    Raises:
+        ConfigurationError: the environment does not allow a start.
+    """
+    storage_dir = configuration.storage_dir
+    os.umask(0o077)
+    make_state_dir(storage_dir)
+    with lock_state(storage_dir):
+        runtime = make_runtime_dir(storage_dir)
+        try:
+            _prepare(configuration)
+            return _run(configuration)
+        finally:
+            shutil.rmtree(runtime, ignore_errors=True)
+
+
+def _prepare(configuration: Configuration) -> None:
+    storage_dir = configuration.storage_dir
+    check_port(configuration.host, configuration.port)
+    await_departure(storage_dir, DEPARTURE_LIMIT)
+    if (storage_dir / "postgres").exists() and not read_secret(storage_dir):
+        raise ConfigurationError(f"{storage_dir / 'secret'} is gone, and with it the password of the database there")
+    try:
+        make_secret(storage_dir)
+        (storage_dir / "logs").mkdir(exist_ok=True)
+        if not configuration.database_url:
+            prepare_postgres(storage_dir)
+        if not configuration.redis_url:
+            prepare_valkey(storage_dir)
+    except OSError as error:
+        raise ConfigurationError(f"the state folder cannot be prepared: {error}") from None
+
+
+def _run(configuration: Configuration) -> int:
+    # The programs run in another folder than a relative STORAGE_DIR may have been meant from.
+    os.environ["STORAGE_DIR"] = str(configuration.storage_dir)
+    path = make_runtime_dir(configuration.storage_dir) / "manager.conf"
+    write_private(path, supervisor_configuration(configuration))
+    options = Options()
+    options.realize(["-c", str(path)])
+    options.first, options.test = True, False
+    manager = Manager(options, configuration)
+    with contextlib.suppress(ExitNow):
+        manager.main()
+    options.close_httpservers()
+    options.close_logger()
+    return int(manager.failed)
+
+
+def _say(stream: TextIO, text: str) -> None:
+    # The terminal may be gone; that is no reason to end what runs.
+    with contextlib.suppress(OSError, ValueError):
+        stream.write(text)
+        stream.flush()

@@ -1,0 +1,28 @@
+"""How a process ends with the one that started it, however that one ends."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(signum: signal.Signals, parent: int) -> None:
+    """Have the kernel send ``signum`` to this process when ``parent``, which must have forked it, dies.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, int(signum), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    # The parent may have died between the fork and the call above.
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signum)
+
+
+def dying_with_parent(signum: signal.Signals, argv: list[str]) -> list[str]:
+    """``argv``, to be started by a process whose death then sends it ``signum``."""
+    return ["setpriv", "--pdeathsig", signum.name.removeprefix("SIG"), "--", *argv]

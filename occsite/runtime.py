@@ -1,0 +1,65 @@
+"""The short folder of sockets, and what an earlier run may have left behind."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+from pathlib import Path
+
+from storage.exceptions import ConfigurationError
+
+
+def runtime_dir(storage_dir: Path) -> Path:
+    """The folder of the sockets that belong to ``storage_dir``, the same for every process of one user.
+
+    It is short whatever the length of ``storage_dir``: the path of a Unix socket must stay below 107 bytes. It does
+    not follow TMPDIR, in which two terminals may differ.
+    """
+    digest = hashlib.sha256(os.fsencode(storage_dir.resolve())).hexdigest()
+    return Path(f"/tmp/occ-{os.geteuid()}-{digest[:12]}")  # noqa: S108  owner and mode are checked below
+
+
+def make_runtime_dir(storage_dir: Path) -> Path:
+    """Create the runtime folder with mode 0700, or make sure that the one there is ours alone.
+
+    Raises:
+        ConfigurationError: something else lies at its path, or others may enter it.
+    """
+    path = runtime_dir(storage_dir)
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) != 0o700:
+            raise ConfigurationError(f"{path} must be a folder with mode 0700 of this user; remove it") from None
+    except OSError as error:
+        raise ConfigurationError(f"the folder for sockets cannot be made: {error}") from None
+    return path
+
+
+def lingering(storage_dir: Path) -> list[int]:
+    """The processes that still work in the folders of the embedded servers; both servers stay in their folder."""
+    folders = {str(storage_dir.resolve() / name) for name in ("postgres", "postgres.new", "valkey")}
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if str(link.readlink()) in folders:
+                found.append(int(link.parent.name))
+        except OSError:
+            continue  # it has ended, or belongs to somebody else
+    return found
+
+
+def await_departure(storage_dir: Path, limit: float) -> None:
+    """Wait at most ``limit`` seconds for the servers of a run that was killed.
+
+    Raises:
+        ConfigurationError: they are still there.
+    """
+    deadline = time.monotonic() + limit
+    while remaining := lingering(storage_dir):
+        if time.monotonic() > deadline:
+            raise ConfigurationError(f"processes of an earlier run still use {storage_dir}: {remaining}")
+        time.sleep(0.1)

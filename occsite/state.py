@@ -1,0 +1,78 @@
+"""What must hold before a run may start: a state folder of its own, and a free port."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+from typing import IO
+
+from storage.exceptions import ConfigurationError
+
+
+def make_state_dir(storage_dir: Path) -> None:
+    """Create the state folder.
+
+    Raises:
+        ConfigurationError: it cannot be created or written, or its path cannot be written into a supervisor file.
+    """
+    path = str(storage_dir)
+    if not path.isprintable() or " ;" in path or " #" in path:
+        raise ConfigurationError(f"STORAGE_DIR={path!r} has characters that no configuration file can hold")
+    try:
+        storage_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"STORAGE_DIR cannot be made: {error}") from None
+    if not os.access(storage_dir, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"STORAGE_DIR={path} is not writable")
+
+
+def lock_state(storage_dir: Path) -> IO[str]:
+    """Take the state folder for this process, for as long as the returned file is open.
+
+    The lock is a flock: the kernel frees it however the process ends, and no program it starts inherits it.
+
+    Raises:
+        ConfigurationError: another run has it.
+    """
+    try:
+        file = (storage_dir / "lock").open("a+")
+    except OSError as error:
+        raise ConfigurationError(f"the state folder cannot be locked: {error}") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        file.close()
+        raise ConfigurationError(f"another run (pid {holder}) uses {storage_dir}") from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def check_port(host: str, port: int) -> None:
+    """Make sure that ``host:port`` can be listened on.
+
+    Raises:
+        ConfigurationError: the port is taken or reserved, or the host is none of this machine's.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {authority(host, port)}: {error.strerror}") from None
+
+
+def authority(host: str, port: int) -> str:
+    """``host:port`` as it stands in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def local_url(host: str, port: int) -> str:
+    """Where a client on this machine reaches a server that listens on ``host:port``."""
+    return "http://" + authority({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104

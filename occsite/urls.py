@@ -1,0 +1,12 @@
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("", include("storage.api.urls")),
+]
+
+handler400 = "storage.api.errors.bad_request"
+handler403 = "storage.api.errors.forbidden"
+handler404 = "storage.api.errors.not_found"
+handler500 = "storage.api.errors.server_error"

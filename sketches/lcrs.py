@@ -1,0 +1,137 @@
+"""The Level-Count Redundancy Sketch of one node, and the level counts of many."""
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sketches.exceptions import IncompatibleSketches
+from sketches.hashing import hash_chunks, registers_of
+
+MAX_TAU = 255
+
+
+class LCRS:
+    """Counts a node's chunks per register, one byte each, saturating at ``tau``.
+
+    A register that reached ``tau`` is sticky: how many chunks it holds is no longer known, so it is never
+    decremented, only rebuilt. Hence a zero register proves absence as long as only counted chunks are removed.
+
+    Args:
+        n_prime: number of registers N', at least 1.
+        tau: the level at which a register saturates, 1 to 255.
+        seed: the cluster's seed, an unsigned 32-bit integer.
+
+    Raises:
+        ValueError: ``n_prime`` or ``tau`` is out of range.
+    """
+
+    def __init__(self, n_prime: int, tau: int, seed: int) -> None:
+        if n_prime < 1:
+            raise ValueError(f"a sketch has at least one register, not {n_prime}")
+        if not 1 <= tau <= MAX_TAU:
+            raise ValueError(f"tau must be 1 to {MAX_TAU}, not {tau}")
+        self.tau = tau
+        self.seed = seed
+        self.registers: NDArray[np.uint8] = np.zeros(n_prime, np.uint8)
+
+    @classmethod
+    def from_registers(cls, registers: ArrayLike, tau: int, seed: int) -> Self:
+        """Make a sketch with a copy of ``registers`` (integers, shape ``[n_prime]``), saturated at ``tau``."""
+        values = np.asarray(registers)
+        sketch = cls(len(values), tau, seed)
+        sketch.registers[:] = np.minimum(values, tau)
+        return sketch
+
+    @property
+    def n_prime(self) -> int:
+        """Number of registers N'."""
+        return len(self.registers)
+
+    @property
+    def saturated(self) -> int:
+        """Number of registers that are stuck at ``tau``."""
+        return int(np.count_nonzero(self.registers == self.tau))
+
+    def load(self) -> float:
+        """Chunks counted per register (a lower bound once registers are saturated)."""
+        return int(self.registers.sum(dtype=np.int64)) / self.n_prime
+
+    def add(self, chunk_hashes: Sequence[str]) -> None:
+        """Count chunks, once for each occurrence."""
+        index, times = self._occurrences(chunk_hashes)
+        self.registers[index] = np.minimum(self.registers[index] + times, self.tau)
+
+    def remove(self, chunk_hashes: Sequence[str]) -> None:
+        """Un-count chunks, once for each occurrence; registers at zero or at ``tau`` stay as they are."""
+        index, times = self._occurrences(chunk_hashes)
+        before = self.registers[index]
+        self.registers[index] = np.where(before == self.tau, before, np.maximum(before - times, 0))
+
+    def contains(self, chunk_hashes: Sequence[str]) -> NDArray[np.bool_]:
+        """Tell for each chunk whether it may be here: False is certain, True probable. Shape ``[n]``."""
+        return self.registers[registers_of(hash_chunks(chunk_hashes, self.seed), self.n_prime)].astype(np.bool_)
+
+    def fold(self, n_prime: int) -> Self:
+        """Return the sketch of ``n_prime`` registers that the same chunks would have made, exactly.
+
+        Raises:
+            IncompatibleSketches: the present size is not ``n_prime`` times a power of two.
+        """
+        if not folds(self.n_prime, n_prime):
+            raise IncompatibleSketches(f"{self.n_prime} registers do not fold onto {n_prime}")
+        sums = self.registers.reshape(-1, n_prime).sum(axis=0, dtype=np.int64)
+        return self.from_registers(sums, self.tau, self.seed)
+
+    def merge(self, other: "LCRS") -> Self:
+        """Return the sketch of both contents, register-wise; the larger one folds onto the smaller.
+
+        Raises:
+            IncompatibleSketches: the seeds or ``tau`` differ, or the sizes do not fold.
+        """
+        if (self.seed, self.tau) != (other.seed, other.tau):
+            raise IncompatibleSketches("sketches of different seeds or tau do not merge")
+        n_prime = min(self.n_prime, other.n_prime)
+        sums = self.fold(n_prime).registers.astype(np.int64) + other.fold(n_prime).registers
+        return self.from_registers(sums, self.tau, self.seed)
+
+    def _occurrences(self, chunk_hashes: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The registers that chunks fall into, each once, and how often."""
+        index = registers_of(hash_chunks(chunk_hashes, self.seed), self.n_prime)
+        return np.unique(index, return_counts=True)
+
+
+def folds(larger: int, smaller: int) -> bool:
+    """Tell whether ``larger`` registers fold onto ``smaller``: equal, or larger by a power of two."""
+    if smaller < 1:
+        return False
+    factor, rest = divmod(larger, smaller)
+    return rest == 0 and factor > 0 and factor & (factor - 1) == 0
+
+
+def level_counts(sketches: Sequence[LCRS], tau: int) -> NDArray[np.int64]:
+    """Count the registers at each level: the number of sketches that are non-zero there, capped at ``tau``.
+
+    Sketches of different sizes fold to the smallest among them.
+
+    Args:
+        sketches: one per node, of one cluster.
+        tau: the cap, 1 to 255; below the number of sketches the last level means "at least".
+
+    Returns:
+        int64 ``Z`` of shape ``[min(tau, len(sketches)) + 1]``, which sums to N'; ``[0]`` without sketches.
+
+    Raises:
+        IncompatibleSketches: the seeds differ or the sizes do not fold.
+    """
+    if not sketches:
+        return np.zeros(1, np.int64)
+    if len({sketch.seed for sketch in sketches}) > 1:
+        raise IncompatibleSketches("the registers of sketches of different seeds do not line up")
+    n_prime = min(sketch.n_prime for sketch in sketches)
+    levels = np.zeros(n_prime, np.uint16)
+    for sketch in sketches:
+        levels += sketch.fold(n_prime).registers != 0
+    highest = min(tau, len(sketches))
+    return np.bincount(np.minimum(levels, highest), minlength=highest + 1).astype(np.int64)

@@ -1,0 +1,143 @@
+"""What the server runs: each script is atomic, and none creates a sketch that is not there.
+
+A script computes registers itself, from hashes reduced modulo a common multiple of all sizes (see
+`sketches.store`), because only the stored header knows the size of a sketch, and a shadow may have another.
+"""
+
+from sketches.wire import HEADER_SIZE
+
+_SHAPE = f"""
+local call = redis.call
+local HEADER = {HEADER_SIZE}
+
+-- tau, N' and header of the sketch at a key; nil if it is missing, of another lineage or cut.
+local function shape(key, lineage)
+  local header = call('GETRANGE', key, 0, HEADER - 1)
+  if #header < HEADER or header:sub(1, #lineage) ~= lineage then return nil end
+  local tau, n_prime = struct.unpack('<I2I4', header, 19)
+  if n_prime < 1 or call('STRLEN', key) ~= HEADER + n_prime then return nil end
+  return tau, n_prime, header
+end
+
+local function build_of(header) return header:sub(33, 48) end
+local function run_id_of(header)
+  return (header:sub(49, 68):gsub('.', function(c) return string.format('%02x', c:byte()) end))
+end
+local function server_run_id() return call('INFO', 'server'):match('run_id:(%x+)') end
+"""
+
+_COUNT = """
+local function count_up(value, tau) return value < tau and value + 1 or value end
+local function count_down(value, tau) return value > 0 and value < tau and value - 1 or value end
+local function occupy(value) return value == 0 and 1 or value end
+
+-- Apply a change to the register of each packed hash, one after the other.
+local function each(key, tau, n_prime, hashes, change)
+  for at = 1, #hashes, 4 do
+    local offset = HEADER + struct.unpack('<I4', hashes, at) % n_prime
+    local value = call('GETRANGE', key, offset, offset):byte()
+    local changed = change(value, tau)
+    if changed ~= value then call('SETRANGE', key, offset, string.char(changed)) end
+  end
+end
+"""
+
+# KEYS: sketch and shadow of each node. ARGV: lineage; then for each node the build that removals are for (empty:
+# whichever it is) and the removed, added and ensured hashes.
+# Removals go first: whatever else shares a register, all that was added or ensured ends non-zero.
+# Answers the positions, from 0, of the nodes whose sketch is missing.
+UPDATE = (
+    _SHAPE
+    + _COUNT
+    + """
+local missing = {}
+for node = 0, #KEYS / 2 - 1 do
+  local sketch, shadow = KEYS[2 * node + 1], KEYS[2 * node + 2]
+  local build, removed, added, ensured = unpack(ARGV, 4 * node + 2, 4 * node + 5)
+  local tau, n_prime, header = shape(sketch, ARGV[1])
+  if tau then
+    if build == '' or build == build_of(header) then each(sketch, tau, n_prime, removed, count_down) end
+    each(sketch, tau, n_prime, added, count_up)
+    each(sketch, tau, n_prime, ensured, occupy)
+  else
+    missing[#missing + 1] = node
+  end
+  tau, n_prime = shape(shadow, ARGV[1])
+  if tau then
+    each(shadow, tau, n_prime, added, count_up)
+    each(shadow, tau, n_prime, ensured, occupy)
+  end
+end
+return missing
+"""
+)
+
+# KEYS: sketches. ARGV: lineage, hashes, the largest N' that is answered whole.
+# Answers the run id, then header and registers of each sketch: all of them, or those of the hashes in order.
+READ = (
+    _SHAPE
+    + """
+local answer = {server_run_id()}
+local hashes, whole = ARGV[2], tonumber(ARGV[3])
+for _, key in ipairs(KEYS) do
+  local tau, n_prime, header = shape(key, ARGV[1])
+  local registers = ''
+  if tau and n_prime <= whole then
+    registers = call('GETRANGE', key, HEADER, -1)
+  elseif tau then
+    local values = {}
+    for at = 1, #hashes, 4 do
+      local offset = HEADER + struct.unpack('<I4', hashes, at) % n_prime
+      values[#values + 1] = call('GETRANGE', key, offset, offset)
+    end
+    registers = table.concat(values)
+  end
+  answer[#answer + 1] = header or ''
+  answer[#answer + 1] = registers
+end
+return answer
+"""
+)
+
+# KEYS: shadow. ARGV: header, N'.
+OPEN = """
+redis.call('SET', KEYS[1], ARGV[1])
+redis.call('SETRANGE', KEYS[1], #ARGV[1] + ARGV[2] - 1, '\\0')
+"""
+
+# KEYS: shadow. ARGV: lineage, build, hashes. Answers 1, or 0 if the shadow is not of that build.
+FILL = (
+    _SHAPE
+    + _COUNT
+    + """
+local tau, n_prime, header = shape(KEYS[1], ARGV[1])
+if not tau or build_of(header) ~= ARGV[2] then return 0 end
+each(KEYS[1], tau, n_prime, ARGV[3], count_up)
+return 1
+"""
+)
+
+# KEYS: shadow, sketch. ARGV: lineage, build. Answers 1, or 0 if the shadow is not of that build and server.
+# A sketch that already is of that build was swapped in by the same call, whose first answer got lost.
+SWAP = (
+    _SHAPE
+    + """
+local tau, _, header = shape(KEYS[1], ARGV[1])
+if tau and build_of(header) == ARGV[2] then
+  if run_id_of(header) ~= server_run_id() then return 0 end
+  call('RENAME', KEYS[1], KEYS[2])
+  return 1
+end
+tau, _, header = shape(KEYS[2], ARGV[1])
+return tau and build_of(header) == ARGV[2] and 1 or 0
+"""
+)
+
+# KEYS: shadow. ARGV: lineage, build.
+DISCARD = (
+    _SHAPE
+    + """
+local tau, _, header = shape(KEYS[1], ARGV[1])
+if tau and build_of(header) == ARGV[2] then call('DEL', KEYS[1]) end
+"""
+)

@@ -1,0 +1,293 @@
+"""The sketches of a cluster's nodes in Redis: counted, read, and rebuilt in the shadow.
+
+A node has one value, header and registers, at ``{namespace}:sketch:{node_id}``, and while it is rebuilt a second
+one at ``{namespace}:shadow:{node_id}``. Redis holds hints only: whatever is missing, damaged or of another cluster
+reads as unknown.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import redis
+from numpy.typing import NDArray
+
+from sketches import scripts
+from sketches.exceptions import ShadowLost, SketchError, StoreUnavailable
+from sketches.hashing import hash_chunks, registers_of
+from sketches.lcrs import LCRS
+from sketches.wire import BUILD_SIZE, Header, decode, decode_header, encode_header, lineage, seed_check
+
+BYTES_PER_LOOK = 512
+"""Bytes that a script reads as a whole in the time it takes to look at one register by itself (measured)."""
+
+FILL_BATCH = 4096
+"""Chunks counted into a shadow by one script, which holds up every other client for some 10 ms."""
+
+_NOTHING: Mapping[str, Sequence[str]] = MappingProxyType({})
+_NO_BUILDS: Mapping[str, bytes] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """The registers of some chunks on some nodes, at one instant.
+
+    Attributes:
+        counts: registers, uint8 of shape ``[nodes, chunks]`` in the order asked; 0 where unknown.
+        headers: by node id; None where the sketch is missing or damaged.
+        run_id: of the server that answered, 40 hexadecimal digits.
+    """
+
+    counts: NDArray[np.uint8]
+    headers: dict[str, Header | None]
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Whole sketches at one instant.
+
+    Attributes:
+        sketches: by node id, those that are neither missing nor damaged.
+        headers: by node id; None where the sketch is missing or damaged.
+        run_id: of the server that answered, 40 hexadecimal digits.
+    """
+
+    sketches: dict[str, LCRS]
+    headers: dict[str, Header | None]
+    run_id: str
+
+
+def trusted(header: Header | None, epoch: int, run_id: str) -> bool:
+    """Tell whether a zero register proves absence: no count can have been lost since the sketch was built.
+
+    Args:
+        header: of the sketch; None if there is none.
+        epoch: the present epoch of the node's sketch; raised whenever a writer could not count.
+        run_id: of the server, as it came with the header; a restart may have lost its last writes.
+    """
+    return header is not None and header.epoch == epoch and header.run_id.hex() == run_id
+
+
+class SketchStore:
+    """The sketches of one cluster in one Redis (7.0 or later, or Valkey).
+
+    Every method raises `StoreUnavailable` if Redis does not answer or refuses.
+
+    Args:
+        client: answers bytes (``decode_responses=False``).
+        namespace: what the keys begin with.
+        seed: the cluster's seed, an unsigned 32-bit integer.
+        base_n_prime: N' before any growth, in registers; every size is this times a power of two.
+        tau: the level at which the registers of new sketches saturate, 1 to 255.
+
+    Raises:
+        ValueError: ``base_n_prime`` is out of range.
+    """
+
+    def __init__(self, client: redis.Redis, namespace: str, *, seed: int, base_n_prime: int, tau: int) -> None:
+        if not 1 <= base_n_prime < 2**32:
+            raise ValueError(f"a sketch has 1 to 2**32 - 1 registers, not {base_n_prime}")
+        self._client = client
+        self._namespace = namespace
+        self._seed = seed
+        self._base_n_prime = base_n_prime
+        self._tau = tau
+        self._lineage = lineage(base_n_prime, seed)
+        # The largest size whose remainders fit 32 bits: all sizes of a header divide it.
+        self._modulus = base_n_prime << ((2**32 // base_n_prime).bit_length() - 1)
+
+    def update(
+        self,
+        add: Mapping[str, Sequence[str]],
+        remove: Mapping[str, Sequence[str]] = _NOTHING,
+        ensure: Mapping[str, Sequence[str]] = _NOTHING,
+        *,
+        builds: Mapping[str, bytes] = _NO_BUILDS,
+    ) -> set[str]:
+        """Count, un-count and ensure chunks, by node id; all of it at once, in one round trip.
+
+        What is added counts in the sketch and in an open shadow. What is removed un-counts in the sketch only: the
+        listing that fills the shadow may not have seen it. What is ensured occupies its register if that is zero,
+        in both. Registers saturate and stick at the tau of their header. A missing sketch is never created.
+
+        Args:
+            add: chunks about to be written.
+            remove: chunks whose removal is durable.
+            ensure: chunks found on the volume.
+            builds: for nodes in ``remove``, ``header.build`` of the sketch as read *before* the removal; a sketch of
+                another build is not un-counted. Without it, a removal that a rebuild's listing no longer saw and
+                that un-counts only after the swap takes away another chunk's count.
+
+        Returns:
+            The node ids whose sketch is missing, which hence could not count.
+
+        Raises:
+            StoreUnavailable: it may have been carried out or not; it is never sent twice, as to un-count twice
+                would make a zero register lie.
+        """
+        node_ids = sorted({*add, *remove, *ensure})
+        if not node_ids:
+            return set()
+        keys = [key for node_id in node_ids for key in (self._sketch(node_id), self._shadow(node_id))]
+        args = [self._lineage]
+        for node_id in node_ids:
+            args.append(builds.get(node_id, b""))
+            args.extend(self._pack(part.get(node_id, ())) for part in (remove, add, ensure))
+        with _unavailable():
+            missing = self._run_once(scripts.UPDATE, keys, args)
+        return {node_ids[position] for position in missing}
+
+    def lookup(self, node_ids: Sequence[str], chunk_hashes: Sequence[str]) -> Lookup:
+        """Read the registers of chunks on nodes, in one round trip: one by one, or, for many chunks, all."""
+        whole = len(chunk_hashes) * BYTES_PER_LOOK
+        with _unavailable():
+            keys = [self._sketch(node_id) for node_id in node_ids]
+            answer = self._run(scripts.READ, keys, [self._lineage, self._pack(chunk_hashes), whole])
+        hashes64 = hash_chunks(chunk_hashes, self._seed)
+        counts = np.zeros((len(node_ids), len(chunk_hashes)), np.uint8)
+        headers: dict[str, Header | None] = {}
+        for row, node_id in enumerate(node_ids):
+            raw_header, raw_registers = answer[2 * row + 1 : 2 * row + 3]
+            headers[node_id] = None
+            try:
+                header = decode_header(raw_header, seed=self._seed)
+            except SketchError:
+                continue
+            registers = np.frombuffer(raw_registers, np.uint8)
+            if registers.size and registers.max() > header.tau:
+                continue
+            headers[node_id] = header
+            counts[row] = registers[registers_of(hashes64, header.n_prime)] if header.n_prime <= whole else registers
+        return Lookup(counts, headers, answer[0].decode())
+
+    def snapshot(self, node_ids: Sequence[str]) -> Snapshot:
+        """Read whole sketches, in one round trip."""
+        with _unavailable(), self._client.pipeline(transaction=True) as pipe:
+            pipe.info("server")
+            for node_id in node_ids:
+                pipe.get(self._sketch(node_id))
+            info, *values = pipe.execute()
+        sketches: dict[str, LCRS] = {}
+        headers: dict[str, Header | None] = dict.fromkeys(node_ids)
+        for node_id, value in zip(node_ids, values, strict=True):
+            if value is None or not value.startswith(self._lineage):
+                continue
+            try:
+                header, registers = decode(value, seed=self._seed)
+            except SketchError:
+                continue
+            headers[node_id] = header
+            sketches[node_id] = LCRS.from_registers(registers, header.tau, self._seed)
+        return Snapshot(sketches, headers, _run_id(info))
+
+    def open_shadow(self, node_id: str, epoch: int, n_prime: int) -> bytes:
+        """Begin to rebuild a node's sketch: an empty shadow, which takes the place of an older one.
+
+        From now on `update` adds to both. List the node only after the writes that counted before have ended.
+
+        Args:
+            node_id: the node.
+            epoch: the present epoch of its sketch.
+            n_prime: size of the new sketch in registers.
+
+        Returns:
+            The id of this build.
+
+        Raises:
+            IncompatibleSketches: ``n_prime`` is not the base times a power of two.
+        """
+        build = secrets.token_bytes(BUILD_SIZE)
+        with _unavailable():
+            # A server that restarts after this line gets a shadow with the former run id: the swap refuses it.
+            run_id = bytes.fromhex(_run_id(self._client.info("server")))
+            check = seed_check(self._seed)
+            header = encode_header(Header(self._base_n_prime, check, self._tau, n_prime, epoch, build, run_id))
+            self._run_once(scripts.OPEN, [self._shadow(node_id)], [header, n_prime])
+        return build
+
+    def fill_shadow(self, node_id: str, build: bytes, chunk_hashes: Sequence[str]) -> None:
+        """Count chunks that the node's listing found into the shadow.
+
+        Raises:
+            ShadowLost: the shadow is missing or of another build.
+        """
+        for start in range(0, max(len(chunk_hashes), 1), FILL_BATCH):
+            hashes = self._pack(chunk_hashes[start : start + FILL_BATCH])
+            with _unavailable():
+                filled = self._run(scripts.FILL, [self._shadow(node_id)], [self._lineage, build, hashes])
+            if not filled:
+                raise ShadowLost(f"the shadow of {node_id} is missing or of another build")
+
+    def swap_shadow(self, node_id: str, build: bytes) -> None:
+        """Put the shadow in the place of the sketch, at one instant.
+
+        Raises:
+            ShadowLost: the shadow is missing, not whole, of another build, or of a server that has restarted.
+        """
+        with _unavailable():
+            keys = [self._shadow(node_id), self._sketch(node_id)]
+            swapped = self._run(scripts.SWAP, keys, [self._lineage, build])
+        if not swapped:
+            raise ShadowLost(f"the shadow of {node_id} is missing, of another build or of a restarted server")
+
+    def discard_shadow(self, node_id: str, build: bytes) -> None:
+        """Drop the shadow if it is of this build."""
+        with _unavailable():
+            self._run(scripts.DISCARD, [self._shadow(node_id)], [self._lineage, build])
+
+    def _sketch(self, node_id: str) -> str:
+        return f"{self._namespace}:sketch:{node_id}"
+
+    def _shadow(self, node_id: str) -> str:
+        return f"{self._namespace}:shadow:{node_id}"
+
+    def _pack(self, chunk_hashes: Sequence[str]) -> bytes:
+        return registers_of(hash_chunks(chunk_hashes, self._seed), self._modulus).astype("<u4").tobytes()
+
+    def _run(self, script: str, keys: Sequence[str], args: Sequence[bytes | int]) -> Any:
+        """Run a script that may run twice: the client's own retries are welcome."""
+        try:
+            return self._client.evalsha(_sha(script), len(keys), *keys, *args)
+        except redis.exceptions.NoScriptError:
+            return self._client.eval(script, len(keys), *keys, *args)
+
+    def _run_once(self, script: str, keys: Sequence[str], args: Sequence[bytes | int]) -> Any:
+        """Run a script at most once: past the client, whose retries would repeat what only lost its answer.
+
+        Twice the same removal un-counts another chunk; twice the same opening empties a shadow that has counted.
+        """
+        pool = self._client.connection_pool
+        connection = pool.get_connection()
+        try:
+            try:
+                connection.send_command("EVALSHA", _sha(script), len(keys), *keys, *args)  # type: ignore[no-untyped-call]
+                return connection.read_response()
+            except redis.exceptions.NoScriptError:
+                connection.send_command("EVAL", script, len(keys), *keys, *args)  # type: ignore[no-untyped-call]
+                return connection.read_response()
+        finally:
+            pool.release(connection)
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    """Turn what Redis raises into `StoreUnavailable`."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise StoreUnavailable(f"Redis: {error}") from error
+
+
+def _run_id(info: Mapping[str, Any]) -> str:
+    """The server's run id; the client reads one that consists of decimal digits as a number."""
+    return str(info["run_id"]).zfill(40)
+
+
+def _sha(script: str) -> str:
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()

@@ -1,0 +1,145 @@
+"""Errors become RFC 9457 problem documents here, and nowhere else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import redis
+import structlog
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from rest_framework import exceptions as drf
+from rest_framework.response import Response
+
+from storage import exceptions as domain
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER = 5
+
+STATUS: Mapping[type[Exception], int] = {
+    domain.BodyStalled: 408,
+    domain.BodyTooLarge: 413,
+    domain.ContentGone: 410,
+    domain.ContentNotReady: 503,
+    domain.ContentUnavailable: 503,
+    domain.ClusterUnavailable: 503,
+    domain.IngestFailed: 503,
+    domain.InvalidRequest: 400,
+    domain.NoSuchFile: 404,
+    domain.NoSuchJob: 404,
+    domain.OutOfSpace: 507,
+    domain.TooManyTransfers: 503,
+    RequestDataTooBig: 413,
+    SuspiciousOperation: 400,
+    PermissionDenied: 403,
+    Http404: 404,
+    OperationalError: 503,
+    InterfaceError: 503,
+    redis.RedisError: 503,
+}
+
+
+def problem_response(error: Exception, context: Mapping[str, Any]) -> Response | HttpResponse | None:
+    """DRF's exception handler: every error of a view, in JSON or on a browsable page.
+
+    An error that is in no list is a defect: it is logged with its traceback, and the client gets a problem document.
+    """
+    status = _status(error)
+    if status is None:
+        log.exception("request.failed", exc_info=error)
+        status, detail, errors = 503, "an unexpected error; the log has it", None
+    else:
+        detail, errors = _words(error, status)
+    body = problem(status, detail, errors)
+    headers = _headers(error, status)
+    request = context.get("request")
+    renderer = getattr(request, "accepted_renderer", None)
+    if renderer is not None and renderer.format == "api":
+        return Response(body, status=status, headers=headers)
+    return _json(body, headers)
+
+
+def problem(status: int, detail: str, errors: Mapping[str, list[str]] | None = None) -> dict[str, Any]:
+    """An RFC 9457 document; the title is the status code's, so the type is ``about:blank``."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    if errors:
+        body["errors"] = errors
+    return body
+
+
+def _status(error: Exception) -> int | None:
+    if isinstance(error, drf.APIException):
+        return int(error.status_code)
+    for kind in type(error).__mro__:
+        if kind in STATUS:
+            return STATUS[kind]
+    return None
+
+
+def _words(error: Exception, status: int) -> tuple[str, Mapping[str, list[str]] | None]:
+    if isinstance(error, drf.ValidationError):
+        return "some fields are not valid", _by_field(error.detail)
+    if isinstance(error, drf.APIException):
+        return str(error.detail), None
+    if isinstance(error, domain.InvalidRequest):
+        return str(error), error.errors
+    if isinstance(error, domain.StorageError | RequestDataTooBig):
+        return str(error), None
+    if isinstance(error, OperationalError | InterfaceError):
+        log.warning("database.unavailable", error=str(error))
+        return "the database does not answer", None
+    if isinstance(error, redis.RedisError):
+        return "Redis does not answer", None
+    return HTTPStatus(status).phrase, None
+
+
+def _by_field(detail: Any) -> dict[str, list[str]]:
+    if isinstance(detail, Mapping):
+        return {
+            str(field): [str(message) for message in (messages if isinstance(messages, list) else [messages])]
+            for field, messages in detail.items()
+        }
+    return {"non_field_errors": [str(message) for message in detail]}
+
+
+def _headers(error: Exception, status: int) -> dict[str, str]:
+    headers = {}
+    if status in (429, 503):
+        wait = getattr(error, "wait", None)
+        headers["Retry-After"] = str(math.ceil(wait) if wait else RETRY_AFTER)
+    if isinstance(error, drf.MethodNotAllowed) or status == 405:
+        headers["Allow"] = getattr(error, "allow", "")
+    return {name: value for name, value in headers.items() if value}
+
+
+def _json(body: dict[str, Any], headers: Mapping[str, str] | None = None) -> JsonResponse:
+    return JsonResponse(body, status=body["status"], headers=headers, content_type="application/problem+json")
+
+
+# -- what Django itself would answer in HTML --------------------------------
+
+
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return _json(problem(400, "the request is malformed"))
+
+
+def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return _json(problem(403, "not allowed"))
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return _json(problem(404, f"there is nothing at {request.path}"))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return _json(problem(503, "an unexpected error; the log has it"), {"Retry-After": str(RETRY_AFTER)})

@@ -1,0 +1,47 @@
+"""How many uploads and downloads a process serves at once: some threads always stay free for everything else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import BoundedSemaphore
+
+from storage.exceptions import TooManyTransfers
+
+THREADS = int(os.environ.get("GUNICORN_THREADS", "32"))
+RESERVED = max(2, THREADS // 4)
+
+_slots = BoundedSemaphore(max(1, THREADS - RESERVED))
+
+
+class Slot:
+    """One transfer's place; given back once, however often it is released."""
+
+    def __init__(self) -> None:
+        """
+        Raises:
+            TooManyTransfers: all places are taken. Waiting for one would take the threads that are to stay free.
+        """
+        if not _slots.acquire(blocking=False):
+            raise TooManyTransfers("too many transfers at once")
+        self._held = True
+
+    def release(self) -> None:
+        if self._held:
+            self._held = False
+            _slots.release()
+
+
+@contextmanager
+def transfer() -> Iterator[None]:
+    """Hold a place while the body runs.
+
+    Raises:
+        TooManyTransfers: all places are taken.
+    """
+    slot = Slot()
+    try:
+        yield
+    finally:
+        slot.release()

@@ -1,0 +1,334 @@
+"""HTTP on one side, one service call on the other."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import uuid
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpResponse, StreamingHttpResponse
+from django.utils.http import content_disposition_header
+from rest_framework import status
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+from rest_framework.views import APIView
+
+from storage import models
+from storage.api import serializers
+from storage.api.reception import StagedFile, StagingFormParser
+from storage.api.transfers import Slot, transfer
+from storage.conf import configuration
+from storage.exceptions import InvalidRequest, NoSuchJob
+from storage.models import Cluster, nobody
+from storage.models.fields import HEX_DIGEST
+from storage.services import catalogue, intake, rebalance, retrieve, statistics, verify
+from storage.services.intake import Accepted, Reception
+
+RETRY_AFTER = 2
+PAGE_LIMIT = 1000
+
+
+class Root(APIView):
+    """OCC Storage: a content-addressed, replicated file store. Where chunks lie is known in LCRS sketches."""
+
+    def get(self, request: Request) -> Response:
+        names = ("health", "status", "upload", "files")
+        return Response({name: reverse(name, request=request) for name in names})
+
+
+class Health(APIView):
+    """Whether uploads and downloads can be served; if not, what is missing."""
+
+    def get(self, request: Request) -> Response:
+        fitness = statistics.fitness()
+        body: dict[str, Any] = {
+            "status": "unhealthy" if fitness.failing else "healthy",
+            "nodes": fitness.nodes,
+            "ready": not fitness.failing,
+        }
+        if not fitness.failing:
+            return Response(body)
+        body["failing"] = fitness.failing
+        return Response(body, status.HTTP_503_SERVICE_UNAVAILABLE, headers={"Retry-After": str(RETRY_AFTER)})
+
+
+class Status(APIView):
+    """Statistics of the network, read off the sketches, and of each node."""
+
+    def get(self, request: Request) -> Response:
+        return Response(serializers.cluster_status(statistics.gather()))
+
+
+class Upload(APIView):
+    """Upload a file: a form with the field `file` and, if you like, `replication_factor`.
+
+    201 for a new file, 200 for content that you have already; 202 with `Prefer: respond-async`, or when storing it
+    takes longer than UPLOAD_WAIT.
+    """
+
+    parser_classes = (StagingFormParser,)
+    reception: Reception | None = None
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.UploadSerializer:
+        return serializers.UploadSerializer(*args, **kwargs)
+
+    def post(self, request: Request) -> Response:
+        with transfer():
+            try:
+                return self._receive(request)
+            finally:
+                if self.reception is not None:
+                    self.reception.abandon()
+
+    def _receive(self, request: Request) -> Response:
+        form = self.get_serializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        staged: StagedFile = form.validated_data["file"]
+        factor = form.validated_data.get("replication_factor", configuration().replication_factor)
+        respond_async = prefers_async(request)
+        accepted = staged.reception.accept(str(staged.name), factor, durable=respond_async)
+        if respond_async:
+            return self._accepted(request, accepted)
+        job = intake.wait(accepted.job, configuration().upload_wait)
+        if job.state == models.Job.State.SUCCEEDED:
+            return self._stored(request, accepted)
+        if not job.is_terminal and not job.waiting_for:
+            intake.sync_staged(accepted.upload)
+            return self._accepted(request, accepted)
+        if intake.withdraw(accepted):
+            intake.raise_for(job)
+        return self._stored(request, accepted)
+
+    def _stored(self, request: Request, accepted: Accepted) -> Response:
+        file = catalogue.find(nobody(), accepted.file.content.file_hash)
+        body = {
+            "success": True,
+            "file_hash": file.content.file_hash,
+            "file_name": file.name,
+            "file_size": file.content.size,
+            "chunks": file.content.chunk_count,
+            "replication_factor": file.replication_factor,
+            "distribution": verify.distribution(file),
+            "deduplicated": not accepted.created,
+        }
+        code = status.HTTP_201_CREATED if accepted.created else status.HTTP_200_OK
+        return Response(body, code, headers={"Location": reverse("file", args=[file.content.file_hash])})
+
+    def _accepted(self, request: Request, accepted: Accepted) -> Response:
+        content = accepted.file.content
+        location = reverse("job", args=[accepted.job.pk])
+        body = {
+            "success": True,
+            "file_hash": content.file_hash,
+            "file_name": accepted.file.name,
+            "file_size": content.size,
+            "job": str(accepted.job.pk),
+        }
+        return Response(body, status.HTTP_202_ACCEPTED, headers={"Location": location, "Retry-After": str(RETRY_AFTER)})
+
+
+class AnyAccept(BaseContentNegotiation):
+    """Bytes are bytes: whatever the client accepts, it gets the file, and JSON for a problem."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        return parsers[0] if parsers else None
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
+class Download(APIView):
+    """The bytes of a file."""
+
+    content_negotiation_class: type[BaseContentNegotiation] = AnyAccept
+
+    def get(self, request: Request, file_hash: str) -> HttpResponse | StreamingHttpResponse:
+        file = catalogue.find(nobody(), well_formed(file_hash))
+        slot = Slot()
+        try:
+            download = retrieve.retrieve(file)
+        except BaseException:
+            slot.release()
+            raise
+        chunks = download.chunks if request.method == "GET" else iter(())
+        response = StreamingHttpResponse(_Body(chunks, slot), content_type="application/octet-stream")
+        response.headers["Content-Length"] = str(download.size)
+        response.headers["Content-Disposition"] = content_disposition_header(True, file.name) or "attachment"
+        response.headers["ETag"] = f'"{file_hash}"'
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+    head = get
+
+
+class _Body:
+    """A body's chunks; whoever serves it closes it, and the transfer's place is free again."""
+
+    def __init__(self, chunks: Iterator[bytes], slot: Slot) -> None:
+        self._chunks = chunks
+        self._slot = slot
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
+
+    def close(self) -> None:
+        self._slot.release()
+
+
+class Files(APIView):
+    """The files, page by page: `limit` (1000), and `cursor` as `next` gives it."""
+
+    def get(self, request: Request) -> Response:
+        limit = whole_number(request, "limit", PAGE_LIMIT, 1, PAGE_LIMIT)
+        page = catalogue.page(nobody(), limit=limit, after=read_cursor(request))
+        epoch = Cluster.load().topology_epoch
+        following = None
+        if page.last is not None:
+            query = urlencode({"limit": limit, "cursor": make_cursor(page.last)})
+            following = request.build_absolute_uri(f"{reverse('files')}?{query}")
+        files = [serializers.file_summary(file, epoch) for file in page.files]
+        return Response({"total_files": page.total, "files": files, "next": following})
+
+
+class File(APIView):
+    """One file: show it, rename it (`PATCH` with `file_name`), remove it (`DELETE`)."""
+
+    parser_classes = (JSONParser, FormParser, MultiPartParser)
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.RenameSerializer:
+        return serializers.RenameSerializer(*args, **kwargs)
+
+    def get(self, request: Request, file_hash: str) -> Response:
+        return self._shown(catalogue.find(nobody(), well_formed(file_hash), ready=False))
+
+    def patch(self, request: Request, file_hash: str) -> Response:
+        file = catalogue.find(nobody(), well_formed(file_hash), ready=False)
+        form = self.get_serializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        name = StagedFile.sanitised(form.validated_data["file_name"])
+        if not name:
+            raise InvalidRequest("not a file name", {"file_name": ["Not a file name."]})
+        return self._shown(catalogue.rename(file, name))
+
+    def delete(self, request: Request, file_hash: str) -> Response:
+        catalogue.delete(catalogue.find(nobody(), well_formed(file_hash), ready=False))
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    def _shown(self, file: models.File) -> Response:
+        return Response(serializers.file_summary(file, Cluster.load().topology_epoch))
+
+
+class Verify(APIView):
+    """Which nodes hold each chunk of a file, asked of the volumes; `?deep=true` reads and hashes every copy."""
+
+    def get(self, request: Request, file_hash: str) -> Response:
+        file = catalogue.find(nobody(), well_formed(file_hash))
+        deep = request.query_params.get("deep", "").lower() in ("1", "true", "yes")
+        return Response(serializers.verification(verify.verify(file, deep=deep)))
+
+
+class Rebalance(APIView):
+    """Bring a file to its replication factor, or to a new one (`replication_factor`)."""
+
+    parser_classes = (JSONParser, FormParser, MultiPartParser)
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.RebalanceSerializer:
+        return serializers.RebalanceSerializer(*args, **kwargs)
+
+    def post(self, request: Request, file_hash: str) -> Response:
+        file = catalogue.find(nobody(), well_formed(file_hash))
+        form = self.get_serializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        job = rebalance.request(file, form.validated_data.get("replication_factor"))
+        with transfer():
+            if not prefers_async(request):
+                job = intake.wait(job, configuration().upload_wait)
+        body: dict[str, Any] = {
+            "success": True,
+            "file_hash": file_hash,
+            "file_name": file.name,
+            "replication_factor": file.replication_factor,
+        }
+        if job.state == models.Job.State.SUCCEEDED:
+            body["new_distribution"] = verify.distribution(file)
+            return Response(body)
+        if job.is_terminal:
+            intake.raise_for(job)
+        body["job"] = str(job.pk)
+        headers = {"Location": reverse("job", args=[job.pk]), "Retry-After": str(RETRY_AFTER)}
+        return Response(body, status.HTTP_202_ACCEPTED, headers=headers)
+
+
+class Job(APIView):
+    """One background job."""
+
+    def get(self, request: Request, job_id: str) -> Response:
+        try:
+            job = models.Job.objects.get(pk=uuid.UUID(job_id))
+        except (ValueError, models.Job.DoesNotExist):
+            raise NoSuchJob(f"no job {job_id}") from None
+        headers = {} if job.is_terminal else {"Retry-After": str(RETRY_AFTER)}
+        return Response(serializers.job_status(job), headers=headers)
+
+
+# -- what requests say -------------------------------------------------------
+
+
+def well_formed(file_hash: str) -> str:
+    """The hash of a path.
+
+    Raises:
+        InvalidRequest: it is no SHA-256 in lower-case hex.
+    """
+    if not HEX_DIGEST.fullmatch(file_hash):
+        raise InvalidRequest("a file hash has 64 lower-case hex digits", {"file_hash": ["Not a SHA-256."]})
+    return file_hash
+
+
+def prefers_async(request: Request) -> bool:
+    """Whether the client asks not to wait (RFC 7240)."""
+    preferences = re.split(r"[,;]", request.headers.get("Prefer", ""))
+    return any(preference.strip().lower() == "respond-async" for preference in preferences)
+
+
+def whole_number(request: Request, name: str, default: int, low: int, high: int) -> int:
+    """A number of the query.
+
+    Raises:
+        InvalidRequest: it is none, or out of range.
+    """
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
+        raise InvalidRequest(f"{name} is a number from {low} to {high}", {name: [f"{low} to {high}."]})
+    return int(text)
+
+
+def make_cursor(file_id: int) -> str:
+    return base64.urlsafe_b64encode(b"f%d" % file_id).decode().rstrip("=")
+
+
+def read_cursor(request: Request) -> int:
+    """Where the page begins.
+
+    Raises:
+        InvalidRequest: the cursor is none that ``next`` gave.
+    """
+    text = request.query_params.get("cursor")
+    if text is None:
+        return 0
+    try:
+        match = re.fullmatch(rb"f([0-9]{1,18})", base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    except (binascii.Error, ValueError):
+        match = None
+    if match is None:
+        raise InvalidRequest("not a cursor", {"cursor": ["Use the one in next."]})
+    return int(match[1])

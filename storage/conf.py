@@ -1,0 +1,111 @@
+"""The configuration: environment variables, their names and defaults as in the README."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+
+from storage.exceptions import ConfigurationError
+
+MAX_TAU = 255
+MAX_CHUNK_SIZE = 64 << 20
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What the environment says. Sizes are bytes, times are seconds."""
+
+    storage_dir: Path
+    host: str
+    port: int
+    debug: bool
+    num_nodes: int
+    n_prime: int
+    tau: int
+    replication_factor: int
+    chunk_size: int
+    max_upload_size: int
+    upload_wait: int
+    stall_timeout: int
+    reclaim_grace: int
+    ingest_workers: int
+    database_url: str | None
+    redis_url: str | None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Configuration:
+        """Read and check the environment.
+
+        Raises:
+            ConfigurationError: a value is malformed, out of range, or does not fit another.
+        """
+        read = _Reader(environment)
+        storage_dir = environment.get("STORAGE_DIR") or "var/occ_storage"
+        configuration = cls(
+            storage_dir=Path(storage_dir).absolute(),
+            host=environment.get("HOST") or "127.0.0.1",
+            port=read.integer("PORT", 5000, 1, 65535),
+            debug=read.boolean("DEBUG", False),
+            num_nodes=read.integer("NUM_NODES", 5, 1, 1000),
+            n_prime=read.integer("N_PRIME", 10_000, 1, 1 << 30),
+            tau=read.integer("TAU", 10, 1, MAX_TAU),
+            replication_factor=read.integer("REPLICATION_FACTOR", 3, 1, 1000),
+            chunk_size=read.integer("CHUNK_SIZE", 262_144, 1024, MAX_CHUNK_SIZE),
+            max_upload_size=read.integer("MAX_UPLOAD_SIZE", 5 << 30, 1, 1 << 50),
+            upload_wait=read.integer("UPLOAD_WAIT", 60, 0, 3600),
+            stall_timeout=read.integer("STALL_TIMEOUT", 30, 1, 3600),
+            reclaim_grace=read.integer("RECLAIM_GRACE", 600, 0, 10**9),
+            ingest_workers=read.integer("INGEST_WORKERS", os.cpu_count() or 1, 1, 256),
+            database_url=environment.get("DATABASE_URL") or None,
+            redis_url=environment.get("REDIS_URL") or None,
+        )
+        if configuration.replication_factor > configuration.num_nodes:
+            raise ConfigurationError(
+                f"REPLICATION_FACTOR={configuration.replication_factor} is above NUM_NODES={configuration.num_nodes}"
+            )
+        return configuration
+
+    @property
+    def nodes_dir(self) -> Path:
+        return self.storage_dir / "nodes"
+
+    @property
+    def staging_dir(self) -> Path:
+        return self.storage_dir / "staging"
+
+
+class _Reader:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        text = self.environment.get(name, "").strip()
+        if not text:
+            return default
+        try:
+            value = int(text)
+        except ValueError:
+            raise ConfigurationError(f"{name}={text!r} is not a whole number") from None
+        if not low <= value <= high:
+            raise ConfigurationError(f"{name}={value} is not between {low} and {high}")
+        return value
+
+    def boolean(self, name: str, default: bool) -> bool:
+        text = self.environment.get(name, "").strip().lower()
+        if not text:
+            return default
+        if text in ("1", "true", "yes", "on"):
+            return True
+        if text in ("0", "false", "no", "off"):
+            return False
+        raise ConfigurationError(f"{name}={text!r} is neither true nor false")
+
+
+def configuration() -> Configuration:
+    """The process's configuration, as the settings module read it."""
+    found: Configuration = settings.OCC
+    return found

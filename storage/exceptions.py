@@ -1,0 +1,123 @@
+"""Everything that can go wrong in the domain; ``storage.api.errors`` maps it to HTTP."""
+
+from __future__ import annotations
+
+
+class StorageError(Exception):
+    """Base of all domain errors."""
+
+
+class ConfigurationError(StorageError):
+    """The environment, or the cluster it meets, does not allow a start."""
+
+
+# -- volumes ---------------------------------------------------------------
+
+
+class VolumeError(StorageError):
+    """A volume could not do what it was asked."""
+
+
+class VolumeOffline(VolumeError):
+    """The volume is not there, does not answer in time, or fails to read or write."""
+
+
+class ForeignVolume(VolumeOffline):
+    """What lies at the volume's address is empty or belongs to another node or cluster."""
+
+
+class VolumeFull(VolumeError):
+    """No space is left on the volume."""
+
+
+class ReplicaMissing(VolumeError):
+    """The volume holds no replica of the chunk."""
+
+
+class ReplicaCorrupt(VolumeError):
+    """The bytes of a replica do not have the hash they are named by."""
+
+
+# -- cluster ---------------------------------------------------------------
+
+
+class ClusterUnavailable(StorageError):
+    """Too few nodes are online for what was asked; it may be tried again later."""
+
+
+class OutOfSpace(StorageError):
+    """No node has room for another replica."""
+
+
+class TooFewReplicas(StorageError):
+    """Some chunks got fewer durable replicas than an acknowledgement needs; ``lack`` says for want of what."""
+
+    def __init__(self, lack: str) -> None:
+        super().__init__(f"too few {lack}")
+        self.lack = lack
+
+
+class ForeignDatabase(StorageError):
+    """The database is not the one, or is older than the one, that wrote the volumes (RACES 12)."""
+
+
+# -- files -----------------------------------------------------------------
+
+
+class NoSuchFile(StorageError):
+    """The owner has no file of that hash."""
+
+
+class NoSuchJob(StorageError):
+    """There is no job of that id."""
+
+
+class ContentNotReady(StorageError):
+    """The file has been accepted but its ingest has not ended."""
+
+
+class ContentUnavailable(StorageError):
+    """A chunk cannot be read now: the nodes that may hold it are offline."""
+
+
+class ContentGone(StorageError):
+    """Every node that is not retired answers that it has no copy of a chunk."""
+
+
+class InvalidRequest(StorageError):
+    """What the client sent cannot be accepted; ``errors`` has messages by field."""
+
+    def __init__(self, detail: str, errors: dict[str, list[str]] | None = None) -> None:
+        super().__init__(detail)
+        self.errors = errors or {}
+
+
+class BodyTruncated(InvalidRequest):
+    """The body ended before its declared length."""
+
+
+class BodyStalled(StorageError):
+    """The client stopped sending."""
+
+
+class BodyTooLarge(StorageError):
+    """The body is larger than MAX_UPLOAD_SIZE."""
+
+
+class TooManyTransfers(StorageError):
+    """Every thread that may serve a transfer is busy."""
+
+
+# -- jobs ------------------------------------------------------------------
+
+
+class LeaseLost(StorageError):
+    """Another worker has taken the job over, or it was cancelled: stop at once."""
+
+
+class StagingDamaged(StorageError):
+    """What staging gives back is not what came in."""
+
+
+class IngestFailed(StorageError):
+    """The upload was received but could not be stored."""

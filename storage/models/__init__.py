@@ -1,0 +1,21 @@
+from storage.models.chunk import Chunk, Pin
+from storage.models.cluster import Cluster
+from storage.models.content import Content, ManifestEntry
+from storage.models.file import NOBODY, File, nobody
+from storage.models.job import Job
+from storage.models.node import Node
+from storage.models.upload import Upload
+
+__all__ = [
+    "NOBODY",
+    "Chunk",
+    "Cluster",
+    "Content",
+    "File",
+    "Job",
+    "ManifestEntry",
+    "Node",
+    "Pin",
+    "Upload",
+    "nobody",
+]

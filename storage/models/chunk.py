@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from django.db import connection, models
+
+from storage.models.fields import DigestField
+
+
+class ChunkQuerySet(models.QuerySet["Chunk"]):
+    def reference(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """Insert the chunks that are new, take back a condemnation of the others; hash → row id.
+
+        Rows are touched in the order of their hashes, so that two batches cannot deadlock (RACES 6), and stay
+        locked until the transaction ends: reclaim either sees what the caller adds, or has finished before.
+
+        Args:
+            sizes: chunk hash → size in bytes.
+        """
+        hashes = sorted(sizes)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                INSERT INTO storage_chunk (hash, size)
+                SELECT * FROM unnest(%s::bytea[], %s::int[]) ORDER BY 1
+                ON CONFLICT (hash) DO UPDATE SET condemned_at = NULL
+                RETURNING hash, id
+                """,
+                [[bytes.fromhex(h) for h in hashes], [sizes[h] for h in hashes]],
+            )
+            return {bytes(row[0]).hex(): row[1] for row in cursor.fetchall()}
+
+    def locked(self, chunk_ids: Iterable[int]) -> list[Chunk]:
+        """The rows, locked in the order of their hashes."""
+        return list(self.filter(id__in=list(chunk_ids)).order_by("hash").select_for_update())
+
+    def condemn_unreferenced(self, chunk_ids: Iterable[int]) -> None:
+        """Start the grace period of those chunks that no manifest and no pin refers to."""
+        in_order = self.filter(id__in=list(chunk_ids)).order_by("hash").select_for_update()
+        ids = list(in_order.values_list("id", flat=True))
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                UPDATE storage_chunk c SET condemned_at = clock_timestamp()
+                 WHERE c.id = ANY(%s) AND c.condemned_at IS NULL
+                   AND NOT EXISTS (SELECT FROM storage_manifestentry e WHERE e.chunk_id = c.id)
+                   AND NOT EXISTS (SELECT FROM storage_pin p WHERE p.chunk_id = c.id)
+                """,
+                [ids],
+            )
+
+    def targets(self, chunk_ids: Iterable[int]) -> dict[int, int]:
+        """How many replicas each chunk should have: the largest factor over its contents' files and its pins.
+
+        A chunk that nothing refers to has target 0.
+        """
+        ids = list(chunk_ids)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                SELECT id, max(factor) FROM (
+                    SELECT e.chunk_id AS id, f.replication_factor AS factor
+                      FROM storage_manifestentry e JOIN storage_file f ON f.content_id = e.content_id
+                     WHERE e.chunk_id = ANY(%s)
+                    UNION ALL
+                    SELECT p.chunk_id, p.factor FROM storage_pin p WHERE p.chunk_id = ANY(%s)
+                ) wanted GROUP BY id
+                """,
+                [ids, ids],
+            )
+            wanted = dict(cursor.fetchall())
+        return {chunk_id: int(wanted.get(chunk_id, 0)) for chunk_id in ids}
+
+
+class Chunk(models.Model):
+    """A run of bytes, named by its SHA-256. Where its replicas lie is not recorded here, nor anywhere in PostgreSQL."""
+
+    hash = DigestField(unique=True)
+    size = models.IntegerField(editable=False)
+    condemned_at = models.DateTimeField(null=True, editable=False)
+
+    objects = ChunkQuerySet.as_manager()
+
+    class Meta:
+        indexes = (
+            models.Index(
+                fields=["condemned_at"], name="chunk_condemned", condition=models.Q(condemned_at__isnull=False)
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.hash
+
+
+class Pin(models.Model):
+    """Keeps a chunk alive for an upload, from before the volumes are asked until the upload is terminal (RACES 2)."""
+
+    pk = models.CompositePrimaryKey("upload_id", "chunk_id")
+    upload = models.ForeignKey("storage.Upload", models.CASCADE, related_name="pins", db_index=False)
+    chunk = models.ForeignKey(Chunk, models.PROTECT, related_name="pins")
+    factor = models.PositiveIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.upload_id}:{self.chunk_id}"

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection, models
+from django.db.models.functions import Coalesce, Now
+
+from storage.models.chunk import Chunk
+from storage.models.fields import DigestField
+
+
+@dataclass(frozen=True)
+class Health:
+    """How well a content is replicated, as seen at one topology epoch.
+
+    Attributes:
+        retrievable: whether every chunk has a copy.
+        minimum: replicas of the worst chunk; the target for a content without chunks.
+        average: replicas per manifest entry.
+        maximum: replicas of the best chunk.
+        epoch: the topology that was asked.
+    """
+
+    retrievable: bool
+    minimum: int
+    average: float
+    maximum: int
+    epoch: int
+
+    @classmethod
+    def of(cls, replications: Sequence[int], *, target: int, epoch: int) -> Health:
+        """Summarise the replica counts of a manifest's entries."""
+        counts = replications or [target]
+        return cls(all(replications), min(counts), round(sum(counts) / len(counts), 3), max(counts), epoch)
+
+
+class Content(models.Model):
+    """A distinct byte string, named by its SHA-256, with its manifest and health summary."""
+
+    class State(models.TextChoices):
+        INGESTING = "ingesting"
+        READY = "ready"
+
+    file_hash = DigestField(unique=True)
+    size = models.BigIntegerField(editable=False)
+    chunk_size = models.IntegerField(editable=False)
+    chunk_count = models.IntegerField(editable=False)
+    state = models.CharField(max_length=16, choices=State, default=State.INGESTING, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    ready_at = models.DateTimeField(null=True, editable=False)
+
+    # The health summary (RACES 19): exact when its epoch is the cluster's, otherwise an estimate.
+    retrievable = models.BooleanField(default=False, editable=False)
+    min_replication = models.PositiveIntegerField(default=0, editable=False)
+    avg_replication = models.FloatField(default=0.0, editable=False)
+    max_replication = models.PositiveIntegerField(default=0, editable=False)
+    health_at = models.DateTimeField(null=True, editable=False)
+    health_epoch = models.BigIntegerField(default=-1, editable=False)
+
+    class Meta:
+        indexes = (models.Index(fields=["health_epoch"], name="content_health_epoch"),)
+
+    def __str__(self) -> str:
+        return self.file_hash
+
+    def lock(self) -> Content:
+        """This row, read again and locked until the transaction ends.
+
+        Raises:
+            Content.DoesNotExist: it has been removed.
+        """
+        return type(self).objects.select_for_update().get(pk=self.pk)
+
+    def become_ready(self, health: Health) -> None:
+        """Turn ready; a content that is ready already gets the newer health summary."""
+        self.record_health(health, state=self.State.READY, ready_at=Coalesce("ready_at", Now()))
+
+    def record_health(self, health: Health, **more: Any) -> None:
+        """Write an exact health summary, unless one of a newer topology is there."""
+        type(self).objects.filter(pk=self.pk, health_epoch__lte=health.epoch).update(
+            retrievable=health.retrievable,
+            min_replication=health.minimum,
+            avg_replication=health.average,
+            max_replication=health.maximum,
+            health_at=Now(),
+            health_epoch=health.epoch,
+        )
+        if more:
+            type(self).objects.filter(pk=self.pk).update(**more)
+
+    def target(self) -> int:
+        """The largest replication factor among the files on this content."""
+        found = self.files.aggregate(models.Max("replication_factor"))["replication_factor__max"]
+        return int(found or 0)
+
+    def manifest(self) -> list[tuple[str, int]]:
+        """(chunk hash, size) in order; a chunk that occurs twice is there twice."""
+        rows = ManifestEntry.objects.filter(content=self).order_by("position")
+        return list(rows.values_list("chunk__hash", "chunk__size"))
+
+    def manifest_covers_size(self) -> bool:
+        """Whether the manifest has no gap and sums up to the size (RACES 4)."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                SELECT count(*), coalesce(min(e.position), 0), coalesce(max(e.position), -1), coalesce(sum(c.size), 0)
+                  FROM storage_manifestentry e JOIN storage_chunk c ON c.id = e.chunk_id WHERE e.content_id = %s
+                """,
+                [self.pk],
+            )
+            count, first, last, size = cursor.fetchone()
+        return bool(first == 0 and last == count - 1 and count == self.chunk_count and size == self.size)
+
+    def remove(self) -> None:
+        """Delete the content with its manifest and condemn the chunks that nothing refers to any more.
+
+        The caller holds the row's lock and has made sure that no file is left.
+        """
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "DELETE FROM storage_manifestentry WHERE content_id = %s RETURNING chunk_id",
+                [self.pk],
+            )
+            chunk_ids = {row[0] for row in cursor.fetchall()}
+        self.delete()
+        Chunk.objects.condemn_unreferenced(chunk_ids)
+
+
+class ManifestEntry(models.Model):
+    """One place in the ordered list of chunks that make a content."""
+
+    pk = models.CompositePrimaryKey("content_id", "position")
+    content = models.ForeignKey(Content, models.PROTECT, related_name="entries", db_index=False)
+    position = models.IntegerField()
+    chunk = models.ForeignKey(Chunk, models.PROTECT, related_name="entries")
+
+    def __str__(self) -> str:
+        return f"{self.content_id}[{self.position}]"
+
+    @classmethod
+    def record(cls, rows: list[tuple[int, int, int]]) -> None:
+        """Insert (content, position, chunk) rows; those already there are left as they are."""
+        cls.objects.bulk_create(
+            [cls(content_id=content, position=position, chunk_id=chunk) for content, position, chunk in rows],
+            ignore_conflicts=True,
+        )
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError("manifests are recorded in bulk")

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import models, transaction
+
+from storage.models.content import Content
+
+NOBODY = "nobody"
+
+
+def nobody() -> AbstractBaseUser:
+    """The owner of everything while keys are off: a real row that cannot log in (RACES 30)."""
+    user, _ = get_user_model()._default_manager.get_or_create(
+        username=NOBODY, defaults={"is_active": False, "password": "!"}
+    )
+    return user
+
+
+class File(models.Model):
+    """One owner's named entry for a content."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="files")
+    content = models.ForeignKey(Content, models.PROTECT, related_name="files")
+    name = models.CharField(max_length=255)
+    replication_factor = models.PositiveIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["owner", "content"], name="file_one_per_owner_and_content"),)
+        ordering = ("id",)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def remove(self) -> None:
+        """Delete this file, and its content when no other file is left on it."""
+        with transaction.atomic():
+            content = self.content.lock()
+            self.delete()
+            if not content.files.exists():
+                content.remove()

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from django.db import connection, models, transaction
+from django.db.models import F, Func, Q
+
+from storage.exceptions import LeaseLost
+from storage.models.fields import DigestField
+from storage.models.upload import Upload
+
+LEASE = timedelta(seconds=15)
+MAX_ATTEMPTS = 5
+RETRY_DELAYS = (0, 1, 5, 15, 30)
+
+
+class Clock(Func):
+    """PostgreSQL's clock: the only one that leases are compared with (RACES 27)."""
+
+    function = "clock_timestamp"
+    output_field = models.DateTimeField()
+
+
+class JobQuerySet(models.QuerySet["Job"]):
+    def queued(self, queue: str) -> JobQuerySet:
+        """What may be claimed now, oldest first."""
+        return self.filter(queue=queue, state=Job.State.QUEUED, not_before__lte=Clock()).order_by("created_at", "id")
+
+    def claim(self, queue: str, *, most: int, most_bytes: int) -> list[Job]:
+        """Take queued jobs for this worker, under a new fencing token each and a lease.
+
+        Args:
+            queue: name of the queue.
+            most: number of jobs at most.
+            most_bytes: sum of their sizes at most; the first is taken whatever its size.
+
+        A job that has failed before is claimed alone: a poison job must not burn the others' attempts (RACES 28).
+        """
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                WITH candidate AS (
+                    SELECT id, attempts, size, created_at FROM storage_job
+                     WHERE queue = %(queue)s AND state = 'queued' AND not_before <= clock_timestamp()
+                     ORDER BY created_at, id LIMIT %(most)s FOR UPDATE SKIP LOCKED
+                ), ranked AS (
+                    SELECT id, row_number() OVER w AS place, sum(size) OVER w AS total,
+                           bool_or(attempts > 0) OVER w AS tried
+                      FROM candidate WINDOW w AS (ORDER BY created_at, id)
+                )
+                UPDATE storage_job j
+                   SET state = 'running', fence = j.fence + 1, attempts = j.attempts + 1, error = NULL,
+                       waiting_for = '',
+                       started_at = coalesce(j.started_at, clock_timestamp()), heartbeat_at = clock_timestamp(),
+                       lease_expires_at = clock_timestamp() + %(lease)s
+                  FROM ranked r
+                 WHERE j.id = r.id AND (r.place = 1 OR (r.total <= %(most_bytes)s AND NOT r.tried))
+                RETURNING j.id
+                """,
+                {"queue": queue, "most": most, "most_bytes": most_bytes, "lease": LEASE},
+            )
+            ids = [row[0] for row in cursor.fetchall()]
+        return list(self.filter(id__in=ids).select_related("upload__content").order_by("created_at", "id"))
+
+    def heartbeat(self, done: Mapping[Job, int]) -> set[uuid.UUID]:
+        """Report progress of several jobs and extend their leases, in one statement inside the work's own commit.
+
+        Args:
+            done: job → how much of its total has been done.
+
+        Returns:
+            The ids of those that are still this worker's.
+        """
+        jobs = sorted(done, key=lambda job: job.pk)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                WITH mine AS (
+                    SELECT j.id, w.done FROM storage_job j
+                      JOIN unnest(%s::uuid[], %s::bigint[], %s::bigint[]) AS w(id, fence, done)
+                        ON j.id = w.id AND j.fence = w.fence
+                     WHERE j.state = 'running' ORDER BY j.id FOR NO KEY UPDATE OF j
+                )
+                UPDATE storage_job j SET done = mine.done, heartbeat_at = clock_timestamp(),
+                       lease_expires_at = clock_timestamp() + %s
+                  FROM mine WHERE j.id = mine.id RETURNING j.id
+                """,
+                [[job.pk for job in jobs], [job.fence for job in jobs], [done[job] for job in jobs], LEASE],
+            )
+            return {row[0] for row in cursor.fetchall()}
+
+    def requeue_stale(self) -> int:
+        """Put running jobs whose lease has ended back into the queue, or end them after too many attempts.
+
+        Returns how many were put back.
+        """
+        stale = self.filter(state=Job.State.RUNNING, lease_expires_at__lt=Clock())
+        stale.filter(attempts__gte=MAX_ATTEMPTS).update(
+            state=Job.State.FAILED,
+            fence=F("fence") + 1,
+            finished_at=Clock(),
+            error={"title": "Worker lost", "detail": f"no worker survived it in {MAX_ATTEMPTS} attempts"},
+        )
+        return stale.update(state=Job.State.QUEUED, fence=F("fence") + 1, not_before=Clock())
+
+
+class Job(models.Model):
+    """A durable unit of background work. PostgreSQL is the queue of record; Celery only wakes workers.
+
+    No column ever holds which node has which chunk (RACES 29).
+    """
+
+    class State(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    class Kind(models.TextChoices):
+        INGEST = "ingest"
+        REBALANCE = "rebalance"
+        REPAIR = "repair"
+        REBUILD_SKETCH = "rebuild sketch"
+        REFRESH_HEALTH = "refresh health"
+
+    TERMINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    kind = models.CharField(max_length=32, choices=Kind)
+    queue = models.CharField(max_length=32)
+    subject = models.CharField(max_length=128, null=True, help_text="at most one queued job per kind and subject")  # noqa: DJ001  null is "no subject"
+    file_hash = DigestField(null=True)
+    upload = models.ForeignKey(Upload, models.SET_NULL, null=True, related_name="jobs")
+    size = models.BigIntegerField(default=0, help_text="bytes of work")
+    state = models.CharField(max_length=16, choices=State, default=State.QUEUED)
+    done = models.BigIntegerField(default=0, help_text="of total, what has been done")
+    total = models.BigIntegerField(default=0)
+    waiting_for = models.CharField(max_length=32, blank=True, help_text="what a queued job lacks: nodes, space")
+    error = models.JSONField(null=True)
+    result = models.JSONField(null=True)
+    attempts = models.PositiveIntegerField(default=0)
+    fence = models.BigIntegerField(default=0, help_text="a commit of the work must carry the present one")
+    lease_expires_at = models.DateTimeField(null=True)
+    heartbeat_at = models.DateTimeField(null=True)
+    not_before = models.DateTimeField(db_default=Clock())
+    created_at = models.DateTimeField(db_default=Clock())
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("created_at", "id")
+        indexes = (
+            models.Index(fields=["queue", "created_at", "id"], name="job_queued", condition=Q(state="queued")),
+            models.Index(fields=["lease_expires_at"], name="job_running", condition=Q(state="running")),
+            models.Index(fields=["kind", "subject"], name="job_subject", condition=Q(state="queued")),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.state in self.TERMINAL
+
+    @classmethod
+    def request(cls, kind: str, subject: str, *, file_hash: str | None = None, size: int = 0) -> Job:
+        """Queue maintenance of a subject, or return the queued job that will do it."""
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s), hashtext(%s))", [kind, subject])
+            queued = cls.objects.filter(kind=kind, subject=subject, state=cls.State.QUEUED).first()
+            return queued or cls.objects.create(
+                kind=kind, subject=subject, queue="maintenance", file_hash=file_hash, size=size
+            )
+
+    def progress(self, *, done: int | None = None, total: int | None = None) -> None:
+        """Report progress and extend the lease; part of every commit that the work makes.
+
+        Raises:
+            LeaseLost: the fencing token is no longer this worker's.
+        """
+        changes: dict[str, Any] = {"heartbeat_at": Clock(), "lease_expires_at": Clock() + LEASE}
+        if done is not None:
+            changes["done"] = self.done = done
+        if total is not None:
+            changes["total"] = self.total = total
+        self._fenced(changes)
+
+    def succeed(self, result: dict[str, Any]) -> None:
+        self._fenced({"state": self.State.SUCCEEDED, "finished_at": Clock(), "result": result, "done": F("total")})
+        self.state = self.State.SUCCEEDED
+
+    def fail(self, title: str, detail: str) -> None:
+        """End the job for good."""
+        error = {"title": title, "detail": detail}
+        self._fenced({"state": self.State.FAILED, "finished_at": Clock(), "error": error})
+        self.state = self.State.FAILED
+
+    def retry(self, title: str, detail: str) -> None:
+        """Put the job back after an attempt that failed, later each time; fail it after the last."""
+        if self.attempts >= MAX_ATTEMPTS:
+            self.fail(title, detail)
+            return
+        delay = timedelta(seconds=RETRY_DELAYS[min(self.attempts, len(RETRY_DELAYS) - 1)])
+        self._fenced(
+            {"state": self.State.QUEUED, "error": {"title": title, "detail": detail}, "not_before": Clock() + delay}
+        )
+        self.state = self.State.QUEUED
+
+    def wait(self, lack: str, delay: timedelta = timedelta(seconds=5)) -> None:
+        """Put the job back until what it lacks may be there; costs no attempt (RACES 18)."""
+        self._fenced(
+            {
+                "state": self.State.QUEUED,
+                "waiting_for": lack,
+                "attempts": F("attempts") - 1,
+                "not_before": Clock() + delay,
+            }
+        )
+        self.state = self.State.QUEUED
+
+    @classmethod
+    def cancel(cls, job_ids: Iterable[uuid.UUID]) -> int:
+        """End jobs that are not terminal; a worker at one of them finds its lease lost at its next commit."""
+        return (
+            cls.objects.filter(id__in=list(job_ids))
+            .exclude(state__in=cls.TERMINAL)
+            .update(state=cls.State.CANCELLED, fence=F("fence") + 1, finished_at=Clock())
+        )
+
+    def _fenced(self, changes: dict[str, Any]) -> None:
+        mine = type(self).objects.filter(pk=self.pk, fence=self.fence, state=self.State.RUNNING)
+        if mine.update(**changes) != 1:
+            raise LeaseLost(str(self.pk))

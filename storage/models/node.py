@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+
+from django.db import connection, models
+from django.db.models import F
+
+
+class Node(models.Model):
+    """A named place that holds replicas."""
+
+    class State(models.TextChoices):
+        CREATING = "creating"
+        ACTIVE = "active"
+        DRAINING = "draining"
+        RETIRED = "retired"
+
+    node_id = models.CharField(max_length=64, unique=True)
+    url = models.CharField(max_length=1024, help_text="where the volume is, such as file:///srv/disk1")
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    state = models.CharField(max_length=16, choices=State, default=State.CREATING, help_text="what the operator wants")
+    online = models.BooleanField(default=False, help_text="what the last probe saw")
+    online_changed_at = models.DateTimeField(null=True, editable=False)
+    zone = models.CharField(max_length=64, blank=True, help_text="replicas go to distinct zones first")
+    weight = models.FloatField(default=1.0, help_text="share of free space, quantised; 0 is full")
+    sketch_epoch = models.BigIntegerField(default=0, help_text="raised by a writer that could not count")
+    chunks = models.BigIntegerField(default=0, help_text="the volume's tally of replicas")
+    bytes = models.BigIntegerField(default=0, help_text="the volume's tally of bytes")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("node_id",)
+
+    def __str__(self) -> str:
+        return self.node_id
+
+    @property
+    def condition(self) -> str:
+        """The state that an operator sees: ``offline`` hides what is wanted behind what is."""
+        if self.state in (self.State.ACTIVE, self.State.DRAINING) and not self.online:
+            return "offline"
+        return str(self.state)
+
+    @classmethod
+    def distrust_sketches(cls, node_ids: Iterable[str]) -> None:
+        """Raise the epoch before a write that cannot be counted (RACES 23)."""
+        cls.objects.filter(node_id__in=sorted(node_ids)).update(sketch_epoch=F("sketch_epoch") + 1)
+
+    @classmethod
+    def tally(cls, deltas: Mapping[str, tuple[int, int]]) -> None:
+        """Add (replicas, bytes) per node. A crash may lose one; the next sketch rebuild corrects it."""
+        rows = [(node_id, chunks, size) for node_id, (chunks, size) in sorted(deltas.items()) if chunks or size]
+        if not rows:
+            return
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                WITH delta AS (
+                         SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS d(node_id, chunks, bytes)
+                     ),
+                     held AS (SELECT id FROM storage_node WHERE node_id = ANY(%s) ORDER BY id FOR NO KEY UPDATE)
+                UPDATE storage_node n
+                   SET chunks = greatest(0, n.chunks + d.chunks), bytes = greatest(0, n.bytes + d.bytes)
+                  FROM delta d, held h WHERE n.node_id = d.node_id AND n.id = h.id
+                """,
+                [[r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows], [r[0] for r in rows]],
+            )

@@ -1,0 +1,31 @@
+"""Named points of the work that moves bytes, so that a test can stop a process exactly there.
+
+Production pays one comparison: nothing happens unless the environment sets PHASE_GATES to a folder. There, a file
+named after a phase, such as ``ingest.write``, holds every process that enters the phase until the file is gone; the
+process says so by making ``<phase>.<pid>``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+_gates = Path(os.environ["PHASE_GATES"]) if os.environ.get("PHASE_GATES") else None
+
+
+def enter(phase: str) -> None:
+    """Begin a phase; its name is ``<operation>.<step>``."""
+    if _gates is not None:
+        _hold(_gates, phase)
+
+
+def _hold(gates: Path, phase: str) -> None:
+    gate = gates / phase
+    if not gate.exists():
+        return
+    arrived = gates / f"{phase}.{os.getpid()}"
+    arrived.touch()
+    while gate.exists():
+        time.sleep(0.02)
+    arrived.unlink(missing_ok=True)

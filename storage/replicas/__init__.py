@@ -1,0 +1,1 @@
+"""Copies of chunks across volumes: find, read, write, quarantine, remove; counted in the right order."""

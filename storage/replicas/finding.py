@@ -1,0 +1,128 @@
+"""Which nodes hold which chunks, asked of the volumes: exact, unlike ``routing``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from storage.exceptions import ReplicaCorrupt, VolumeError, VolumeOffline
+from storage.topology import Member, Topology
+from storage.volumes import Volume
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the volumes said.
+
+    Attributes:
+        holders: chunk hash → the nodes that have a copy of the right size.
+        silent: nodes that did not answer; what they hold is not known.
+    """
+
+    holders: dict[str, list[Member]]
+    silent: list[Member]
+
+
+def survey(topology: Topology, sizes: Mapping[str, int]) -> Survey:
+    """Ask every node for every chunk, all nodes side by side.
+
+    Args:
+        topology: the nodes.
+        sizes: chunk hash → size in bytes; a copy of another size is none.
+    """
+    hashes = list(sizes)
+    holders: dict[str, list[Member]] = {chunk_hash: [] for chunk_hash in hashes}
+    silent = []
+    asked = []
+    for member in topology.members:
+        try:
+            asked.append((member, member.lane.submit(_sizes_on, member.lane.volume, hashes)))
+        except VolumeError:
+            silent.append(member)
+    for member, future in asked:
+        try:
+            found = member.lane.result(future)
+        except VolumeError:
+            silent.append(member)
+            continue
+        for chunk_hash, size in zip(hashes, found, strict=True):
+            if size == sizes[chunk_hash]:
+                holders[chunk_hash].append(member)
+    return Survey(holders, silent)
+
+
+def verified(holders: Mapping[str, Sequence[Member]]) -> tuple[dict[str, list[Member]], set[str]]:
+    """Read copies back and keep those whose bytes have the right hash; they are durable when this returns (RACES 3).
+
+    Args:
+        holders: chunk hash → nodes that say they have a copy.
+
+    Returns:
+        The good copies by chunk, and the chunks of which a bad copy was met.
+    """
+    asked = []
+    for chunk_hash, members in holders.items():
+        for member in members:
+            try:
+                asked.append((chunk_hash, member, member.lane.submit(check, member.lane.volume, chunk_hash)))
+            except VolumeOffline:
+                continue
+    good: dict[str, list[Member]] = {chunk_hash: [] for chunk_hash in holders}
+    bad = set()
+    for chunk_hash, member, future in asked:
+        try:
+            member.lane.result(future)
+        except ReplicaCorrupt:
+            bad.add(chunk_hash)
+        except VolumeError:
+            continue
+        else:
+            good[chunk_hash].append(member)
+    return good, bad
+
+
+def check(volume: Volume, chunk_hash: str) -> None:
+    """Make sure that a volume has a good and durable copy.
+
+    Raises:
+        ReplicaCorrupt: the bytes are others.
+        VolumeError: there is no copy, or it cannot be read.
+    """
+    read_verified(volume, chunk_hash)
+    volume.settle(chunk_hash)
+
+
+def read_verified(volume: Volume, chunk_hash: str) -> bytes:
+    """Read a copy and hash it; runs in the volume's lane.
+
+    Raises:
+        ReplicaCorrupt: the bytes are others.
+        VolumeError: there is no copy, or it cannot be read.
+    """
+    return require_hash(volume.read(chunk_hash), chunk_hash)
+
+
+def rescue_verified(volume: Volume, chunk_hash: str) -> bytes:
+    """Read a copy that lies in the trash and hash it; runs in the volume's lane.
+
+    Raises:
+        ReplicaCorrupt: the bytes are others.
+        VolumeError: there is no copy, or it cannot be read.
+    """
+    return require_hash(volume.rescue(chunk_hash), chunk_hash)
+
+
+def require_hash(data: bytes, chunk_hash: str) -> bytes:
+    """The data, if it has the hash that it is named by.
+
+    Raises:
+        ReplicaCorrupt: it has not.
+    """
+    if hashlib.sha256(data).hexdigest() != chunk_hash:
+        raise ReplicaCorrupt(chunk_hash)
+    return data
+
+
+def _sizes_on(volume: Volume, hashes: Sequence[str]) -> list[int | None]:
+    return [volume.size_of(chunk_hash) for chunk_hash in hashes]

@@ -1,0 +1,68 @@
+"""Judging suspect copies: readers report, this decides (RACES 16)."""
+
+from __future__ import annotations
+
+import secrets
+
+import structlog
+
+from storage import routing
+from storage.exceptions import ReplicaCorrupt, VolumeError
+from storage.models import Node
+from storage.replicas.finding import read_verified, require_hash
+from storage.topology import Member, Topology
+
+log = structlog.get_logger(__name__)
+
+
+def judge(topology: Topology, chunk_hash: str, size: int) -> tuple[list[Member], bytes | None, int]:
+    """Read every copy of a chunk, and quarantine the bad ones if a good one is left.
+
+    Returns:
+        The nodes with a good copy, the good bytes if there are any, and how many copies were quarantined.
+    """
+    good: list[Member] = []
+    suspects: list[Member] = []
+    data = None
+    for member in topology.members:
+        try:
+            data = member.lane.call(read_verified, member.lane.volume, chunk_hash)
+            good.append(member)
+        except ReplicaCorrupt:
+            suspects.append(member)
+        except VolumeError:
+            continue
+    if not good:
+        if suspects:
+            # The last copies stay where they are: a bad byte may still be worth more than none.
+            log.error("replica.all_corrupt", chunk=chunk_hash, nodes=[member.node_id for member in suspects])
+        return [], None, 0
+    quarantined = 0
+    for member in suspects:
+        try:
+            if _quarantine(topology, chunk_hash, size, member):
+                quarantined += 1
+            else:
+                good.append(member)
+        except VolumeError as error:
+            log.warning("quarantine.failed", chunk=chunk_hash, node=member.node_id, error=str(error))
+    return good, data, quarantined
+
+
+def _quarantine(topology: Topology, chunk_hash: str, size: int, member: Member) -> bool:
+    """Rename the copy away and hash what was renamed; false if that was good after all, and is back."""
+    token = secrets.token_hex(16)
+    volume = member.lane.volume
+    builds = routing.builds(topology, [member.node_id])
+    data = member.lane.call(volume.quarantine, chunk_hash, token)
+    if data is None:
+        return True
+    try:
+        require_hash(data, chunk_hash)
+    except ReplicaCorrupt:
+        routing.uncount(topology, {member.node_id: [chunk_hash]}, builds)
+        Node.tally({member.node_id: (-1, -size)})
+        log.warning("replica.quarantined", chunk=chunk_hash, node=member.node_id)
+        return True
+    member.lane.call(volume.acquit, chunk_hash, token)
+    return False

@@ -1,0 +1,111 @@
+"""Reading chunks: verified before a byte leaves, from the next node when one fails."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from itertools import islice
+
+import structlog
+
+from storage import routing
+from storage.exceptions import ContentGone, ContentUnavailable, ReplicaCorrupt, ReplicaMissing, VolumeError
+from storage.replicas.finding import read_verified, rescue_verified
+from storage.topology import Member, Topology
+
+log = structlog.get_logger(__name__)
+
+LOCATE_CHUNKS = 64
+READ_AHEAD_BYTES = 4 << 20
+READ_AHEAD_CHUNKS = 8
+
+
+@dataclass
+class _Started:
+    chunk_hash: str
+    candidates: Sequence[Member]
+    first: Future[bytes] | None
+
+
+def read(
+    topology: Topology,
+    chunk_hash: str,
+    candidates: Sequence[Member],
+    report: Callable[[str], None],
+    first: Future[bytes] | None = None,
+) -> bytes:
+    """Read one chunk from the first candidate that has a good copy.
+
+    Args:
+        topology: the nodes; all that are not among the candidates are asked after them.
+        chunk_hash: SHA-256 in hex.
+        candidates: nodes in the order in which to ask.
+        report: called with the hash when a bad copy was met; the reader judges nothing (RACES 16).
+        first: the read that was already started on the first candidate.
+
+    Raises:
+        ContentUnavailable: no good copy was found, and some node did not answer or has a bad one.
+        ContentGone: every node answered that it has none.
+    """
+    order = list(candidates) + [member for member in topology.members if member not in candidates]
+    absent = True
+    for member in order:
+        try:
+            future, first = first or member.lane.submit(read_verified, member.lane.volume, chunk_hash), None
+            return member.lane.result(future)
+        except ReplicaMissing:
+            continue
+        except ReplicaCorrupt:
+            log.warning("replica.corrupt", chunk=chunk_hash, node=member.node_id)
+            report(chunk_hash)
+        except VolumeError as error:
+            log.warning("read.failed_over", chunk=chunk_hash, node=member.node_id, error=str(error))
+        absent = False
+    for member in order:
+        try:
+            return member.lane.call(rescue_verified, member.lane.volume, chunk_hash)
+        except VolumeError:
+            continue
+    if absent:
+        raise ContentGone(f"no node has chunk {chunk_hash}")
+    raise ContentUnavailable(f"no node that answers has a good copy of chunk {chunk_hash}")
+
+
+def read_ahead(
+    topology: Topology, manifest: Sequence[tuple[str, int]], report: Callable[[str], None]
+) -> Iterator[bytes]:
+    """Read chunks in order while the next ones are on their way.
+
+    Args:
+        topology: the nodes.
+        manifest: (chunk hash, size) in order.
+        report: called with the hash of a chunk of which a bad copy was met.
+    """
+    located = _located(topology, [chunk_hash for chunk_hash, _ in manifest])
+    largest = max((size for _, size in manifest), default=1)
+    depth = max(1, min(READ_AHEAD_CHUNKS, READ_AHEAD_BYTES // largest))
+    started = deque(_start(*item) for item in islice(located, depth))
+    while started:
+        next_one = started.popleft()
+        data = read(topology, next_one.chunk_hash, next_one.candidates, report, next_one.first)
+        started.extend(_start(*item) for item in islice(located, 1))
+        yield data
+
+
+def _located(topology: Topology, hashes: Sequence[str]) -> Iterator[tuple[str, list[Member]]]:
+    for start in range(0, len(hashes), LOCATE_CHUNKS):
+        batch = hashes[start : start + LOCATE_CHUNKS]
+        yield from zip(batch, routing.locate(topology, batch), strict=True)
+
+
+def _start(chunk_hash: str, candidates: Sequence[Member]) -> _Started:
+    first = None
+    if candidates:
+        lane = candidates[0].lane
+        try:
+            first = lane.submit(read_verified, lane.volume, chunk_hash)
+        except VolumeError:
+            return _Started(chunk_hash, candidates[1:], None)
+    return _Started(chunk_hash, candidates, first)

@@ -1,0 +1,107 @@
+"""The one function that removes replicas: for reclaim, trim and drain alike (RACES 9, 10)."""
+
+from __future__ import annotations
+
+import secrets
+
+import structlog
+from django.db import connection, transaction
+
+from storage import routing
+from storage.models import Chunk, Node
+from storage.replicas.finding import survey, verified
+from storage.topology import Member, Topology
+
+log = structlog.get_logger(__name__)
+
+
+def remove_replica(topology: Topology, chunk_hash: str, member: Member) -> bool:
+    """Move one copy of a chunk into its node's trash, if the chunk can do without it.
+
+    Under the chunk's row lock: a chunk that something refers to keeps at least its target of other copies, read back
+    just now, on nodes that count; a chunk without references has no such need. A chunk without a row is left alone:
+    it first has to be condemned (RACES 11).
+
+    Returns:
+        Whether a copy was removed.
+
+    Raises:
+        VolumeError: the node failed; whether the copy went is not known, and its count stays.
+    """
+    with transaction.atomic():
+        chunk = Chunk.objects.select_for_update().filter(hash=chunk_hash).first()
+        if chunk is None:
+            return False
+        target = Chunk.objects.targets([chunk.pk])[chunk.pk]
+        if target:
+            holders = survey(topology, {chunk_hash: chunk.size}).holders[chunk_hash]
+            others = [m for m in holders if m.counts and m.node_id != member.node_id]
+            good, _ = verified({chunk_hash: others})
+            if len(good[chunk_hash]) < target:
+                return False
+        elif chunk.condemned_at is None:
+            return False
+        builds = routing.builds(topology, [member.node_id])
+        if not member.lane.call(member.lane.volume.trash, chunk_hash, trash_token()):
+            return False
+        routing.uncount(topology, {member.node_id: [chunk_hash]}, builds)
+    Node.tally({member.node_id: (-1, -chunk.size)})
+    log.info("replica.removed", chunk=chunk_hash, node=member.node_id, target=target)
+    return True
+
+
+def purge_trash(topology: Topology, member: Member, *, older_than: float, most: int) -> tuple[int, int]:
+    """Unlink what has lain in a node's trash for long enough, or put back what turns out to be needed.
+
+    Args:
+        topology: the nodes.
+        member: whose trash.
+        older_than: seconds of PostgreSQL's clock; file times are not looked at.
+        most: entries to deal with at most.
+
+    Returns:
+        Entries purged and bytes freed.
+
+    Raises:
+        VolumeError: the node failed.
+    """
+    volume = member.lane.volume
+    limit = _clock() - older_than
+    purged = freed = 0
+    for trashed in member.lane.call(lambda: list(volume.trashed())):
+        if purged >= most or trashed_at(trashed.token) > limit:
+            continue
+        with transaction.atomic():
+            chunk = Chunk.objects.select_for_update().filter(hash=trashed.chunk_hash).first()
+            target = Chunk.objects.targets([chunk.pk])[chunk.pk] if chunk else 0
+            if chunk and target:
+                holders = survey(topology, {chunk.hash: chunk.size}).holders[chunk.hash]
+                good, _ = verified({chunk.hash: [m for m in holders if m.counts]})
+                if len(good[chunk.hash]) < target and member not in good[chunk.hash]:
+                    routing.count(topology, {member.node_id: [chunk.hash]})
+                    if member.lane.call(volume.restore, trashed):
+                        Node.tally({member.node_id: (1, chunk.size)})
+                        log.warning("replica.restored", chunk=chunk.hash, node=member.node_id)
+                    continue
+            freed += member.lane.call(volume.purge, trashed)
+            purged += 1
+    return purged, freed
+
+
+def trash_token() -> str:
+    """A unique name for a removed copy that tells when it was removed, by PostgreSQL's clock."""
+    return f"{int(_clock() * 1000):012x}{secrets.token_hex(10)}"
+
+
+def trashed_at(token: str) -> float:
+    """When the copy was removed, in seconds since 1970; a token of another form counts as just removed."""
+    try:
+        return int(token[:12], 16) / 1000
+    except ValueError:
+        return float("inf")
+
+
+def _clock() -> float:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
+        return float(cursor.fetchone()[0])

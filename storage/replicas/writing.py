@@ -1,0 +1,168 @@
+"""Bringing chunks up to their targets: count, then write, side by side on all nodes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from storage import phases, placement, routing
+from storage.exceptions import VolumeError, VolumeFull
+from storage.models import Node
+from storage.replicas.finding import survey, verified
+from storage.topology import Member, Topology
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where the chunks of a batch are now.
+
+    Attributes:
+        holders: chunk hash → nodes with a good and durable copy.
+        suspects: chunks of which a bad copy was met on the way.
+        lack: what there was too little of to reach every target: ``"nodes"``, ``"space"`` or nothing.
+    """
+
+    holders: dict[str, list[Member]]
+    suspects: set[str]
+    lack: str
+
+    def counted(self, chunk_hash: str) -> int:
+        """Copies on nodes whose copies count towards a target."""
+        return sum(member.counts for member in self.holders[chunk_hash])
+
+
+def store(
+    topology: Topology,
+    data: Mapping[str, bytes],
+    targets: Mapping[str, int],
+    *,
+    operation: str,
+    preferences: Mapping[str, Sequence[Member]] | None = None,
+) -> Stored:
+    """Bring every chunk to its target on distinct nodes, as far as there are nodes with room.
+
+    The caller holds references to the chunks (pins, manifests) that it committed before. Whether a chunk is already
+    there is asked of the volumes, never of the sketches, and a copy found counts only after it was read back.
+
+    Args:
+        topology: the nodes.
+        data: chunk hash → bytes.
+        targets: chunk hash → replicas wanted.
+        operation: whose phases are entered: ``<operation>.locate``, ``.count``, ``.write``.
+        preferences: chunk hash → nodes that accept replicas, best first; by default those of the placement.
+    """
+    phases.enter(f"{operation}.locate")
+    found = survey(topology, {chunk_hash: len(chunk) for chunk_hash, chunk in data.items()})
+    holders, suspects = verified(found.holders)
+    if preferences is None:
+        preferences = dict(zip(data, routing.preferences(topology, list(data)), strict=True))
+    writer = _Writer(topology, data, targets, preferences, holders, operation)
+    with routing.batch_in_flight():
+        writer.run()
+    if suspects:
+        log.warning("replica.suspect", chunks=sorted(suspects))
+    return Stored(holders, suspects, writer.lack)
+
+
+class _Writer:
+    """Writes in waves: what fails on one node goes to the next in the following wave."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        data: Mapping[str, bytes],
+        targets: Mapping[str, int],
+        preferences: Mapping[str, Sequence[Member]],
+        holders: dict[str, list[Member]],
+        operation: str,
+    ) -> None:
+        self.topology = topology
+        self.data = data
+        self.targets = targets
+        self.holders = holders
+        self.operation = operation
+        self.untried = {h: [m for m in preferences[h] if m not in holders[h]] for h in data}
+        self.shunned: set[str] = set()
+        self.lack = ""
+        self.found = {h: list(members) for h, members in holders.items() if members}
+
+    def run(self) -> None:
+        tallies: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        ensure = _by_node(self.found)
+        while True:
+            wave = self._wave()
+            if not wave and not ensure:
+                break
+            phases.enter(f"{self.operation}.count")
+            routing.count(self.topology, _by_node(wave), ensure)
+            ensure = {}
+            phases.enter(f"{self.operation}.write")
+            self._write(wave, tallies)
+        Node.tally({node_id: (chunks, size) for node_id, (chunks, size) in tallies.items()})
+
+    def _wave(self) -> dict[str, list[Member]]:
+        """The next nodes to try, by chunk, for chunks below their target."""
+        wave = {}
+        for chunk_hash in self.data:
+            held = self.holders[chunk_hash]
+            short = self.targets[chunk_hash] - sum(member.counts for member in held)
+            if short <= 0:
+                continue
+            untried = [member for member in self.untried[chunk_hash] if member.node_id not in self.shunned]
+            chosen = _spread(untried, held, short)
+            if len(chosen) < short:
+                self.lack = self.lack or "nodes"
+            if chosen:
+                self.untried[chunk_hash] = [member for member in untried if member not in chosen]
+                wave[chunk_hash] = chosen
+        return wave
+
+    def _write(self, wave: Mapping[str, Sequence[Member]], tallies: dict[str, list[int]]) -> None:
+        started = []
+        for chunk_hash, members in wave.items():
+            for member in members:
+                volume = member.lane.volume
+                try:
+                    future = member.lane.submit(volume.write, chunk_hash, self.data[chunk_hash])
+                except VolumeError:
+                    self.shunned.add(member.node_id)
+                else:
+                    started.append((chunk_hash, member, future))
+        for chunk_hash, member, future in started:
+            try:
+                member.lane.result(future)
+            except VolumeError as error:
+                # Whether it was written is not known: the count stays (RACES 25).
+                self.shunned.add(member.node_id)
+                if isinstance(error, VolumeFull):
+                    self.lack = "space"
+                log.warning("replica.unwritten", chunk=chunk_hash, node=member.node_id, error=str(error))
+            else:
+                self.holders[chunk_hash].append(member)
+                tallies[member.node_id][0] += 1
+                tallies[member.node_id][1] += len(self.data[chunk_hash])
+
+
+def _spread(order: Sequence[Member], held: Sequence[Member], count: int) -> list[Member]:
+    if not any(member.zone for member in (*order, *held)):
+        return list(order[:count])
+    by_id = {member.node_id: member for member in order}
+    chosen = placement.spread(
+        [placement.Candidate(member.node_id, member.weight, member.zone) for member in order],
+        [placement.Candidate(member.node_id, member.weight, member.zone) for member in held],
+        count,
+    )
+    return [by_id[candidate.node_id] for candidate in chosen]
+
+
+def _by_node(chunks: Mapping[str, Sequence[Member]]) -> dict[str, list[str]]:
+    nodes: dict[str, list[str]] = defaultdict(list)
+    for chunk_hash, members in chunks.items():
+        for member in members:
+            nodes[member.node_id].append(chunk_hash)
+    return dict(nodes)

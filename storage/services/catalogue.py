@@ -1,0 +1,85 @@
+"""The owner's files: list, show, rename, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
+
+from storage.exceptions import ContentNotReady, NoSuchFile
+from storage.models import Content, File, Job, Upload
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some of an owner's files, in the order of their ids.
+
+    Attributes:
+        total: all of the owner's files.
+        files: this page.
+        last: id of the page's last file if there are more, otherwise None.
+    """
+
+    total: int
+    files: Sequence[File]
+    last: int | None
+
+
+def page(owner: AbstractBaseUser, *, limit: int, after: int) -> Page:
+    """Files whose content is ready.
+
+    Args:
+        owner: whose.
+        limit: how many at most.
+        after: the id that the page before ended with; 0 for the first page.
+    """
+    ready = File.objects.filter(owner=owner, content__state=Content.State.READY)
+    found = list(ready.filter(id__gt=after).order_by("id").select_related("content")[: limit + 1])
+    last = found[limit - 1].pk if len(found) > limit else None
+    return Page(ready.count(), found[:limit], last)
+
+
+def find(owner: AbstractBaseUser, file_hash: str, *, ready: bool = True) -> File:
+    """The owner's file on a content.
+
+    Raises:
+        NoSuchFile: there is none.
+        ContentNotReady: ``ready`` was asked for, and its ingest has not ended.
+    """
+    file = File.objects.select_related("content").filter(owner=owner, content__file_hash=file_hash).first()
+    if file is None:
+        raise NoSuchFile(f"no file {file_hash}")
+    if ready and file.content.state != Content.State.READY:
+        raise ContentNotReady("the file has been accepted and is being stored")
+    return file
+
+
+def rename(file: File, name: str) -> File:
+    """Change the name that the file is downloaded under."""
+    file.name = name
+    file.save(update_fields=["name"])
+    log.info("file.renamed", file_hash=file.content.file_hash)
+    return file
+
+
+def delete(file: File) -> None:
+    """Remove a file; with the last one on a content, the content goes, and reclaim frees its bytes."""
+    file_hash = file.content.file_hash
+    with transaction.atomic():
+        content = Content.objects.select_for_update().filter(pk=file.content_id).first()
+        if content is None or not File.objects.filter(pk=file.pk).exists():
+            raise NoSuchFile(f"no file {file_hash}")
+        # The owner's uploads of it that are under way are given up with it.
+        uploads = list(Upload.objects.filter(content=content, owner_id=file.owner_id))
+        Job.cancel(Job.objects.filter(upload__in=uploads).values_list("id", flat=True))
+        for upload in uploads:
+            upload.drop()
+        file.remove()
+    for upload in uploads:
+        upload.discard_staged()
+    log.info("file.deleted", file_hash=file_hash)

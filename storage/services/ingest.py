@@ -1,0 +1,257 @@
+"""From staging to the node volumes: whole batches of chunks, of one large upload or of many small ones.
+
+The phases, in order: ``ingest.read``, and for each batch ``ingest.pin``, ``ingest.locate``, ``ingest.count``,
+``ingest.write``, ``ingest.record``, then ``ingest.close``. A worker may die in any of them: the next one begins the
+upload again, finds what is already there, and ends it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+from django.db import InterfaceError, OperationalError, connection, transaction
+
+from storage import phases, wakeups
+from storage.chunking import cut, read_pieces
+from storage.exceptions import IngestFailed, LeaseLost, StagingDamaged, TooFewReplicas
+from storage.models import Content, Job, ManifestEntry, Upload
+from storage.models.content import Health
+from storage.placement import acknowledgeable
+from storage.replicas.writing import Stored, store
+from storage.topology import Topology
+
+log = structlog.get_logger(__name__)
+
+CLAIM_JOBS = 64
+CLAIM_BYTES = 32 << 20
+BATCH_CHUNKS = 256
+BATCH_BYTES = 16 << 20
+
+
+@dataclass(eq=False)
+class Work:
+    """One upload under ingest, and what this run has learnt of it."""
+
+    job: Job
+    upload: Upload
+    content: Content
+    chunks: Iterator[bytes]
+    position: int = 0
+    replications: list[int] = field(default_factory=list)
+    epoch: int = -1
+    over: bool = False
+
+    @property
+    def is_complete(self) -> bool:
+        return not self.over and len(self.replications) == self.content.chunk_count
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One chunk of one upload."""
+
+    work: Work
+    position: int
+    chunk_hash: str
+    data: bytes
+
+
+def run_queued() -> int:
+    """Claim what is queued, as much as fits, and ingest it together; returns the number of jobs claimed."""
+    wakeups.taken("ingest")
+    jobs = Job.objects.claim("ingest", most=CLAIM_JOBS, most_bytes=CLAIM_BYTES)
+    if jobs and Job.objects.queued("ingest").exists():
+        wakeups.wake("ingest")
+    ingest(jobs)
+    return len(jobs)
+
+
+def ingest(jobs: Sequence[Job]) -> None:
+    """Store the uploads of claimed jobs; each job ends, goes back to the queue, or is another worker's by now."""
+    works: list[Work] = []
+    try:
+        for job in jobs:
+            with _sparing_others(job):
+                works.append(_begin(job))
+        for batch in _batches(works):
+            _store_batch(batch)
+            _close([work for work in _works_of(batch) if work.is_complete])
+        _close([work for work in works if work.is_complete])
+    except (OperationalError, InterfaceError) as error:
+        log.warning("ingest.database", error=str(error))
+        connection.close()
+        _put_back([job for job in jobs if not job.is_terminal], error, waiting_for="database")
+    except Exception as error:
+        log.exception("ingest.failed", jobs=[str(job.pk) for job in jobs])
+        _put_back([job for job in jobs if not job.is_terminal], error)
+
+
+def _begin(job: Job) -> Work:
+    upload = job.upload
+    if upload is None or upload.content is None:
+        raise LeaseLost("the upload has been dropped")
+    phases.enter("ingest.read")
+    try:
+        staged = upload.staged_path.open("rb")
+    except FileNotFoundError:
+        raise StagingDamaged("the staged bytes are gone") from None
+    pieces = read_pieces(staged, upload.content.size, upload.piece_size, bytes(upload.piece_checksums))
+    log.info("ingest.started", job=str(job.pk), file_hash=job.file_hash, attempt=job.attempts)
+    return Work(job, upload, upload.content, cut(pieces, upload.content.chunk_size))
+
+
+def _batches(works: Sequence[Work]) -> Iterator[list[Piece]]:
+    """Chunks of all the uploads in turn, as many as fit a batch."""
+    batch: list[Piece] = []
+    size = 0
+    for work in works:
+        while not work.over:
+            data = None
+            with _sparing_others(work.job, work):
+                data = next(work.chunks, None)
+            if data is None:
+                break
+            batch.append(Piece(work, work.position, hashlib.sha256(data).hexdigest(), data))
+            work.position += 1
+            size += len(data)
+            if len(batch) >= BATCH_CHUNKS or size >= BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _store_batch(batch: Sequence[Piece]) -> None:
+    phases.enter("ingest.pin")
+    data = {piece.chunk_hash: piece.data for piece in batch}
+    wanted = {(p.work.upload.pk, p.chunk_hash): p.work.upload.replication_factor for p in batch}
+    ids = Upload.objects.pin(wanted, {chunk_hash: len(chunk) for chunk_hash, chunk in data.items()})
+    data = {chunk_hash: chunk for chunk_hash, chunk in data.items() if chunk_hash in ids}
+    targets: dict[str, int] = {}
+    for (_, chunk_hash), factor in wanted.items():
+        targets[chunk_hash] = max(factor, targets.get(chunk_hash, 0))
+    topology = Topology.load()
+    stored = store(topology, data, targets, operation="ingest")
+    phases.enter("ingest.record")
+    for work in _works_of(batch):
+        with _sparing_others(work.job, work):
+            _judge(work, [piece for piece in batch if piece.work is work], stored, topology)
+    _record(batch, ids)
+    for chunk_hash in sorted(stored.suspects):
+        Job.request(Job.Kind.REPAIR, chunk_hash)
+
+
+def _judge(work: Work, pieces: Sequence[Piece], stored: Stored, topology: Topology) -> None:
+    """Keep the replica counts; an upload that could not be acknowledged goes no further.
+
+    Raises:
+        TooFewReplicas: some chunk is below what an acknowledgement needs.
+        LeaseLost: the upload was dropped before its chunks could be pinned.
+    """
+    if work.epoch < 0:
+        work.epoch = topology.cluster.topology_epoch
+    for piece in pieces:
+        if piece.chunk_hash not in stored.holders:
+            raise LeaseLost("the upload has been dropped")
+        count = stored.counted(piece.chunk_hash)
+        if count < acknowledgeable(work.upload.replication_factor):
+            raise TooFewReplicas(stored.lack or "nodes")
+        work.replications.append(count)
+
+
+@transaction.atomic
+def _record(batch: Sequence[Piece], ids: dict[str, int]) -> None:
+    """Manifest rows and progress in one commit that carries every job's fencing token."""
+    works = [work for work in _works_of(batch) if not work.over]
+    # Contents before jobs, as everybody does: a deletion of the content is over or waits.
+    rows = Content.objects.filter(pk__in={work.content.pk for work in works}).order_by("pk")
+    contents = set(rows.select_for_update(no_key=True).values_list("pk", flat=True))
+    mine = Job.objects.heartbeat({work.job: len(work.replications) for work in works})
+    for work in works:
+        if work.job.pk not in mine or work.content.pk not in contents:
+            work.over = True
+            log.info("ingest.lease_lost", job=str(work.job.pk))
+    ManifestEntry.record(
+        [(p.work.content.pk, p.position, ids[p.chunk_hash]) for p in batch if not p.work.over],
+    )
+
+
+def _close(works: Sequence[Work]) -> None:
+    """Turn contents ready, a savepoint each; staging goes once this has committed (RACES 4)."""
+    if not works:
+        return
+    phases.enter("ingest.close")
+    with transaction.atomic():
+        for work in sorted(works, key=lambda work: work.content.pk):
+            with _sparing_others(work.job, work), transaction.atomic():
+                _close_one(work)
+    for work in works:
+        work.over = True
+        if work.job.state == Job.State.SUCCEEDED:
+            work.upload.discard_staged()
+            log.info("ingest.succeeded", job=str(work.job.pk), file_hash=work.job.file_hash)
+            wakeups.announce(work.job)
+
+
+def _close_one(work: Work) -> None:
+    try:
+        content = work.content.lock()
+    except Content.DoesNotExist:
+        raise LeaseLost("the content has been deleted") from None
+    if not content.manifest_covers_size():
+        raise IngestFailed("the manifest has a gap")
+    health = Health.of(work.replications, target=work.upload.replication_factor, epoch=work.epoch)
+    content.become_ready(health)
+    work.upload.release()
+    work.job.succeed({"file_hash": content.file_hash, "size": content.size, "chunks": content.chunk_count})
+
+
+@contextmanager
+def _sparing_others(job: Job, work: Work | None = None) -> Iterator[None]:
+    """What goes wrong with one upload ends or delays its job, and leaves its batch-mates alone."""
+    try:
+        try:
+            yield
+        except LeaseLost:
+            raise
+        except TooFewReplicas as error:
+            job.wait(error.lack)
+            log.warning("ingest.waits", job=str(job.pk), lack=error.lack)
+            wakeups.announce(job)
+        except StagingDamaged as error:
+            job.fail("Staging damaged", str(error))
+            log.error("ingest.staging_damaged", job=str(job.pk), error=str(error))
+            wakeups.announce(job)
+        except IngestFailed as error:
+            job.retry("Ingest failed", str(error))
+            log.error("ingest.failed", job=str(job.pk), error=str(error))
+        else:
+            return
+    except LeaseLost as error:
+        log.info("ingest.lease_lost", job=str(job.pk), error=str(error))
+    if work is not None:
+        work.over = True
+
+
+def _put_back(jobs: Sequence[Job], error: Exception, waiting_for: str = "") -> None:
+    """After a failure that all share. When even this fails, the leases end and the sweeper does it."""
+    for job in jobs:
+        try:
+            if waiting_for:
+                job.wait(waiting_for)
+            else:
+                job.retry("Ingest failed", repr(error))
+            if job.is_terminal:
+                wakeups.announce(job)
+        except LeaseLost:
+            continue
+        except (OperationalError, InterfaceError) as again:
+            log.warning("ingest.left_to_sweeper", job=str(job.pk), error=str(again))
+
+
+def _works_of(batch: Sequence[Piece]) -> list[Work]:
+    return list(dict.fromkeys(piece.work for piece in batch))

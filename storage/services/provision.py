@@ -1,0 +1,96 @@
+"""Bring the cluster in line with the environment, at boot and only then (RACES 22)."""
+
+from __future__ import annotations
+
+import structlog
+from django.db import connection, transaction
+
+from storage import topology
+from storage.conf import Configuration
+from storage.exceptions import ConfigurationError, ForeignVolume, VolumeOffline
+from storage.models import Cluster, Job, Node, nobody
+from storage.volumes import open_volume
+
+log = structlog.get_logger(__name__)
+
+PROVISIONING = 0x0CC0_B007  # key of the advisory lock; any constant will do
+
+
+def provision(configuration: Configuration) -> None:
+    """Make the cluster row and the nodes that the environment asks for, and queue what a change of it entails.
+
+    Raises:
+        ConfigurationError: the environment asks for fewer nodes than there are, or for a sketch that does not fit.
+    """
+    configuration.staging_dir.mkdir(parents=True, exist_ok=True)
+    configuration.nodes_dir.mkdir(parents=True, exist_ok=True)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [PROVISIONING])
+        try:
+            nobody()
+            cluster = _reconcile_cluster(configuration)
+            _commit_nodes(configuration)
+            for node in Node.objects.filter(state=Node.State.CREATING):
+                _create_volume(cluster, node)
+        finally:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [PROVISIONING])
+    topology.forget()
+
+
+@transaction.atomic
+def _reconcile_cluster(configuration: Configuration) -> Cluster:
+    cluster, made = Cluster.objects.select_for_update().get_or_create(
+        id=1,
+        defaults={
+            "base_n_prime": configuration.n_prime,
+            "n_prime": configuration.n_prime,
+            "tau": configuration.tau,
+            "num_nodes": configuration.num_nodes,
+        },
+    )
+    if made:
+        log.info("cluster.created", cluster=str(cluster.uuid))
+        return cluster
+    present = Node.objects.exclude(state=Node.State.RETIRED).count()
+    if configuration.num_nodes < present:
+        raise ConfigurationError(
+            f"NUM_NODES={configuration.num_nodes}, but the cluster has {present} nodes: drain and retire some first"
+        )
+    if (configuration.n_prime, configuration.tau) != (cluster.base_n_prime, cluster.tau):
+        # The sketches of the former shape no longer fit; the probe finds them untrusted and has them rebuilt.
+        log.info("cluster.sketches_reshaped", n_prime=configuration.n_prime, tau=configuration.tau)
+        cluster.base_n_prime = cluster.n_prime = configuration.n_prime
+        cluster.tau = configuration.tau
+    cluster.num_nodes = configuration.num_nodes
+    cluster.save()
+    return cluster
+
+
+def _commit_nodes(configuration: Configuration) -> None:
+    """Rows first: a volume without a row would be a stranger, a row without a volume is made below (RACES 20)."""
+    taken = set(Node.objects.values_list("node_id", flat=True))
+    wanted = configuration.num_nodes - Node.objects.exclude(state=Node.State.RETIRED).count()
+    number = 0
+    while wanted > 0:
+        node_id = f"node_{number:03d}"
+        number += 1
+        if node_id in taken:
+            continue
+        Node.objects.create(node_id=node_id, url=(configuration.nodes_dir / node_id).as_uri())
+        wanted -= 1
+
+
+def _create_volume(cluster: Cluster, node: Node) -> None:
+    identity = topology.identity_of(cluster, node)
+    try:
+        open_volume(node.url, identity).create(identity)
+    except ForeignVolume as error:
+        raise ConfigurationError(f"{node.node_id} cannot be created: {error}") from None
+    except VolumeOffline as error:
+        raise ConfigurationError(f"{node.node_id} cannot be created at {node.url}: {error}") from None
+    node.state = Node.State.ACTIVE
+    node.online = True
+    node.save(update_fields=["state", "online"])
+    Cluster.bump_topology()
+    Job.request(Job.Kind.REBUILD_SKETCH, node.node_id)
+    log.info("node.created", node=node.node_id)

@@ -1,0 +1,166 @@
+"""Free what nothing refers to: condemned chunks into the trash, trash off the volumes (RACES 9–13).
+
+The phases: ``reclaim.mark``, ``reclaim.trash``, ``reclaim.purge``, ``reclaim.forget``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from django.db import connection, transaction
+
+from storage import phases
+from storage.exceptions import ForeignDatabase, VolumeError
+from storage.models import Chunk, Cluster
+from storage.models.job import Clock
+from storage.replicas.finding import survey
+from storage.replicas.removing import purge_trash, remove_replica
+from storage.topology import Member, Topology
+
+log = structlog.get_logger(__name__)
+
+CHUNKS_PER_PASS = 1000
+PURGES_PER_PASS = 2000
+RECLAIMING = 0x0CC0_F4EE  # key of the advisory lock; any constant will do
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a pass would do.
+
+    Attributes:
+        chunks: condemned chunks whose grace is over and that still have no reference, (hash, size).
+        members: the nodes that take part.
+        absent: nodes that do not answer; chunks keep their rows until these have been asked too.
+    """
+
+    chunks: list[tuple[str, int]]
+    members: list[Member]
+    absent: list[Member]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pass did."""
+
+    removed: int = 0
+    forgotten: int = 0
+    purged: int = 0
+    freed_bytes: int = 0
+
+
+def plan(topology: Topology, grace: float) -> Plan:
+    """Choose what may go.
+
+    Args:
+        topology: the nodes.
+        grace: seconds since a chunk was condemned, by PostgreSQL's clock.
+
+    Raises:
+        ForeignDatabase: a volume belongs to another cluster, or has seen a later generation than this database:
+            this is an older copy of it, and does not know what the volumes hold.
+    """
+    members, absent = [], []
+    for member in topology.members:
+        try:
+            identity = member.lane.call(member.lane.volume.identity)
+        except VolumeError:
+            absent.append(member)
+            continue
+        if identity.cluster != member.identity.cluster or identity.generation > topology.cluster.generation:
+            raise ForeignDatabase(f"{member.node_id} was last reclaimed under another or a later database")
+        (members if identity.same_volume(member.identity) else absent).append(member)
+    due = Chunk.objects.filter(
+        condemned_at__lt=Clock() - timedelta(seconds=grace), entries__isnull=True, pins__isnull=True
+    )
+    return Plan(list(due.order_by("hash").values_list("hash", "size")[:CHUNKS_PER_PASS]), members, absent)
+
+
+def reclaim(grace: float) -> Outcome:
+    """Make one pass; a pass that is under way elsewhere is left to it.
+
+    Raises:
+        ForeignDatabase: see ``plan``; nothing has been removed.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [RECLAIMING])
+        if not cursor.fetchone()[0]:
+            return Outcome()
+        try:
+            topology = Topology.load()
+            return _execute(topology, plan(topology, grace), grace)
+        finally:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [RECLAIMING])
+
+
+def _execute(topology: Topology, todo: Plan, grace: float) -> Outcome:
+    removed = forgotten = purged = freed = 0
+    if todo.chunks:
+        phases.enter("reclaim.mark")
+        members = _raise_generation(todo.members)
+        absent = [member for member in topology.members if member not in members]
+        for chunk_hash, size in todo.chunks:
+            phases.enter("reclaim.trash")
+            count, complete = _trash_everywhere(topology, members, chunk_hash, size)
+            removed += count
+            if complete and not absent:
+                phases.enter("reclaim.forget")
+                forgotten += _forget(topology, chunk_hash)
+    phases.enter("reclaim.purge")
+    for member in todo.members:
+        try:
+            entries, size = purge_trash(topology, member, older_than=grace, most=PURGES_PER_PASS)
+        except VolumeError as error:
+            log.warning("purge.aborted", node=member.node_id, error=str(error))
+            continue
+        purged, freed = purged + entries, freed + size
+    outcome = Outcome(removed, forgotten, purged, freed)
+    if outcome != Outcome():
+        log.info("reclaim.done", removed=removed, forgotten=forgotten, purged=purged, freed_bytes=freed)
+    return outcome
+
+
+def _raise_generation(members: list[Member]) -> list[Member]:
+    """Commit the next generation, then tell the volumes; those that could be told take part."""
+    generation = Cluster.next_generation()
+    told = []
+    for member in members:
+        try:
+            member.lane.call(member.lane.volume.set_generation, generation)
+        except VolumeError as error:
+            log.warning("reclaim.skipped", node=member.node_id, error=str(error))
+        else:
+            told.append(member)
+    return told
+
+
+def _trash_everywhere(topology: Topology, members: list[Member], chunk_hash: str, size: int) -> tuple[int, bool]:
+    """Remove a condemned chunk's copies; returns how many went, and whether no node failed."""
+    found = survey(topology, {chunk_hash: size})
+    complete = not found.silent
+    removed = 0
+    for member in found.holders[chunk_hash]:
+        if member not in members:
+            complete = False
+            continue
+        try:
+            removed += remove_replica(topology, chunk_hash, member)
+        except VolumeError as error:
+            complete = False
+            log.warning("reclaim.failed", chunk=chunk_hash, node=member.node_id, error=str(error))
+    return removed, complete
+
+
+@transaction.atomic
+def _forget(topology: Topology, chunk_hash: str) -> int:
+    """Delete the row of a chunk that nothing refers to and that no node holds; 0 if that is no longer so."""
+    chunk = Chunk.objects.select_for_update().filter(hash=chunk_hash, condemned_at__isnull=False).first()
+    if chunk is None or chunk.entries.exists() or chunk.pins.exists():
+        return 0
+    found = survey(topology, {chunk.hash: chunk.size})
+    if found.silent or found.holders[chunk.hash]:
+        return 0
+    Chunk.objects.filter(pk=chunk.pk)._raw_delete("default")
+    return 1

@@ -1,0 +1,134 @@
+"""Statistics of the whole cluster, and whether it is fit to serve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import redis
+import structlog
+from django.db import DatabaseError, connection
+
+from storage import routing
+from storage.conf import configuration
+from storage.exceptions import VolumeError
+from storage.models import Chunk, Cluster, Content, File, Node
+from storage.placement import acknowledgeable
+from storage.routing import SketchStatistics, StoreUnavailable
+from storage.topology import Topology
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class NodeStatistics:
+    """One node's tallies, and the distinct chunks that its sketch estimates; None while that is missing."""
+
+    node_id: str
+    condition: str
+    chunks: int
+    bytes: int
+    union_size: int | None
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The whole cluster.
+
+    Attributes:
+        cluster: its row.
+        nodes: all that are not retired.
+        files: number of files.
+        chunks: number of distinct chunks that something refers to.
+        sketches: what the sketches say; None while Redis does not answer.
+    """
+
+    cluster: Cluster
+    nodes: list[NodeStatistics]
+    files: int
+    chunks: int
+    sketches: SketchStatistics | None
+
+    @property
+    def replicas(self) -> int:
+        return sum(node.chunks for node in self.nodes)
+
+    @property
+    def bytes(self) -> int:
+        return sum(node.bytes for node in self.nodes)
+
+
+def gather() -> Statistics:
+    """Read PostgreSQL and the sketches."""
+    topology = Topology.load()
+    sketches: SketchStatistics | None = None
+    try:
+        sketches = routing.statistics(topology)
+    except StoreUnavailable as error:
+        log.warning("sketch.unavailable", error=str(error))
+    unions = sketches.unions if sketches else {}
+    nodes = [
+        NodeStatistics(
+            node.node_id,
+            node.condition,
+            node.chunks,
+            node.bytes,
+            round(union.estimate) if (union := unions.get(node.node_id)) else None,
+        )
+        for node in Node.objects.exclude(state=Node.State.RETIRED)
+    ]
+    return Statistics(
+        topology.cluster,
+        nodes,
+        files=File.objects.filter(content__state=Content.State.READY).count(),
+        chunks=Chunk.objects.filter(condemned_at__isnull=True).count(),
+        sketches=sketches,
+    )
+
+
+@dataclass(frozen=True)
+class Fitness:
+    """Whether uploads and downloads can be served; ``failing`` maps each part that is missing to the reason."""
+
+    nodes: int
+    failing: dict[str, str]
+
+
+def fitness() -> Fitness:
+    """Ask PostgreSQL, Redis and every volume, now; none of them for long."""
+    failing: dict[str, str] = {}
+    topology = None
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        topology = Topology.recent(max_age=0.5)
+    except (DatabaseError, Cluster.DoesNotExist) as error:
+        failing["postgresql"] = type(error).__name__
+        topology = Topology.last_known()
+    try:
+        routing.connect().ping()
+    except redis.RedisError as error:
+        failing["redis"] = type(error).__name__
+    nodes = _answering(topology) if topology else 0
+    needed = acknowledgeable(configuration().replication_factor)
+    if nodes < needed:
+        failing["nodes"] = f"{nodes} of the {needed} that an upload needs"
+    return Fitness(nodes, failing)
+
+
+def _answering(topology: Topology) -> int:
+    """Active nodes whose volume is there and theirs."""
+    asked = []
+    for member in topology.members:
+        if member.state != Node.State.ACTIVE:
+            continue
+        try:
+            asked.append((member, member.lane.submit(member.lane.volume.identity)))
+        except VolumeError:
+            continue
+    count = 0
+    for member, future in asked:
+        try:
+            count += future.result(timeout=1.0).same_volume(member.identity)
+        except (VolumeError, TimeoutError):
+            continue
+    return count

@@ -1,0 +1,96 @@
+"""The guarantee behind every wake-up: stale leases, abandoned uploads, forgotten staging, needs found from state."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import structlog
+from django.db import transaction
+from django.db.models import F, Max
+
+from storage import wakeups
+from storage.conf import configuration
+from storage.models import Cluster, Content, Job, Upload
+from storage.models.job import Clock
+from storage.topology import Topology
+
+log = structlog.get_logger(__name__)
+
+SILENT_UPLOAD = timedelta(seconds=60)
+FAILED_UPLOAD_KEPT = timedelta(days=7)
+TERMINAL_JOBS_KEPT = timedelta(days=7)
+HEAL_CONTENTS = 100
+
+
+def sweep() -> None:
+    """One round; every part can be repeated or interrupted anywhere."""
+    requeued = Job.objects.requeue_stale()
+    if requeued:
+        log.warning("jobs.requeued", count=requeued)
+    _drop_abandoned_uploads()
+    _remove_forgotten_staging()
+    _heal_short_contents()
+    Job.objects.filter(state__in=Job.TERMINAL, finished_at__lt=Clock() - TERMINAL_JOBS_KEPT).delete()
+    for queue in ("ingest", "maintenance"):
+        if Job.objects.queued(queue).exists():
+            wakeups.wake(queue)
+
+
+def _drop_abandoned_uploads() -> None:
+    """Uploads whose API process is gone, and those of jobs that failed so long ago that nobody will retry them."""
+    silent = Upload.objects.filter(state=Upload.State.RECEIVING, heartbeat_at__lt=Clock() - SILENT_UPLOAD)
+    ended = Job.objects.filter(state__in=(Job.State.FAILED, Job.State.CANCELLED), upload__isnull=False)
+    expired = ended.filter(finished_at__lt=Clock() - FAILED_UPLOAD_KEPT).values("upload")
+    for upload in (*silent, *Upload.objects.filter(id__in=expired)):
+        with transaction.atomic():
+            locked = Upload.objects.select_for_update().filter(pk=upload.pk, state=upload.state).first()
+            if locked is None:
+                continue
+            content, created = locked.content, locked.created_file
+            locked.drop()
+        if content is not None and created:
+            _drop_never_ready(content, locked)
+        upload.discard_staged()
+        log.warning("upload.dropped", upload=str(upload.pk))
+
+
+def _drop_never_ready(content: Content, upload: Upload) -> None:
+    """The file that an upload would have made, unless another upload made it or still may."""
+    with transaction.atomic():
+        row = Content.objects.select_for_update().filter(pk=content.pk, state=Content.State.INGESTING).first()
+        if row is None or Upload.objects.filter(content=row, owner_id=upload.owner_id).exists():
+            return
+        for file in row.files.filter(owner_id=upload.owner_id):
+            file.remove()
+
+
+def _remove_forgotten_staging() -> None:
+    """A staged file is made after its row and removed after it: one without a row is garbage."""
+    staging = configuration().staging_dir
+    staged = {path.name for path in staging.iterdir()} if staging.is_dir() else set()
+    if not staged:
+        return
+    known = {str(upload_id) for upload_id in Upload.objects.values_list("id", flat=True)}
+    for name in staged - known:
+        (staging / name).unlink(missing_ok=True)
+        log.info("staging.removed", upload=name)
+
+
+def _heal_short_contents() -> None:
+    """Need is state, not a job (RACES 18): contents below their factor are found again from their summaries."""
+    epoch = Cluster.load().topology_epoch
+    short = (
+        Content.objects.filter(state=Content.State.READY, retrievable=True, health_epoch=epoch, chunk_count__gt=0)
+        .annotate(target=Max("files__replication_factor"))
+        .filter(min_replication__lt=F("target"))
+        .order_by("min_replication", "pk")
+    )
+    counting = sum(member.counts for member in Topology.load().members)
+    for content in short.filter(min_replication__lt=counting)[:HEAL_CONTENTS]:
+        if not _recently_tried(content):
+            Job.request(Job.Kind.REBALANCE, f"content {content.pk}", file_hash=content.file_hash, size=content.size)
+
+
+def _recently_tried(content: Content) -> bool:
+    recent = Job.objects.filter(kind=Job.Kind.REBALANCE, subject=f"content {content.pk}")
+    return recent.exclude(state__in=Job.TERMINAL, finished_at__lt=Clock() - timedelta(seconds=60)).exists()

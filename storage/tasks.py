@@ -1,0 +1,87 @@
+"""Celery tasks: each makes one service call. A message only wakes; what there is to do is in the Job table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from celery import shared_task
+from django.db import InterfaceError, OperationalError, connection
+
+from sketches.exceptions import ShadowLost, StoreUnavailable
+from storage import wakeups
+from storage.conf import configuration
+from storage.exceptions import ForeignDatabase, LeaseLost, StorageError, VolumeError
+from storage.models import Job
+from storage.services import ingest, probe, rebalance, rebuild, reclaim, repair, sweep, verify
+
+log = structlog.get_logger(__name__)
+
+WORK: Mapping[str, Callable[[Job], Any]] = {
+    Job.Kind.REBALANCE: rebalance.rebalance,
+    Job.Kind.REPAIR: repair.repair,
+    Job.Kind.REBUILD_SKETCH: rebuild.rebuild,
+    Job.Kind.REFRESH_HEALTH: verify.refresh_health,
+}
+
+
+@shared_task(name="storage.ingest")
+def ingest_queued() -> None:
+    """Ingest what is queued until nothing is."""
+    while ingest.run_queued():
+        pass
+
+
+@shared_task(name="storage.maintain")
+def maintain() -> None:
+    """Do maintenance jobs, one after the other, until none is queued."""
+    wakeups.taken("maintenance")
+    while jobs := Job.objects.claim("maintenance", most=1, most_bytes=0):
+        for job in jobs:
+            _carry_out(job)
+
+
+@shared_task(name="storage.sweep")
+def sweep_once() -> None:
+    sweep.sweep()
+
+
+@shared_task(name="storage.probe")
+def probe_once() -> None:
+    probe.probe()
+
+
+@shared_task(name="storage.reclaim")
+def reclaim_once() -> None:
+    try:
+        reclaim.reclaim(configuration().reclaim_grace)
+    except ForeignDatabase as error:
+        log.error("reclaim.refused", error=str(error))
+
+
+def _carry_out(job: Job) -> None:
+    """Run a maintenance job; what goes wrong delays or ends this job only."""
+    try:
+        try:
+            result = WORK[job.kind](job)
+            job.succeed(result if isinstance(result, dict) else {"contents": result})
+            log.info("job.succeeded", job=str(job.pk), kind=job.kind)
+        except (VolumeError, StoreUnavailable, ShadowLost) as error:
+            log.warning("job.waits", job=str(job.pk), kind=job.kind, error=repr(error))
+            job.wait("redis" if not isinstance(error, VolumeError) else "nodes")
+        except (LeaseLost, OperationalError, InterfaceError):
+            raise
+        except StorageError as error:
+            log.warning("job.retries", job=str(job.pk), kind=job.kind, error=repr(error))
+            job.retry(type(error).__name__, str(error))
+        except Exception as error:
+            log.exception("job.failed", job=str(job.pk), kind=job.kind)
+            job.retry("Failed", repr(error))
+    except LeaseLost:
+        log.info("job.lease_lost", job=str(job.pk), kind=job.kind)
+    except (OperationalError, InterfaceError) as error:
+        # Its lease ends, and the sweeper puts it back.
+        log.warning("job.database", job=str(job.pk), error=str(error))
+        connection.close()
+    wakeups.announce(job)

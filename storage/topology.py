@@ -1,0 +1,112 @@
+"""The nodes as a worker sees them: rows of PostgreSQL joined with the lanes to their volumes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from threading import Lock
+
+from storage.models import Cluster, Node
+from storage.volumes import Identity, Lane, open_volume
+
+_lanes: dict[tuple[str, str, str], Lane] = {}
+_lock = Lock()
+_seen: tuple[float, Topology] | None = None
+
+
+@dataclass(frozen=True)
+class Member:
+    """One node and the lane to its volume."""
+
+    node_id: str
+    state: str
+    online: bool
+    zone: str
+    weight: float
+    stored_bytes: int
+    sketch_epoch: int
+    identity: Identity
+    lane: Lane
+
+    @property
+    def counts(self) -> bool:
+        """Whether a replica here counts towards a target: a draining or offline node's does not."""
+        return self.online and self.state == Node.State.ACTIVE
+
+    @property
+    def accepts(self) -> bool:
+        """Whether new replicas may go here."""
+        return self.counts and self.weight > 0
+
+
+@dataclass(frozen=True)
+class Topology:
+    """All nodes that are not retired, in the order of their ids, and the cluster row."""
+
+    cluster: Cluster
+    members: tuple[Member, ...]
+
+    @classmethod
+    def load(cls) -> Topology:
+        """Read PostgreSQL now."""
+        global _seen
+        cluster = Cluster.load()
+        nodes = Node.objects.exclude(state__in=(Node.State.RETIRED, Node.State.CREATING))
+        topology = cls(cluster, tuple(_member(cluster, node) for node in nodes))
+        _seen = (time.monotonic(), topology)
+        return topology
+
+    @classmethod
+    def recent(cls, max_age: float = 1.0) -> Topology:
+        """What PostgreSQL said at most ``max_age`` seconds ago: good enough to order reads."""
+        seen = _seen
+        if seen is not None and time.monotonic() - seen[0] <= max_age:
+            return seen[1]
+        return cls.load()
+
+    @classmethod
+    def last_known(cls) -> Topology | None:
+        """What this process saw last, whatever its age: for when PostgreSQL is away."""
+        return None if _seen is None else _seen[1]
+
+    @property
+    def online(self) -> tuple[Member, ...]:
+        return tuple(member for member in self.members if member.online)
+
+    @property
+    def accepting(self) -> tuple[Member, ...]:
+        return tuple(member for member in self.members if member.accepts)
+
+    def member(self, node_id: str) -> Member:
+        """The member of that id.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for member in self.members:
+            if member.node_id == node_id:
+                return member
+        raise KeyError(node_id)
+
+
+def forget() -> None:
+    """Drop what this process remembers, after a change to the nodes."""
+    global _seen
+    _seen = None
+
+
+def identity_of(cluster: Cluster, node: Node) -> Identity:
+    """The identity that the node's volume must carry."""
+    return Identity(str(cluster.uuid), node.node_id, str(node.uuid))
+
+
+def _member(cluster: Cluster, node: Node) -> Member:
+    identity = identity_of(cluster, node)
+    key = (node.node_id, node.url, identity.node)
+    with _lock:
+        if key not in _lanes:
+            _lanes[key] = Lane(open_volume(node.url, identity))
+        lane = _lanes[key]
+    return Member(
+        node.node_id, node.state, node.online, node.zone, node.weight, node.bytes, node.sketch_epoch, identity, lane
+    )

@@ -1,0 +1,32 @@
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from storage.exceptions import ConfigurationError
+from storage.volumes.base import Identity, Replica, Space, Trashed, Volume
+from storage.volumes.filesystem import FilesystemVolume
+from storage.volumes.lane import Lane
+from storage.volumes.memory import MemoryVolume
+
+__all__ = [
+    "FilesystemVolume",
+    "Identity",
+    "Lane",
+    "MemoryVolume",
+    "Replica",
+    "Space",
+    "Trashed",
+    "Volume",
+    "open_volume",
+]
+
+
+def open_volume(url: str, expected: Identity | None = None) -> Volume:
+    """The volume at a URL; only ``file:`` has one so far.
+
+    Raises:
+        ConfigurationError: the scheme is not known.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file" and parts.path:
+        return FilesystemVolume(Path(unquote(parts.path)), expected)
+    raise ConfigurationError(f"no volume backend for {url!r}")

@@ -1,0 +1,135 @@
+"""What a volume is: a few verbs. Every implementation passes ``tests/contract``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose volume it is; written once when the node is created, apart from the generation.
+
+    Attributes:
+        cluster: UUID of the cluster.
+        node_id: such as ``node_000``.
+        node: UUID of the node; replacing a disk draws a new one.
+        generation: the reclaim pass that was here last (RACES 12).
+    """
+
+    cluster: str
+    node_id: str
+    node: str
+    generation: int = 0
+
+    def at(self, generation: int) -> Identity:
+        return replace(self, generation=generation)
+
+    def same_volume(self, other: Identity) -> bool:
+        """Whether both name one volume, whatever the generation."""
+        return self.at(0) == other.at(0)
+
+
+@dataclass(frozen=True)
+class Space:
+    """Room on the file system below a volume, in bytes; volumes with one ``device`` share it."""
+
+    device: str
+    free: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One listed copy of a chunk."""
+
+    chunk_hash: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Trashed:
+    """A removed replica that has not been purged yet."""
+
+    chunk_hash: str
+    token: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.chunk_hash}~{self.token}"
+
+
+class Volume(Protocol):
+    """A node's storage backend. Thread-safe; every verb may raise ``VolumeOffline``.
+
+    Bytes are named by their SHA-256 in hex (``chunk_hash``); a volume stores and returns them, and judges nothing.
+    """
+
+    def create(self, identity: Identity) -> None:
+        """Make an empty volume that carries the identity; a volume that carries it already is left alone.
+
+        Raises:
+            ForeignVolume: something else lies there.
+        """
+
+    def identity(self) -> Identity:
+        """The identity that the volume carries.
+
+        Raises:
+            ForeignVolume: there is none.
+        """
+
+    def set_generation(self, generation: int) -> None:
+        """Record, durably, that a reclaim pass of this generation is about to work here."""
+
+    def space(self) -> Space:
+        """Room below the volume."""
+
+    def size_of(self, chunk_hash: str) -> int | None:
+        """Bytes of the replica, or None when there is none. Trash and quarantine do not count."""
+
+    def read(self, chunk_hash: str) -> bytes:
+        """The replica's bytes, unverified.
+
+        Raises:
+            ReplicaMissing: there is none.
+        """
+
+    def rescue(self, chunk_hash: str) -> bytes:
+        """The bytes of a replica that lies in the trash, unverified: the last resort of a read.
+
+        Raises:
+            ReplicaMissing: there is none.
+        """
+
+    def write(self, chunk_hash: str, data: bytes) -> None:
+        """Store a replica: whole and durable when this returns, not there under its name when it raises.
+
+        Raises:
+            VolumeFull: no space is left.
+        """
+
+    def settle(self, chunk_hash: str) -> None:
+        """Make the name of a replica that is already there durable, so that it can be counted on (RACES 3)."""
+
+    def replicas(self, prefix: str = "") -> Iterator[Replica]:
+        """Every replica whose hash starts with the prefix of hex digits, in no order."""
+
+    def trash(self, chunk_hash: str, token: str) -> bool:
+        """Rename the replica into the trash, durably, under a unique token; false when there is none."""
+
+    def trashed(self) -> Iterator[Trashed]:
+        """What lies in the trash."""
+
+    def restore(self, trashed: Trashed) -> bool:
+        """Rename a trashed replica back, durably; false when it is no longer in the trash."""
+
+    def purge(self, trashed: Trashed) -> int:
+        """Unlink a trashed replica; returns the bytes freed."""
+
+    def quarantine(self, chunk_hash: str, token: str) -> bytes | None:
+        """Rename a suspect replica out of the way and return the renamed bytes; None when there is none."""
+
+    def acquit(self, chunk_hash: str, token: str) -> None:
+        """Rename a replica back that quarantine found to be good."""

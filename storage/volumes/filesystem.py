@@ -1,0 +1,277 @@
+"""A volume in a directory.
+
+``identity`` names the volume. ``chunks/ab/<hash>`` are replicas, in 256 directories made at creation: a write never
+makes a parent, so that a disk that is not mounted is never taken for an empty volume. ``trash/<hash>~<token>`` and
+``quarantine/<hash>~<token>`` are replicas renamed out of the way.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from storage.exceptions import ForeignVolume, ReplicaMissing, VolumeFull, VolumeOffline
+from storage.volumes.base import Identity, Replica, Space, Trashed
+
+FORMAT = 1
+TEMPORARY = ".tmp-"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PREFIXES = [f"{i:02x}" for i in range(256)]
+
+
+class FilesystemVolume:
+    """See the module. The directory is found anew for each verb and its identity read before each change."""
+
+    def __init__(self, root: Path, expected: Identity | None = None) -> None:
+        """
+        Args:
+            root: the volume's directory.
+            expected: the identity that must be found before a write, a listing or a removal.
+        """
+        self.root = root
+        self.expected = expected
+
+    # -- identity ----------------------------------------------------------
+
+    def create(self, identity: Identity) -> None:
+        with _as_volume_errors():
+            self.root.mkdir(parents=True, exist_ok=True)
+            with suppress(_NoIdentity):
+                if self.identity().same_volume(identity):
+                    return
+                raise ForeignVolume(f"{self.root} belongs to another node or cluster")
+            strangers = {entry.name for entry in self.root.iterdir()} - {"chunks", "trash", "quarantine", "lost+found"}
+            if any(not name.startswith(TEMPORARY) for name in strangers):
+                raise ForeignVolume(f"{self.root} is neither empty nor a volume")
+            for name in [*(f"chunks/{p}" for p in _PREFIXES), "trash", "quarantine"]:
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            with self._opened(check=False) as root:
+                for name in ("chunks", "trash", "quarantine"):
+                    _fsync_directory(root, name)
+                # Last, and exclusively: a volume with an identity is complete, and has one creator.
+                _write_durably(root, "identity", _encode(identity), exclusive=True)
+            _fsync_directory(None, str(self.root.parent))
+
+    def identity(self) -> Identity:
+        with _as_volume_errors(), self._opened(check=False) as root:
+            return self._read_identity(root)
+
+    def set_generation(self, generation: int) -> None:
+        with _as_volume_errors(), self._opened() as root:
+            _write_durably(root, "identity", _encode(self._read_identity(root).at(generation)))
+
+    # -- replicas ----------------------------------------------------------
+
+    def space(self) -> Space:
+        with _as_volume_errors(), self._opened(check=False) as root:
+            found = os.fstatvfs(root)
+            device = str(os.fstat(root).st_dev)
+            return Space(device, found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+
+    def size_of(self, chunk_hash: str) -> int | None:
+        with _as_volume_errors(), self._opened() as root:
+            try:
+                return os.stat(_replica(chunk_hash), dir_fd=root, follow_symlinks=False).st_size
+            except FileNotFoundError:
+                return None
+
+    def read(self, chunk_hash: str) -> bytes:
+        with _as_volume_errors(), self._opened(check=False) as root:
+            try:
+                return _read_file(root, _replica(chunk_hash))
+            except FileNotFoundError:
+                raise ReplicaMissing(chunk_hash) from None
+
+    def rescue(self, chunk_hash: str) -> bytes:
+        with _as_volume_errors(), self._opened(check=False) as root:
+            for trashed in self._trashed(root):
+                if trashed.chunk_hash == chunk_hash:
+                    with suppress(FileNotFoundError):
+                        return _read_file(root, f"trash/{trashed.name}")
+            raise ReplicaMissing(chunk_hash)
+
+    def write(self, chunk_hash: str, data: bytes) -> None:
+        with _as_volume_errors(), self._opened() as root:
+            parent = os.open(f"chunks/{chunk_hash[:2]}", _DIRECTORY, dir_fd=root)
+            try:
+                _write_durably(parent, chunk_hash, data)
+            finally:
+                os.close(parent)
+
+    def settle(self, chunk_hash: str) -> None:
+        with _as_volume_errors(), self._opened() as root:
+            # The bytes may be another writer's that has not come to its fsync yet.
+            with _descriptor(root, _replica(chunk_hash), os.O_RDONLY | os.O_CLOEXEC) as replica:
+                os.fsync(replica)
+            _fsync_directory(root, f"chunks/{chunk_hash[:2]}")
+
+    def replicas(self, prefix: str = "") -> Iterator[Replica]:
+        for directory in _PREFIXES:
+            if not (directory.startswith(prefix) or prefix.startswith(directory)):
+                continue
+            with _as_volume_errors(), self._opened() as root:
+                found = list(_listing(root, f"chunks/{directory}"))
+            for name, size in found:
+                if name.startswith(prefix) and not name.startswith(TEMPORARY):
+                    yield Replica(name, size)
+
+    # -- removal -----------------------------------------------------------
+
+    def trash(self, chunk_hash: str, token: str) -> bool:
+        with _as_volume_errors(), self._opened() as root:
+            return _move(root, _replica(chunk_hash), f"trash/{Trashed(chunk_hash, token).name}")
+
+    def trashed(self) -> Iterator[Trashed]:
+        with _as_volume_errors(), self._opened() as root:
+            found = list(self._trashed(root))
+        yield from found
+
+    def restore(self, trashed: Trashed) -> bool:
+        with _as_volume_errors(), self._opened() as root:
+            return _move(root, f"trash/{trashed.name}", _replica(trashed.chunk_hash))
+
+    def purge(self, trashed: Trashed) -> int:
+        with _as_volume_errors(), self._opened() as root:
+            try:
+                size = os.stat(f"trash/{trashed.name}", dir_fd=root).st_size
+                os.unlink(f"trash/{trashed.name}", dir_fd=root)
+            except FileNotFoundError:
+                return 0
+            return size
+
+    def quarantine(self, chunk_hash: str, token: str) -> bytes | None:
+        name = f"quarantine/{Trashed(chunk_hash, token).name}"
+        with _as_volume_errors(), self._opened() as root:
+            if not _move(root, _replica(chunk_hash), name):
+                return None
+            return _read_file(root, name, uncached=True)
+
+    def acquit(self, chunk_hash: str, token: str) -> None:
+        with _as_volume_errors(), self._opened() as root:
+            _move(root, f"quarantine/{Trashed(chunk_hash, token).name}", _replica(chunk_hash))
+
+    # -- the directory -----------------------------------------------------
+
+    @contextmanager
+    def _opened(self, check: bool = True) -> Iterator[int]:
+        """A handle of the volume's directory, whose identity has been checked; all paths start at the handle."""
+        with _descriptor(None, str(self.root), _DIRECTORY) as root:
+            if check and self.expected is not None and not self._read_identity(root).same_volume(self.expected):
+                raise ForeignVolume(f"{self.root} carries another identity")
+            yield root
+
+    def _read_identity(self, root: int) -> Identity:
+        try:
+            fields = json.loads(_read_file(root, "identity"))
+            if fields.pop("format") != FORMAT:
+                raise ForeignVolume(f"{self.root} has another format")
+            return Identity(**fields)
+        except FileNotFoundError:
+            raise _NoIdentity(f"{self.root} carries no identity") from None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise ForeignVolume(f"{self.root} carries an identity that cannot be read") from None
+
+    def _trashed(self, root: int) -> Iterator[Trashed]:
+        for name, _ in _listing(root, "trash"):
+            chunk_hash, mark, token = name.partition("~")
+            if mark:
+                yield Trashed(chunk_hash, token)
+
+
+class _NoIdentity(ForeignVolume):
+    """Nothing says whose directory this is: a new volume may be made here, nothing else."""
+
+
+def _encode(identity: Identity) -> bytes:
+    return json.dumps({"format": FORMAT, **asdict(identity)}).encode()
+
+
+def _replica(chunk_hash: str) -> str:
+    return f"chunks/{chunk_hash[:2]}/{chunk_hash}"
+
+
+@contextmanager
+def _as_volume_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise VolumeFull(str(error)) from error
+        raise VolumeOffline(str(error)) from error
+
+
+@contextmanager
+def _descriptor(directory: int | None, name: str, flags: int) -> Iterator[int]:
+    descriptor = os.open(name, flags, dir_fd=directory)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _fsync_directory(directory: int | None, name: str) -> None:
+    with _descriptor(directory, name, _DIRECTORY) as descriptor:
+        os.fsync(descriptor)
+
+
+def _read_file(directory: int, name: str, *, uncached: bool = False) -> bytes:
+    with _descriptor(directory, name, os.O_RDONLY | os.O_CLOEXEC) as descriptor:
+        if uncached:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        size = os.fstat(descriptor).st_size
+        data = os.read(descriptor, size + 1)
+        while len(data) < size and (more := os.read(descriptor, size - len(data))):
+            data += more
+        return data
+
+
+def _write_durably(directory: int, name: str, data: bytes, *, exclusive: bool = False) -> None:
+    """Temporary file in the same directory, fsync, rename (or link, when exclusive), fsync of the directory.
+
+    A failed fsync is never retried on the same file: the kernel may have dropped the pages it could not write.
+    """
+    temporary = f"{TEMPORARY}{uuid.uuid4().hex}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o640, dir_fd=directory)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if exclusive:
+            os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            os.unlink(temporary, dir_fd=directory)
+        else:
+            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=directory)
+        raise
+    os.fsync(directory)
+
+
+def _move(root: int, source: str, target: str) -> bool:
+    """Rename and make it durable on both sides; false when the source is not there."""
+    try:
+        os.rename(source, target, src_dir_fd=root, dst_dir_fd=root)
+    except FileNotFoundError:
+        return False
+    _fsync_directory(root, str(Path(target).parent))
+    _fsync_directory(root, str(Path(source).parent))
+    return True
+
+
+def _listing(root: int, directory: str) -> Iterator[tuple[str, int]]:
+    with _descriptor(root, directory, _DIRECTORY) as descriptor, os.scandir(descriptor) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                yield entry.name, entry.stat(follow_symlinks=False).st_size

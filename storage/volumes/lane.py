@@ -1,0 +1,121 @@
+"""The lane to one volume: its own bounded threads, a time limit, and a circuit breaker.
+
+A hung disk cannot be interrupted in a thread. So each node has threads of its own, and a node that hangs takes
+nobody else's (RACES 21); after some failures in a row the lane refuses at once for a while.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from threading import BoundedSemaphore, Lock
+from typing import TypeVar
+
+from storage.exceptions import VolumeOffline
+from storage.volumes.base import Volume
+
+T = TypeVar("T")
+
+THREADS = 4
+BACKLOG = 1024
+TIMEOUT = 10.0
+FAILURES_TO_OPEN = 3
+BACK_OFF = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class Breaker:
+    """Counts failures in a row; open, it refuses until its back-off has passed, then lets one try decide."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._failures = 0
+        self._openings = 0
+        self._closed_again_at = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        return self._failures >= FAILURES_TO_OPEN and self._clock() < self._closed_again_at
+
+    def succeeded(self) -> None:
+        if self._failures:
+            with self._lock:
+                self._failures = self._openings = 0
+
+    def failed(self) -> None:
+        with self._lock:
+            self._failures += 1
+            if self._failures >= FAILURES_TO_OPEN:
+                delay = BACK_OFF[min(self._openings, len(BACK_OFF) - 1)]
+                self._openings += 1
+                self._closed_again_at = self._clock() + delay
+
+
+class Lane:
+    """Calls verbs of one volume in its own threads."""
+
+    def __init__(self, volume: Volume, *, threads: int = THREADS, timeout: float = TIMEOUT) -> None:
+        self.volume = volume
+        self.timeout = timeout
+        self.breaker = Breaker()
+        self._threads = threads
+        self._slots = BoundedSemaphore(BACKLOG)
+        self._lock = Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._pid = 0
+
+    def submit(self, verb: Callable[..., T], *arguments: object) -> Future[T]:
+        """Start a verb, such as ``lane.submit(lane.volume.read, chunk_hash)``.
+
+        Raises:
+            VolumeOffline: the breaker is open or the backlog is full.
+        """
+        if self.breaker.is_open:
+            raise VolumeOffline("not asked: it failed just now")
+        if not self._slots.acquire(blocking=False):
+            raise VolumeOffline("not asked: too many calls wait for it")
+        try:
+            future = self._executor().submit(self._run, verb, *arguments)
+        except BaseException:
+            self._slots.release()
+            raise
+        future.add_done_callback(lambda _: self._slots.release())
+        return future
+
+    def result(self, future: Future[T]) -> T:
+        """Wait for a verb.
+
+        Raises:
+            VolumeOffline: it did not answer in time (a write may still happen later), or could not be reached.
+            VolumeError: what the verb raised.
+        """
+        try:
+            return future.result(self.timeout)
+        except FutureTimeout:
+            future.cancel()
+            self.breaker.failed()
+            raise VolumeOffline(f"no answer within {self.timeout:g} s") from None
+
+    def call(self, verb: Callable[..., T], *arguments: object) -> T:
+        """``submit`` and wait for the ``result``."""
+        return self.result(self.submit(verb, *arguments))
+
+    def _run(self, verb: Callable[..., T], *arguments: object) -> T:
+        try:
+            result = verb(*arguments)
+        except VolumeOffline:
+            self.breaker.failed()
+            raise
+        self.breaker.succeeded()
+        return result
+
+    def _executor(self) -> ThreadPoolExecutor:
+        with self._lock:
+            # Threads do not survive a fork: a child makes its own.
+            if self._pool is None or self._pid != os.getpid():
+                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="lane")
+                self._pid = os.getpid()
+            return self._pool

@@ -1,0 +1,70 @@
+"""Waking workers. A message says only "there is work in this queue"; the Job table says what (RACES 28)."""
+
+from __future__ import annotations
+
+import redis
+import structlog
+from celery import current_app
+from django.db import transaction
+
+from storage.models import Job
+from storage.routing import connect
+
+log = structlog.get_logger(__name__)
+
+TASKS = {"ingest": "storage.ingest", "maintenance": "storage.maintain"}
+PENDING_SECONDS = 5
+
+
+def on_commit(queue: str) -> None:
+    """Wake a worker of the queue once the transaction has committed."""
+    transaction.on_commit(lambda: wake(queue))
+
+
+def wake(queue: str) -> None:
+    """Send a wake-up, unless one that no worker has taken yet is on its way. Losing it costs a sweep."""
+    try:
+        if connect().set(_pending(queue), 1, nx=True, ex=PENDING_SECONDS):
+            current_app.send_task(TASKS[queue], retry=False, expires=60)
+    except Exception as error:  # noqa: BLE001  whatever the broker's client raises: the sweeper is behind it
+        log.warning("wakeup.lost", queue=queue, error=repr(error))
+
+
+def taken(queue: str) -> None:
+    """Say that a wake-up has arrived: from here on, new work sends a new one. Called before the first claim."""
+    try:
+        connect().delete(_pending(queue))
+    except redis.RedisError as error:
+        log.warning("wakeup.pending", queue=queue, error=repr(error))
+
+
+def announce(job: Job) -> None:
+    """Tell those who wait that the job's state has changed."""
+    try:
+        with connect().pipeline(transaction=False) as pipe:
+            pipe.lpush(_changed(job), 1)
+            pipe.expire(_changed(job), 60)
+            pipe.execute()
+    except redis.RedisError as error:
+        log.warning("announcement.lost", job=str(job.pk), error=repr(error))
+
+
+def await_change(job: Job, seconds: float) -> bool:
+    """Wait until the job is announced, for so many seconds at most. Every waiter sees the announcement.
+
+    Returns False at once when Redis is away: the caller paces itself.
+    """
+    try:
+        # The element is moved onto its own list: it stays for the next waiter, and expires.
+        moved = connect().blmove(_changed(job), _changed(job), seconds, "LEFT", "RIGHT")
+        return moved is not None
+    except redis.RedisError:
+        return False
+
+
+def _pending(queue: str) -> str:
+    return f"occ:wakeup:{queue}"
+
+
+def _changed(job: Job) -> str:
+    return f"occ:job:{job.pk}"

@@ -1,0 +1,60 @@
+import math
+
+import numpy as np
+import pytest
+
+from sketches.estimators import union_estimate
+
+
+def empty_registers(n_prime: int, chunks: int, trials: int) -> list[int]:
+    rng = np.random.default_rng(20240501)
+    occupied = np.zeros((trials, n_prime), np.bool_)
+    occupied[np.arange(trials)[:, None], rng.integers(0, n_prime, (trials, chunks))] = True
+    return [int(zero) for zero in n_prime - occupied.sum(axis=1)]
+
+
+@pytest.mark.parametrize(("n_prime", "chunks"), [(1000, 5), (1000, 40), (1000, 250), (1000, 1000), (1000, 3000)])
+def test_union_is_unbiased_and_its_interval_covers(n_prime: int, chunks: int) -> None:
+    estimates = [union_estimate(zero, n_prime) for zero in empty_registers(n_prime, chunks, 4000)]
+    t = chunks / n_prime
+    sd = math.sqrt(n_prime * (math.expm1(t) - t))
+    errors = np.array([estimate.estimate for estimate in estimates]) - chunks
+    covered = [
+        estimate.lower_bound <= chunks <= estimate.upper_bound
+        for estimate in estimates
+        if estimate.upper_bound is not None
+    ]
+    assert abs(errors.mean()) < 4 * sd / math.sqrt(len(errors)) + 0.01 * sd
+    assert math.sqrt((errors**2).mean()) < 1.06 * sd
+    assert 0.935 <= sum(covered) / len(estimates) <= 0.999
+
+
+def test_both_intervals_by_hand() -> None:
+    wide = union_estimate(400, 1000)
+    t = -math.log(0.4)
+    expected, sd = 1000 * t - 0.75, math.sqrt(1000 * (1.5 - t))
+    assert wide.estimate == pytest.approx(expected)
+    assert (wide.lower_bound, wide.upper_bound) == pytest.approx((expected - 1.96 * sd, expected + 1.96 * sd))
+
+    narrow = union_estimate(990, 1000)
+    t = -math.log(0.99)
+    expected, sd = 1000 * t - (1 / 0.99 - 1) / 2, math.sqrt(1000 * (1 / 0.99 - 1 - t))
+    assert narrow.estimate == pytest.approx(expected)
+    assert (narrow.lower_bound, narrow.upper_bound) == (10, math.floor(expected + 1.96 * sd + 0.5 / 0.99))
+
+
+def test_nothing_counted_is_exactly_nothing() -> None:
+    empty = union_estimate(1000, 1000)
+    assert (empty.estimate, empty.lower_bound, empty.upper_bound, empty.saturated) == (0, 0, 0, False)
+
+
+@pytest.mark.parametrize(("n_prime", "bound"), [(1000, 1000 * math.log(1000 / 3)), (1, 1), (2, 2)])
+def test_full_registers_give_a_bound(n_prime: int, bound: float) -> None:
+    full = union_estimate(0, n_prime)
+    assert (full.estimate, full.lower_bound, full.upper_bound, full.saturated) == (bound, bound, None, True)
+
+
+@pytest.mark.parametrize(("zero", "n_prime"), [(-1, 10), (11, 10), (0, 0)])
+def test_impossible_registers_are_refused(zero: int, n_prime: int) -> None:
+    with pytest.raises(ValueError, match="cannot be empty"):
+        union_estimate(zero, n_prime)

@@ -1,0 +1,78 @@
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sketches.hashing import hash_chunks, registers_of
+
+MASK = 2**64 - 1
+
+
+def _rotl(value: int, by: int) -> int:
+    return (value << by | value >> 64 - by) & MASK
+
+
+def _mix(value: int) -> int:
+    value = (value ^ value >> 33) * 0xFF51AFD7ED558CCD & MASK
+    value = (value ^ value >> 33) * 0xC4CEB9FE1A85EC53 & MASK
+    return value ^ value >> 33
+
+
+def murmur3_x64_128(data: bytes, seed: int) -> bytes:
+    """MurmurHash3_x64_128 after Appleby's public-domain source."""
+    c1, c2 = 0x87C37B91114253D5, 0x4CF5AD432745937F
+    h1 = h2 = seed
+    whole = len(data) // 16 * 16
+    for k1, k2 in struct.iter_unpack("<QQ", data[:whole]):
+        h1 ^= _rotl(k1 * c1 & MASK, 31) * c2 & MASK
+        h1 = ((_rotl(h1, 27) + h2) * 5 + 0x52DCE729) & MASK
+        h2 ^= _rotl(k2 * c2 & MASK, 33) * c1 & MASK
+        h2 = ((_rotl(h2, 31) + h1) * 5 + 0x38495AB5) & MASK
+    tail = data[whole:].ljust(16, b"\0")
+    k1, k2 = struct.unpack("<QQ", tail)
+    h2 ^= _rotl(k2 * c2 & MASK, 33) * c1 & MASK
+    h1 ^= _rotl(k1 * c1 & MASK, 31) * c2 & MASK
+    h1, h2 = h1 ^ len(data), h2 ^ len(data)
+    h1 = h1 + h2 & MASK
+    h2 = h2 + h1 & MASK
+    h1, h2 = _mix(h1), _mix(h2)
+    h1 = h1 + h2 & MASK
+    return struct.pack("<QQ", h1, h2 + h1 & MASK)
+
+
+def test_reference_passes_the_verification_of_smhasher() -> None:
+    """SMHasher's VerificationTest of MurmurHash3_x64_128, whose published result is 0x6384BA69."""
+    hashes = b"".join(murmur3_x64_128(bytes(range(size)), 256 - size) for size in range(256))
+    assert int.from_bytes(murmur3_x64_128(hashes, 0)[:4], "little") == 0x6384BA69
+
+
+@given(st.lists(st.binary(min_size=32, max_size=32), max_size=5), st.integers(0, 2**32 - 1))
+def test_hash_is_the_low_half_of_murmur3(digests: list[bytes], seed: int) -> None:
+    expected = [int.from_bytes(murmur3_x64_128(digest, seed)[:8], "little") for digest in digests]
+    hashes = hash_chunks([digest.hex() for digest in digests], seed)
+    assert hashes.dtype == np.uint64
+    assert hashes.tolist() == expected
+
+
+def test_known_vector() -> None:
+    assert hash_chunks([bytes(range(32)).hex()], 7).tolist() == [4154049328739985935]
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(1, 2**31))
+def test_sizes_fold(hash64: int, n_prime: int) -> None:
+    hashes = np.array([hash64], np.uint64)
+    assert registers_of(hashes, 2 * n_prime) % n_prime == registers_of(hashes, n_prime) == hash64 % n_prime
+
+
+@pytest.mark.parametrize("bad", ["", "ab", "g" * 64, "a" * 63, "a" * 65])
+def test_bad_chunk_hashes_are_refused(bad: str) -> None:
+    with pytest.raises(ValueError, match="hex"):
+        hash_chunks(["0" * 64, bad], 0)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_bad_seeds_are_refused(seed: int) -> None:
+    with pytest.raises(ValueError, match="seed"):
+        hash_chunks([], seed)
