@@ -18,7 +18,7 @@ from supervisor.supervisord import Supervisor
 from occsite.embedded import prepare_postgres, prepare_valkey
 from occsite.files import write_private
 from occsite.programs import log_path, supervisor_configuration
-from occsite.runtime import await_departure, make_runtime_dir
+from occsite.runtime import await_departure, make_runtime_dir, runtime_dir
 from occsite.secret import make_secret, read_secret
 from occsite.state import check_port, lock_state, make_state_dir
 from storage.conf import Configuration
@@ -100,6 +100,8 @@ def _prepare(configuration: Configuration) -> None:
     storage_dir = configuration.storage_dir
     check_port(configuration.host, configuration.port)
     await_departure(storage_dir, DEPARTURE_LIMIT)
+    shutil.rmtree(runtime_dir(storage_dir))  # what a killed run left in it
+    make_runtime_dir(storage_dir)
     if (storage_dir / "postgres").exists() and not read_secret(storage_dir):
         raise ConfigurationError(f"{storage_dir / 'secret'} is gone, and with it the password of the database there")
     try:
@@ -116,7 +118,9 @@ def _prepare(configuration: Configuration) -> None:
 def _run(configuration: Configuration) -> int:
     # The programs run in another folder than a relative STORAGE_DIR may have been meant from.
     os.environ["STORAGE_DIR"] = str(configuration.storage_dir)
-    path = make_runtime_dir(configuration.storage_dir) / "manager.conf"
+    runtime = runtime_dir(configuration.storage_dir)
+    os.environ["TMPDIR"] = str(runtime)  # so that what a killed program leaves there goes with the next start
+    path = runtime / "manager.conf"
     write_private(path, supervisor_configuration(configuration))
     options = Options()
     options.realize(["-c", str(path)])

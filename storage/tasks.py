@@ -9,11 +9,11 @@ import structlog
 from celery import shared_task
 from django.db import InterfaceError, OperationalError, connection
 
-from sketches.exceptions import ShadowLost, StoreUnavailable
 from storage import wakeups
 from storage.conf import configuration
 from storage.exceptions import ForeignDatabase, LeaseLost, StorageError, VolumeError
 from storage.models import Job
+from storage.routing import ShadowLost, StoreUnavailable
 from storage.services import ingest, probe, rebalance, rebuild, reclaim, repair, sweep, verify
 
 log = structlog.get_logger(__name__)

@@ -56,7 +56,7 @@ def await_change(job: Job, seconds: float) -> bool:
     """
     try:
         # The element is moved onto its own list: it stays for the next waiter, and expires.
-        moved = connect().blmove(_changed(job), _changed(job), seconds, "LEFT", "RIGHT")
+        moved = connect().blmove(_changed(job), _changed(job), seconds, "LEFT", "RIGHT")  # type: ignore[arg-type]  # Redis takes fractions
         return moved is not None
     except redis.RedisError:
         return False

@@ -139,11 +139,11 @@ class ManifestEntry(models.Model):
     def __str__(self) -> str:
         return f"{self.content_id}[{self.position}]"
 
-    @classmethod
-    def record(cls, rows: list[tuple[int, int, int]]) -> None:
+    @staticmethod
+    def record(rows: list[tuple[int, int, int]]) -> None:
         """Insert (content, position, chunk) rows; those already there are left as they are."""
-        cls.objects.bulk_create(
-            [cls(content_id=content, position=position, chunk_id=chunk) for content, position, chunk in rows],
+        ManifestEntry.objects.bulk_create(
+            [ManifestEntry(content_id=content, position=position, chunk_id=chunk) for content, position, chunk in rows],
             ignore_conflicts=True,
         )
 

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.db import models, transaction
 
 from storage.models.content import Content
@@ -10,11 +9,9 @@ from storage.models.content import Content
 NOBODY = "nobody"
 
 
-def nobody() -> AbstractBaseUser:
+def nobody() -> User:
     """The owner of everything while keys are off: a real row that cannot log in (RACES 30)."""
-    user, _ = get_user_model()._default_manager.get_or_create(
-        username=NOBODY, defaults={"is_active": False, "password": "!"}
-    )
+    user, _ = User.objects.get_or_create(username=NOBODY, defaults={"is_active": False, "password": "!"})
     return user
 
 

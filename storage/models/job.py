@@ -55,12 +55,12 @@ class JobQuerySet(models.QuerySet["Job"]):
                    SET state = 'running', fence = j.fence + 1, attempts = j.attempts + 1, error = NULL,
                        waiting_for = '',
                        started_at = coalesce(j.started_at, clock_timestamp()), heartbeat_at = clock_timestamp(),
-                       lease_expires_at = clock_timestamp() + %(lease)s
+                       lease_expires_at = clock_timestamp() + %(lease)s * interval '1 second'
                   FROM ranked r
                  WHERE j.id = r.id AND (r.place = 1 OR (r.total <= %(most_bytes)s AND NOT r.tried))
                 RETURNING j.id
                 """,
-                {"queue": queue, "most": most, "most_bytes": most_bytes, "lease": LEASE},
+                {"queue": queue, "most": most, "most_bytes": most_bytes, "lease": LEASE.total_seconds()},
             )
             ids = [row[0] for row in cursor.fetchall()]
         return list(self.filter(id__in=ids).select_related("upload__content").order_by("created_at", "id"))
@@ -85,10 +85,15 @@ class JobQuerySet(models.QuerySet["Job"]):
                      WHERE j.state = 'running' ORDER BY j.id FOR NO KEY UPDATE OF j
                 )
                 UPDATE storage_job j SET done = mine.done, heartbeat_at = clock_timestamp(),
-                       lease_expires_at = clock_timestamp() + %s
+                       lease_expires_at = clock_timestamp() + %s * interval '1 second'
                   FROM mine WHERE j.id = mine.id RETURNING j.id
                 """,
-                [[job.pk for job in jobs], [job.fence for job in jobs], [done[job] for job in jobs], LEASE],
+                [
+                    [job.pk for job in jobs],
+                    [job.fence for job in jobs],
+                    [done[job] for job in jobs],
+                    LEASE.total_seconds(),
+                ],
             )
             return {row[0] for row in cursor.fetchall()}
 
@@ -133,7 +138,7 @@ class Job(models.Model):
     kind = models.CharField(max_length=32, choices=Kind)
     queue = models.CharField(max_length=32)
     subject = models.CharField(max_length=128, null=True, help_text="at most one queued job per kind and subject")  # noqa: DJ001  null is "no subject"
-    file_hash = DigestField(null=True)
+    file_hash = DigestField(null=True)  # type: ignore[misc]  # the plugin has one type for both
     upload = models.ForeignKey(Upload, models.SET_NULL, null=True, related_name="jobs")
     size = models.BigIntegerField(default=0, help_text="bytes of work")
     state = models.CharField(max_length=16, choices=State, default=State.QUEUED)

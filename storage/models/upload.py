@@ -75,7 +75,7 @@ class Upload(models.Model):
         """Say that the body still arrives; false when the upload has been dropped."""
         with connection.cursor() as cursor:
             cursor.execute("UPDATE storage_upload SET heartbeat_at = clock_timestamp() WHERE id = %s", [self.pk])
-            return cursor.rowcount == 1
+            return bool(cursor.rowcount == 1)
 
     def release(self) -> set[int]:
         """Delete the row and its pins; the row ids of the chunks that were pinned.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.db import transaction
 
 from storage.exceptions import ContentNotReady, NoSuchFile
@@ -30,7 +30,7 @@ class Page:
     last: int | None
 
 
-def page(owner: AbstractBaseUser, *, limit: int, after: int) -> Page:
+def page(owner: User, *, limit: int, after: int) -> Page:
     """Files whose content is ready.
 
     Args:
@@ -44,7 +44,7 @@ def page(owner: AbstractBaseUser, *, limit: int, after: int) -> Page:
     return Page(ready.count(), found[:limit], last)
 
 
-def find(owner: AbstractBaseUser, file_hash: str, *, ready: bool = True) -> File:
+def find(owner: User, file_hash: str, *, ready: bool = True) -> File:
     """The owner's file on a content.
 
     Raises:

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import structlog
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.models import Sum
 
@@ -33,7 +33,7 @@ class Reception:
     Used as a context: leaving it without ``accept`` drops the upload, its row and its staged bytes.
     """
 
-    def __init__(self, owner: AbstractBaseUser, *, declared_size: int) -> None:
+    def __init__(self, owner: User, *, declared_size: int) -> None:
         """
         Args:
             owner: whose file it will be.

@@ -62,7 +62,8 @@ def plan(topology: Topology, grace: float) -> Plan:
         ForeignDatabase: a volume belongs to another cluster, or has seen a later generation than this database:
             this is an older copy of it, and does not know what the volumes hold.
     """
-    members, absent = [], []
+    members: list[Member] = []
+    absent: list[Member] = []
     for member in topology.members:
         try:
             identity = member.lane.call(member.lane.volume.identity)

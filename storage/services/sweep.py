@@ -81,8 +81,8 @@ def _heal_short_contents() -> None:
     epoch = Cluster.load().topology_epoch
     short = (
         Content.objects.filter(state=Content.State.READY, retrievable=True, health_epoch=epoch, chunk_count__gt=0)
-        .annotate(target=Max("files__replication_factor"))
-        .filter(min_replication__lt=F("target"))
+        .annotate(wanted=Max("files__replication_factor"))
+        .filter(min_replication__lt=F("wanted"))
         .order_by("min_replication", "pk")
     )
     counting = sum(member.counts for member in Topology.load().members)
