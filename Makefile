@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: run test lint clean
+.PHONY: run test lint bench clean
 
 # The manager replaces the shell, and is told to stop if make itself is killed.
 run: $(VENV)/requirements.stamp
@@ -16,6 +16,10 @@ lint: $(VENV)/requirements-dev.stamp
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+# How fast it is, on this machine, now; BASE_URL names a service that runs already.
+bench: $(VENV)/requirements.stamp
+	$(VENV)/bin/python benchmarks/bench.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

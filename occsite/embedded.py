@@ -55,13 +55,6 @@ def redis_url(storage_dir: Path) -> str:
     return f"unix://:{_password(storage_dir, 'valkey')}@{socket}?db=0"
 
 
-def broker_url(url: str) -> str:
-    """A redis-py URL in the words of kombu, which names the database of a Unix socket otherwise."""
-    if not url.startswith("unix://"):
-        return url
-    return "redis+socket://" + url.removeprefix("unix://").replace("?db=", "?virtual_host=", 1)
-
-
 def prepare_postgres(storage_dir: Path, durable: bool = True) -> None:
     """Make the runtime folder, and the database cluster if there is none. No server of this folder may be running.
 

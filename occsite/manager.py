@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+from pathlib import Path
 from typing import Any, TextIO
 
 from supervisor import events
@@ -25,6 +26,7 @@ from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
 
 DEPARTURE_LIMIT = 15.0  # seconds a database of a killed run has to write its last checkpoint
+REFUSAL = "occ-storage: "  # how manage.py begins the line with which it refuses
 POLL_INTERVAL = 0.2  # seconds until a signal is noticed
 
 
@@ -61,16 +63,21 @@ class Manager(Supervisor):  # type: ignore[misc]  # supervisor has no types
     def on_fatal(self, event: Any) -> None:
         if self.options.mood == SupervisorStates.RUNNING:
             name = event.process.config.name
-            log = log_path(self.configuration.storage_dir, name)
-            self.end(f"occ-storage: {name} does not stay up; its last words are in {log}\n")
+            self.end(f"{name} does not stay up; its last words are in {self.log_of(name)}")
 
     def on_exit(self, event: Any) -> None:
-        # Only boot may exit for good, and it has said itself what was wrong.
-        if event.process.config.name == "boot" and not event.expected:
-            self.end("")
+        # Of those that are not started again, which is boot alone.
+        name = event.process.config.name
+        if name == "boot" and not event.expected:
+            last = self.log_of(name).read_text().rstrip().rpartition("\n")[2]
+            refusal = last.removeprefix(REFUSAL)
+            self.end(refusal if refusal != last else f"{name} failed ({last}); more is in {self.log_of(name)}")
+
+    def log_of(self, name: str) -> Path:
+        return log_path(self.configuration.storage_dir, name)
 
     def end(self, reason: str) -> None:
-        _say(sys.stderr, reason)
+        _say(sys.stderr, f"{REFUSAL}{reason}\n")
         self.failed = True
         self.options.mood = SupervisorStates.SHUTDOWN
 

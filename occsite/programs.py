@@ -119,17 +119,17 @@ def _program_section(program: Program, log: Path) -> str:
         "stopsignal": program.stop_signal,
         "stopwaitsecs": program.stop_within,
         "killasgroup": "true",
-        "redirect_stderr": "true",
     }
     if program.once:
-        # Its words are for the terminal alone: one of them is the first password of the administrator.
+        # What it prints is for the terminal alone: the first password of the administrator is part of it.
         options |= {"autorestart": "false", "startsecs": 0, "exitcodes": 0}
-        options |= {"stdout_logfile": "NONE", "stdout_events_enabled": "true"}
+        options |= {"stdout_logfile": "NONE", "stdout_events_enabled": "true", "stderr_logfile": log}
     else:
         # startsecs is longer than an import that fails, and than gunicorn's attempts to listen on a port that is
         # taken: a program that ends later than that would be started again for ever.
         options |= {"autorestart": "true", "startsecs": 10, "startretries": 4}
         options |= {"stdout_logfile": log, "stdout_logfile_maxbytes": "10MB", "stdout_logfile_backups": 3}
+        options["redirect_stderr"] = "true"
     return _section(f"program:{program.name}", **options)
 
 

@@ -1,16 +1,17 @@
 """Django settings. What an operator may set is read by ``storage.conf``; the rest is fixed here."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 import django_stubs_ext
-import environ
 import structlog
 
-from occsite import embedded
+from occsite import addresses, embedded
 from occsite.secret import read_secret
 from storage.conf import Configuration
+from storage.exceptions import ConfigurationError
 
 django_stubs_ext.monkeypatch()
 
@@ -76,9 +77,9 @@ TEMPLATES = [
 # -- PostgreSQL, Redis, Celery ---------------------------------------------
 
 DATABASE_URL = OCC.database_url or embedded.database_url(OCC.storage_dir)
-REDIS_URL = OCC.redis_url or embedded.redis_url(OCC.storage_dir)
+REDIS_URL = addresses.redis_url(OCC.redis_url or embedded.redis_url(OCC.storage_dir))
 
-_database: dict[str, Any] = dict(environ.Env.db_url_config(DATABASE_URL))
+_database = addresses.database_config(DATABASE_URL)
 _database["CONN_HEALTH_CHECKS"] = True
 _database["OPTIONS"] = {
     **_database.get("OPTIONS", {}),
@@ -88,7 +89,7 @@ _database["OPTIONS"] = {
 }
 DATABASES = {"default": _database}
 
-CELERY_BROKER_URL = embedded.broker_url(REDIS_URL)
+CELERY_BROKER_URL = addresses.broker_url(REDIS_URL)
 
 # -- REST ------------------------------------------------------------------
 
@@ -110,6 +111,8 @@ CORS_EXPOSE_HEADERS = ["Content-Disposition", "ETag", "Location", "Retry-After"]
 # -- logs: one JSON object a line, events with ids ---------------------------
 
 LOG_LEVEL = os.environ.get("LOG_LEVEL", "INFO").upper()
+if LOG_LEVEL not in logging.getLevelNamesMapping():
+    raise ConfigurationError(f"LOG_LEVEL={LOG_LEVEL!r} is none of DEBUG, INFO, WARNING, ERROR, CRITICAL")
 _shared_processors: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,

@@ -120,16 +120,15 @@ class SketchStore:
             add: chunks about to be written.
             remove: chunks whose removal is durable.
             ensure: chunks found on the volume.
-            builds: for nodes in ``remove``, ``header.build`` of the sketch as read *before* the removal; a sketch of
-                another build is not un-counted. Without it, a removal that a rebuild's listing no longer saw and
-                that un-counts only after the swap takes away another chunk's count.
+            builds: for nodes in ``remove``, ``header.build`` of the sketch as read *before* the removal; another build
+                is not un-counted. Without it, a removal that a rebuild's listing no longer saw and that un-counts
+                only after the swap takes away another chunk's count.
 
         Returns:
             The node ids whose sketch is missing, which hence could not count.
 
         Raises:
-            StoreUnavailable: it may have been carried out or not; it is never sent twice, as to un-count twice
-                would make a zero register lie.
+            StoreUnavailable: it may have been carried out or not, but it is never sent twice.
         """
         node_ids = sorted({*add, *remove, *ensure})
         if not node_ids:

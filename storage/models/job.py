@@ -12,7 +12,7 @@ from storage.exceptions import LeaseLost
 from storage.models.fields import DigestField
 from storage.models.upload import Upload
 
-LEASE = timedelta(seconds=15)
+LEASE = timedelta(seconds=20)
 MAX_ATTEMPTS = 5
 RETRY_DELAYS = (0, 1, 5, 15, 30)
 
@@ -199,7 +199,7 @@ class Job(models.Model):
 
     def succeed(self, result: dict[str, Any]) -> None:
         self._fenced({"state": self.State.SUCCEEDED, "finished_at": Clock(), "result": result, "done": F("total")})
-        self.state = self.State.SUCCEEDED
+        self.state, self.result = self.State.SUCCEEDED, result
 
     def fail(self, title: str, detail: str) -> None:
         """End the job for good."""

@@ -54,15 +54,18 @@ def _quarantine(topology: Topology, chunk_hash: str, size: int, member: Member) 
     token = secrets.token_hex(16)
     volume = member.lane.volume
     builds = routing.builds(topology, [member.node_id])
-    data = member.lane.call(volume.quarantine, chunk_hash, token)
-    if data is None:
-        return True
-    try:
-        require_hash(data, chunk_hash)
-    except ReplicaCorrupt:
-        routing.uncount(topology, {member.node_id: [chunk_hash]}, builds)
-        Node.tally({member.node_id: (-1, -size)})
-        log.warning("replica.quarantined", chunk=chunk_hash, node=member.node_id)
-        return True
-    member.lane.call(volume.acquit, chunk_hash, token)
-    return False
+    with routing.batch_in_flight():
+        data = member.lane.call(volume.quarantine, chunk_hash, token)
+        if data is None:
+            return True
+        try:
+            require_hash(data, chunk_hash)
+        except ReplicaCorrupt:
+            routing.uncount(topology, {member.node_id: [chunk_hash]}, builds)
+            Node.tally({member.node_id: (-1, -size)})
+            log.warning("replica.quarantined", chunk=chunk_hash, node=member.node_id)
+            return True
+        # A rebuild may have listed the node while the copy was away.
+        routing.count(topology, {}, {member.node_id: [chunk_hash]})
+        member.lane.call(volume.acquit, chunk_hash, token)
+        return False

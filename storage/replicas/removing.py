@@ -11,6 +11,7 @@ from storage import routing
 from storage.models import Chunk, Node
 from storage.replicas.finding import survey, verified
 from storage.topology import Member, Topology
+from storage.volumes import Trashed
 
 log = structlog.get_logger(__name__)
 
@@ -78,14 +79,19 @@ def purge_trash(topology: Topology, member: Member, *, older_than: float, most: 
                 holders = survey(topology, {chunk.hash: chunk.size}).holders[chunk.hash]
                 good, _ = verified({chunk.hash: [m for m in holders if m.counts]})
                 if len(good[chunk.hash]) < target and member not in good[chunk.hash]:
-                    routing.count(topology, {member.node_id: [chunk.hash]})
-                    if member.lane.call(volume.restore, trashed):
-                        Node.tally({member.node_id: (1, chunk.size)})
-                        log.warning("replica.restored", chunk=chunk.hash, node=member.node_id)
+                    _restore(topology, member, trashed, chunk.size)
                     continue
             freed += member.lane.call(volume.purge, trashed)
             purged += 1
     return purged, freed
+
+
+def _restore(topology: Topology, member: Member, trashed: Trashed, size: int) -> None:
+    with routing.batch_in_flight():
+        routing.count(topology, {member.node_id: [trashed.chunk_hash]})
+        if member.lane.call(member.lane.volume.restore, trashed):
+            Node.tally({member.node_id: (1, size)})
+            log.warning("replica.restored", chunk=trashed.chunk_hash, node=member.node_id)
 
 
 def trash_token() -> str:

@@ -16,7 +16,7 @@ from django.db.models import Sum
 from storage import wakeups
 from storage.chunking import PieceChecksums, chunk_count
 from storage.conf import configuration
-from storage.exceptions import BodyTooLarge, ClusterUnavailable, IngestFailed, InvalidRequest, OutOfSpace, VolumeError
+from storage.exceptions import BodyStalled, BodyTooLarge, ClusterUnavailable, IngestFailed, OutOfSpace, VolumeError
 from storage.models import Content, File, Job, Upload
 from storage.placement import acknowledgeable
 from storage.topology import Topology
@@ -94,7 +94,7 @@ class Reception:
             durable: whether the staged bytes must survive a power cut from here on.
 
         Raises:
-            InvalidRequest: the upload was dropped meanwhile, as its client had been silent for too long.
+            BodyStalled: the upload was dropped meanwhile, as its client had been silent for too long.
         """
         if durable:
             self.sync()
@@ -102,7 +102,7 @@ class Reception:
         with transaction.atomic():
             upload = Upload.objects.select_for_update().filter(pk=self.upload.pk).first()
             if upload is None:
-                raise InvalidRequest("the upload took too long")
+                raise BodyStalled("the upload was silent for too long, and has been dropped")
             accepted = self._record(upload, name, replication_factor)
         self._accepted = True
         log.info(

@@ -38,7 +38,8 @@ def sweep() -> None:
 
 def _drop_abandoned_uploads() -> None:
     """Uploads whose API process is gone, and those of jobs that failed so long ago that nobody will retry them."""
-    silent = Upload.objects.filter(state=Upload.State.RECEIVING, heartbeat_at__lt=Clock() - SILENT_UPLOAD)
+    silence = max(SILENT_UPLOAD, 2 * timedelta(seconds=configuration().stall_timeout))
+    silent = Upload.objects.filter(state=Upload.State.RECEIVING, heartbeat_at__lt=Clock() - silence)
     ended = Job.objects.filter(state__in=(Job.State.FAILED, Job.State.CANCELLED), upload__isnull=False)
     expired = ended.filter(finished_at__lt=Clock() - FAILED_UPLOAD_KEPT).values("upload")
     for upload in (*silent, *Upload.objects.filter(id__in=expired)):

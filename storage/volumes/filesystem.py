@@ -86,6 +86,8 @@ class FilesystemVolume:
             try:
                 return _read_file(root, _replica(chunk_hash))
             except FileNotFoundError:
+                # An empty mount point must not say "absent": only a volume that is there may.
+                self._require_expected(root)
                 raise ReplicaMissing(chunk_hash) from None
 
     def rescue(self, chunk_hash: str) -> bytes:
@@ -94,6 +96,7 @@ class FilesystemVolume:
                 if trashed.chunk_hash == chunk_hash:
                     with suppress(FileNotFoundError):
                         return _read_file(root, f"trash/{trashed.name}")
+            self._require_expected(root)
             raise ReplicaMissing(chunk_hash)
 
     def write(self, chunk_hash: str, data: bytes) -> None:
@@ -162,9 +165,13 @@ class FilesystemVolume:
     def _opened(self, check: bool = True) -> Iterator[int]:
         """A handle of the volume's directory, whose identity has been checked; all paths start at the handle."""
         with _descriptor(None, str(self.root), _DIRECTORY) as root:
-            if check and self.expected is not None and not self._read_identity(root).same_volume(self.expected):
-                raise ForeignVolume(f"{self.root} carries another identity")
+            if check:
+                self._require_expected(root)
             yield root
+
+    def _require_expected(self, root: int) -> None:
+        if self.expected is not None and not self._read_identity(root).same_volume(self.expected):
+            raise ForeignVolume(f"{self.root} carries another identity")
 
     def _read_identity(self, root: int) -> Identity:
         try:

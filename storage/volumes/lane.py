@@ -45,6 +45,12 @@ class Breaker:
             with self._lock:
                 self._failures = self._openings = 0
 
+    def trip(self) -> None:
+        """Open at once."""
+        with self._lock:
+            self._failures = max(self._failures, FAILURES_TO_OPEN - 1)
+        self.failed()
+
     def failed(self) -> None:
         with self._lock:
             self._failures += 1
@@ -96,7 +102,8 @@ class Lane:
             return future.result(self.timeout)
         except FutureTimeout:
             future.cancel()
-            self.breaker.failed()
+            # One hang is enough: whoever waits for it three times has lost its lease.
+            self.breaker.trip()
             raise VolumeOffline(f"no answer within {self.timeout:g} s") from None
 
     def call(self, verb: Callable[..., T], *arguments: object) -> T:

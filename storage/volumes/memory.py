@@ -50,14 +50,14 @@ class MemoryVolume:
         return None if found is None else len(found)
 
     def read(self, chunk_hash: str) -> bytes:
-        self._require_online()
+        self._checked()
         found = self._replicas.get(chunk_hash)
         if found is None:
             raise ReplicaMissing(chunk_hash)
         return found
 
     def rescue(self, chunk_hash: str) -> bytes:
-        self._require_online()
+        self._checked()
         with self._lock:
             for trashed, data in self._trash.items():
                 if trashed.chunk_hash == chunk_hash:

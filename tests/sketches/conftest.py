@@ -57,21 +57,6 @@ def spare_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def sketch_server() -> Iterator[Server]:
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder))
-        yield server
-        server.stop()
-
-
-@pytest.fixture
-def redis_client(sketch_server: Server) -> redis.Redis:
-    """A client of an empty server."""
-    sketch_server.client.flushall()
-    return sketch_server.client
-
-
-@pytest.fixture(scope="session")
 def chunk_names() -> Callable[..., list[str]]:
     """Makes chunk hashes: ``chunk_names(stop)`` or ``chunk_names(start, stop)``, the same for the same numbers."""
     return lambda *bounds: [f"{number * 0x9E3779B97F4A7C15 + 1:064x}" for number in range(*bounds)]

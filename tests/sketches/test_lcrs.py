@@ -71,6 +71,12 @@ def test_a_folded_sketch_is_the_smaller_sketch(chunks: list[str], tau: int, doub
     assert folded.registers.tolist() == made_of(5, tau, chunks).registers.tolist()
 
 
+def test_large_sums_saturate_instead_of_wrapping() -> None:
+    half_full = LCRS.from_registers(np.array([200, 0, 100, 3]), 255, SEED)
+    assert half_full.fold(2).registers.tolist() == [255, 3]
+    assert half_full.merge(half_full).registers.tolist() == [255, 0, 200, 6]
+
+
 @given(batches, batches, taus, st.integers(0, 2), st.integers(0, 2))
 def test_a_merged_sketch_holds_both(one: list[str], two: list[str], tau: int, k: int, j: int) -> None:
     merged = made_of(5 << k, tau, one).merge(made_of(5 << j, tau, two))

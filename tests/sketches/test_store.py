@@ -52,7 +52,10 @@ def instrumented(client: redis.Redis, *, lose_answers: bool = False) -> tuple[re
                 raise redis.TimeoutError("the answer got lost")
             return answer
 
-    options = {key: client.connection_pool.connection_kwargs.get(key) for key in ("path", "host", "port", "db")}
+    options = {
+        key: client.connection_pool.connection_kwargs.get(key)
+        for key in ("path", "host", "port", "db", "username", "password")
+    }
     given = {key: value for key, value in options.items() if value is not None}
     pool = redis.ConnectionPool(connection_class=Connection, retry=Retry(NoBackoff(), 3), **given)
     return redis.Redis(connection_pool=pool), sent

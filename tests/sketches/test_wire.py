@@ -74,6 +74,7 @@ def test_every_flipped_bit_of_the_header_is_noticed(bit: int) -> None:
         (resealed(20, struct.pack("<I", 30)), IncompatibleSketches, "power of two"),
         (resealed(20, struct.pack("<I", 40)), CorruptSketch, "20 registers, not 40"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_each_mismatch_says_what_it_is(damaged: bytes, error: type[SketchError], message: str) -> None:
     with pytest.raises(error, match=message):

@@ -60,7 +60,15 @@ def test_a_taken_port_is_refused(system: System, refused: Callable[..., str]) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("PORT", "http"), ("REPLICATION_FACTOR", "9"), ("STORAGE_DIR", "/proc/nowhere")]
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("REPLICATION_FACTOR", "9"),
+        ("STORAGE_DIR", "/proc/nowhere"),
+        ("DATABASE_URL", "mysql://localhost/occ"),
+        ("REDIS_URL", "localhost"),
+        ("LOG_LEVEL", "NONSENSE"),
+    ],
 )
 def test_a_bad_value_is_refused(name: str, value: str, refused: Callable[..., str]) -> None:
     assert name in refused(**{name: value})

@@ -1,0 +1,202 @@
+"""The contract of every volume: each implementation is named in ``MAKERS``, and nothing here knows which one it has."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from storage.exceptions import ForeignVolume, ReplicaMissing
+from storage.volumes import FilesystemVolume, Identity, MemoryVolume, Replica, Trashed, Volume
+
+IDENTITY = Identity("11111111-cluster", "node_000", "22222222-node")
+STRANGER = Identity("11111111-cluster", "node_001", "33333333-node")
+
+Maker = Callable[[Identity], Volume]
+
+
+def filesystem(tmp_path: Path) -> Maker:
+    return lambda expected: FilesystemVolume(tmp_path / "volume", expected)
+
+
+def memory(tmp_path: Path) -> Maker:
+    volume = MemoryVolume()
+
+    def make(expected: Identity) -> Volume:
+        volume.expected = expected
+        return volume
+
+    return make
+
+
+MAKERS = [filesystem, memory]
+
+
+@pytest.fixture(params=MAKERS, ids=lambda maker: maker.__name__)
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
+    """Opens the one volume of the test, expecting some identity."""
+    maker: Maker = request.param(tmp_path)
+    return maker
+
+
+@pytest.fixture
+def volume(make: Maker) -> Volume:
+    volume = make(IDENTITY)
+    volume.create(IDENTITY)
+    return volume
+
+
+def chunk(data: bytes = b"some bytes") -> tuple[str, bytes]:
+    return hashlib.sha256(data).hexdigest(), data
+
+
+def test_a_created_volume_carries_its_identity(volume: Volume) -> None:
+    assert volume.identity() == IDENTITY
+
+
+def test_creating_again_leaves_the_volume_alone(volume: Volume) -> None:
+    chunk_hash, data = chunk()
+    volume.write(chunk_hash, data)
+    volume.set_generation(7)
+    volume.create(IDENTITY)
+    assert volume.read(chunk_hash) == data
+    assert volume.identity().generation == 7
+
+
+def test_a_volume_of_another_node_is_not_taken_over(make: Maker, volume: Volume) -> None:
+    with pytest.raises(ForeignVolume):
+        volume.create(STRANGER)
+    assert volume.identity() == IDENTITY
+
+
+def test_what_is_not_a_volume_is_offline_not_empty(make: Maker) -> None:
+    nothing = make(IDENTITY)
+    chunk_hash, data = chunk()
+    for verb in (
+        nothing.identity,
+        lambda: nothing.write(chunk_hash, data),
+        lambda: nothing.size_of(chunk_hash),
+        lambda: nothing.read(chunk_hash),
+        lambda: list(nothing.replicas()),
+        lambda: nothing.trash(chunk_hash, "t"),
+    ):
+        with pytest.raises(Exception) as caught:
+            verb()
+        assert "Missing" not in type(caught.value).__name__
+        assert "Offline" in str(type(caught.value).__mro__)
+
+
+def test_the_identity_is_checked_before_every_change_and_listing(make: Maker, volume: Volume) -> None:
+    chunk_hash, data = chunk()
+    volume.write(chunk_hash, data)
+    foreign = make(STRANGER)
+    for verb in (
+        lambda: foreign.write(*chunk(b"other")),
+        lambda: foreign.size_of(chunk_hash),
+        lambda: foreign.settle(chunk_hash),
+        lambda: list(foreign.replicas()),
+        lambda: foreign.trash(chunk_hash, "t"),
+        lambda: list(foreign.trashed()),
+        lambda: foreign.restore(Trashed(chunk_hash, "t")),
+        lambda: foreign.purge(Trashed(chunk_hash, "t")),
+        lambda: foreign.quarantine(chunk_hash, "t"),
+        lambda: foreign.set_generation(1),
+        lambda: foreign.read(chunk(b"absent")[0]),
+    ):
+        with pytest.raises(ForeignVolume):
+            verb()
+    assert make(IDENTITY).read(chunk_hash) == data
+
+
+def test_a_written_replica_is_read_listed_and_sized(volume: Volume) -> None:
+    chunk_hash, data = chunk()
+    volume.write(chunk_hash, data)
+    volume.settle(chunk_hash)
+    assert volume.read(chunk_hash) == data
+    assert volume.size_of(chunk_hash) == len(data)
+    assert list(volume.replicas()) == [Replica(chunk_hash, len(data))]
+
+
+def test_an_absent_replica_has_no_size_and_cannot_be_read(volume: Volume) -> None:
+    chunk_hash, _ = chunk()
+    assert volume.size_of(chunk_hash) is None
+    with pytest.raises(ReplicaMissing):
+        volume.read(chunk_hash)
+    with pytest.raises(ReplicaMissing):
+        volume.rescue(chunk_hash)
+
+
+def test_writing_twice_keeps_one_replica(volume: Volume) -> None:
+    chunk_hash, data = chunk()
+    volume.write(chunk_hash, data)
+    volume.write(chunk_hash, data)
+    assert list(volume.replicas()) == [Replica(chunk_hash, len(data))]
+
+
+def test_trash_hides_a_replica_but_still_rescues_a_read(volume: Volume) -> None:
+    chunk_hash, data = chunk()
+    volume.write(chunk_hash, data)
+    assert volume.trash(chunk_hash, "token")
+    assert volume.size_of(chunk_hash) is None
+    assert list(volume.replicas()) == []
+    assert list(volume.trashed()) == [Trashed(chunk_hash, "token")]
+    assert volume.rescue(chunk_hash) == data
+    assert not volume.trash(chunk_hash, "again"), "only one caller removes a replica"
+
+
+def test_a_trashed_replica_comes_back_once(volume: Volume) -> None:
+    chunk_hash, data = chunk()
+    volume.write(chunk_hash, data)
+    volume.trash(chunk_hash, "token")
+    trashed = Trashed(chunk_hash, "token")
+    assert volume.restore(trashed)
+    assert volume.read(chunk_hash) == data
+    assert not volume.restore(trashed)
+
+
+def test_purging_frees_that_copy_and_no_newer_one(volume: Volume) -> None:
+    chunk_hash, data = chunk()
+    volume.write(chunk_hash, data)
+    volume.trash(chunk_hash, "old")
+    volume.write(chunk_hash, data)
+    assert volume.purge(Trashed(chunk_hash, "old")) == len(data)
+    assert volume.purge(Trashed(chunk_hash, "old")) == 0
+    assert volume.read(chunk_hash) == data
+
+
+def test_quarantine_returns_the_renamed_bytes_and_acquits(volume: Volume) -> None:
+    chunk_hash, data = chunk()
+    volume.write(chunk_hash, data)
+    assert volume.quarantine(chunk_hash, "t") == data
+    assert volume.size_of(chunk_hash) is None
+    assert volume.quarantine(chunk_hash, "u") is None
+    volume.acquit(chunk_hash, "t")
+    assert volume.read(chunk_hash) == data
+
+
+def test_the_generation_is_kept_beside_the_identity(volume: Volume) -> None:
+    volume.set_generation(3)
+    assert volume.identity() == IDENTITY.at(3)
+    assert volume.identity().same_volume(IDENTITY)
+
+
+def test_space_says_how_much_is_left(volume: Volume) -> None:
+    space = volume.space()
+    assert 0 < space.free <= space.total
+    assert space.device
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    contents=st.lists(st.binary(max_size=300), unique=True, max_size=20), digits=st.text("0123456789abcdef", max_size=3)
+)
+def test_listing_by_prefix_finds_exactly_what_has_it(volume: Volume, contents: list[bytes], digits: str) -> None:
+    for data in contents:
+        volume.write(*chunk(data))
+    everything = {replica.chunk_hash for replica in volume.replicas()}
+    assert {hashlib.sha256(data).hexdigest() for data in contents} <= everything
+    assert {r.chunk_hash for r in volume.replicas(digits)} == {h for h in everything if h.startswith(digits)}

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from storage import routing
+from storage.exceptions import VolumeFull
+from storage.models import Chunk, Content, File, Job, ManifestEntry, Pin, Upload
+from storage.models.job import MAX_ATTEMPTS, Clock
+from storage.replicas import writing
+from storage.services import ingest
+from storage.topology import Topology
+from storage.volumes import FilesystemVolume
+from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
+
+
+def test_an_upload_becomes_a_ready_content_with_its_replicas_on_distinct_nodes(cluster: ClusterUnderTest) -> None:
+    data = content_of(10)
+    file = cluster.upload(data, "ten.bin")
+    content = file.content
+    assert content.state == Content.State.READY
+    assert content.file_hash == hashlib.sha256(data).hexdigest()
+    assert (content.min_replication, content.max_replication, content.retrievable) == (3, 3, True)
+    for chunk_hash, size in content.manifest():
+        assert len(cluster.holders(chunk_hash)) == 3
+        assert all(cluster.replica_path(n, chunk_hash).stat().st_size == size for n in cluster.holders(chunk_hash))
+    assert cluster.download(file) == data
+
+
+def test_nothing_of_an_upload_is_left_once_it_is_stored(cluster: ClusterUnderTest) -> None:
+    cluster.upload(content_of(3))
+    assert cluster.staged() == []
+    assert not Upload.objects.exists()
+    assert not Pin.objects.exists()
+
+
+def test_an_empty_file_is_a_file(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(b"", "empty")
+    assert (file.content.size, file.content.chunk_count, file.content.retrievable) == (0, 0, True)
+    assert cluster.download(file) == b""
+
+
+def test_a_chunk_that_occurs_twice_is_stored_once_and_read_twice(cluster: ClusterUnderTest) -> None:
+    data = b"a" * (4 * CHUNK_SIZE) + b"tail"
+    file = cluster.upload(data)
+    assert file.content.chunk_count == 5
+    assert Chunk.objects.count() == 2
+    assert cluster.download(file) == data
+
+
+def test_two_uploads_at_once_of_one_content_make_one_file(cluster: ClusterUnderTest) -> None:
+    data = content_of(4)
+    first, second = cluster.accept(data, "first"), cluster.accept(data, "second", factor=4)
+    cluster.ingest()
+    for accepted in (first, second):
+        accepted.job.refresh_from_db()
+        assert accepted.job.state == Job.State.SUCCEEDED
+    assert (first.created, second.created) == (True, False)
+    file = File.objects.get()
+    assert (file.name, file.replication_factor) == ("first", 4)
+    assert all(len(cluster.holders(chunk_hash)) == 4 for chunk_hash, _ in file.content.manifest())
+    assert ManifestEntry.objects.count() == 4
+
+
+def test_a_known_content_heals_its_corrupt_copies_when_it_is_uploaded_again(cluster: ClusterUnderTest) -> None:
+    """RACES 3: a dedup hit on corrupt copies must not throw the cure away."""
+    data = content_of(1)
+    file = cluster.upload(data)
+    chunk_hash, size = file.content.manifest()[0]
+    for node_id in cluster.holders(chunk_hash):
+        cluster.replica_path(node_id, chunk_hash).write_bytes(b"\0" * size)
+    cluster.upload(data)
+    assert cluster.download(file) == data
+    good = [
+        node_id
+        for node_id in cluster.holders(chunk_hash)
+        if hashlib.sha256(cluster.replica_path(node_id, chunk_hash).read_bytes()).hexdigest() == chunk_hash
+    ]
+    assert len(good) >= 2
+
+
+def test_damaged_staging_fails_the_job_and_shows_no_content(cluster: ClusterUnderTest) -> None:
+    """RACES 5: what staging gives back is what came in."""
+    accepted = cluster.accept(content_of(3))
+    path = accepted.upload.staged_path
+    damaged = bytearray(path.read_bytes())
+    damaged[CHUNK_SIZE + 17] ^= 1
+    path.write_bytes(damaged)
+    cluster.ingest()
+    accepted.job.refresh_from_db()
+    assert accepted.job.state == Job.State.FAILED
+    assert accepted.file.content.state == Content.State.INGESTING
+
+
+def test_one_bad_upload_spares_those_of_its_batch(cluster: ClusterUnderTest) -> None:
+    accepted = [cluster.accept(content_of(2, salt)) for salt in "abc"]
+    accepted[1].upload.staged_path.unlink()
+    cluster.ingest()
+    states = [Job.objects.get(pk=one.job.pk).state for one in accepted]
+    assert states == [Job.State.SUCCEEDED, Job.State.FAILED, Job.State.SUCCEEDED]
+
+
+def test_too_few_nodes_is_waiting_and_costs_no_attempt(cluster: ClusterUnderTest) -> None:
+    data = content_of(2)
+    accepted = cluster.accept(data)
+    for node_id in ("node_000", "node_001", "node_002", "node_003"):
+        cluster.take_offline(node_id)
+    ingest.run_queued()
+    job = Job.objects.get(pk=accepted.job.pk)
+    assert (job.state, job.waiting_for, job.attempts) == (Job.State.QUEUED, "nodes", 0)
+    for node_id in ("node_000", "node_001", "node_002", "node_003"):
+        cluster.bring_back(node_id)
+    Job.objects.update(not_before=Clock())
+    cluster.ingest()
+    assert Job.objects.get(pk=job.pk).state == Job.State.SUCCEEDED
+    assert cluster.download(accepted.file) == data
+
+
+def test_an_upload_is_acknowledged_below_its_factor_if_most_copies_are_there(cluster: ClusterUnderTest) -> None:
+    for node_id in ("node_000", "node_001", "node_002"):
+        cluster.take_offline(node_id)
+    file = cluster.upload(content_of(3))
+    assert file.content.min_replication == 2
+
+
+def test_a_full_node_is_passed_over(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = FilesystemVolume.write
+
+    def full_on_one(volume: FilesystemVolume, chunk_hash: str, data: bytes) -> None:
+        if volume.root.name == "node_002":
+            raise VolumeFull("full")
+        write(volume, chunk_hash, data)
+
+    monkeypatch.setattr(FilesystemVolume, "write", full_on_one)
+    file = cluster.upload(content_of(8))
+    assert file.content.min_replication == 3
+    assert not list((cluster.folder("node_002") / "chunks").glob("*/*"))
+
+
+def test_when_all_nodes_are_full_the_job_waits_for_space(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(volume: FilesystemVolume, chunk_hash: str, data: bytes) -> None:
+        raise VolumeFull("full")
+
+    monkeypatch.setattr(FilesystemVolume, "write", full)
+    accepted = cluster.accept(content_of(2))
+    ingest.run_queued()
+    job = Job.objects.get(pk=accepted.job.pk)
+    assert (job.state, job.waiting_for) == (Job.State.QUEUED, "space")
+
+
+def test_a_worker_that_lost_its_lease_records_nothing(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Invariant 6: the fencing token is checked in every commit."""
+    accepted = cluster.accept(content_of(3))
+    store = writing.store
+
+    def overtaken(*args: Any, **kwargs: Any) -> Any:
+        stored = store(*args, **kwargs)
+        Job.objects.filter(pk=accepted.job.pk).update(lease_expires_at=Clock() - timedelta(seconds=1))
+        assert Job.objects.requeue_stale() == 1
+        return stored
+
+    monkeypatch.setattr(ingest, "store", overtaken)
+    ingest.run_queued()
+    assert not ManifestEntry.objects.exists()
+    assert accepted.upload.staged_path.exists()
+    assert Job.objects.get(pk=accepted.job.pk).state == Job.State.QUEUED
+    monkeypatch.setattr(ingest, "store", store)
+    cluster.ingest()
+    assert Job.objects.get(pk=accepted.job.pk).state == Job.State.SUCCEEDED
+
+
+def test_a_zombie_that_comes_to_the_end_does_not_remove_the_staging_of_its_successor(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RACES 4: staging goes only after the commit whose fencing token matched."""
+    accepted = cluster.accept(content_of(3))
+    enter = ingest.phases.enter
+
+    def overtaken(phase: str) -> None:
+        if phase == "ingest.close":
+            Job.objects.filter(pk=accepted.job.pk).update(fence=accepted.job.fence + 10)
+        enter(phase)
+
+    monkeypatch.setattr(ingest.phases, "enter", overtaken)
+    ingest.run_queued()
+    assert accepted.upload.staged_path.exists()
+    assert Content.objects.get().state == Content.State.INGESTING
+    assert Upload.objects.exists()
+
+
+def test_a_manifest_with_a_gap_never_becomes_ready(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = ManifestEntry.record
+    monkeypatch.setattr(ManifestEntry, "record", staticmethod(lambda rows: record(rows[1:])))
+    accepted = cluster.accept(content_of(3))
+    ingest.run_queued()
+    assert Content.objects.get().state == Content.State.INGESTING
+    assert Job.objects.get(pk=accepted.job.pk).state == Job.State.QUEUED
+
+
+def test_a_poison_job_ends_failed_and_holds_up_nobody(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison, healthy = cluster.accept(content_of(2, "poison")), cluster.accept(content_of(2, "healthy"))
+    chunk_hashes = {hashlib.sha256(content_of(2, "poison")[:CHUNK_SIZE]).hexdigest()}
+    store = writing.store
+
+    def poisoned(topology: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
+        if chunk_hashes & set(data):
+            raise RuntimeError("poison")
+        return store(topology, data, *args, **kwargs)
+
+    monkeypatch.setattr(ingest, "store", poisoned)
+    for _ in range(MAX_ATTEMPTS + 2):
+        Job.objects.filter(state=Job.State.QUEUED).update(not_before=Clock())
+        cluster.ingest()
+    assert Job.objects.get(pk=poison.job.pk).state == Job.State.FAILED
+    assert Job.objects.get(pk=poison.job.pk).attempts == MAX_ATTEMPTS
+    assert Job.objects.get(pk=healthy.job.pk).state == Job.State.SUCCEEDED
+    assert poison.upload.staged_path.exists(), "an operator may still want it"
+
+
+def test_chunks_are_pinned_before_the_volumes_are_asked(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RACES 2 and invariant 7."""
+    cluster.accept(content_of(3))
+    pinned: list[int] = []
+    survey = writing.survey
+
+    def look(*args: Any) -> Any:
+        pinned.append(Pin.objects.count())
+        return survey(*args)
+
+    monkeypatch.setattr(writing, "survey", look)
+    cluster.ingest()
+    assert pinned == [3]
+
+
+def test_every_replica_is_counted_before_it_is_written(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Invariant 3: count before the write."""
+    write = FilesystemVolume.write
+    zero: list[str] = []
+
+    def look(volume: FilesystemVolume, chunk_hash: str, data: bytes) -> None:
+        seen = Topology.recent(60)
+        if not routing.store_of(seen.cluster).lookup([volume.root.name], [chunk_hash]).counts[0, 0]:
+            zero.append(chunk_hash)
+        write(volume, chunk_hash, data)
+
+    monkeypatch.setattr(FilesystemVolume, "write", look)
+    cluster.upload(content_of(5))
+    assert zero == []
+    assert cluster.false_negatives() == []

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import hashlib
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+from django.db import connection
+
+from storage import routing
+from storage.models import Job, Node
+from storage.services import probe, rebuild, statistics
+from storage.topology import Topology
+from storage.volumes import FilesystemVolume
+from tests.cluster import ClusterUnderTest, content_of
+
+
+def registers(node_id: str) -> list[int]:
+    seen = Topology.load()
+    sketch = routing.store_of(seen.cluster).snapshot([node_id]).sketches[node_id]
+    return [int(n) for n in sketch.registers[np.flatnonzero(sketch.registers)]]
+
+
+def test_after_a_flush_the_probe_has_all_sketches_rebuilt_exactly(
+    cluster: ClusterUnderTest, redis_client: redis.Redis
+) -> None:
+    cluster.upload(content_of(30))
+    before = {member.node_id: registers(member.node_id) for member in cluster.members()}
+    redis_client.flushall()
+    probe.probe()
+    cluster.maintain()
+    assert {member.node_id: registers(member.node_id) for member in cluster.members()} == before
+    assert routing.untrusted(Topology.load()) == []
+
+
+def test_level_counts_of_ten_fresh_chunks_on_three_of_five_nodes(cluster: ClusterUnderTest) -> None:
+    cluster.upload(content_of(10))
+    gathered = statistics.gather()
+    assert gathered.sketches is not None
+    levels = gathered.sketches.level_counts
+    assert sum(levels) == 10_000
+    assert len(levels) == 6
+    # Two chunks share a register in about 45 of 10,000 draws of a seed; then one register is at a higher level.
+    assert levels[0] >= 9990
+    assert levels[3] >= 8
+    assert round(gathered.sketches.union.estimate) == 10_000 - levels[0]
+    assert gathered.replicas == 30
+
+
+def test_a_writer_that_cannot_count_makes_the_sketch_untrusted(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RACES 23."""
+
+    def away(*_: Any, **__: Any) -> Any:
+        raise routing.StoreUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sketches.store.SketchStore.update", away)
+        cluster.upload(content_of(3))
+    untrusted = {member.node_id for member in routing.untrusted(Topology.load())}
+    assert untrusted == set(Node.objects.filter(chunks__gt=0).values_list("node_id", flat=True))
+    probe.probe()
+    cluster.maintain()
+    assert routing.untrusted(Topology.load()) == []
+    assert cluster.false_negatives() == []
+
+
+def test_uploads_during_a_rebuild_are_not_missed(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RACES 24: what is written while the listing runs counts in the shadow too."""
+    cluster.upload(content_of(10, "before"))
+    listing = FilesystemVolume.replicas
+    uploaded = []
+
+    def busy(volume: FilesystemVolume, prefix: str = "") -> Any:
+        found = list(listing(volume, prefix))
+        if prefix == "80" and not uploaded:
+            uploaded.append(True)
+            thread = threading.Thread(target=in_another_session, args=(cluster, content_of(40, "during")))
+            thread.start()
+            thread.join()
+        return iter(found)
+
+    monkeypatch.setattr(FilesystemVolume, "replicas", busy)
+    for member in cluster.members():
+        Job.request(Job.Kind.REBUILD_SKETCH, member.node_id)
+    cluster.maintain()
+    monkeypatch.setattr(FilesystemVolume, "replicas", listing)
+    assert uploaded
+    assert routing.untrusted(Topology.load()) == []
+    assert cluster.false_negatives() == []
+
+
+def test_a_rebuild_waits_for_a_batch_that_its_shadow_missed(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RACES 24: counted before the shadow was there, written after its folder was listed."""
+    write = FilesystemVolume.write
+    writing, go_on = threading.Event(), threading.Event()
+
+    def slow(volume: FilesystemVolume, chunk_hash: str, data: bytes) -> None:
+        writing.set()
+        assert go_on.wait(20)
+        write(volume, chunk_hash, data)
+
+    monkeypatch.setattr(FilesystemVolume, "write", slow)
+    uploading = threading.Thread(target=in_another_session, args=(cluster, content_of(5)))
+    uploading.start()
+    assert writing.wait(20)
+    member = cluster.members()[0]
+    job = Job.request(Job.Kind.REBUILD_SKETCH, member.node_id)
+    opened = threading.Event()
+    enter = rebuild.phases.enter
+
+    def note(phase: str) -> None:
+        if phase == "rebuild.list":
+            opened.set()
+        enter(phase)
+
+    monkeypatch.setattr(rebuild.phases, "enter", note)
+    rebuilding = threading.Thread(target=maintain_in_another_session, args=(cluster,))
+    rebuilding.start()
+    assert not opened.wait(0.5), "the listing begins only after the batch has ended"
+    go_on.set()
+    uploading.join()
+    rebuilding.join()
+    assert opened.is_set()
+    job.refresh_from_db()
+    assert job.state == Job.State.SUCCEEDED
+    assert cluster.false_negatives() == []
+
+
+def test_a_rebuild_corrects_the_tallies(cluster: ClusterUnderTest) -> None:
+    cluster.upload(content_of(6))
+    exact = dict(Node.objects.values_list("node_id", "bytes"))
+    Node.objects.update(chunks=999, bytes=1)
+    for member in cluster.members():
+        Job.request(Job.Kind.REBUILD_SKETCH, member.node_id)
+    cluster.maintain()
+    assert dict(Node.objects.values_list("node_id", "bytes")) == exact
+    assert sum(Node.objects.values_list("chunks", flat=True)) == 18
+
+
+def test_an_overcount_goes_with_the_next_rebuild(cluster: ClusterUnderTest) -> None:
+    seen = Topology.load()
+    ghost = hashlib.sha256(b"never written").hexdigest()
+    routing.count(seen, {"node_000": [ghost]})
+    assert registers("node_000") == [1]
+    Job.request(Job.Kind.REBUILD_SKETCH, "node_000")
+    cluster.maintain()
+    assert registers("node_000") == []
+
+
+def in_another_session(cluster: ClusterUnderTest, data: bytes) -> None:
+    try:
+        cluster.upload(data)
+    finally:
+        connection.close()
+
+
+def maintain_in_another_session(cluster: ClusterUnderTest) -> None:
+    try:
+        cluster.maintain()
+    finally:
+        connection.close()

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from storage.exceptions import ReplicaMissing, VolumeOffline
+from storage.volumes import Lane, MemoryVolume
+from storage.volumes.lane import FAILURES_TO_OPEN, Breaker
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def offline() -> None:
+    raise VolumeOffline("gone")
+
+
+def test_the_breaker_opens_after_failures_in_a_row_and_closes_after_a_success() -> None:
+    clock = Clock()
+    breaker = Breaker(clock)
+    for _ in range(FAILURES_TO_OPEN - 1):
+        breaker.failed()
+    assert not breaker.is_open
+    breaker.failed()
+    assert breaker.is_open
+    clock.now += 1.1
+    assert not breaker.is_open, "after the back-off one call may try"
+    breaker.succeeded()
+    breaker.failed()
+    assert not breaker.is_open
+
+
+def test_the_back_off_grows() -> None:
+    clock = Clock()
+    breaker = Breaker(clock)
+    breaker.trip()
+    clock.now += 1.1
+    breaker.failed()
+    clock.now += 1.1
+    assert breaker.is_open, "the second back-off is longer than the first"
+
+
+def test_a_failing_volume_is_soon_refused_without_being_asked() -> None:
+    lane = Lane(MemoryVolume())
+    for _ in range(FAILURES_TO_OPEN):
+        with pytest.raises(VolumeOffline):
+            lane.call(offline)
+    asked = threading.Event()
+    with pytest.raises(VolumeOffline, match="not asked"):
+        lane.call(asked.set)
+    assert not asked.is_set()
+
+
+def test_a_missing_replica_is_an_answer_not_a_failure() -> None:
+    lane = Lane(MemoryVolume())
+
+    def missing() -> None:
+        raise ReplicaMissing("x")
+
+    for _ in range(FAILURES_TO_OPEN + 1):
+        with pytest.raises(ReplicaMissing):
+            lane.call(missing)
+    assert not lane.breaker.is_open
+
+
+def test_a_hung_volume_holds_its_own_threads_only_and_opens_its_breaker() -> None:
+    release = threading.Event()
+    hung = Lane(MemoryVolume("hung"), threads=1, timeout=0.05)
+    healthy = Lane(MemoryVolume("healthy"), threads=1, timeout=5)
+    try:
+        started = time.monotonic()
+        with pytest.raises(VolumeOffline, match="no answer"):
+            hung.call(release.wait)
+        assert healthy.call(lambda: "fine") == "fine"
+        with pytest.raises(VolumeOffline, match="not asked"):
+            hung.call(lambda: None)
+        assert time.monotonic() - started < 5
+    finally:
+        release.set()
