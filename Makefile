@@ -4,9 +4,10 @@ VENV := .venv
 
 .PHONY: run test lint bench clean
 
-# The manager replaces the shell, and is told to stop if make itself is killed.
+# The manager replaces the shell. It stops in order when make is interrupted or terminated; only when make itself is
+# killed is it killed too, and takes everything with it.
 run: $(VENV)/requirements.stamp
-	@exec setpriv --pdeathsig TERM -- $(VENV)/bin/python manage.py serve
+	@exec setpriv --pdeathsig KILL -- $(VENV)/bin/python manage.py serve
 
 test: $(VENV)/requirements-dev.stamp
 	$(VENV)/bin/python -m pytest

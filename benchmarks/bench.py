@@ -234,7 +234,7 @@ def run(
         finally:
             client.close()
 
-    threads = [threading.Thread(target=work) for _ in range(workload.clients)]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(workload.clients)]
     for thread in threads:
         thread.start()
     ready.wait()
@@ -361,6 +361,8 @@ def main() -> int:
     except (BenchError, HTTPException, OSError) as error:
         print(f"\nbench: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     print("", file=sys.stderr)
     print(table(results))
     print(f"\n{where}")

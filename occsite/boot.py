@@ -6,6 +6,7 @@ import http.client
 import json
 import secrets
 import time
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 import psycopg
@@ -15,7 +16,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import DatabaseError, connection
 
-from occsite.programs import APPLICATION, manager_proxy
+from occsite.programs import BACKGROUND, FOREGROUND, manager_proxy
 from occsite.state import local_url
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
@@ -46,8 +47,9 @@ def boot(configuration: Configuration) -> None:
     url = local_url(configuration.host, configuration.port)
     if password:
         print(f"Administration: {url}/admin/ user {ADMIN}, password {password} (shown only this once)", flush=True)  # noqa: T201
-    start_programs(configuration)
+    start_programs(configuration, FOREGROUND)
     await_api(url)
+    start_programs(configuration, BACKGROUND)
     print(f"OCC Storage listens on {url} (Ctrl-C stops it, logs are in {configuration.storage_dir}/logs)", flush=True)  # noqa: T201
 
 
@@ -94,10 +96,10 @@ def create_admin() -> str | None:
     return password
 
 
-def start_programs(configuration: Configuration) -> None:
-    """Have the manager start what needs the databases."""
+def start_programs(configuration: Configuration, names: Iterable[str]) -> None:
+    """Have the manager start programs that wait for boot."""
     manager = manager_proxy(configuration.storage_dir)
-    for name in APPLICATION:
+    for name in names:
         manager.supervisor.startProcess(f"application:{name}", False)
 
 

@@ -7,14 +7,15 @@ from typing import Any
 
 from occsite.process import die_with_parent
 from occsite.state import authority
+from storage.api.transfers import THREADS
 from storage.conf import Configuration
 
 _configuration = Configuration.from_environment(os.environ)
 
 bind = authority(_configuration.host, _configuration.port)
-worker_class = "gthread"
+worker_class = "occsite.gunicorn_worker.Worker"
 workers = 2
-threads = 32
+threads = THREADS
 timeout = 120
 keepalive = 15
 graceful_timeout = 3  # below the time the manager gives the whole of gunicorn to stop

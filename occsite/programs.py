@@ -17,7 +17,9 @@ from occsite.runtime import runtime_dir
 from storage.conf import Configuration
 
 PROJECT = Path(__file__).resolve().parent.parent
-APPLICATION = ("api", "worker", "maintenance", "beat")  # started by boot, once the databases are ready for them
+# Started by boot: what serves clients first, so that the rest does not take the processor from it while it loads.
+FOREGROUND = ("api", "worker")
+BACKGROUND = ("maintenance", "beat")
 _CELERY = ("-m", "celery", "-A", "occsite")
 _QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 

@@ -93,8 +93,12 @@ def _words(error: Exception, status: int) -> tuple[str, Mapping[str, list[str]] 
         return str(error.detail), None
     if isinstance(error, domain.InvalidRequest):
         return str(error), error.errors
-    if isinstance(error, domain.StorageError | RequestDataTooBig):
+    if isinstance(error, domain.StorageError):
         return str(error), None
+    if isinstance(error, RequestDataTooBig):
+        return "a field of the form is too large", None
+    if isinstance(error, SuspiciousOperation):
+        return "the request is malformed", None
     if isinstance(error, OperationalError | InterfaceError):
         log.warning("database.unavailable", error=str(error))
         return "the database does not answer", None
@@ -113,13 +117,10 @@ def _by_field(detail: Any) -> dict[str, list[str]]:
 
 
 def _headers(error: Exception, status: int) -> dict[str, str]:
-    headers = {}
-    if status in (429, 503):
-        wait = getattr(error, "wait", None)
-        headers["Retry-After"] = str(math.ceil(wait) if wait else RETRY_AFTER)
-    if isinstance(error, drf.MethodNotAllowed) or status == 405:
-        headers["Allow"] = getattr(error, "allow", "")
-    return {name: value for name, value in headers.items() if value}
+    if status not in (429, 503):
+        return {}
+    wait = getattr(error, "wait", None)
+    return {"Retry-After": str(math.ceil(wait) if wait else RETRY_AFTER)}
 
 
 def _json(body: dict[str, Any], headers: Mapping[str, str] | None = None) -> JsonResponse:

@@ -33,13 +33,6 @@ class UploadSerializer(serializers.Serializer[Any]):
     file = serializers.FileField(allow_empty_file=True)
     replication_factor = ReplicationFactorField(required=False, help_text="how many nodes get a copy")
 
-    def to_internal_value(self, data: Any) -> Any:
-        # A form's empty field means the default.
-        if data.get("replication_factor", None) == "":
-            data = data.copy()
-            data.pop("replication_factor")
-        return super().to_internal_value(data)
-
 
 class RebalanceSerializer(serializers.Serializer[Any]):
     replication_factor = ReplicationFactorField(required=False, help_text="the file's new factor")

@@ -1,18 +1,17 @@
-"""How many uploads and downloads a process serves at once: some threads always stay free for everything else."""
+"""How many requests may wait for their client at once: some threads always stay free for everything else."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import BoundedSemaphore
 
 from storage.exceptions import TooManyTransfers
 
-THREADS = int(os.environ.get("GUNICORN_THREADS", "32"))
-RESERVED = max(2, THREADS // 4)
+THREADS = 64  # of each of gunicorn's processes
+RESERVED = 8  # of them for requests that no client can hold up, such as /health
 
-_slots = BoundedSemaphore(max(1, THREADS - RESERVED))
+_slots = BoundedSemaphore(THREADS - RESERVED)
 
 
 class Slot:
@@ -35,7 +34,7 @@ class Slot:
 
 @contextmanager
 def transfer() -> Iterator[None]:
-    """Hold a place while the body runs.
+    """Hold a place while the body runs; also a decorator, for whatever reads a body or waits for a worker.
 
     Raises:
         TooManyTransfers: all places are taken.

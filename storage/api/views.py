@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
-from django.http import HttpResponse, StreamingHttpResponse
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils.http import content_disposition_header
 from rest_framework import status
 from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
+from rest_framework.parsers import FormParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
@@ -22,6 +23,7 @@ from rest_framework.views import APIView
 
 from storage import models
 from storage.api import serializers
+from storage.api.bodies import FieldsParser, JSONParser, StrictRequest
 from storage.api.reception import StagedFile, StagingFormParser
 from storage.api.transfers import Slot, transfer
 from storage.conf import configuration
@@ -35,7 +37,20 @@ RETRY_AFTER = 2
 PAGE_LIMIT = 1000
 
 
-class Root(APIView):
+class Endpoint(APIView):
+    """A view that trusts no body."""
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> StrictRequest:
+        return StrictRequest(
+            request,
+            parsers=self.get_parsers(),
+            authenticators=self.get_authenticators(),
+            negotiator=self.get_content_negotiator(),
+            parser_context=self.get_parser_context(request),
+        )
+
+
+class Root(Endpoint):
     """OCC Storage: a content-addressed, replicated file store. Where chunks lie is known in LCRS sketches."""
 
     def get(self, request: Request) -> Response:
@@ -43,7 +58,7 @@ class Root(APIView):
         return Response({name: reverse(name, request=request) for name in names})
 
 
-class Health(APIView):
+class Health(Endpoint):
     """Whether uploads and downloads can be served; if not, what is missing."""
 
     def get(self, request: Request) -> Response:
@@ -59,14 +74,14 @@ class Health(APIView):
         return Response(body, status.HTTP_503_SERVICE_UNAVAILABLE, headers={"Retry-After": str(RETRY_AFTER)})
 
 
-class Status(APIView):
+class Status(Endpoint):
     """Statistics of the network, read off the sketches, and of each node."""
 
     def get(self, request: Request) -> Response:
         return Response(serializers.cluster_status(statistics.gather()))
 
 
-class Upload(APIView):
+class Upload(Endpoint):
     """Upload a file: a form with the field `file` and, if you like, `replication_factor`.
 
     201 for a new file, 200 for content that you have already; 202 with `Prefer: respond-async`, or when storing it
@@ -79,13 +94,13 @@ class Upload(APIView):
     def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.UploadSerializer:
         return serializers.UploadSerializer(*args, **kwargs)
 
+    @transfer()
     def post(self, request: Request) -> Response:
-        with transfer():
-            try:
-                return self._receive(request)
-            finally:
-                if self.reception is not None:
-                    self.reception.abandon()
+        try:
+            return self._receive(request)
+        finally:
+            if self.reception is not None:
+                self.reception.abandon()
 
     def _receive(self, request: Request) -> Response:
         form = self.get_serializer(data=request.data)
@@ -144,7 +159,7 @@ class AnyAccept(BaseContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
-class Download(APIView):
+class Download(Endpoint):
     """The bytes of a file."""
 
     content_negotiation_class: type[BaseContentNegotiation] = AnyAccept
@@ -157,6 +172,7 @@ class Download(APIView):
         except BaseException:
             slot.release()
             raise
+        connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
         chunks = download.chunks if request.method == "GET" else iter(())
         response = StreamingHttpResponse(_Body(chunks, slot), content_type="application/octet-stream")
         response.headers["Content-Length"] = str(download.size)
@@ -182,7 +198,7 @@ class _Body:
         self._slot.release()
 
 
-class Files(APIView):
+class Files(Endpoint):
     """The files, page by page: `limit` (1000), and `cursor` as `next` gives it."""
 
     def get(self, request: Request) -> Response:
@@ -197,10 +213,10 @@ class Files(APIView):
         return Response({"total_files": page.total, "files": files, "next": following})
 
 
-class File(APIView):
+class File(Endpoint):
     """One file: show it, rename it (`PATCH` with `file_name`), remove it (`DELETE`)."""
 
-    parser_classes = (JSONParser, FormParser, MultiPartParser)
+    parser_classes = (JSONParser, FormParser, FieldsParser)
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.RenameSerializer:
         return serializers.RenameSerializer(*args, **kwargs)
@@ -208,6 +224,7 @@ class File(APIView):
     def get(self, request: Request, file_hash: str) -> Response:
         return self._shown(catalogue.find(nobody(), well_formed(file_hash), ready=False))
 
+    @transfer()
     def patch(self, request: Request, file_hash: str) -> Response:
         file = catalogue.find(nobody(), well_formed(file_hash), ready=False)
         form = self.get_serializer(data=request.data)
@@ -225,31 +242,30 @@ class File(APIView):
         return Response(serializers.file_summary(file, Cluster.load().topology_epoch))
 
 
-class Verify(APIView):
+class Verify(Endpoint):
     """Which nodes hold each chunk of a file, asked of the volumes; `?deep=true` reads and hashes every copy."""
 
     def get(self, request: Request, file_hash: str) -> Response:
         file = catalogue.find(nobody(), well_formed(file_hash))
-        deep = request.query_params.get("deep", "").lower() in ("1", "true", "yes")
-        return Response(serializers.verification(verify.verify(file, deep=deep)))
+        return Response(serializers.verification(verify.verify(file, deep=switch(request, "deep"))))
 
 
-class Rebalance(APIView):
+class Rebalance(Endpoint):
     """Bring a file to its replication factor, or to a new one (`replication_factor`)."""
 
-    parser_classes = (JSONParser, FormParser, MultiPartParser)
+    parser_classes = (JSONParser, FormParser, FieldsParser)
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.RebalanceSerializer:
         return serializers.RebalanceSerializer(*args, **kwargs)
 
+    @transfer()
     def post(self, request: Request, file_hash: str) -> Response:
         file = catalogue.find(nobody(), well_formed(file_hash))
         form = self.get_serializer(data=request.data)
         form.is_valid(raise_exception=True)
         job = rebalance.request(file, form.validated_data.get("replication_factor"))
-        with transfer():
-            if not prefers_async(request):
-                job = intake.wait(job, configuration().upload_wait)
+        if not prefers_async(request):
+            job = intake.wait(job, configuration().upload_wait)
         body: dict[str, Any] = {
             "success": True,
             "file_hash": file_hash,
@@ -266,7 +282,7 @@ class Rebalance(APIView):
         return Response(body, status.HTTP_202_ACCEPTED, headers=headers)
 
 
-class Job(APIView):
+class Job(Endpoint):
     """One background job."""
 
     def get(self, request: Request, job_id: str) -> Response:
@@ -310,6 +326,20 @@ def whole_number(request: Request, name: str, default: int, low: int, high: int)
     if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
         raise InvalidRequest(f"{name} is a number from {low} to {high}", {name: [f"{low} to {high}."]})
     return int(text)
+
+
+def switch(request: Request, name: str) -> bool:
+    """A yes or no of the query; no if it is not there.
+
+    Raises:
+        InvalidRequest: it is neither.
+    """
+    text = request.query_params.get(name, "false").lower()
+    if text in ("1", "true", "yes"):
+        return True
+    if text in ("0", "false", "no"):
+        return False
+    raise InvalidRequest(f"{name} is true or false", {name: ["true or false."]})
 
 
 def make_cursor(file_id: int) -> str:

@@ -1,0 +1,133 @@
+"""gunicorn's thread worker, so that silent clients cost neither a thread nor the event loop.
+
+gunicorn's own gives a thread to whoever connects, until the whole head of a request has come, and lingers on a
+connection that it closes in the event loop itself, for up to two seconds each: a few dozen clients that stall stop it
+for everybody, /health included.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import socket
+import time
+from concurrent.futures import Future
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from gunicorn import util
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from storage.conf import Configuration
+
+HEAD_END = b"\r\n\r\n"
+HEAD_LIMIT = 32 << 10
+LINGER = 5.0  # seconds in which a client that still sends may read its answer
+LEFTOVER = 256 << 10  # bytes thrown away at once
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]
+    """A connection waits in the event loop before it has sent a whole head and after it has got its answer."""
+
+    def init_process(self) -> None:
+        self._silence = Configuration.from_environment(os.environ).stall_timeout
+        self._arriving: dict[TConn, float] = {}
+        self._leaving: dict[TConn, float] = {}
+        util.write_error = write_problem  # gunicorn's own answers, which it has no setting for
+        super().init_process()
+
+    # -- before the request --------------------------------------------------
+
+    def enqueue_req(self, conn: TConn) -> None:
+        """Called for every connection on which a request may begin."""
+        conn.sock.setblocking(False)
+        self._arriving[conn] = time.monotonic() + self._silence
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_head, conn))
+        self._on_head(conn)
+
+    def _on_head(self, conn: TConn, _sock: object = None) -> None:
+        head = peek(conn)
+        if head is not None and HEAD_END not in head.lstrip(b"\r\n") and 0 < len(head) < HEAD_LIMIT:
+            # Not readable again before there is more than this.
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(head) + 1)
+        elif head is not None:
+            self._forget(conn, self._arriving)
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+            conn.data_ready = True
+            super().enqueue_req(conn)
+
+    # -- after the answer ----------------------------------------------------
+
+    def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
+        # Only what has arrived: a thread must not wait for a body that nobody wants.
+        return keepalive and bool(conn.parser.finish_body(deadline=time.monotonic() + 0.01))
+
+    def finish_request(self, conn: TConn, done: Future[Any]) -> None:
+        """Called in the event loop when a thread is through with a connection."""
+        if not done.cancelled() and done.exception() is None and done.result():
+            super().finish_request(conn, done)
+            return
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+            conn.sock.setblocking(False)
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_leftover, conn))
+        except (OSError, ValueError):
+            self._close(conn)
+        else:
+            self._leaving[conn] = time.monotonic() + LINGER
+
+    def _on_leftover(self, conn: TConn, sock: socket.socket) -> None:
+        """Throw away what the client still sends: to close with it unread would cost the client its answer."""
+        try:
+            if sock.recv(LEFTOVER):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self._forget(conn, self._leaving)
+        self._close(conn)
+
+    # -- time ----------------------------------------------------------------
+
+    def murder_pending(self) -> None:
+        """Called by the event loop every second or more often."""
+        super().murder_pending()
+        now = time.monotonic()
+        for conn in [c for c, deadline in self._arriving.items() if deadline < now or not self.alive]:
+            self._forget(conn, self._arriving)
+            if self.alive and peek(conn):
+                write_problem(conn.sock, 408, "Request Timeout", "the client stopped sending")
+            self._close(conn)
+        for conn in [c for c, deadline in self._leaving.items() if deadline < now]:
+            self._forget(conn, self._leaving)
+            self._close(conn)
+
+    def _forget(self, conn: TConn, waiting: dict[TConn, float]) -> None:
+        del waiting[conn]
+        self.poller.unregister(conn.sock)
+
+    def _close(self, conn: TConn) -> None:
+        self.nr_conns -= 1
+        conn.close()
+
+
+def peek(conn: TConn) -> bytes | None:
+    """What has arrived and not been parsed; None if that is nothing yet, empty if there will be nothing more."""
+    held: bytes = conn.parser.unreader.buf.getvalue() if conn.parser is not None else b""
+    try:
+        return held + conn.sock.recv(HEAD_LIMIT, socket.MSG_PEEK)
+    except BlockingIOError:
+        return held or None
+    except OSError:
+        return b""
+
+
+def write_problem(sock: socket.socket, status: int, reason: str, message: str) -> None:
+    """Answer a request that never reached Django: an RFC 9457 document, as everywhere."""
+    title = HTTPStatus(status).phrase
+    body = json.dumps({"type": "about:blank", "title": title, "status": status, "detail": message}).encode()
+    head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
+    util.write_nonblock(sock, head.encode("latin-1") + b"Content-Length: %d\r\n\r\n" % len(body) + body)

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from storage.conf import Configuration
+from storage.exceptions import ConfigurationError
+from storage.models import Cluster, Node
+from storage.services import probe
+from storage.services.provision import provision
+from tests.cluster import ClusterUnderTest, content_of
+
+
+def test_a_second_start_changes_nothing(cluster: ClusterUnderTest) -> None:
+    before = list(Node.objects.values_list("node_id", "uuid", "state")), Cluster.load().sketch_seed
+    provision(cluster.configuration)
+    assert (list(Node.objects.values_list("node_id", "uuid", "state")), Cluster.load().sketch_seed) == before
+
+
+def test_a_raised_num_nodes_adds_nodes(cluster: ClusterUnderTest) -> None:
+    provision(dataclasses.replace(cluster.configuration, num_nodes=7))
+    assert Node.objects.filter(state=Node.State.ACTIVE).count() == 7
+    assert (cluster.folder("node_006") / "identity").exists()
+
+
+def test_a_lowered_num_nodes_is_refused_with_a_reason(cluster: ClusterUnderTest) -> None:
+    with pytest.raises(ConfigurationError, match="drain"):
+        provision(dataclasses.replace(cluster.configuration, num_nodes=4))
+    assert Node.objects.count() == 5
+
+
+def test_a_node_that_was_interrupted_while_it_was_created_is_completed(cluster: ClusterUnderTest) -> None:
+    """RACES 20: the row commits first."""
+    Node.objects.create(node_id="node_005", url=cluster.folder("node_005").as_uri())
+    provision(dataclasses.replace(cluster.configuration, num_nodes=6))
+    assert Node.objects.get(node_id="node_005").state == Node.State.ACTIVE
+
+
+def test_a_folder_that_belongs_to_another_cluster_is_not_taken_over(cluster: ClusterUnderTest) -> None:
+    stolen = cluster.folder("node_000")
+    stolen.rename(cluster.folder("node_005"))
+    with pytest.raises(ConfigurationError, match="belongs to another"):
+        provision(dataclasses.replace(cluster.configuration, num_nodes=6))
+
+
+def test_a_changed_tau_means_a_rebuild(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(content_of(3))
+    provision(dataclasses.replace(cluster.configuration, tau=3, n_prime=500))
+    probe.probe()
+    cluster.maintain()
+    assert cluster.false_negatives() == []
+    assert cluster.download(file) == content_of(3)
+    assert (Cluster.load().n_prime, Cluster.load().tau) == (500, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("NUM_NODES", "0"),
+        ("NUM_NODES", "many"),
+        ("TAU", "256"),
+        ("TAU", "0"),
+        ("N_PRIME", "-1"),
+        ("PORT", "65536"),
+        ("CHUNK_SIZE", "1e6"),
+        ("REPLICATION_FACTOR", "6"),
+        ("DEBUG", "perhaps"),
+    ],
+)
+def test_a_bad_environment_value_is_one_clear_line(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=name) as caught:
+        Configuration.from_environment({name: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_the_defaults_are_those_of_the_readme() -> None:
+    found = Configuration.from_environment({})
+    assert (found.port, found.num_nodes, found.n_prime, found.tau) == (5000, 5, 10_000, 10)
+    assert (found.replication_factor, found.chunk_size, found.debug) == (3, 262_144, False)
+    assert found.max_upload_size == 5 * 1024**3
+    assert found.upload_wait == 60

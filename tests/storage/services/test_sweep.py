@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from storage import wakeups
+from storage.models import Chunk, Cluster, Content, File, Job, Upload, nobody
+from storage.models.job import Clock
+from storage.services import ingest, intake, sweep
+from tests.cluster import ClusterUnderTest, content_of
+
+
+def test_an_upload_whose_client_and_process_are_gone_is_dropped(cluster: ClusterUnderTest) -> None:
+    reception = intake.Reception(nobody(), declared_size=100)
+    reception.write(b"half of it")
+    sweep.sweep()
+    assert cluster.staged(), "it still arrives"
+    Upload.objects.update(heartbeat_at=Clock() - timedelta(hours=1))
+    sweep.sweep()
+    assert not Upload.objects.exists()
+    assert cluster.staged() == []
+    reception.abandon()
+
+
+def test_a_reception_says_that_it_is_alive(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 0.0)
+    with intake.Reception(nobody(), declared_size=100) as reception:
+        Upload.objects.update(heartbeat_at=Clock() - timedelta(hours=1))
+        reception.write(b"more")
+        sweep.sweep()
+        assert Upload.objects.exists()
+
+
+def test_staged_bytes_without_a_row_are_removed_and_others_kept(cluster: ClusterUnderTest) -> None:
+    accepted = cluster.accept(content_of(2))
+    (cluster.configuration.staging_dir / "11111111-1111-1111-1111-111111111111").write_bytes(b"forgotten")
+    sweep.sweep()
+    assert cluster.staged() == [str(accepted.upload.pk)]
+
+
+def test_the_bytes_of_a_failed_job_are_kept_until_they_expire(cluster: ClusterUnderTest) -> None:
+    """RACES 18."""
+    accepted = cluster.accept(content_of(2))
+    Job.objects.filter(pk=accepted.job.pk).update(state=Job.State.FAILED, finished_at=Clock())
+    sweep.sweep()
+    assert cluster.staged()
+    Job.objects.filter(pk=accepted.job.pk).update(finished_at=Clock() - timedelta(days=8))
+    sweep.sweep()
+    assert cluster.staged() == []
+    assert not File.objects.exists()
+    assert not Content.objects.exists()
+
+
+def test_an_upload_that_was_dropped_half_way_leaves_its_chunks_to_reclaim(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted = cluster.accept(content_of(4))
+
+    def die(phase: str) -> None:
+        if phase == "ingest.record":
+            raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(ingest.phases, "enter", die)
+        ingest.run_queued()
+    assert intake.withdraw(accepted)
+    assert Chunk.objects.filter(condemned_at__isnull=False).count() == 4
+    assert not File.objects.exists()
+    assert not Content.objects.exists()
+    assert cluster.staged() == []
+
+
+def test_lost_wake_ups_and_leases_are_made_good(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    accepted = cluster.accept(content_of(2))
+    woken: list[str] = []
+    monkeypatch.setattr(wakeups, "wake", woken.append)
+    Job.objects.claim("ingest", most=1, most_bytes=0)
+    sweep.sweep()
+    assert "ingest" not in woken
+    Job.objects.filter(pk=accepted.job.pk).update(lease_expires_at=Clock() - timedelta(seconds=1))
+    sweep.sweep()
+    assert "ingest" in woken
+    cluster.ingest()
+    assert Job.objects.get(pk=accepted.job.pk).state == Job.State.SUCCEEDED
+
+
+def test_a_content_below_its_factor_is_found_from_its_state(cluster: ClusterUnderTest) -> None:
+    """RACES 18: need is state, not a job."""
+    for node_id in ("node_000", "node_001", "node_002"):
+        cluster.take_offline(node_id)
+    file = cluster.upload(content_of(3))
+    assert file.content.min_replication == 2
+    sweep.sweep()
+    assert not Job.objects.filter(kind=Job.Kind.REBALANCE).exists(), "there is no third node"
+    for node_id in ("node_000", "node_001", "node_002"):
+        cluster.bring_back(node_id)
+    Job.objects.all().delete()
+    Content.objects.update(health_epoch=10**6)
+    Cluster.objects.update(topology_epoch=10**6)
+    sweep.sweep()
+    cluster.maintain()
+    assert all(len(cluster.holders(chunk_hash)) == 3 for chunk_hash, _ in file.content.manifest())
+    file.content.refresh_from_db()
+    assert file.content.min_replication == 3
+
+
+def test_withdrawing_leaves_the_file_that_the_owner_had_before(cluster: ClusterUnderTest) -> None:
+    data = content_of(2)
+    file = cluster.upload(data)
+    again = cluster.accept(data)
+    assert intake.withdraw(again)
+    assert cluster.download(file) == data
+    assert cluster.staged() == []
+
+
+def test_withdrawing_what_has_succeeded_meanwhile_does_nothing(cluster: ClusterUnderTest) -> None:
+    accepted = cluster.accept(content_of(2))
+    cluster.ingest()
+    assert not intake.withdraw(accepted)
+    assert cluster.download(accepted.file) == content_of(2)

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from storage import routing
+from storage.topology import Topology
+from tests.cluster import ClusterUnderTest, content_of
+
+
+def test_nodes_that_hold_a_chunk_are_asked_first(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(content_of(50))
+    hashes = [chunk_hash for chunk_hash, _ in file.content.manifest()]
+    located = routing.locate(Topology.load(), hashes)
+    hits = sum(
+        {member.node_id for member in order[:3]} == set(cluster.holders(chunk_hash))
+        for chunk_hash, order in zip(hashes, located, strict=True)
+    )
+    assert hits >= 45, "a collision of registers may add a wrong guess"
+    assert all(len(order) == 5 for order in located), "a zero register only orders"
+
+
+def test_an_offline_node_is_asked_last(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(content_of(5))
+    cluster.take_offline("node_001")
+    hashes = [chunk_hash for chunk_hash, _ in file.content.manifest()]
+    assert {order[-1].node_id for order in routing.locate(Topology.load(), hashes)} == {"node_001"}
+
+
+def test_without_redis_the_placement_orders(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = cluster.upload(content_of(20))
+
+    def away(*_: Any) -> Any:
+        raise routing.StoreUnavailable("away")
+
+    monkeypatch.setattr("sketches.store.SketchStore.lookup", away)
+    hashes = [chunk_hash for chunk_hash, _ in file.content.manifest()]
+    for chunk_hash, order in zip(hashes, routing.locate(Topology.load(), hashes), strict=True):
+        assert {member.node_id for member in order[:3]} == set(cluster.holders(chunk_hash))
+    assert cluster.download(file) == content_of(20)
