@@ -7,6 +7,7 @@ for everybody, /health included.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -48,15 +49,20 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._on_head(conn)
 
     def _on_head(self, conn: TConn, _sock: object = None) -> None:
-        head = peek(conn)
-        if head is not None and HEAD_END not in head.lstrip(b"\r\n") and 0 < len(head) < HEAD_LIMIT:
-            # Not readable again before there is more than this.
-            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(head) + 1)
-        elif head is not None:
-            self._forget(conn, self._arriving)
-            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-            conn.data_ready = True
-            super().enqueue_req(conn)
+        arrived = peek(conn.sock)
+        held: bytes = conn.parser.unreader.buf.getvalue() if conn.parser is not None else b""
+        head = (held + (arrived or b"")).lstrip(b"\r\n")
+        complete = HEAD_END in head or len(head) >= HEAD_LIMIT
+        if not complete and arrived is None:
+            return
+        # Readable with less than was asked for: there will be nothing more.
+        if not complete and arrived and len(arrived) >= conn.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT):
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(arrived) + 1)
+            return
+        self._forget(conn, self._arriving)
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        conn.data_ready = True
+        super().enqueue_req(conn)
 
     # -- after the answer ----------------------------------------------------
 
@@ -68,7 +74,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Called in the event loop when a thread is through with a connection."""
         if not done.cancelled() and done.exception() is None and done.result():
             super().finish_request(conn, done)
-            return
+        else:
+            self._linger(conn)
+
+    def _linger(self, conn: TConn) -> None:
         try:
             conn.sock.shutdown(socket.SHUT_WR)
             conn.sock.setblocking(False)
@@ -98,10 +107,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         now = time.monotonic()
         for conn in [c for c, deadline in self._arriving.items() if deadline < now or not self.alive]:
             self._forget(conn, self._arriving)
-            if self.alive and peek(conn):
-                write_problem(conn.sock, 408, "Request Timeout", "the client stopped sending")
-            self._close(conn)
-        for conn in [c for c, deadline in self._leaving.items() if deadline < now]:
+            if self.alive and peek(conn.sock):
+                with contextlib.suppress(OSError):
+                    write_problem(conn.sock, 408, "Request Timeout", "the client stopped sending")
+            self._linger(conn)
+        for conn in [c for c, deadline in self._leaving.items() if deadline < now or not self.alive]:
             self._forget(conn, self._leaving)
             self._close(conn)
 
@@ -114,13 +124,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         conn.close()
 
 
-def peek(conn: TConn) -> bytes | None:
-    """What has arrived and not been parsed; None if that is nothing yet, empty if there will be nothing more."""
-    held: bytes = conn.parser.unreader.buf.getvalue() if conn.parser is not None else b""
+def peek(sock: socket.socket) -> bytes | None:
+    """What has arrived and not been read; None if that is nothing yet, empty if there will be nothing more."""
     try:
-        return held + conn.sock.recv(HEAD_LIMIT, socket.MSG_PEEK)
+        return sock.recv(HEAD_LIMIT, socket.MSG_PEEK)
     except BlockingIOError:
-        return held or None
+        return None
     except OSError:
         return b""
 
