@@ -181,3 +181,16 @@ def test_the_tallies_follow_what_is_removed(cluster: ClusterUnderTest) -> None:
     catalogue.delete(file)
     reclaim.reclaim(0)
     assert sum(member.stored_bytes for member in cluster.members()) == 0
+
+
+def test_a_plan_changes_nothing(cluster: ClusterUnderTest) -> None:
+    """Invariant 10: plans before acts."""
+    file = cluster.upload(content_of(2))
+    hashes = sorted(chunk_hash for chunk_hash, _ in file.content.manifest())
+    catalogue.delete(file)
+    rows = list(Chunk.objects.order_by("id").values_list("hash", "condemned_at"))
+    todo = reclaim.plan(Topology.load(), 0)
+    assert [chunk_hash for chunk_hash, _ in todo.chunks] == hashes
+    assert list(Chunk.objects.order_by("id").values_list("hash", "condemned_at")) == rows
+    assert all(len(cluster.holders(chunk_hash)) == 3 for chunk_hash in hashes)
+    assert trash(cluster) == []
