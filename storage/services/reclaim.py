@@ -101,14 +101,11 @@ def _execute(topology: Topology, todo: Plan, grace: float) -> Outcome:
     if todo.chunks:
         phases.enter("reclaim.mark")
         members = _raise_generation(todo.members)
-        absent = [member for member in topology.members if member not in members]
         for chunk_hash, size in todo.chunks:
             phases.enter("reclaim.trash")
-            count, complete = _trash_everywhere(topology, members, chunk_hash, size)
-            removed += count
-            if complete and not absent:
-                phases.enter("reclaim.forget")
-                forgotten += _forget(topology, chunk_hash)
+            removed += _trash_everywhere(topology, members, chunk_hash, size)
+            phases.enter("reclaim.forget")
+            forgotten += _forget(topology, chunk_hash)
     phases.enter("reclaim.purge")
     for member in todo.members:
         try:
@@ -137,26 +134,25 @@ def _raise_generation(members: list[Member]) -> list[Member]:
     return told
 
 
-def _trash_everywhere(topology: Topology, members: list[Member], chunk_hash: str, size: int) -> tuple[int, bool]:
-    """Remove a condemned chunk's copies; returns how many went, and whether no node failed."""
-    found = survey(topology, {chunk_hash: size})
-    complete = not found.silent
+def _trash_everywhere(topology: Topology, members: list[Member], chunk_hash: str, size: int) -> int:
+    """Remove a condemned chunk's copies from the nodes that take part; returns how many went."""
     removed = 0
-    for member in found.holders[chunk_hash]:
+    for member in survey(topology, {chunk_hash: size}).holders[chunk_hash]:
         if member not in members:
-            complete = False
             continue
         try:
             removed += remove_replica(topology, chunk_hash, member)
         except VolumeError as error:
-            complete = False
             log.warning("reclaim.failed", chunk=chunk_hash, node=member.node_id, error=str(error))
-    return removed, complete
+    return removed
 
 
 @transaction.atomic
 def _forget(topology: Topology, chunk_hash: str) -> int:
-    """Delete the row of a chunk that nothing refers to and that no node holds; 0 if that is no longer so."""
+    """Delete the row of a chunk that nothing refers to and that no node holds; 0 if that is not so.
+
+    A node that does not answer may hold it: the row stays until that node has been asked too (RACES 13).
+    """
     chunk = Chunk.objects.select_for_update().filter(hash=chunk_hash, condemned_at__isnull=False).first()
     if chunk is None or chunk.entries.exists() or chunk.pins.exists():
         return 0
