@@ -17,6 +17,7 @@ worker_class = "occsite.gunicorn_worker.Worker"
 workers = 2
 threads = THREADS
 timeout = 120
+raw_env = ["DATABASE_PATIENCE=10"]  # a client gets a 503 after that
 keepalive = 15
 graceful_timeout = 3  # below the time the manager gives the whole of gunicorn to stop
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  a heartbeat must not wait for a disk

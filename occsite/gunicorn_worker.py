@@ -52,17 +52,26 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         arrived = peek(conn.sock)
         held: bytes = conn.parser.unreader.buf.getvalue() if conn.parser is not None else b""
         head = (held + (arrived or b"")).lstrip(b"\r\n")
-        complete = HEAD_END in head or len(head) >= HEAD_LIMIT
+        complete = HEAD_END in head
         if not complete and arrived is None:
             return
         # Readable with less than was asked for: there will be nothing more.
         if not complete and arrived and len(arrived) >= conn.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT):
-            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(arrived) + 1)
+            if len(head) >= HEAD_LIMIT:
+                self._refuse(conn, 431, "the head of the request is too large")
+            else:
+                conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(arrived) + 1)
             return
         self._forget(conn, self._arriving)
         conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         conn.data_ready = True
         super().enqueue_req(conn)
+
+    def _refuse(self, conn: TConn, status: int, detail: str) -> None:
+        self._forget(conn, self._arriving)
+        with contextlib.suppress(OSError):
+            write_problem(conn.sock, status, HTTPStatus(status).phrase, detail)
+        self._linger(conn)
 
     # -- after the answer ----------------------------------------------------
 
@@ -106,11 +115,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().murder_pending()
         now = time.monotonic()
         for conn in [c for c, deadline in self._arriving.items() if deadline < now or not self.alive]:
-            self._forget(conn, self._arriving)
             if self.alive and peek(conn.sock):
-                with contextlib.suppress(OSError):
-                    write_problem(conn.sock, 408, "Request Timeout", "the client stopped sending")
-            self._linger(conn)
+                self._refuse(conn, 408, "the client stopped sending")
+            else:
+                self._forget(conn, self._arriving)
+                self._close(conn)
         for conn in [c for c, deadline in self._leaving.items() if deadline < now or not self.alive]:
             self._forget(conn, self._leaving)
             self._close(conn)

@@ -9,6 +9,7 @@ import django_stubs_ext
 import structlog
 
 from occsite import addresses, embedded
+from occsite.database import PATIENCE, ImpatientConnection
 from occsite.secret import read_secret
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
@@ -84,8 +85,15 @@ _database["CONN_HEALTH_CHECKS"] = True
 _database["OPTIONS"] = {
     **_database.get("OPTIONS", {}),
     "connect_timeout": 3,
-    "options": "-c statement_timeout=60000 -c idle_in_transaction_session_timeout=120000",
-    "pool": {"min_size": 1, "max_size": 16, "timeout": 5},
+    "options": f"-c statement_timeout={PATIENCE}s -c idle_in_transaction_session_timeout=120000",
+    # Reconnecting pauses longer each time; given up after a few seconds, it begins anew with the next request.
+    "pool": {
+        "min_size": 1,
+        "max_size": 16,
+        "timeout": 5,
+        "reconnect_timeout": 5,
+        "connection_class": ImpatientConnection,
+    },
 }
 DATABASES = {"default": _database}
 

@@ -216,21 +216,32 @@ def admit(topology: Topology, size: int, factor: int) -> None:
     staging = os.statvfs(configuration().staging_dir)
     if staging.f_bavail * staging.f_frsize < size + HEADROOM:
         raise OutOfSpace("staging has no room for it")
-    if _room(topology, size, factor, promised) < needed:
+    free, nodes, silent = _free_space(topology)
+    answering = nodes.total()
+    if answering < needed <= answering + silent:
+        raise ClusterUnavailable(f"fewer than {needed} nodes answer")
+    if _room(free, nodes, size, factor, promised) < needed:
         raise OutOfSpace("too few nodes have room for it")
 
 
-def _room(topology: Topology, size: int, factor: int, promised: int) -> int:
-    """How many of ``factor`` copies would find room: nodes on one file system share it."""
+def _free_space(topology: Topology) -> tuple[dict[str, int], Counter[str], int]:
+    """Free bytes and number of nodes of each file system, and how many nodes did not answer."""
     free: dict[str, int] = {}
     nodes: Counter[str] = Counter()
+    silent = 0
     for member in topology.accepting:
         try:
             space = member.lane.call(member.lane.volume.space)
         except VolumeError:
+            silent += 1
             continue
         free[space.device] = space.free
         nodes[space.device] += 1
+    return free, nodes, silent
+
+
+def _room(free: dict[str, int], nodes: Counter[str], size: int, factor: int, promised: int) -> int:
+    """How many of ``factor`` copies would find room: nodes on one file system share it."""
     share = promised // max(1, len(free))
     copies = 0
     for _ in range(factor):
@@ -268,7 +279,7 @@ def wait(job: Job, seconds: float) -> Job:
 def withdraw(accepted: Accepted) -> bool:
     """Take an upload back that its client was told has failed; false when it has succeeded meanwhile.
 
-    A file that the owner had before stays, and so does one whose content has become ready through another upload.
+    The file goes too, whichever upload made it, unless its content is ready or another upload may still make it so.
     """
     with transaction.atomic():
         content = Content.objects.select_for_update().filter(pk=accepted.file.content_id).first()
@@ -281,7 +292,7 @@ def withdraw(accepted: Accepted) -> bool:
             upload.drop()
         if content is not None and content.state == Content.State.INGESTING:
             others = Upload.objects.filter(content=content, owner_id=accepted.file.owner_id).exists()
-            if accepted.created and not others:
+            if not others:
                 accepted.file.remove()
     accepted.upload.discard_staged()
     log.info("upload.withdrawn", upload=str(accepted.upload.pk), job=str(accepted.job.pk))

@@ -16,7 +16,7 @@ from storage.topology import Topology
 
 log = structlog.get_logger(__name__)
 
-SILENT_UPLOAD = timedelta(seconds=60)
+SLACK = timedelta(seconds=10)  # beside the stall timeout: the time between two heartbeats, and a busy machine
 FAILED_UPLOAD_KEPT = timedelta(days=7)
 TERMINAL_JOBS_KEPT = timedelta(days=7)
 HEAL_CONTENTS = 100
@@ -38,7 +38,7 @@ def sweep() -> None:
 
 def _drop_abandoned_uploads() -> None:
     """Uploads whose API process is gone, and those of jobs that failed so long ago that nobody will retry them."""
-    silence = max(SILENT_UPLOAD, 2 * timedelta(seconds=configuration().stall_timeout))
+    silence = 2 * timedelta(seconds=configuration().stall_timeout) + SLACK
     silent = Upload.objects.filter(state=Upload.State.RECEIVING, heartbeat_at__lt=Clock() - silence)
     ended = Job.objects.filter(state__in=(Job.State.FAILED, Job.State.CANCELLED), upload__isnull=False)
     expired = ended.filter(finished_at__lt=Clock() - FAILED_UPLOAD_KEPT).values("upload")
@@ -47,16 +47,16 @@ def _drop_abandoned_uploads() -> None:
             locked = Upload.objects.select_for_update().filter(pk=upload.pk, state=upload.state).first()
             if locked is None:
                 continue
-            content, created = locked.content, locked.created_file
+            content = locked.content
             locked.drop()
-        if content is not None and created:
+        if content is not None:
             _drop_never_ready(content, locked)
         upload.discard_staged()
         log.warning("upload.dropped", upload=str(upload.pk))
 
 
 def _drop_never_ready(content: Content, upload: Upload) -> None:
-    """The file that an upload would have made, unless another upload made it or still may."""
+    """The owner's file, which was to become ready through the upload, unless another upload may still make it so."""
     with transaction.atomic():
         row = Content.objects.select_for_update().filter(pk=content.pk, state=Content.State.INGESTING).first()
         if row is None or Upload.objects.filter(content=row, owner_id=upload.owner_id).exists():

@@ -114,6 +114,32 @@ def test_withdrawing_leaves_the_file_that_the_owner_had_before(cluster: ClusterU
     assert cluster.staged() == []
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_last_of_several_uploads_that_are_withdrawn_takes_the_file_with_it(
+    cluster: ClusterUnderTest, order: tuple[int, int]
+) -> None:
+    accepted = [cluster.accept(content_of(2)), cluster.accept(content_of(2))]
+    for i in order:
+        assert File.objects.exists()
+        assert intake.withdraw(accepted[i])
+    assert not File.objects.exists()
+    assert not Content.objects.exists()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_last_of_several_uploads_that_expire_takes_the_file_with_it(
+    cluster: ClusterUnderTest, order: tuple[int, int]
+) -> None:
+    accepted = [cluster.accept(content_of(2)), cluster.accept(content_of(2))]
+    for i in order:
+        assert File.objects.exists()
+        long_ago = Clock() - timedelta(days=30)
+        Job.objects.filter(pk=accepted[i].job.pk).update(state=Job.State.FAILED, finished_at=long_ago)
+        sweep.sweep()
+    assert not File.objects.exists()
+    assert not Upload.objects.exists()
+
+
 def test_withdrawing_what_has_succeeded_meanwhile_does_nothing(cluster: ClusterUnderTest) -> None:
     accepted = cluster.accept(content_of(2))
     cluster.ingest()

@@ -1,0 +1,196 @@
+"""/health, /status, /verify, /rebalance and /jobs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import redis
+from django.db import OperationalError
+from django.test import Client
+
+from storage import routing
+from storage.models import Content, Job
+from storage.services import statistics
+from tests.api.conftest import assert_problem
+from tests.cluster import ClusterUnderTest, content_of
+
+
+class Away:
+    """What a connection to a server that is away does, whatever is called."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __getattr__(self, name: str) -> Any:
+        raise self.error
+
+
+def rebalance(file_hash: str, body: dict[str, Any] | None = None, **headers: Any) -> Any:
+    return Client().post(f"/rebalance/{file_hash}", body, content_type="application/json", headers=headers)
+
+
+def test_a_healthy_cluster_says_so(cluster: ClusterUnderTest) -> None:
+    response = Client().get("/health")
+    assert response.status_code == 200
+    assert response.json() == {"status": "healthy", "nodes": 5, "ready": True}
+
+
+def test_health_without_redis_is_503_and_names_it(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing, "connect", lambda: Away(redis.ConnectionError()))
+    response = Client().get("/health")
+    assert response.status_code == 503
+    assert response.json()["ready"] is False
+    assert set(response.json()["failing"]) == {"redis"}
+    assert int(response.headers["Retry-After"]) > 0
+
+
+def test_health_without_postgresql_is_503_and_names_it(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "connection", Away(OperationalError()))
+    response = Client().get("/health")
+    assert response.status_code == 503
+    assert set(response.json()["failing"]) == {"postgresql"}
+
+
+def test_health_without_enough_nodes_is_503_and_names_them(cluster: ClusterUnderTest) -> None:
+    # Not seen by the probe yet: /health asks the volumes itself.
+    for number in range(4):
+        folder = cluster.folder(f"node_00{number}")
+        folder.rename(folder.with_suffix(".away"))
+        response = Client().get("/health")
+        assert (response.status_code, response.json()["nodes"]) == (200 if number < 3 else 503, 4 - number)
+    assert set(response.json()["failing"]) == {"nodes"}
+
+
+def test_without_postgresql_every_endpoint_is_a_503(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django.db.backends.utils.CursorWrapper.execute", Away(OperationalError("away")).__getattr__)
+    for path in ("/status", "/files", *(f"/{name}/{'0' * 64}" for name in ("files", "download", "verify"))):
+        response = Client().get(path)
+        assert_problem(response, 503)
+        assert int(response.headers["Retry-After"]) > 0
+
+
+def test_status_has_the_fields_of_the_readme(cluster: ClusterUnderTest) -> None:
+    cluster.upload(content_of(10))
+    body = Client().get("/status").json()
+    network = body["network"]
+    assert (network["total_nodes"], network["total_chunks"], network["average_replication"]) == (5, 30, 3.0)
+    assert network["union_size"] == pytest.approx(10, abs=1)
+    assert (sum(network["level_counts"]), len(network["level_counts"])) == (10_000, 6)
+    assert network["total_storage_mb"] == pytest.approx(3 * 38_912 / 2**20, abs=0.01)
+    assert [node["node_id"] for node in body["nodes"]] == [f"node_00{i}" for i in range(5)]
+    assert all(node.keys() >= {"node_id", "chunks", "size_mb", "union_size", "state"} for node in body["nodes"])
+    assert sum(node["chunks"] for node in body["nodes"]) == 30
+    assert body["config"] == {
+        "num_nodes": 5,
+        "n_prime": 10_000,
+        "tau": 10,
+        "replication_factor": 3,
+        "chunk_size": 4096,
+    }
+    assert body["files_stored"] == 1
+
+
+def test_status_answers_without_redis(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> Any:
+        raise routing.StoreUnavailable("away")
+
+    monkeypatch.setattr(routing, "statistics", away)
+    body = Client().get("/status").json()
+    assert (body["network"]["sketches"], body["network"]["union_size"]) == ("unavailable", None)
+
+
+def test_verify_has_the_fields_of_the_readme(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(content_of(2), name="example.pdf")
+    body = Client().get(f"/verify/{file.content.file_hash}").json()
+    assert (body["file_hash"], body["file_name"]) == (file.content.file_hash, "example.pdf")
+    assert (body["retrievable"], body["missing_chunks"]) == (True, [])
+    assert body["replication"] == {"min": 3, "avg": 3.0, "max": 3}
+    manifest = file.content.manifest()
+    assert body["chunks"] == [
+        {"index": i, "hash": chunk_hash, "size": size, "replicas": 3, "nodes": cluster.holders(chunk_hash)}
+        for i, (chunk_hash, size) in enumerate(manifest)
+    ]
+
+
+def test_verify_asks_the_volumes(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(b"lost")
+    chunk_hash = file.content.manifest()[0][0]
+    for node_id in cluster.holders(chunk_hash):
+        cluster.replica_path(node_id, chunk_hash).unlink()
+    body = Client().get(f"/verify/{file.content.file_hash}").json()
+    assert (body["retrievable"], body["missing_chunks"]) == (False, [chunk_hash])
+
+
+def test_only_a_deep_verify_sees_a_damaged_copy(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(b"damaged")
+    chunk_hash = file.content.manifest()[0][0]
+    cluster.replica_path(cluster.holders(chunk_hash)[0], chunk_hash).write_bytes(b"DAMAGED")
+    path = f"/verify/{file.content.file_hash}"
+    assert Client().get(path).json()["replication"]["min"] == 3
+    assert Client().get(f"{path}?deep=true").json()["replication"]["min"] == 2
+    assert_problem(Client().get(f"{path}?deep=garbage"), 400, "deep")
+
+
+def test_rebalance_to_a_new_factor_answers_with_the_new_distribution(workers: ClusterUnderTest) -> None:
+    file = workers.upload(content_of(3))
+    response = rebalance(file.content.file_hash, {"replication_factor": 4})
+    assert response.status_code == 200
+    body = response.json()
+    assert (body["success"], body["file_hash"], body["replication_factor"]) == (True, file.content.file_hash, 4)
+    distribution = {chunk_hash: workers.holders(chunk_hash) for chunk_hash, _ in file.content.manifest()}
+    assert {h: sorted(nodes) for h, nodes in body["new_distribution"].items()} == distribution
+    assert all(len(nodes) == 4 for nodes in distribution.values())
+
+
+def test_rebalance_without_a_body_keeps_the_factor(workers: ClusterUnderTest) -> None:
+    file_hash = workers.upload(b"x", factor=2).content.file_hash
+    assert Client().post(f"/rebalance/{file_hash}").json()["replication_factor"] == 2
+    assert rebalance(file_hash, {}).json()["replication_factor"] == 2
+
+
+def test_rebalance_takes_forms_too(workers: ClusterUnderTest) -> None:
+    file_hash = workers.upload(b"x").content.file_hash
+    assert Client().post(f"/rebalance/{file_hash}", {"replication_factor": "2"}).json()["replication_factor"] == 2
+    assert Client().post(f"/rebalance/{file_hash}", {"replication_factor": ""}).json()["replication_factor"] == 2
+
+
+def test_an_asynchronous_rebalance_answers_202(cluster: ClusterUnderTest) -> None:
+    file_hash = cluster.upload(b"x").content.file_hash
+    response = rebalance(file_hash, {"replication_factor": 2}, Prefer="respond-async")
+    assert response.status_code == 202
+    assert response.headers["Location"] == f"/jobs/{response.json()['job']}"
+    cluster.maintain()
+    assert Client().get(response.headers["Location"]).json()["state"] == "succeeded"
+
+
+def test_rebalance_and_verify_know_only_the_hashes_there_are(cluster: ClusterUnderTest) -> None:
+    for status, file_hash in ((404, "0" * 64), (400, "xyz")):
+        assert_problem(rebalance(file_hash, {"replication_factor": 2}), status)
+        assert_problem(Client().get(f"/verify/{file_hash}"), status)
+
+
+def test_a_failed_job_shows_its_error(cluster: ClusterUnderTest) -> None:
+    accepted = cluster.accept(b"lost in staging")
+    accepted.upload.discard_staged()
+    cluster.ingest()
+    body = Client().get(f"/jobs/{accepted.job.pk}").json()
+    assert body["state"] == Job.State.FAILED
+    assert body["error"]["title"]
+    assert Content.objects.get().state == Content.State.INGESTING
+
+
+@pytest.mark.parametrize("job_id", ["x", "0" * 32, "00000000-0000-0000-0000-000000000000", "%00", "-"])
+def test_an_unknown_job_is_a_404(cluster: ClusterUnderTest, job_id: str) -> None:
+    assert_problem(Client().get(f"/jobs/{job_id}"), 404)
+
+
+def test_health_answers_soon_when_a_volume_hangs(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    lane = cluster.members()[0].lane
+    monkeypatch.setattr(lane.volume, "identity", lambda: time.sleep(3))
+    begun = time.monotonic()
+    assert Client().get("/health").json()["nodes"] == 4
+    assert time.monotonic() - begun < 2

@@ -1,0 +1,101 @@
+"""GET /download/<file_hash>."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from storage.api import transfers
+from tests.api.conftest import assert_problem
+from tests.cluster import ClusterUnderTest, content_of
+
+
+def download(file_hash: str, **headers: Any) -> Any:
+    return Client().get(f"/download/{file_hash}", headers=headers)
+
+
+def test_a_download_is_what_was_uploaded(cluster: ClusterUnderTest) -> None:
+    data = content_of(5)
+    file = cluster.upload(data, name="example.pdf")
+    response = download(file.content.file_hash)
+    assert response.status_code == 200
+    assert b"".join(response.streaming_content) == data
+    assert response.headers["Content-Length"] == str(len(data))
+    assert response.headers["Content-Disposition"] == 'attachment; filename="example.pdf"'
+    assert response.headers["ETag"] == f'"{file.content.file_hash}"'
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("accept", ["image/png", "application/xml", "text/html", "garbage", "a/b;q=0"])
+def test_a_download_ignores_accept(cluster: ClusterUnderTest, accept: str) -> None:
+    file = cluster.upload(b"bytes")
+    response = download(file.content.file_hash, Accept=accept)
+    assert response.status_code == 200
+    assert b"".join(response.streaming_content) == b"bytes"
+    assert_problem(download("0" * 64, Accept=accept), 404)
+
+
+@pytest.mark.parametrize(
+    ("name", "disposition"),
+    [
+        ("é☃.txt", "attachment; filename*=utf-8''%C3%A9%E2%98%83.txt"),
+        ('a"b', 'attachment; filename="a\\"b"'),
+        ("a;b", 'attachment; filename="a;b"'),
+    ],
+)
+def test_a_name_comes_back_as_rfc_6266_says(cluster: ClusterUnderTest, name: str, disposition: str) -> None:
+    file = cluster.upload(b"x", name=name)
+    assert download(file.content.file_hash).headers["Content-Disposition"] == disposition
+
+
+def test_head_says_what_get_would(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(content_of(2))
+    response = Client().head(f"/download/{file.content.file_hash}")
+    assert response.status_code == 200
+    assert response.headers["Content-Length"] == str(file.content.size)
+    assert b"".join(response.streaming_content) == b""
+
+
+def test_an_empty_file_downloads(cluster: ClusterUnderTest) -> None:
+    response = download(cluster.upload(b"").content.file_hash)
+    assert response.headers["Content-Length"] == "0"
+    assert b"".join(response.streaming_content) == b""
+
+
+def test_an_unknown_hash_is_a_404_and_a_malformed_one_a_400(cluster: ClusterUnderTest) -> None:
+    assert_problem(download("0" * 64), 404)
+    for malformed in ("xyz", "A" * 64, "0" * 63, "0" * 65, "0" * 64 + "%0a", "%00", "é" * 64):
+        assert_problem(download(malformed), 400, "file_hash")
+
+
+def test_without_the_nodes_that_hold_it_a_download_is_a_503(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(b"held by three")
+    for node_id in cluster.holders(file.content.manifest()[0][0]):
+        cluster.take_offline(node_id)
+    response = download(file.content.file_hash)
+    assert_problem(response, 503)
+    assert int(response.headers["Retry-After"]) > 0
+
+
+def test_when_every_node_says_that_it_is_gone_a_download_is_a_410(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(b"soon gone")
+    chunk_hash = file.content.manifest()[0][0]
+    for node_id in cluster.holders(chunk_hash):
+        cluster.replica_path(node_id, chunk_hash).unlink()
+    assert_problem(download(file.content.file_hash), 410)
+
+
+def test_a_download_holds_a_place_until_its_body_is_closed(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "_slots", transfers.BoundedSemaphore(1))
+    file_hash = cluster.upload(content_of(2)).content.file_hash
+    first = download(file_hash)
+    assert_problem(download(file_hash), 503)
+    first.close()
+    for _ in range(3):
+        assert_problem(download("0" * 64), 404)
+        Client().head(f"/download/{file_hash}").close()
+    assert download(file_hash).status_code == 200

@@ -1,0 +1,142 @@
+"""Errors are problem documents for everybody but a browser, also those that no view raises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from rest_framework import exceptions as drf
+
+from storage.services import catalogue
+from tests.api.conftest import Send, assert_problem
+from tests.cluster import ClusterUnderTest
+
+HASH = "0" * 64
+PATHS = {
+    "/": "GET",
+    "/health": "GET",
+    "/status": "GET",
+    "/upload": "POST",
+    "/files": "GET",
+    f"/files/{HASH}": "GET, PATCH, DELETE",
+    f"/download/{HASH}": "GET",
+    f"/verify/{HASH}": "GET",
+    f"/rebalance/{HASH}": "POST",
+    f"/jobs/{HASH}": "GET",
+}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "FOO"])
+def test_a_wrong_method_is_a_405_that_names_the_right_ones(cluster: ClusterUnderTest, method: str) -> None:
+    for path, methods in PATHS.items():
+        if method in methods or (method == "HEAD" and "GET" in methods):
+            continue
+        response = Client().generic(method, path)
+        assert response.status_code == 405, path
+        assert set(methods.split(", ")) <= set(response.headers["Allow"].split(", "))
+        if method != "HEAD":
+            assert_problem(response, 405)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_options_describe_every_path(cluster: ClusterUnderTest, path: str) -> None:
+    response = Client().options(path)
+    assert response.status_code == 200
+    assert response.json()["description"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/nothing", "/health/", "/files/", "/download/", f"/download/{HASH}/", "/%00", "/%ff", "/static/nothing"],
+)
+@pytest.mark.parametrize("accept", ["*/*", "text/html"])
+def test_an_unknown_path_is_a_404(cluster: ClusterUnderTest, path: str, accept: str) -> None:
+    assert_problem(Client().get(path, headers={"Accept": accept}), 404)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "a b", "", "[::1", "\xff", "x" * 300])
+def test_a_host_that_is_not_allowed_is_a_400(cluster: ClusterUnderTest, settings: Any, host: str) -> None:
+    settings.ALLOWED_HOSTS = ["occ.example"]
+    assert_problem(Client().get("/health", headers={"Host": host}), 400)
+    assert Client().get("/health", headers={"Host": "occ.example"}).status_code == 200
+
+
+@pytest.mark.parametrize("accept", ["image/png", "application/xml", "garbage"])
+def test_what_cannot_be_had_in_json_is_a_406(cluster: ClusterUnderTest, accept: str) -> None:
+    assert_problem(Client().get("/files", headers={"Accept": accept}), 406)
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "application/*", None])
+def test_who_asks_for_nothing_else_gets_json(cluster: ClusterUnderTest, accept: str | None) -> None:
+    response = Client().get("/files?format=api", headers={"Accept": accept} if accept else {})
+    assert response.headers["Content-Type"] == "application/json"
+
+
+def test_a_logged_in_administrator_is_not_asked_for_a_csrf_token(workers: ClusterUnderTest, admin_user: Any) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(admin_user)
+    file_hash = workers.upload(b"x").content.file_hash
+    assert client.post(f"/rebalance/{file_hash}").status_code == 200
+
+
+def test_cors_is_off_by_default_and_can_be_set(cluster: ClusterUnderTest, settings: Any) -> None:
+    headers = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
+    assert "Access-Control-Allow-Origin" not in Client().get("/health", headers=headers).headers
+    settings.CORS_ALLOWED_ORIGINS = ["https://app.example"]
+    allowed = Client().get("/health", headers=headers).headers
+    assert allowed["Access-Control-Allow-Origin"] == "https://app.example"
+    assert "Location" in allowed["Access-Control-Expose-Headers"]
+    assert "POST" in Client().options("/upload", headers=headers).headers["Access-Control-Allow-Methods"]
+
+
+def test_a_defect_is_a_problem_document_and_never_a_500(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(*_: Any, **__: Any) -> Any:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(catalogue, "find", defect)
+    body = assert_problem(Client().get(f"/files/{HASH}"), 503)
+    assert "a defect" not in body["detail"]
+
+
+def test_a_throttled_client_is_told_when_to_come_back(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def throttled(*_: Any, **__: Any) -> Any:
+        raise drf.Throttled(wait=6.2)
+
+    monkeypatch.setattr(catalogue, "find", throttled)
+    response = Client().get(f"/files/{HASH}")
+    assert_problem(response, 429)
+    assert response.headers["Retry-After"] == "7"
+
+
+# -- the browser ------------------------------------------------------------
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+
+
+def test_every_page_is_html_in_a_browser(cluster: ClusterUnderTest) -> None:
+    file_hash = cluster.upload(b"x").content.file_hash
+    paths = ("/", "/health", "/status", "/files", f"/files/{file_hash}", f"/verify/{file_hash}", "/upload")
+    for path in paths:
+        response = Client().get(path, headers=BROWSER)
+        assert response.headers["Content-Type"] == "text/html; charset=utf-8", path
+
+
+def test_a_browser_gets_forms_to_upload_and_rebalance(cluster: ClusterUnderTest) -> None:
+    upload = Client().get("/upload", headers=BROWSER).content.decode()
+    assert '<input name="file" type="file"' in upload
+    assert 'name="replication_factor"' in upload
+    assert 'enctype="multipart/form-data"' in upload
+    rebalance = Client().get(f"/rebalance/{HASH}", headers=BROWSER).content.decode()
+    assert 'name="replication_factor"' in rebalance
+
+
+def test_a_browser_shows_what_was_wrong_with_a_form(workers: ClusterUnderTest, send: Send) -> None:
+    page = send(b"x", headers=BROWSER, replication_factor="77")
+    assert (page.status_code, page.headers["Content-Type"]) == (400, "text/html; charset=utf-8")
+    assert "The cluster has 5 nodes." in page.content.decode()
+    assert workers.staged() == []

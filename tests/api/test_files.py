@@ -1,0 +1,117 @@
+"""GET /files, and GET, PATCH and DELETE of /files/<hash>."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from storage.models import File
+from tests.api.conftest import assert_problem
+from tests.cluster import ClusterUnderTest
+
+
+def patch(file: File, body: Any) -> Any:
+    return Client().patch(
+        f"/files/{file.content.file_hash}",
+        body if isinstance(body, str) else json.dumps(body),
+        content_type="application/json",
+    )
+
+
+def test_a_file_is_listed_with_the_fields_of_the_readme(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(b"x" * 5000, name="example.pdf")
+    body = Client().get("/files").json()
+    assert (body["total_files"], body["next"]) == (1, None)
+    entry = body["files"][0]
+    wanted = {
+        "file_hash": file.content.file_hash,
+        "file_name": "example.pdf",
+        "file_size": 5000,
+        "chunks": 2,
+        "retrievable": True,
+        "min_replication": 3,
+        "avg_replication": 3.0,
+    }
+    assert {name: entry[name] for name in wanted} == wanted
+    assert Client().get(f"/files/{file.content.file_hash}").json() == entry
+
+
+def test_pages_follow_one_another_and_have_every_file_once(cluster: ClusterUnderTest) -> None:
+    hashes = [cluster.upload(b"%d" % i).content.file_hash for i in range(5)]
+    url, seen = "/files?limit=2", []
+    for wanted in (2, 2, 1):
+        page = Client().get(url).json()
+        assert page["total_files"] == 5
+        assert len(page["files"]) == wanted
+        seen += [file["file_hash"] for file in page["files"]]
+        url = page["next"]
+    assert url is None
+    assert seen == hashes
+
+
+def test_a_page_stays_right_when_a_file_of_an_earlier_one_goes(cluster: ClusterUnderTest) -> None:
+    files = [cluster.upload(b"%d" % i) for i in range(4)]
+    following = Client().get("/files?limit=2").json()["next"]
+    Client().delete(f"/files/{files[0].content.file_hash}")
+    names = [file["file_hash"] for file in Client().get(following).json()["files"]]
+    assert names == [file.content.file_hash for file in files[2:]]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=abc", "limit"),
+        ("limit=", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=1e3", "limit"),
+        ("cursor=zzz", "cursor"),
+        ("cursor=", "cursor"),
+        ("cursor=%00", "cursor"),
+        ("cursor=%c3%a9", "cursor"),
+        ("cursor=" + "Z" * 3000, "cursor"),
+        ("cursor=" + "9" * 40, "cursor"),
+    ],
+)
+def test_a_page_that_is_none_is_a_400(cluster: ClusterUnderTest, query: str, field: str) -> None:
+    assert_problem(Client().get(f"/files?{query}"), 400, field)
+
+
+def test_a_rename_is_what_downloads_are_called(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(b"x", name="old.txt")
+    assert patch(file, {"file_name": "new.txt"}).json()["file_name"] == "new.txt"
+    disposition = Client().get(f"/download/{file.content.file_hash}").headers["Content-Disposition"]
+    assert disposition == 'attachment; filename="new.txt"'
+
+
+@pytest.mark.parametrize(
+    "name", ["a\0b", "\ud800", "", "  ", None, True, ["a"], {"a": 1}, "x" * 256, "..", "a/", "\u202e"], ids=repr
+)
+def test_a_name_that_is_none_is_a_400(cluster: ClusterUnderTest, name: Any) -> None:
+    file = cluster.upload(b"x", name="old.txt")
+    assert_problem(patch(file, {"file_name": name}), 400, "file_name")
+    file.refresh_from_db()
+    assert file.name == "old.txt"
+
+
+@pytest.mark.parametrize("body", ["{}", "[]", "null", "5", "{bad", ""])
+def test_a_rename_without_a_name_is_a_400(cluster: ClusterUnderTest, body: str) -> None:
+    assert_problem(patch(cluster.upload(b"x"), body), 400)
+
+
+def test_a_new_name_is_sanitised_like_that_of_an_upload(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(b"x")
+    assert patch(file, {"file_name": "../../etc/pass\r\nwd"}).json()["file_name"] == "passwd"
+
+
+def test_a_deleted_file_is_gone(cluster: ClusterUnderTest) -> None:
+    file_hash = cluster.upload(b"x").content.file_hash
+    assert Client().delete(f"/files/{file_hash}").status_code == 204
+    for path in (f"/files/{file_hash}", f"/download/{file_hash}", f"/verify/{file_hash}"):
+        assert_problem(Client().get(path), 404)
+    assert_problem(Client().delete(f"/files/{file_hash}"), 404)
+    assert Client().get("/files").json()["total_files"] == 0

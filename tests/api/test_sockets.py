@@ -1,0 +1,270 @@
+"""What only a real gunicorn shows: sockets that are cut, stall, or say what is not HTTP.
+
+One server for the module, with a short STALL_TIMEOUT and a small MAX_UPLOAD_SIZE; nothing ingests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection
+
+from occsite.process import dying_with_parent
+from storage import routing, topology
+from storage.api.transfers import THREADS
+from storage.models import Content, File, Upload
+from storage.services.provision import provision
+
+STALL = 1
+LIMIT = 200_000
+PROJECT = Path(__file__).resolve().parents[2]
+BEGIN = b'--BB\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
+FORM = BEGIN + b"the bytes" * 100 + b"\r\n--BB--\r\n"
+
+
+class Server:
+    """A gunicorn, and raw access to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.staging = folder / "staging"
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        url = urlsplit(os.environ["DATABASE_URL"])
+        database = f"{url.path.rsplit('/', 1)[0]}/{connection.settings_dict['NAME']}"
+        environment = {
+            **os.environ,
+            "DATABASE_URL": urlunsplit(url._replace(path=database)),
+            "STORAGE_DIR": str(folder),
+            "PORT": str(self.port),
+            "STALL_TIMEOUT": str(STALL),
+            "MAX_UPLOAD_SIZE": str(LIMIT),
+        }
+        gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:occsite.gunicorn_conf", "occsite.wsgi:application"]
+        with (folder / "gunicorn.log").open("wb") as log:
+            argv = dying_with_parent(signal.SIGKILL, gunicorn)
+            self.process = subprocess.Popen(argv, cwd=PROJECT, env=environment, stdout=log, stderr=log)
+        deadline = time.monotonic() + 30
+        while not self._answers():
+            assert self.process.poll() is None, (folder / "gunicorn.log").read_text()
+            assert time.monotonic() < deadline, (folder / "gunicorn.log").read_text()
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        try:
+            return self.health() == 200
+        except OSError:
+            return False
+
+    def health(self, timeout: float = 5) -> int:
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        client.request("GET", "/health")
+        return client.getresponse().status
+
+    def connect(self, data: bytes) -> socket.socket:
+        client = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        client.sendall(data)
+        return client
+
+    def ask(self, data: bytes, *, end: bool = False) -> tuple[int, dict[str, Any]]:
+        """Send bytes, and with ``end`` no more; the status and the JSON of the answer."""
+        with self.connect(data) as client:
+            if end:
+                client.shutdown(socket.SHUT_WR)
+            return answer(client)
+
+
+def answer(client: socket.socket) -> tuple[int, dict[str, Any]]:
+    response = http.client.HTTPResponse(client)
+    response.begin()
+    body = response.read()
+    assert response.headers["Content-Type"] in ("application/json", "application/problem+json"), body
+    return response.status, json.loads(body)
+
+
+def request(method: str, path: str, body: bytes = b"", *headers: str, length: int | str | None = None) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: occ.example", *headers]
+    if length is not None or body:
+        lines.append(f"Content-Length: {len(body) if length is None else length}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def upload(body: bytes, *headers: str, length: int | str | None = None) -> bytes:
+    multipart = "Content-Type: multipart/form-data; boundary=BB"
+    return request("POST", "/upload", body, multipart, *headers, length=length)
+
+
+def chunked(body: bytes, *headers: str) -> bytes:
+    """The request up to the last chunk, which is not sent."""
+    multipart = "Content-Type: multipart/form-data; boundary=BB"
+    head = request("POST", "/upload", b"", multipart, "Transfer-Encoding: chunked", *headers)
+    pieces = (body[i : i + 100] for i in range(0, len(body), 100))
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+
+
+@pytest.fixture(scope="module")
+def server(django_db_setup: None, django_db_blocker: Any) -> Iterator[Server]:
+    folder = Path(tempfile.mkdtemp(prefix="occ-sockets-"))
+    configuration = settings.OCC
+    settings.OCC = dataclasses.replace(configuration, storage_dir=folder, num_nodes=5, replication_factor=3)
+    with django_db_blocker.unblock():
+        topology.forget()
+        provision(settings.OCC)
+        running = Server(folder)
+        try:
+            yield running
+        finally:
+            running.process.terminate()
+            running.process.wait(15)
+            call_command("flush", interactive=False, verbosity=0)
+            routing.connect().flushdb()
+            settings.OCC = configuration
+            topology.forget()
+            shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(server: Server) -> Iterator[None]:
+    """Whatever a test sends, it leaves neither staged bytes nor rows."""
+    yield
+    deadline = time.monotonic() + 5
+    while list(server.staging.iterdir()) or Upload.objects.exists():
+        assert time.monotonic() < deadline, "a refused upload left something"
+        time.sleep(0.02)
+    assert not Content.objects.exists()
+    assert not File.objects.exists()
+
+
+def test_a_body_shorter_than_declared_is_a_400(server: Server) -> None:
+    status, problem = server.ask(upload(FORM, length=len(FORM) + 50), end=True)
+    assert (status, problem["detail"]) == (
+        400,
+        f"the body has {len(FORM)} of the {len(FORM) + 50} bytes that were declared",
+    )
+
+
+def test_a_body_longer_than_declared_is_a_400(server: Server) -> None:
+    assert server.ask(upload(FORM, length=len(FORM) - 10))[0] == 400
+
+
+def test_a_client_that_goes_away_leaves_nothing(server: Server) -> None:
+    for share in (0.0, 0.1, 0.6, 0.99):
+        server.connect(upload(FORM[: int(len(FORM) * share)], length=len(FORM))).close()
+
+
+def test_a_stall_in_a_form_is_a_408(server: Server) -> None:
+    begun = time.monotonic()
+    assert server.ask(upload(FORM[:200], length=len(FORM)))[0] == 408
+    assert time.monotonic() - begun < STALL + 2
+
+
+def test_a_stall_in_a_head_is_a_408(server: Server) -> None:
+    assert server.ask(b"GET /health HTTP/1.1\r\nHos")[0] == 408
+
+
+def test_a_head_in_pieces_is_answered(server: Server) -> None:
+    with server.connect(b"GET /health HTTP/1.1\r\nHos") as client:
+        client.sendall(b"t: occ.example\r\n")
+        client.sendall(b"\r\n")
+        assert answer(client)[0] == 200
+
+
+def test_requests_on_one_connection_are_answered_in_turn(server: Server) -> None:
+    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    for _ in range(3):
+        client.request("PUT", "/health", body=b"x" * 10_000)
+        response = client.getresponse()
+        response.read()
+        assert response.status == 405
+    with server.connect(request("GET", "/health") * 3) as raw:
+        assert [answer(raw)[0] for _ in range(1)] == [200]
+
+
+def test_a_chunked_upload_is_accepted_whole(server: Server) -> None:
+    status, body = server.ask(chunked(FORM, "Prefer: respond-async") + b"0\r\n\r\n")
+    assert (status, body["file_size"]) == (202, 900)
+    path = f"/files/{body['file_hash']}"
+    with server.connect(request("DELETE", path)) as client:
+        assert client.recv(100).startswith(b"HTTP/1.1 204")
+
+
+@pytest.mark.parametrize("rest", [b"", b"5\r\nab", b"zz\r\nab\r\n"])
+def test_a_chunked_upload_that_is_cut_is_a_400(server: Server, rest: bytes) -> None:
+    assert server.ask(chunked(FORM) + rest, end=True)[0] == 400
+
+
+def test_an_oversized_body_is_a_413_that_the_client_can_read(server: Server) -> None:
+    large = BEGIN + b"x" * 20 * LIMIT + b"\r\n--BB--\r\n"
+    assert server.ask(upload(large))[0] == 413
+    assert server.ask(upload(b"", length=10**15))[0] == 413
+    assert server.ask(chunked(large) + b"0\r\n\r\n")[0] == 413
+
+
+def test_expect_100_continue_is_answered(server: Server) -> None:
+    with server.connect(upload(b"", "Expect: 100-continue", length=len(FORM) + 9)) as client:
+        assert client.recv(1000).startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
+        client.sendall(FORM)
+        client.shutdown(socket.SHUT_WR)
+        assert answer(client)[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("status", "data"),
+    [
+        (400, upload(FORM, length=-5)),
+        (400, upload(FORM, length="abc")),
+        (400, upload(FORM, "Content-Length: 3")),
+        (400, upload(FORM, "Transfer-Encoding: chunked")),
+        (400, request("GET", "/health", b"", "Bad Header: x")),
+        (400, request("GET", "/health", b"", "X: a\0b")),
+        (400, request("GET", "/\xff")),
+        (400, b"GET /health HTTP/3.0\r\n\r\n"),
+        (400, b"\x16\x03\x01\r\n\r\n"),
+        (414, request("GET", "/" + "a" * 5000)),
+        (417, upload(FORM, "Expect: nonsense")),
+        (431, request("GET", "/health", b"", "X: " + "a" * 10_000)),
+        (431, request("GET", "/health", b"", *(f"X-{i}: 1" for i in range(200)))),
+        (431, request("GET", "/health", b"", *(f"X-{i}: {'a' * 8000}" for i in range(10)))[:-2]),
+    ],
+    ids=lambda value: str(value[-24:]) if isinstance(value, bytes) else str(value),
+)
+def test_what_is_not_http_is_a_problem_document(server: Server, status: int, data: bytes) -> None:
+    answered, problem = server.ask(data)
+    assert (answered, problem["status"]) == (status, status)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"GET /health HTTP/1.1\r\nHos",
+        request("PUT", "/health", b"x", length=500),
+        upload(FORM[:200], length=len(FORM)),
+    ],
+    ids=["nothing", "head", "unwanted body", "form"],
+)
+def test_health_answers_while_clients_stall(server: Server, data: bytes) -> None:
+    clients = [server.connect(data) for _ in range(3 * THREADS)]
+    begun = time.monotonic()
+    # Through the stall, and through the time in which the connections are being closed.
+    while time.monotonic() - begun < STALL + 1.5:
+        assert server.health(timeout=1.0) == 200
+    for client in clients:
+        client.close()

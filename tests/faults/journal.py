@@ -1,0 +1,215 @@
+"""A client of the API that writes down everything it attempts, and knows nothing of the server but its contract.
+
+An attempt is in the journal from before its first byte is sent. What the server answered decides its outcome; what it
+did is for the oracle to find out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from typing import Any
+from urllib.parse import urlsplit
+
+BOUNDARY = "journal-8f2c1d"
+READ_SIZE = 256 << 10
+
+
+class Action(StrEnum):
+    UPLOAD = "upload"
+    DOWNLOAD = "download"
+    DELETE = "delete"
+
+
+class Outcome(StrEnum):
+    ACKNOWLEDGED = "acknowledged"  # the server said that it was done, or for 202 that it will be
+    REFUSED = "refused"  # the server said that it was not done
+    UNKNOWN = "unknown"  # no whole answer, or one that promises nothing: it may have been done, or may yet be
+    WRONG = "wrong"  # an answer that no fault excuses
+
+
+@dataclass(eq=False)
+class Attempt:
+    """One request and what came of it; times are of the monotonic clock."""
+
+    action: Action
+    file_hash: str
+    size: int = 0
+    name: str = ""
+    factor: int | None = None
+    begun: float = field(default_factory=time.monotonic)
+    ended: float = math.inf
+    outcome: Outcome = Outcome.UNKNOWN
+    status: int | None = None
+    job: str | None = None
+    detail: str = "under way"
+
+    @property
+    def took_effect_by(self) -> float:
+        """After this moment it changes nothing any more; never, if its outcome is unknown."""
+        return math.inf if self.outcome is Outcome.UNKNOWN else self.ended
+
+    def end(self, outcome: Outcome, detail: str = "") -> None:
+        self.outcome, self.detail, self.ended = outcome, detail, time.monotonic()
+
+    def __str__(self) -> str:
+        said = f"{self.outcome} {self.status or ''} {self.detail}".strip()
+        return f"{self.action} of {self.name or '?'} ({self.file_hash[:12]}, {self.size} bytes): {said}"
+
+
+class Journal:
+    """The attempts of all threads of a test, in the order in which they began."""
+
+    def __init__(self, base_url: str, timeout: float = 120.0) -> None:
+        """
+        Args:
+            base_url: the service.
+            timeout: seconds of silence after which the client gives up.
+        """
+        self.address = urlsplit(base_url).netloc
+        self.timeout = timeout
+        self.attempts: list[Attempt] = []
+        self._known: dict[str, tuple[str, int]] = {}
+
+    # -- recorded ----------------------------------------------------------
+
+    def upload(
+        self,
+        data: bytes,
+        name: str,
+        *,
+        factor: int | None = None,
+        respond_async: bool = False,
+        midway: Callable[[], object] | None = None,
+    ) -> Attempt:
+        """Upload a file.
+
+        Args:
+            data: its bytes.
+            name: what it is called, here and there.
+            factor: the replication factor asked for; by default none is.
+            respond_async: ask for a 202.
+            midway: called when half of the body has been sent.
+        """
+        attempt = Attempt(Action.UPLOAD, hashlib.sha256(data).hexdigest(), len(data), name, factor)
+        self._known[attempt.file_hash] = (name, len(data))
+        body = _form(data, name, factor)
+
+        def send(connection: HTTPConnection) -> None:
+            connection.putrequest("POST", "/upload")
+            connection.putheader("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")
+            connection.putheader("Content-Length", str(len(body)))
+            if respond_async:
+                connection.putheader("Prefer", "respond-async")
+            connection.endheaders()
+            with suppress(BrokenPipeError, ConnectionResetError):  # an early answer may still be there to read
+                connection.send(body[: len(body) // 2])
+                if midway is not None:
+                    midway()
+                connection.send(body[len(body) // 2 :])
+
+        return self._attempt(attempt, send, _judge_upload)
+
+    def download(self, file_hash: str) -> Attempt:
+        """Download a file and compare every byte, by its hash."""
+        name, size = self._known.get(file_hash, ("", 0))
+        attempt = Attempt(Action.DOWNLOAD, file_hash, size, name)
+        return self._attempt(attempt, lambda c: c.request("GET", f"/download/{file_hash}"), _judge_download)
+
+    def delete(self, file_hash: str) -> Attempt:
+        name, size = self._known.get(file_hash, ("", 0))
+        attempt = Attempt(Action.DELETE, file_hash, size, name)
+        return self._attempt(attempt, lambda c: c.request("DELETE", f"/files/{file_hash}"), _judge_delete)
+
+    def _attempt(
+        self,
+        attempt: Attempt,
+        send: Callable[[HTTPConnection], None],
+        judge: Callable[[Attempt, HTTPResponse], None],
+    ) -> Attempt:
+        self.attempts.append(attempt)
+        with closing(HTTPConnection(self.address, timeout=self.timeout)) as connection:
+            try:
+                send(connection)
+                response = connection.getresponse()
+                attempt.status = response.status
+                judge(attempt, response)
+            except (OSError, HTTPException) as error:
+                attempt.end(Outcome.UNKNOWN, repr(error))
+        return attempt
+
+    # -- not recorded ------------------------------------------------------
+
+    def ask(self, path: str) -> tuple[int, Any]:
+        """The status and the document of a GET; 0 and None when there is no whole answer."""
+        with closing(HTTPConnection(self.address, timeout=self.timeout)) as connection:
+            try:
+                connection.request("GET", path, headers={"Accept": "application/json"})
+                response = connection.getresponse()
+                return response.status, json.loads(response.read())
+            except (OSError, HTTPException, ValueError):
+                return 0, None
+
+    def job_state(self, attempt: Attempt) -> str:
+        """The state of the job that a 202 named, or ``""`` when the server does not say."""
+        status, body = self.ask(f"/jobs/{attempt.job}")
+        return str(body["state"]) if status == 200 else ""
+
+
+def _form(data: bytes, name: str, factor: int | None) -> bytes:
+    head = f"--{BOUNDARY}\r\nContent-Disposition: form-data; name="
+    fields = "" if factor is None else f'{head}"replication_factor"\r\n\r\n{factor}\r\n'
+    file = f'{head}"file"; filename="{name}"\r\nContent-Type: application/octet-stream\r\n\r\n'
+    return f"{fields}{file}".encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+def _judge_upload(attempt: Attempt, response: HTTPResponse) -> None:
+    body = response.read()
+    if response.status not in (200, 201, 202):
+        return _end_without_success(attempt, response, body)
+    said = json.loads(body)
+    attempt.job = said.get("job")
+    told = (said.get("file_hash"), said.get("file_size"))
+    if told != (attempt.file_hash, attempt.size):
+        return attempt.end(Outcome.WRONG, f"the answer speaks of {told}")
+    if response.status == 202 and not attempt.job:
+        return attempt.end(Outcome.WRONG, "a 202 without a job")
+    return attempt.end(Outcome.ACKNOWLEDGED)
+
+
+def _judge_download(attempt: Attempt, response: HTTPResponse) -> None:
+    if response.status != 200:
+        # It was asked for nothing but bytes, and there are none: that is clean, whatever the reason.
+        return attempt.end(Outcome.REFUSED, response.read().decode(errors="replace")[:200])
+    declared = response.getheader("Content-Length")
+    if declared is None:
+        return attempt.end(Outcome.WRONG, "no Content-Length")
+    found, received = hashlib.sha256(), 0
+    while data := response.read(READ_SIZE):
+        found.update(data)
+        received += len(data)
+    if received < int(declared):
+        return attempt.end(Outcome.UNKNOWN, f"cut after {received} of {declared} bytes")
+    if found.hexdigest() != attempt.file_hash:
+        return attempt.end(Outcome.WRONG, f"{received} bytes with the hash {found.hexdigest()[:12]}")
+    return attempt.end(Outcome.ACKNOWLEDGED)
+
+
+def _judge_delete(attempt: Attempt, response: HTTPResponse) -> None:
+    body = response.read()
+    if response.status != 204:
+        return _end_without_success(attempt, response, body)
+    return attempt.end(Outcome.ACKNOWLEDGED)
+
+
+def _end_without_success(attempt: Attempt, response: HTTPResponse, body: bytes) -> None:
+    """4xx promises that nothing was done. 5xx does not: a server that lost its database cannot know."""
+    refused = 400 <= response.status < 500
+    attempt.end(Outcome.REFUSED if refused else Outcome.UNKNOWN, body.decode(errors="replace")[:200])

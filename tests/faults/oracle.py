@@ -1,0 +1,182 @@
+"""Compares what the journal's clients were told with what the service holds once the faults are over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
+from http.client import HTTPException
+from typing import Any
+
+from tests.faults.journal import Action, Attempt, Journal, Outcome
+
+PAGE = 500
+
+Findings = Mapping[str, Sequence[object]]
+
+
+class Expected(Enum):
+    PRESENT = "present"
+    ABSENT = "absent"
+    EITHER = "either"
+
+
+class Oracle:
+    """Judges a service by a journal that has everything that was ever attempted on it."""
+
+    def __init__(self, journal: Journal, settle: Callable[[], Findings] | None = None) -> None:
+        """
+        Args:
+            journal: what the clients did.
+            settle: waits until the service has come to rest, within the bound that it promises, and says what is
+                wrong inside: name of a rule → what breaks it, nothing if all is well.
+        """
+        self.journal = journal
+        self._settle = settle
+
+    def check(self) -> None:
+        """Fail the test that asks if anything is not as it was promised."""
+        found = self.violations()
+        assert not found, "\n".join([f"{len(found)} violations:", *found])
+
+    def violations(self) -> list[str]:
+        """All that is not as it was promised; waits for the service to come to rest."""
+        inside = self._settle() if self._settle is not None else {}
+        found = [f"{rule}: {list(broken)[:5]}" for rule, broken in inside.items() if broken]
+        before = list(self.journal.attempts)
+        found += _dishonest_answers(before)
+        found += self._lost_jobs(before)
+        listed = self._listed()
+        by_hash = _by_hash(before)
+        for file_hash in sorted(listed.keys() - {h for h, some in by_hash.items() if _of(some, Action.UPLOAD)}):
+            found.append(f"ghost: {file_hash[:12]} is listed, and nobody uploaded it")
+        for file_hash, attempts in by_hash.items():
+            found += self._wrong_with(file_hash, attempts, listed.get(file_hash))
+        return found
+
+    # -- the parts ---------------------------------------------------------
+
+    def _listed(self) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        path: str | None = f"/files?limit={PAGE}"
+        while path:
+            status, page = self.journal.ask(path)
+            if status != 200:
+                raise HTTPException(f"GET {path} answers {status}")
+            found |= {entry["file_hash"]: entry for entry in page["files"]}
+            path = page["next"] and "/files?" + page["next"].partition("?")[2]
+        return found
+
+    def _lost_jobs(self, attempts: Sequence[Attempt]) -> Iterator[str]:
+        """A job that a client knows is terminal by now."""
+        for attempt in attempts:
+            if attempt.job and (state := self.journal.job_state(attempt)) not in ("succeeded", "failed", "cancelled"):
+                yield f"job not terminal: it is {state or 'unknown'}: {attempt}"
+
+    def _wrong_with(self, file_hash: str, attempts: Sequence[Attempt], entry: dict[str, Any] | None) -> Iterator[str]:
+        expected, about = expectation(attempts), attempts[0]
+        if entry is None:
+            if expected is Expected.PRESENT:
+                yield f"lost: not listed: {about}"
+            yield from self._half_there(file_hash, about)
+            return
+        if expected is Expected.ABSENT:
+            yield f"resurrected: listed, though it must be gone: {about}"
+        yield from self._wrong_with_listed(entry, attempts, about)
+
+    def _half_there(self, file_hash: str, about: Attempt) -> Iterator[str]:
+        status, _ = self.journal.ask(f"/files/{file_hash}")
+        download = self.journal.download(file_hash)
+        if (status, download.status) != (404, 404):
+            yield f"half there: not listed, shown with {status}, downloaded with {download.status}: {about}"
+
+    def _wrong_with_listed(self, entry: dict[str, Any], attempts: Sequence[Attempt], about: Attempt) -> Iterator[str]:
+        download = self.journal.download(entry["file_hash"])
+        if download.outcome is not Outcome.ACKNOWLEDGED:
+            yield f"unreadable: {download}"
+        if entry["file_size"] != about.size:
+            yield f"size: listed with {entry['file_size']} bytes: {about}"
+        wanted = [a.factor for a in _of(attempts, Action.UPLOAD) if a.outcome is Outcome.ACKNOWLEDGED and a.factor]
+        if wanted and not _of(attempts, Action.DELETE) and entry["replication_factor"] < max(wanted):
+            yield f"factor: {entry['replication_factor']}, though {max(wanted)} was acknowledged: {about}"
+        yield from self._wrong_with_chunks(entry, about)
+
+    def _wrong_with_chunks(self, entry: dict[str, Any], about: Attempt) -> Iterator[str]:
+        status, report = self.journal.ask(f"/verify/{entry['file_hash']}?deep=true")
+        if status != 200:
+            yield f"unverified: {status}: {about}"
+            return
+        if not report["retrievable"] or report["missing_chunks"]:
+            yield f"missing chunks: {report['missing_chunks'][:3]}: {about}"
+        if sum(chunk["size"] for chunk in report["chunks"]) != about.size:
+            yield f"manifest: its sizes do not sum up: {about}"
+        target = entry["replication_factor"]
+        short = [chunk["index"] for chunk in report["chunks"] if len(set(chunk["nodes"])) < target]
+        if short:
+            yield f"short of {target} replicas: chunks {short[:5]}: {about}"
+
+
+def expectation(attempts: Sequence[Attempt]) -> Expected:
+    """What must be of one file, by everything that was attempted with it.
+
+    Requests that overlapped may have taken effect in either order.
+    """
+    uploads = [a for a in _of(attempts, Action.UPLOAD) if a.outcome is not Outcome.REFUSED]
+    deletes = [a for a in _of(attempts, Action.DELETE) if a.outcome is not Outcome.REFUSED]
+    for upload in uploads:
+        if upload.outcome is Outcome.ACKNOWLEDGED and _all_over(deletes, upload.begun):
+            return Expected.PRESENT
+    for delete in deletes:
+        if delete.outcome is Outcome.ACKNOWLEDGED and _all_over(uploads, delete.begun):
+            return Expected.ABSENT
+    return Expected.EITHER if uploads else Expected.ABSENT
+
+
+def _dishonest_answers(attempts: Sequence[Attempt]) -> Iterator[str]:
+    """Answers that were wrong when they were given, whatever came later."""
+    by_hash = _by_hash(attempts)
+    for attempt in attempts:
+        if attempt.outcome is Outcome.WRONG:
+            yield f"wrong answer: {attempt}"
+        if attempt.status == 500:
+            yield f"crash: {attempt}"
+        others = by_hash[attempt.file_hash]
+        if attempt.action is not Action.UPLOAD and attempt.status in (404, 410) and _stood_throughout(attempt, others):
+            yield f"denied: the file was there: {attempt}"
+        if attempt.action is Action.DOWNLOAD and attempt.status == 200 and _gone_throughout(attempt, others):
+            yield f"served after its deletion: {attempt}"
+
+
+def _stood_throughout(attempt: Attempt, others: Sequence[Attempt]) -> bool:
+    """Whether the file was there from the attempt's beginning to its end."""
+    deletes = [a for a in _of(others, Action.DELETE) if a.outcome is not Outcome.REFUSED and a.begun < attempt.ended]
+    return any(
+        upload.ended < attempt.begun and _all_over(deletes, upload.begun)
+        for upload in _of(others, Action.UPLOAD)
+        if upload.outcome is Outcome.ACKNOWLEDGED
+    )
+
+
+def _gone_throughout(attempt: Attempt, others: Sequence[Attempt]) -> bool:
+    """Whether the file was absent from the attempt's beginning to its end."""
+    uploads = [a for a in _of(others, Action.UPLOAD) if a.outcome is not Outcome.REFUSED and a.begun < attempt.ended]
+    return any(
+        delete.ended < attempt.begun and _all_over(uploads, delete.begun)
+        for delete in _of(others, Action.DELETE)
+        if delete.outcome is Outcome.ACKNOWLEDGED
+    )
+
+
+def _all_over(attempts: Sequence[Attempt], moment: float) -> bool:
+    return max((attempt.took_effect_by for attempt in attempts), default=-math.inf) < moment
+
+
+def _of(attempts: Sequence[Attempt], action: Action) -> list[Attempt]:
+    return [attempt for attempt in attempts if attempt.action is action]
+
+
+def _by_hash(attempts: Sequence[Attempt]) -> dict[str, list[Attempt]]:
+    found: dict[str, list[Attempt]] = {}
+    for attempt in attempts:
+        found.setdefault(attempt.file_hash, []).append(attempt)
+    return found

@@ -1,0 +1,190 @@
+"""SIGKILL in every phase of ingest, and of everything around it; what was acknowledged stays, what was not goes.
+
+The kills come one right after the other, and their recovery is waited for once: it takes as long for one upload as for
+all. The tests share one installation and run in the order they stand in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from threading import Thread
+
+import pytest
+
+from tests.faults.conftest import PATIENCE, Installation, bytes_of, log_of
+from tests.faults.gates import kill_all, stopped
+from tests.faults.journal import Outcome
+from tests.faults.wrecks import MIB, OLD, Wreck, accept, accept_batch, hold_in_every_phase
+from tests.system.conftest import alive, wait_until
+
+pytestmark = pytest.mark.system
+
+PHASES = tuple(f"ingest.{step}" for step in ("read", "pin", "locate", "count", "write", "record", "close"))
+SPARE_PROCESSES = 3
+LARGE = "second batch of 64 MB"
+
+
+@pytest.fixture(scope="module")
+def installation(make_installation: Callable[..., Installation]) -> Installation:
+    made = make_installation(INGEST_WORKERS=str(len(PHASES) + SPARE_PROCESSES))
+    assert made.journal.upload(OLD, "old").status == 201
+    return made
+
+
+# -- processes of the worker -----------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def zombie(installation: Installation) -> Iterator[tuple[int, Wreck]]:
+    """A process that stands still between its writes and its commit, while another takes its job over."""
+    installation.gates.close("ingest.record")
+    wreck = Wreck([accept(installation, "zombie's", bytes_of("zombie", 2 * MIB))])
+    pid = installation.gates.await_arrival("ingest.record")
+    os.kill(pid, signal.SIGSTOP)
+    installation.gates.open("ingest.record")
+    wreck.strike()
+    yield pid, wreck
+    if alive([pid]):
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture(scope="module")
+def killed(installation: Installation, zombie: tuple[int, Wreck]) -> Mapping[str, Wreck]:
+    """Where a process was killed → its uploads."""
+    wreck = kill_in_the_second_batch(installation)
+    held, wrecks = hold_in_every_phase(installation, PHASES, "process killed in")
+    kill_all(list(held.values()))
+    installation.gates.open(*PHASES)
+    for struck in wrecks.values():
+        struck.strike()
+    return {LARGE: wreck, **wrecks}
+
+
+def kill_in_the_second_batch(installation: Installation) -> Wreck:
+    """Of a large upload, walked from gate to gate up to where its second batch is about to be pinned."""
+    gates = installation.gates
+    gates.close("ingest.pin")
+    wreck = Wreck([accept(installation, LARGE, bytes_of(LARGE, 64 * MIB))])
+    pid = gates.await_arrival("ingest.pin")
+    gates.close("ingest.record")
+    gates.open("ingest.pin")
+    assert gates.await_arrival("ingest.record") == pid
+    gates.close("ingest.pin")
+    gates.open("ingest.record")
+    assert gates.await_arrival("ingest.pin") == pid
+    _, job = installation.journal.ask(f"/jobs/{wreck.attempts[0].job}")
+    assert 0 < job["progress"]["done"] < job["progress"]["total"]
+    kill_all([pid])
+    gates.open("ingest.pin")
+    wreck.strike()
+    return wreck
+
+
+@pytest.mark.parametrize("where", [LARGE, *PHASES])
+def test_uploads_survive_the_process_that_ingests_them(
+    installation: Installation, killed: Mapping[str, Wreck], where: str
+) -> None:
+    killed[where].await_recovery(installation)
+
+
+def test_a_process_that_lost_its_lease_brings_nothing_back(
+    installation: Installation, zombie: tuple[int, Wreck], killed: Mapping[str, Wreck]
+) -> None:
+    pid, wreck = zombie
+    wreck.await_recovery(installation)
+    attempt = wreck.attempts[0]
+    assert installation.journal.delete(attempt.file_hash).outcome is Outcome.ACKNOWLEDGED
+    os.kill(pid, signal.SIGCONT)
+
+    def came_too_late() -> bool:
+        lines = log_of(installation.system, "worker").splitlines()
+        return any("ingest.lease_lost" in line and str(attempt.job) in line for line in lines)
+
+    wait_until(came_too_late, PATIENCE)
+    assert installation.journal.ask(f"/files/{attempt.file_hash}")[0] == 404
+
+
+def test_all_is_well_after_processes_were_killed(installation: Installation, killed: Mapping[str, Wreck]) -> None:
+    installation.oracle.check()
+
+
+# -- programs --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def worker_killed(installation: Installation) -> Mapping[str, Wreck]:
+    """The worker with all its processes, one of them in each phase; phase → its uploads."""
+    _, wrecks = hold_in_every_phase(installation, PHASES, "worker killed in")
+    processes = installation.system.children("worker")
+    installation.system.kill("worker")
+    wait_until(lambda: not alive(processes), PATIENCE, lambda: f"{alive(processes)} still run")
+    installation.gates.open(*PHASES)
+    for struck in wrecks.values():
+        struck.strike()
+    return wrecks
+
+
+@pytest.fixture(scope="module")
+def api_killed(installation: Installation, worker_killed: Mapping[str, Wreck]) -> str:
+    """The API, while it receives one upload and waits for the worker on behalf of another; that one's hash."""
+    journal, system = installation.journal, installation.system
+    waiting = bytes_of("waited for", MIB)
+    file_hash = hashlib.sha256(waiting).hexdigest()
+    wait_until(lambda: "worker" in system.pids(), PATIENCE, system.output)
+    with stopped(system.pids()["worker"]):
+        client = Thread(target=journal.upload, args=(waiting, "waited for when the API was killed"))
+        client.start()
+        wait_until(lambda: journal.ask(f"/files/{file_hash}")[0] == 200, PATIENCE)
+        cut = journal.upload(bytes_of("cut", 8 * MIB), "cut by the API", midway=lambda: system.kill("api"))
+        client.join(PATIENCE)
+    assert cut.outcome is Outcome.UNKNOWN
+    assert system.storage_dir.joinpath("staging").iterdir()
+    wait_until(system.is_ready, PATIENCE, system.output)
+    return file_hash
+
+
+@pytest.fixture(scope="module")
+def manager_killed(installation: Installation, api_killed: str) -> Mapping[str, Wreck]:
+    """Everything at once, while one upload arrives, some are ingested, and some are queued."""
+    system, gates, journal = installation.system, installation.gates, installation.journal
+    gates.close("ingest.write")
+    written = Wreck(accept_batch(installation, "everything killed in ingest.write"))
+    gates.await_arrival("ingest.write")
+    processes = system.processes()
+    with stopped(system.pids()["worker"]):
+        queued = Wreck([accept(installation, "queued when everything was killed", bytes_of("queued", 3 * MIB))])
+        cut = journal.upload(bytes_of("cut too", 8 * MIB), "cut by all", midway=lambda: system.kill("manager"))
+    assert cut.outcome is Outcome.UNKNOWN
+    wait_until(lambda: not alive(processes), PATIENCE, lambda: f"{alive(processes)} still run")
+    gates.open("ingest.write")
+    system.start()
+    written.strike()
+    queued.strike()
+    return {"ingested": written, "queued": queued}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_uploads_survive_the_worker(
+    installation: Installation, worker_killed: Mapping[str, Wreck], manager_killed: object, phase: str
+) -> None:
+    worker_killed[phase].await_recovery(installation)
+
+
+def test_an_upload_survives_the_api_that_waits_for_it(
+    installation: Installation, api_killed: str, manager_killed: object
+) -> None:
+    wait_until(lambda: installation.journal.download(api_killed).status == 200, PATIENCE)
+
+
+@pytest.mark.parametrize("where", ["ingested", "queued"])
+def test_uploads_survive_the_end_of_everything(
+    installation: Installation, manager_killed: Mapping[str, Wreck], where: str
+) -> None:
+    manager_killed[where].await_recovery(installation)
+
+
+def test_all_is_well_after_programs_were_killed(installation: Installation, manager_killed: object) -> None:
+    installation.oracle.check()
