@@ -169,19 +169,25 @@ def _form(name: str) -> tuple[bytes, bytes]:
 def measure(base_url: str, workload: Workload, *, clean: bool) -> tuple[Figures, Figures]:
     """Upload and download one workload's files, and delete them again if ``clean``."""
     with samples(workload) as made:
-        os.sync()
-        up = run(base_url, workload, made, Client.upload)
-        os.sync()
-        down = run(base_url, workload, made, Client.download)
+        try:
+            os.sync()
+            up = run(base_url, workload, made, Client.upload)
+            os.sync()
+            down = run(base_url, workload, made, Client.download)
+        finally:
+            if clean:
+                _delete(base_url, made)
         for sample in made:
             if sha256(sample.received).hexdigest() != sample.digest:
                 raise BenchError(f"{sample.digest} came back with other bytes")
-        if clean:
-            client = Client(base_url)
-            for sample in made:
-                client.delete(sample)
-            client.close()
     return up, down
+
+
+def _delete(base_url: str, made: Sequence[Sample]) -> None:
+    client = Client(base_url)
+    for sample in made:
+        client.delete(sample)
+    client.close()
 
 
 @contextmanager

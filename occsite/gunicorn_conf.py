@@ -13,7 +13,7 @@ from storage.conf import Configuration
 _configuration = Configuration.from_environment(os.environ)
 
 bind = authority(_configuration.host, _configuration.port)
-worker_class = "occsite.gunicorn_worker.Worker"
+worker_class = "gthread"
 workers = 2
 threads = THREADS
 timeout = 120

@@ -113,8 +113,17 @@ class Content(models.Model):
             count, first, last, size = cursor.fetchone()
         return bool(first == 0 and last == count - 1 and count == self.chunk_count and size == self.size)
 
-    def remove(self) -> None:
-        """Delete the content with its manifest and condemn the chunks that nothing refers to any more.
+    def give_up(self, owner_id: int) -> set[int]:
+        """Remove the owner's file, unless the content is ready or another of the owner's uploads may make it so.
+
+        Called with the row locked, when an upload has been released; row ids of chunks, as from ``remove``.
+        """
+        if self.state == self.State.READY or self.uploads.filter(owner_id=owner_id).exists():
+            return set()
+        return set[int]().union(*(file.remove() for file in self.files.filter(owner_id=owner_id)))
+
+    def remove(self) -> set[int]:
+        """Delete the content with its manifest; the row ids of its chunks, for the caller to condemn.
 
         The caller holds the row's lock and has made sure that no file is left.
         """
@@ -125,7 +134,7 @@ class Content(models.Model):
             )
             chunk_ids = {row[0] for row in cursor.fetchall()}
         self.delete()
-        Chunk.objects.condemn_unreferenced(chunk_ids)
+        return chunk_ids
 
 
 class ManifestEntry(models.Model):

@@ -58,7 +58,6 @@ class Upload(models.Model):
     reserved = models.BigIntegerField(default=0, help_text="bytes that admission has promised on the nodes")
     piece_size = models.IntegerField(help_text="bytes that each piece checksum covers")
     piece_checksums = models.BinaryField(default=b"", help_text="CRC-32 of each piece, 4 bytes little-endian")
-    created_file = models.BooleanField(default=False, help_text="whether the owner had no file on the content before")
     created_at = models.DateTimeField(auto_now_add=True)
     heartbeat_at = models.DateTimeField(auto_now_add=True)
 

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from storage.exceptions import ContentNotReady, NoSuchFile
-from storage.models import Content, File, Job, Upload
+from storage.models import Chunk, Content, File, Job, Upload
 
 log = structlog.get_logger(__name__)
 
@@ -77,9 +77,8 @@ def delete(file: File) -> None:
         # The owner's uploads of it that are under way are given up with it.
         uploads = list(Upload.objects.filter(content=content, owner_id=file.owner_id))
         Job.cancel(Job.objects.filter(upload__in=uploads).values_list("id", flat=True))
-        for upload in uploads:
-            upload.drop()
-        file.remove()
+        chunk_ids = set[int]().union(*(upload.release() for upload in uploads), file.remove())
+        Chunk.objects.condemn_unreferenced(chunk_ids)
     for upload in uploads:
         upload.discard_staged()
     log.info("file.deleted", file_hash=file_hash)

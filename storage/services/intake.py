@@ -17,7 +17,7 @@ from storage import wakeups
 from storage.chunking import PieceChecksums, chunk_count
 from storage.conf import configuration
 from storage.exceptions import BodyStalled, BodyTooLarge, ClusterUnavailable, IngestFailed, OutOfSpace, VolumeError
-from storage.models import Content, File, Job, Upload
+from storage.models import Chunk, Content, File, Job, Upload
 from storage.placement import acknowledgeable
 from storage.topology import Topology
 
@@ -130,7 +130,6 @@ class Reception:
         upload.replication_factor = file.replication_factor
         upload.reserved = self.size * factor
         upload.piece_checksums = self._checksums.packed()
-        upload.created_file = created
         upload.save()
         job = Job.objects.create(
             kind=Job.Kind.INGEST,
@@ -287,13 +286,10 @@ def withdraw(accepted: Accepted) -> bool:
         if job.state == Job.State.SUCCEEDED:
             return False
         Job.cancel([job.pk])
-        upload = Upload.objects.filter(pk=accepted.upload.pk).first()
-        if upload is not None:
-            upload.drop()
-        if content is not None and content.state == Content.State.INGESTING:
-            others = Upload.objects.filter(content=content, owner_id=accepted.file.owner_id).exists()
-            if not others:
-                accepted.file.remove()
+        chunk_ids = accepted.upload.release()
+        if content is not None:
+            chunk_ids |= content.give_up(accepted.upload.owner_id)
+        Chunk.objects.condemn_unreferenced(chunk_ids)
     accepted.upload.discard_staged()
     log.info("upload.withdrawn", upload=str(accepted.upload.pk), job=str(accepted.job.pk))
     return True

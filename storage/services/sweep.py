@@ -10,7 +10,7 @@ from django.db.models import F, Max
 
 from storage import wakeups
 from storage.conf import configuration
-from storage.models import Cluster, Content, Job, Upload
+from storage.models import Chunk, Cluster, Content, Job, Upload
 from storage.models.job import Clock
 from storage.topology import Topology
 
@@ -43,26 +43,22 @@ def _drop_abandoned_uploads() -> None:
     ended = Job.objects.filter(state__in=(Job.State.FAILED, Job.State.CANCELLED), upload__isnull=False)
     expired = ended.filter(finished_at__lt=Clock() - FAILED_UPLOAD_KEPT).values("upload")
     for upload in (*silent, *Upload.objects.filter(id__in=expired)):
-        with transaction.atomic():
-            locked = Upload.objects.select_for_update().filter(pk=upload.pk, state=upload.state).first()
-            if locked is None:
-                continue
-            content = locked.content
-            locked.drop()
-        if content is not None:
-            _drop_never_ready(content, locked)
-        upload.discard_staged()
-        log.warning("upload.dropped", upload=str(upload.pk))
+        if _drop(upload):
+            upload.discard_staged()
+            log.warning("upload.dropped", upload=str(upload.pk))
 
 
-def _drop_never_ready(content: Content, upload: Upload) -> None:
-    """The owner's file, which was to become ready through the upload, unless another upload may still make it so."""
-    with transaction.atomic():
-        row = Content.objects.select_for_update().filter(pk=content.pk, state=Content.State.INGESTING).first()
-        if row is None or Upload.objects.filter(content=row, owner_id=upload.owner_id).exists():
-            return
-        for file in row.files.filter(owner_id=upload.owner_id):
-            file.remove()
+@transaction.atomic
+def _drop(upload: Upload) -> bool:
+    """Give an upload up, with the owner's file if only this upload could have made it ready; false if it went on."""
+    content = Content.objects.select_for_update().filter(uploads=upload.pk).first()
+    if not Upload.objects.select_for_update().filter(pk=upload.pk, state=upload.state).exists():
+        return False
+    chunk_ids = upload.release()
+    if content is not None:
+        chunk_ids |= content.give_up(upload.owner_id)
+    Chunk.objects.condemn_unreferenced(chunk_ids)
+    return True
 
 
 def _remove_forgotten_staging() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from django.test import Client
 
 from storage.api import bodies
@@ -33,16 +32,18 @@ class Socket:
             raise self._then
         return given
 
+    readline = read  # as long as it is there: Django's own stream is never read
+
 
 def post(path: str, body: Socket, content_type: str, **environ: str) -> Any:
     headers: dict[str, Any] = {"wsgi.input": body, "CONTENT_TYPE": content_type, **environ}
     return Client().post(path, **headers)
 
 
-@pytest.mark.parametrize("cut", [20, 90, 105, 150, len(FORM) - 10, len(FORM) - 4])
-def test_a_form_that_is_cut_anywhere_is_a_400(workers: ClusterUnderTest, cut: int) -> None:
-    assert_problem(post("/upload", Socket(FORM[:cut]), MULTIPART, CONTENT_LENGTH=str(len(FORM))), 400)
-    assert_problem(Client().post("/upload", FORM[:cut], content_type=MULTIPART), 400)
+def test_a_form_that_is_cut_anywhere_is_a_400(workers: ClusterUnderTest) -> None:
+    for cut in (*range(1, len(FORM) - 4, 12), len(FORM) - 4):
+        assert_problem(post("/upload", Socket(FORM[:cut]), MULTIPART, CONTENT_LENGTH=str(len(FORM))), 400)
+        assert_problem(post("/upload", Socket(FORM[:cut]), MULTIPART, CONTENT_LENGTH=str(cut)), 400)
     assert_nothing_left(workers)
 
 
@@ -52,14 +53,11 @@ def test_a_reset_connection_is_a_400(workers: ClusterUnderTest) -> None:
     assert_nothing_left(workers)
 
 
-@pytest.mark.parametrize("path", ["/upload", "/rebalance/{}"])
-@pytest.mark.parametrize("content_type", [MULTIPART, JSON])
-def test_a_client_that_stalls_is_a_408(cluster: ClusterUnderTest, path: str, content_type: str) -> None:
-    if (path, content_type) == ("/upload", JSON):
-        pytest.skip("no upload is JSON")
-    file_hash = cluster.upload(b"known").content.file_hash
-    body = Socket(FORM[:110], TimeoutError())
-    assert_problem(post(path.format(file_hash), body, content_type, CONTENT_LENGTH="500"), 408)
+def test_a_client_that_stalls_is_a_408(cluster: ClusterUnderTest) -> None:
+    rebalance = f"/rebalance/{cluster.upload(b'known').content.file_hash}"
+    for path, content_type in (("/upload", MULTIPART), (rebalance, MULTIPART), (rebalance, JSON)):
+        body = Socket(FORM[:110], TimeoutError())
+        assert_problem(post(path, body, content_type, CONTENT_LENGTH="500"), 408)
     assert cluster.staged() == []
 
 
@@ -75,9 +73,9 @@ def test_a_chunked_form_that_is_cut_is_a_400(workers: ClusterUnderTest) -> None:
     assert_nothing_left(workers)
 
 
-@pytest.mark.parametrize("content_type", [MULTIPART, "multipart/form-data", "multipart/form-data; boundary=\xff"])
-def test_a_form_of_garbage_is_a_400(workers: ClusterUnderTest, content_type: str) -> None:
-    assert_problem(Client().post("/upload", b"garbage", content_type=content_type), 400)
+def test_a_form_of_garbage_is_a_400(workers: ClusterUnderTest) -> None:
+    for content_type in (MULTIPART, "multipart/form-data", "multipart/form-data; boundary=\xff"):
+        assert_problem(Client().post("/upload", b"garbage", content_type=content_type), 400)
     assert_nothing_left(workers)
 
 
@@ -93,34 +91,33 @@ def test_a_field_of_megabytes_is_a_413(workers: ClusterUnderTest) -> None:
     assert_nothing_left(workers)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        "{bad",
-        "[]",
-        "null",
-        "3",
-        '"3"',
-        '{"replication_factor": true}',
-        '{"replication_factor": 3.5}',
-        '{"replication_factor": 1e400}',
-        '{"replication_factor": NaN}',
-        '{"replication_factor": null}',
-        '{"replication_factor": {}}',
-        '{"replication_factor": "\\u0000"}',
-        '{"replication_factor": %s}' % ("9" * 4000),
-        '{"replication_factor": %s}' % ("9" * 5000),
-        '{"replication_factor": 0}',
-        '{"replication_factor": 6}',
-        "[" * 100_000,
-        '{"a":' * 100_000 + "1" + "}" * 100_000,
-        b"\xff\xfe",
-    ],
-    ids=lambda body: str(body[:32]),
-)
-def test_json_that_is_no_factor_is_a_400(cluster: ClusterUnderTest, body: str | bytes) -> None:
+NO_FACTORS: list[str | bytes] = [
+    "{bad",
+    "[]",
+    "null",
+    "3",
+    '"3"',
+    '{"replication_factor": true}',
+    '{"replication_factor": 3.5}',
+    '{"replication_factor": 1e400}',
+    '{"replication_factor": NaN}',
+    '{"replication_factor": null}',
+    '{"replication_factor": {}}',
+    '{"replication_factor": "\\u0000"}',
+    '{"replication_factor": %s}' % ("9" * 4000),
+    '{"replication_factor": %s}' % ("9" * 5000),
+    '{"replication_factor": 0}',
+    '{"replication_factor": 6}',
+    "[" * 100_000,
+    '{"a":' * 100_000 + "1" + "}" * 100_000,
+    b"\xff\xfe",
+]
+
+
+def test_json_that_is_no_factor_is_a_400(cluster: ClusterUnderTest) -> None:
     file = cluster.upload(b"known")
-    assert_problem(Client().post(f"/rebalance/{file.content.file_hash}", body, content_type=JSON), 400)
+    for body in NO_FACTORS:
+        assert_problem(Client().post(f"/rebalance/{file.content.file_hash}", body, content_type=JSON), 400)
     file.refresh_from_db()
     assert file.replication_factor == 3
 

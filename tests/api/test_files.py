@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from django.test import Client
 
 from storage.models import File
@@ -41,7 +40,8 @@ def test_a_file_is_listed_with_the_fields_of_the_readme(cluster: ClusterUnderTes
 
 def test_pages_follow_one_another_and_have_every_file_once(cluster: ClusterUnderTest) -> None:
     hashes = [cluster.upload(b"%d" % i).content.file_hash for i in range(5)]
-    url, seen = "/files?limit=2", []
+    url: Any = "/files?limit=2"
+    seen = []
     for wanted in (2, 2, 1):
         page = Client().get(url).json()
         assert page["total_files"] == 5
@@ -60,25 +60,11 @@ def test_a_page_stays_right_when_a_file_of_an_earlier_one_goes(cluster: ClusterU
     assert names == [file.content.file_hash for file in files[2:]]
 
 
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [
-        ("limit=0", "limit"),
-        ("limit=1001", "limit"),
-        ("limit=abc", "limit"),
-        ("limit=", "limit"),
-        ("limit=-1", "limit"),
-        ("limit=1e3", "limit"),
-        ("cursor=zzz", "cursor"),
-        ("cursor=", "cursor"),
-        ("cursor=%00", "cursor"),
-        ("cursor=%c3%a9", "cursor"),
-        ("cursor=" + "Z" * 3000, "cursor"),
-        ("cursor=" + "9" * 40, "cursor"),
-    ],
-)
-def test_a_page_that_is_none_is_a_400(cluster: ClusterUnderTest, query: str, field: str) -> None:
-    assert_problem(Client().get(f"/files?{query}"), 400, field)
+def test_a_page_that_is_none_is_a_400(db: None) -> None:
+    for limit in ("0", "1001", "abc", "", "-1", "1e3", "9" * 5000):
+        assert_problem(Client().get(f"/files?limit={limit}"), 400, "limit")
+    for cursor in ("zzz", "", "%00", "%c3%a9", "Z" * 3000, "9" * 40):
+        assert_problem(Client().get(f"/files?cursor={cursor}"), 400, "cursor")
 
 
 def test_a_rename_is_what_downloads_are_called(cluster: ClusterUnderTest) -> None:
@@ -88,19 +74,15 @@ def test_a_rename_is_what_downloads_are_called(cluster: ClusterUnderTest) -> Non
     assert disposition == 'attachment; filename="new.txt"'
 
 
-@pytest.mark.parametrize(
-    "name", ["a\0b", "\ud800", "", "  ", None, True, ["a"], {"a": 1}, "x" * 256, "..", "a/", "\u202e"], ids=repr
-)
-def test_a_name_that_is_none_is_a_400(cluster: ClusterUnderTest, name: Any) -> None:
+def test_a_name_that_is_none_is_a_400(cluster: ClusterUnderTest) -> None:
     file = cluster.upload(b"x", name="old.txt")
-    assert_problem(patch(file, {"file_name": name}), 400, "file_name")
+    names: list[Any] = ["a\0b", "\ud800", "", "  ", None, True, ["a"], {"a": 1}, "x" * 256, "..", "a/", "\u202e"]
+    for name in names:
+        assert_problem(patch(file, {"file_name": name}), 400, "file_name")
+    for body in ("{}", "[]", "null", "5", "{bad", ""):
+        assert_problem(patch(file, body), 400)
     file.refresh_from_db()
     assert file.name == "old.txt"
-
-
-@pytest.mark.parametrize("body", ["{}", "[]", "null", "5", "{bad", ""])
-def test_a_rename_without_a_name_is_a_400(cluster: ClusterUnderTest, body: str) -> None:
-    assert_problem(patch(cluster.upload(b"x"), body), 400)
 
 
 def test_a_new_name_is_sanitised_like_that_of_an_upload(cluster: ClusterUnderTest) -> None:

@@ -33,7 +33,7 @@ from storage.models import Content, File, Upload
 from storage.services.provision import provision
 
 STALL = 1
-LIMIT = 200_000
+LIMIT = 1_000_000
 PROJECT = Path(__file__).resolve().parents[2]
 BEGIN = b'--BB\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
 FORM = BEGIN + b"the bytes" * 100 + b"\r\n--BB--\r\n"
@@ -193,8 +193,6 @@ def test_requests_on_one_connection_are_answered_in_turn(server: Server) -> None
         response = client.getresponse()
         response.read()
         assert response.status == 405
-    with server.connect(request("GET", "/health") * 3) as raw:
-        assert [answer(raw)[0] for _ in range(1)] == [200]
 
 
 def test_a_chunked_upload_is_accepted_whole(server: Server) -> None:
@@ -211,7 +209,7 @@ def test_a_chunked_upload_that_is_cut_is_a_400(server: Server, rest: bytes) -> N
 
 
 def test_an_oversized_body_is_a_413_that_the_client_can_read(server: Server) -> None:
-    large = BEGIN + b"x" * 20 * LIMIT + b"\r\n--BB--\r\n"
+    large = BEGIN + b"x" * 4 * LIMIT + b"\r\n--BB--\r\n"
     assert server.ask(upload(large))[0] == 413
     assert server.ask(upload(b"", length=10**15))[0] == 413
     assert server.ask(chunked(large) + b"0\r\n\r\n")[0] == 413
@@ -225,29 +223,28 @@ def test_expect_100_continue_is_answered(server: Server) -> None:
         assert answer(client)[0] == 400
 
 
-@pytest.mark.parametrize(
-    ("status", "data"),
-    [
-        (400, upload(FORM, length=-5)),
-        (400, upload(FORM, length="abc")),
-        (400, upload(FORM, "Content-Length: 3")),
-        (400, upload(FORM, "Transfer-Encoding: chunked")),
-        (400, request("GET", "/health", b"", "Bad Header: x")),
-        (400, request("GET", "/health", b"", "X: a\0b")),
-        (400, request("GET", "/\xff")),
-        (400, b"GET /health HTTP/3.0\r\n\r\n"),
-        (400, b"\x16\x03\x01\r\n\r\n"),
-        (414, request("GET", "/" + "a" * 5000)),
-        (417, upload(FORM, "Expect: nonsense")),
-        (431, request("GET", "/health", b"", "X: " + "a" * 10_000)),
-        (431, request("GET", "/health", b"", *(f"X-{i}: 1" for i in range(200)))),
-        (431, request("GET", "/health", b"", *(f"X-{i}: {'a' * 8000}" for i in range(10)))[:-2]),
-    ],
-    ids=lambda value: str(value[-24:]) if isinstance(value, bytes) else str(value),
-)
-def test_what_is_not_http_is_a_problem_document(server: Server, status: int, data: bytes) -> None:
-    answered, problem = server.ask(data)
-    assert (answered, problem["status"]) == (status, status)
+NOT_HTTP = [
+    (400, upload(FORM, length=-5)),
+    (400, upload(FORM, length="abc")),
+    (400, upload(FORM, "Content-Length: 3")),
+    (400, upload(FORM, "Transfer-Encoding: chunked")),
+    (400, request("GET", "/health", b"", "Bad Header: x")),
+    (400, request("GET", "/health", b"", "X: a\0b")),
+    (400, request("GET", "/\xff")),
+    (400, b"GET /health HTTP/3.0\r\n\r\n"),
+    (400, b"\x16\x03\x01\r\n\r\n"),
+    (414, request("GET", "/" + "a" * 5000)),
+    (417, upload(FORM, "Expect: nonsense")),
+    (431, request("GET", "/health", b"", "X: " + "a" * 10_000)),
+    (431, request("GET", "/health", b"", *(f"X-{i}: 1" for i in range(200)))),
+    (431, request("GET", "/health", b"", *(f"X-{i}: {'a' * 8000}" for i in range(10)))[:-2]),
+]
+
+
+def test_what_is_not_http_is_a_problem_document(server: Server) -> None:
+    for status, data in NOT_HTTP:
+        answered, problem = server.ask(data)
+        assert (answered, problem["status"]) == (status, status), data[:80]
 
 
 @pytest.mark.parametrize(
@@ -256,7 +253,7 @@ def test_what_is_not_http_is_a_problem_document(server: Server, status: int, dat
         b"",
         b"GET /health HTTP/1.1\r\nHos",
         request("PUT", "/health", b"x", length=500),
-        upload(FORM[:200], length=len(FORM)),
+        upload(BEGIN + b"x" * 400_000, length=LIMIT),
     ],
     ids=["nothing", "head", "unwanted body", "form"],
 )

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 BOUNDARY = "journal-8f2c1d"
 READ_SIZE = 256 << 10
+TERMINAL = {"succeeded", "failed", "cancelled"}  # states of a job
 
 
 class Action(StrEnum):

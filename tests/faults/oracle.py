@@ -8,7 +8,7 @@ from enum import Enum
 from http.client import HTTPException
 from typing import Any
 
-from tests.faults.journal import Action, Attempt, Journal, Outcome
+from tests.faults.journal import TERMINAL, Action, Attempt, Journal, Outcome
 
 PAGE = 500
 
@@ -70,7 +70,7 @@ class Oracle:
     def _lost_jobs(self, attempts: Sequence[Attempt]) -> Iterator[str]:
         """A job that a client knows is terminal by now."""
         for attempt in attempts:
-            if attempt.job and (state := self.journal.job_state(attempt)) not in ("succeeded", "failed", "cancelled"):
+            if attempt.job and (state := self.journal.job_state(attempt)) not in TERMINAL:
                 yield f"job not terminal: it is {state or 'unknown'}: {attempt}"
 
     def _wrong_with(self, file_hash: str, attempts: Sequence[Attempt], entry: dict[str, Any] | None) -> Iterator[str]:
