@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_process_init
+from celery.signals import task_prerun, worker_process_init
+from django.db import close_old_connections
 
 from occsite.process import die_with_parent
 
@@ -31,6 +32,7 @@ app.conf.update(
     task_default_queue="maintenance",
     task_routes={"storage.ingest": {"queue": "ingest"}},
     timezone="UTC",
+    CELERY_DB_REUSE_MAX=10**9,  # or Celery closes the pool of PostgreSQL sessions after every task
     # A beat that was away must not flood the queue: a wake-up not taken within its period is dropped.
     beat_schedule={
         "sweep": {"task": "storage.sweep", "schedule": timedelta(seconds=5), "options": {"expires": 5}},
@@ -41,6 +43,11 @@ app.conf.update(
 app.autodiscover_tasks(["storage"])
 
 _MAIN = os.getpid()  # read before any fork
+
+
+@task_prerun.connect
+def _begin_with_a_sound_connection(**_: Any) -> None:
+    close_old_connections()
 
 
 @worker_process_init.connect

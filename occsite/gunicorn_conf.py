@@ -13,7 +13,7 @@ from storage.conf import Configuration
 _configuration = Configuration.from_environment(os.environ)
 
 bind = authority(_configuration.host, _configuration.port)
-worker_class = "gthread"
+worker_class = "occsite.gunicorn_worker.Worker"
 workers = 2
 threads = THREADS
 timeout = 120

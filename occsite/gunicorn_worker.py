@@ -25,6 +25,7 @@ from storage.conf import Configuration
 
 HEAD_END = b"\r\n\r\n"
 HEAD_LIMIT = 32 << 10
+UNWANTED_BODY = 1.0  # seconds in which what is left of a body may be read before the connection is kept
 LINGER = 5.0  # seconds in which a client that still sends may read its answer
 LEFTOVER = 256 << 10  # bytes thrown away at once
 
@@ -76,8 +77,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     # -- after the answer ----------------------------------------------------
 
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
-        # Only what has arrived: a thread must not wait for a body that nobody wants.
-        return keepalive and bool(conn.parser.finish_body(deadline=time.monotonic() + 0.01))
+        # Briefly: a thread must not wait for a body that nobody wants, and a busy machine must not look like one.
+        return keepalive and bool(conn.parser.finish_body(deadline=time.monotonic() + UNWANTED_BODY))
 
     def finish_request(self, conn: TConn, done: Future[Any]) -> None:
         """Called in the event loop when a thread is through with a connection."""

@@ -162,35 +162,32 @@ class SketchStatistics:
     Attributes:
         level_counts: number of registers at each level.
         union: distinct chunks, estimated.
-        unions: node id → distinct chunks on that node, estimated; None where its sketch is missing.
+        unions: node id → distinct chunks on that node, estimated.
         trusted: whether every online node's sketch is trusted; otherwise they are being rebuilt.
     """
 
     level_counts: list[int]
     union: Estimate
-    unions: dict[str, Estimate | None]
+    unions: dict[str, Estimate]
     trusted: bool
 
 
-def statistics(topology: Topology) -> SketchStatistics:
-    """Level counts and unions of the online nodes.
+def statistics(topology: Topology) -> SketchStatistics | None:
+    """Level counts and unions of the online nodes; None while a sketch of theirs is missing and being rebuilt.
 
     Raises:
         StoreUnavailable: Redis does not answer.
     """
     online = topology.online
     snapshot = store_of(topology.cluster).snapshot([member.node_id for member in online])
-    sketches = [snapshot.sketches[m.node_id] for m in online if m.node_id in snapshot.sketches]
+    if any(member.node_id not in snapshot.sketches for member in online):
+        return None
+    sketches = [snapshot.sketches[member.node_id] for member in online]
     n_prime = min((sketch.n_prime for sketch in sketches), default=topology.cluster.n_prime)
     levels = [int(n) for n in level_counts(sketches, topology.cluster.tau)] if sketches else [n_prime]
-    levels += [0] * (min(topology.cluster.tau, len(online)) + 1 - len(levels))
     unions = {
-        m.node_id: (
-            union_estimate(int(np.count_nonzero(sketch.registers == 0)), sketch.n_prime)
-            if (sketch := snapshot.sketches.get(m.node_id)) is not None
-            else None
-        )
-        for m in online
+        member.node_id: union_estimate(int(np.count_nonzero(sketch.registers == 0)), sketch.n_prime)
+        for member, sketch in zip(online, sketches, strict=True)
     }
     sound = all(trusted(snapshot.headers[m.node_id], m.sketch_epoch, snapshot.run_id) for m in online)
     return SketchStatistics(levels, union_estimate(levels[0], n_prime), unions, sound)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from threading import Lock
+from urllib.parse import urljoin
 
+from storage.conf import configuration
 from storage.models import Cluster, Node
 from storage.volumes import Identity, Lane, open_volume
 
@@ -100,12 +102,17 @@ def identity_of(cluster: Cluster, node: Node) -> Identity:
     return Identity(str(cluster.uuid), node.node_id, str(node.uuid))
 
 
+def absolute_url(node: Node) -> str:
+    """Where the node's volume is; a relative URL starts at STORAGE_DIR/nodes, so that the whole folder can move."""
+    return urljoin(f"{configuration().nodes_dir.as_uri()}/", node.url)
+
+
 def _member(cluster: Cluster, node: Node) -> Member:
     identity = identity_of(cluster, node)
-    key = (node.node_id, node.url, identity.node)
+    key = (node.node_id, absolute_url(node), identity.node)
     with _lock:
         if key not in _lanes:
-            _lanes[key] = Lane(open_volume(node.url, identity))
+            _lanes[key] = Lane(open_volume(absolute_url(node), identity))
         lane = _lanes[key]
     return Member(
         node.node_id, node.state, node.online, node.zone, node.weight, node.bytes, node.sketch_epoch, identity, lane

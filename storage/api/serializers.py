@@ -99,7 +99,7 @@ def cluster_status(statistics: Statistics) -> dict[str, Any]:
             "average_replication": round(statistics.replicas / chunks, 3) if chunks else 0.0,
             "level_counts": sketches.level_counts if sketches else None,
             "distinct_chunks": chunks,
-            "sketches": "unavailable" if sketches is None else "trusted" if sketches.trusted else "rebuilding",
+            "sketches": statistics.sketch_state,
         },
         "nodes": [
             {

@@ -17,7 +17,9 @@ class Node(models.Model):
         RETIRED = "retired"
 
     node_id = models.CharField(max_length=64, unique=True)
-    url = models.CharField(max_length=1024, help_text="where the volume is, such as file:///srv/disk1")
+    url = models.CharField(
+        max_length=1024, help_text="where the volume is: file:///srv/disk1, or relative to STORAGE_DIR/nodes"
+    )
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     state = models.CharField(max_length=16, choices=State, default=State.CREATING, help_text="what the operator wants")
     online = models.BooleanField(default=False, help_text="what the last probe saw")

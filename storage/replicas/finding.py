@@ -37,7 +37,7 @@ def survey(topology: Topology, sizes: Mapping[str, int]) -> Survey:
     asked = []
     for member in topology.members:
         try:
-            asked.append((member, member.lane.submit(_sizes_on, member.lane.volume, hashes)))
+            asked.append((member, member.lane.submit(member.lane.volume.sizes, hashes)))
         except VolumeError:
             silent.append(member)
     for member, future in asked:
@@ -122,7 +122,3 @@ def require_hash(data: bytes, chunk_hash: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != chunk_hash:
         raise ReplicaCorrupt(chunk_hash)
     return data
-
-
-def _sizes_on(volume: Volume, hashes: Sequence[str]) -> list[int | None]:
-    return [volume.size_of(chunk_hash) for chunk_hash in hashes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from threading import Event
 
 import structlog
 
@@ -63,7 +64,10 @@ def store(
         preferences = dict(zip(data, routing.preferences(topology, list(data)), strict=True))
     writer = _Writer(topology, data, targets, preferences, holders, operation)
     with routing.batch_in_flight():
-        writer.run()
+        try:
+            writer.run()
+        finally:
+            writer.ended.set()
     if suspects:
         log.warning("replica.suspect", chunks=sorted(suspects))
     return Stored(holders, suspects, writer.lack)
@@ -89,6 +93,7 @@ class _Writer:
         self.untried = {h: [m for m in preferences[h] if m not in holders[h]] for h in data}
         self.shunned: set[str] = set()
         self.lack = ""
+        self.ended = Event()
         self.found = {h: list(members) for h, members in holders.items() if members}
 
     def run(self) -> None:
@@ -122,13 +127,19 @@ class _Writer:
                 wave[chunk_hash] = chosen
         return wave
 
+    def _write_one(self, member: Member, chunk_hash: str) -> None:
+        """Runs in the node's lane, and on a hanging disk may end long after the batch has."""
+        member.lane.volume.write(chunk_hash, self.data[chunk_hash])
+        if self.ended.is_set():
+            # A rebuild may have listed the node and swapped its sketch in the meantime.
+            routing.count(self.topology, {}, {member.node_id: [chunk_hash]})
+
     def _write(self, wave: Mapping[str, Sequence[Member]], tallies: dict[str, list[int]]) -> None:
         started = []
         for chunk_hash, members in wave.items():
             for member in members:
-                volume = member.lane.volume
                 try:
-                    future = member.lane.submit(volume.write, chunk_hash, self.data[chunk_hash])
+                    future = member.lane.submit(self._write_one, member, chunk_hash)
                 except VolumeError:
                     self.shunned.add(member.node_id)
                 else:

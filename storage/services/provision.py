@@ -7,7 +7,7 @@ from django.db import connection, transaction
 
 from storage import topology
 from storage.conf import Configuration
-from storage.exceptions import ConfigurationError, ForeignVolume, VolumeOffline
+from storage.exceptions import ConfigurationError, VolumeError
 from storage.models import Cluster, Job, Node, nobody
 from storage.volumes import open_volume
 
@@ -76,18 +76,16 @@ def _commit_nodes(configuration: Configuration) -> None:
         number += 1
         if node_id in taken:
             continue
-        Node.objects.create(node_id=node_id, url=(configuration.nodes_dir / node_id).as_uri())
+        Node.objects.create(node_id=node_id, url=node_id)
         wanted -= 1
 
 
 def _create_volume(cluster: Cluster, node: Node) -> None:
     identity = topology.identity_of(cluster, node)
     try:
-        open_volume(node.url, identity).create(identity)
-    except ForeignVolume as error:
+        open_volume(topology.absolute_url(node), identity).create(identity)
+    except VolumeError as error:
         raise ConfigurationError(f"{node.node_id} cannot be created: {error}") from None
-    except VolumeOffline as error:
-        raise ConfigurationError(f"{node.node_id} cannot be created at {node.url}: {error}") from None
     node.state = Node.State.ACTIVE
     node.online = True
     node.save(update_fields=["state", "online"])

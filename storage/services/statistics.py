@@ -38,8 +38,9 @@ class Statistics:
         cluster: its row.
         nodes: all that are not retired.
         files: number of files.
-        chunks: number of distinct chunks that something refers to.
-        sketches: what the sketches say; None while Redis does not answer.
+        chunks: number of distinct chunks, those included that wait to be reclaimed.
+        sketches: what the sketches say; None while one is missing or Redis does not answer.
+        sketch_state: ``trusted``, ``rebuilding`` or ``unavailable``.
     """
 
     cluster: Cluster
@@ -47,6 +48,7 @@ class Statistics:
     files: int
     chunks: int
     sketches: SketchStatistics | None
+    sketch_state: str
 
     @property
     def replicas(self) -> int:
@@ -61,8 +63,10 @@ def gather() -> Statistics:
     """Read PostgreSQL and the sketches."""
     topology = Topology.load()
     sketches: SketchStatistics | None = None
+    sketch_state = "unavailable"
     try:
         sketches = routing.statistics(topology)
+        sketch_state = "trusted" if sketches and sketches.trusted else "rebuilding"
     except StoreUnavailable as error:
         log.warning("sketch.unavailable", error=str(error))
     unions = sketches.unions if sketches else {}
@@ -80,8 +84,9 @@ def gather() -> Statistics:
         topology.cluster,
         nodes,
         files=File.objects.filter(content__state=Content.State.READY).count(),
-        chunks=Chunk.objects.filter(condemned_at__isnull=True).count(),
+        chunks=Chunk.objects.count(),
         sketches=sketches,
+        sketch_state=sketch_state,
     )
 
 

@@ -51,7 +51,7 @@ def _drop_abandoned_uploads() -> None:
 @transaction.atomic
 def _drop(upload: Upload) -> bool:
     """Give an upload up, with the owner's file if only this upload could have made it ready; false if it went on."""
-    content = Content.objects.select_for_update().filter(uploads=upload.pk).first()
+    content = Content.objects.select_for_update(of=("self",)).filter(uploads=upload.pk).first()
     if not Upload.objects.select_for_update().filter(pk=upload.pk, state=upload.state).exists():
         return False
     chunk_ids = upload.release()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -86,8 +86,8 @@ class Volume(Protocol):
     def space(self) -> Space:
         """Room below the volume."""
 
-    def size_of(self, chunk_hash: str) -> int | None:
-        """Bytes of the replica, or None when there is none. Trash and quarantine do not count."""
+    def sizes(self, chunk_hashes: Sequence[str]) -> list[int | None]:
+        """Bytes of each replica, None for those that are not there. Trash and quarantine do not count."""
 
     def read(self, chunk_hash: str) -> bytes:
         """The replica's bytes, unverified.

@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -36,6 +36,7 @@ class FilesystemVolume:
         """
         self.root = root
         self.expected = expected
+        self._last_found: tuple[bytes, Identity] | None = None
 
     # -- identity ----------------------------------------------------------
 
@@ -74,12 +75,9 @@ class FilesystemVolume:
             device = str(os.fstat(root).st_dev)
             return Space(device, found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
 
-    def size_of(self, chunk_hash: str) -> int | None:
+    def sizes(self, chunk_hashes: Sequence[str]) -> list[int | None]:
         with _as_volume_errors(), self._opened() as root:
-            try:
-                return os.stat(_replica(chunk_hash), dir_fd=root, follow_symlinks=False).st_size
-            except FileNotFoundError:
-                return None
+            return [_size(root, _replica(chunk_hash)) for chunk_hash in chunk_hashes]
 
     def read(self, chunk_hash: str) -> bytes:
         with _as_volume_errors(), self._opened(check=False) as root:
@@ -174,15 +172,15 @@ class FilesystemVolume:
             raise ForeignVolume(f"{self.root} carries another identity")
 
     def _read_identity(self, root: int) -> Identity:
+        """Read at every call, and parsed only when the bytes are others than the last time."""
         try:
-            fields = json.loads(_read_file(root, "identity"))
-            if fields.pop("format") != FORMAT:
-                raise ForeignVolume(f"{self.root} has another format")
-            return Identity(**fields)
+            found = _read_file(root, "identity")
         except FileNotFoundError:
             raise _NoIdentity(f"{self.root} carries no identity") from None
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise ForeignVolume(f"{self.root} carries an identity that cannot be read") from None
+        known = self._last_found
+        if known is None or known[0] != found:
+            self._last_found = known = (found, _decode(found, self.root))
+        return known[1]
 
     def _trashed(self, root: int) -> Iterator[Trashed]:
         for name, _ in _listing(root, "trash"):
@@ -197,6 +195,16 @@ class _NoIdentity(ForeignVolume):
 
 def _encode(identity: Identity) -> bytes:
     return json.dumps({"format": FORMAT, **asdict(identity)}).encode()
+
+
+def _decode(data: bytes, root: Path) -> Identity:
+    try:
+        fields = json.loads(data)
+        if fields.pop("format") != FORMAT:
+            raise ForeignVolume(f"{root} has another format")
+        return Identity(**fields)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ForeignVolume(f"{root} carries an identity that cannot be read") from None
 
 
 def _replica(chunk_hash: str) -> str:
@@ -220,6 +228,13 @@ def _descriptor(directory: int | None, name: str, flags: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _size(directory: int, name: str) -> int | None:
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return None
 
 
 def _fsync_directory(directory: int | None, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from threading import RLock
 
 from storage.exceptions import ForeignVolume, ReplicaMissing, VolumeFull, VolumeOffline
@@ -44,10 +44,10 @@ class MemoryVolume:
         self._require_online()
         return Space(self.name, self.capacity - self._used(), self.capacity)
 
-    def size_of(self, chunk_hash: str) -> int | None:
+    def sizes(self, chunk_hashes: Sequence[str]) -> list[int | None]:
         self._checked()
-        found = self._replicas.get(chunk_hash)
-        return None if found is None else len(found)
+        found = [self._replicas.get(chunk_hash) for chunk_hash in chunk_hashes]
+        return [None if data is None else len(data) for data in found]
 
     def read(self, chunk_hash: str) -> bytes:
         self._checked()

@@ -79,7 +79,7 @@ def test_what_is_not_a_volume_is_offline_not_empty(make: Maker) -> None:
     for verb in (
         nothing.identity,
         lambda: nothing.write(chunk_hash, data),
-        lambda: nothing.size_of(chunk_hash),
+        lambda: nothing.sizes([chunk_hash]),
         lambda: nothing.read(chunk_hash),
         lambda: list(nothing.replicas()),
         lambda: nothing.trash(chunk_hash, "t"),
@@ -96,7 +96,7 @@ def test_the_identity_is_checked_before_every_change_and_listing(make: Maker, vo
     foreign = make(STRANGER)
     for verb in (
         lambda: foreign.write(*chunk(b"other")),
-        lambda: foreign.size_of(chunk_hash),
+        lambda: foreign.sizes([chunk_hash]),
         lambda: foreign.settle(chunk_hash),
         lambda: list(foreign.replicas()),
         lambda: foreign.trash(chunk_hash, "t"),
@@ -117,13 +117,13 @@ def test_a_written_replica_is_read_listed_and_sized(volume: Volume) -> None:
     volume.write(chunk_hash, data)
     volume.settle(chunk_hash)
     assert volume.read(chunk_hash) == data
-    assert volume.size_of(chunk_hash) == len(data)
+    assert volume.sizes([chunk_hash]) == [len(data)]
     assert list(volume.replicas()) == [Replica(chunk_hash, len(data))]
 
 
 def test_an_absent_replica_has_no_size_and_cannot_be_read(volume: Volume) -> None:
     chunk_hash, _ = chunk()
-    assert volume.size_of(chunk_hash) is None
+    assert volume.sizes([chunk_hash]) == [None]
     with pytest.raises(ReplicaMissing):
         volume.read(chunk_hash)
     with pytest.raises(ReplicaMissing):
@@ -141,7 +141,7 @@ def test_trash_hides_a_replica_but_still_rescues_a_read(volume: Volume) -> None:
     chunk_hash, data = chunk()
     volume.write(chunk_hash, data)
     assert volume.trash(chunk_hash, "token")
-    assert volume.size_of(chunk_hash) is None
+    assert volume.sizes([chunk_hash]) == [None]
     assert list(volume.replicas()) == []
     assert list(volume.trashed()) == [Trashed(chunk_hash, "token")]
     assert volume.rescue(chunk_hash) == data
@@ -172,7 +172,7 @@ def test_quarantine_returns_the_renamed_bytes_and_acquits(volume: Volume) -> Non
     chunk_hash, data = chunk()
     volume.write(chunk_hash, data)
     assert volume.quarantine(chunk_hash, "t") == data
-    assert volume.size_of(chunk_hash) is None
+    assert volume.sizes([chunk_hash]) == [None]
     assert volume.quarantine(chunk_hash, "u") is None
     volume.acquit(chunk_hash, "t")
     assert volume.read(chunk_hash) == data

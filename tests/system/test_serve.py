@@ -120,7 +120,6 @@ def test_a_signal_ends_everything_in_order(system: System, signum: signal.Signal
     print(f"second start: {again:.1f} s")
 
 
-
 def test_the_password_is_printed_once_and_logged_nowhere(system: System) -> None:
     found = re.findall(r"password (\S+)", system.output())
     assert len(found) == 1

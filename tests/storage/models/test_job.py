@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -77,13 +78,14 @@ def test_a_stale_job_goes_back_and_its_former_worker_can_commit_nothing() -> Non
     assert Job.objects.requeue_stale() == 1
     successor = claim()[0]
     assert successor.fence > zombie.fence
-    for attempt in (
+    attempts: list[Callable[[], None]] = [
         lambda: zombie.succeed({}),
         lambda: zombie.fail("x", "y"),
         lambda: zombie.retry("x", "y"),
         lambda: zombie.wait("nodes"),
         zombie.progress,
-    ):
+    ]
+    for attempt in attempts:
         with pytest.raises(LeaseLost):
             attempt()
     assert Job.objects.heartbeat({zombie: 1}) == set()

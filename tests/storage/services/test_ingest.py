@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from storage import routing
+from storage import phases, routing
 from storage.exceptions import VolumeFull
 from storage.models import Chunk, Content, File, Job, ManifestEntry, Pin, Upload
 from storage.models.job import MAX_ATTEMPTS, Clock
-from storage.replicas import writing
+from storage.replicas import finding, writing
 from storage.services import ingest
 from storage.topology import Topology
 from storage.volumes import FilesystemVolume
@@ -181,14 +181,14 @@ def test_a_zombie_that_comes_to_the_end_does_not_remove_the_staging_of_its_succe
 ) -> None:
     """RACES 4: staging goes only after the commit whose fencing token matched."""
     accepted = cluster.accept(content_of(3))
-    enter = ingest.phases.enter
+    enter = phases.enter
 
     def overtaken(phase: str) -> None:
         if phase == "ingest.close":
             Job.objects.filter(pk=accepted.job.pk).update(fence=accepted.job.fence + 10)
         enter(phase)
 
-    monkeypatch.setattr(ingest.phases, "enter", overtaken)
+    monkeypatch.setattr(phases, "enter", overtaken)
     ingest.run_queued()
     assert accepted.upload.staged_path.exists()
     assert Content.objects.get().state == Content.State.INGESTING
@@ -232,7 +232,7 @@ def test_chunks_are_pinned_before_the_volumes_are_asked(
     """RACES 2 and invariant 7."""
     cluster.accept(content_of(3))
     pinned: list[int] = []
-    survey = writing.survey
+    survey = finding.survey
 
     def look(*args: Any) -> Any:
         pinned.append(Pin.objects.count())

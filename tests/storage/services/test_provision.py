@@ -32,7 +32,7 @@ def test_a_lowered_num_nodes_is_refused_with_a_reason(cluster: ClusterUnderTest)
 
 def test_a_node_that_was_interrupted_while_it_was_created_is_completed(cluster: ClusterUnderTest) -> None:
     """RACES 20: the row commits first."""
-    Node.objects.create(node_id="node_005", url=cluster.folder("node_005").as_uri())
+    Node.objects.create(node_id="node_005", url="node_005")
     provision(dataclasses.replace(cluster.configuration, num_nodes=6))
     assert Node.objects.get(node_id="node_005").state == Node.State.ACTIVE
 

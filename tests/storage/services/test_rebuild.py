@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,9 @@ import pytest
 import redis
 from django.db import connection
 
-from storage import routing
+from storage import phases, routing
 from storage.models import Job, Node
-from storage.services import probe, rebuild, statistics
+from storage.services import probe, statistics
 from storage.topology import Topology
 from storage.volumes import FilesystemVolume
 from tests.cluster import ClusterUnderTest, content_of
@@ -72,7 +73,7 @@ def test_uploads_during_a_rebuild_are_not_missed(cluster: ClusterUnderTest, monk
     """RACES 24: what is written while the listing runs counts in the shadow too."""
     cluster.upload(content_of(10, "before"))
     listing = FilesystemVolume.replicas
-    uploaded = []
+    uploaded: list[bool] = []
 
     def busy(volume: FilesystemVolume, prefix: str = "") -> Any:
         found = list(listing(volume, prefix))
@@ -112,14 +113,14 @@ def test_a_rebuild_waits_for_a_batch_that_its_shadow_missed(
     member = cluster.members()[0]
     job = Job.request(Job.Kind.REBUILD_SKETCH, member.node_id)
     opened = threading.Event()
-    enter = rebuild.phases.enter
+    enter = phases.enter
 
     def note(phase: str) -> None:
         if phase == "rebuild.list":
             opened.set()
         enter(phase)
 
-    monkeypatch.setattr(rebuild.phases, "enter", note)
+    monkeypatch.setattr(phases, "enter", note)
     rebuilding = threading.Thread(target=maintain_in_another_session, args=(cluster,))
     rebuilding.start()
     assert not opened.wait(0.5), "the listing begins only after the batch has ended"
@@ -165,3 +166,34 @@ def maintain_in_another_session(cluster: ClusterUnderTest) -> None:
         cluster.maintain()
     finally:
         connection.close()
+
+
+def test_a_write_that_ends_after_its_batch_counts_once_more(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that hung: the rebuild in between listed the node without the copy."""
+    write = FilesystemVolume.write
+    go_on, written = threading.Event(), threading.Event()
+
+    def hang(volume: FilesystemVolume, chunk_hash: str, data: bytes) -> None:
+        if volume.root.name != "node_000":
+            write(volume, chunk_hash, data)
+            return
+        assert go_on.wait(20)
+        write(volume, chunk_hash, data)
+        written.set()
+
+    monkeypatch.setattr(FilesystemVolume, "write", hang)
+    monkeypatch.setattr(cluster.members()[0].lane, "timeout", 0.2)
+    cluster.upload(content_of(1), factor=5)
+    cluster.members()[0].lane.breaker.succeeded()
+    monkeypatch.setattr(cluster.members()[0].lane, "timeout", 10)
+    Job.request(Job.Kind.REBUILD_SKETCH, "node_000")
+    cluster.maintain()
+    assert registers("node_000") == []
+    go_on.set()
+    assert written.wait(20)
+    deadline = time.monotonic() + 10
+    while registers("node_000") != [1]:
+        assert time.monotonic() < deadline
+    assert cluster.false_negatives() == []

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from storage import wakeups
+from storage import phases, wakeups
 from storage.models import Chunk, Cluster, Content, File, Job, Upload, nobody
 from storage.models.job import Clock
 from storage.services import ingest, intake, sweep
@@ -62,7 +62,7 @@ def test_an_upload_that_was_dropped_half_way_leaves_its_chunks_to_reclaim(
             raise SystemExit
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(ingest.phases, "enter", die)
+        patch.setattr(phases, "enter", die)
         ingest.run_queued()
     assert intake.withdraw(accepted)
     assert Chunk.objects.filter(condemned_at__isnull=False).count() == 4

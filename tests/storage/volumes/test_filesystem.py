@@ -69,7 +69,7 @@ def test_a_failed_write_leaves_nothing_behind(
     with monkeypatch.context() as patch, pytest.raises(VolumeOffline):
         patch.setattr(os, failing, fail)
         volume.write(HASH, DATA)
-    assert volume.size_of(HASH) is None
+    assert volume.sizes([HASH]) == [None]
     assert list((volume.root / "chunks" / HASH[:2]).iterdir()) == []
 
 

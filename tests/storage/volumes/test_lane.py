@@ -25,16 +25,17 @@ def offline() -> None:
 def test_the_breaker_opens_after_failures_in_a_row_and_closes_after_a_success() -> None:
     clock = Clock()
     breaker = Breaker(clock)
-    for _ in range(FAILURES_TO_OPEN - 1):
+    seen = []
+    for _ in range(FAILURES_TO_OPEN):
         breaker.failed()
-    assert not breaker.is_open
-    breaker.failed()
-    assert breaker.is_open
+        seen.append(breaker.is_open)
+    assert seen == [False, False, True]
     clock.now += 1.1
-    assert not breaker.is_open, "after the back-off one call may try"
+    seen.append(breaker.is_open)
     breaker.succeeded()
     breaker.failed()
-    assert not breaker.is_open
+    seen.append(breaker.is_open)
+    assert seen[3:] == [False, False], "after the back-off one call may try, and its success forgives"
 
 
 def test_the_back_off_grows() -> None:
