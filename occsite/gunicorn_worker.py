@@ -26,6 +26,7 @@ from storage.conf import Configuration
 HEAD_END = b"\r\n\r\n"
 HEAD_LIMIT = 32 << 10
 UNWANTED_BODY = 1.0  # seconds in which what is left of a body may be read before the connection is kept
+LARGE = 1 << 20  # bytes of a body, or a body of unknown length, after which a connection is not kept
 LINGER = 5.0  # seconds in which a client that still sends may read its answer
 LEFTOVER = 256 << 10  # bytes thrown away at once
 
@@ -76,9 +77,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     # -- after the answer ----------------------------------------------------
 
+    def handle_request(self, req: Any, conn: TConn) -> bool:
+        if getattr(req.body.reader, "length", LARGE) >= LARGE:
+            req.force_close()  # said in the answer, which may come before the body has
+        return bool(super().handle_request(req, conn))
+
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
         # Briefly: a thread must not wait for a body that nobody wants, and a busy machine must not look like one.
-        return keepalive and bool(conn.parser.finish_body(deadline=time.monotonic() + UNWANTED_BODY))
+        return keepalive and bool(conn.parser.finish_body(time.monotonic() + UNWANTED_BODY, LARGE))
 
     def finish_request(self, conn: TConn, done: Future[Any]) -> None:
         """Called in the event loop when a thread is through with a connection."""

@@ -52,7 +52,7 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> Response |
     status = _status(error)
     if status is None:
         log.exception("request.failed", exc_info=error)
-        status, detail, errors = 503, "an unexpected error; the log has it", None
+        status, detail, errors = 500, "an unexpected error; the log has it", None
     else:
         detail, errors = _words(error, status)
     body = problem(status, detail, errors)
@@ -143,4 +143,4 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return _json(problem(503, "an unexpected error; the log has it"), {"Retry-After": str(RETRY_AFTER)})
+    return _json(problem(500, "an unexpected error; the log has it"))

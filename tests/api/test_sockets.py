@@ -191,10 +191,19 @@ def test_a_head_in_pieces_is_answered(server: Server) -> None:
 def test_requests_on_one_connection_are_answered_in_turn(server: Server) -> None:
     client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     for _ in range(3):
-        client.request("PUT", "/health", body=b"x" * 10_000)
+        client.request("PUT", "/health", body=b"x" * 100_000)
         response = client.getresponse()
         response.read()
-        assert response.status == 405
+        assert (response.status, response.headers["Connection"]) == (405, "keep-alive")
+
+
+def test_after_a_large_body_that_nobody_wants_the_connection_is_not_promised(server: Server) -> None:
+    for body in (
+        request("PUT", "/health", length=2 << 20),
+        request("PUT", "/health", b"", "Transfer-Encoding: chunked"),
+    ):
+        with server.connect(body) as client:
+            assert b"Connection: close\r\n" in client.recv(1000)
 
 
 def test_a_chunked_upload_is_accepted_whole(server: Server) -> None:

@@ -127,6 +127,18 @@ def worker_killed(installation: Installation) -> Mapping[str, Wreck]:
     return wrecks
 
 
+def once_staged(installation: Installation, victim: str) -> Callable[[], None]:
+    """Kills a program as soon as bytes of another upload than those that are there have come to staging."""
+    staging = installation.system.storage_dir / "staging"
+    before = set(staging.iterdir())
+
+    def kill() -> None:
+        wait_until(lambda: any(path.stat().st_size for path in set(staging.iterdir()) - before), PATIENCE)
+        installation.system.kill(victim)
+
+    return kill
+
+
 @pytest.fixture(scope="module")
 def api_killed(installation: Installation, worker_killed: Mapping[str, Wreck]) -> str:
     """The API, while it receives one upload and waits for the worker on behalf of another; that one's hash."""
@@ -138,10 +150,9 @@ def api_killed(installation: Installation, worker_killed: Mapping[str, Wreck]) -
         client = Thread(target=journal.upload, args=(waiting, "waited for when the API was killed"))
         client.start()
         wait_until(lambda: journal.ask(f"/files/{file_hash}")[0] == 200, PATIENCE)
-        cut = journal.upload(bytes_of("cut", 8 * MIB), "cut by the API", midway=lambda: system.kill("api"))
+        cut = journal.upload(bytes_of("cut", 8 * MIB), "cut by the API", midway=once_staged(installation, "api"))
         client.join(PATIENCE)
     assert cut.outcome is Outcome.UNKNOWN
-    assert system.storage_dir.joinpath("staging").iterdir()
     wait_until(system.is_ready, PATIENCE, system.output)
     return file_hash
 
@@ -156,7 +167,7 @@ def manager_killed(installation: Installation, api_killed: str) -> Mapping[str, 
     processes = system.processes()
     with stopped(system.pids()["worker"]):
         queued = Wreck([accept(installation, "queued when everything was killed", bytes_of("queued", 3 * MIB))])
-        cut = journal.upload(bytes_of("cut too", 8 * MIB), "cut by all", midway=lambda: system.kill("manager"))
+        cut = journal.upload(bytes_of("cut too", 8 * MIB), "cut by all", midway=once_staged(installation, "manager"))
     assert cut.outcome is Outcome.UNKNOWN
     wait_until(lambda: not alive(processes), PATIENCE, lambda: f"{alive(processes)} still run")
     gates.open("ingest.write")

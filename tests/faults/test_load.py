@@ -21,7 +21,7 @@ import redis
 from occsite.embedded import redis_url
 from tests.faults.conftest import PATIENCE, Installation, bytes_of
 from tests.faults.journal import Attempt, Outcome
-from tests.faults.wrecks import MIB, accept
+from tests.faults.wrecks import MIB, Wreck, accept
 from tests.system.conftest import wait_until
 
 pytestmark = pytest.mark.system
@@ -62,6 +62,14 @@ def test_emptying_redis_harms_no_upload_and_no_download(installation: Installati
             list(clients.map(work, range(24)))
     assert {attempt.outcome for attempt in journal.attempts} == {Outcome.ACKNOWLEDGED}
     installation.oracle.check()
+
+
+def test_a_wake_up_that_is_lost_costs_a_sweep(installation: Installation) -> None:
+    installation.system.kill("worker")  # so that nobody takes the message before Redis loses it
+    wreck = Wreck([accept(installation, "its wake-up was lost", bytes_of("unheard", MIB))])
+    with redis.Redis.from_url(redis_url(installation.system.storage_dir)) as client:
+        client.flushall()
+    wreck.await_recovery(installation)
 
 
 def test_identical_uploads_at_once_make_one_file_that_is_deleted_once(installation: Installation) -> None:
