@@ -39,6 +39,7 @@ def rebuild(job: Job) -> dict[str, int]:
     try:
         # Batches that counted before the shadow was there may still be writing what the listing would miss.
         routing.wait_for_batches()
+        before = Node.objects.get(node_id=node_id)
         phases.enter("rebuild.list")
         chunks = size = 0
         for i in range(256):
@@ -56,6 +57,13 @@ def rebuild(job: Job) -> dict[str, int]:
         with suppress(StoreUnavailable):
             store.discard_shadow(node_id, build)
         raise
-    Node.objects.filter(node_id=node_id).update(chunks=chunks, bytes=size)
+    _correct_tally(before, chunks, size)
     log.info("sketch.rebuilt", job=str(job.pk), node=node_id, chunks=chunks)
     return {"chunks": chunks, "bytes": size}
+
+
+def _correct_tally(before: Node, chunks: int, size: int) -> None:
+    """Replace the tallies by what was listed, unless a batch has written, and hence tallied, since then."""
+    routing.wait_for_batches()
+    unchanged = Node.objects.filter(pk=before.pk, chunks=before.chunks, bytes=before.bytes)
+    unchanged.update(chunks=chunks, bytes=size)

@@ -90,6 +90,7 @@ def test_uploads_during_a_rebuild_are_not_missed(cluster: ClusterUnderTest, monk
     cluster.maintain()
     monkeypatch.setattr(FilesystemVolume, "replicas", listing)
     assert uploaded
+    assert sum(member.stored_bytes for member in cluster.members()) == 3 * (len(content_of(10)) + len(content_of(40)))
     assert routing.untrusted(Topology.load()) == []
     assert cluster.false_negatives() == []
 
