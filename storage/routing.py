@@ -114,6 +114,17 @@ def uncount(topology: Topology, removed: Mapping[str, Sequence[str]], builds: Ma
         log.warning("sketch.overcounted", nodes=sorted(known), error=str(error))
 
 
+def begin(cluster: Cluster, node: Node) -> None:
+    """Give a node that was just created, and holds nothing yet, the sketch that says so.
+
+    Raises:
+        SketchError: Redis does not answer; the probe finds the sketch missing and has it rebuilt.
+    """
+    store = store_of(cluster)
+    build = store.open_shadow(node.node_id, node.sketch_epoch, cluster.n_prime)
+    store.swap_shadow(node.node_id, build)
+
+
 # -- reading ---------------------------------------------------------------
 
 

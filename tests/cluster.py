@@ -130,9 +130,7 @@ def cluster(
     monkeypatch.setattr(wakeups, "wake", lambda queue: None)
     topology.forget()
     provision(settings.OCC)
-    under_test = ClusterUnderTest(settings.OCC)
-    under_test.maintain()
-    yield under_test
+    yield ClusterUnderTest(settings.OCC)
     topology.forget()
     shutil.rmtree(folder, ignore_errors=True)
 

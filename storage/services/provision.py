@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import structlog
 from django.db import connection, transaction
 
-from storage import topology
+from storage import routing, topology
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError, VolumeError
-from storage.models import Cluster, Job, Node, nobody
+from storage.models import Cluster, Node, nobody
+from storage.routing import SketchError
 from storage.volumes import open_volume
 
 log = structlog.get_logger(__name__)
@@ -86,9 +89,10 @@ def _create_volume(cluster: Cluster, node: Node) -> None:
         open_volume(topology.absolute_url(node), identity).create(identity)
     except VolumeError as error:
         raise ConfigurationError(f"{node.node_id} cannot be created: {error}") from None
+    with suppress(SketchError):
+        routing.begin(cluster, node)
     node.state = Node.State.ACTIVE
     node.online = True
     node.save(update_fields=["state", "online"])
     Cluster.bump_topology()
-    Job.request(Job.Kind.REBUILD_SKETCH, node.node_id)
     log.info("node.created", node=node.node_id)
