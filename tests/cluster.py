@@ -130,6 +130,7 @@ def cluster(
     monkeypatch.setattr(wakeups, "wake", lambda queue: None)
     topology.forget()
     provision(settings.OCC)
+    Topology.load()
     yield ClusterUnderTest(settings.OCC)
     topology.forget()
     shutil.rmtree(folder, ignore_errors=True)

@@ -8,8 +8,8 @@ from typing import Any
 from django.test import Client
 
 from storage.api import bodies
-from tests.api.conftest import assert_nothing_left, assert_problem
 from tests.cluster import ClusterUnderTest
+from tests.storage.api.conftest import assert_nothing_left, assert_problem
 
 MULTIPART = "multipart/form-data; boundary=BB"
 FORM = (

@@ -8,8 +8,8 @@ from typing import Any
 from django.test import Client
 
 from storage.models import File
-from tests.api.conftest import assert_problem
 from tests.cluster import ClusterUnderTest
+from tests.storage.api.conftest import assert_problem
 
 
 def patch(file: File, body: Any) -> Any:

@@ -13,8 +13,8 @@ from django.test import Client
 from storage import routing
 from storage.models import Content, Job
 from storage.services import statistics
-from tests.api.conftest import assert_problem
 from tests.cluster import ClusterUnderTest, content_of
+from tests.storage.api.conftest import assert_problem
 
 
 class Away:

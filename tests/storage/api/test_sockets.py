@@ -36,7 +36,7 @@ pytestmark = pytest.mark.django_db  # looks at what the server has committed; th
 
 STALL = 1
 LIMIT = 1_000_000
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 BEGIN = b'--BB\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
 FORM = BEGIN + b"the bytes" * 100 + b"\r\n--BB--\r\n"
 

@@ -14,8 +14,8 @@ from django.test import Client
 from storage import topology, wakeups
 from storage.api import transfers
 from storage.models import File, Job, Node
-from tests.api.conftest import Send, assert_nothing_left, assert_problem
 from tests.cluster import ClusterUnderTest, content_of
+from tests.storage.api.conftest import Send, assert_nothing_left, assert_problem
 
 
 def test_a_new_file_answers_201_with_the_fields_of_the_readme(workers: ClusterUnderTest, send: Send) -> None:

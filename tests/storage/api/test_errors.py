@@ -11,8 +11,8 @@ from django.test import Client
 from rest_framework import exceptions as drf
 
 from storage.services import catalogue
-from tests.api.conftest import Send, assert_problem
 from tests.cluster import ClusterUnderTest
+from tests.storage.api.conftest import Send, assert_problem
 
 HASH = "0" * 64
 PATHS = {

@@ -9,8 +9,8 @@ import pytest
 from django.test import Client
 
 from storage.api import transfers
-from tests.api.conftest import assert_problem
 from tests.cluster import ClusterUnderTest, content_of
+from tests.storage.api.conftest import assert_problem
 
 
 def download(file_hash: str, **headers: Any) -> Any:
