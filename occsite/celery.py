@@ -23,9 +23,10 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     task_acks_late=True,
     task_reject_on_worker_lost=True,
-    task_time_limit=1800,
-    task_soft_time_limit=1740,
-    broker_transport_options={"visibility_timeout": 4 * 3600, "socket_timeout": 10, "socket_connect_timeout": 3},
+    # For the largest upload on the slowest disk; a task that hangs is overtaken when its lease ends, long before.
+    task_time_limit=6 * 3600,
+    task_soft_time_limit=6 * 3600 - 60,
+    broker_transport_options={"visibility_timeout": 24 * 3600, "socket_timeout": 10, "socket_connect_timeout": 3},
     broker_connection_retry_on_startup=True,
     worker_hijack_root_logger=False,
     worker_cancel_long_running_tasks_on_connection_loss=False,

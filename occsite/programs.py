@@ -20,6 +20,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 # Started by boot: what serves clients first, so that the rest does not take the processor from it while it loads.
 FOREGROUND = ("api", "worker")
 BACKGROUND = ("maintenance", "beat")
+MAINTENANCE_PROCESSES = "3"  # one for jobs, one for reclaim, one for sweeps and probes
 _CELERY = ("-m", "celery", "-A", "occsite")
 _QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 
@@ -54,7 +55,7 @@ def application(configuration: Configuration) -> list[Program]:
         Program("boot", _python(str(PROJECT / "manage.py"), "boot"), "KILL", once=True, autostart=True),
         Program("api", _python("-m", "gunicorn", "-c", "python:occsite.gunicorn_conf", "occsite.wsgi:application")),
         Program("worker", _celery_worker("ingest", workers)),
-        Program("maintenance", _celery_worker("maintenance", "1")),
+        Program("maintenance", _celery_worker("maintenance", MAINTENANCE_PROCESSES)),
         # The plain scheduler keeps nothing on disk: a schedule of seconds has nothing worth keeping, or corrupting.
         Program("beat", _python(*_CELERY, "beat", "--scheduler", "celery.beat:Scheduler")),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from storage.services import ingest, probe, rebalance, rebuild, reclaim, repair,
 
 log = structlog.get_logger(__name__)
 
+SHIFT = 60.0  # seconds after which a task that still finds work makes way, so that sweeps get their turn
+
 WORK: Mapping[str, Callable[[Job], Any]] = {
     Job.Kind.REBALANCE: rebalance.rebalance,
     Job.Kind.REPAIR: repair.repair,
@@ -28,18 +31,31 @@ WORK: Mapping[str, Callable[[Job], Any]] = {
 
 @shared_task(name="storage.ingest")
 def ingest_queued() -> None:
-    """Ingest what is queued until nothing is."""
+    """Ingest what is queued until nothing is, or for as long as one task should last."""
+    shift_ends = time.monotonic() + SHIFT
     while ingest.run_queued():
-        pass
+        if time.monotonic() > shift_ends:
+            wakeups.wake("ingest")
+            break
 
 
 @shared_task(name="storage.maintain")
 def maintain() -> None:
-    """Do maintenance jobs, one after the other, until none is queued."""
+    """Do maintenance jobs, one after the other, until none is queued, or for as long as one task should last.
+
+    One at a time: the other processes of the maintenance worker are for reclaim, and for sweeps and probes, which
+    must not wait for a long job.
+    """
+    if Job.objects.filter(queue="maintenance", state=Job.State.RUNNING).exists():
+        return
+    shift_ends = time.monotonic() + SHIFT
     wakeups.taken("maintenance")
     while jobs := Job.objects.claim("maintenance", most=1, most_bytes=0):
         for job in jobs:
             _carry_out(job)
+        if time.monotonic() > shift_ends:
+            wakeups.wake("maintenance")
+            break
 
 
 @shared_task(name="storage.sweep")

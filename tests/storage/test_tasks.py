@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+
+from storage import tasks, wakeups
+from storage.exceptions import ContentUnavailable, VolumeOffline
+from storage.models import Job
+from storage.models.job import MAX_ATTEMPTS, Clock
+from tests.cluster import ClusterUnderTest, content_of
+
+
+def job_of(kind: str) -> Job:
+    return Job.objects.get(kind=kind)
+
+
+def raising(error: Exception) -> object:
+    def work(_: Job) -> None:
+        raise error
+
+    return work
+
+
+def test_maintenance_does_what_is_queued(cluster: ClusterUnderTest) -> None:
+    Job.request(Job.Kind.REBUILD_SKETCH, "node_001")
+    Job.request(Job.Kind.REFRESH_HEALTH, "all")
+    tasks.maintain()
+    assert {job.state for job in Job.objects.all()} == {Job.State.SUCCEEDED}
+
+
+def test_while_a_maintenance_job_runs_no_second_one_takes_the_place_of_the_sweeps(cluster: ClusterUnderTest) -> None:
+    Job.request(Job.Kind.REFRESH_HEALTH, "all")
+    running = Job.objects.claim("maintenance", most=1, most_bytes=0)[0]
+    Job.request(Job.Kind.REBUILD_SKETCH, "node_001")
+    tasks.maintain()
+    assert job_of(Job.Kind.REBUILD_SKETCH).state == Job.State.QUEUED
+    running.succeed({})
+    tasks.maintain()
+    assert job_of(Job.Kind.REBUILD_SKETCH).state == Job.State.SUCCEEDED
+
+
+def test_a_job_that_lacks_a_node_waits_and_loses_no_attempt(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tasks.WORK, Job.Kind.REFRESH_HEALTH, raising(VolumeOffline("away")))
+    Job.request(Job.Kind.REFRESH_HEALTH, "all")
+    tasks.maintain()
+    job = job_of(Job.Kind.REFRESH_HEALTH)
+    assert (job.state, job.waiting_for, job.attempts) == (Job.State.QUEUED, "nodes", 0)
+
+
+@pytest.mark.parametrize("error", [ContentUnavailable("no copy"), RuntimeError("a defect")])
+def test_a_job_that_always_fails_ends_failed(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setitem(tasks.WORK, Job.Kind.REFRESH_HEALTH, raising(error))
+    Job.request(Job.Kind.REFRESH_HEALTH, "all")
+    for _ in range(MAX_ATTEMPTS):
+        tasks.maintain()
+        Job.objects.filter(state=Job.State.QUEUED).update(not_before=Clock())
+    job = job_of(Job.Kind.REFRESH_HEALTH)
+    assert (job.state, job.attempts) == (Job.State.FAILED, MAX_ATTEMPTS)
+    assert str(error) in str(job.error)
+
+
+def test_a_task_that_always_finds_work_makes_way(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[str] = []
+    monkeypatch.setattr(wakeups, "wake", woken.append)
+    monkeypatch.setattr(tasks, "SHIFT", -1.0)
+    for node in ("node_000", "node_001"):
+        Job.request(Job.Kind.REBUILD_SKETCH, node)
+    tasks.maintain()
+    assert Job.objects.filter(state=Job.State.SUCCEEDED).count() == 1
+    assert "maintenance" in woken
+    cluster.accept(content_of(1))
+    tasks.ingest_queued()
+    assert "ingest" in woken
+
+
+def test_sweep_probe_and_reclaim_are_tasks(cluster: ClusterUnderTest) -> None:
+    tasks.sweep_once()
+    tasks.probe_once()
+    tasks.reclaim_once()
+    assert not Job.objects.exclude(state__in=Job.TERMINAL).exists()
