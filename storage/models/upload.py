@@ -82,6 +82,8 @@ class Upload(models.Model):
         The staged file is removed by the caller once this has committed.
         """
         with transaction.atomic(), connection.cursor() as cursor:
+            # A worker that is just pinning holds the row: its pins must be there before they are looked for.
+            cursor.execute("SELECT FROM storage_upload WHERE id = %s FOR UPDATE", [self.pk])
             cursor.execute("DELETE FROM storage_pin WHERE upload_id = %s RETURNING chunk_id", [self.pk])
             chunk_ids = {row[0] for row in cursor.fetchall()}
             cursor.execute("UPDATE storage_job SET upload_id = NULL WHERE upload_id = %s", [self.pk])
