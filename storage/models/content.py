@@ -7,6 +7,7 @@ from typing import Any
 from django.db import connection, models
 from django.db.models.functions import Coalesce, Now
 
+from storage.exceptions import NoSuchFile
 from storage.models.chunk import Chunk
 from storage.models.fields import DigestField
 
@@ -96,9 +97,16 @@ class Content(models.Model):
         return int(found or 0)
 
     def manifest(self) -> list[tuple[str, int]]:
-        """(chunk hash, size) in order; a chunk that occurs twice is there twice."""
+        """(chunk hash, size) in order, of a content that is ready; a chunk that occurs twice is there twice.
+
+        Raises:
+            NoSuchFile: the content was deleted since this object was read.
+        """
         rows = ManifestEntry.objects.filter(content=self).order_by("position")
-        return list(rows.values_list("chunk__hash", "chunk__size"))
+        chunks = list(rows.values_list("chunk__hash", "chunk__size"))
+        if len(chunks) != self.chunk_count:
+            raise NoSuchFile(f"no file {self.file_hash}")
+        return chunks
 
     def manifest_covers_size(self) -> bool:
         """Whether the manifest has no gap and sums up to the size (RACES 4)."""

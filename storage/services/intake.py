@@ -122,6 +122,7 @@ class Reception:
             content=content,
             defaults={"name": name, "replication_factor": factor},
         )
+        file.content = content  # not to be read again once this has committed: it may be deleted by then
         if file.replication_factor < factor:
             file.replication_factor = factor
             file.save(update_fields=["replication_factor"])

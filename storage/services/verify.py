@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from storage.exceptions import NoSuchFile
 from storage.models import Cluster, Content, File, Job
 from storage.models.content import Health
 from storage.replicas.finding import survey, verified
@@ -74,16 +75,22 @@ def refresh_health(job: Job) -> int:
     refreshed = 0
     while True:
         stale = Content.objects.filter(state=Content.State.READY, health_epoch__lt=epoch)
-        contents = list(stale.order_by("min_replication", "pk")[:REFRESH_CONTENTS])
-        if not contents:
+        done = sum(_refresh(content) for content in stale.order_by("min_replication", "pk")[:REFRESH_CONTENTS])
+        if not done:
             return refreshed
-        topology = Topology.load()
-        for content in contents:
-            manifest = content.manifest()
-            holders = _holders(topology, manifest, deep=False)
-            content.record_health(_health(topology, manifest, holders, content.target()))
-        refreshed += len(contents)
+        refreshed += done
         job.progress(done=refreshed)
+
+
+def _refresh(content: Content) -> bool:
+    try:
+        manifest = content.manifest()
+    except NoSuchFile:
+        return False
+    topology = Topology.load()
+    holders = _holders(topology, manifest, deep=False)
+    content.record_health(_health(topology, manifest, holders, content.target()))
+    return True
 
 
 def _holders(topology: Topology, manifest: Sequence[tuple[str, int]], *, deep: bool) -> dict[str, list[Member]]:

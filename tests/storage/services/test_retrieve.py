@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import redis
 
-from storage.exceptions import ContentGone, ContentUnavailable
+from storage.exceptions import ContentGone, ContentUnavailable, NoSuchFile
 from storage.models import Job
-from storage.services import retrieve
+from storage.services import catalogue, retrieve, verify
 from tests.cluster import ClusterUnderTest, content_of
 
 
@@ -110,3 +110,13 @@ def test_a_wrong_sketch_breaks_no_download(cluster: ClusterUnderTest, redis_clie
         redis_client.setrange(key, redis_client.strlen(key) - 10_000, b"\0" * 10_000)
     assert len(cluster.false_negatives()) == 60
     assert cluster.download(file) == data
+
+
+def test_a_file_that_is_deleted_between_being_found_and_being_read_is_not_an_empty_one(
+    cluster: ClusterUnderTest,
+) -> None:
+    file = cluster.upload(content_of(2))
+    catalogue.delete(catalogue.find(file.owner, file.content.file_hash))
+    for use in (retrieve.retrieve, verify.verify, verify.distribution):
+        with pytest.raises(NoSuchFile):
+            use(file)
