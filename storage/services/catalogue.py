@@ -74,8 +74,8 @@ def delete(file: File) -> None:
         content = Content.objects.select_for_update().filter(pk=file.content_id).first()
         if content is None or not File.objects.filter(pk=file.pk).exists():
             raise NoSuchFile(f"no file {file_hash}")
-        # The owner's uploads of it that are under way are given up with it.
-        uploads = list(Upload.objects.filter(content=content, owner_id=file.owner_id))
+        # The owner's uploads of it that are under way are given up with it, in the order in which workers lock them.
+        uploads = list(Upload.objects.filter(content=content, owner_id=file.owner_id).order_by("id"))
         Job.cancel(Job.objects.filter(upload__in=uploads).values_list("id", flat=True))
         chunk_ids = set[int]().union(*(upload.release() for upload in uploads), file.remove())
         Chunk.objects.condemn_unreferenced(chunk_ids)

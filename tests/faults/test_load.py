@@ -19,7 +19,7 @@ import pytest
 import redis
 
 from occsite.embedded import redis_url
-from tests.faults.conftest import PATIENCE, Installation, bytes_of
+from tests.faults.conftest import PATIENCE, Installation, bytes_of, log_of
 from tests.faults.journal import Attempt, Outcome
 from tests.faults.wrecks import MIB, Wreck, accept
 from tests.system.conftest import wait_until
@@ -147,3 +147,5 @@ def copies(installation: Installation, chunk: bytes) -> list[Path]:
 
 def test_all_is_well_after_the_load(installation: Installation) -> None:
     installation.oracle.check()
+    for program in ("api", "worker", "maintenance"):
+        assert "deadlock detected" not in log_of(installation.system, program), program
