@@ -163,6 +163,3 @@ class ManifestEntry(models.Model):
             [ManifestEntry(content_id=content, position=position, chunk_id=chunk) for content, position, chunk in rows],
             ignore_conflicts=True,
         )
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        raise NotImplementedError("manifests are recorded in bulk")
