@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from storage.exceptions import ReplicaCorrupt, VolumeError, VolumeOffline
+from storage.models.content import Health
 from storage.topology import Member, Topology
 from storage.volumes import Volume
+
+SURVEY_CHUNKS = 2048
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,24 @@ def survey(topology: Topology, sizes: Mapping[str, int]) -> Survey:
             if size == sizes[chunk_hash]:
                 holders[chunk_hash].append(member)
     return Survey(holders, silent)
+
+
+def holders_of(topology: Topology, manifest: Sequence[tuple[str, int]]) -> dict[str, list[Member]]:
+    """The nodes that hold each chunk of a manifest, of any length, each chunk once."""
+    sizes = dict(manifest)
+    hashes = list(sizes)
+    holders: dict[str, list[Member]] = {}
+    for start in range(0, len(hashes), SURVEY_CHUNKS):
+        holders.update(survey(topology, {h: sizes[h] for h in hashes[start : start + SURVEY_CHUNKS]}).holders)
+    return holders
+
+
+def health_of(
+    topology: Topology, manifest: Sequence[tuple[str, int]], holders: Mapping[str, Sequence[Member]], target: int
+) -> Health:
+    """Summarise what the volumes said about a manifest."""
+    counts = [len(holders[chunk_hash]) for chunk_hash, _ in manifest]
+    return Health.of(counts, target=target, epoch=topology.cluster.topology_epoch)
 
 
 def verified(holders: Mapping[str, Sequence[Member]]) -> tuple[dict[str, list[Member]], set[str]]:

@@ -14,8 +14,7 @@ from django.db import transaction
 from storage import phases, routing, wakeups
 from storage.exceptions import ClusterUnavailable, InvalidRequest, VolumeError
 from storage.models import Chunk, Content, File, Job
-from storage.models.content import Health
-from storage.replicas.finding import survey
+from storage.replicas.finding import health_of, holders_of, survey
 from storage.replicas.reading import read
 from storage.replicas.removing import remove_replica
 from storage.replicas.writing import store
@@ -160,9 +159,7 @@ def _drop(topology: Topology, moves: Sequence[Move]) -> int:
 def _record_health(content: Content) -> None:
     topology = Topology.load()
     manifest = content.manifest()
-    holders = survey(topology, dict(manifest)).holders
-    counts = [len(holders[chunk_hash]) for chunk_hash, _ in manifest]
-    content.record_health(Health.of(counts, target=content.target(), epoch=topology.cluster.topology_epoch))
+    content.record_health(health_of(topology, manifest, holders_of(topology, manifest), content.target()))
 
 
 def _report(chunk_hash: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -10,12 +9,11 @@ import structlog
 from storage.exceptions import NoSuchFile
 from storage.models import Cluster, Content, File, Job
 from storage.models.content import Health
-from storage.replicas.finding import survey, verified
+from storage.replicas.finding import health_of, holders_of, verified
 from storage.topology import Member, Topology
 
 log = structlog.get_logger(__name__)
 
-SURVEY_CHUNKS = 2048
 REFRESH_CONTENTS = 200
 
 
@@ -52,12 +50,14 @@ def verify(file: File, *, deep: bool = False) -> Report:
     """
     topology = Topology.load()
     manifest = file.content.manifest()
-    holders = _holders(topology, manifest, deep=deep)
+    holders = holders_of(topology, manifest)
+    if deep:
+        holders = _verified(holders)
     chunks = [
         ChunkReport(i, chunk_hash, size, [member.node_id for member in holders[chunk_hash]])
         for i, (chunk_hash, size) in enumerate(manifest)
     ]
-    health = _health(topology, manifest, holders, file.content.target())
+    health = health_of(topology, manifest, holders, file.content.target())
     file.content.record_health(health)
     return Report(file, chunks, health)
 
@@ -65,7 +65,7 @@ def verify(file: File, *, deep: bool = False) -> Report:
 def distribution(file: File) -> dict[str, list[str]]:
     """Chunk hash → ids of the nodes that hold it, each chunk once, asked of the volumes (RACES 29)."""
     manifest = file.content.manifest()
-    holders = _holders(Topology.load(), manifest, deep=False)
+    holders = holders_of(Topology.load(), manifest)
     return {chunk_hash: [member.node_id for member in members] for chunk_hash, members in holders.items()}
 
 
@@ -88,27 +88,14 @@ def _refresh(content: Content) -> bool:
     except NoSuchFile:
         return False
     topology = Topology.load()
-    holders = _holders(topology, manifest, deep=False)
-    content.record_health(_health(topology, manifest, holders, content.target()))
+    holders = holders_of(topology, manifest)
+    content.record_health(health_of(topology, manifest, holders, content.target()))
     return True
 
 
-def _holders(topology: Topology, manifest: Sequence[tuple[str, int]], *, deep: bool) -> dict[str, list[Member]]:
-    sizes = dict(manifest)
-    hashes = list(sizes)
-    holders: dict[str, list[Member]] = {}
-    for start in range(0, len(hashes), SURVEY_CHUNKS):
-        found = survey(topology, {h: sizes[h] for h in hashes[start : start + SURVEY_CHUNKS]}).holders
-        if deep:
-            found, bad = verified(found)
-            for chunk_hash in sorted(bad):
-                Job.request(Job.Kind.REPAIR, chunk_hash)
-        holders.update(found)
-    return holders
-
-
-def _health(
-    topology: Topology, manifest: Sequence[tuple[str, int]], holders: dict[str, list[Member]], target: int
-) -> Health:
-    counts = [len(holders[chunk_hash]) for chunk_hash, _ in manifest]
-    return Health.of(counts, target=target, epoch=topology.cluster.topology_epoch)
+def _verified(holders: dict[str, list[Member]]) -> dict[str, list[Member]]:
+    """Only the good copies; a worker judges the others."""
+    good, bad = verified(holders)
+    for chunk_hash in sorted(bad):
+        Job.request(Job.Kind.REPAIR, chunk_hash)
+    return good
