@@ -1,28 +1,11 @@
-"""What the registers of several sketches say about the chunks behind them."""
+"""How many distinct chunks a set of sketches holds."""
 
 import math
-from dataclasses import dataclass
 
-Z_95 = 1.96
+from sketches.estimators.estimate import Z_95, Estimate
+
 NORMAL_SD = 5.0
 """Standard deviation in chunks from which the normal interval covers; below, the discrete one does."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """An estimated number with its 95 % interval.
-
-    Attributes:
-        estimate: the point estimate; the lower bound when saturated.
-        lower_bound: lower end of the interval (one-sided when saturated).
-        upper_bound: upper end; None when saturated, as then there is none.
-        saturated: no register is empty, so that only "at least ``lower_bound``" can be said.
-    """
-
-    estimate: float
-    lower_bound: float
-    upper_bound: float | None
-    saturated: bool
 
 
 def union_estimate(zero_registers: int, n_prime: int) -> Estimate:
