@@ -9,6 +9,7 @@ from celery import Celery
 from celery.signals import task_prerun, worker_process_init
 from django.db import close_old_connections
 
+from occsite.liveness import show_signs_of_life
 from occsite.process import die_with_parent
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "occsite.settings")
@@ -42,6 +43,7 @@ app.conf.update(
     },
 )
 app.autodiscover_tasks(["storage"])
+show_signs_of_life(app)
 
 _MAIN = os.getpid()  # read before any fork
 

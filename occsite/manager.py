@@ -63,7 +63,8 @@ class Manager(Supervisor):  # type: ignore[misc]  # supervisor has no types
     def on_fatal(self, event: Any) -> None:
         if self.options.mood == SupervisorStates.RUNNING:
             name = event.process.config.name
-            self.end(f"{name} does not stay up; its last words are in {self.log_of(name)}")
+            above = self.configuration.log_to_stdout
+            self.end(f"{name} does not stay up; its last words are {'above' if above else f'in {self.log_of(name)}'}")
 
     def on_exit(self, event: Any) -> None:
         # Of those that are not started again, which is boot alone.
@@ -93,6 +94,8 @@ def serve(configuration: Configuration) -> int:
     """
     storage_dir = configuration.storage_dir
     os.umask(0o077)
+    # Until the manager listens: the first process of a container is deaf to signals that it has no handler for.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     make_state_dir(storage_dir)
     with lock_state(storage_dir):
         runtime = make_runtime_dir(storage_dir)

@@ -20,9 +20,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 # Started by boot: what serves clients first, so that the rest does not take the processor from it while it loads.
 FOREGROUND = ("api", "worker")
 BACKGROUND = ("maintenance", "beat")
-MAINTENANCE_PROCESSES = "3"  # one for jobs, one for reclaim, one for sweeps and probes
-_CELERY = ("-m", "celery", "-A", "occsite")
-_QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+MAINTENANCE_PROCESSES = 3  # one for jobs, one for reclaim, one for sweeps and probes
 
 
 @dataclass(frozen=True)
@@ -50,15 +48,25 @@ def databases(configuration: Configuration) -> list[Program]:
 
 def application(configuration: Configuration) -> list[Program]:
     """``boot``, which runs once and starts the others, and those others."""
-    workers = str(configuration.ingest_workers)
+    boot = _managed([sys.executable, str(PROJECT / "manage.py"), "boot"])
     return [
-        Program("boot", _python(str(PROJECT / "manage.py"), "boot"), "KILL", once=True, autostart=True),
-        Program("api", _python("-m", "gunicorn", "-c", "python:occsite.gunicorn_conf", "occsite.wsgi:application")),
-        Program("worker", _celery_worker("ingest", workers)),
-        Program("maintenance", _celery_worker("maintenance", MAINTENANCE_PROCESSES)),
-        # The plain scheduler keeps nothing on disk: a schedule of seconds has nothing worth keeping, or corrupting.
-        Program("beat", _python(*_CELERY, "beat", "--scheduler", "celery.beat:Scheduler")),
+        Program("boot", boot, "KILL", once=True, autostart=True),
+        *(Program(name, _managed(argv)) for name, argv in commands(configuration).items()),
     ]
+
+
+def commands(configuration: Configuration) -> dict[str, list[str]]:
+    """The programs that make the system on top of its databases, by name: here children of one manager, in
+    ``docker-compose.yml`` a container each."""
+    celery = [sys.executable, "-m", "celery", "--quiet", "-A", "occsite"]
+    # The plain scheduler keeps nothing on disk: a schedule of seconds has nothing worth keeping, or corrupting.
+    scheduler = ["--scheduler", "celery.beat:Scheduler"]
+    return {
+        "api": [sys.executable, "-m", "gunicorn", "-c", "python:occsite.gunicorn_conf", "occsite.wsgi:application"],
+        "worker": [*celery, "worker", *_consuming("ingest", configuration.ingest_workers)],
+        "maintenance": [*celery, "worker", *_consuming("maintenance", MAINTENANCE_PROCESSES)],
+        "beat": [*celery, "beat", *scheduler],
+    }
 
 
 def supervisor_configuration(configuration: Configuration) -> str:
@@ -70,8 +78,8 @@ def supervisor_configuration(configuration: Configuration) -> str:
         _section(
             "supervisord",
             nodaemon="true",
-            silent="true",
-            logfile=storage_dir / "logs" / "manager.log",
+            silent=str(not configuration.log_to_stdout).lower(),
+            logfile="/dev/null" if configuration.log_to_stdout else storage_dir / "logs" / "manager.log",
             pidfile=runtime / "manager.pid",
             childlogdir=storage_dir / "logs",
         ),
@@ -85,12 +93,12 @@ def supervisor_configuration(configuration: Configuration) -> str:
         if programs:
             names = ",".join(program.name for program in programs)
             sections.append(_section(f"group:{group}", programs=names, priority=priority))
-            sections += [_program_section(program, log_path(storage_dir, program.name)) for program in programs]
+            sections += [_program_section(program, configuration) for program in programs]
     return "\n".join(sections)
 
 
 def log_path(storage_dir: Path, program: str) -> Path:
-    """Where the output of ``program`` goes."""
+    """Where the output of ``program`` goes, unless LOG_TO says standard output."""
     return storage_dir / "logs" / f"{program}.log"
 
 
@@ -105,16 +113,18 @@ def manager_proxy(storage_dir: Path) -> ServerProxy:
     return ServerProxy("http://manager", transport=transport)
 
 
-def _python(*arguments: str) -> list[str]:
-    return dying_with_parent(signal.SIGKILL, [sys.executable, *arguments])
+def _managed(argv: list[str]) -> list[str]:
+    return dying_with_parent(signal.SIGKILL, argv)
 
 
-def _celery_worker(queue: str, concurrency: str) -> list[str]:
-    options = ("-Q", queue, "--concurrency", concurrency, "-n", f"{queue}@%h", "--loglevel", "INFO")
-    return _python(*_CELERY, "worker", *options, *_QUIET)
+def _consuming(queue: str, processes: int) -> list[str]:
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    return ["-Q", queue, "--concurrency", str(processes), "-n", f"{queue}@%h", "--loglevel", "INFO", *quiet]
 
 
-def _program_section(program: Program, log: Path) -> str:
+def _program_section(program: Program, configuration: Configuration) -> str:
+    log = log_path(configuration.storage_dir, program.name)
+    relayed = {"stdout_logfile": "NONE", "stdout_events_enabled": "true"}  # the manager prints what comes
     options: dict[str, object] = {
         "command": shlex.join(program.argv),
         "directory": PROJECT,
@@ -126,13 +136,13 @@ def _program_section(program: Program, log: Path) -> str:
     if program.once:
         # What it prints is for the terminal alone: the first password of the administrator is part of it.
         options |= {"autorestart": "false", "startsecs": 0, "exitcodes": 0}
-        options |= {"stdout_logfile": "NONE", "stdout_events_enabled": "true", "stderr_logfile": log}
+        options |= {**relayed, "stderr_logfile": log}
     else:
         # startsecs is longer than an import that fails, and than gunicorn's attempts to listen on a port that is
         # taken: a program that ends later than that would be started again for ever.
         options |= {"autorestart": "true", "startsecs": 10, "startretries": 4}
-        options |= {"stdout_logfile": log, "stdout_logfile_maxbytes": "10MB", "stdout_logfile_backups": 3}
-        options["redirect_stderr"] = "true"
+        kept = {"stdout_logfile": log, "stdout_logfile_maxbytes": "10MB", "stdout_logfile_backups": 3}
+        options |= {"redirect_stderr": "true", **(relayed if configuration.log_to_stdout else kept)}
     return _section(f"program:{program.name}", **options)
 
 

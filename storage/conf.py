@@ -33,6 +33,7 @@ class Configuration:
     stall_timeout: int
     reclaim_grace: int
     ingest_workers: int
+    log_to_stdout: bool
     database_url: str | None
     redis_url: str | None
 
@@ -60,6 +61,7 @@ class Configuration:
             stall_timeout=read.integer("STALL_TIMEOUT", 30, 1, 3600),
             reclaim_grace=read.integer("RECLAIM_GRACE", 600, 0, 10**9),
             ingest_workers=read.integer("INGEST_WORKERS", os.cpu_count() or 1, 1, 256),
+            log_to_stdout=read.choice("LOG_TO", ("files", "stdout")) == "stdout",
             database_url=environment.get("DATABASE_URL") or None,
             redis_url=environment.get("REDIS_URL") or None,
         )
@@ -93,6 +95,13 @@ class _Reader:
         if not low <= value <= high:
             raise ConfigurationError(f"{name}={value} is not between {low} and {high}")
         return value
+
+    def choice(self, name: str, allowed: tuple[str, ...]) -> str:
+        """One of ``allowed``, of which the first is the default."""
+        text = self.environment.get(name, "").strip().lower() or allowed[0]
+        if text not in allowed:
+            raise ConfigurationError(f"{name}={text!r} is none of {', '.join(allowed)}")
+        return text
 
     def boolean(self, name: str, default: bool) -> bool:
         text = self.environment.get(name, "").strip().lower()

@@ -1,0 +1,21 @@
+#!/bin/sh
+# Becomes nginx, with the limits of the API filled in, and with TLS if there is a certificate.
+set -eu
+
+# A form is larger than its file; the API, which counts the file itself, is the one to be exact.
+BODY_LIMIT=$((${MAX_UPLOAD_SIZE:-5368709120} + 1048576))
+# The API is to lose patience first: it says why.
+SILENCE=$((${STALL_TIMEOUT:-30} + 5))
+ANSWER=$((${UPLOAD_WAIT:-60} + 60))
+export BODY_LIMIT SILENCE ANSWER
+
+envsubst '$BODY_LIMIT $SILENCE $ANSWER' </occ/nginx.conf >/etc/nginx/nginx.conf
+
+rm -f /etc/nginx/tls.conf
+if [ -s /etc/nginx/certs/fullchain.pem ] && [ -s /etc/nginx/certs/privkey.pem ]; then
+    cp /occ/tls.conf /etc/nginx/tls.conf
+elif [ -s /etc/nginx/certs/fullchain.pem ] || [ -s /etc/nginx/certs/privkey.pem ]; then
+    echo "certs/ needs both fullchain.pem and privkey.pem: no TLS" >&2
+fi
+
+exec nginx -g 'daemon off;'

@@ -1,0 +1,13 @@
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from occsite.preparation import prepare
+from storage.conf import configuration
+
+
+class Command(BaseCommand):
+    help = "Waits for the databases, migrates them, and makes the nodes that the environment asks for. Safe to repeat."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        prepare(configuration())

@@ -1,0 +1,19 @@
+import os
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from occsite.programs import commands
+from storage.conf import configuration
+
+
+class Command(BaseCommand):
+    help = "Becomes one program of the system, on databases that `prepare` has seen: for a container of its own."
+    requires_system_checks = ()  # the program checks
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("program", choices=commands(configuration()))
+
+    def handle(self, *args: Any, program: str, **options: Any) -> None:
+        argv = commands(configuration())[program]
+        os.execv(argv[0], argv)  # noqa: S606
