@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: run test lint bench clean
+.PHONY: run test test-containers lint bench clean
 
 # The manager replaces the shell. It stops in order when make is interrupted or terminated; only when make itself is
 # killed is it killed too, and takes everything with it.
@@ -11,6 +11,10 @@ run: $(VENV)/requirements.stamp
 
 test: $(VENV)/requirements-dev.stamp
 	$(VENV)/bin/python -m pytest
+
+# Needs a Docker engine and docker-compose, or COMPOSE="docker compose"; BUILD_OPTIONS go to docker build.
+test-containers: $(VENV)/requirements-dev.stamp
+	$(VENV)/bin/python -m pytest -m containers tests/containers
 
 lint: $(VENV)/requirements-dev.stamp
 	$(VENV)/bin/ruff check .

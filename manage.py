@@ -2,11 +2,16 @@
 """Django's command line for OCC Storage: ``manage.py serve`` runs the whole system."""
 
 import os
+import signal
 import sys
 
-from django.core.management import execute_from_command_line
+# First of all: the first process of a container is deaf to signals that it has no handler for, and Django takes a
+# second to load.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
-from storage.exceptions import ConfigurationError
+from django.core.management import execute_from_command_line  # noqa: E402
+
+from storage.exceptions import ConfigurationError  # noqa: E402
 
 
 def main() -> None:

@@ -94,8 +94,6 @@ def serve(configuration: Configuration) -> int:
     """
     storage_dir = configuration.storage_dir
     os.umask(0o077)
-    # Until the manager listens: the first process of a container is deaf to signals that it has no handler for.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     make_state_dir(storage_dir)
     with lock_state(storage_dir):
         runtime = make_runtime_dir(storage_dir)

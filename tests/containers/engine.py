@@ -1,0 +1,118 @@
+"""The real engine: ``docker`` and ``docker-compose`` as an operator types them, on ports and names of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from tests.faults.journal import Journal
+from tests.system.conftest import free_port
+
+PROJECT = Path(__file__).resolve().parents[2]
+IMAGE = "occ-storage"
+START_LIMIT = 120.0  # seconds
+
+
+def docker(*arguments: str, check: bool = True) -> str:
+    """The output of a docker command, both streams."""
+    return _run(["docker", *arguments], check=check)
+
+
+def inspect(container: str) -> dict[str, Any]:
+    return cast(dict[str, Any], json.loads(docker("inspect", container))[0])
+
+
+def pid_of(container: str) -> int:
+    """Of its first process, as the host numbers it."""
+    return int(inspect(container)["State"]["Pid"])
+
+
+def crash(container: str) -> None:
+    """SIGKILL its first process from outside: unlike ``docker kill``, this looks like a crash to the engine."""
+    os.kill(pid_of(container), signal.SIGKILL)
+
+
+def wait_until(condition: Callable[[], object], limit: float, why: Callable[[], str] = str) -> float:
+    """Fail the test unless ``condition`` comes true within ``limit`` seconds. Returns the seconds it took."""
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < limit, f"not within {limit:.0f} s: {why()}"
+        time.sleep(0.1)
+    return time.monotonic() - begun
+
+
+class Stack:
+    """One compose project; ``files`` are added to ``docker-compose.yml``, and ``environment`` to the shell's."""
+
+    def __init__(self, name: str, files: Sequence[str] = (), env_file: Path | None = None, **environment: str) -> None:
+        self.name = name
+        self.ports = {"PORT": free_port(), "HTTP_PORT": free_port(), "HTTPS_PORT": free_port()}
+        self.options = [word for file in ("docker-compose.yml", *files) for word in ("-f", file)]
+        self.options += ["--env-file", str(env_file)] if env_file else []
+        self.environment = {**environment, "NGINX_ADDRESS": "127.0.0.1"}
+        self.environment |= {variable: str(port) for variable, port in self.ports.items()}
+        self.base_url = f"http://127.0.0.1:{self.ports['PORT']}"
+        self.public_url = f"http://127.0.0.1:{self.ports['HTTP_PORT']}"
+        self.tls_url = f"https://127.0.0.1:{self.ports['HTTPS_PORT']}"
+
+    def compose(self, *arguments: str, check: bool = True) -> str:
+        """The output of a docker-compose command, both streams."""
+        argv = [*compose_command(), "-p", self.name, "--project-directory", str(PROJECT), *self.options, *arguments]
+        return _run(argv, self.environment, check=check)
+
+    def up(self, *arguments: str) -> None:
+        self.compose("up", "-d", *arguments)
+
+    def down(self) -> None:
+        self.compose("--profile", "production", "down", "-v", "--remove-orphans", "-t", "5", check=False)
+
+    def containers(self, service: str) -> list[str]:
+        """The ids of a service's running containers."""
+        return docker("ps", "-q", "--no-trunc", *self._labelled(service)).split()
+
+    def all_containers(self) -> list[dict[str, Any]]:
+        """Everything that is of this project, running or not."""
+        ids = docker("ps", "-aq", "--filter", f"label=com.docker.compose.project={self.name}").split()
+        return [inspect(container) for container in ids]
+
+    def journal(self, base_url: str = "") -> Journal:
+        return Journal(base_url or self.base_url)
+
+    def is_serving(self) -> bool:
+        status, body = self.journal().ask("/health")
+        return status == 200 and body["ready"] is True
+
+    def _labelled(self, service: str) -> list[str]:
+        labels = {"project": self.name, "service": service}
+        return [
+            word
+            for label, value in labels.items()
+            for word in ("--filter", f"label=com.docker.compose.{label}={value}")
+        ]
+
+
+def compose_command() -> list[str]:
+    """``docker-compose``, or what COMPOSE says: ``docker compose`` where it is a plugin."""
+    return shlex.split(os.environ.get("COMPOSE", "docker-compose"))
+
+
+def _run(argv: list[str], environment: dict[str, str] | None = None, *, check: bool = True) -> str:
+    done = subprocess.run(
+        argv,
+        cwd=PROJECT,
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 or not check, f"{shlex.join(argv)}: status {done.returncode}\n{done.stdout}"
+    return done.stdout
