@@ -1,0 +1,187 @@
+"""The ``production`` profile: nginx in public, with and without TLS."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.containers.engine import START_LIMIT, Stack, docker, wait_until
+from tests.faults.journal import Outcome
+
+pytestmark = pytest.mark.containers
+
+MAX_UPLOAD_SIZE = 70 << 20
+STALL_TIMEOUT = 4  # seconds
+LARGE = 64 << 20
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a self-signed certificate and its key."""
+    folder = tmp_path_factory.mktemp("certs")
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    files = ["-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")]
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names, *files]
+    subprocess.run(argv, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stack(make_stack: Callable[..., Stack], certificate: Path) -> Stack:
+    limits = {"MAX_UPLOAD_SIZE": str(MAX_UPLOAD_SIZE), "STALL_TIMEOUT": str(STALL_TIMEOUT)}
+    found = make_stack(CERTS=str(certificate), **limits)
+    found.compose("--profile", "production", "up", "-d")
+    wait_until(lambda: found.journal(found.public_url).ask("/health")[0] == 200, START_LIMIT)
+    return found
+
+
+@pytest.fixture
+def session(certificate: Path) -> Iterator[requests.Session]:
+    """An HTTP client that trusts the certificate and no proxy."""
+    with requests.Session() as found:
+        found.trust_env = False
+        found.verify = str(certificate / "fullchain.pem")
+        yield found
+
+
+def test_port_80_serves(stack: Stack) -> None:
+    journal = stack.journal(stack.public_url)
+    upload = journal.upload(os.urandom(10_000_000), "plain.bin")
+    assert journal.download(upload.file_hash).outcome is Outcome.ACKNOWLEDGED
+
+
+def test_a_large_file_goes_through_tls_and_comes_back(stack: Stack, session: requests.Session) -> None:
+    data = os.urandom(LARGE)
+    begun = time.monotonic()
+    answer = session.post(f"{stack.tls_url}/upload", files={"file": ("large.bin", data)})
+    sent = time.monotonic()
+    assert (answer.status_code, answer.json()["file_hash"]) == (201, hashlib.sha256(data).hexdigest())
+    assert session.get(f"{stack.tls_url}/download/{answer.json()['file_hash']}").content == data
+    ended = time.monotonic()
+    print(f"TLS: {LARGE / (sent - begun) / 2**20:.0f} MiB/s up, {LARGE / (ended - sent) / 2**20:.0f} MiB/s down")
+
+
+def test_addresses_in_answers_are_those_of_the_client(stack: Stack, session: requests.Session) -> None:
+    page = session.get(f"{stack.tls_url}/files?limit=1").json()
+    assert page["next"].startswith(f"{stack.tls_url}/files?")
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+@pytest.mark.parametrize(("version", "spoken"), [("TLSv1_1", False), ("TLSv1_2", True), ("TLSv1_3", True)])
+def test_old_protocols_are_not_spoken(stack: Stack, version: str, spoken: bool) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+    with socket.create_connection(("127.0.0.1", stack.ports["HTTPS_PORT"]), 10) as plain:
+        try:
+            with context.wrap_socket(plain) as secure:
+                found = secure.version() is not None
+        except (ssl.SSLError, ConnectionResetError):
+            found = False
+    assert found == spoken
+
+
+def test_the_largest_file_fits_and_one_byte_more_does_not(stack: Stack, session: requests.Session) -> None:
+    data = os.urandom(MAX_UPLOAD_SIZE)
+    fits = session.post(f"{stack.public_url}/upload", files={"file": ("largest.bin", data)})
+    assert fits.status_code == 201
+    for much in (data + b"1", data + bytes(2 << 20)):  # the API's limit, and nginx's
+        refused = session.post(f"{stack.public_url}/upload", files={"file": ("larger.bin", much)})
+        assert refused.status_code == 413
+        assert refused.headers["Content-Type"] == "application/problem+json"
+        assert refused.json()["status"] == 413
+
+
+def test_nothing_is_spooled_on_the_way(stack: Stack, session: requests.Session) -> None:
+    container = stack.containers("nginx")[0]
+    largest = session.get(f"{stack.public_url}/files").json()["files"]
+    file = next(entry for entry in largest if entry["file_size"] == MAX_UPLOAD_SIZE)
+    before = written(container)
+    with session.get(f"{stack.public_url}/download/{file['file_hash']}", stream=True) as slow:
+        next(slow.iter_content(1 << 20))
+        assert written(container) == before
+        assert sum(len(piece) for piece in slow.iter_content(1 << 20)) == MAX_UPLOAD_SIZE - (1 << 20)
+    body = slow_body(lambda: written(container) == before)
+    answer = session.post(
+        f"{stack.public_url}/upload",
+        data=body,
+        headers={"Content-Type": "multipart/form-data; boundary=a-line-of-its-own"},
+    )
+    assert answer.status_code == 201, answer.text
+
+
+def written(container: str) -> set[str]:
+    """What the container has on its own file system; nginx leaves the folders of files that it has spooled."""
+    return set(docker("diff", container).splitlines())
+
+
+def slow_body(is_clean: Callable[[], bool]) -> Iterator[bytes]:
+    yield b'--a-line-of-its-own\r\nContent-Disposition: form-data; name="file"; filename="chunked.bin"\r\n\r\n'
+    for _ in range(8):
+        yield os.urandom(4 << 20)
+    assert is_clean()
+    yield b"\r\n--a-line-of-its-own--\r\n"
+
+
+def test_a_client_that_stalls_is_told_and_dropped(stack: Stack) -> None:
+    form = b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 9000\r\n\r\n--b"
+    with socket.create_connection(("127.0.0.1", stack.ports["HTTP_PORT"]), 10) as client:
+        client.settimeout(STALL_TIMEOUT + 15)
+        client.sendall(b"POST /upload HTTP/1.1\r\nHost: localhost\r\n" + form)
+        answer = client.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"application/problem+json" in answer
+
+
+def test_the_api_learns_who_the_client_is_and_believes_no_claims(stack: Stack, session: requests.Session) -> None:
+    claim = {"X-Forwarded-For": "203.0.113.7", "X-Real-IP": "203.0.113.7", "Forwarded": "for=203.0.113.7"}
+    session.get(f"{stack.public_url}/files/{'0' * 64}", headers=claim)
+    wait_until(lambda: clients_of(stack, "0" * 64), 10)
+    seen_by_nginx = {line["client"] for line in events(stack, "nginx") if "0" * 64 in line.get("request", "")}
+    assert clients_of(stack, "0" * 64) == seen_by_nginx
+    assert "203.0.113.7" not in seen_by_nginx
+
+
+def clients_of(stack: Stack, path_part: str) -> set[str]:
+    """The clients that the API's log names for requests of a path."""
+    lines = events(stack, "occ-storage")
+    return {line["ip"] for line in lines if path_part in line.get("request", "") and "ip" in line}
+
+
+def events(stack: Stack, service: str) -> list[dict[str, str]]:
+    lines = [line.partition("| ")[2] for line in stack.compose("logs", "--no-color", service).splitlines()]
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def test_without_an_api_the_answer_says_so(stack: Stack, session: requests.Session) -> None:
+    stack.compose("stop", "occ-storage")
+    answer = session.get(f"{stack.public_url}/health")
+    assert answer.status_code == 503
+    assert (answer.headers["Content-Type"], answer.headers["Retry-After"]) == ("application/problem+json", "2")
+    stack.compose("start", "occ-storage")
+    wait_until(lambda: session.get(f"{stack.public_url}/health").status_code == 200, START_LIMIT)
+
+
+def test_without_a_certificate_there_is_no_tls(stack: Stack, certificate: Path) -> None:
+    for file in certificate.iterdir():
+        file.rename(file.with_suffix(".away"))
+    stack.compose("restart", "nginx")
+    journal = stack.journal(stack.public_url)
+    wait_until(lambda: journal.ask("/health")[0] == 200, START_LIMIT)
+    with (
+        pytest.raises(OSError),
+        closing(socket.create_connection(("127.0.0.1", stack.ports["HTTPS_PORT"]), 10)) as plain,
+    ):
+        ssl._create_unverified_context().wrap_socket(plain)
