@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -24,8 +24,8 @@ def make_stack(image: str) -> Iterator[Callable[..., Stack]]:
     """Makes compose projects; with the module's last test they go, volumes included, and must leave nothing."""
     made: list[Stack] = []
 
-    def make(*arguments: Any, **environment: str) -> Stack:
-        made.append(Stack(f"occ-test-{os.getpid()}-{len(made)}", *arguments, **environment))
+    def make(files: Sequence[str] = (), env_file: Path | None = None, **environment: str) -> Stack:
+        made.append(Stack(f"occ-test-{os.getpid()}-{len(made)}", files, env_file, **environment))
         return made[-1]
 
     yield make
