@@ -1,0 +1,83 @@
+"""What the files for containers say must agree with the code, which no container test would notice in time."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from occsite.healthcheck import LIVENESS_LIMIT, ailment
+from occsite.programs import commands
+from storage.conf import Configuration
+
+PROJECT = Path(__file__).resolve().parents[2]
+COMPOSE = (PROJECT / "docker-compose.yml").read_text()
+FIXED_BY_THE_IMAGE = {"HOST", "STORAGE_DIR", "LOG_TO"}
+
+
+def test_compose_runs_every_program() -> None:
+    assert set(re.findall(r'"manage.py", "run", "(\w+)"', COMPOSE)) == set(commands(Configuration.from_environment({})))
+
+
+def test_compose_passes_on_every_documented_variable() -> None:
+    table = (PROJECT / "README.md").read_text().partition("### Environment Variables")[2].partition("###")[0]
+    documented = set(re.findall(r"^\| `([A-Z_]+)` \|", table, re.M)) - FIXED_BY_THE_IMAGE
+    assert len(documented) > 15
+    passed_on = set(re.findall(r"^  ([A-Z_]+):", COMPOSE, re.M)) | set(re.findall(r"\$\{(PORT)", COMPOSE))
+    assert documented <= passed_on
+
+
+def test_nginx_assumes_the_defaults_of_the_api() -> None:
+    defaults = Configuration.from_environment({})
+    assumed = dict(re.findall(r"\$\{([A-Z_]+):-(\d+)\}", (PROJECT / "nginx" / "start.sh").read_text()))
+    assert {name: int(value) for name, value in assumed.items()} == {
+        "MAX_UPLOAD_SIZE": defaults.max_upload_size,
+        "STALL_TIMEOUT": defaults.stall_timeout,
+        "UPLOAD_WAIT": defaults.upload_wait,
+    }
+
+
+def test_a_program_is_well_while_it_shows_signs_of_life(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sign = tmp_path / "alive"
+    monkeypatch.setenv("LIVENESS_FILE", str(sign))
+    assert ailment() == "no sign of life yet"
+    sign.touch()
+    assert ailment() is None
+    silent_since = time.time() - LIVENESS_LIMIT - 5
+    os.utime(sign, (silent_since, silent_since))
+    assert str(ailment()).startswith("no sign of life for 6")
+
+
+@pytest.mark.parametrize(("status", "well"), [(200, True), (503, False)])
+def test_an_api_is_well_while_its_health_says_so(monkeypatch: pytest.MonkeyPatch, status: int, well: bool) -> None:
+    with answering(status) as port:
+        monkeypatch.setenv("PORT", str(port))
+        assert (ailment() is None) == well
+    assert "ConnectionRefusedError" in str(ailment())
+
+
+@contextmanager
+def answering(status: int) -> Iterator[int]:
+    """A server that gives every request one answer; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
