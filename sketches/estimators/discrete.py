@@ -1,0 +1,54 @@
+"""Intervals and scores of whole numbers of chunks, whose steps a normal approximation overlooks when they are few."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sketches.estimators.estimate import Z_95
+
+NORMAL_SD = 5.0
+"""Standard deviation in chunks from which the normal approximation does; below, single collisions show."""
+
+LONE_COLLISION_VARIANCE = 1 / 36
+"""Added to a variance: one chance collision, after the half step, then scores at most 3."""
+
+
+def count_interval(estimate: float, sd: float, step: float, least: float, most: float) -> tuple[float, float]:
+    """The 95 % interval of a number of chunks.
+
+    Normal from a standard deviation of 5; below, widened by half a step and cut to whole chunks.
+
+    Args:
+        estimate: unbiased estimate, in chunks.
+        sd: its standard deviation, in chunks.
+        step: by how much one more or one fewer empty register changes the estimate: ``N' / Z0``.
+        least: the number is certainly not below.
+        most: the number is not above, ``least <= most``.
+
+    Returns:
+        Lower and upper bound, ``least <= lower <= upper <= most``.
+    """
+    if sd >= NORMAL_SD:
+        lower, upper = estimate - Z_95 * sd, estimate + Z_95 * sd
+    else:
+        half = Z_95 * sd + step / 2
+        lower, upper = float(math.ceil(estimate - half)), float(math.floor(estimate + half))
+    return min(max(lower, least), most), min(max(upper, least), most)
+
+
+def count_score(difference: ArrayLike, variance: ArrayLike, step: ArrayLike) -> NDArray[np.float64]:
+    """Standard scores of differences in chunks: with Yates's half step where the standard deviation is below 5.
+
+    Args:
+        difference: observed less expected, any shape.
+        variance: of the difference, at least 0; same shape.
+        step: as for `count_interval`; same shape.
+
+    Returns:
+        float64 of that shape, finite; 0 where the difference is within half a step of a small variance.
+    """
+    gap, spread = np.asarray(difference, np.float64), np.asarray(variance, np.float64)
+    half = np.where(spread < NORMAL_SD**2, np.asarray(step, np.float64) / 2, 0.0)
+    score = np.maximum(np.abs(gap) - half, 0.0) / np.sqrt(spread + LONE_COLLISION_VARIANCE)
+    return np.asarray(np.copysign(score, gap))

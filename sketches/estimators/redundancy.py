@@ -1,0 +1,113 @@
+"""Whether chunks have the replicas they should have: under one common target, under many, and against the record."""
+
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sketches.estimators.estimate import Z_95, Estimate, at_least
+from sketches.estimators.spectrum import Spectrum
+
+Z_ALARM = 2.326
+"""Standard normal quantile of a one-sided 99 % bound: one false alarm in a hundred looks."""
+
+
+def proven_below(level_counts: ArrayLike, nodes: int, target: int) -> int:
+    """Count registers that prove a chunk below ``target`` replicas, for any placement and any load.
+
+    All chunks of a register at level l lie on the same l nodes or fewer. Where every chunk should have at least
+    ``target`` replicas, a register at levels 1 … ``target`` - 1 hence has one too few: no false alarm by construction,
+    if sketches are neither over- nor under-counted. Three under-replicated chunks among 10^5 in 10^6 registers show
+    with probability .999: each shares its register with a better one with probability ``1 - e^(-t)``.
+
+    Args:
+        level_counts: Z, integers ``[L + 1]``; with L less than ``nodes`` the last counts those on L or more.
+        nodes: m, the nodes whose sketches were read.
+        target: the smallest number of replicas that a chunk should have.
+    """
+    levels = np.asarray(level_counts, np.int64)
+    known = levels if len(levels) > nodes else levels[:-1]
+    return int(known[1:target].sum())
+
+
+def below_targets(spectrum: Spectrum, targets: ArrayLike, z: float = Z_95) -> Estimate:
+    """Estimate how many chunks have replicas, but fewer than they should.
+
+    Under one common target this is ``spectrum.below(target)``. Under several, what is missing from one chunk may be
+    too much of another: only a lower bound can be told from the spectrum. Of the chunks with at most l replicas no more
+    than those with a target of at most l can be content, so that ``max_l (F(l) - F_target(l))`` or more are below
+    theirs (derived here; the one-sided distance of Kolmogorov and Smirnov). The quantile is raised for as many levels
+    as are noisy if all is well (Bonferroni).
+
+    Args:
+        spectrum: with the largest target as its replication factor.
+        targets: integers ``[T + 1]``: ``targets[k]`` chunks should have k replicas. Those of fewer nodes than replicas
+            count as below target.
+        z: standard normal quantile of the interval's ends, 1.96 for two-sided 95 %.
+
+    Returns:
+        The number with its interval; under several targets its lower bound as the estimate, with no upper end.
+    """
+    wanted = np.asarray(targets, np.int64)
+    levels = np.flatnonzero(wanted)
+    if len(levels) == 0:
+        return spectrum.below(spectrum.replication_factor, z)
+    if len(levels) == 1:
+        return spectrum.below(int(levels[0]), z)
+    content = np.cumsum(wanted)[: levels[-1]]
+    noisy = max(int(np.count_nonzero(content)), 1)
+    normal = NormalDist()
+    z = -normal.inv_cdf(normal.cdf(-z) / noisy)
+    below = [spectrum.below(level + 1, z) for level in range(len(content))]
+    lower = max(float(answer.lower_bound - fine) for answer, fine in zip(below, content, strict=True))
+    excess = max(float(answer.estimate - fine) for answer, fine in zip(below, content, strict=True))
+    return Estimate(max(excess, 0.0), max(lower, 0.0), None, spectrum.saturated)
+
+
+def alarming(spectrum: Spectrum, targets: ArrayLike, expected: int) -> bool:
+    """Tell whether more chunks are below their targets than there should be.
+
+    Under one common target a clean spectrum never alarms. Under two, 1.1 % of simulated ones did (4,500 runs); with
+    half of 10^5 chunks at two and half at three replicas, in 10^6 registers, 95 % of shifts by .35 % are seen.
+
+    Args:
+        spectrum: with the largest target as its replication factor.
+        targets: integers ``[T + 1]``: ``targets[k]`` chunks should have k replicas.
+        expected: chunks that may be: those pinned by uploads in flight, and what is tolerated.
+    """
+    return below_targets(spectrum, targets, Z_ALARM).lower_bound > expected
+
+
+def lost_chunks(union: Estimate, chunks: int) -> Estimate:
+    """Estimate how many chunks have no replica on the nodes at all: those on record less the union.
+
+    Args:
+        union: distinct chunks on the nodes.
+        chunks: chunks on record.
+
+    Returns:
+        The number with the union's interval, not below 0; if the union is saturated, an upper end at best.
+    """
+    least = 0.0 if union.upper_bound is None else max(chunks - union.upper_bound, 0.0)
+    most = max(chunks - union.lower_bound, 0.0)
+    return Estimate(least if union.saturated else max(chunks - union.estimate, 0.0), least, most, union.saturated)
+
+
+def average_replication(registers: NDArray[np.uint8], tau: int, chunks: int) -> Estimate:
+    """Replicas per chunk on record, from trusted counts: the registers' sum is the number of replicas, exactly.
+
+    Args:
+        registers: uint8 ``[m, N']``, sketches of the online nodes.
+        tau: the level at which they saturate.
+        chunks: chunks on record.
+
+    Returns:
+        The exact ratio, 0 without chunks; only a lower bound if a register is saturated.
+
+    Raises:
+        ValueError: ``chunks`` is negative.
+    """
+    if chunks < 0:
+        raise ValueError(f"there cannot be {chunks} chunks on record")
+    ratio = int(registers.sum(dtype=np.int64)) / chunks if chunks else 0.0
+    return at_least(ratio) if registers.size and registers.max() >= tau else Estimate(ratio, ratio, ratio, False)

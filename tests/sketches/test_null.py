@@ -1,0 +1,168 @@
+from collections.abc import Callable
+from hashlib import sha256
+from itertools import combinations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sketches.estimators.null import ExpectedOverlap, fitted_overlap, simulated_overlap, uniform_overlap
+from sketches.estimators.overlap import pairwise_overlaps
+from storage.placement import Candidate, rank
+from tests.sketches.placements import Placement, sketch, uniform, weighted, zoned
+
+Floats = NDArray[np.float64]
+
+
+def ranked(placement: Placement) -> Callable[[int], NDArray[np.integer]]:
+    """The product's own placement."""
+    nodes = [
+        Candidate(str(node), placement.weights[node], f"z{placement.zones[node]}") for node in range(placement.nodes)
+    ]
+    return lambda chunks: rank([sha256(str(chunk).encode()).hexdigest() for chunk in range(chunks)], nodes)
+
+
+def expected(
+    placement: Placement, replicas: dict[int, int], how: str
+) -> Callable[[NDArray[np.bool_]], ExpectedOverlap]:
+    if how == "fitted":
+        return lambda held: fitted_overlap(replicas, held.sum(axis=1))
+    known = simulated_overlap(replicas, ranked(placement)) if how == "simulated" else uniform_overlap(replicas, 5)
+    return lambda held: known
+
+
+PLACEMENTS = {
+    "uniform": (uniform(5), "uniform"),
+    "uniform, fitted": (uniform(5), "fitted"),
+    "weighted": (weighted(5), "fitted"),
+    "weighted, simulated": (weighted(5), "simulated"),
+    "zoned": (zoned(6), "simulated"),
+}
+
+
+@pytest.mark.parametrize(("placement", "how"), PLACEMENTS.values(), ids=PLACEMENTS)
+@pytest.mark.parametrize("replicas", [{3: 2500}, {1: 500, 2: 500, 3: 1500}], ids=["one factor", "mixed factors"])
+def test_healthy_pairs_score_as_a_standard_normal(placement: Placement, how: str, replicas: dict[int, int]) -> None:
+    rng = np.random.default_rng(14)
+    wanted = np.repeat(list(replicas), list(replicas.values()))
+    above = np.triu_indices(placement.nodes, 1)
+    null, found = expected(placement, replicas, how), []
+    for _ in range(90):
+        held = placement.hold(wanted, rng)
+        found.append(null(held).scores(pairwise_overlaps(sketch(held, 4000, rng)))[above])
+    scores = np.array(found)
+    assert abs(scores.mean()) < 0.1
+    assert 0.9 < scores.std() < 1.1
+    assert np.mean(np.abs(scores) > 3) < 0.01
+
+
+def test_few_chunks_raise_no_false_alarm() -> None:
+    rng = np.random.default_rng(15)
+    for placement, how in PLACEMENTS.values():
+        null = expected(placement, {3: 40}, how)
+        above = np.triu_indices(placement.nodes, 1)
+        held = [placement.hold(np.full(40, 3), rng) for _ in range(90)]
+        scores = [null(one).scores(pairwise_overlaps(sketch(one, 10_000, rng)))[above] for one in held]
+        assert np.mean(np.abs(scores) > 3) < 0.01
+
+
+def test_replicas_that_keep_together_show() -> None:
+    """One chunk in ten lies on the first two nodes against the placement; independent random sets would not tell."""
+    rng = np.random.default_rng(16)
+    held = uniform(5).hold(np.full(2500, 3), rng)
+    held[:, :250] = np.array([True, True, False, False, True])[:, None]
+    score = uniform_overlap({3: 2500}, 5).scores(pairwise_overlaps(sketch(held, 10_000, rng)))
+    assert score[0, 1] > 4 and np.array_equal(score, score.T) and (np.diagonal(score) == 0).all()
+
+
+def test_shares_alone_do_not_make_a_null() -> None:
+    """The pairs of unequal nodes are far from the uniform null, and within the fitted one."""
+    rng = np.random.default_rng(17)
+    held = weighted(5).hold(np.full(5000, 3), rng)
+    pairs = pairwise_overlaps(sketch(held, 20_000, rng))
+    assert np.abs(uniform_overlap({3: 5000}, 5).scores(pairs)).max() > 6
+    assert np.abs(fitted_overlap({3: 5000}, held.sum(axis=1)).scores(pairs)).max() < 4
+
+
+@pytest.mark.parametrize("weights", [(1, 1, 1, 1, 1), (1, 2, 3, 4, 5), (0.1, 1, 1, 1, 20)])
+@pytest.mark.parametrize("r", [1, 2, 3, 4])
+def test_the_fit_is_the_conditional_bernoulli_distribution(weights: tuple[float, ...], r: int) -> None:
+    """Against all sets of r nodes, each as probable as the product of its weights; the variance by least squares."""
+    sets = list(combinations(range(5), r))
+    probability = np.array([np.prod([weights[node] for node in chosen]) for chosen in sets], np.float64)
+    probability /= probability.sum()
+    holds = np.array([[node in chosen for node in range(5)] for chosen in sets], np.float64)
+    both = holds[:, :, None] * holds[:, None, :]
+    pair = np.einsum("s,sab->ab", probability, both)
+    null = fitted_overlap({r: 1000}, 1000 * np.diagonal(pair))
+    assert null.mean == pytest.approx(1000 * pair, abs=1e-4)
+    root = np.sqrt(probability)[:, None]
+    target = root * (both - pair).reshape(len(sets), 25)
+    fit = np.linalg.lstsq(root * (holds - np.diagonal(pair)), target, rcond=1e-9)[0]
+    left = ((target - root * (holds - np.diagonal(pair)) @ fit) ** 2).sum(axis=0).reshape(5, 5)
+    assert null.variance == pytest.approx(1000 * left + 0.25, abs=1e-3)
+
+
+def test_the_fit_of_two_unequal_nodes_does_not_swing() -> None:
+    assert fitted_overlap({1: 10}, [9, 1]).mean == pytest.approx(np.diag([9, 1]), abs=1e-6)
+    assert fitted_overlap({2: 10}, [10, 7, 3]).mean[0] == pytest.approx([10, 7, 3], abs=1e-6)
+
+
+def test_uniform_by_hand() -> None:
+    null = uniform_overlap({3: 1000, 2: 100, 0: 7}, 5)
+    assert null.mean[0, 1] == pytest.approx(310) and null.mean[2, 2] == pytest.approx(640)
+    assert null.variance[0, 1] == pytest.approx(1000 * 0.3 * 0.7 + 100 * 0.1 * 0.9)
+
+
+@pytest.mark.parametrize("r", [1, 5])
+def test_one_replica_and_as_many_as_nodes(r: int) -> None:
+    together = 1000.0 if r == 5 else 0.0
+    order = np.tile(np.arange(5), (100, 1))
+    for null in (
+        uniform_overlap({r: 1000}, 5),
+        fitted_overlap({r: 1000}, np.full(5, 200 * r)),
+        simulated_overlap({5: 1000 if r == 5 else 0}, lambda chunks: order[:chunks], 100),
+    ):
+        assert null.mean[0, 1] == pytest.approx(together)
+    registers = np.zeros((5, 4000), np.uint8)
+    rng = np.random.default_rng(18)
+    for node in range(5):
+        registers[node, rng.integers(0, 4000, 200)] = 1
+    if r == 1:
+        assert np.abs(uniform_overlap({1: 1000}, 5).scores(pairwise_overlaps(registers))).max() < 4
+
+
+@pytest.mark.parametrize(
+    ("replicas", "held"),
+    [({}, []), ({}, [0, 0]), ({1: 0}, [0]), ({1: 9}, [9]), ({2: 9}, [9, 9]), ({1: 9}, [9, 0]), ({3: 9}, [9, 0, 0, 0])],
+)
+def test_degenerate_nulls_are_finite(replicas: dict[int, int], held: list[int]) -> None:
+    nodes = len(held)
+    observed = pairwise_overlaps(np.zeros((nodes, 16), np.uint8))
+    for null in (fitted_overlap(replicas, held), uniform_overlap(replicas, nodes)):
+        assert np.isfinite(null.mean).all() and (null.variance >= 0).all()
+        assert np.isfinite(null.scores(observed)).all()
+
+
+def test_saturated_pairs_score_nothing() -> None:
+    registers = np.zeros((3, 100), np.uint8)
+    registers[0] = 1
+    scores = uniform_overlap({2: 3000}, 3).scores(pairwise_overlaps(registers))
+    assert scores[0, 1] == scores[0, 2] == 0 and scores[1, 2] < -3
+
+
+def test_what_simulation_leaves_uncertain_is_part_of_the_variance() -> None:
+    null = simulated_overlap({3: 1000}, ranked(uniform(5)), samples=1000)
+    share = null.mean[0, 1] / 1000
+    assert null.variance[0, 1] == pytest.approx(2 * 1000 * share * (1 - share))
+
+
+def test_impossible_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match="no numbers of chunks"):
+        uniform_overlap({4: 1}, 3)
+    with pytest.raises(ValueError, match="no numbers of chunks"):
+        fitted_overlap({1: -1}, [1])
+    with pytest.raises(ValueError, match="negative"):
+        fitted_overlap({1: 1}, [2, -1])
+    with pytest.raises(ValueError, match="2 nodes observed, 3 expected"):
+        uniform_overlap({1: 1}, 3).scores(pairwise_overlaps(np.zeros((2, 4), np.uint8)))
