@@ -28,6 +28,7 @@ HEAD_LIMIT = 32 << 10
 UNWANTED_BODY = 1.0  # seconds in which what is left of a body may be read before the connection is kept
 LARGE = 1 << 20  # bytes of a body, or a body of unknown length, after which a connection is not kept
 LINGER = 5.0  # seconds in which a client that still sends may read its answer
+LAST_WORDS = 2.0  # seconds in which a worker that stops still takes a request, and a client its answer
 LEFTOVER = 256 << 10  # bytes thrown away at once
 
 
@@ -41,12 +42,29 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         util.write_error = write_problem  # gunicorn's own answers, which it has no setting for
         super().init_process()
 
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Called by the event loop; not enabled and no longer alive, the worker ends what it has begun and stops."""
+        super().set_accept_enabled(enabled)
+        if enabled or self.alive:
+            return
+        # gunicorn would hold the port until then: whoever connected meanwhile would wait, and be cut off in the end.
+        # Refused at once, a client, or the proxy before it, can go to another container.
+        for listener in self.sockets:
+            taken = -1
+            while taken != self.nr_conns:
+                taken = self.nr_conns
+                self.accept(listener)
+            listener.close()
+        patience = time.monotonic() + LAST_WORDS
+        for waiting in (self._arriving, self._leaving):
+            waiting.update({conn: min(deadline, patience) for conn, deadline in waiting.items()})
+
     # -- before the request --------------------------------------------------
 
     def enqueue_req(self, conn: TConn) -> None:
         """Called for every connection on which a request may begin."""
         conn.sock.setblocking(False)
-        self._arriving[conn] = time.monotonic() + self._silence
+        self._arriving[conn] = time.monotonic() + (self._silence if self.alive else LAST_WORDS)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_head, conn))
         self._on_head(conn)
 
@@ -101,7 +119,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         except (OSError, ValueError):
             self._close(conn)
         else:
-            self._leaving[conn] = time.monotonic() + LINGER
+            self._leaving[conn] = time.monotonic() + (LINGER if self.alive else LAST_WORDS)
 
     def _on_leftover(self, conn: TConn, sock: socket.socket) -> None:
         """Throw away what the client still sends: to close with it unread would cost the client its answer."""
@@ -121,13 +139,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Called by the event loop every second or more often."""
         super().murder_pending()
         now = time.monotonic()
-        for conn in [c for c, deadline in self._arriving.items() if deadline < now or not self.alive]:
+        for conn in [c for c, deadline in self._arriving.items() if deadline < now]:
             if self.alive and peek(conn.sock):
                 self._refuse(conn, 408, "the client stopped sending")
             else:
                 self._forget(conn, self._arriving)
                 self._close(conn)
-        for conn in [c for c, deadline in self._leaving.items() if deadline < now or not self.alive]:
+        for conn in [c for c, deadline in self._leaving.items() if deadline < now]:
             self._forget(conn, self._leaving)
             self._close(conn)
 

@@ -276,3 +276,28 @@ def test_health_answers_while_clients_stall(server: Server, data: bytes) -> None
         assert server.health(timeout=4.0) == 200
     for client in clients:
         client.close()
+
+
+def test_a_server_that_stops_takes_nothing_new_and_ends_what_it_has_begun(server: Server) -> None:
+    """The last of these tests: it ends the server."""
+    field = b'\r\n--BB\r\nContent-Disposition: form-data; name="replication_factor"\r\n\r\n99\r\n--BB--\r\n'
+    begun = upload(BEGIN + b"the bytes" + field)
+    with server.connect(begun[:-30]) as client:
+        assert server.health() == 200
+        server.process.terminate()
+        deadline = time.monotonic() + 2
+        while accepts(server):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert server.process.poll() is None
+        client.sendall(begun[-30:])
+        assert answer(client)[0] == 400
+    assert server.process.wait(5) == 0
+
+
+def accepts(server: Server) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", server.port), timeout=1).close()
+    except ConnectionRefusedError:
+        return False
+    return True
