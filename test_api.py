@@ -89,11 +89,16 @@ def health_and_status(api: Api) -> None:
     status = response.json()
     names = ("total_nodes", "union_size", "total_chunks", "total_storage_mb", "average_replication", "level_counts")
     api.check_fields("it has the network's figures", status["network"], *names)
-    api.check_fields("... and the rest", status, "nodes", "config", "files_stored")
+    api.check_fields("... and the rest", status, "nodes", "config", "files_stored", "estimates", "sketch", "overlap")
     api.config, api.nodes = status["config"], len(status["nodes"])
-    levels, n_prime = status["network"]["level_counts"], api.config["n_prime"]
-    whole = status["network"]["sketches"] != "trusted" or sum(levels) == n_prime
-    api.check("the level counts sum up to the size of a sketch", whole, levels)
+    if status["network"]["sketches"] == "trusted":
+        levels = status["network"]["level_counts"]
+        api.check("the level counts sum up to the size of a sketch", sum(levels) == status["sketch"]["n_prime"], levels)
+        figures = ("union", "spectrum", "average_replication", "chunks_below_target")
+        api.check_fields("the sketches give estimates", status["estimates"], *figures)
+        union = status["estimates"]["union"]
+        sound = union["saturated"] or union["lower_bound"] <= union["estimate"] <= union["upper_bound"]
+        api.check("the union lies in its interval", sound, union)
 
 
 def uploads(api: Api, data: bytes) -> None:
@@ -194,6 +199,14 @@ def verify(api: Api, data: bytes) -> None:
         api.check("min, avg and max are the factor", set(body["replication"].values()) == {factor}, body["replication"])
         sizes = sum(chunk["size"] for chunk in body["chunks"])
         api.check("the chunks sum up to the file", sizes == len(data), sizes)
+    chunk = body["chunks"][0]
+    response = api.call("GET", f"/route/{chunk['hash']}")
+    api.check_status("GET /route/<chunk_hash> answers 200", response, 200)
+    candidates = response.json()["candidates"]
+    api.check("it names every node", len(candidates) == api.nodes, candidates)
+    chances = {candidate["node_id"]: candidate["probability"] for candidate in candidates}
+    api.check("those that hold the chunk are probable", all(chances[node] > 0 for node in chunk["nodes"]), candidates)
+    api.check_problem("an unknown chunk answers 404", api.call("GET", f"/route/{'0' * 64}"), 404)
 
 
 def rebalance(api: Api, data: bytes) -> None:

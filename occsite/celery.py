@@ -39,6 +39,7 @@ app.conf.update(
     beat_schedule={
         "sweep": {"task": "storage.sweep", "schedule": timedelta(seconds=5), "options": {"expires": 5}},
         "probe": {"task": "storage.probe", "schedule": timedelta(seconds=5), "options": {"expires": 5}},
+        "survey": {"task": "storage.survey", "schedule": timedelta(seconds=15), "options": {"expires": 15}},
         "reclaim": {"task": "storage.reclaim", "schedule": timedelta(seconds=30), "options": {"expires": 30}},
     },
 )

@@ -12,6 +12,7 @@ from django.conf import settings
 from storage.exceptions import ConfigurationError
 
 MAX_TAU = 255
+LARGEST_SKETCH = (512 << 20) - 72  # registers: Redis holds values of up to 512 MiB, header included
 MAX_CHUNK_SIZE = 64 << 20
 
 
@@ -52,7 +53,7 @@ class Configuration:
             port=read.integer("PORT", 5000, 1, 65535),
             debug=read.boolean("DEBUG", False),
             num_nodes=read.integer("NUM_NODES", 5, 1, 1000),
-            n_prime=read.integer("N_PRIME", 10_000, 1, 1 << 30),
+            n_prime=read.integer("N_PRIME", 10_000, 1, LARGEST_SKETCH),
             tau=read.integer("TAU", 10, 1, MAX_TAU),
             replication_factor=read.integer("REPLICATION_FACTOR", 3, 1, 1000),
             chunk_size=read.integer("CHUNK_SIZE", 262_144, 1024, MAX_CHUNK_SIZE),

@@ -68,6 +68,10 @@ class NoSuchFile(StorageError):
     """The owner has no file of that hash."""
 
 
+class NoSuchChunk(StorageError):
+    """No file has a chunk of that hash."""
+
+
 class NoSuchJob(StorageError):
     """There is no job of that id."""
 

@@ -55,7 +55,7 @@ def rank(chunk_hashes: Sequence[str], candidates: Sequence[Candidate]) -> NDArra
 
 
 def _scores(chunk_hashes: Sequence[str], candidates: Sequence[Candidate]) -> NDArray[np.float64]:
-    chunks = np.frombuffer(b"".join(bytes.fromhex(h)[:8] for h in chunk_hashes), dtype="<u8")
+    chunks = np.frombuffer(bytes.fromhex("".join([chunk_hash[:16] for chunk_hash in chunk_hashes])), dtype="<u8")
     nodes = np.array(
         [int.from_bytes(blake2b(c.node_id.encode(), digest_size=8).digest(), "little") for c in candidates], dtype="u8"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 
 import numpy as np
@@ -15,20 +16,29 @@ import redis
 import structlog
 from django.conf import settings
 from django.db import connection
+from numpy.typing import NDArray
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from sketches.estimators import Estimate, union_estimate
+from sketches.estimators import Estimate
+from sketches.estimators.drift import Comparison, compare, disagreement, needs_rebuild
+from sketches.estimators.membership import candidates
 from sketches.exceptions import ShadowLost, SketchError, StoreUnavailable
-from sketches.lcrs import level_counts
 from sketches.store import SketchStore, trusted
+from sketches.wire import HEADER_SIZE
 from storage import placement
+from storage.conf import configuration
 from storage.models import Cluster, Node
 from storage.topology import Member, Topology
 
 log = structlog.get_logger(__name__)
 
 BATCHES_IN_FLIGHT = 0x0CC0_5E7C  # key of the advisory lock; any constant will do
+PREFERRED = 0.95  # share of replicas that lie where placement would put them now
+STALE_LOSS = 0.5  # share of its chunks that a sketch which is not trusted is taken to lack
+LOST_COUNTS = 16  # chunks that a sum of registers may fall short of the tally: removals under way
+SURPLUS_COUNTS = 1024  # chunks that it may exceed it by, beside a hundredth: batches in flight
+DRIFT_SCORE = 6.0  # so far that chance does not reach it: a rebuild does not help against chance
 
 
 @lru_cache(maxsize=1)
@@ -42,6 +52,11 @@ def connect() -> redis.Redis:
 @lru_cache(maxsize=4)
 def _store(namespace: str, seed: int, base_n_prime: int, tau: int) -> SketchStore:
     return SketchStore(connect(), namespace, seed=seed, base_n_prime=base_n_prime, tau=tau)
+
+
+def sketch_size(n_prime: int) -> int:
+    """Bytes in Redis of a sketch with so many registers."""
+    return HEADER_SIZE + n_prime
 
 
 def store_of(cluster: Cluster) -> SketchStore:
@@ -93,6 +108,8 @@ def count(
         log.warning("sketch.uncounted", nodes=sorted(add), error=str(error))
         return
     if missing:
+        # The same holds for a process that has not heard yet of another N_PRIME, whose sketches it cannot count in.
+        Node.distrust_sketches(missing)
         log.info("sketch.missing", nodes=sorted(missing))
 
 
@@ -128,26 +145,64 @@ def begin(cluster: Cluster, node: Node) -> None:
 # -- reading ---------------------------------------------------------------
 
 
-def locate(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[Member]]:
-    """For each chunk, all nodes in the order in which to ask for it.
+@dataclass(frozen=True)
+class Routes:
+    """Where to look for some chunks.
 
-    Nodes whose register is not zero come first, then by preference of placement; offline nodes last. A zero register
-    only orders (RACES 14): every node is in every list.
+    Attributes:
+        members: all nodes.
+        registers: uint8 ``[chunks, nodes]``; 0 where there is no sketch.
+        probabilities: that a node holds a chunk, ``[chunks, nodes]``.
+        order: the nodes of each chunk, ``[chunks, nodes]``: online ones first, the most probable first.
+    """
+
+    members: tuple[Member, ...]
+    registers: NDArray[np.uint8]
+    probabilities: NDArray[np.float64]
+    order: NDArray[np.intp]
+
+
+def routes(topology: Topology, chunk_hashes: Sequence[str], target: int) -> Routes:
+    """Weigh what the registers say by where placement would put a chunk of ``target`` replicas now.
+
+    A zero register of a trusted sketch makes a node improbable, not impossible: it only orders (RACES 14), and every
+    node is in every order.
     """
     members = topology.members
-    if not chunk_hashes or not members:
-        return [[] for _ in chunk_hashes]
-    likely = np.zeros((len(chunk_hashes), len(members)), dtype=bool)
+    shape = (len(chunk_hashes), len(members))
+    if 0 in shape:
+        return Routes(members, np.zeros(shape, np.uint8), np.zeros(shape), np.zeros(shape, np.intp))
+    place = np.argsort(placement.rank(chunk_hashes, [candidate_of(member) for member in members]), axis=1)
+    registers, n_prime, loss = np.zeros(shape, np.uint8), topology.cluster.n_prime, np.ones(len(members))
+    sizes = np.full(len(members), n_prime)
     try:
         lookup = store_of(topology.cluster).lookup([member.node_id for member in members], chunk_hashes)
-        likely = (lookup.counts > 0).T
     except StoreUnavailable as error:
         log.warning("sketch.unavailable", error=str(error))
-    preferred = placement.rank(chunk_hashes, [_candidate(member) for member in members])
-    place = np.argsort(preferred, axis=1)
-    offline = np.array([not member.online for member in members])
-    order = np.lexsort((place, ~likely, np.broadcast_to(offline, likely.shape)), axis=1)
-    return [[members[i] for i in row] for row in order]
+    else:
+        registers = lookup.counts.T
+        for position, member in enumerate(members):
+            if header := lookup.headers[member.node_id]:
+                sizes[position] = header.n_prime
+                loss[position] = 0.0 if trusted(header, member.sketch_epoch, lookup.run_id) else STALE_LOSS
+    held = [member.stored_chunks for member in members]
+    tau = max(topology.cluster.tau, int(registers.max()))
+    weighed = candidates(registers, held, sizes, tau, _prior(place, target), loss)
+    offline = np.broadcast_to([not member.online for member in members], shape)
+    order = np.lexsort((place, -weighed.probabilities, offline), axis=1)
+    return Routes(members, registers, weighed.probabilities, order)
+
+
+def locate(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[Member]]:
+    """For each chunk, all nodes in the order in which to ask for it."""
+    found = routes(topology, chunk_hashes, configuration().replication_factor)
+    return [[found.members[i] for i in row] for row in found.order.tolist()]
+
+
+def _prior(place: NDArray[np.intp], target: int) -> NDArray[np.float64]:
+    """The probability, before looking, that the node at each place of a chunk's order holds it."""
+    others = max(place.shape[1] - target, 1)
+    return np.where(place < target, PREFERRED, min((1 - PREFERRED) * target / others, 1 - PREFERRED))
 
 
 def preferences(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[Member]]:
@@ -155,86 +210,117 @@ def preferences(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[Me
     members = topology.accepting
     if not chunk_hashes or not members:
         return [[] for _ in chunk_hashes]
-    order = placement.rank(chunk_hashes, [_candidate(member) for member in members])
+    order = placement.rank(chunk_hashes, [candidate_of(member) for member in members])
     return [[members[i] for i in row] for row in order]
 
 
-def _candidate(member: Member) -> placement.Candidate:
+def candidate_of(member: Member) -> placement.Candidate:
+    """A node as placement sees it."""
     return placement.Candidate(member.node_id, max(member.weight, 1e-3), member.zone)
 
 
-# -- statistics ------------------------------------------------------------
+# -- health of the sketches ---------------------------------------------------
 
 
-@dataclass(frozen=True)
-class SketchStatistics:
-    """What the online nodes' sketches say.
+class Reason(StrEnum):
+    """Why a sketch has to be rebuilt. Only the first two end trust in it."""
 
-    Attributes:
-        level_counts: number of registers at each level.
-        union: distinct chunks, estimated.
-        unions: node id → distinct chunks on that node, estimated.
-        trusted: whether every online node's sketch is trusted; otherwise they are being rebuilt.
-    """
-
-    level_counts: list[int]
-    union: Estimate
-    unions: dict[str, Estimate]
-    trusted: bool
+    MISSING = "missing"  # or damaged, or of another N_PRIME
+    STALE = "stale"  # a count may have been lost: a writer could not count, or Redis restarted
+    SIZE = "size"  # the cluster's N' or TAU is another one by now
+    WORN = "worn"  # too many registers are stuck at TAU
+    DRIFTED = "drifted"  # it contradicts itself or the node's tally
 
 
-def statistics(topology: Topology) -> SketchStatistics | None:
-    """Level counts and unions of the online nodes; None while a sketch of theirs is missing and being rebuilt.
+def outdated(topology: Topology) -> dict[str, Reason]:
+    """The online nodes whose sketches have to be rebuilt, as far as headers tell; cheap, whatever N' is.
 
     Raises:
         StoreUnavailable: Redis does not answer.
     """
-    online = topology.online
-    snapshot = store_of(topology.cluster).snapshot([member.node_id for member in online])
-    if any(member.node_id not in snapshot.sketches for member in online):
-        return None
-    sketches = [snapshot.sketches[member.node_id] for member in online]
-    n_prime = min((sketch.n_prime for sketch in sketches), default=topology.cluster.n_prime)
-    levels = [int(n) for n in level_counts(sketches, topology.cluster.tau)] if sketches else [n_prime]
-    unions = {
-        member.node_id: union_estimate(int(np.count_nonzero(sketch.registers == 0)), sketch.n_prime)
-        for member, sketch in zip(online, sketches, strict=True)
-    }
-    sound = all(trusted(snapshot.headers[m.node_id], m.sketch_epoch, snapshot.run_id) for m in online)
-    return SketchStatistics(levels, union_estimate(levels[0], n_prime), unions, sound)
+    lookup = store_of(topology.cluster).lookup([member.node_id for member in topology.online], [])
+    found = {}
+    for member in topology.online:
+        header = lookup.headers[member.node_id]
+        if header is None:
+            found[member.node_id] = Reason.MISSING
+        elif not trusted(header, member.sketch_epoch, lookup.run_id):
+            found[member.node_id] = Reason.STALE
+        elif (header.n_prime, header.tau) != (topology.cluster.n_prime, topology.cluster.tau):
+            found[member.node_id] = Reason.SIZE
+    return found
 
 
 def untrusted(topology: Topology) -> list[Member]:
-    """The online nodes whose sketches have to be rebuilt: missing, stale, or of another size.
+    """The online nodes whose sketches cannot be trusted: missing or stale.
 
     Raises:
         StoreUnavailable: Redis does not answer.
     """
-    online = topology.online
-    lookup = store_of(topology.cluster).lookup([member.node_id for member in online], [])
-    return [
-        member
-        for member in online
-        if (header := lookup.headers[member.node_id]) is None
-        or not trusted(header, member.sketch_epoch, lookup.run_id)
-        or header.n_prime != topology.cluster.n_prime
-        or header.tau != topology.cluster.tau
-    ]
+    ends_trust = (Reason.MISSING, Reason.STALE)
+    reasons = outdated(topology)
+    return [member for member in topology.online if reasons.get(member.node_id) in ends_trust]
+
+
+def inspect(topology: Topology, member: Member) -> Reason | None:
+    """Read a node's whole sketch, N' bytes, for signs of wear or drift; None if there are none, or no sketch.
+
+    The sum of the registers should be the node's tally. It is above it by what batches in flight have counted, and by
+    counts of writes that failed; what it is below it, beyond a few removals under way, are lost counts, each a false
+    negative in the making. The tally is read before and after: if it moved meanwhile, it is not looked at.
+
+    Raises:
+        StoreUnavailable: Redis does not answer.
+    """
+    sketch = store_of(topology.cluster).snapshot([member.node_id]).sketches.get(member.node_id)
+    if sketch is None:
+        return None
+    tally = Node.objects.get(node_id=member.node_id).chunks
+    found = disagreement(sketch)
+    if needs_rebuild(int(sketch.stuck(tally)), sketch.n_prime):
+        return Reason.WORN
+    lost = 0 if found.saturated else tally - found.counted
+    surplus = found.counted - tally
+    contradicts = tally == member.stored_chunks and (lost > LOST_COUNTS or surplus > SURPLUS_COUNTS + tally // 100)
+    return Reason.DRIFTED if contradicts or abs(found.score) > DRIFT_SCORE else None
+
+
+def compare_with_shadow(cluster: Cluster, node_id: str, build: bytes) -> Comparison | None:
+    """Compare a node's sketch in use, None if there is none, with the shadow that is to replace it.
+
+    Sketches of different size or TAU are compared at the smaller of each, to which both fold.
+
+    Raises:
+        ShadowLost: the shadow is missing, damaged or of another build.
+        StoreUnavailable: Redis does not answer.
+    """
+    in_use, listed = store_of(cluster).side_by_side(node_id, build)
+    if in_use is None:
+        return None
+    n_prime, tau = min(in_use.n_prime, listed.n_prime), min(in_use.tau, listed.tau)
+    return compare(in_use.fold(n_prime).capped(tau), listed.fold(n_prime).capped(tau))
 
 
 __all__ = [
+    "Comparison",
     "Estimate",
+    "Reason",
+    "Routes",
     "ShadowLost",
     "SketchError",
-    "SketchStatistics",
     "StoreUnavailable",
     "batch_in_flight",
     "builds",
+    "candidate_of",
+    "compare_with_shadow",
     "connect",
     "count",
+    "inspect",
     "locate",
+    "outdated",
     "preferences",
-    "statistics",
+    "routes",
+    "sketch_size",
     "store_of",
     "uncount",
     "untrusted",

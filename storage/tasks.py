@@ -15,7 +15,7 @@ from storage.conf import configuration
 from storage.exceptions import ForeignDatabase, LeaseLost, StorageError, VolumeError
 from storage.models import Job
 from storage.routing import ShadowLost, StoreUnavailable
-from storage.services import ingest, probe, rebalance, rebuild, reclaim, repair, sweep, verify
+from storage.services import ingest, probe, rebalance, rebuild, reclaim, repair, survey, sweep, verify
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +66,11 @@ def sweep_once() -> None:
 @shared_task(name="storage.probe")
 def probe_once() -> None:
     probe.probe()
+
+
+@shared_task(name="storage.survey")
+def survey_once() -> None:
+    survey.survey()
 
 
 @shared_task(name="storage.reclaim")

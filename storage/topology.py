@@ -26,6 +26,7 @@ class Member:
     zone: str
     weight: float
     stored_bytes: int
+    stored_chunks: int
     sketch_epoch: int
     identity: Identity
     lane: Lane
@@ -115,5 +116,14 @@ def _member(cluster: Cluster, node: Node) -> Member:
             _lanes[key] = Lane(open_volume(absolute_url(node), identity))
         lane = _lanes[key]
     return Member(
-        node.node_id, node.state, node.online, node.zone, node.weight, node.bytes, node.sketch_epoch, identity, lane
+        node.node_id,
+        node.state,
+        node.online,
+        node.zone,
+        node.weight,
+        stored_bytes=node.bytes,
+        stored_chunks=node.chunks,
+        sketch_epoch=node.sketch_epoch,
+        identity=identity,
+        lane=lane,
     )

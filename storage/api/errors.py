@@ -30,6 +30,7 @@ STATUS: Mapping[type[Exception], int] = {
     domain.ClusterUnavailable: 503,
     domain.IngestFailed: 503,
     domain.InvalidRequest: 400,
+    domain.NoSuchChunk: 404,
     domain.NoSuchFile: 404,
     domain.NoSuchJob: 404,
     domain.OutOfSpace: 507,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rest_framework import serializers
 
 from storage.conf import configuration
 from storage.models import Content, File, Job
+from storage.routing import Estimate, sketch_size
+from storage.services.locate import Candidate
 from storage.services.statistics import Statistics
 from storage.services.verify import Report
+from storage.surveying import Survey
 from storage.topology import Topology
 
 MIB = 1 << 20
@@ -87,17 +92,17 @@ def verification(report: Report) -> dict[str, Any]:
 
 def cluster_status(statistics: Statistics) -> dict[str, Any]:
     """The answer of ``/status``."""
-    sketches = statistics.sketches
+    survey = statistics.survey
     conf = configuration()
     chunks = statistics.chunks
     return {
         "network": {
             "total_nodes": len(statistics.nodes),
-            "union_size": round(sketches.union.estimate) if sketches else None,
+            "union_size": round(survey.union.estimate) if survey else None,
             "total_chunks": statistics.replicas,
             "total_storage_mb": round(statistics.bytes / MIB, 2),
             "average_replication": round(statistics.replicas / chunks, 3) if chunks else 0.0,
-            "level_counts": sketches.level_counts if sketches else None,
+            "level_counts": survey.level_counts if survey else None,
             "distinct_chunks": chunks,
             "sketches": statistics.sketch_state,
         },
@@ -119,6 +124,58 @@ def cluster_status(statistics: Statistics) -> dict[str, Any]:
             "chunk_size": conf.chunk_size,
         },
         "files_stored": statistics.files,
+        "estimates": estimates(survey) if survey else None,
+        "sketch": {
+            "n_prime": survey.n_prime if survey else statistics.cluster.n_prime,
+            "bytes_per_node": sketch_size(statistics.cluster.n_prime),
+            "load": round(survey.load, 4) if survey else None,
+            "false_positive_rate": round(survey.false_positive_rate, 4) if survey else None,
+            "trusted": statistics.sketch_state == "trusted",
+            "generation": statistics.cluster.generation,
+            "as_of": statistics.surveyed_at,
+        },
+        "overlap": {"nodes": survey.node_ids, **asdict(survey.overlap)} if survey and survey.overlap else None,
+    }
+
+
+def estimates(survey: Survey) -> dict[str, Any]:
+    """What the sketches alone say, each with its 95 % interval."""
+    last = len(survey.spectrum)
+    return {
+        "union": estimate(survey.union),
+        "spectrum": [
+            {"replicas": replicas, "or_more": replicas == last < len(survey.node_ids), **estimate(chunks)}
+            for replicas, chunks in enumerate(survey.spectrum, 1)
+        ],
+        "average_replication": estimate(survey.average_replication),
+        "chunks_below_target": estimate(survey.below_target),
+    }
+
+
+def estimate(found: Estimate) -> dict[str, Any]:
+    """A figure and its interval; saturated registers only tell a lower bound."""
+    upper = found.upper_bound
+    return {
+        "estimate": round(found.estimate, 3),
+        "lower_bound": round(found.lower_bound, 3),
+        "upper_bound": None if upper is None else round(upper, 3),
+        "saturated": found.saturated,
+    }
+
+
+def route(chunk_hash: str, candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """The answer of ``/route``."""
+    return {
+        "chunk_hash": chunk_hash,
+        "candidates": [
+            {
+                "node_id": candidate.node_id,
+                "probability": round(candidate.probability, 4),
+                "register": candidate.register,
+                "online": candidate.online,
+            }
+            for candidate in candidates
+        ],
     }
 
 

@@ -11,6 +11,7 @@ urlpatterns = [
     path("files", views.Files.as_view(), name="files"),
     path("files/<str:file_hash>", views.File.as_view(), name="file"),
     path("verify/<str:file_hash>", views.Verify.as_view(), name="verify"),
+    path("route/<str:chunk_hash>", views.Route.as_view(), name="route"),
     path("rebalance/<str:file_hash>", views.Rebalance.as_view(), name="rebalance"),
     path("jobs/<str:job_id>", views.Job.as_view(), name="job"),
 ]

@@ -30,7 +30,7 @@ from storage.conf import configuration
 from storage.exceptions import InvalidRequest, NoSuchJob
 from storage.models import Cluster, nobody
 from storage.models.fields import HEX_DIGEST
-from storage.services import catalogue, intake, rebalance, retrieve, statistics, verify
+from storage.services import catalogue, intake, locate, rebalance, retrieve, statistics, verify
 from storage.services.intake import Accepted, Reception
 
 RETRY_AFTER = 2
@@ -248,6 +248,13 @@ class Verify(Endpoint):
     def get(self, request: Request, file_hash: str) -> Response:
         file = catalogue.find(nobody(), well_formed(file_hash))
         return Response(serializers.verification(verify.verify(file, deep=switch(request, "deep"))))
+
+
+class Route(Endpoint):
+    """The nodes that probably hold a chunk, in the order in which a download asks them: from the sketches alone."""
+
+    def get(self, request: Request, chunk_hash: str) -> Response:
+        return Response(serializers.route(chunk_hash, locate.locate(well_formed(chunk_hash))))
 
 
 class Rebalance(Endpoint):

@@ -4,6 +4,7 @@ from storage.models.content import Content, ManifestEntry
 from storage.models.file import NOBODY, File, nobody
 from storage.models.job import Job
 from storage.models.node import Node
+from storage.models.survey import LastSurvey
 from storage.models.upload import Upload
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Content",
     "File",
     "Job",
+    "LastSurvey",
     "ManifestEntry",
     "Node",
     "Pin",

@@ -3,8 +3,10 @@ from __future__ import annotations
 import secrets
 import uuid
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F
+
+from storage.conf import LARGEST_SKETCH
 
 
 def draw_seed() -> int:
@@ -34,6 +36,35 @@ class Cluster(models.Model):
     @classmethod
     def load(cls) -> Cluster:
         return cls.objects.get(id=1)
+
+    @classmethod
+    def grow(cls, n_prime: int) -> bool:
+        """Raise the number of registers per sketch; the probe then has the sketches rebuilt, one after the other.
+
+        It never falls, so that this may be called twice, late, or by several at once. Until its rebuild a sketch of the
+        former size counts and routes as before, and is trusted.
+
+        Args:
+            n_prime: ``base_n_prime`` times a power of two; halved until it is not above ``LARGEST_SKETCH``.
+
+        Returns:
+            Whether the number was raised.
+
+        Raises:
+            ValueError: sketches of this size would not fold onto those of the base size.
+        """
+        with transaction.atomic():
+            cluster = cls.objects.select_for_update().get(id=1)
+            factor, rest = divmod(n_prime, cluster.base_n_prime)
+            if rest or factor < 1 or factor & (factor - 1):
+                raise ValueError(f"{n_prime} registers are not {cluster.base_n_prime} times a power of two")
+            while n_prime > LARGEST_SKETCH:
+                n_prime //= 2
+            if n_prime <= cluster.n_prime:
+                return False
+            cluster.n_prime = n_prime
+            cluster.save(update_fields=["n_prime"])
+            return True
 
     @classmethod
     def bump_topology(cls) -> None:

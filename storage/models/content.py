@@ -96,6 +96,21 @@ class Content(models.Model):
         found = self.files.aggregate(models.Max("replication_factor"))["replication_factor__max"]
         return int(found or 0)
 
+    @classmethod
+    def chunks_by_target(cls) -> dict[int, int]:
+        """Replication factor → chunks in the manifests of the contents that are to have so many replicas."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                SELECT target, sum(chunk_count) FROM (
+                    SELECT c.chunk_count, max(f.replication_factor) AS target
+                      FROM storage_content c JOIN storage_file f ON f.content_id = c.id
+                     WHERE c.chunk_count > 0 GROUP BY c.id
+                ) AS contents GROUP BY target
+                """
+            )
+            return {int(target): int(chunks) for target, chunks in cursor.fetchall()}
+
     def manifest(self) -> list[tuple[str, int]]:
         """(chunk hash, size) in order, of a content that is ready; a chunk that occurs twice is there twice.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
+
 import structlog
 from django.db import transaction
 
@@ -9,13 +12,15 @@ from storage import routing, topology, wakeups
 from storage.exceptions import VolumeError
 from storage.models import Cluster, Content, Job, Node
 from storage.models.job import Clock
-from storage.routing import StoreUnavailable
+from storage.routing import Reason, StoreUnavailable
 from storage.topology import Member, Topology
 
 log = structlog.get_logger(__name__)
 
 HEADROOM = 256 << 20
 WEIGHT_STEPS = 16
+ROUND = 5.0  # seconds
+INSPECTION_PAUSE = timedelta(minutes=10)  # after a rebuild, before what is inside a sketch has it rebuilt again
 
 
 def probe() -> None:
@@ -63,14 +68,36 @@ def _record_change(online: dict[str, bool]) -> None:
 
 def _queue_rebuilds(seen: Topology) -> int:
     try:
-        members = routing.untrusted(seen)
+        reasons = _inspect_one(seen) | routing.outdated(seen)
     except StoreUnavailable as error:
         log.warning("sketch.unavailable", error=str(error))
         return 0
     running = set(
         Job.objects.filter(kind=Job.Kind.REBUILD_SKETCH, state=Job.State.RUNNING).values_list("subject", flat=True)
     )
-    wanted = [member for member in members if member.node_id not in running]
-    for member in wanted:
-        Job.request(Job.Kind.REBUILD_SKETCH, member.node_id)
+    wanted = {node_id: reason for node_id, reason in reasons.items() if node_id not in running}
+    for node_id, reason in wanted.items():
+        job = Job.request(Job.Kind.REBUILD_SKETCH, node_id)
+        new = Job.objects.filter(pk=job.pk, state=Job.State.QUEUED, result__isnull=True)
+        if new.update(result={"reason": str(reason)}):
+            log.info("sketch.outdated", node=node_id, reason=str(reason))
     return len(wanted)
+
+
+def _inspect_one(seen: Topology) -> dict[str, Reason]:
+    """Look into the registers of one node, another one each round: no round reads more than one sketch."""
+    if not seen.online:
+        return {}
+    member = seen.online[_round() % len(seen.online)]
+    reason = routing.inspect(seen, member)
+    # What a rebuild has not mended, the next one will not either.
+    return {member.node_id: reason} if reason and not _rebuilt_recently(member) else {}
+
+
+def _round() -> int:
+    return int(time.monotonic() / ROUND)
+
+
+def _rebuilt_recently(member: Member) -> bool:
+    ended = Job.objects.filter(kind=Job.Kind.REBUILD_SKETCH, subject=member.node_id, state__in=Job.TERMINAL)
+    return ended.filter(finished_at__gt=Clock() - INSPECTION_PAUSE).exists()

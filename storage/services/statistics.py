@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import redis
 import structlog
 from django.db import DatabaseError, connection
+from django.utils import timezone
 
-from storage import routing
+from storage import routing, surveying
 from storage.conf import configuration
 from storage.exceptions import VolumeError
-from storage.models import Chunk, Cluster, Content, File, Node
+from storage.models import Chunk, Cluster, Content, File, LastSurvey, Node
 from storage.placement import acknowledgeable
-from storage.routing import SketchStatistics, StoreUnavailable
+from storage.routing import StoreUnavailable
+from storage.surveying import Survey
 from storage.topology import Topology
 
 log = structlog.get_logger(__name__)
@@ -39,15 +42,16 @@ class Statistics:
         nodes: all that are not retired.
         files: number of files.
         chunks: number of distinct chunks, those included that wait to be reclaimed.
-        sketches: what the sketches say; None while one is missing or Redis does not answer.
-        sketch_state: ``trusted``, ``rebuilding`` or ``unavailable``.
+        survey: what the sketches said at ``surveyed_at``; None while one is missing or Redis does not answer.
+        sketch_state: ``trusted``, ``rebuilding`` or ``unavailable``, now.
     """
 
     cluster: Cluster
     nodes: list[NodeStatistics]
     files: int
     chunks: int
-    sketches: SketchStatistics | None
+    survey: Survey | None
+    surveyed_at: datetime
     sketch_state: str
 
     @property
@@ -60,16 +64,22 @@ class Statistics:
 
 
 def gather() -> Statistics:
-    """Read PostgreSQL and the sketches."""
+    """Read PostgreSQL and the sketches, or their last survey if they are large."""
     topology = Topology.load()
-    sketches: SketchStatistics | None = None
+    survey, surveyed_at = None, timezone.now()
     sketch_state = "unavailable"
     try:
-        sketches = routing.statistics(topology)
-        sketch_state = "trusted" if sketches and sketches.trusted else "rebuilding"
+        last = LastSurvey.objects.filter(id=1).first() if surveying.is_large(topology) else None
+        if last is not None:
+            survey, surveyed_at = Survey.from_json(last.document), last.taken_at
+            sketch_state = "rebuilding" if routing.untrusted(topology) else "trusted"
+        else:
+            survey = surveying.survey(topology)
+            sketch_state = "trusted" if survey is not None and survey.trusted else "rebuilding"
     except StoreUnavailable as error:
+        survey = None
         log.warning("sketch.unavailable", error=str(error))
-    unions = sketches.unions if sketches else {}
+    unions = dict(zip(survey.node_ids, survey.unions, strict=True)) if survey else {}
     nodes = [
         NodeStatistics(
             node.node_id,
@@ -85,7 +95,8 @@ def gather() -> Statistics:
         nodes,
         files=File.objects.filter(content__state=Content.State.READY).count(),
         chunks=Chunk.objects.count(),
-        sketches=sketches,
+        survey=survey,
+        surveyed_at=surveyed_at,
         sketch_state=sketch_state,
     )
 

@@ -10,9 +10,10 @@ import redis
 from django.db import OperationalError
 from django.test import Client
 
-from storage import routing
+from storage import routing, surveying
 from storage.models import Content, Job
-from storage.services import statistics
+from storage.services import statistics, survey
+from storage.topology import Topology
 from tests.cluster import ClusterUnderTest, content_of
 from tests.storage.api.conftest import assert_problem
 
@@ -103,9 +104,87 @@ def test_status_answers_without_redis(cluster: ClusterUnderTest, monkeypatch: py
     def away(*_: Any) -> Any:
         raise routing.StoreUnavailable("away")
 
-    monkeypatch.setattr(routing, "statistics", away)
+    monkeypatch.setattr(surveying, "survey", away)
     body = Client().get("/status").json()
     assert (body["network"]["sketches"], body["network"]["union_size"]) == ("unavailable", None)
+    assert (body["estimates"], body["overlap"], body["sketch"]["trusted"]) == (None, None, False)
+
+
+def test_status_estimates_with_intervals(cluster: ClusterUnderTest) -> None:
+    cluster.upload(content_of(200))
+    body = Client().get("/status").json()
+    estimates = body["estimates"]
+    for found in (estimates["union"], estimates["average_replication"], estimates["chunks_below_target"]):
+        assert found["lower_bound"] <= found["estimate"] <= found["upper_bound"]
+        assert not found["saturated"]
+    assert estimates["union"]["lower_bound"] <= 200 <= estimates["union"]["upper_bound"]
+    assert estimates["average_replication"]["upper_bound"] == 3
+    assert estimates["chunks_below_target"]["lower_bound"] == 0
+    assert [(one["replicas"], one["or_more"]) for one in estimates["spectrum"]] == [(1, False), (2, False), (3, True)]
+    sketch = body["sketch"]
+    assert (sketch["n_prime"], sketch["trusted"]) == (10_000, True)
+    assert 10_000 < sketch["bytes_per_node"] < 10_100
+    assert sketch["load"] == pytest.approx(0.02, rel=0.05)
+    assert sketch["false_positive_rate"] == pytest.approx(0.012, rel=0.1)
+    overlap = body["overlap"]
+    assert overlap["nodes"] == [f"node_00{i}" for i in range(5)]
+    for a in range(5):
+        assert overlap["observed"][a][a] == pytest.approx(body["nodes"][a]["chunks"], abs=3)
+        for b in range(5):
+            assert overlap["observed"][a][b] == overlap["observed"][b][a]
+            assert abs(overlap["z"][a][b]) < 4
+    assert sum(map(sum, overlap["expected"])) == pytest.approx(200 * 9, rel=0.02)  # 3 × 3 pairs of nodes a chunk
+
+
+def test_status_sees_chunks_that_lost_a_replica(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(content_of(100))
+    topology = Topology.load()
+    builds = routing.builds(topology, [member.node_id for member in topology.members])
+    for chunk_hash, _ in file.content.manifest()[:10]:
+        node_id = cluster.holders(chunk_hash)[0]
+        cluster.replica_path(node_id, chunk_hash).unlink()
+        routing.uncount(topology, {node_id: [chunk_hash]}, builds)
+    below = Client().get("/status").json()["estimates"]["chunks_below_target"]
+    assert below["lower_bound"] > 5
+    assert below["lower_bound"] <= 10 <= below["upper_bound"]
+
+
+def test_status_of_large_sketches_is_that_of_the_last_survey(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surveying, "LARGE", 1000)
+    cluster.upload(content_of(20))
+    survey.survey()
+    first = Client().get("/status").json()
+    cluster.upload(content_of(30, "more"))
+    second = Client().get("/status").json()
+    assert first["sketch"]["as_of"] == second["sketch"]["as_of"]
+    assert first["estimates"] == second["estimates"]
+    assert first["overlap"] == second["overlap"]
+    survey.survey()
+    third = Client().get("/status").json()
+    assert third["sketch"]["as_of"] > first["sketch"]["as_of"]
+    assert third["estimates"]["union"]["lower_bound"] <= 50 <= third["estimates"]["union"]["upper_bound"]
+
+
+def test_route_names_the_nodes_in_the_order_of_a_download(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(content_of(50))
+    for chunk_hash, _ in file.content.manifest():
+        body = Client().get(f"/route/{chunk_hash}").json()
+        assert body["chunk_hash"] == chunk_hash
+        candidates = body["candidates"]
+        holders = set(cluster.holders(chunk_hash))
+        likely = [candidate for candidate in candidates if candidate["register"] > 0]  # by a collision more than three
+        assert candidates[: len(likely)] == likely
+        assert holders <= {candidate["node_id"] for candidate in likely}
+        assert all(0 < candidate["probability"] <= 1 for candidate in likely)
+        assert all(candidate["probability"] > 0.9 for candidate in likely if candidate["node_id"] in holders)
+        assert all(candidate["probability"] == 0 for candidate in candidates[len(likely) :])
+
+
+def test_route_refuses_what_no_file_has(cluster: ClusterUnderTest) -> None:
+    for status, chunk_hash in ((404, "0" * 64), (400, "xyz")):
+        assert_problem(Client().get(f"/route/{chunk_hash}"), status)
 
 
 def test_verify_has_the_fields_of_the_readme(cluster: ClusterUnderTest) -> None:

@@ -39,14 +39,14 @@ def test_after_a_flush_the_probe_has_all_sketches_rebuilt_exactly(
 def test_level_counts_of_ten_fresh_chunks_on_three_of_five_nodes(cluster: ClusterUnderTest) -> None:
     cluster.upload(content_of(10))
     gathered = statistics.gather()
-    assert gathered.sketches is not None
-    levels = gathered.sketches.level_counts
+    assert gathered.survey is not None
+    levels = gathered.survey.level_counts
     assert sum(levels) == 10_000
     assert len(levels) == 6
     # Two chunks share a register in about 45 of 10,000 draws of a seed; then one register is at a higher level.
     assert levels[0] >= 9990
     assert levels[3] >= 8
-    assert round(gathered.sketches.union.estimate) == 10_000 - levels[0]
+    assert round(gathered.survey.union.estimate) == 10_000 - levels[0]
     assert gathered.replicas == 30
 
 

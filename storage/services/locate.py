@@ -1,0 +1,50 @@
+"""Where a chunk probably lies, from the sketches alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from storage import routing
+from storage.exceptions import NoSuchChunk
+from storage.models import Chunk
+from storage.topology import Topology
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A node that may hold the chunk.
+
+    Attributes:
+        node_id: its id.
+        online: whether it answers.
+        register: the number of its chunks that share the chunk's register; 0 if it has no sketch.
+        probability: that it holds the chunk.
+    """
+
+    node_id: str
+    online: bool
+    register: int
+    probability: float
+
+
+def locate(chunk_hash: str) -> list[Candidate]:
+    """All nodes, in the order in which a download asks them for the chunk.
+
+    Raises:
+        NoSuchChunk: no file has it.
+    """
+    chunk = Chunk.objects.filter(hash=chunk_hash, condemned_at=None).first()
+    if chunk is None:
+        raise NoSuchChunk(f"no chunk {chunk_hash}")
+    topology = Topology.load()
+    target = Chunk.objects.targets([chunk.pk])[chunk.pk]
+    found = routing.routes(topology, [chunk_hash], target)
+    return [
+        Candidate(
+            (member := found.members[i]).node_id,
+            member.online,
+            int(found.registers[0, i]),
+            float(found.probabilities[0, i]),
+        )
+        for i in found.order[0]
+    ]

@@ -1,0 +1,80 @@
+"""What the periodic survey does: keeps large surveys, and has sketches grow before they fill up."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from storage import surveying
+from storage.models import Cluster, LastSurvey, Node
+from storage.services import probe, survey
+from storage.surveying import Survey
+from storage.topology import Topology
+from tests.cluster import ClusterUnderTest, content_of
+
+
+def shrink(cluster: ClusterUnderTest, n_prime: int) -> None:
+    """Begin with so few registers that a test can fill them."""
+    Cluster.objects.update(base_n_prime=n_prime, n_prime=n_prime)
+    probe.probe()
+    cluster.maintain()
+
+
+def test_sketches_grow_when_they_have_a_chunk_for_every_four_registers(cluster: ClusterUnderTest) -> None:
+    shrink(cluster, 256)
+    cluster.upload(content_of(40))
+    survey.survey()
+    assert Cluster.load().n_prime == 256
+    file = cluster.upload(content_of(400, "more"))
+    survey.survey()
+    grown = Cluster.load().n_prime
+    assert grown in (1024, 2048)
+    probe.probe()
+    cluster.maintain()
+    found = surveying.survey(Topology.load())
+    assert found is not None
+    assert (found.n_prime, found.trusted) == (grown, True)
+    assert found.load <= 0.5
+    assert cluster.false_negatives() == []
+    assert cluster.download(file) == content_of(400, "more")
+    survey.survey()
+    survey.survey()
+    assert Cluster.load().n_prime <= 2048, "growth settles"
+
+
+def test_a_survey_survives_being_kept(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surveying, "LARGE", 0)
+    cluster.upload(content_of(30))
+    survey.survey()
+    taken = surveying.survey(Topology.load())
+    assert taken is not None
+    assert Survey.from_json(LastSurvey.objects.get().document) == taken
+
+
+def test_without_redis_a_survey_waits(cluster: ClusterUnderTest, redis_client: redis.Redis) -> None:
+    redis_client.flushall()
+    survey.survey()
+    assert not LastSurvey.objects.exists()
+
+
+def test_saturated_sketches_answer_bounds_and_grow(cluster: ClusterUnderTest) -> None:
+    shrink(cluster, 16)
+    cluster.upload(content_of(300))
+    found = surveying.survey(Topology.load())
+    assert found is not None
+    assert found.union.saturated
+    assert found.union.upper_bound is None
+    assert found.overlap is None
+    survey.survey()
+    assert Cluster.load().n_prime >= 64
+
+
+def test_zones_are_part_of_what_is_expected(cluster: ClusterUnderTest) -> None:
+    for node in Node.objects.all():
+        Node.objects.filter(pk=node.pk).update(zone="a" if node.node_id < "node_003" else "b")
+    cluster.upload(content_of(600), factor=2)
+    found = surveying.survey(Topology.load())
+    assert found is not None
+    assert found.overlap is not None
+    assert found.overlap.expected[0][1] < 1, "two replicas never share a zone"
+    assert all(abs(z) < 4 for row in found.overlap.z for z in row)
