@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: run test test-containers lint bench clean
+.PHONY: run test test-containers lint bench bench-sketches clean
 
 # The manager replaces the shell. It stops in order when make is interrupted or terminated; only when make itself is
 # killed is it killed too, and takes everything with it.
@@ -25,6 +25,10 @@ lint: $(VENV)/requirements-dev.stamp
 # How fast it is, on this machine, now; BASE_URL names a service that runs already.
 bench: $(VENV)/requirements.stamp
 	$(VENV)/bin/python benchmarks/bench.py
+
+# How good and how fast the sketches are; takes a quarter of an hour on two cores.
+bench-sketches: $(VENV)/requirements.stamp
+	$(VENV)/bin/python -m benchmarks.sketches
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,5 +1,6 @@
 """The Level-Count Redundancy Sketch of one node, and the level counts of many."""
 
+import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -58,6 +59,20 @@ class LCRS:
         """Chunks counted per register (a lower bound once registers are saturated)."""
         return int(self.registers.sum(dtype=np.int64)) / self.n_prime
 
+    def stuck(self, chunks: int) -> float:
+        """Registers at ``tau`` beyond those that ``chunks`` chunks fill, chance included: a rebuild brings these down.
+
+        So many chunks fill ``N' P(X >= tau)`` registers on average, X Poisson with mean ``chunks / N'``, with at most
+        that variance (occupancies are negatively associated); three standard deviations are left to chance.
+
+        Args:
+            chunks: distinct chunks on the node, at least 0.
+        """
+        mean = chunks / self.n_prime
+        below = sum(math.exp(n * math.log(mean) - mean - math.lgamma(n + 1)) for n in range(self.tau)) if mean else 1.0
+        filled = self.n_prime * max(1 - below, 0.0)
+        return max(self.saturated - filled - 3 * math.sqrt(filled), 0.0)
+
     def add(self, chunk_hashes: Sequence[str]) -> None:
         """Count chunks, once for each occurrence."""
         index, times = self._occurrences(chunk_hashes)
@@ -83,6 +98,10 @@ class LCRS:
             raise IncompatibleSketches(f"{self.n_prime} registers do not fold onto {n_prime}")
         sums = self.registers.reshape(-1, n_prime).sum(axis=0, dtype=np.int64)
         return self.from_registers(sums, self.tau, self.seed)
+
+    def capped(self, tau: int) -> Self:
+        """Return the sketch that saturates at ``tau``, not above its own."""
+        return self.from_registers(self.registers, min(tau, self.tau), self.seed)
 
     def merge(self, other: "LCRS") -> Self:
         """Return the sketch of both contents, register-wise; the larger one folds onto the smaller.

@@ -45,7 +45,8 @@ end
 # KEYS: sketch and shadow of each node. ARGV: lineage; then for each node the build that removals are for (empty:
 # whichever it is) and the removed, added and ensured hashes.
 # Removals go first: whatever else shares a register, all that was added or ensured ends non-zero.
-# Answers the positions, from 0, of the nodes whose sketch is missing.
+# Answers the positions, from 0, of the nodes where something could not count: there is neither sketch nor shadow, or
+# one that is of another lineage or cut. Whoever can read that one must not trust it.
 UPDATE = (
     _SHAPE
     + _COUNT
@@ -55,18 +56,20 @@ for node = 0, #KEYS / 2 - 1 do
   local sketch, shadow = KEYS[2 * node + 1], KEYS[2 * node + 2]
   local build, removed, added, ensured = unpack(ARGV, 4 * node + 2, 4 * node + 5)
   local tau, n_prime, header = shape(sketch, ARGV[1])
+  local counts, fails = tau ~= nil, tau == nil and call('EXISTS', sketch) == 1
   if tau then
     if build == '' or build == build_of(header) then each(sketch, tau, n_prime, removed, count_down) end
     each(sketch, tau, n_prime, added, count_up)
     each(sketch, tau, n_prime, ensured, occupy)
-  else
-    missing[#missing + 1] = node
   end
   tau, n_prime = shape(shadow, ARGV[1])
   if tau then
     each(shadow, tau, n_prime, added, count_up)
     each(shadow, tau, n_prime, ensured, occupy)
+  elseif not counts or call('EXISTS', shadow) == 1 then
+    fails = true
   end
+  if fails then missing[#missing + 1] = node end
 end
 return missing
 """
@@ -79,18 +82,34 @@ READ = (
     + """
 local answer = {server_run_id()}
 local hashes, whole = ARGV[2], tonumber(ARGV[3])
+local batches = {}  -- by N', as most sketches are of one size
+
+-- The arguments that look at each hash's register, for commands of up to 2,000 looks: a call takes 8,000 arguments.
+local function looks(n_prime)
+  local found, batch, n = {}, nil, 6000
+  for at = 1, #hashes, 4 do
+    if n == 6000 then
+      batch, n = {}, 0
+      found[#found + 1] = batch
+    end
+    batch[n + 1], batch[n + 2], batch[n + 3] = 'GET', 'u8', '#' .. HEADER + struct.unpack('<I4', hashes, at) % n_prime
+    n = n + 3
+  end
+  return found
+end
+
 for _, key in ipairs(KEYS) do
   local tau, n_prime, header = shape(key, ARGV[1])
   local registers = ''
   if tau and n_prime <= whole then
     registers = call('GETRANGE', key, HEADER, -1)
   elseif tau then
-    local values = {}
-    for at = 1, #hashes, 4 do
-      local offset = HEADER + struct.unpack('<I4', hashes, at) % n_prime
-      values[#values + 1] = call('GETRANGE', key, offset, offset)
+    batches[n_prime] = batches[n_prime] or looks(n_prime)
+    local parts = {}
+    for n, batch in ipairs(batches[n_prime]) do
+      parts[n] = string.char(unpack(call('BITFIELD_RO', key, unpack(batch))))
     end
-    registers = table.concat(values)
+    registers = table.concat(parts)
   end
   answer[#answer + 1] = header or ''
   answer[#answer + 1] = registers

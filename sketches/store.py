@@ -125,7 +125,8 @@ class SketchStore:
                 only after the swap takes away another chunk's count.
 
         Returns:
-            The node ids whose sketch is missing, which hence could not count.
+            The node ids where something could not count: there is neither sketch nor shadow, or one that is damaged or
+            of another base size or seed. Before anything is written there, all that was built must lose its trust.
 
         Raises:
             StoreUnavailable: it may have been carried out or not, but it is never sent twice.
@@ -145,10 +146,10 @@ class SketchStore:
     def lookup(self, node_ids: Sequence[str], chunk_hashes: Sequence[str]) -> Lookup:
         """Read the registers of chunks on nodes, in one round trip: one by one, or, for many chunks, all."""
         whole = len(chunk_hashes) * BYTES_PER_LOOK
+        hashes64 = hash_chunks(chunk_hashes, self._seed)
         with _unavailable():
             keys = [self._sketch(node_id) for node_id in node_ids]
-            answer = self._run(scripts.READ, keys, [self._lineage, self._pack(chunk_hashes), whole])
-        hashes64 = hash_chunks(chunk_hashes, self._seed)
+            answer = self._run(scripts.READ, keys, [self._lineage, self._packed(hashes64), whole])
         counts = np.zeros((len(node_ids), len(chunk_hashes)), np.uint8)
         headers: dict[str, Header | None] = {}
         for row, node_id in enumerate(node_ids):
@@ -175,15 +176,22 @@ class SketchStore:
         sketches: dict[str, LCRS] = {}
         headers: dict[str, Header | None] = dict.fromkeys(node_ids)
         for node_id, value in zip(node_ids, values, strict=True):
-            if value is None or not value.startswith(self._lineage):
-                continue
-            try:
-                header, registers = decode(value, seed=self._seed)
-            except SketchError:
-                continue
-            headers[node_id] = header
-            sketches[node_id] = LCRS.from_registers(registers, header.tau, self._seed)
+            if whole := self._whole(value):
+                headers[node_id], sketches[node_id] = whole
         return Snapshot(sketches, headers, _run_id(info))
+
+    def side_by_side(self, node_id: str, build: bytes) -> tuple[LCRS | None, LCRS]:
+        """Read the sketch in use, None if missing or damaged, and the shadow that is to replace it, at one instant.
+
+        Raises:
+            ShadowLost: the shadow is missing, damaged or of another build.
+        """
+        with _unavailable():
+            values: Any = self._client.mget(self._sketch(node_id), self._shadow(node_id))
+        in_use, shadow = (self._whole(value) for value in values)
+        if shadow is None or shadow[0].build != build:
+            raise ShadowLost(f"the shadow of {node_id} is missing, damaged or of another build")
+        return (in_use[1] if in_use else None), shadow[1]
 
     def open_shadow(self, node_id: str, epoch: int, n_prime: int) -> bytes:
         """Begin to rebuild a node's sketch: an empty shadow, which takes the place of an older one.
@@ -246,8 +254,21 @@ class SketchStore:
     def _shadow(self, node_id: str) -> str:
         return f"{self._namespace}:shadow:{node_id}"
 
+    def _whole(self, value: bytes | None) -> tuple[Header, LCRS] | None:
+        """Decode a stored value; None if it is missing, damaged or of another cluster."""
+        if value is None or not value.startswith(self._lineage):
+            return None
+        try:
+            header, registers = decode(value, seed=self._seed)
+        except SketchError:
+            return None
+        return header, LCRS.from_registers(registers, header.tau, self._seed)
+
     def _pack(self, chunk_hashes: Sequence[str]) -> bytes:
-        return registers_of(hash_chunks(chunk_hashes, self._seed), self._modulus).astype("<u4").tobytes()
+        return self._packed(hash_chunks(chunk_hashes, self._seed))
+
+    def _packed(self, hashes64: NDArray[np.uint64]) -> bytes:
+        return registers_of(hashes64, self._modulus).astype("<u4").tobytes()
 
     def _run(self, script: str, keys: Sequence[str], args: Sequence[bytes | int]) -> Any:
         """Run a script that may run twice: the client's own retries are welcome."""

@@ -8,7 +8,7 @@ offset  size  field         meaning
 6       4     base_n_prime  N' before any growth
 10      8     seed_check    digest of the cluster's seed; offsets 0 to 17 are the *lineage*
 18      2     tau           level at which a register saturates, 1 to 255
-20      4     n_prime       N', ``base_n_prime`` times a power of two
+20      4     n_prime       N', ``base_n_prime`` times a power of two, at most `MAX_N_PRIME`
 24      8     epoch         of the node's sketch, as PostgreSQL had it when the build began
 32      16    build         random id of this build
 48      20    run_id        of the Redis server under which it was built
@@ -35,6 +35,8 @@ VERSION = 1
 HEADER_SIZE = 72
 BUILD_SIZE = 16
 RUN_ID_SIZE = 20
+MAX_N_PRIME = (512 << 20) - HEADER_SIZE
+"""The most registers that a sketch may have: Redis holds values of up to 512 MiB."""
 
 _LINEAGE = struct.Struct("<4sHIQ")
 _FIELDS = struct.Struct("<4sHIQHIQ16s20s")
@@ -151,6 +153,8 @@ def decode(data: bytes, *, seed: int) -> tuple[Header, NDArray[np.uint8]]:
 def _check_fields(header: Header) -> None:
     if not 1 <= header.tau <= MAX_TAU:
         raise CorruptSketch(f"tau is {header.tau}, not 1 to {MAX_TAU}")
+    if header.n_prime > MAX_N_PRIME:
+        raise IncompatibleSketches(f"n_prime is {header.n_prime}, above {MAX_N_PRIME}")
     if not folds(header.n_prime, header.base_n_prime):
         raise IncompatibleSketches(f"n_prime {header.n_prime} is not {header.base_n_prime} times a power of two")
     if len(header.build) != BUILD_SIZE or len(header.run_id) != RUN_ID_SIZE:

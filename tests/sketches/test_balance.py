@@ -5,7 +5,7 @@ import pytest
 
 from sketches.estimators.balance import node_balance
 from sketches.estimators.estimate import Estimate
-from tests.sketches.placements import Placement, sketch, uniform, weighted
+from sketches.simulate.placement import Placement, sketch, uniform, weighted
 
 
 @pytest.mark.parametrize("placement", [uniform(5), weighted(5)], ids=["uniform", "weighted"])

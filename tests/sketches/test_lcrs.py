@@ -140,3 +140,22 @@ def test_level_counts_of_none_of_many_and_of_foreign_sketches(chunk_names: Names
         level_counts([LCRS(10, 10, SEED), LCRS(15, 10, SEED)], 10)
     with pytest.raises(IncompatibleSketches):
         level_counts([LCRS(10, 10, SEED), LCRS(10, 10, SEED + 1)], 10)
+
+
+@pytest.mark.parametrize(("tau", "load"), [(1, 0.25), (2, 0.25), (3, 2.0), (10, 0.25), (10, 6.0)])
+def test_registers_that_chunks_fill_are_not_stuck_but_those_that_chunks_left_are(tau: int, load: float) -> None:
+    n_prime = 20_000
+    chunks = int(load * n_prime)
+    for seed in range(20):
+        counts = np.bincount(np.random.default_rng(seed).integers(0, n_prime, chunks), minlength=n_prime)
+        sketch = LCRS.from_registers(counts, tau, 1)
+        assert sketch.stuck(chunks) < 1e-3 * n_prime
+        sketch.registers[sketch.registers < tau] = tau
+        assert sketch.stuck(chunks) > 0.01 * n_prime
+    assert LCRS(4, 3, 1).stuck(0) == 0
+
+
+def test_a_capped_sketch_is_what_a_smaller_tau_would_have_made() -> None:
+    sketch = LCRS.from_registers([0, 1, 4, 9], 9, 1)
+    assert sketch.capped(3).registers.tolist() == [0, 1, 3, 3] and sketch.capped(3).tau == 3
+    assert sketch.capped(20).tau == 9

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from sketches.estimators.null import ExpectedOverlap, fitted_overlap, simulated_overlap, uniform_overlap
 from sketches.estimators.overlap import pairwise_overlaps
+from sketches.simulate.placement import Placement, sketch, uniform, weighted, zoned
 from storage.placement import Candidate, rank
-from tests.sketches.placements import Placement, sketch, uniform, weighted, zoned
 
 Floats = NDArray[np.float64]
 

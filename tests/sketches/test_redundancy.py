@@ -12,7 +12,7 @@ from sketches.estimators import (
     spectrum_from_sums,
     union_estimate,
 )
-from tests.sketches.placements import Placement, mixture, sketch, uniform, weighted, zoned
+from sketches.simulate.placement import Placement, mixture, sketch, uniform, weighted, zoned
 
 
 def levels_of(registers: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ from sketches.estimators import (
     spectrum_from_registers,
     union_estimate,
 )
-from tests.sketches.placements import Placement, mixture, sketch, uniform, weighted, zoned
+from sketches.simulate.placement import Placement, mixture, sketch, uniform, weighted, zoned
 
 Registers = NDArray[np.uint8]
 SHARES = {1: 0.02, 2: 0.08, 3: 0.9}

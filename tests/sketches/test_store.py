@@ -155,6 +155,19 @@ def test_a_lookup_is_the_model(store: SketchStore, chunk_names: Names, build_ske
             assert row.tolist() == [int(model.registers[int(h) % size]) for h in hashes(asked)]
 
 
+def test_lookup_of_more_registers_than_one_command_looks_at(
+    store: SketchStore, chunk_names: Names, build_sketch: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sketches.store.BYTES_PER_LOOK", 1)
+    asked = chunk_names(4001)
+    for node_id, size in (("a", 16 << 10), ("b", 16 << 11)):
+        build_sketch(store, node_id, size, asked[::3])
+    counts = store.lookup(["a", "b"], asked).counts
+    for row, size in zip(counts, (16 << 10, 16 << 11), strict=True):
+        registers = lcrs(asked[::3], size).registers
+        assert row.tolist() == [int(registers[int(h) % size]) for h in hashes(asked)]
+
+
 def test_lookup_without_nodes(store: SketchStore, chunk_names: Names) -> None:
     found = store.lookup([], chunk_names(2))
     assert (found.counts.shape, found.headers, len(found.run_id)) == ((0, 2), {}, 40)

@@ -43,7 +43,7 @@ class StoreMachine(RuleBasedStateMachine):
         self, add: Mapping[str, list[str]], remove: Mapping[str, list[str]], ensure: Mapping[str, list[str]]
     ) -> None:
         missing = self.store.update(add, remove, ensure)
-        assert missing == {*add, *remove, *ensure} - set(self.sketches)
+        assert missing == {*add, *remove, *ensure} - set(self.sketches) - set(self.shadows)
         for node, sketch in self.sketches.items():
             sketch.remove(remove.get(node, []))
         shadows = {node: shadow for node, (_, shadow) in self.shadows.items()}

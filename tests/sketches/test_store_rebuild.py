@@ -47,7 +47,7 @@ def test_a_shadow_counts_even_without_a_sketch(
     store: SketchStore, chunk_names: Names, redis_client: redis.Redis
 ) -> None:
     build = store.open_shadow("a", 1, 16)
-    assert store.update({"a": chunk_names(3)}) == {"a"}
+    assert store.update({"a": chunk_names(3)}) == set()
     store.swap_shadow("a", build)
     assert stored(redis_client, "sketch") == model(chunk_names(3))
 
@@ -149,3 +149,38 @@ def test_a_restart_ends_trust_and_builds(spare_server: Server, chunk_names: Name
     build_sketch(store, "a", chunks=chunk_names(3))
     again = store.lookup(["a"], [])
     assert trusted(again.headers["a"], 1, again.run_id)
+
+
+def test_sketch_and_shadow_side_by_side(
+    store: SketchStore, chunk_names: Names, build_sketch: Build, redis_client: redis.Redis
+) -> None:
+    build = store.open_shadow("a", 1, 32)
+    store.update({"a": chunk_names(3)})
+    in_use, shadow = store.side_by_side("a", build)
+    assert in_use is None and shadow.registers.tolist() == model(chunk_names(3), 32)
+    build_sketch(store, "a", chunks=chunk_names(5))
+    build = store.open_shadow("a", 1, 32)
+    in_use, shadow = store.side_by_side("a", build)
+    assert in_use is not None and in_use.registers.tolist() == model(chunk_names(5))
+    assert shadow.registers.tolist() == [0] * 32
+    with pytest.raises(ShadowLost):
+        store.side_by_side("a", b"\0" * 16)
+    redis_client.delete("occ:shadow:a")
+    with pytest.raises(ShadowLost):
+        store.side_by_side("a", build)
+
+
+@pytest.mark.parametrize("foreign", ["sketch", "shadow"])
+def test_a_count_that_one_of_the_two_misses_is_told(
+    store: SketchStore, chunk_names: Names, build_sketch: Build, redis_client: redis.Redis, foreign: str
+) -> None:
+    """Under another base size the sketch that is there, or is about to be, lacks what is added now."""
+    other = SketchStore(redis_client, "occ", seed=11, base_n_prime=12, tau=5)
+    if foreign == "sketch":
+        build_sketch(other, "a", 12)
+        store.open_shadow("a", 1, 16)
+    else:
+        build_sketch(store, "a")
+        other.open_shadow("a", 1, 12)
+    assert store.update({"a": chunk_names(1)}) == {"a"}
+    assert store.update({"b": chunk_names(1)}) == {"b"}

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from sketches.estimators import Spectrum, spectrum_from_registers, spectrum_from_sums
-from tests.sketches.placements import mixture, sketch, uniform, weighted, zoned
+from sketches.simulate.placement import mixture, sketch, uniform, weighted, zoned
 
 SHARES = {1: 0.02, 2: 0.08, 3: 0.9}
 

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sketches.exceptions import CorruptSketch, IncompatibleSketches, SketchError
-from sketches.wire import HEADER_SIZE, Header, decode, decode_header, encode, encode_header, lineage, seed_check
+from sketches.wire import (
+    HEADER_SIZE,
+    MAX_N_PRIME,
+    Header,
+    decode,
+    decode_header,
+    encode,
+    encode_header,
+    lineage,
+    seed_check,
+)
 
 SEED = 7
 HEADER = Header(10, seed_check(SEED), 9, 20, 2**64 - 1, bytes(range(16)), bytes(range(20)))
@@ -110,3 +120,10 @@ def test_registers_that_do_not_fit_are_not_written() -> None:
         encode(HEADER, REGISTERS[:-1])
     with pytest.raises(CorruptSketch, match="above tau"):
         encode(HEADER, np.full(20, 10, np.uint8))
+
+
+def test_no_header_promises_more_than_redis_can_hold() -> None:
+    largest = replace(HEADER, base_n_prime=MAX_N_PRIME, n_prime=MAX_N_PRIME)
+    assert len(encode_header(largest)) + largest.n_prime == 512 << 20
+    with pytest.raises(IncompatibleSketches):
+        encode_header(replace(largest, base_n_prime=MAX_N_PRIME + 1, n_prime=MAX_N_PRIME + 1))

@@ -1,0 +1,196 @@
+"""Sketches grow from 10,000 to 1,280,000 registers while clients upload, download and delete: nothing is ever denied.
+
+N' is N_PRIME times a power of two: 2^2, 2^4 and 2^7 here.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sketches.store import trusted
+from storage import routing
+from storage.models import Cluster
+from storage.topology import Member, Topology
+from tests.faults.conftest import PATIENCE, Installation, bytes_of, log_of
+from tests.faults.journal import Outcome
+from tests.system.conftest import PROJECT
+
+pytestmark = pytest.mark.system
+
+BASE, SIZES = 10_000, (40_000, 160_000, 1_280_000)
+CHUNK_SIZE = 4096
+CLIENTS = 3
+GROWTH_LIMIT = 2 * PATIENCE  # seconds until the sketches of all nodes have the next size
+
+
+@pytest.fixture(scope="module")
+def installation(make_installation: Callable[..., Installation]) -> Installation:
+    return make_installation(INGEST_WORKERS="2", CHUNK_SIZE=str(CHUNK_SIZE), N_PRIME=str(BASE))
+
+
+# -- inside the system -----------------------------------------------------
+
+
+def grow_and_watch() -> None:
+    """Grow through all sizes, and look for chunks that a trusted sketch denies all the while; print what was seen."""
+    seen: Counter[str] = Counter()
+    mixed, denied = 0, []
+    for size in SIZES:
+        Cluster.grow(size)
+        deadline = time.monotonic() + GROWTH_LIMIT
+        while True:
+            topology = Topology.load()
+            sizes = sizes_of(topology)
+            mixed += len(set(sizes)) > 1
+            for member in topology.members:
+                denied += denials(topology, member, seen)
+            if set(sizes) == {size}:
+                break
+            assert time.monotonic() < deadline, f"{sizes} instead of {size}"
+    json.dump({**seen, "mixed": mixed, "denied": denied}, sys.stdout)
+
+
+def sizes_of(topology: Topology) -> list[int | None]:
+    headers = routing.store_of(topology.cluster).lookup([m.node_id for m in topology.members], []).headers
+    return [header.n_prime if header else None for header in headers.values()]
+
+
+def denials(topology: Topology, member: Member, seen: Counter[str]) -> list[str]:
+    """Copies that were there before and after a trusted sketch had a zero register for them.
+
+    The change time tells one copy from the next: whatever was removed and written again in between is another.
+    """
+    before = copies(member)
+    lookup = routing.store_of(topology.cluster).lookup([member.node_id], list(before))
+    after = copies(member)
+    # Epochs only rise: one that is the sketch's afterwards was so at the time of the lookup.
+    epochs = {now.node_id: now.sketch_epoch for now in Topology.load().members}
+    if not trusted(lookup.headers[member.node_id], epochs[member.node_id], lookup.run_id):
+        seen["untrusted"] += 1
+        return []
+    seen["looks"] += 1
+    seen["copies"] += len(before)
+    zeros = np.array(list(before))[lookup.counts[0] == 0]
+    return [f"{member.node_id} {name}" for name in zeros if after.get(name) == before[name]]
+
+
+def copies(member: Member) -> dict[str, tuple[int, int]]:
+    """Chunk hash → inode and change time of its copy, past all our code."""
+    found = {}
+    for path in Path(member.lane.volume.root).glob("chunks/*/*"):  # type: ignore[attr-defined]
+        if len(path.name) == 64:
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                continue
+            found[path.name] = (status.st_ino, status.st_ctime_ns)
+    return found
+
+
+def print_inexact() -> None:
+    """Per node, how many registers differ from those of a listing, and how many of them deny what is there."""
+    topology = Topology.load()
+    snapshot = routing.store_of(topology.cluster).snapshot([member.node_id for member in topology.members])
+    found = {}
+    for member in topology.members:
+        sketch = snapshot.sketches[member.node_id]
+        listed = type(sketch)(sketch.n_prime, sketch.tau, sketch.seed)
+        listed.add([replica.chunk_hash for replica in member.lane.volume.replicas()])
+        over, under = sketch.registers > listed.registers, sketch.registers < listed.registers
+        found[member.node_id] = [sketch.n_prime, int(over.sum()), int(under.sum())]
+    json.dump(found, sys.stdout)
+
+
+def inside(installation: Installation, function: str) -> Any:
+    """Call a function of this module in a process of the system; returns what it prints."""
+    code = f"from tests.faults.test_growth_load import {function}; {function}()"
+    done = subprocess.run(
+        [sys.executable, "manage.py", "shell", "--no-imports", "-c", code],
+        cwd=PROJECT,
+        env=installation.system.environment | {"LOG_LEVEL": "CRITICAL"},
+        capture_output=True,
+        text=True,
+        timeout=len(SIZES) * GROWTH_LIMIT,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+# -- the load --------------------------------------------------------------
+
+
+@contextmanager
+def reclaiming(installation: Installation, stop: Path) -> Iterator[None]:
+    """Removes what is deleted without any grace while the body runs; nothing is removed afterwards."""
+    with installation.start("reclaim_until", repr(str(stop))) as process:
+        try:
+            yield
+        finally:
+            stop.touch()
+            output, _ = process.communicate(timeout=PATIENCE)
+    print(output)
+    assert json.loads(output)["removed"] > 0
+
+
+@contextmanager
+def load(installation: Installation) -> Iterator[None]:
+    """Clients that upload, download and delete while the body runs; files share chunks, and one in three stays."""
+    journal, stop, numbers = installation.journal, Event(), count()
+    pool = [bytes_of(f"shared {i}", CHUNK_SIZE) for i in range(40)]
+
+    def work(seed: int) -> None:
+        chance, kept = random.Random(seed), list[str]()
+        while not stop.is_set():
+            number = next(numbers)
+            data = b"".join(chance.sample(pool, 4)) + bytes_of(f"own {number}", 12 * CHUNK_SIZE)
+            attempt = journal.upload(data, f"during growth {number}")
+            assert attempt.outcome is Outcome.ACKNOWLEDGED, attempt
+            for file_hash in (attempt.file_hash, *chance.sample(kept, min(len(kept), 2))):
+                download = journal.download(file_hash)
+                assert download.outcome is Outcome.ACKNOWLEDGED, download
+            if chance.random() < 2 / 3:
+                journal.delete(attempt.file_hash)
+            else:
+                kept.append(attempt.file_hash)
+
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        working = [clients.submit(work, seed) for seed in range(CLIENTS)]
+        try:
+            yield
+        finally:
+            stop.set()
+        for client in working:
+            client.result()
+
+
+def test_nothing_is_denied_while_sketches_grow_under_load(installation: Installation, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    with reclaiming(installation, tmp_path / "stop"), load(installation):
+        seen = inside(installation, "grow_and_watch")
+    outcomes = Counter(f"{attempt.action} {attempt.status}" for attempt in installation.journal.attempts)
+    print(f"{time.monotonic() - begun:.0f} s:", seen, dict(outcomes))
+    assert seen["denied"] == []
+    assert seen["copies"] > 10_000 and seen["mixed"] > 0
+    assert set(outcomes) == {"upload 201", "download 200", "delete 204"}
+    installation.oracle.check()
+    found = inside(installation, "print_inexact")
+    print(found)
+    assert {size for size, _, _ in found.values()} == {SIZES[-1]}
+    assert {under for _, _, under in found.values()} == {0}
+    for program in ("api", "worker", "maintenance"):
+        assert "Traceback" not in log_of(installation.system, program), program
