@@ -15,8 +15,8 @@ from django.db import connection, transaction
 
 from sketches.wire import HEADER_SIZE, MAX_N_PRIME
 from storage import phases, routing
+from storage.conf import LARGEST_SKETCH
 from storage.models import Cluster, Job, Node
-from storage.models.cluster import LARGEST_SKETCH
 from storage.routing import Reason
 from storage.services import probe
 from storage.services.provision import provision
