@@ -65,7 +65,8 @@ def _quarantine(topology: Topology, chunk_hash: str, size: int, member: Member) 
             Node.tally({member.node_id: (-1, -size)})
             log.warning("replica.quarantined", chunk=chunk_hash, node=member.node_id)
             return True
-        # A rebuild may have listed the node while the copy was away.
-        routing.count(topology, {}, {member.node_id: [chunk_hash]})
+        # A rebuild may have listed the node while the copy was away. Counted once more, even if another chunk occupies
+        # the register: that one may go.
+        routing.count(topology, {member.node_id: [chunk_hash]})
         member.lane.call(volume.acquit, chunk_hash, token)
         return False

@@ -74,16 +74,24 @@ def purge_trash(topology: Topology, member: Member, *, older_than: float, most: 
             continue
         with transaction.atomic():
             chunk = Chunk.objects.select_for_update().filter(hash=trashed.chunk_hash).first()
-            target = Chunk.objects.targets([chunk.pk])[chunk.pk] if chunk else 0
-            if chunk and target:
-                holders = survey(topology, {chunk.hash: chunk.size}).holders[chunk.hash]
-                good, _ = verified({chunk.hash: [m for m in holders if m.counts]})
-                if len(good[chunk.hash]) < target and member not in good[chunk.hash]:
-                    _restore(topology, member, trashed, chunk.size)
-                    continue
-            freed += member.lane.call(volume.purge, trashed)
-            purged += 1
+            needed = chunk is not None and _is_needed(topology, chunk, member)
+            if not needed:
+                freed += member.lane.call(volume.purge, trashed)
+                purged += 1
+        if chunk is not None and needed:
+            # After the transaction: an epoch that the count raises must be committed before the copy is back.
+            _restore(topology, member, trashed, chunk.size)
     return purged, freed
+
+
+def _is_needed(topology: Topology, chunk: Chunk, member: Member) -> bool:
+    """Whether the chunk is short of good copies, and has none on this node."""
+    target = Chunk.objects.targets([chunk.pk])[chunk.pk]
+    if not target:
+        return False
+    holders = survey(topology, {chunk.hash: chunk.size}).holders[chunk.hash]
+    good, _ = verified({chunk.hash: [m for m in holders if m.counts]})
+    return len(good[chunk.hash]) < target and member not in good[chunk.hash]
 
 
 def _restore(topology: Topology, member: Member, trashed: Trashed, size: int) -> None:

@@ -131,8 +131,9 @@ class _Writer:
         """Runs in the node's lane, and on a hanging disk may end long after the batch has."""
         member.lane.volume.write(chunk_hash, self.data[chunk_hash])
         if self.ended.is_set():
-            # A rebuild may have listed the node and swapped its sketch in the meantime.
-            routing.count(self.topology, {}, {member.node_id: [chunk_hash]})
+            # A rebuild may have listed the node and swapped its sketch in the meantime. Counted once more, even if
+            # another chunk occupies the register: that one may go.
+            routing.count(self.topology, {member.node_id: [chunk_hash]})
 
     def _write(self, wave: Mapping[str, Sequence[Member]], tallies: dict[str, list[int]]) -> None:
         started = []

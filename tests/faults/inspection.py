@@ -70,13 +70,15 @@ def untrusted_sketches() -> list[str]:
 
 
 def false_negatives() -> list[str]:
-    """Replicas on a volume whose register is zero; at rest every sketch is trusted."""
+    """Replicas on a volume whose register is zero, and that are still there; at rest every sketch is trusted."""
     seen = Topology.load()
     missed = []
     for member in seen.members:
         hashes = [replica.chunk_hash for replica in member.lane.volume.replicas()]
         counts = routing.store_of(seen.cluster).lookup([member.node_id], hashes).counts[0]
-        missed += [f"{member.node_id} {h}" for h, count in zip(hashes, counts, strict=True) if not count]
+        empty = [chunk_hash for chunk_hash, count in zip(hashes, counts, strict=True) if not count]
+        there = member.lane.volume.sizes(empty)  # it may have been un-counted since it was listed
+        missed += [f"{member.node_id} {h}" for h, size in zip(empty, there, strict=True) if size is not None]
     return missed
 
 
