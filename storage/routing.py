@@ -196,7 +196,9 @@ def routes(topology: Topology, chunk_hashes: Sequence[str], target: int) -> Rout
 def locate(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[Member]]:
     """For each chunk, all nodes in the order in which to ask for it."""
     found = routes(topology, chunk_hashes, configuration().replication_factor)
-    return [[found.members[i] for i in row] for row in found.order.tolist()]
+    members = np.fromiter(found.members, object, len(found.members))
+    rows: list[list[Member]] = members[found.order].tolist()
+    return rows
 
 
 def _prior(place: NDArray[np.intp], target: int) -> NDArray[np.float64]:

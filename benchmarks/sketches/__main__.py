@@ -118,7 +118,7 @@ def print_unions(unions: Sequence[UnionError]) -> None:
 def print_cells(errors: Sequence[CellError]) -> None:
     print(SPECTRUM)
     heads = (
-        *("N'", "placement", "cells × runs", "largest |bias|", "mean |bias|", "RMSE", "coverage", "pooled"),
+        *("N'", "placement", "cells × runs", "largest bias ±", "mean bias ±", "RMSE", "coverage", "pooled"),
         *("fewer show: lowest", "pooled", "beyond 3: pooled", "worst cell"),
     )
     groups = sorted({(e.cell.n_prime, PLACEMENTS.index(e.cell.placement)) for e in errors})
