@@ -24,5 +24,7 @@ def die_with_parent(signum: signal.Signals, parent: int) -> None:
 
 
 def dying_with_parent(signum: signal.Signals, argv: list[str]) -> list[str]:
-    """``argv``, to be started by a process whose death then sends it ``signum``."""
-    return ["setpriv", "--pdeathsig", signum.name.removeprefix("SIG"), "--", *argv]
+    """``argv``, to be started by this process, whose death then sends it ``signum``."""
+    # The parent may die before the kernel has been asked to watch it; whoever then has another parent must not start.
+    guarded = ["sh", "-c", f'[ "$PPID" = {os.getpid()} ] && exec "$@"', "sh", *argv]
+    return ["setpriv", "--pdeathsig", signum.name.removeprefix("SIG"), "--", *guarded]
