@@ -7,8 +7,7 @@ import os
 import shlex
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,15 +36,6 @@ def pid_of(container: str) -> int:
 def crash(container: str) -> None:
     """SIGKILL its first process from outside: unlike ``docker kill``, this looks like a crash to the engine."""
     os.kill(pid_of(container), signal.SIGKILL)
-
-
-def wait_until(condition: Callable[[], object], limit: float, why: Callable[[], str] = str) -> float:
-    """Fail the test unless ``condition`` comes true within ``limit`` seconds. Returns the seconds it took."""
-    begun = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begun < limit, f"not within {limit:.0f} s: {why()}"
-        time.sleep(0.1)
-    return time.monotonic() - begun
 
 
 class Stack:

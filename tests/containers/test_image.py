@@ -8,10 +8,10 @@ from threading import Thread
 
 import pytest
 
-from tests.containers.engine import START_LIMIT, crash, docker, inspect, wait_until
+from tests.containers.engine import START_LIMIT, crash, docker, inspect
 from tests.faults.journal import Journal, Outcome
 from tests.faults.oracle import Oracle
-from tests.system.conftest import free_port
+from tests.system.conftest import free_port, wait_until
 
 pytestmark = pytest.mark.containers
 

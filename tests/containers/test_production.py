@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.containers.engine import START_LIMIT, Stack, docker, wait_until
+from tests.containers.engine import START_LIMIT, Stack, docker
 from tests.faults.journal import Outcome
+from tests.system.conftest import wait_until
 
 pytestmark = pytest.mark.containers
 

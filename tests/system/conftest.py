@@ -139,12 +139,16 @@ class System:
         return self.output_path.read_text()
 
 
-def wait_until(condition: Callable[[], bool], limit: float, why: Callable[[], str] = str) -> None:
-    """Fail the test unless ``condition`` comes true within ``limit`` seconds; ``why`` is asked what to say."""
-    deadline = time.monotonic() + limit
+def wait_until(condition: Callable[[], object], limit: float, why: Callable[[], str] = str) -> float:
+    """Fail the test unless ``condition`` comes true within ``limit`` seconds; ``why`` is asked what to say.
+
+    Returns the seconds it took.
+    """
+    begun = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, f"not within {limit:.0f} s: {why()}"
+        assert time.monotonic() - begun < limit, f"not within {limit:.0f} s: {why()}"
         time.sleep(0.05)
+    return time.monotonic() - begun
 
 
 def free_port() -> int:
