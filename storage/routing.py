@@ -1,4 +1,4 @@
-"""Which nodes probably hold a chunk. The only door to ``sketches``.
+"""Which nodes probably hold a chunk. The door to ``sketches`` for reads and writes.
 
 Redis is a hint: whatever fails here orders reads worse and makes statistics say so, and harms nothing else.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import lru_cache
 
 import numpy as np
@@ -21,7 +20,6 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from sketches.estimators import Estimate
-from sketches.estimators.drift import Comparison, compare, disagreement, needs_rebuild
 from sketches.estimators.membership import candidates
 from sketches.exceptions import ShadowLost, SketchError, StoreUnavailable
 from sketches.store import SketchStore, trusted
@@ -36,9 +34,6 @@ log = structlog.get_logger(__name__)
 BATCHES_IN_FLIGHT = 0x0CC0_5E7C  # key of the advisory lock; any constant will do
 PREFERRED = 0.95  # share of replicas that lie where placement would put them now
 STALE_LOSS = 0.5  # share of its chunks that a sketch which is not trusted is taken to lack
-LOST_COUNTS = 16  # chunks that a sum of registers may fall short of the tally: removals under way
-SURPLUS_COUNTS = 1024  # chunks that it may exceed it by, beside a hundredth: batches in flight
-DRIFT_SCORE = 6.0  # so far that chance does not reach it: a rebuild does not help against chance
 
 
 @lru_cache(maxsize=1)
@@ -221,92 +216,8 @@ def candidate_of(member: Member) -> placement.Candidate:
     return placement.Candidate(member.node_id, max(member.weight, 1e-3), member.zone)
 
 
-# -- health of the sketches ---------------------------------------------------
-
-
-class Reason(StrEnum):
-    """Why a sketch has to be rebuilt. Only the first two end trust in it."""
-
-    MISSING = "missing"  # or damaged, or of another N_PRIME
-    STALE = "stale"  # a count may have been lost: a writer could not count, or Redis restarted
-    SIZE = "size"  # the cluster's N' or TAU is another one by now
-    WORN = "worn"  # too many registers are stuck at TAU
-    DRIFTED = "drifted"  # it contradicts itself or the node's tally
-
-
-def outdated(topology: Topology) -> dict[str, Reason]:
-    """The online nodes whose sketches have to be rebuilt, as far as headers tell; cheap, whatever N' is.
-
-    Raises:
-        StoreUnavailable: Redis does not answer.
-    """
-    lookup = store_of(topology.cluster).lookup([member.node_id for member in topology.online], [])
-    found = {}
-    for member in topology.online:
-        header = lookup.headers[member.node_id]
-        if header is None:
-            found[member.node_id] = Reason.MISSING
-        elif not trusted(header, member.sketch_epoch, lookup.run_id):
-            found[member.node_id] = Reason.STALE
-        elif (header.n_prime, header.tau) != (topology.cluster.n_prime, topology.cluster.tau):
-            found[member.node_id] = Reason.SIZE
-    return found
-
-
-def untrusted(topology: Topology) -> list[Member]:
-    """The online nodes whose sketches cannot be trusted: missing or stale.
-
-    Raises:
-        StoreUnavailable: Redis does not answer.
-    """
-    ends_trust = (Reason.MISSING, Reason.STALE)
-    reasons = outdated(topology)
-    return [member for member in topology.online if reasons.get(member.node_id) in ends_trust]
-
-
-def inspect(topology: Topology, member: Member) -> Reason | None:
-    """Read a node's whole sketch, N' bytes, for signs of wear or drift; None if there are none, or no sketch.
-
-    The sum of the registers should be the node's tally. It is above it by what batches in flight have counted, and by
-    counts of writes that failed; what it is below it, beyond a few removals under way, are lost counts, each a false
-    negative in the making. The tally is read before and after: if it moved meanwhile, it is not looked at.
-
-    Raises:
-        StoreUnavailable: Redis does not answer.
-    """
-    sketch = store_of(topology.cluster).snapshot([member.node_id]).sketches.get(member.node_id)
-    if sketch is None:
-        return None
-    tally = Node.objects.get(node_id=member.node_id).chunks
-    found = disagreement(sketch)
-    if needs_rebuild(int(sketch.stuck(tally)), sketch.n_prime):
-        return Reason.WORN
-    lost = 0 if found.saturated else tally - found.counted
-    surplus = found.counted - tally
-    contradicts = tally == member.stored_chunks and (lost > LOST_COUNTS or surplus > SURPLUS_COUNTS + tally // 100)
-    return Reason.DRIFTED if contradicts or abs(found.score) > DRIFT_SCORE else None
-
-
-def compare_with_shadow(cluster: Cluster, node_id: str, build: bytes) -> Comparison | None:
-    """Compare a node's sketch in use, None if there is none, with the shadow that is to replace it.
-
-    Sketches of different size or TAU are compared at the smaller of each, to which both fold.
-
-    Raises:
-        ShadowLost: the shadow is missing, damaged or of another build.
-        StoreUnavailable: Redis does not answer.
-    """
-    in_use, listed = store_of(cluster).side_by_side(node_id, build)
-    if in_use is None:
-        return None
-    n_prime, tau = min(in_use.n_prime, listed.n_prime), min(in_use.tau, listed.tau)
-    return compare(in_use.fold(n_prime).capped(tau), listed.fold(n_prime).capped(tau))
-
-
 __all__ = [
-    "Comparison",
     "Estimate",
-    "Reason",
     "Routes",
     "ShadowLost",
     "SketchError",
@@ -314,17 +225,13 @@ __all__ = [
     "batch_in_flight",
     "builds",
     "candidate_of",
-    "compare_with_shadow",
     "connect",
     "count",
-    "inspect",
     "locate",
-    "outdated",
     "preferences",
     "routes",
     "sketch_size",
     "store_of",
     "uncount",
-    "untrusted",
     "wait_for_batches",
 ]

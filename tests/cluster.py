@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import redis
 
-from storage import routing, topology, wakeups
+from storage import routing, topology, trust, wakeups
 from storage.conf import Configuration, configuration
 from storage.models import File, Job, Node, nobody
 from storage.services import ingest, intake, probe, rebalance, rebuild, repair, retrieve
@@ -97,7 +97,7 @@ class ClusterUnderTest:
     def false_negatives(self) -> list[tuple[str, str]]:
         """Replicas on a volume whose register is zero, in sketches that are trusted (invariant 3)."""
         seen = Topology.load()
-        untrusted = {member.node_id for member in routing.untrusted(seen)}
+        untrusted = {member.node_id for member in trust.untrusted(seen)}
         missed = []
         for member in seen.members:
             if member.node_id in untrusted:

@@ -8,12 +8,13 @@ from datetime import timedelta
 import structlog
 from django.db import transaction
 
-from storage import routing, topology, wakeups
+from storage import topology, trust, wakeups
 from storage.exceptions import VolumeError
 from storage.models import Cluster, Content, Job, Node
 from storage.models.job import Clock
-from storage.routing import Reason, StoreUnavailable
+from storage.routing import StoreUnavailable
 from storage.topology import Member, Topology
+from storage.trust import Reason
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +69,7 @@ def _record_change(online: dict[str, bool]) -> None:
 
 def _queue_rebuilds(seen: Topology) -> int:
     try:
-        reasons = _inspect_one(seen) | routing.outdated(seen)
+        reasons = _inspect_one(seen) | trust.outdated(seen)
     except StoreUnavailable as error:
         log.warning("sketch.unavailable", error=str(error))
         return 0
@@ -89,7 +90,7 @@ def _inspect_one(seen: Topology) -> dict[str, Reason]:
     if not seen.online:
         return {}
     member = seen.online[_round() % len(seen.online)]
-    reason = routing.inspect(seen, member)
+    reason = trust.inspect(seen, member)
     # What a rebuild has not mended, the next one will not either.
     return {member.node_id: reason} if reason and not _rebuilt_recently(member) else {}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from storage import phases, routing
+from storage import phases, routing, trust
 from storage.models import Job, Node
 from storage.routing import StoreUnavailable
 from storage.topology import Member, Topology
@@ -59,7 +59,7 @@ def rebuild(job: Job) -> dict[str, Any]:
         phases.enter("rebuild.list")
         chunks, size = _list_into_shadow(job, topology, member, build)
         phases.enter("rebuild.swap")
-        differences = routing.compare_with_shadow(topology.cluster, node_id, build)
+        differences = trust.compare_with_shadow(topology.cluster, node_id, build)
         store.swap_shadow(node_id, build)
     except BaseException:
         with suppress(StoreUnavailable):

@@ -10,7 +10,7 @@ import structlog
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
-from storage import routing, surveying
+from storage import routing, surveying, trust
 from storage.conf import configuration
 from storage.exceptions import VolumeError
 from storage.models import Chunk, Cluster, Content, File, LastSurvey, Node
@@ -72,7 +72,7 @@ def gather() -> Statistics:
         last = LastSurvey.objects.filter(id=1).first() if surveying.is_large(topology) else None
         if last is not None:
             survey, surveyed_at = Survey.from_json(last.document), last.taken_at
-            sketch_state = "rebuilding" if routing.untrusted(topology) else "trusted"
+            sketch_state = "rebuilding" if trust.untrusted(topology) else "trusted"
         else:
             survey = surveying.survey(topology)
             sketch_state = "trusted" if survey is not None and survey.trusted else "rebuilding"

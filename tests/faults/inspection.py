@@ -14,7 +14,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from storage import routing
+from storage import routing, trust
 from storage.conf import configuration
 from storage.models import Chunk, Content, Job, Upload
 from storage.routing import StoreUnavailable
@@ -61,7 +61,7 @@ def staged() -> list[str]:
 
 def untrusted_sketches() -> list[str]:
     try:
-        return [member.node_id for member in routing.untrusted(Topology.load())]
+        return [member.node_id for member in trust.untrusted(Topology.load())]
     except StoreUnavailable as error:
         return [repr(error)]
 

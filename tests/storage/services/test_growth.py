@@ -14,13 +14,13 @@ import redis
 from django.db import connection, transaction
 
 from sketches.wire import HEADER_SIZE, MAX_N_PRIME
-from storage import phases, routing
+from storage import phases, routing, trust
 from storage.conf import LARGEST_SKETCH
 from storage.models import Cluster, Job, Node
-from storage.routing import Reason
 from storage.services import probe
 from storage.services.provision import provision
 from storage.topology import Topology
+from storage.trust import Reason
 from tests.cluster import ClusterUnderTest, content_of
 
 
@@ -113,7 +113,7 @@ def test_a_restart_keeps_the_size_unless_the_environment_changed(cluster: Cluste
 def test_a_new_node_begins_at_the_present_size(cluster: ClusterUnderTest) -> None:
     Cluster.grow(8 * Cluster.load().n_prime)
     provision(dataclasses.replace(cluster.configuration, num_nodes=6))
-    assert "node_005" not in routing.outdated(Topology.load())
+    assert "node_005" not in trust.outdated(Topology.load())
 
 
 # -- growth ----------------------------------------------------------------
@@ -123,12 +123,12 @@ def test_growth_is_found_and_all_sketches_are_exact_at_the_new_size(cluster: Clu
     cluster.upload(content_of(60))
     Cluster.grow(8 * Cluster.load().n_prime)
     seen = Topology.load()
-    assert set(routing.outdated(seen).values()) == {Reason.SIZE}
-    assert routing.untrusted(seen) == [], "the former size goes on being trusted"
+    assert set(trust.outdated(seen).values()) == {Reason.SIZE}
+    assert trust.untrusted(seen) == [], "the former size goes on being trusted"
     found = rebuild_all(cluster)
     assert {result["reason"] for result in found} == {"size"}
     assert [result["differences"]["differing"] for result in found] == [0] * 5, "compared at the former size"
-    assert routing.outdated(Topology.load()) == {}
+    assert trust.outdated(Topology.load()) == {}
     assert sizes() == {8 * cluster.configuration.n_prime}
     assert inexact(cluster) == []
 
@@ -163,7 +163,7 @@ def test_growth_during_a_rebuild_is_found_again(cluster: ClusterUnderTest, monke
     cluster.maintain()
     assert seen == [True]
     assert 2 * base in sizes(), "swapped in at the size that it was opened with"
-    assert routing.outdated(Topology.load())["node_000"] == Reason.SIZE
+    assert trust.outdated(Topology.load())["node_000"] == Reason.SIZE
     rebuild_all(cluster)
     assert sizes() == {4 * base}
     assert inexact(cluster) == [] and cluster.false_negatives() == []
@@ -178,12 +178,12 @@ def test_what_loses_counts_during_a_growing_rebuild_ends_trust(
     during(monkeypatch, phase, lambda: Node.distrust_sketches(["node_000"]))
     Job.request(Job.Kind.REBUILD_SKETCH, "node_000")
     cluster.maintain()
-    assert routing.outdated(Topology.load())["node_000"] == Reason.STALE
+    assert trust.outdated(Topology.load())["node_000"] == Reason.STALE
     during(monkeypatch, phase, redis_client.flushall)
     Job.request(Job.Kind.REBUILD_SKETCH, "node_001")
     with pytest.raises(routing.ShadowLost):
         cluster.maintain()
-    assert set(routing.outdated(Topology.load()).values()) == {Reason.MISSING}
+    assert set(trust.outdated(Topology.load()).values()) == {Reason.MISSING}
 
 
 def during(monkeypatch: pytest.MonkeyPatch, phase: str, act: Callable[[], Any]) -> list[Any]:
@@ -206,9 +206,9 @@ def test_who_has_not_heard_of_another_n_prime_ends_trust_before_it_writes(cluste
     late = Topology.load()
     provision(dataclasses.replace(cluster.configuration, n_prime=500))
     rebuild_all(cluster)
-    assert routing.untrusted(Topology.load()) == []
+    assert trust.untrusted(Topology.load()) == []
     routing.count(late, {"node_000": hashes(1)})
-    assert [member.node_id for member in routing.untrusted(Topology.load())] == ["node_000"]
+    assert [member.node_id for member in trust.untrusted(Topology.load())] == ["node_000"]
 
 
 def test_a_flush_under_load_costs_two_rebuilds_at_most(
@@ -220,12 +220,12 @@ def test_a_flush_under_load_costs_two_rebuilds_at_most(
     during(monkeypatch, "rebuild.open", lambda: routing.count(seen, {"node_000": hashes(1)}))
     Job.request(Job.Kind.REBUILD_SKETCH, "node_000")
     cluster.maintain()
-    assert routing.outdated(Topology.load())["node_000"] == Reason.STALE
+    assert trust.outdated(Topology.load())["node_000"] == Reason.STALE
     epoch = Node.objects.get(node_id="node_000").sketch_epoch
     routing.count(seen, {"node_000": hashes(1)})
     assert Node.objects.get(node_id="node_000").sketch_epoch == epoch
     rebuild_all(cluster)
-    assert routing.untrusted(Topology.load()) == []
+    assert trust.untrusted(Topology.load()) == []
 
 
 # -- drift -----------------------------------------------------------------
@@ -293,7 +293,7 @@ def test_the_probe_looks_into_one_sketch_a_round(
 ) -> None:
     cluster.upload(content_of(60), factor=5)
     set_registers(redis_client, Cluster.load(), "node_003", change)
-    assert routing.outdated(Topology.load()) == {}
+    assert trust.outdated(Topology.load()) == {}
     queued = Job.objects.filter(kind=Job.Kind.REBUILD_SKETCH, state=Job.State.QUEUED)
     for turn in range(5):
         monkeypatch.setattr(probe, "_round", lambda turn=turn: turn)
@@ -326,7 +326,7 @@ def test_registers_that_a_small_tau_fills_are_no_wear(cluster: ClusterUnderTest)
     rebuild_all(cluster)
     cluster.upload(content_of(60), factor=5)
     seen = Topology.load()
-    assert [routing.inspect(seen, member) for member in seen.members] == [None] * 5
+    assert [trust.inspect(seen, member) for member in seen.members] == [None] * 5
 
 
 def test_each_loss_has_its_reason(cluster: ClusterUnderTest, redis_client: redis.Redis) -> None:

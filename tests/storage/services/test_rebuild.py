@@ -10,7 +10,7 @@ import pytest
 import redis
 from django.db import connection
 
-from storage import phases, routing
+from storage import phases, routing, trust
 from storage.models import Job, Node
 from storage.services import probe, statistics
 from storage.topology import Topology
@@ -33,7 +33,7 @@ def test_after_a_flush_the_probe_has_all_sketches_rebuilt_exactly(
     probe.probe()
     cluster.maintain()
     assert {member.node_id: registers(member.node_id) for member in cluster.members()} == before
-    assert routing.untrusted(Topology.load()) == []
+    assert trust.untrusted(Topology.load()) == []
 
 
 def test_level_counts_of_ten_fresh_chunks_on_three_of_five_nodes(cluster: ClusterUnderTest) -> None:
@@ -61,11 +61,11 @@ def test_a_writer_that_cannot_count_makes_the_sketch_untrusted(
     with monkeypatch.context() as patch:
         patch.setattr("sketches.store.SketchStore.update", away)
         cluster.upload(content_of(3))
-    untrusted = {member.node_id for member in routing.untrusted(Topology.load())}
+    untrusted = {member.node_id for member in trust.untrusted(Topology.load())}
     assert untrusted == set(Node.objects.filter(chunks__gt=0).values_list("node_id", flat=True))
     probe.probe()
     cluster.maintain()
-    assert routing.untrusted(Topology.load()) == []
+    assert trust.untrusted(Topology.load()) == []
     assert cluster.false_negatives() == []
 
 
@@ -91,7 +91,7 @@ def test_uploads_during_a_rebuild_are_not_missed(cluster: ClusterUnderTest, monk
     monkeypatch.setattr(FilesystemVolume, "replicas", listing)
     assert uploaded
     assert sum(member.stored_bytes for member in cluster.members()) == 3 * (len(content_of(10)) + len(content_of(40)))
-    assert routing.untrusted(Topology.load()) == []
+    assert trust.untrusted(Topology.load()) == []
     assert cluster.false_negatives() == []
 
 
