@@ -248,6 +248,15 @@ class SketchStore:
         with _unavailable():
             self._run(scripts.DISCARD, [self._shadow(node_id)], [self._lineage, build])
 
+    def forget(self, node_id: str) -> None:
+        """Remove the sketch of a node that is no more.
+
+        Raises:
+            StoreUnavailable: Redis does not answer.
+        """
+        with _unavailable():
+            self._client.delete(self._sketch(node_id), self._shadow(node_id))
+
     def _sketch(self, node_id: str) -> str:
         return f"{self._namespace}:sketch:{node_id}"
 

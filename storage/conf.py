@@ -33,6 +33,8 @@ class Configuration:
     upload_wait: int
     stall_timeout: int
     reclaim_grace: int
+    audit_interval: int
+    audit_rate: int
     ingest_workers: int
     log_to_stdout: bool
     database_url: str | None
@@ -61,6 +63,8 @@ class Configuration:
             upload_wait=read.integer("UPLOAD_WAIT", 60, 0, 3600),
             stall_timeout=read.integer("STALL_TIMEOUT", 30, 1, 3600),
             reclaim_grace=read.integer("RECLAIM_GRACE", 600, 0, 10**9),
+            audit_interval=read.integer("AUDIT_INTERVAL", 7 * 86400, 0, 10**9),
+            audit_rate=read.integer("AUDIT_RATE", 20 << 20, 1, 1 << 40),
             ingest_workers=read.integer("INGEST_WORKERS", os.cpu_count() or 1, 1, 256),
             log_to_stdout=read.choice("LOG_TO", ("files", "stdout")) == "stdout",
             database_url=environment.get("DATABASE_URL") or None,

@@ -30,6 +30,10 @@ class VolumeFull(VolumeError):
     """No space is left on the volume."""
 
 
+class VolumeReadOnly(VolumeError):
+    """The volume can be read, and not be written to."""
+
+
 class ReplicaMissing(VolumeError):
     """The volume holds no replica of the chunk."""
 
@@ -70,6 +74,10 @@ class NoSuchFile(StorageError):
 
 class NoSuchChunk(StorageError):
     """No file has a chunk of that hash."""
+
+
+class NoSuchNode(StorageError):
+    """There is no node of that id that is not retired."""
 
 
 class NoSuchJob(StorageError):
@@ -117,6 +125,10 @@ class TooManyTransfers(StorageError):
 
 class LeaseLost(StorageError):
     """Another worker has taken the job over, or it was cancelled: stop at once."""
+
+
+class TurnEnded(StorageError):
+    """A long job makes way for others: it is put back and goes on later."""
 
 
 class StagingDamaged(StorageError):

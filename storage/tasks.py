@@ -12,10 +12,23 @@ from django.db import InterfaceError, OperationalError, connection
 
 from storage import wakeups
 from storage.conf import configuration
-from storage.exceptions import ForeignDatabase, LeaseLost, StorageError, VolumeError
+from storage.exceptions import ForeignDatabase, LeaseLost, StorageError, TurnEnded, VolumeError
 from storage.models import Job
 from storage.routing import ShadowLost, StoreUnavailable
-from storage.services import ingest, probe, rebalance, rebuild, reclaim, repair, survey, sweep, verify
+from storage.services import (
+    audit,
+    drain,
+    ingest,
+    probe,
+    rebalance,
+    rebalance_all,
+    rebuild,
+    reclaim,
+    repair,
+    survey,
+    sweep,
+    verify,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +39,12 @@ WORK: Mapping[str, Callable[[Job], Any]] = {
     Job.Kind.REPAIR: repair.repair,
     Job.Kind.REBUILD_SKETCH: rebuild.rebuild,
     Job.Kind.REFRESH_HEALTH: verify.refresh_health,
+    Job.Kind.REPAIR_ALL: repair.repair_all,
+    Job.Kind.RECONCILE: audit.reconcile,
+    Job.Kind.DRAIN: drain.drain,
+    Job.Kind.RECLAIM: lambda job: reclaim.reclaim_all(job, configuration().reclaim_grace),
+    Job.Kind.REBALANCE_ALL: rebalance_all.rebalance_all,
+    Job.Kind.AUDIT: audit.audit,
 }
 
 
@@ -88,6 +107,8 @@ def _carry_out(job: Job) -> None:
             result = WORK[job.kind](job)
             job.succeed(result if isinstance(result, dict) else {"contents": result})
             log.info("job.succeeded", job=str(job.pk), kind=job.kind)
+        except TurnEnded:
+            job.end_turn()
         except (VolumeError, StoreUnavailable, ShadowLost) as error:
             log.warning("job.waits", job=str(job.pk), kind=job.kind, error=repr(error))
             job.wait("redis" if not isinstance(error, VolumeError) else "nodes")

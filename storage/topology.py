@@ -8,6 +8,7 @@ from threading import Lock
 from urllib.parse import urljoin
 
 from storage.conf import configuration
+from storage.exceptions import NoSuchNode
 from storage.models import Cluster, Node
 from storage.volumes import Identity, Lane, open_volume
 
@@ -23,6 +24,7 @@ class Member:
     node_id: str
     state: str
     online: bool
+    writable: bool
     zone: str
     weight: float
     stored_bytes: int
@@ -39,7 +41,7 @@ class Member:
     @property
     def accepts(self) -> bool:
         """Whether new replicas may go here."""
-        return self.counts and self.weight > 0
+        return self.counts and self.writable and self.weight > 0
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,12 @@ class Topology:
         """The member of that id.
 
         Raises:
-            KeyError: there is none.
+            NoSuchNode: there is none.
         """
         for member in self.members:
             if member.node_id == node_id:
                 return member
-        raise KeyError(node_id)
+        raise NoSuchNode(f"no node {node_id}")
 
 
 def forget() -> None:
@@ -119,6 +121,7 @@ def _member(cluster: Cluster, node: Node) -> Member:
         node.node_id,
         node.state,
         node.online,
+        node.writable,
         node.zone,
         node.weight,
         stored_bytes=node.bytes,

@@ -1,10 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from django.db import connection, models
 
 from storage.models.fields import DigestField
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A chunk, its size in bytes, and how many replicas it should have; 0 when nothing refers to it."""
+
+    chunk_hash: str
+    size: int
+    target: int
 
 
 class ChunkQuerySet(models.QuerySet["Chunk"]):
@@ -48,6 +58,50 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
                 """,
                 [ids],
             )
+
+    def condemn_orphans(self, sizes: Mapping[str, int]) -> int:
+        """Give copies that have no row one that is condemned: it can be locked, and its grace begins (RACES 11).
+
+        Args:
+            sizes: chunk hash → size in bytes of the copies found.
+
+        Returns:
+            How many rows are new.
+        """
+        hashes = sorted(sizes)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                INSERT INTO storage_chunk (hash, size, condemned_at)
+                SELECT hash, size, clock_timestamp() FROM unnest(%s::bytea[], %s::int[]) AS found (hash, size)
+                 ORDER BY hash ON CONFLICT (hash) DO NOTHING
+                """,
+                [[bytes.fromhex(h) for h in hashes], [sizes[h] for h in hashes]],
+            )
+            return int(cursor.rowcount)
+
+    def wanted(self, prefix: str) -> Iterator[Wanted]:
+        """All chunks whose hashes begin with the hex digits, with their targets as in ``targets``."""
+        between = [bytes.fromhex(prefix.ljust(64, end)) for end in "0f"]
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                WITH part AS (SELECT id, hash, size FROM storage_chunk WHERE hash BETWEEN %s AND %s),
+                     target AS (
+                         SELECT id, max(factor) AS factor FROM (
+                             SELECT e.chunk_id AS id, f.replication_factor AS factor
+                               FROM part JOIN storage_manifestentry e ON e.chunk_id = part.id
+                               JOIN storage_file f ON f.content_id = e.content_id
+                              UNION ALL
+                             SELECT p.chunk_id, p.factor FROM part JOIN storage_pin p ON p.chunk_id = part.id
+                         ) factors GROUP BY id
+                     )
+                SELECT hash, size, coalesce(factor, 0) FROM part LEFT JOIN target USING (id)
+                """,
+                between,
+            )
+            rows = cursor.fetchall()
+        return (Wanted(bytes(chunk_hash).hex(), size, factor) for chunk_hash, size, factor in rows)
 
     def targets(self, chunk_ids: Iterable[int]) -> dict[int, int]:
         """How many replicas each chunk should have: the largest factor over its contents' files and its pins.

@@ -172,6 +172,15 @@ class ManifestEntry(models.Model):
         return f"{self.content_id}[{self.position}]"
 
     @staticmethod
+    def of(contents: Sequence[Content]) -> dict[int, list[tuple[str, int]]]:
+        """Row id of each content → (chunk hash, size) in the order of its manifest, as far as that is there."""
+        manifests: dict[int, list[tuple[str, int]]] = {content.pk: [] for content in contents}
+        rows = ManifestEntry.objects.filter(content__in=contents).order_by("content_id", "position")
+        for content_id, chunk_hash, size in rows.values_list("content_id", "chunk__hash", "chunk__size"):
+            manifests[content_id].append((chunk_hash, size))
+        return manifests
+
+    @staticmethod
     def record(rows: list[tuple[int, int, int]]) -> None:
         """Insert (content, position, chunk) rows; those already there are left as they are."""
         ManifestEntry.objects.bulk_create(

@@ -1,20 +1,23 @@
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import connection, models, transaction
 from django.db.models import F, Func, Q
 
-from storage.exceptions import LeaseLost
+from storage.exceptions import LeaseLost, TurnEnded
 from storage.models.fields import DigestField
 from storage.models.upload import Upload
 
 LEASE = timedelta(seconds=20)
 MAX_ATTEMPTS = 5
 RETRY_DELAYS = (0, 1, 5, 15, 30)
+TURN = 60.0  # seconds that a long job may last before others of its priority go first
+LOOK_AROUND = 1.0  # seconds between two looks for more urgent jobs
 
 
 class Clock(Func):
@@ -26,8 +29,13 @@ class Clock(Func):
 
 class JobQuerySet(models.QuerySet["Job"]):
     def queued(self, queue: str) -> JobQuerySet:
-        """What may be claimed now, oldest first."""
-        return self.filter(queue=queue, state=Job.State.QUEUED, not_before__lte=Clock()).order_by("created_at", "id")
+        """What may be claimed now, the most urgent and then the oldest first."""
+        claimable = self.filter(queue=queue, state=Job.State.QUEUED, not_before__lte=Clock())
+        return claimable.order_by("priority", "created_at", "id")
+
+    def open(self) -> JobQuerySet:
+        """What has not come to its end."""
+        return self.exclude(state__in=Job.TERMINAL)
 
     def claim(self, queue: str, *, most: int, most_bytes: int) -> list[Job]:
         """Take queued jobs for this worker, under a new fencing token each and a lease.
@@ -43,13 +51,13 @@ class JobQuerySet(models.QuerySet["Job"]):
             cursor.execute(
                 """
                 WITH candidate AS (
-                    SELECT id, attempts, size, created_at FROM storage_job
+                    SELECT id, attempts, size, priority, created_at FROM storage_job
                      WHERE queue = %(queue)s AND state = 'queued' AND not_before <= clock_timestamp()
-                     ORDER BY created_at, id LIMIT %(most)s FOR UPDATE SKIP LOCKED
+                     ORDER BY priority, created_at, id LIMIT %(most)s FOR UPDATE SKIP LOCKED
                 ), ranked AS (
                     SELECT id, row_number() OVER w AS place, sum(size) OVER w AS total,
                            bool_or(attempts > 0) OVER w AS tried
-                      FROM candidate WINDOW w AS (ORDER BY created_at, id)
+                      FROM candidate WINDOW w AS (ORDER BY priority, created_at, id)
                 )
                 UPDATE storage_job j
                    SET state = 'running', fence = j.fence + 1, attempts = j.attempts + 1, error = NULL,
@@ -63,7 +71,10 @@ class JobQuerySet(models.QuerySet["Job"]):
                 {"queue": queue, "most": most, "most_bytes": most_bytes, "lease": LEASE.total_seconds()},
             )
             ids = [row[0] for row in cursor.fetchall()]
-        return list(self.filter(id__in=ids).select_related("upload__content").order_by("created_at", "id"))
+        jobs = list(self.filter(id__in=ids).select_related("upload__content").order_by("priority", "created_at", "id"))
+        for job in jobs:
+            job.begin_turn()
+        return jobs
 
     def heartbeat(self, done: Mapping[Job, int]) -> set[uuid.UUID]:
         """Report progress of several jobs and extend their leases, in one statement inside the work's own commit.
@@ -126,17 +137,27 @@ class Job(models.Model):
         CANCELLED = "cancelled"
 
     class Kind(models.TextChoices):
-        INGEST = "ingest"
-        REBALANCE = "rebalance"
-        REPAIR = "repair"
-        REBUILD_SKETCH = "rebuild sketch"
-        REFRESH_HEALTH = "refresh health"
+        """What there is to do, the most urgent first."""
 
+        INGEST = "ingest"
+        REPAIR = "repair"
+        REFRESH_HEALTH = "refresh health"
+        REBALANCE = "rebalance"
+        REBUILD_SKETCH = "rebuild sketch"
+        REPAIR_ALL = "repair all"
+        RECONCILE = "reconcile"
+        DRAIN = "drain"
+        RECLAIM = "reclaim"
+        REBALANCE_ALL = "rebalance all"
+        AUDIT = "audit"
+
+    PRIORITY: ClassVar[Mapping[str, int]] = {kind: place for place, kind in enumerate(Kind.values)}
     TERMINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     kind = models.CharField(max_length=32, choices=Kind)
     queue = models.CharField(max_length=32)
+    priority = models.PositiveSmallIntegerField(default=0, help_text="what is lower goes first")
     subject = models.CharField(max_length=128, null=True, help_text="at most one queued job per kind and subject")  # noqa: DJ001  null is "no subject"
     file_hash = DigestField(null=True)  # type: ignore[misc]  # the plugin has one type for both
     upload = models.ForeignKey(Upload, models.SET_NULL, null=True, related_name="jobs")
@@ -158,10 +179,14 @@ class Job(models.Model):
 
     objects = JobQuerySet.as_manager()
 
+    _turn_ends = _next_look = 0.0  # of the monotonic clock
+
     class Meta:
         ordering = ("created_at", "id")
         indexes = (
-            models.Index(fields=["queue", "created_at", "id"], name="job_queued", condition=Q(state="queued")),
+            models.Index(
+                fields=["queue", "priority", "created_at", "id"], name="job_queued", condition=Q(state="queued")
+            ),
             models.Index(fields=["lease_expires_at"], name="job_running", condition=Q(state="running")),
             models.Index(fields=["kind", "subject"], name="job_subject", condition=Q(state="queued")),
         )
@@ -181,16 +206,65 @@ class Job(models.Model):
                 cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s), hashtext(%s))", [kind, subject])
             queued = cls.objects.filter(kind=kind, subject=subject, state=cls.State.QUEUED).first()
             return queued or cls.objects.create(
-                kind=kind, subject=subject, queue="maintenance", file_hash=file_hash, size=size
+                kind=kind,
+                subject=subject,
+                queue="maintenance",
+                priority=cls.PRIORITY[kind],
+                file_hash=file_hash,
+                size=size,
             )
 
+    @classmethod
+    def ensure(cls, kind: str, subject: str) -> Job:
+        """The open job of this kind and subject, queued if there is none: for work that one job does whole."""
+        return cls.objects.open().filter(kind=kind, subject=subject).first() or cls.request(kind, subject)
+
+    def steps(self, total: int) -> Iterator[int]:
+        """The steps of a long job that are left, beginning where its last attempt or turn ended.
+
+        When the body of a step is through, it is done and ``result`` is kept, in one commit. Steps can be repeated:
+        a worker may die between a step and its commit.
+
+        Raises:
+            LeaseLost: the fencing token is no longer this worker's.
+            TurnEnded: see ``make_way``.
+        """
+        for step in range(self.done, total):
+            yield step
+            self.progress(done=step + 1, total=total)
+            if step + 1 < total:
+                self.make_way()
+
+    def begin_turn(self) -> None:
+        """Have a worker's time for this job begin now."""
+        self._next_look = time.monotonic() + LOOK_AROUND
+        self._turn_ends = time.monotonic() + TURN
+
+    def make_way(self) -> None:
+        """Let others go first, if they are more urgent or this turn has lasted long enough. Called after ``progress``.
+
+        Raises:
+            TurnEnded: the job is to be put back; it goes on from its last ``progress``.
+        """
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_AROUND
+        queued = type(self).objects.queued(self.queue)
+        if now > self._turn_ends or queued.filter(priority__lt=self.priority).exists():
+            raise TurnEnded(str(self.pk))
+
     def progress(self, *, done: int | None = None, total: int | None = None) -> None:
-        """Report progress and extend the lease; part of every commit that the work makes.
+        """Report progress, keep the ``result`` so far, and extend the lease; part of every commit of the work.
 
         Raises:
             LeaseLost: the fencing token is no longer this worker's.
         """
-        changes: dict[str, Any] = {"heartbeat_at": Clock(), "lease_expires_at": Clock() + LEASE}
+        changes: dict[str, Any] = {
+            "heartbeat_at": Clock(),
+            "lease_expires_at": Clock() + LEASE,
+            "result": self.result,
+        }
         if done is not None:
             changes["done"] = self.done = done
         if total is not None:
@@ -216,6 +290,11 @@ class Job(models.Model):
         self._fenced(
             {"state": self.State.QUEUED, "error": {"title": title, "detail": detail}, "not_before": Clock() + delay}
         )
+        self.state = self.State.QUEUED
+
+    def end_turn(self) -> None:
+        """Put the job back, to go on when its turn comes; costs no attempt."""
+        self._fenced({"state": self.State.QUEUED, "attempts": 0, "not_before": Clock()})
         self.state = self.State.QUEUED
 
     def wait(self, lack: str, delay: timedelta = timedelta(seconds=5)) -> None:

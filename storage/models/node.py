@@ -24,6 +24,7 @@ class Node(models.Model):
     state = models.CharField(max_length=16, choices=State, default=State.CREATING, help_text="what the operator wants")
     online = models.BooleanField(default=False, help_text="what the last probe saw")
     online_changed_at = models.DateTimeField(null=True, editable=False)
+    writable = models.BooleanField(default=True, editable=False, help_text="what the last probe saw")
     zone = models.CharField(max_length=64, blank=True, help_text="replicas go to distinct zones first")
     weight = models.FloatField(default=1.0, help_text="share of free space, quantised; 0 is full")
     sketch_epoch = models.BigIntegerField(default=0, help_text="raised by a writer that could not count")
@@ -42,7 +43,16 @@ class Node(models.Model):
         """The state that an operator sees: ``offline`` hides what is wanted behind what is."""
         if self.state in (self.State.ACTIVE, self.State.DRAINING) and not self.online:
             return "offline"
+        if self.state == self.State.ACTIVE and not self.writable:
+            return "read-only"
+        if self.state == self.State.ACTIVE and self.weight == 0:
+            return "full"
         return str(self.state)
+
+    @classmethod
+    def accepting_ids(cls) -> set[str]:
+        """The ids of the nodes that new replicas may be written to, now."""
+        return set(cls.objects.filter(state=cls.State.ACTIVE).values_list("node_id", flat=True))
 
     @classmethod
     def distrust_sketches(cls, node_ids: Iterable[str]) -> None:

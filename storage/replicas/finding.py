@@ -124,6 +124,16 @@ def read_verified(volume: Volume, chunk_hash: str) -> bytes:
     return require_hash(volume.read(chunk_hash), chunk_hash)
 
 
+def examine(volume: Volume, chunk_hash: str) -> None:
+    """Read a copy from its medium, not from a cache, and hash it; runs in the volume's lane.
+
+    Raises:
+        ReplicaCorrupt: the bytes are others.
+        VolumeError: there is no copy, or it cannot be read.
+    """
+    require_hash(volume.read(chunk_hash, uncached=True), chunk_hash)
+
+
 def rescue_verified(volume: Volume, chunk_hash: str) -> bytes:
     """Read a copy that lies in the trash and hash it; runs in the volume's lane.
 

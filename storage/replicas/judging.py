@@ -6,7 +6,8 @@ import secrets
 
 import structlog
 
-from storage import routing
+from storage import counters, routing
+from storage.counters import Event
 from storage.exceptions import ReplicaCorrupt, VolumeError
 from storage.models import Node
 from storage.replicas.finding import read_verified, require_hash
@@ -63,6 +64,7 @@ def _quarantine(topology: Topology, chunk_hash: str, size: int, member: Member) 
         except ReplicaCorrupt:
             routing.uncount(topology, {member.node_id: [chunk_hash]}, builds)
             Node.tally({member.node_id: (-1, -size)})
+            counters.add(Event.CORRUPT_FOUND)
             log.warning("replica.quarantined", chunk=chunk_hash, node=member.node_id)
             return True
         # A rebuild may have listed the node while the copy was away. Counted once more, even if another chunk occupies

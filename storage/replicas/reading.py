@@ -10,7 +10,8 @@ from itertools import islice
 
 import structlog
 
-from storage import routing
+from storage import counters, routing
+from storage.counters import Event
 from storage.exceptions import ContentGone, ContentUnavailable, ReplicaCorrupt, ReplicaMissing, VolumeError
 from storage.replicas.finding import read_verified, rescue_verified
 from storage.topology import Member, Topology
@@ -59,9 +60,11 @@ def read(
             continue
         except ReplicaCorrupt:
             log.warning("replica.corrupt", chunk=chunk_hash, node=member.node_id)
+            counters.add(Event.FAILOVERS)
             report(chunk_hash)
         except VolumeError as error:
             log.warning("read.failed_over", chunk=chunk_hash, node=member.node_id, error=str(error))
+            counters.add(Event.FAILOVERS)
         absent = False
     for member in order:
         try:

@@ -24,11 +24,13 @@ class Stored:
 
     Attributes:
         holders: chunk hash → nodes with a good and durable copy.
+        written: copies made.
         suspects: chunks of which a bad copy was met on the way.
         lack: what there was too little of to reach every target: ``"nodes"``, ``"space"`` or nothing.
     """
 
     holders: dict[str, list[Member]]
+    written: int
     suspects: set[str]
     lack: str
 
@@ -62,15 +64,17 @@ def store(
     holders, suspects = verified(found.holders)
     if preferences is None:
         preferences = dict(zip(data, routing.preferences(topology, list(data)), strict=True))
-    writer = _Writer(topology, data, targets, preferences, holders, operation)
     with routing.batch_in_flight():
+        # Read within the lease: who begins to drain a node, and then waits for batches, knows that no later one writes.
+        accepting = Node.accepting_ids()
+        writer = _Writer(topology, data, targets, preferences, accepting, holders, operation)
         try:
             writer.run()
         finally:
             writer.ended.set()
     if suspects:
         log.warning("replica.suspect", chunks=sorted(suspects))
-    return Stored(holders, suspects, writer.lack)
+    return Stored(holders, writer.written, suspects, writer.lack)
 
 
 class _Writer:
@@ -82,6 +86,7 @@ class _Writer:
         data: Mapping[str, bytes],
         targets: Mapping[str, int],
         preferences: Mapping[str, Sequence[Member]],
+        accepting: set[str],
         holders: dict[str, list[Member]],
         operation: str,
     ) -> None:
@@ -90,7 +95,8 @@ class _Writer:
         self.targets = targets
         self.holders = holders
         self.operation = operation
-        self.untried = {h: [m for m in preferences[h] if m not in holders[h]] for h in data}
+        self.untried = {h: [m for m in preferences[h] if m not in holders[h] and m.node_id in accepting] for h in data}
+        self.written = 0
         self.shunned: set[str] = set()
         self.lack = ""
         self.ended = Event()
@@ -156,6 +162,7 @@ class _Writer:
                 log.warning("replica.unwritten", chunk=chunk_hash, node=member.node_id, error=str(error))
             else:
                 self.holders[chunk_hash].append(member)
+                self.written += 1
                 tallies[member.node_id][0] += 1
                 tallies[member.node_id][1] += len(self.data[chunk_hash])
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
 from django.db import transaction
+from django.db.models import Max, Q
+from django.utils import timezone
 
 from storage import topology, trust, wakeups
+from storage.conf import configuration
 from storage.exceptions import VolumeError
 from storage.models import Cluster, Content, Job, Node
 from storage.models.job import Clock
@@ -27,25 +31,35 @@ INSPECTION_PAUSE = timedelta(minutes=10)  # after a rebuild, before what is insi
 def probe() -> None:
     """One round: record what has changed, and queue the work that follows from it."""
     seen = Topology.load()
-    states = {member.node_id: _look(member) for member in seen.members}
-    changed = [m for m in seen.members if m.online != (states[m.node_id] is not None)]
+    sights = {member.node_id: _look(member) for member in seen.members}
+    changed = [m for m in seen.members if m.online != (sights[m.node_id] is not None)]
     if changed:
-        _record_change({member.node_id: states[member.node_id] is not None for member in changed})
+        _record_change({member.node_id: sights[member.node_id] is not None for member in changed})
     for member in seen.members:
-        weight = states[member.node_id]
-        if weight is not None and weight != member.weight:
-            Node.objects.filter(node_id=member.node_id).update(weight=weight)
+        sight = sights[member.node_id]
+        if sight is not None and (sight.weight, sight.writable) != (member.weight, member.writable):
+            Node.objects.filter(node_id=member.node_id).update(weight=sight.weight, writable=sight.writable)
+            log.info("node.changed", node=member.node_id, weight=sight.weight, writable=sight.writable)
     topology.forget()
-    rebuilds = _queue_rebuilds(Topology.load())
-    stale = Content.objects.filter(state=Content.State.READY, health_epoch__lt=seen.cluster.topology_epoch).exists()
-    if stale:
+    seen = Topology.load()
+    _queue_rebuilds(seen)
+    _queue_audit(seen)
+    if Content.objects.filter(state=Content.State.READY, health_epoch__lt=seen.cluster.topology_epoch).exists():
         Job.request(Job.Kind.REFRESH_HEALTH, "all")
-    if stale or rebuilds:
+    if Job.objects.queued("maintenance").exists():
         wakeups.wake("maintenance")
 
 
-def _look(member: Member) -> float | None:
-    """The node's share of free space in sixteenths, 0 when it is full; None when it is not there."""
+@dataclass(frozen=True)
+class Sight:
+    """A node that is there: its share of free space in sixteenths, 0 when it is full; and whether it can be written."""
+
+    weight: float
+    writable: bool
+
+
+def _look(member: Member) -> Sight | None:
+    """What a node is like now; None when it is not there."""
     try:
         identity = member.lane.call(member.lane.volume.identity)
         if not identity.same_volume(member.identity):
@@ -54,9 +68,9 @@ def _look(member: Member) -> float | None:
     except VolumeError:
         return None
     if space.free < HEADROOM:
-        return 0.0
+        return Sight(0.0, space.writable)
     # Coarse, so that a retry finds the same order of nodes as the attempt before it.
-    return max(1, round(WEIGHT_STEPS * space.free / space.total)) / WEIGHT_STEPS
+    return Sight(max(1, round(WEIGHT_STEPS * space.free / space.total)) / WEIGHT_STEPS, space.writable)
 
 
 @transaction.atomic
@@ -64,15 +78,32 @@ def _record_change(online: dict[str, bool]) -> None:
     for node_id, is_online in online.items():
         Node.objects.filter(node_id=node_id).update(online=is_online, online_changed_at=Clock())
         log.warning("node.online" if is_online else "node.offline", node=node_id)
+        if is_online:
+            # What has changed while it was away: files deleted, copies made elsewhere, an older state of its disk.
+            Job.ensure(Job.Kind.RECONCILE, node_id)
     Cluster.bump_topology()
 
 
-def _queue_rebuilds(seen: Topology) -> int:
+def _queue_audit(seen: Topology) -> None:
+    """Have every node audited once in an interval, the one that has waited the longest first, one at a time."""
+    interval = configuration().audit_interval
+    audits = Job.objects.filter(kind=Job.Kind.AUDIT)
+    if not interval or not seen.online or audits.open().exists():
+        return
+    last = Max("finished_at", filter=Q(state=Job.State.SUCCEEDED))
+    ended = dict(audits.values_list("subject").annotate(at=last).values_list("subject", "at"))
+    due = Node.objects.filter(node_id__in=[member.node_id for member in seen.online])
+    waiting = sorted((ended.get(node.node_id) or node.created_at, node.node_id) for node in due)
+    if waiting and waiting[0][0] < timezone.now() - timedelta(seconds=interval):
+        Job.ensure(Job.Kind.AUDIT, waiting[0][1])
+
+
+def _queue_rebuilds(seen: Topology) -> None:
     try:
         reasons = _inspect_one(seen) | trust.outdated(seen)
     except StoreUnavailable as error:
         log.warning("sketch.unavailable", error=str(error))
-        return 0
+        return
     running = set(
         Job.objects.filter(kind=Job.Kind.REBUILD_SKETCH, state=Job.State.RUNNING).values_list("subject", flat=True)
     )
@@ -82,7 +113,6 @@ def _queue_rebuilds(seen: Topology) -> int:
         new = Job.objects.filter(pk=job.pk, state=Job.State.QUEUED, result__isnull=True)
         if new.update(result={"reason": str(reason)}):
             log.info("sketch.outdated", node=node_id, reason=str(reason))
-    return len(wanted)
 
 
 def _inspect_one(seen: Topology) -> dict[str, Reason]:

@@ -1,16 +1,17 @@
-"""Bring the cluster in line with the environment, at boot and only then (RACES 22)."""
+"""Bring the cluster in line with the environment, at boot and only then (RACES 22); or add one node, now."""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import count
 
 import structlog
 from django.db import connection, transaction
 
-from storage import routing, topology
+from storage import routing, topology, wakeups
 from storage.conf import Configuration
-from storage.exceptions import ConfigurationError, VolumeError
-from storage.models import Cluster, Node, nobody
+from storage.exceptions import ConfigurationError, InvalidRequest, VolumeError
+from storage.models import Cluster, Content, Job, Node, nobody
 from storage.routing import SketchError
 from storage.volumes import open_volume
 
@@ -34,10 +35,58 @@ def provision(configuration: Configuration) -> None:
             cluster = _reconcile_cluster(configuration)
             _commit_nodes(configuration)
             for node in Node.objects.filter(state=Node.State.CREATING):
-                _create_volume(cluster, node)
+                try:
+                    _create_volume(cluster, node)
+                except VolumeError as error:
+                    raise ConfigurationError(f"{node.node_id} cannot be created: {error}") from None
         finally:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [PROVISIONING])
     topology.forget()
+
+
+def plan(url: str = "", zone: str = "") -> Node:
+    """The node that ``add`` would make; changes nothing.
+
+    Raises:
+        InvalidRequest: no volume can be named so.
+    """
+    node_id = _free_id()
+    node = Node(node_id=node_id, url=url or node_id, zone=zone)
+    try:
+        open_volume(topology.absolute_url(node))
+    except (ConfigurationError, ValueError) as error:
+        raise InvalidRequest(f"no node can be made at {url}: {error}", {"url": [str(error)]}) from None
+    return node
+
+
+def add(url: str = "", zone: str = "") -> Node:
+    """Bring a new node in, now; what the others hold too much of then moves there.
+
+    The next start has to know of it: NUM_NODES is to be raised by one.
+
+    Args:
+        url: where its volume is to be made, such as ``file:///srv/disk6``; by default a folder beside the others'.
+        zone: replicas go to distinct zones first.
+
+    Raises:
+        InvalidRequest: no volume can be made there; nothing has changed.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [PROVISIONING])
+        try:
+            node = plan(url, zone)
+            node.save()
+            try:
+                _create_volume(Cluster.load(), node)
+            except VolumeError as error:
+                node.delete()
+                raise InvalidRequest(f"no node can be made at {node.url}: {error}", {"url": [str(error)]}) from None
+            Cluster.objects.update(num_nodes=Node.objects.exclude(state=Node.State.RETIRED).count())
+        finally:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [PROVISIONING])
+    topology.forget()
+    wakeups.wake("maintenance")
+    return node
 
 
 @transaction.atomic
@@ -71,28 +120,25 @@ def _reconcile_cluster(configuration: Configuration) -> Cluster:
 
 def _commit_nodes(configuration: Configuration) -> None:
     """Rows first: a volume without a row would be a stranger, a row without a volume is made below (RACES 20)."""
-    taken = set(Node.objects.values_list("node_id", flat=True))
-    wanted = configuration.num_nodes - Node.objects.exclude(state=Node.State.RETIRED).count()
-    number = 0
-    while wanted > 0:
-        node_id = f"node_{number:03d}"
-        number += 1
-        if node_id in taken:
-            continue
+    for _ in range(configuration.num_nodes - Node.objects.exclude(state=Node.State.RETIRED).count()):
+        node_id = _free_id()
         Node.objects.create(node_id=node_id, url=node_id)
-        wanted -= 1
+
+
+def _free_id() -> str:
+    taken = set(Node.objects.values_list("node_id", flat=True))
+    return next(node_id for i in count() if (node_id := f"node_{i:03d}") not in taken)
 
 
 def _create_volume(cluster: Cluster, node: Node) -> None:
     identity = topology.identity_of(cluster, node)
-    try:
-        open_volume(topology.absolute_url(node), identity).create(identity)
-    except VolumeError as error:
-        raise ConfigurationError(f"{node.node_id} cannot be created: {error}") from None
+    open_volume(topology.absolute_url(node), identity).create(identity)
     with suppress(SketchError):
         routing.begin(cluster, node)
     node.state = Node.State.ACTIVE
     node.online = True
     node.save(update_fields=["state", "online"])
     Cluster.bump_topology()
+    if Content.objects.exists():
+        Job.ensure(Job.Kind.REBALANCE_ALL, "cluster")  # it is empty, and the others are not
     log.info("node.created", node=node.node_id)

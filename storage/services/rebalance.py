@@ -1,67 +1,65 @@
-"""Bring a file's chunks to their targets: plan (pure), then act.
+"""Bring a file's chunks to their targets.
 
 The phases of acting: ``rebalance.locate``, ``rebalance.count``, ``rebalance.write``, ``rebalance.trim``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
 from django.db import transaction
 
-from storage import phases, routing, wakeups
-from storage.exceptions import ClusterUnavailable, InvalidRequest, VolumeError
-from storage.models import Chunk, Content, File, Job
+from storage import counters, wakeups
+from storage.counters import Event
+from storage.exceptions import ClusterUnavailable, ContentUnavailable, InvalidRequest
+from storage.models import Chunk, Content, File, Job, Pin
+from storage.replicas import moving
 from storage.replicas.finding import health_of, holders_of, survey
-from storage.replicas.reading import read
-from storage.replicas.removing import remove_replica
-from storage.replicas.writing import store
-from storage.topology import Member, Topology
+from storage.replicas.moving import BATCH_CHUNKS, Moved
+from storage.topology import Topology
 
 log = structlog.get_logger(__name__)
 
-BATCH_CHUNKS = 32
-
 
 @dataclass(frozen=True)
-class Move:
-    """What one chunk needs.
+class Plan:
+    """What it takes to bring a file's chunks to their targets.
 
     Attributes:
-        target: replicas wanted on nodes that count.
-        add: nodes to try for new copies, best first; empty when there are enough.
-        drop: nodes whose copies are too many, or that are being drained.
+        added: node id → (copies, bytes) that it gets.
+        removed: node id → (copies, bytes) that it loses.
+        lost: chunks without a copy on a node that answers: nothing can be written for them.
     """
 
-    chunk_hash: str
-    target: int
-    add: list[Member]
-    drop: list[Member]
+    added: dict[str, tuple[int, int]]
+    removed: dict[str, tuple[int, int]]
+    lost: int
 
 
-def plan(topology: Topology, holders: Mapping[str, Sequence[Member]], targets: Mapping[str, int]) -> list[Move]:
-    """Decide what every chunk needs: copies go to the least loaded nodes and leave the most loaded.
+def plan(file: File, replication_factor: int | None) -> Plan:
+    """Ask the volumes, and work out what ``request`` would have done; changes nothing.
 
-    Args:
-        topology: the nodes.
-        holders: chunk hash → nodes that have a copy.
-        targets: chunk hash → replicas wanted.
+    Raises:
+        InvalidRequest, ClusterUnavailable: as for ``request``.
+        NoSuchFile: it was deleted meanwhile.
     """
-    by_load = sorted(topology.accepting, key=lambda member: (member.stored_bytes / member.weight, member.node_id))
-    place = {member.node_id: i for i, member in enumerate(by_load)}
-    moves = []
-    for chunk_hash, held in holders.items():
-        target = targets[chunk_hash]
-        counting = [member for member in held if member.counts]
-        add = [member for member in by_load if member not in held] if len(counting) < target else []
-        surplus = sorted(counting, key=lambda m: place.get(m.node_id, len(place)), reverse=True)
-        drop = surplus[: max(0, len(counting) - target)]
-        drop += [member for member in held if member.online and member.state == "draining"]
-        if add or drop:
-            moves.append(Move(chunk_hash, target, add, drop))
-    return moves
+    topology = Topology.load()
+    factor = _possible_factor(topology, file, replication_factor)
+    sizes = dict(file.content.manifest())
+    targets = _targets(file, factor)
+    holders = holders_of(topology, list(sizes.items()))
+    added: dict[str, tuple[int, int]] = {}
+    removed: dict[str, tuple[int, int]] = {}
+    for move in moving.plan(topology, holders, {chunk_hash: targets[chunk_hash] for chunk_hash in sizes}):
+        held = holders[move.chunk_hash]
+        missing = max(0, move.target - sum(member.counts for member in held))
+        for changed, members in ((added, move.add[:missing] if held else []), (removed, move.drop)):
+            for member in members:
+                copies, size = changed.get(member.node_id, (0, 0))
+                changed[member.node_id] = copies + 1, size + sizes[move.chunk_hash]
+    return Plan(added, removed, lost=sum(not held for held in holders.values()))
 
 
 def request(file: File, replication_factor: int | None) -> Job:
@@ -71,13 +69,7 @@ def request(file: File, replication_factor: int | None) -> Job:
         InvalidRequest: the factor is above the number of nodes.
         ClusterUnavailable: there are nodes enough, but too few of them are active.
     """
-    topology = Topology.load()
-    factor = file.replication_factor if replication_factor is None else replication_factor
-    if factor > len(topology.members):
-        message = f"the cluster has {len(topology.members)} nodes"
-        raise InvalidRequest("replication factor above the number of nodes", {"replication_factor": [message]})
-    if factor > len([member for member in topology.members if member.counts]):
-        raise ClusterUnavailable(f"fewer than {factor} nodes are online")
+    factor = _possible_factor(Topology.load(), file, replication_factor)
     with transaction.atomic():
         File.objects.filter(pk=file.pk).update(replication_factor=factor)
         file.replication_factor = factor
@@ -92,12 +84,34 @@ def request(file: File, replication_factor: int | None) -> Job:
     return job
 
 
+def _possible_factor(topology: Topology, file: File, replication_factor: int | None) -> int:
+    factor = file.replication_factor if replication_factor is None else replication_factor
+    if factor > len(topology.members):
+        message = f"the cluster has {len(topology.members)} nodes"
+        raise InvalidRequest("replication factor above the number of nodes", {"replication_factor": [message]})
+    if factor > len([member for member in topology.members if member.counts]):
+        raise ClusterUnavailable(f"fewer than {factor} nodes are online")
+    return factor
+
+
+def _targets(file: File, factor: int) -> dict[str, int]:
+    """Chunk hash → replicas wanted if the file's factor were this one; others may want more of a chunk they share."""
+    chunks = Chunk.objects.filter(entries__content=file.content_id)
+    targets = dict.fromkeys(chunks.values_list("hash", flat=True), factor)
+    others = File.objects.exclude(pk=file.pk).filter(content__entries__chunk__in=chunks).order_by()
+    shared = others.values_list("content__entries__chunk__hash", "replication_factor").distinct()
+    pinned = Pin.objects.filter(chunk__in=chunks).values_list("chunk__hash", "factor")
+    for chunk_hash, wanted in (*shared, *pinned):
+        targets[chunk_hash] = max(targets[chunk_hash], wanted)
+    return targets
+
+
 def rebalance(job: Job) -> dict[str, int]:
     """Carry out a rebalance job; returns what it did.
 
     Raises:
         LeaseLost: the job is another worker's.
-        StorageError: a chunk could not be read.
+        ContentUnavailable: some chunks could not be read; the others are at their targets.
     """
     content = Content.objects.filter(file_hash=job.file_hash).first()
     if content is None:
@@ -105,62 +119,29 @@ def rebalance(job: Job) -> dict[str, int]:
     sizes = dict(content.manifest())
     hashes = list(sizes)
     job.progress(done=0, total=len(hashes))
-    added = removed = 0
+    moved = Moved()
     for start in range(0, len(hashes), BATCH_CHUNKS):
         batch = hashes[start : start + BATCH_CHUNKS]
-        more, fewer = _rebalance_batch({chunk_hash: sizes[chunk_hash] for chunk_hash in batch})
-        added, removed = added + more, removed + fewer
+        moved += _rebalance_batch({chunk_hash: sizes[chunk_hash] for chunk_hash in batch})
         job.progress(done=min(len(hashes), start + BATCH_CHUNKS))
     _record_health(content)
-    return {"added": added, "removed": removed}
+    if moved.unreadable:
+        raise ContentUnavailable(f"{moved.unreadable} chunks cannot be read")
+    return {"added": moved.added, "removed": moved.removed}
 
 
-def _rebalance_batch(sizes: Mapping[str, int]) -> tuple[int, int]:
+def _rebalance_batch(sizes: Mapping[str, int]) -> Moved:
     topology = Topology.load()
     ids = dict(Chunk.objects.filter(hash__in=list(sizes)).values_list("hash", "id"))
     wanted = Chunk.objects.targets(ids.values())
     targets = {chunk_hash: wanted[ids[chunk_hash]] for chunk_hash in sizes if chunk_hash in ids}
     holders = survey(topology, {chunk_hash: sizes[chunk_hash] for chunk_hash in targets}).holders
-    moves = plan(topology, holders, targets)
-    return _add(topology, [move for move in moves if move.add]), _drop(topology, moves)
-
-
-def _add(topology: Topology, moves: Sequence[Move]) -> int:
-    if not moves:
-        return 0
-    candidates = routing.locate(topology, [move.chunk_hash for move in moves])
-    data = {
-        move.chunk_hash: read(topology, move.chunk_hash, order, _report)
-        for move, order in zip(moves, candidates, strict=True)
-    }
-    before = survey(topology, {chunk_hash: len(chunk) for chunk_hash, chunk in data.items()})
-    stored = store(
-        topology,
-        data,
-        {move.chunk_hash: move.target for move in moves},
-        operation="rebalance",
-        preferences={move.chunk_hash: move.add for move in moves},
-    )
-    return sum(max(0, len(stored.holders[h]) - len(before.holders[h])) for h in data)
-
-
-def _drop(topology: Topology, moves: Sequence[Move]) -> int:
-    phases.enter("rebalance.trim")
-    removed = 0
-    for move in moves:
-        for member in move.drop:
-            try:
-                removed += remove_replica(topology, move.chunk_hash, member)
-            except VolumeError as error:
-                log.warning("trim.failed", chunk=move.chunk_hash, node=member.node_id, error=str(error))
-    return removed
+    moved = moving.carry_out(topology, moving.plan(topology, holders, targets), operation="rebalance")
+    counters.add(Event.REPLICAS_REPAIRED, moved.added)
+    return moved
 
 
 def _record_health(content: Content) -> None:
     topology = Topology.load()
     manifest = content.manifest()
     content.record_health(health_of(topology, manifest, holders_of(topology, manifest), content.target()))
-
-
-def _report(chunk_hash: str) -> None:
-    Job.request(Job.Kind.REPAIR, chunk_hash)

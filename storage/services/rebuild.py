@@ -11,7 +11,8 @@ from typing import Any
 
 import structlog
 
-from storage import phases, routing, trust
+from storage import counters, phases, routing, trust
+from storage.counters import Event
 from storage.models import Job, Node
 from storage.routing import StoreUnavailable
 from storage.topology import Member, Topology
@@ -42,7 +43,7 @@ def rebuild(job: Job) -> dict[str, Any]:
         ShadowLost: Redis lost the shadow on the way: start again.
         StoreUnavailable: Redis does not answer.
         VolumeError: the volume cannot be listed.
-        LookupError: there is no such node.
+        NoSuchNode: there is no such node.
     """
     node_id = str(job.subject)
     topology = Topology.load()
@@ -73,6 +74,9 @@ def rebuild(job: Job) -> dict[str, Any]:
         "quiet": _correct_tally(before, chunks, size),
         "differences": asdict(differences) if differences else None,
     }
+    counters.add(Event.SKETCHES_REBUILT)
+    if differences and found["quiet"]:
+        counters.add(Event.SKETCH_DRIFT, differences.differing)
     log.info("sketch.rebuilt", job=str(job.pk), node=node_id, **found)
     return found
 

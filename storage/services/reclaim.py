@@ -5,15 +5,16 @@ The phases: ``reclaim.mark``, ``reclaim.trash``, ``reclaim.purge``, ``reclaim.fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 import structlog
 from django.db import connection, transaction
 
-from storage import phases
+from storage import counters, phases, wakeups
+from storage.counters import Event
 from storage.exceptions import ForeignDatabase, VolumeError
-from storage.models import Chunk, Cluster
+from storage.models import Chunk, Cluster, Job
 from storage.models.job import Clock
 from storage.replicas.finding import survey
 from storage.replicas.removing import purge_trash, remove_replica
@@ -79,6 +80,31 @@ def plan(topology: Topology, grace: float) -> Plan:
     return Plan(list(due.order_by("hash").values_list("hash", "size")[:CHUNKS_PER_PASS]), members, absent)
 
 
+def request() -> Job:
+    """Queue passes until nothing is left that may go."""
+    job = Job.ensure(Job.Kind.RECLAIM, "all")
+    wakeups.wake("maintenance")
+    return job
+
+
+def reclaim_all(job: Job, grace: float) -> dict[str, int]:
+    """Make passes until one finds nothing; returns what they did.
+
+    Raises:
+        LeaseLost: the job is another worker's, or was cancelled.
+        TurnEnded: more urgent work waits.
+        ForeignDatabase: see ``plan``; nothing has been removed.
+    """
+    found = asdict(Outcome()) | (job.result or {})
+    job.result = found
+    while (outcome := reclaim(grace)) != Outcome():
+        for name, number in asdict(outcome).items():
+            found[name] += number
+        job.progress(done=found["forgotten"], total=found["forgotten"])
+        job.make_way()
+    return found
+
+
 def reclaim(grace: float) -> Outcome:
     """Make one pass; a pass that is under way elsewhere is left to it.
 
@@ -116,6 +142,8 @@ def _execute(topology: Topology, todo: Plan, grace: float) -> Outcome:
         purged, freed = purged + entries, freed + size
     outcome = Outcome(removed, forgotten, purged, freed)
     if outcome != Outcome():
+        counters.add(Event.CHUNKS_RECLAIMED, forgotten)
+        counters.add(Event.BYTES_RECLAIMED, freed)
         log.info("reclaim.done", removed=removed, forgotten=forgotten, purged=purged, freed_bytes=freed)
     return outcome
 

@@ -1,15 +1,26 @@
-"""Mend one chunk: judge its copies, quarantine the bad ones, and bring it back to its target.
+"""Mend: one chunk whose copies are suspect, or every chunk of the cluster that has too few.
 
-The phases: ``repair.judge``, ``repair.locate``, ``repair.count``, ``repair.write``.
+The phases: ``repair.judge``, ``repair.locate``, ``repair.count``, ``repair.write``, and for the whole cluster
+``repair_all.locate``, ``repair_all.count``, ``repair_all.write``.
 """
 
 from __future__ import annotations
 
-import structlog
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
-from storage import phases
-from storage.models import Chunk, Content, Job
+import structlog
+from django.db.models import Max
+
+from storage import counters, phases, wakeups
+from storage.counters import Event
+from storage.models import Chunk, File, Job
+from storage.replicas import census, moving
+from storage.replicas.census import Census
 from storage.replicas.judging import judge
+from storage.replicas.moving import Moved
 from storage.replicas.writing import store
 from storage.topology import Topology
 
@@ -17,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 def repair(job: Job) -> dict[str, int]:
-    """Carry out a repair job, whose subject is a chunk hash; returns what it did.
+    """Carry out a repair job, whose subject is a chunk hash: judge its copies, quarantine the bad ones, add new ones.
 
     Raises:
         LeaseLost: the job is another worker's.
@@ -31,9 +42,102 @@ def repair(job: Job) -> dict[str, int]:
     target = Chunk.objects.targets([chunk.pk])[chunk.pk]
     job.progress(done=0, total=1)
     if data is not None and target:
-        good = store(topology, {chunk.hash: data}, {chunk.hash: target}, operation="repair").holders[chunk.hash]
-    # The summaries of the contents that have this chunk are no longer exact.
-    if Content.objects.filter(entries__chunk=chunk).update(health_epoch=-1):
-        Job.request(Job.Kind.REFRESH_HEALTH, "all")
+        stored = store(topology, {chunk.hash: data}, {chunk.hash: target}, operation="repair")
+        good = stored.holders[chunk.hash]
+        counters.add(Event.REPLICAS_REPAIRED, stored.written)
+    moving.outdate_health([chunk.hash])
     log.info("repair.done", job=str(job.pk), chunk=chunk.hash, quarantined=quarantined, good=len(good))
     return {"quarantined": quarantined, "good": len(good)}
+
+
+def plan_all() -> dict[int, tuple[int, int]]:
+    """Copies that a chunk has → (chunks, bytes to write) that repair would bring to their targets; changes nothing.
+
+    Those with no copy at all cannot be repaired: nothing is written for them.
+    """
+    topology = Topology.load()
+    chunks: Counter[int] = Counter()
+    size: Counter[int] = Counter()
+    for step in range(census.RANGES):
+        for entry in census.take(topology, census.prefix_of(step)).entries.values():
+            if entry.short:
+                chunks[len(entry.holders)] += 1
+                size[len(entry.holders)] += entry.short * entry.size * bool(entry.holders)
+    return {copies: (chunks[copies], size[copies]) for copies in sorted(chunks)}
+
+
+def request_all() -> Job:
+    """Queue the repair of the whole cluster."""
+    job = Job.ensure(Job.Kind.REPAIR_ALL, "all")
+    wakeups.wake("maintenance")
+    return job
+
+
+def repair_all(job: Job) -> dict[str, Any]:
+    """Bring every chunk to its target, those with one copy first, then those with two, and so on.
+
+    The cluster is listed once for every number of copies that is found to be too few. Nothing else is remembered, so
+    that a cluster that lost a node with ten million chunks needs no more memory than a healthy one.
+
+    Returns:
+        Copies ``added``; chunks ``lost`` (no copy on the nodes that answer) and ``unreadable``.
+
+    Raises:
+        LeaseLost: the job is another worker's.
+        TurnEnded: more urgent work waits.
+    """
+    largest = File.objects.aggregate(most=Max("replication_factor"))["most"] or 0
+    found: dict[str, Any] = {"added": 0, "lost": 0, "unreadable": 0, "levels": largest, "short": {}} | (
+        job.result or {}
+    )
+    job.result = found
+    for step in job.steps(found["levels"] * census.RANGES):
+        level, place = divmod(step, census.RANGES)
+        copies = level + 1
+        if level and not _is_worth(copies, found):
+            continue
+        topology = Topology.load()
+        taken = census.take(topology, census.prefix_of(place))
+        _mend(job, topology, taken, copies, last=copies == found["levels"])
+        if not level:
+            _remember(found, taken)
+    log.info("repair_all.done", job=str(job.pk), added=found["added"], lost=found["lost"])
+    return {name: found[name] for name in ("added", "lost", "unreadable")}
+
+
+def _is_worth(copies: int, found: dict[str, Any]) -> bool:
+    """Whether the first pass has met chunks with so many copies, or for the last pass with more."""
+    last = copies == found["levels"]
+    return any(int(had) == copies or (last and int(had) > copies) for had in found["short"])
+
+
+def _remember(found: dict[str, Any], taken: Census) -> None:
+    """Which numbers of copies were too few; JSON has strings for keys."""
+    for entry in taken.entries.values():
+        if entry.short and entry.holders:
+            key = str(len(entry.holders))
+            found["short"][key] = found["short"].get(key, 0) + 1
+        elif entry.short and not taken.silent:
+            found["lost"] += 1
+
+
+def _mend(job: Job, topology: Topology, taken: Census, copies: int, *, last: bool) -> None:
+    short = {
+        chunk_hash: entry
+        for chunk_hash, entry in taken.entries.items()
+        if entry.short and (len(entry.holders) == copies or (last and len(entry.holders) > copies))
+    }
+    targets = {chunk_hash: entry.target for chunk_hash, entry in short.items()}
+    moves = moving.plan(topology, {chunk_hash: entry.holders for chunk_hash, entry in short.items()}, targets)
+    for batch in moving.batches([replace(move, drop=[]) for move in moves if move.add]):
+        _tell(job, moving.carry_out(topology, batch, operation="repair_all"), [move.chunk_hash for move in batch])
+
+
+def _tell(job: Job, moved: Moved, chunk_hashes: Sequence[str]) -> None:
+    found = job.result or {}
+    found["added"] += moved.added
+    found["unreadable"] += moved.unreadable
+    counters.add(Event.REPLICAS_REPAIRED, moved.added)
+    moving.outdate_health(chunk_hashes)
+    job.progress()
+    job.make_way()

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import structlog
-from django.db import DatabaseError
-
-from storage.models import Content, File, Job
+from storage.models import Content, File
 from storage.replicas.reading import read_ahead
+from storage.replicas.reporting import report
 from storage.topology import Topology
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ def retrieve(file: File) -> Download:
         ContentGone: no node has its first chunk any more.
     """
     content: Content = file.content
-    chunks = read_ahead(Topology.recent(), content.manifest(), _report)
+    chunks = read_ahead(Topology.recent(), content.manifest(), report)
     first = next(chunks, None)
     return Download(file, content.size, _chain(first, chunks))
 
@@ -43,11 +39,3 @@ def _chain(first: bytes | None, rest: Iterator[bytes]) -> Iterator[bytes]:
     if first is not None:
         yield first
         yield from rest
-
-
-def _report(chunk_hash: str) -> None:
-    """Have a worker judge the copies of a chunk."""
-    try:
-        Job.request(Job.Kind.REPAIR, chunk_hash)
-    except DatabaseError as error:
-        log.warning("report.lost", chunk=chunk_hash, error=str(error))

@@ -19,7 +19,9 @@ log = structlog.get_logger(__name__)
 SLACK = timedelta(seconds=10)  # beside the stall timeout: the time between two heartbeats, and a busy machine
 FAILED_UPLOAD_KEPT = timedelta(days=7)
 TERMINAL_JOBS_KEPT = timedelta(days=7)
+AUDITS_KEPT = timedelta(days=400)
 HEAL_CONTENTS = 100
+TRIED_RECENTLY = timedelta(seconds=60)
 
 
 def sweep() -> None:
@@ -30,7 +32,8 @@ def sweep() -> None:
     _drop_abandoned_uploads()
     _remove_forgotten_staging()
     _heal_short_contents()
-    Job.objects.filter(state__in=Job.TERMINAL, finished_at__lt=Clock() - TERMINAL_JOBS_KEPT).delete()
+    ended = Job.objects.filter(state__in=Job.TERMINAL, finished_at__lt=Clock() - TERMINAL_JOBS_KEPT)
+    ended.exclude(kind=Job.Kind.AUDIT, finished_at__gt=Clock() - AUDITS_KEPT).delete()
     for queue in ("ingest", "maintenance"):
         if Job.objects.queued(queue).exists():
             wakeups.wake(queue)
@@ -74,7 +77,10 @@ def _remove_forgotten_staging() -> None:
 
 
 def _heal_short_contents() -> None:
-    """Need is state, not a job (RACES 18): contents below their factor are found again from their summaries."""
+    """Need is state, not a job (RACES 18): contents below their factor are found again from their summaries.
+
+    A few are mended one by one; many, as after the loss of a node, chunk by chunk in the order of their danger.
+    """
     epoch = Cluster.load().topology_epoch
     short = (
         Content.objects.filter(state=Content.State.READY, retrievable=True, health_epoch=epoch, chunk_count__gt=0)
@@ -83,11 +89,17 @@ def _heal_short_contents() -> None:
         .order_by("min_replication", "pk")
     )
     counting = sum(member.counts for member in Topology.load().members)
-    for content in short.filter(min_replication__lt=counting)[:HEAL_CONTENTS]:
-        if not _recently_tried(content):
-            Job.request(Job.Kind.REBALANCE, f"content {content.pk}", file_hash=content.file_hash, size=content.size)
+    found = list(short.filter(min_replication__lt=counting)[: HEAL_CONTENTS + 1])
+    if len(found) > HEAL_CONTENTS:
+        if not _recently_tried(Job.Kind.REPAIR_ALL, "all"):
+            Job.ensure(Job.Kind.REPAIR_ALL, "all")
+        return
+    for content in found:
+        subject = f"content {content.pk}"
+        if not _recently_tried(Job.Kind.REBALANCE, subject):
+            Job.request(Job.Kind.REBALANCE, subject, file_hash=content.file_hash, size=content.size)
 
 
-def _recently_tried(content: Content) -> bool:
-    recent = Job.objects.filter(kind=Job.Kind.REBALANCE, subject=f"content {content.pk}")
-    return recent.exclude(state__in=Job.TERMINAL, finished_at__lt=Clock() - timedelta(seconds=60)).exists()
+def _recently_tried(kind: str, subject: str) -> bool:
+    recent = Job.objects.filter(kind=kind, subject=subject)
+    return recent.exclude(state__in=Job.TERMINAL, finished_at__lt=Clock() - TRIED_RECENTLY).exists()

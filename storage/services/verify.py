@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from storage.exceptions import NoSuchFile
-from storage.models import Cluster, Content, File, Job
+from storage.models import Cluster, Content, File, Job, ManifestEntry
 from storage.models.content import Health
-from storage.replicas.finding import health_of, holders_of, verified
+from storage.replicas.finding import SURVEY_CHUNKS, health_of, holders_of, verified
 from storage.topology import Member, Topology
 
 log = structlog.get_logger(__name__)
 
-REFRESH_CONTENTS = 200
+REFRESH_CONTENTS = 500
 
 
 @dataclass(frozen=True)
@@ -75,22 +75,36 @@ def refresh_health(job: Job) -> int:
     refreshed = 0
     while True:
         stale = Content.objects.filter(state=Content.State.READY, health_epoch__lt=epoch)
-        done = sum(_refresh(content) for content in stale.order_by("min_replication", "pk")[:REFRESH_CONTENTS])
+        some = list(stale.order_by("min_replication", "pk")[:REFRESH_CONTENTS])
+        done = 0
+        for together in _groups(some):
+            done += _refresh(together)
+            job.progress(done=refreshed + done)
         if not done:
             return refreshed
         refreshed += done
-        job.progress(done=refreshed)
 
 
-def _refresh(content: Content) -> bool:
-    try:
-        manifest = content.manifest()
-    except NoSuchFile:
-        return False
+def _groups(contents: Sequence[Content]) -> Iterator[list[Content]]:
+    """Contents whose chunks are asked for together: as many as fit one survey, or one that is larger."""
+    group: list[Content] = []
+    for content in contents:
+        if group and sum(one.chunk_count for one in group) + content.chunk_count > SURVEY_CHUNKS:
+            yield group
+            group = []
+        group.append(content)
+    if group:
+        yield group
+
+
+def _refresh(contents: Sequence[Content]) -> int:
+    manifests = ManifestEntry.of(contents)
     topology = Topology.load()
-    holders = holders_of(topology, manifest)
-    content.record_health(health_of(topology, manifest, holders, content.target()))
-    return True
+    holders = holders_of(topology, [chunk for manifest in manifests.values() for chunk in manifest])
+    whole = [content for content in contents if len(manifests[content.pk]) == content.chunk_count]  # not just deleted
+    for content in whole:
+        content.record_health(health_of(topology, manifests[content.pk], holders, content.target()))
+    return len(whole)
 
 
 def _verified(holders: dict[str, list[Member]]) -> dict[str, list[Member]]:

@@ -27,6 +27,7 @@ def open_volume(url: str, expected: Identity | None = None) -> Volume:
         ConfigurationError: the scheme is not known.
     """
     parts = urlsplit(url)
-    if parts.scheme == "file" and parts.path:
+    # file://srv/disk6 names a host, and /disk6 on it.
+    if parts.scheme == "file" and parts.path and not parts.netloc:
         return FilesystemVolume(Path(unquote(parts.path)), expected)
     raise ConfigurationError(f"no volume backend for {url!r}")

@@ -33,11 +33,15 @@ class Identity:
 
 @dataclass(frozen=True)
 class Space:
-    """Room on the file system below a volume, in bytes; volumes with one ``device`` share it."""
+    """Room on the file system below a volume, in bytes; volumes with one ``device`` share it.
+
+    ``writable`` is false when the file system, or who owns it, allows no changes.
+    """
 
     device: str
     free: int
     total: int
+    writable: bool = True
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,8 @@ class Volume(Protocol):
     def sizes(self, chunk_hashes: Sequence[str]) -> list[int | None]:
         """Bytes of each replica, None for those that are not there. Trash and quarantine do not count."""
 
-    def read(self, chunk_hash: str) -> bytes:
-        """The replica's bytes, unverified.
+    def read(self, chunk_hash: str, *, uncached: bool = False) -> bytes:
+        """The replica's bytes, unverified; ``uncached`` from the medium, as far as that can be had.
 
         Raises:
             ReplicaMissing: there is none.
@@ -108,6 +112,7 @@ class Volume(Protocol):
 
         Raises:
             VolumeFull: no space is left.
+            VolumeReadOnly: it can only be read.
         """
 
     def settle(self, chunk_hash: str) -> None:
@@ -115,6 +120,15 @@ class Volume(Protocol):
 
     def replicas(self, prefix: str = "") -> Iterator[Replica]:
         """Every replica whose hash starts with the prefix of hex digits, in no order."""
+
+    def leftovers(self, prefix: str = "") -> Iterator[str]:
+        """Names of what writes have left unfinished: those under way, and those whose process died.
+
+        ``prefix`` restricts them as it does ``replicas``, as far as it can be told whose they are.
+        """
+
+    def discard(self, leftover: str) -> int:
+        """Remove what an unfinished write left; returns the bytes freed. If the write still goes on, it fails."""
 
     def trash(self, chunk_hash: str, token: str) -> bool:
         """Rename the replica into the trash, durably, under a unique token; false when there is none."""

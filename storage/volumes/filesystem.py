@@ -10,19 +10,21 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from storage.exceptions import ForeignVolume, ReplicaMissing, VolumeFull, VolumeOffline
+from storage.exceptions import ForeignVolume, ReplicaMissing, VolumeFull, VolumeOffline, VolumeReadOnly
 from storage.volumes.base import Identity, Replica, Space, Trashed
 
 FORMAT = 1
 TEMPORARY = ".tmp-"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _PREFIXES = [f"{i:02x}" for i in range(256)]
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class FilesystemVolume:
@@ -73,16 +75,18 @@ class FilesystemVolume:
         with _as_volume_errors(), self._opened(check=False) as root:
             found = os.fstatvfs(root)
             device = str(os.fstat(root).st_dev)
-            return Space(device, found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+            # The effective user's rights; false for anybody, root too, where the file system is mounted read-only.
+            writable = os.access("chunks", os.W_OK, dir_fd=root, effective_ids=True)
+            return Space(device, found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, writable)
 
     def sizes(self, chunk_hashes: Sequence[str]) -> list[int | None]:
         with _as_volume_errors(), self._opened() as root:
             return [_size(root, _replica(chunk_hash)) for chunk_hash in chunk_hashes]
 
-    def read(self, chunk_hash: str) -> bytes:
+    def read(self, chunk_hash: str, *, uncached: bool = False) -> bytes:
         with _as_volume_errors(), self._opened(check=False) as root:
             try:
-                return _read_file(root, _replica(chunk_hash))
+                return _read_file(root, _replica(chunk_hash), uncached=uncached)
             except FileNotFoundError:
                 # An empty mount point must not say "absent": only a volume that is there may.
                 self._require_expected(root)
@@ -98,7 +102,7 @@ class FilesystemVolume:
             raise ReplicaMissing(chunk_hash)
 
     def write(self, chunk_hash: str, data: bytes) -> None:
-        with _as_volume_errors(), self._opened() as root:
+        with _as_volume_errors(writing=True), self._opened() as root:
             parent = os.open(f"chunks/{chunk_hash[:2]}", _DIRECTORY, dir_fd=root)
             try:
                 _write_durably(parent, chunk_hash, data)
@@ -113,14 +117,18 @@ class FilesystemVolume:
             _fsync_directory(root, f"chunks/{chunk_hash[:2]}")
 
     def replicas(self, prefix: str = "") -> Iterator[Replica]:
-        for directory in _PREFIXES:
-            if not (directory.startswith(prefix) or prefix.startswith(directory)):
-                continue
-            with _as_volume_errors(), self._opened() as root:
-                found = list(_listing(root, f"chunks/{directory}"))
+        for _, found in self._listings(prefix):
             for name, size in found:
-                if name.startswith(prefix) and not name.startswith(TEMPORARY):
+                if name.startswith(prefix) and _HASH.fullmatch(name):
                     yield Replica(name, size)
+
+    def leftovers(self, prefix: str = "") -> Iterator[str]:
+        for directory, found in self._listings(prefix):
+            yield from (f"{directory}/{name}" for name, _ in found if name.startswith(TEMPORARY))
+
+    def discard(self, leftover: str) -> int:
+        with _as_volume_errors(), self._opened() as root:
+            return _unlink(root, f"chunks/{leftover}")
 
     # -- removal -----------------------------------------------------------
 
@@ -139,12 +147,7 @@ class FilesystemVolume:
 
     def purge(self, trashed: Trashed) -> int:
         with _as_volume_errors(), self._opened() as root:
-            try:
-                size = os.stat(f"trash/{trashed.name}", dir_fd=root).st_size
-                os.unlink(f"trash/{trashed.name}", dir_fd=root)
-            except FileNotFoundError:
-                return 0
-            return size
+            return _unlink(root, f"trash/{trashed.name}")
 
     def quarantine(self, chunk_hash: str, token: str) -> bytes | None:
         name = f"quarantine/{Trashed(chunk_hash, token).name}"
@@ -182,6 +185,14 @@ class FilesystemVolume:
             self._last_found = known = (found, _decode(found, self.root))
         return known[1]
 
+    def _listings(self, prefix: str) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+        """The names and sizes in each directory that may hold replicas of the prefix."""
+        for directory in _PREFIXES:
+            if directory.startswith(prefix) or prefix.startswith(directory):
+                with _as_volume_errors(), self._opened() as root:
+                    found = list(_listing(root, f"chunks/{directory}"))
+                yield directory, found
+
     def _trashed(self, root: int) -> Iterator[Trashed]:
         for name, _ in _listing(root, "trash"):
             chunk_hash, mark, token = name.partition("~")
@@ -212,12 +223,15 @@ def _replica(chunk_hash: str) -> str:
 
 
 @contextmanager
-def _as_volume_errors() -> Iterator[None]:
+def _as_volume_errors(*, writing: bool = False) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise VolumeFull(str(error)) from error
+        # What cannot be written to may still be read: that must not open the breaker.
+        if error.errno == errno.EROFS or (writing and error.errno in (errno.EACCES, errno.EPERM)):
+            raise VolumeReadOnly(str(error)) from error
         raise VolumeOffline(str(error)) from error
 
 
@@ -235,6 +249,16 @@ def _size(directory: int, name: str) -> int | None:
         return os.stat(name, dir_fd=directory, follow_symlinks=False).st_size
     except FileNotFoundError:
         return None
+
+
+def _unlink(directory: int, name: str) -> int:
+    """Remove a file; returns the bytes freed, 0 when it is not there."""
+    try:
+        size = os.stat(name, dir_fd=directory, follow_symlinks=False).st_size
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        return 0
+    return size
 
 
 def _fsync_directory(directory: int | None, name: str) -> None:

@@ -49,7 +49,7 @@ class MemoryVolume:
         found = [self._replicas.get(chunk_hash) for chunk_hash in chunk_hashes]
         return [None if data is None else len(data) for data in found]
 
-    def read(self, chunk_hash: str) -> bytes:
+    def read(self, chunk_hash: str, *, uncached: bool = False) -> bytes:
         self._checked()
         found = self._replicas.get(chunk_hash)
         if found is None:
@@ -81,6 +81,14 @@ class MemoryVolume:
         for chunk_hash, data in list(self._replicas.items()):
             if chunk_hash.startswith(prefix):
                 yield Replica(chunk_hash, len(data))
+
+    def leftovers(self, prefix: str = "") -> Iterator[str]:
+        self._checked()
+        yield from ()
+
+    def discard(self, leftover: str) -> int:
+        self._checked()
+        return 0
 
     def trash(self, chunk_hash: str, token: str) -> bool:
         self._checked()

@@ -200,3 +200,23 @@ def test_listing_by_prefix_finds_exactly_what_has_it(volume: Volume, contents: l
     everything = {replica.chunk_hash for replica in volume.replicas()}
     assert {hashlib.sha256(data).hexdigest() for data in contents} <= everything
     assert {r.chunk_hash for r in volume.replicas(digits)} == {h for h in everything if h.startswith(digits)}
+
+
+def test_an_unfinished_write_is_no_replica_and_can_be_discarded(tmp_path: Path) -> None:
+    volume = filesystem(tmp_path)(IDENTITY)
+    volume.create(IDENTITY)
+    (tmp_path / "volume" / "chunks" / "ab" / ".tmp-dead").write_bytes(b"half")
+    (tmp_path / "volume" / "chunks" / "ab" / "lost+found").touch()
+    assert list(volume.replicas()) == []
+    assert list(volume.leftovers("cd")) == []
+    (leftover,) = volume.leftovers()
+    assert volume.discard(leftover) == 4
+    assert volume.discard(leftover) == 0
+    assert list(volume.leftovers()) == []
+
+
+def test_a_healthy_volume_has_no_leftovers_and_can_be_written(volume: Volume) -> None:
+    volume.write(*chunk())
+    assert list(volume.leftovers()) == []
+    assert volume.space().writable
+    assert volume.read(chunk()[0], uncached=True) == chunk()[1]

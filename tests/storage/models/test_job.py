@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
-from storage.exceptions import LeaseLost
+from storage.exceptions import LeaseLost, TurnEnded
 from storage.models import Job
 from storage.models.job import LEASE, MAX_ATTEMPTS, Clock
 from tests.cluster import ClusterUnderTest
@@ -156,3 +156,38 @@ def test_no_job_row_names_a_node_for_a_chunk() -> None:
     """RACES 29: jobs of chunks and contents have no column that a node could stand in."""
     columns = {field.name for field in Job._meta.get_fields()}
     assert not {name for name in columns if "node" in name or "volume" in name}
+
+
+@pytest.mark.django_db
+def test_the_most_urgent_job_is_claimed_first_whatever_its_age() -> None:
+    Job.request(Job.Kind.AUDIT, "node_000")
+    Job.request(Job.Kind.REBALANCE_ALL, "cluster")
+    Job.request(Job.Kind.REPAIR, "0" * 64)
+    kinds = [Job.objects.claim("maintenance", most=1, most_bytes=0)[0].kind for _ in range(3)]
+    assert kinds == [Job.Kind.REPAIR, Job.Kind.REBALANCE_ALL, Job.Kind.AUDIT]
+
+
+@pytest.mark.django_db
+def test_a_long_job_goes_on_from_its_last_step_with_what_it_had_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.models.job.LOOK_AROUND", 0.0)
+    Job.ensure(Job.Kind.AUDIT, "node_000")
+    assert Job.ensure(Job.Kind.AUDIT, "node_000") == Job.objects.get()
+    seen: list[int] = []
+
+    def work(stop_after: int) -> None:
+        (job,) = Job.objects.claim("maintenance", most=1, most_bytes=0)
+        job.result = job.result or {"seen": 0}
+        for step in job.steps(6):
+            seen.append(step)
+            job.result["seen"] += 1
+            if len(seen) == stop_after:
+                Job.request(Job.Kind.REPAIR, "0" * 64)
+        job.succeed(job.result)
+
+    with pytest.raises(TurnEnded):
+        work(stop_after=3)
+    Job.objects.exclude(kind=Job.Kind.AUDIT).delete()
+    Job.objects.filter(state=Job.State.RUNNING).get().end_turn()
+    work(stop_after=99)
+    job = Job.objects.get()
+    assert (seen, job.result, job.done, job.total) == ([0, 1, 2, 3, 4, 5], {"seen": 6}, 6, 6)

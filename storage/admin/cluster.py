@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from storage.admin.operations import NoHandEdits
+from storage.models import Cluster
+from storage.services import rebalance_all, reclaim, repair
+
+
+@admin.register(Cluster)
+class ClusterAdmin(NoHandEdits[Cluster]):
+    list_display = ("uuid", "num_nodes", "n_prime", "tau", "generation", "topology_epoch", "created_at")
+    exclude = ("sketch_seed",)
+    actions = ("repair_all", "rebalance_all", "reclaim")
+
+    @admin.action(description="Repair: make the copies that are missing", permissions=["operate"])
+    def repair_all(self, request: HttpRequest, queryset: QuerySet[Cluster]) -> None:
+        self.carry_out(request, queryset, lambda _: repair.request_all())
+
+    @admin.action(description="Rebalance: even out how full the nodes are", permissions=["operate"])
+    def rebalance_all(self, request: HttpRequest, queryset: QuerySet[Cluster]) -> None:
+        self.carry_out(request, queryset, lambda _: rebalance_all.request())
+
+    @admin.action(description="Reclaim: remove what no file has any more", permissions=["operate"])
+    def reclaim(self, request: HttpRequest, queryset: QuerySet[Cluster]) -> None:
+        self.carry_out(request, queryset, lambda _: reclaim.request())

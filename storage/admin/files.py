@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet, Subquery
+from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
+
+from storage.exceptions import StorageError
+from storage.models import Cluster, File
+from storage.services import catalogue, rebalance
+
+HASH_PREFIX = re.compile(r"[0-9a-f]{4,64}")
+
+
+def hash_range(prefix: str) -> tuple[str, str]:
+    """The first and the last SHA-256 that begin with the hex digits."""
+    return prefix.ljust(64, "0"), prefix.ljust(64, "f")
+
+
+@admin.register(File)
+class FileAdmin(admin.ModelAdmin[File]):
+    """The file inventory. Renaming and deleting are what an owner may do too."""
+
+    list_display = (
+        "name",
+        "short_hash",
+        "size",
+        "chunks",
+        "state",
+        "retrievable",
+        "replication",
+        "replication_factor",
+        "health_as_of",
+        "health_exact",
+        "owner",
+        "created_at",
+    )
+    list_filter = ("content__state", "content__retrievable", "replication_factor", "created_at")
+    list_select_related = ("content", "owner")
+    search_fields = ("name",)
+    search_help_text = "part of a name, or at least four hex digits that the hash begins with"
+    ordering = ("-id",)
+    fields = (
+        "name",
+        "owner",
+        "file_hash",
+        "size",
+        "chunks",
+        "replication_factor",
+        "state",
+        "retrievable",
+        "replication",
+        "health_as_of",
+        "health_exact",
+        "created_at",
+    )
+    readonly_fields = fields[1:]
+    actions = ("rebalance_files",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[File]:
+        epoch = Cluster.objects.values("topology_epoch")[:1]
+        return super().get_queryset(request).annotate(epoch=Subquery(epoch))
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[File], search_term: str
+    ) -> tuple[QuerySet[File], bool]:
+        found, duplicates = super().get_search_results(request, queryset, search_term)
+        prefix = search_term.strip().lower()
+        if HASH_PREFIX.fullmatch(prefix):
+            found = found | queryset.filter(content__file_hash__range=hash_range(prefix))
+        return found, duplicates
+
+    def delete_model(self, request: HttpRequest, obj: File) -> None:
+        catalogue.delete(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[File]) -> None:
+        for file in queryset.select_related("content"):
+            catalogue.delete(file)
+
+    @admin.action(description="Rebalance to the replication factor", permissions=["change"])
+    def rebalance_files(self, request: HttpRequest, queryset: QuerySet[File]) -> None:
+        requested = 0
+        for file in queryset.select_related("content"):
+            try:
+                rebalance.request(file, None)
+                requested += 1
+            except StorageError as error:
+                self.message_user(request, f"{file.name}: {error}", messages.ERROR)
+        self.message_user(request, f"{requested} rebalance jobs queued")
+
+    @admin.display(description="hash")
+    def short_hash(self, file: File) -> str:
+        return f"{file.content.file_hash[:16]}…"
+
+    @admin.display(description="hash")
+    def file_hash(self, file: File) -> str:
+        return file.content.file_hash
+
+    @admin.display(ordering="content__size")
+    def size(self, file: File) -> str:
+        return filesizeformat(file.content.size)
+
+    @admin.display(ordering="content__chunk_count")
+    def chunks(self, file: File) -> int:
+        return file.content.chunk_count
+
+    @admin.display(ordering="content__state")
+    def state(self, file: File) -> str:
+        return file.content.state
+
+    @admin.display(boolean=True, ordering="content__retrievable")
+    def retrievable(self, file: File) -> bool:
+        return file.content.retrievable
+
+    @admin.display(description="replicas min / avg / max", ordering="content__min_replication")
+    def replication(self, file: File) -> str:
+        content = file.content
+        return f"{content.min_replication} / {content.avg_replication:g} / {content.max_replication}"
+
+    @admin.display(ordering="content__health_at")
+    def health_as_of(self, file: File) -> Any:
+        return file.content.health_at
+
+    @admin.display(boolean=True)
+    def health_exact(self, file: File) -> bool:
+        """No node has changed state since."""
+        return file.content.health_epoch >= getattr(file, "epoch", 0)

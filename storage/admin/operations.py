@@ -1,0 +1,55 @@
+"""What the pages have in common on which the operator acts, and edits nothing by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.contrib import admin, messages
+from django.db.models import Model
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+
+from storage.exceptions import StorageError
+from storage.models import Job
+
+M = TypeVar("M", bound=Model)
+
+if TYPE_CHECKING:
+    Base = admin.ModelAdmin[M]
+else:
+    Base = admin.ModelAdmin
+
+
+class NoHandEdits(Base):
+    """Rows that only the system makes, changes and removes; who may change them may have it do so."""
+
+    def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """What an action is allowed to whoever has ``permissions=["operate"]``."""
+        return super().has_change_permission(request)
+
+    def carry_out(self, request: HttpRequest, chosen: Iterable[M], operation: Callable[[M], Job | None]) -> None:
+        """Call a service for each of the rows that were chosen, and say what came of it."""
+        for row in chosen:
+            try:
+                job = operation(row)
+            except StorageError as error:
+                self.message_user(request, f"{row}: {error}", messages.ERROR)
+            else:
+                self.message_user(request, link_to(job) if job else f"{row}: done")
+
+
+def link_to(job: Job) -> str:
+    """A sentence with a link to the page of a job."""
+    page = reverse("admin:storage_job_change", args=[job.pk])
+    return format_html('<a href="{}">{} {}</a> is {}', page, job.kind, job.subject, job.state)

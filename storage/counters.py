@@ -1,0 +1,81 @@
+"""Counts of what the cluster had to do to stay whole: for metrics, in Redis, gone when Redis is."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from enum import StrEnum
+from threading import Lock, Timer
+
+import redis
+import structlog
+
+from storage.routing import connect
+
+log = structlog.get_logger(__name__)
+
+KEY = "occ:counters"
+FLUSH_AFTER = 1.0  # seconds: a reader that fails over a thousand times speaks to Redis once
+
+
+class Event(StrEnum):
+    """What is counted, each since Redis was last emptied."""
+
+    FAILOVERS = "failovers"  # reads that had to go to another node, because one failed or had a bad copy
+    CORRUPT_FOUND = "corrupt_found"  # bad copies moved to quarantine
+    REPLICAS_REPAIRED = "replicas_repaired"  # copies made because there were too few
+    REPLICAS_MOVED = "replicas_moved"  # copies made on one node to leave another
+    ORPHANS_FOUND = "orphans_found"  # copies of chunks that the database does not know
+    LEFTOVERS_REMOVED = "leftovers_removed"  # unfinished writes of processes that died
+    CHUNKS_RECLAIMED = "chunks_reclaimed"
+    BYTES_RECLAIMED = "bytes_reclaimed"
+    SKETCHES_REBUILT = "sketches_rebuilt"
+    SKETCH_DRIFT = "sketch_drift"  # registers that a rebuild of a quiet node found to be wrong
+
+
+_pending: Counter[str] = Counter()
+_lock = Lock()
+_flusher: tuple[int, Timer] | None = None
+
+
+def add(event: Event, number: int = 1) -> None:
+    """Count; never waits, never fails."""
+    global _flusher
+    if not number:
+        return
+    with _lock:
+        _pending[event] += number
+        # A timer does not survive a fork: a child starts its own.
+        if _flusher is None or _flusher[0] != os.getpid():
+            timer = Timer(FLUSH_AFTER, flush)
+            timer.daemon = True
+            _flusher = (os.getpid(), timer)
+            timer.start()
+
+
+def flush() -> None:
+    """Hand over what this process has counted; it is kept when Redis does not answer, until more is counted."""
+    global _flusher
+    with _lock:
+        _flusher = None
+        counted = dict(_pending)
+        _pending.clear()
+    try:
+        with connect().pipeline(transaction=False) as pipe:
+            for event, number in counted.items():
+                pipe.hincrby(KEY, event, number)
+            pipe.execute()
+    except redis.RedisError as error:
+        log.warning("counters.kept", error=str(error))
+        with _lock:
+            _pending.update(counted)
+
+
+def totals() -> dict[str, int]:
+    """Every event's count over all processes.
+
+    Raises:
+        redis.RedisError: Redis does not answer.
+    """
+    found = connect().hgetall(KEY)
+    return {str(event): int(found.get(event.encode(), 0)) for event in Event}

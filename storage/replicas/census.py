@@ -1,0 +1,109 @@
+"""Who has what, and who should: a range of hashes, listed on every node and merged with PostgreSQL (RACES 17)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from storage.exceptions import VolumeError
+from storage.models import Chunk
+from storage.topology import Member, Topology
+from storage.volumes import Replica, Volume
+
+RANGES = 256
+"""Ranges into which the hashes are divided, by their first two digits."""
+
+
+@dataclass
+class Entry:
+    """One chunk that PostgreSQL knows.
+
+    Attributes:
+        size: in bytes.
+        target: replicas wanted; 0 when nothing refers to it.
+        holders: nodes with a copy of that size.
+        misfits: nodes with a copy of another size: corrupt.
+    """
+
+    size: int
+    target: int
+    holders: list[Member] = field(default_factory=list)
+    misfits: list[Member] = field(default_factory=list)
+
+    @property
+    def counting(self) -> list[Member]:
+        """The holders whose copies count towards the target."""
+        return [member for member in self.holders if member.counts]
+
+    @property
+    def short(self) -> int:
+        """Copies that are missing."""
+        return max(0, self.target - len(self.counting))
+
+    @property
+    def surplus(self) -> int:
+        """Copies too many; a chunk that nothing refers to is not surplus but waits for reclaim."""
+        return max(0, len(self.counting) - self.target) if self.target else 0
+
+
+@dataclass(frozen=True)
+class Census:
+    """What is and what should be, of one range.
+
+    Attributes:
+        entries: chunk hash → what is known of it.
+        orphans: chunk hash → copies (node, bytes) of what PostgreSQL does not know.
+        silent: nodes that could not be listed: what they hold is missing here.
+    """
+
+    entries: dict[str, Entry]
+    orphans: dict[str, list[tuple[Member, int]]]
+    silent: list[Member]
+
+
+def prefix_of(step: int) -> str:
+    """The hex digits that the hashes of a range begin with."""
+    return f"{step:02x}"
+
+
+def take(topology: Topology, prefix: str) -> Census:
+    """List a range on all nodes side by side, then read what PostgreSQL says of it.
+
+    In this order: a chunk has its row before it is written, so that what was listed and has no row is an orphan. A copy
+    that is written in between looks as if it were missing; who acts on it asks the volumes again.
+
+    Args:
+        topology: the nodes.
+        prefix: hex digits that the hashes begin with.
+    """
+    listed, silent = _list(topology, prefix)
+    entries = {found.chunk_hash: Entry(found.size, found.target) for found in Chunk.objects.wanted(prefix)}
+    orphans: dict[str, list[tuple[Member, int]]] = defaultdict(list)
+    for member, replicas in listed:
+        for replica in replicas:
+            entry = entries.get(replica.chunk_hash)
+            if entry is None:
+                orphans[replica.chunk_hash].append((member, replica.size))
+            else:
+                (entry.holders if replica.size == entry.size else entry.misfits).append(member)
+    return Census(entries, dict(orphans), silent)
+
+
+def _list(topology: Topology, prefix: str) -> tuple[list[tuple[Member, list[Replica]]], list[Member]]:
+    asked, listed, silent = [], [], []
+    for member in topology.members:
+        try:
+            asked.append((member, member.lane.submit(_replicas, member.lane.volume, prefix)))
+        except VolumeError:
+            silent.append(member)
+    for member, future in asked:
+        try:
+            listed.append((member, member.lane.result(future)))
+        except VolumeError:
+            silent.append(member)
+    return listed, silent
+
+
+def _replicas(volume: Volume, prefix: str) -> list[Replica]:
+    """Runs in the volume's lane."""
+    return list(volume.replicas(prefix))

@@ -1,0 +1,141 @@
+"""Bring chunks to their targets: a plan of moves (pure), then the moves; for rebalance, repair, audit, drain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from storage import phases, routing
+from storage.exceptions import ContentGone, ContentUnavailable, VolumeError
+from storage.models import Content, Job
+from storage.replicas.reading import read
+from storage.replicas.removing import remove_replica
+from storage.replicas.reporting import report
+from storage.replicas.writing import store
+from storage.topology import Member, Topology
+
+log = structlog.get_logger(__name__)
+
+BATCH_CHUNKS = 32
+
+
+@dataclass(frozen=True)
+class Move:
+    """What one chunk needs.
+
+    Attributes:
+        target: replicas wanted on nodes that count.
+        add: nodes to try for new copies, best first; empty when there are enough.
+        drop: nodes whose copies are too many, or that are being drained.
+    """
+
+    chunk_hash: str
+    target: int
+    add: list[Member]
+    drop: list[Member]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What was done.
+
+    Attributes:
+        added: new copies.
+        removed: copies that went.
+        unreadable: chunks without a good copy on a node that answers.
+    """
+
+    added: int = 0
+    removed: int = 0
+    unreadable: int = 0
+
+    def __add__(self, other: Moved) -> Moved:
+        return Moved(self.added + other.added, self.removed + other.removed, self.unreadable + other.unreadable)
+
+
+def plan(topology: Topology, holders: Mapping[str, Sequence[Member]], targets: Mapping[str, int]) -> list[Move]:
+    """Decide what every chunk needs: copies go to the least loaded nodes and leave the most loaded.
+
+    Args:
+        topology: the nodes.
+        holders: chunk hash → nodes that have a copy.
+        targets: chunk hash → replicas wanted.
+    """
+    by_load = sorted(topology.accepting, key=lambda member: (member.stored_bytes / member.weight, member.node_id))
+    place = {member.node_id: i for i, member in enumerate(by_load)}
+    moves = []
+    for chunk_hash, held in holders.items():
+        target = targets[chunk_hash]
+        counting = [member for member in held if member.counts]
+        add = [member for member in by_load if member not in held] if len(counting) < target else []
+        surplus = sorted(counting, key=lambda m: place.get(m.node_id, len(place)), reverse=True)
+        drop = surplus[: max(0, len(counting) - target)]
+        drop += [member for member in held if member.online and member.state == "draining"]
+        if add or drop:
+            moves.append(Move(chunk_hash, target, add, drop))
+    return moves
+
+
+def batches(moves: Sequence[Move]) -> Iterator[Sequence[Move]]:
+    """The moves, as many at a time as should be in memory together."""
+    for start in range(0, len(moves), BATCH_CHUNKS):
+        yield moves[start : start + BATCH_CHUNKS]
+
+
+def carry_out(topology: Topology, moves: Sequence[Move], *, operation: str) -> Moved:
+    """Make the new copies, then remove the old ones, each as far as that leaves the target.
+
+    Args:
+        topology: the nodes.
+        moves: what to do; every chunk at most once, a batch of them at most (they are held in memory).
+        operation: whose phases are entered: ``<operation>.locate``, ``.count``, ``.write``, ``.trim``.
+    """
+    moved = _add(topology, [move for move in moves if move.add], operation)
+    removed = _drop(topology, moves, operation) if any(move.drop for move in moves) else 0
+    return moved + Moved(removed=removed)
+
+
+def outdate_health(chunk_hashes: Sequence[str]) -> None:
+    """Say that the summaries of all contents with these chunks are no longer exact, and queue what makes them so."""
+    if Content.objects.filter(entries__chunk__hash__in=list(chunk_hashes)).update(health_epoch=-1):
+        Job.request(Job.Kind.REFRESH_HEALTH, "all")
+
+
+def _add(topology: Topology, moves: Sequence[Move], operation: str) -> Moved:
+    if not moves:
+        return Moved()
+    data, unreadable = _read(topology, moves)
+    stored = store(
+        topology,
+        data,
+        {move.chunk_hash: move.target for move in moves},
+        operation=operation,
+        preferences={move.chunk_hash: move.add for move in moves},
+    )
+    return Moved(stored.written, 0, unreadable)
+
+
+def _read(topology: Topology, moves: Sequence[Move]) -> tuple[dict[str, bytes], int]:
+    candidates = routing.locate(topology, [move.chunk_hash for move in moves])
+    data = {}
+    for move, order in zip(moves, candidates, strict=True):
+        try:
+            data[move.chunk_hash] = read(topology, move.chunk_hash, order, report)
+        except (ContentGone, ContentUnavailable) as error:
+            # One chunk that is lost must not keep the others from being mended.
+            log.error("chunk.unreadable", chunk=move.chunk_hash, error=str(error))
+    return data, len(moves) - len(data)
+
+
+def _drop(topology: Topology, moves: Sequence[Move], operation: str) -> int:
+    phases.enter(f"{operation}.trim")
+    removed = 0
+    for move in moves:
+        for member in move.drop:
+            try:
+                removed += remove_replica(topology, move.chunk_hash, member)
+            except VolumeError as error:
+                log.warning("trim.failed", chunk=move.chunk_hash, node=member.node_id, error=str(error))
+    return removed

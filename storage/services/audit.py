@@ -1,0 +1,224 @@
+"""Compare a node with what it should hold, and read every byte of it (audit) or none (reconcile).
+
+By ranges of hashes: what is short is repaired, what is too much is trimmed, orphans are condemned, unfinished writes of
+dead processes removed, bad copies judged; at the end the node's sketch is built anew. A node that was away is
+reconciled when it is back. The phases: ``audit.list``, ``audit.trim``, ``audit.read``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from storage import counters, phases, routing, wakeups
+from storage.conf import configuration
+from storage.counters import Event
+from storage.exceptions import ReplicaCorrupt, ReplicaMissing, VolumeOffline
+from storage.models import Chunk, Job
+from storage.replicas import census, moving
+from storage.replicas.census import Census
+from storage.replicas.finding import examine
+from storage.replicas.moving import Move
+from storage.replicas.reporting import report
+from storage.topology import Member, Topology
+
+log = structlog.get_logger(__name__)
+
+CHECKPOINT_SECONDS = 1.0
+COUNTED = ("replicas", "bytes", "corrupt", "unreadable", "short", "lost", "surplus", "orphans", "leftovers")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an audit of a node would find without reading, and how long it would read.
+
+    Attributes:
+        found: numbers of replicas, bytes, short, lost and surplus chunks, orphans and leftovers.
+        seconds: to read all of it at the rate that is allowed.
+    """
+
+    node_id: str
+    found: Mapping[str, int]
+    seconds: float
+
+
+def plan(node_id: str) -> Plan:
+    """List the node and compare; changes nothing.
+
+    Raises:
+        NoSuchNode: there is none.
+        VolumeOffline: it cannot be listed.
+    """
+    topology = Topology.load()
+    member = topology.member(node_id)
+    found: Counter[str] = Counter()
+    for step in range(census.RANGES):
+        taken = _take(topology, member, step)
+        found += _compared(member, taken)
+        found["leftovers"] += len(_leftovers(member, step))
+    return Plan(node_id, found, found["bytes"] / configuration().audit_rate)
+
+
+def request(node_id: str) -> Job:
+    """Queue an audit of the node.
+
+    Raises:
+        NoSuchNode: there is none.
+    """
+    Topology.load().member(node_id)
+    job = Job.ensure(Job.Kind.AUDIT, node_id)
+    wakeups.wake("maintenance")
+    return job
+
+
+def audit(job: Job) -> dict[str, Any]:
+    """Carry out an audit, whose subject is a node id; returns how many of what were found.
+
+    ``short``, ``lost`` and ``surplus`` are chunks of the whole cluster: without a table of what lies where, nobody
+    can say on which node a missing copy should be.
+
+    Raises:
+        LeaseLost: the job is another worker's.
+        TurnEnded: more urgent work waits.
+        VolumeOffline: the node does not answer.
+    """
+    return _examine(job, reading=True)
+
+
+def reconcile(job: Job) -> dict[str, Any]:
+    """Carry out an audit without reading, for a node that has come back; the rest is as for ``audit``."""
+    return _examine(job, reading=False)
+
+
+def _examine(job: Job, *, reading: bool) -> dict[str, Any]:
+    # "read_to" is the last hash read in the range at hand: a range that was begun has been compared already.
+    found: dict[str, Any] = dict.fromkeys(COUNTED, 0) | {"read_to": ""} | (job.result or {})
+    job.result = found
+    for step in job.steps(census.RANGES):
+        topology = Topology.load()
+        member = topology.member(str(job.subject))
+        phases.enter("audit.list")
+        taken = _take(topology, member, step)
+        if not found["read_to"]:
+            _add_to(found, _settle(topology, member, taken, step))
+        if reading:
+            phases.enter("audit.read")
+            _read(job, member, taken)
+        found["read_to"] = ""
+    if found["short"]:
+        Job.ensure(Job.Kind.REPAIR_ALL, "all")
+    Job.request(Job.Kind.REBUILD_SKETCH, str(job.subject))
+    done = {name: found[name] for name in COUNTED}
+    log.info("audit.done", job=str(job.pk), node=job.subject, reading=reading, **done)
+    return done
+
+
+def _take(topology: Topology, member: Member, step: int) -> Census:
+    taken = census.take(topology, census.prefix_of(step))
+    if member in taken.silent:
+        raise VolumeOffline(f"{member.node_id} cannot be listed")
+    return taken
+
+
+def _compared(member: Member, taken: Census) -> Counter[str]:
+    """How much of a range is there, is missing, and should not be there."""
+    found: Counter[str] = Counter()
+    for entry in taken.entries.values():
+        if member in entry.holders:
+            found["replicas"] += 1
+            found["bytes"] += entry.size
+        found["short"] += bool(entry.short and entry.holders)
+        found["lost"] += bool(entry.target and not entry.holders and not taken.silent)
+        found["surplus"] += bool(entry.surplus)
+    found["orphans"] += len(_orphans(member, taken))
+    return found
+
+
+def _orphans(member: Member, taken: Census) -> dict[str, int]:
+    return {h: size for h, copies in taken.orphans.items() for holder, size in copies if holder is member}
+
+
+def _leftovers(member: Member, step: int) -> list[str]:
+    return member.lane.call(lambda: list(member.lane.volume.leftovers(census.prefix_of(step))))
+
+
+def _settle(topology: Topology, member: Member, taken: Census, step: int) -> Counter[str]:
+    """Do what the comparison asks for; returns it, in numbers."""
+    found = _compared(member, taken)
+    lost = sorted(h for h, entry in taken.entries.items() if entry.target and not entry.holders and not taken.silent)
+    if lost:
+        log.error("chunks.lost", chunks=lost)
+    for chunk_hash, entry in taken.entries.items():
+        if member in entry.misfits:
+            report(chunk_hash)
+    if orphans := _orphans(member, taken):
+        counters.add(Event.ORPHANS_FOUND, Chunk.objects.condemn_orphans(orphans))
+    _trim(topology, taken)
+    found["leftovers"] = _clear_leftovers(member, step)
+    return found
+
+
+def _trim(topology: Topology, taken: Census) -> None:
+    """Copies too many go, the most loaded node's first; a copy that is out of sight is none too many."""
+    holders = {chunk_hash: entry.holders for chunk_hash, entry in taken.entries.items() if entry.surplus}
+    moves = moving.plan(topology, holders, {chunk_hash: taken.entries[chunk_hash].target for chunk_hash in holders})
+    if moves:
+        moving.carry_out(topology, [Move(m.chunk_hash, m.target, [], m.drop) for m in moves], operation="audit")
+
+
+def _clear_leftovers(member: Member, step: int) -> int:
+    """Remove what was there before every write that is under way had ended: nobody will rename it any more."""
+    leftovers = _leftovers(member, step)
+    if leftovers:
+        routing.wait_for_batches()
+    removed = sum(member.lane.call(member.lane.volume.discard, leftover) > 0 for leftover in leftovers)
+    counters.add(Event.LEFTOVERS_REMOVED, removed)
+    return removed
+
+
+def _read(job: Job, member: Member, taken: Census) -> None:
+    """Read and hash the node's copies in the order of their hashes, no faster than allowed."""
+    found = job.result or {}
+    held = sorted(h for h, entry in taken.entries.items() if member in entry.holders and h > found["read_to"])
+    rate = configuration().audit_rate
+    begun = checkpoint = time.monotonic()
+    read = 0
+    for chunk_hash in held:
+        problem = _read_one(member, chunk_hash)
+        if problem:
+            found[problem] += 1
+            report(chunk_hash)
+        found["read_to"] = chunk_hash
+        read += taken.entries[chunk_hash].size
+        while (ahead := begun + read / rate - time.monotonic()) > 0 or time.monotonic() > checkpoint:
+            time.sleep(max(0.0, min(ahead, CHECKPOINT_SECONDS)))
+            if time.monotonic() > checkpoint:
+                job.progress()
+                job.make_way()
+                checkpoint = time.monotonic() + CHECKPOINT_SECONDS
+
+
+def _read_one(member: Member, chunk_hash: str) -> str:
+    """What is wrong with a copy: ``corrupt``, ``unreadable`` or nothing."""
+    try:
+        member.lane.call(examine, member.lane.volume, chunk_hash)
+    except ReplicaMissing:  # it was removed since it was listed
+        return ""
+    except ReplicaCorrupt:
+        return "corrupt"
+    except VolumeOffline as error:
+        # One sector or the whole disk? A volume that is there goes on with the next copy.
+        member.lane.call(member.lane.volume.identity)
+        log.warning("replica.unreadable", chunk=chunk_hash, node=member.node_id, error=str(error))
+        return "unreadable"
+    return ""
+
+
+def _add_to(found: dict[str, Any], more: Mapping[str, int]) -> None:
+    for name, number in more.items():
+        found[name] += number

@@ -1,0 +1,30 @@
+"""Cancel maintenance: what has been done stays done, the rest is not begun."""
+
+from __future__ import annotations
+
+import structlog
+from django.db import transaction
+
+from storage import topology
+from storage.exceptions import InvalidRequest
+from storage.models import Cluster, Job, Node
+
+log = structlog.get_logger(__name__)
+
+
+def cancel(job: Job) -> None:
+    """End a maintenance job; a worker that is at it stops at its next commit. A node that was drained is active again.
+
+    Raises:
+        InvalidRequest: it has ended, or it stores an upload: deleting the file is what ends that.
+    """
+    if job.kind == Job.Kind.INGEST:
+        raise InvalidRequest("an upload is cancelled by deleting its file")
+    with transaction.atomic():
+        if not Job.cancel([job.pk]):
+            raise InvalidRequest(f"the job is {job.state}")
+        if job.kind == Job.Kind.DRAIN:
+            Node.objects.filter(node_id=job.subject, state=Node.State.DRAINING).update(state=Node.State.ACTIVE)
+            Cluster.bump_topology()
+    topology.forget()
+    log.info("job.cancelled", job=str(job.pk), kind=job.kind)

@@ -1,0 +1,171 @@
+"""Empty a node, so that it can be removed.
+
+A draining node takes no new copies and its copies do not count: every chunk on it gets another one elsewhere, and then
+leaves it. When a listing finds nothing, the node is retired. The phases: ``drain.locate``, ``drain.count``,
+``drain.write``, ``drain.trim``, ``drain.retire``.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from django.db import transaction
+from django.db.models import Max
+
+from storage import counters, phases, routing, topology, wakeups
+from storage.counters import Event
+from storage.exceptions import InvalidRequest, OutOfSpace, VolumeError, VolumeOffline
+from storage.models import Chunk, Cluster, File, Job, Node
+from storage.replicas import census, moving
+from storage.replicas.reporting import report
+from storage.routing import StoreUnavailable
+from storage.topology import Member, Topology
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What it takes to empty a node.
+
+    Attributes:
+        replicas: copies on it.
+        bytes: their size.
+        to_write: bytes of those that need another copy elsewhere first.
+        orphans: copies that the database does not know: they just go.
+    """
+
+    node_id: str
+    replicas: int
+    bytes: int
+    to_write: int
+    orphans: int
+
+
+def plan(node_id: str) -> Plan:
+    """List the node; changes nothing.
+
+    Raises:
+        NoSuchNode: there is none.
+        InvalidRequest: too few nodes would be left.
+        OutOfSpace: the others have no room.
+        VolumeOffline: it cannot be listed.
+    """
+    seen = Topology.load()
+    member = seen.member(node_id)
+    replicas = size = to_write = orphans = 0
+    for step in range(census.RANGES):
+        taken = census.take(seen, census.prefix_of(step))
+        if member in taken.silent:
+            raise VolumeOffline(f"{node_id} cannot be listed")
+        for entry in taken.entries.values():
+            if member in entry.holders:
+                replicas, size = replicas + 1, size + entry.size
+                to_write += entry.size * (len([m for m in entry.counting if m != member]) < entry.target)
+        orphans += sum(holder == member for copies in taken.orphans.values() for holder, _ in copies)
+    _require_possible(seen, member, to_write)
+    return Plan(node_id, replicas, size, to_write, orphans)
+
+
+def request(node_id: str) -> Job:
+    """Begin to drain the node; a drain that is under way goes on.
+
+    Raises:
+        NoSuchNode: there is none.
+        InvalidRequest: too few nodes would be left.
+        OutOfSpace: the others have no room.
+    """
+    seen = Topology.load()
+    member = seen.member(node_id)
+    _require_possible(seen, member, member.stored_bytes)
+    with transaction.atomic():
+        if Node.objects.filter(node_id=node_id, state=Node.State.ACTIVE).update(state=Node.State.DRAINING):
+            Cluster.bump_topology()
+        job = Job.ensure(Job.Kind.DRAIN, node_id)
+        wakeups.on_commit("maintenance")
+    topology.forget()
+    log.info("drain.requested", job=str(job.pk), node=node_id)
+    return job
+
+
+def drain(job: Job) -> dict[str, Any]:
+    """Carry out a drain, whose subject is a node id; returns the copies ``moved`` and the bytes ``freed``.
+
+    Raises:
+        LeaseLost: the job is another worker's, or was cancelled.
+        TurnEnded: more urgent work waits.
+        VolumeOffline: the node does not answer.
+    """
+    found: dict[str, Any] = {"moved": 0, "passes": 0} | (job.result or {})
+    job.result = found
+    for step in job.steps(census.RANGES):
+        _empty_range(job, step)
+    found["passes"] += 1
+    if not _retire(str(job.subject)):
+        # What is left has no room elsewhere, or too few copies that can be read: it is tried again.
+        job.done = 0
+        job.progress(done=0)
+        raise VolumeError(f"{job.subject} is not empty yet")
+    log.info("drain.done", job=str(job.pk), node=job.subject, moved=found["moved"])
+    return found
+
+
+def _empty_range(job: Job, step: int) -> None:
+    seen = Topology.load()
+    member = seen.member(str(job.subject))
+    taken = census.take(seen, census.prefix_of(step))
+    if member in taken.silent:
+        raise VolumeOffline(f"{member.node_id} cannot be listed")
+    orphans = {h: size for h, copies in taken.orphans.items() for holder, size in copies if holder == member}
+    counters.add(Event.ORPHANS_FOUND, Chunk.objects.condemn_orphans(orphans) if orphans else 0)
+    for chunk_hash, entry in taken.entries.items():
+        if member in entry.misfits:
+            report(chunk_hash)
+    held = {h: entry for h, entry in taken.entries.items() if member in entry.holders}
+    holders = {h: entry.holders for h, entry in held.items()} | {h: [member] for h in orphans}
+    targets = {h: entry.target for h, entry in held.items()} | dict.fromkeys(orphans, 0)
+    for batch in moving.batches(moving.plan(seen, holders, targets)):
+        moved = moving.carry_out(seen, batch, operation="drain")
+        counters.add(Event.REPLICAS_MOVED, moved.added)
+        (job.result or {})["moved"] += moved.removed
+        job.progress()
+        job.make_way()
+
+
+def _retire(node_id: str) -> bool:
+    """Take the node out of the cluster if nothing is left on it; whether nothing is."""
+    # Whoever chose this node before it was draining has written by now; later batches have seen its state.
+    routing.wait_for_batches()
+    phases.enter("drain.retire")
+    seen = Topology.load()
+    volume = seen.member(node_id).lane.volume
+    if seen.member(node_id).lane.call(lambda: next(volume.replicas(), None)) is not None:
+        return False
+    with transaction.atomic():
+        Node.objects.filter(node_id=node_id, state=Node.State.DRAINING).update(
+            state=Node.State.RETIRED, chunks=0, bytes=0, online=False
+        )
+        Cluster.bump_topology()
+        Cluster.objects.update(num_nodes=Node.objects.exclude(state=Node.State.RETIRED).count())
+    topology.forget()
+    with suppress(StoreUnavailable):
+        routing.store_of(seen.cluster).forget(node_id)
+    return True
+
+
+def _require_possible(seen: Topology, member: Member, size: int) -> None:
+    left = [other for other in seen.members if other.counts and other != member]
+    most = File.objects.aggregate(most=Max("replication_factor"))["most"] or 0
+    if len(left) < max(most, 1):
+        message = f"{len(left)} active nodes would be left, fewer than the {max(most, 1)} replicas that files have"
+        raise InvalidRequest(message, {"node_id": [message]})
+    free = {}
+    for other in left:
+        with suppress(VolumeError):
+            space = other.lane.call(other.lane.volume.space)
+            free[space.device] = space.free
+    if sum(free.values()) < size:
+        raise OutOfSpace(f"the other nodes have {sum(free.values())} bytes of room for {size}")
