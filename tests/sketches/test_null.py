@@ -1,6 +1,6 @@
 from collections.abc import Callable
 from hashlib import sha256
-from itertools import combinations
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -84,23 +84,50 @@ def test_shares_alone_do_not_make_a_null() -> None:
     assert np.abs(fitted_overlap({3: 5000}, held.sum(axis=1)).scores(pairs)).max() < 4
 
 
+@pytest.mark.parametrize("how", ["the product", "the simulation"])
+@pytest.mark.parametrize("replicas", [{1: 200, 2: 800, 3: 9000}, {1: 3000, 3: 7000}])
+def test_the_fit_holds_for_mixed_factors(how: str, replicas: dict[int, int]) -> None:
+    """The overlaps themselves, which no error of a sketch blurs: their mean, and their spread given the shares."""
+    rng, placement = np.random.default_rng(19), weighted(5)
+    wanted = np.repeat(list(replicas), list(replicas.values()))
+    nodes = [Candidate(str(node), weight) for node, weight in enumerate(placement.weights)]
+    above, found = np.triu_indices(5, 1), []
+    for _ in range(60):
+        if how == "the product":
+            drawn = rng.bytes(8 * len(wanted)).hex()
+            order = rank([drawn[16 * chunk : 16 * chunk + 16] for chunk in range(len(wanted))], nodes)
+        else:
+            order = placement.rank(len(wanted), rng)
+        held = (np.argsort(order, axis=1) < wanted[:, None]).astype(np.float64)
+        null = fitted_overlap(replicas, held.sum(axis=0))
+        found.append((held.T @ held - null.mean)[above] / np.sqrt(null.variance[above]))
+    scores = np.array(found)
+    assert 0.85 < scores.std() < 1.15
+    assert np.abs(scores.mean(axis=0)).max() < 0.5  # of each pair: four standard errors
+    assert np.mean(np.abs(scores) > 3) < 0.01
+
+
 @pytest.mark.parametrize("weights", [(1, 1, 1, 1, 1), (1, 2, 3, 4, 5), (0.1, 1, 1, 1, 20)])
-@pytest.mark.parametrize("r", [1, 2, 3, 4])
-def test_the_fit_is_the_conditional_bernoulli_distribution(weights: tuple[float, ...], r: int) -> None:
-    """Against all sets of r nodes, each as probable as the product of its weights; the variance by least squares."""
-    sets = list(combinations(range(5), r))
-    probability = np.array([np.prod([weights[node] for node in chosen]) for chosen in sets], np.float64)
-    probability /= probability.sum()
-    holds = np.array([[node in chosen for node in range(5)] for chosen in sets], np.float64)
-    both = holds[:, :, None] * holds[:, None, :]
-    pair = np.einsum("s,sab->ab", probability, both)
-    null = fitted_overlap({r: 1000}, 1000 * np.diagonal(pair))
-    assert null.mean == pytest.approx(1000 * pair, abs=1e-4)
-    root = np.sqrt(probability)[:, None]
-    target = root * (both - pair).reshape(len(sets), 25)
-    fit = np.linalg.lstsq(root * (holds - np.diagonal(pair)), target, rcond=1e-9)[0]
-    left = ((target - root * (holds - np.diagonal(pair)) @ fit) ** 2).sum(axis=0).reshape(5, 5)
-    assert null.variance == pytest.approx(1000 * left + 0.25, abs=1e-3)
+@pytest.mark.parametrize("replicas", [{1: 1000}, {2: 1000}, {3: 1000}, {4: 1000}, {1: 300, 3: 700}, {2: 500, 5: 500}])
+def test_the_fit_is_exact(weights: tuple[float, ...], replicas: dict[int, int]) -> None:
+    """Against all orders of the nodes; the variance by least squares over them, beside each number of replicas."""
+    orders = list(permutations(range(5)))
+    left = np.array([[sum(weights[node] for node in order[at:]) for at in range(5)] for order in orders])
+    probability = np.prod(np.array(weights)[np.array(orders)] / left, axis=1)
+    pair, targets, explaining = np.zeros((5, 5)), [], []
+    for r, chunks in replicas.items():
+        holds = (np.argsort(orders, axis=1) < r).astype(np.float64)
+        both = holds[:, :, None] * holds[:, None, :]
+        mean = np.einsum("s,sab->ab", probability, both)
+        root = np.sqrt(chunks * probability)[:, None]
+        pair += chunks * mean
+        targets.append(root * (both - mean).reshape(-1, 25))
+        explaining.append(root * (holds - np.diagonal(mean)))
+    null = fitted_overlap(replicas, np.diagonal(pair))
+    assert null.mean == pytest.approx(pair, abs=1e-5)
+    target, shares = np.concatenate(targets), np.concatenate(explaining)
+    residual = target - shares @ np.linalg.lstsq(shares, target, rcond=1e-9)[0]
+    assert null.variance == pytest.approx((residual**2).sum(axis=0).reshape(5, 5), abs=1e-5)
 
 
 def test_the_fit_of_two_unequal_nodes_does_not_swing() -> None:
@@ -134,7 +161,16 @@ def test_one_replica_and_as_many_as_nodes(r: int) -> None:
 
 @pytest.mark.parametrize(
     ("replicas", "held"),
-    [({}, []), ({}, [0, 0]), ({1: 0}, [0]), ({1: 9}, [9]), ({2: 9}, [9, 9]), ({1: 9}, [9, 0]), ({3: 9}, [9, 0, 0, 0])],
+    [
+        ({}, []),
+        ({}, [0, 0]),
+        ({1: 0}, [0]),
+        ({1: 9}, [9]),
+        ({2: 9}, [9, 9]),
+        ({1: 9}, [9, 0]),
+        ({3: 9}, [9, 0, 0, 0]),
+        ({0: 5, 1: 1, 2: 3}, [4, 3]),
+    ],
 )
 def test_degenerate_nulls_are_finite(replicas: dict[int, int], held: list[int]) -> None:
     nodes = len(held)
