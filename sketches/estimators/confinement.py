@@ -49,10 +49,20 @@ def spectrum_from_registers(registers: NDArray[np.uint8], replication_factor: in
     """
     nodes = len(registers)
     depth = tractable_depth(nodes, resolvable(replication_factor, nodes) - 1)
-    occupancy = count_occupancy(registers, depth)
-    if too_full(occupancy.level_counts):
-        return saturated_spectrum(occupancy.level_counts, nodes, replication_factor, depth + 1)
-    return _solve(_confined_by_patterns(occupancy), occupancy.level_counts, nodes, replication_factor)
+    return spectrum_from_occupancy(count_occupancy(registers, depth), replication_factor)
+
+
+def spectrum_from_occupancy(occupancy: Occupancy, replication_factor: int) -> Spectrum:
+    """Estimate the spectrum as `spectrum_from_registers` does, of registers that are counted already.
+
+    Args:
+        occupancy: registers of m nodes, counted for sets of up to ``R - 1`` nodes, ``R <= RF``.
+        replication_factor: RF, at least 1.
+    """
+    levels, nodes = occupancy.level_counts, occupancy.nodes
+    if too_full(levels):
+        return saturated_spectrum(levels, nodes, replication_factor, len(occupancy.patterns))
+    return _solve(_confined_by_patterns(occupancy), levels, nodes, replication_factor)
 
 
 def spectrum_from_levels(level_counts: ArrayLike, nodes: int, replication_factor: int) -> Spectrum:
