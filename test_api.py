@@ -89,7 +89,9 @@ def health_and_status(api: Api) -> None:
     status = response.json()
     names = ("total_nodes", "union_size", "total_chunks", "total_storage_mb", "average_replication", "level_counts")
     api.check_fields("it has the network's figures", status["network"], *names)
-    api.check_fields("... and the rest", status, "nodes", "config", "files_stored", "estimates", "sketch", "overlap")
+    api.check_fields(
+        "... and the rest", status, "nodes", "config", "files_stored", "estimates", "sketch", "overlap", "counters"
+    )
     api.config, api.nodes = status["config"], len(status["nodes"])
     if status["network"]["sketches"] == "trusted":
         levels = status["network"]["level_counts"]

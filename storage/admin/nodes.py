@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
@@ -59,14 +59,11 @@ class NodeAdmin(NoHandEdits[Node]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
         audits = Job.objects.filter(kind=Job.Kind.AUDIT, subject=OuterRef("node_id"), state__in=Job.TERMINAL)
         last = audits.order_by("-finished_at")
-        return (
-            super()
-            .get_queryset(request)
-            .annotate(
-                audit_ended=Subquery(last.values("finished_at")[:1]),
-                audit_state=Subquery(last.values("state")[:1]),
-                audit_result=Subquery(last.values("result")[:1]),
-            )
+        nodes: QuerySet[Node] = super().get_queryset(request)
+        return nodes.annotate(
+            audit_ended=Subquery(last.values("finished_at")[:1]),
+            audit_state=Subquery(last.values("state")[:1]),
+            audit_result=Subquery(last.values("result")[:1]),
         )
 
     def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:
@@ -93,7 +90,7 @@ class NodeAdmin(NoHandEdits[Node]):
             else:
                 self.log_addition(request, node, [{"added": {}}])
                 warning = "Raise NUM_NODES by one, or the next start is refused."
-                self.message_user(request, f"{node} was added. {warning}", "WARNING")
+                self.message_user(request, f"{node} was added. {warning}", messages.WARNING)
                 return self.response_post_save_add(request, node)
         return super().add_view(request, form_url, extra_context)
 

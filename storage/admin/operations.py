@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from django.contrib import admin, messages
 from django.db.models import Model
@@ -16,13 +16,8 @@ from storage.models import Job
 
 M = TypeVar("M", bound=Model)
 
-if TYPE_CHECKING:
-    Base = admin.ModelAdmin[M]
-else:
-    Base = admin.ModelAdmin
 
-
-class NoHandEdits(Base):
+class NoHandEdits(admin.ModelAdmin[M]):
     """Rows that only the system makes, changes and removes; who may change them may have it do so."""
 
     def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:

@@ -135,6 +135,7 @@ def cluster_status(statistics: Statistics) -> dict[str, Any]:
             "as_of": statistics.surveyed_at,
         },
         "overlap": {"nodes": survey.node_ids, **asdict(survey.overlap)} if survey and survey.overlap else None,
+        "counters": statistics.counters,
     }
 
 

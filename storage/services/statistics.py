@@ -10,7 +10,7 @@ import structlog
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
-from storage import routing, surveying, trust
+from storage import counters, routing, surveying, trust
 from storage.conf import configuration
 from storage.exceptions import VolumeError
 from storage.models import Chunk, Cluster, Content, File, LastSurvey, Node
@@ -44,6 +44,7 @@ class Statistics:
         chunks: number of distinct chunks, those included that wait to be reclaimed.
         survey: what the sketches said at ``surveyed_at``; None while one is missing or Redis does not answer.
         sketch_state: ``trusted``, ``rebuilding`` or ``unavailable``, now.
+        counters: what the cluster had to do to stay whole; None when Redis does not answer.
     """
 
     cluster: Cluster
@@ -53,6 +54,7 @@ class Statistics:
     survey: Survey | None
     surveyed_at: datetime
     sketch_state: str
+    counters: dict[str, int] | None
 
     @property
     def replicas(self) -> int:
@@ -98,7 +100,16 @@ def gather() -> Statistics:
         survey=survey,
         surveyed_at=surveyed_at,
         sketch_state=sketch_state,
+        counters=_counted(),
     )
+
+
+def _counted() -> dict[str, int] | None:
+    try:
+        return counters.totals()
+    except redis.RedisError as error:
+        log.warning("counters.unavailable", error=str(error))
+        return None
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
+from django.db.models import Model
 from django.test import Client
 
+from storage import tasks
 from storage.models import Cluster, File, Job, Node
-from tests.cluster import ClusterUnderTest, content_of
+from storage.services import audit
+from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 
 
 @pytest.fixture
@@ -70,14 +73,116 @@ def test_rebalancing_is_an_action(cluster: ClusterUnderTest, operator: Client) -
 
 
 @pytest.mark.parametrize("model", ["node", "job", "cluster"])
-def test_nodes_jobs_and_the_cluster_are_read_only(cluster: ClusterUnderTest, operator: Client, model: str) -> None:
+def test_nodes_jobs_and_the_cluster_are_not_edited_by_hand(
+    cluster: ClusterUnderTest, operator: Client, model: str
+) -> None:
+    row = {"node": Node.objects.all()[0], "job": Job.request(Job.Kind.AUDIT, "x"), "cluster": Cluster.load()}[model]
+    page = f"/admin/storage/{model}/{row.pk}"
     assert operator.get(f"/admin/storage/{model}/").status_code == 200
-    assert operator.get(f"/admin/storage/{model}/add/").status_code == 403
-    node = Node.objects.all()[0]
-    assert operator.get(f"/admin/storage/node/{node.pk}/change/").status_code == 200
-    assert operator.post(f"/admin/storage/node/{node.pk}/change/", {"state": "retired"}).status_code == 403
-    node.refresh_from_db()
-    assert node.state == Node.State.ACTIVE
+    assert operator.get(f"{page}/change/").status_code == 200
+    assert operator.post(f"{page}/change/", {"state": "retired", "num_nodes": 1}).status_code == 403
+    assert operator.post(f"{page}/delete/", {"post": "yes"}).status_code == 403
+    if model != "node":
+        assert operator.get(f"/admin/storage/{model}/add/").status_code == 403
+    assert {node.state for node in Node.objects.all()} == {Node.State.ACTIVE}
+
+
+def act(client: Client, model: str, action: str, *rows: Model) -> str:
+    """Carry out an action on rows; the page that comes back."""
+    chosen = {"action": action, "_selected_action": [str(row.pk) for row in rows]}
+    return client.post(f"/admin/storage/{model}/", chosen, follow=True).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("model", "action", "kind"),
+    [
+        ("node", "audit_nodes", Job.Kind.AUDIT),
+        ("node", "drain_nodes", Job.Kind.DRAIN),
+        ("cluster", "repair_all", Job.Kind.REPAIR_ALL),
+        ("cluster", "rebalance_all", Job.Kind.REBALANCE_ALL),
+        ("cluster", "reclaim", Job.Kind.RECLAIM),
+    ],
+)
+def test_operations_are_actions(
+    cluster: ClusterUnderTest, operator: Client, model: str, action: str, kind: str
+) -> None:
+    row = Node.objects.all()[4] if model == "node" else Cluster.load()
+    page = act(operator, model, action, row)
+    job = Job.objects.get(kind=kind)
+    assert f"/admin/storage/job/{job.pk}/change/" in page
+    assert Job.objects.count() == 1
+
+
+def test_who_may_only_look_may_not_operate(cluster: ClusterUnderTest) -> None:
+    viewer = User.objects.create_user("viewer", "", "secret", is_staff=True)
+    viewer.user_permissions.set(Permission.objects.filter(codename__in=("view_node", "view_job", "view_cluster")))
+    client = Client()
+    client.force_login(viewer)
+    assert client.get("/admin/storage/node/").status_code == 200
+    node, job = Node.objects.all()[4], Job.request(Job.Kind.REPAIR_ALL, "all")
+    act(client, "node", "drain_nodes", node)
+    act(client, "cluster", "reclaim", Cluster.load())
+    act(client, "job", "cancel_jobs", job)
+    assert client.post("/admin/storage/node/add/", {"url": "", "zone": ""}).status_code == 403
+    assert [(found.kind, found.state) for found in Job.objects.all()] == [(Job.Kind.REPAIR_ALL, Job.State.QUEUED)]
+    assert Node.objects.filter(state=Node.State.ACTIVE).count() == 5
+
+
+def test_what_cannot_be_drained_is_said_on_the_page(cluster: ClusterUnderTest, operator: Client) -> None:
+    cluster.upload(content_of(1), factor=5)
+    page = act(operator, "node", "drain_nodes", Node.objects.all()[4])
+    assert "4 active nodes would be left" in page
+    assert Node.objects.filter(state=Node.State.ACTIVE).count() == 5
+
+
+def test_a_drain_that_is_cancelled_leaves_an_active_node(cluster: ClusterUnderTest, operator: Client) -> None:
+    act(operator, "node", "drain_nodes", Node.objects.all()[4])
+    job = Job.objects.get(kind=Job.Kind.DRAIN)
+    act(operator, "job", "cancel_jobs", job)
+    job.refresh_from_db()
+    assert job.state == Job.State.CANCELLED
+    assert Node.objects.get(node_id="node_004").state == Node.State.ACTIVE
+    assert "the job is cancelled" in act(operator, "job", "cancel_jobs", job)
+
+
+def test_a_node_is_added_by_a_form(cluster: ClusterUnderTest, operator: Client) -> None:
+    where = cluster.configuration.storage_dir / "another"
+    page = operator.post("/admin/storage/node/add/", {"url": where.as_uri(), "zone": "b"}, follow=True)
+    assert "Raise NUM_NODES" in page.content.decode()
+    node = Node.objects.get(node_id="node_005")
+    assert (node.state, node.zone, node.online) == (Node.State.ACTIVE, "b", True)
+    assert (where / "identity").exists()
+    operator.post("/admin/storage/node/add/", {"url": "", "zone": ""})
+    assert (cluster.folder("node_006") / "identity").exists()
+
+
+def test_the_form_says_why_no_node_can_be_made(cluster: ClusterUnderTest, operator: Client) -> None:
+    taken = cluster.folder("node_000").as_uri()
+    for url, complaint in ((taken, "belongs to another node"), ("s3://bucket", "no volume backend")):
+        page = operator.post("/admin/storage/node/add/", {"url": url, "zone": ""})
+        assert page.status_code == 200
+        assert complaint in page.content.decode()
+    assert Node.objects.count() == 5
+
+
+def test_the_list_of_nodes_shows_what_their_last_audit_found(cluster: ClusterUnderTest, operator: Client) -> None:
+    chunk_hash = cluster.upload(content_of(1)).content.manifest()[0][0]
+    bad, good = cluster.holders(chunk_hash)[:2]
+    cluster.replica_path(bad, chunk_hash).write_bytes(bytes(CHUNK_SIZE // 2))
+    for node_id in (bad, good):
+        audit.request(node_id)
+    tasks.maintain()
+    page = operator.get("/admin/storage/node/").content.decode()
+    assert page.count("1 corrupt") == 1
+    assert page.count("all well") == 1
+
+
+def test_the_page_of_a_job_shows_its_result(cluster: ClusterUnderTest, operator: Client) -> None:
+    audit.request("node_000")
+    tasks.maintain()
+    job = Job.objects.get(kind=Job.Kind.AUDIT)
+    page = operator.get(f"/admin/storage/job/{job.pk}/change/").content.decode()
+    assert "&quot;corrupt&quot;: 0,\n" in page
 
 
 def test_the_seed_of_the_sketches_is_not_shown(cluster: ClusterUnderTest, operator: Client) -> None:

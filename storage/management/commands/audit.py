@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from storage.exceptions import ClusterUnavailable
+from storage.management.operation import Operation, size, table
+from storage.models import Job
+from storage.services import audit
+from storage.topology import Topology
+
+COUNTED = ("short", "lost", "surplus", "orphans", "leftovers")
+
+
+class Command(Operation):
+    help = "Compares nodes with what they should hold, reads every byte of them, and mends what is wrong."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("nodes", nargs="*", metavar="NODE", help="such as node_000; all that are online if none is")
+
+    def plan(self, options: Mapping[str, Any]) -> None:
+        rows: list[tuple[object, ...]] = [("node", "copies", "to read", "for at least", *COUNTED)]
+        for node_id in self._chosen(options["nodes"]):
+            plan = audit.plan(node_id)
+            found = plan.found
+            time = timedelta(seconds=round(plan.seconds))
+            rows.append((node_id, found["replicas"], size(found["bytes"]), time, *(found[name] for name in COUNTED)))
+        for line in table(rows):
+            self.stdout.write(line)
+        self.stdout.write("short, lost and surplus are chunks of the whole cluster")
+
+    def begin(self, options: Mapping[str, Any]) -> Sequence[Job]:
+        return [audit.request(node_id) for node_id in self._chosen(options["nodes"])]
+
+    def _chosen(self, nodes: list[str]) -> list[str]:
+        """Those that were named, which must exist, or all that are online."""
+        members = Topology.load().members
+        if nodes:
+            return [Topology.load().member(node_id).node_id for node_id in nodes]
+        for member in members:
+            if not member.online:
+                self.stderr.write(f"{member.node_id} is offline and left out")
+        online = [member.node_id for member in members if member.online]
+        if not online:
+            raise ClusterUnavailable("no node is online")
+        return online

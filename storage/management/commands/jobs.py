@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from storage.management.operation import Door, subject, table
+from storage.models import Job
+
+ENDED = 10  # of the jobs that have ended, how many are shown
+
+
+class Command(Door):
+    help = f"Lists the maintenance jobs: those that are queued or running, and the last {ENDED} that ended."
+
+    def act(self, options: Mapping[str, Any]) -> None:
+        jobs = Job.objects.filter(queue="maintenance")
+        unfinished = jobs.open().order_by("-state", "priority", "created_at")
+        ended = jobs.filter(state__in=Job.TERMINAL).order_by("-finished_at")[:ENDED]
+        now = timezone.now()
+        rows = [("id", "kind", "subject", "state", "done", "waiting for", "age")]
+        for job in (*unfinished, *ended):
+            age = timedelta(seconds=round((now - job.created_at).total_seconds()))
+            done = f"{job.done}/{job.total}" if job.total else "-"
+            rows.append((str(job.pk), job.kind, subject(job), job.state, done, job.waiting_for or "-", str(age)))
+        for line in table(rows):
+            self.stdout.write(line)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError, CommandParser
+
+from storage.management.operation import Operation, size, table
+from storage.models import File, Job, nobody
+from storage.services import catalogue, rebalance, rebalance_all
+from storage.topology import Topology
+
+
+class Command(Operation):
+    help = "Evens out how full the nodes are; or, given a file, brings it to its replication factor."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("file_hash", nargs="?", metavar="FILE_HASH", help="without it: the whole cluster")
+        parser.add_argument("--replication-factor", type=int, metavar="N", help="the file's new factor, at least 1")
+
+    def plan(self, options: Mapping[str, Any]) -> None:
+        file = self._file(options)
+        if file is None:
+            self._plan_cluster()
+        else:
+            self._plan_file(file, options["replication_factor"])
+
+    def begin(self, options: Mapping[str, Any]) -> Sequence[Job]:
+        file = self._file(options)
+        return [rebalance_all.request() if file is None else rebalance.request(file, options["replication_factor"])]
+
+    def _file(self, options: Mapping[str, Any]) -> File | None:
+        file_hash, replication_factor = options["file_hash"], options["replication_factor"]
+        if file_hash is None and replication_factor is not None:
+            raise CommandError("--replication-factor is a file's: name one")
+        if replication_factor is not None and replication_factor < 1:
+            raise CommandError("--replication-factor is at least 1")
+        if file_hash is None:
+            return None
+        try:
+            return catalogue.find(nobody(), file_hash)
+        except ValidationError as error:
+            raise CommandError(f"{file_hash}: {error.message}") from error
+
+    def _plan_cluster(self) -> None:
+        balances = rebalance_all.balances(Topology.load()).values()
+        rows: list[tuple[object, ...]] = [("node", "holds", "share", "excess")]
+        rows += [(b.node_id, size(b.bytes), size(b.share), size(b.excess)) for b in balances]
+        for line in table(rows):
+            self.stdout.write(line)
+        if all(balance.excess <= rebalance_all.TOLERANCE * balance.share for balance in balances):
+            self.stdout.write(f"nothing to move: no node is above its share by more than {rebalance_all.TOLERANCE:.0%}")
+        else:
+            self.stdout.write(f"to move: {size(sum(max(0.0, balance.excess) for balance in balances))}")
+
+    def _plan_file(self, file: File, replication_factor: int | None) -> None:
+        plan = rebalance.plan(file, replication_factor)
+        nodes = sorted({*plan.added, *plan.removed})
+        if not nodes and not plan.lost:
+            self.stdout.write("nothing to do: every chunk has the copies that it should have")
+        if nodes:
+            rows: list[tuple[object, ...]] = [("node", "copies to add", "", "copies to remove", "")]
+            for node_id in nodes:
+                added, removed = plan.added.get(node_id, (0, 0)), plan.removed.get(node_id, (0, 0))
+                rows.append((node_id, added[0], size(added[1]), removed[0], size(removed[1])))
+            for line in table(rows):
+                self.stdout.write(line)
+        if plan.lost:
+            self.stdout.write(f"{plan.lost} chunks have no copy on a node that answers: nothing can be added")

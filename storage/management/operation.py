@@ -1,0 +1,176 @@
+"""What the operator's commands have in common: plans that change nothing, and jobs that are followed to their end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from time import sleep
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import InterfaceError, OperationalError, connection
+
+from storage.exceptions import InvalidRequest, StorageError
+from storage.models import Job
+
+PAUSE = 0.5  # seconds between two looks at a job
+
+
+class Door(BaseCommand):
+    """A command of which the operator sees one line when it cannot do what it was asked."""
+
+    requires_system_checks = ()  # every start of the system checks
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        # What these commands have to say they print; events of the services would come in between.
+        logging.disable(logging.WARNING)
+        # One connection knows at once that nobody listens; a pool of them keeps trying for a while.
+        connection.settings_dict["OPTIONS"].pop("pool", None)
+        try:
+            super().run_from_argv(argv)
+        except BrokenPipeError:  # `head` has seen enough, and Python would still flush at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self.act(options)
+        except StorageError as error:
+            raise CommandError(complaint(error)) from error
+        except (OperationalError, InterfaceError) as error:
+            message = "PostgreSQL does not answer: the system does not run, or STORAGE_DIR or DATABASE_URL is another's"
+            raise CommandError(message) from error
+
+    def act(self, options: Mapping[str, Any]) -> None:
+        """Do what the command is for."""
+        raise NotImplementedError
+
+
+class Operation(Door):
+    """A command that queues maintenance, or says what that would do."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        how = parser.add_mutually_exclusive_group()
+        how.add_argument("--dry-run", action="store_true", help="print what would be done, and change nothing")
+        how.add_argument("--no-wait", action="store_true", help="print the id of the job, and do not wait for its end")
+
+    def act(self, options: Mapping[str, Any]) -> None:
+        if options["dry_run"]:
+            self.plan(options)
+            return
+        jobs = self.begin(options)
+        if options["no_wait"]:
+            for job in jobs:
+                self.stdout.write(str(job.pk))
+        else:
+            self._follow(jobs)
+
+    def plan(self, options: Mapping[str, Any]) -> None:
+        """Print what would be done."""
+        raise NotImplementedError
+
+    def begin(self, options: Mapping[str, Any]) -> Sequence[Job]:
+        """Have it done; the jobs that do it."""
+        raise NotImplementedError
+
+    def conclude(self, job: Job) -> None:
+        """Print what the operator should know when a job has succeeded."""
+        self.stdout.write(f"{label(job)}: succeeded")
+        for line in table([(f"  {name}", number(name, value)) for name, value in sorted((job.result or {}).items())]):
+            self.stdout.write(line)
+
+    def _follow(self, jobs: Sequence[Job]) -> None:
+        """Wait for the end of each job in turn.
+
+        Raises:
+            CommandError: one of them has not succeeded, or the operator does not want to wait.
+        """
+        failures = []
+        for position, job in enumerate(jobs):
+            try:
+                self._await_end(job)
+            except KeyboardInterrupt:
+                self.stdout.write("")
+                left = jobs[position:]
+                going_on = ", ".join(label(other) for other in left)
+                how = "; ".join(f"manage.py cancel {other.pk}" for other in left)
+                raise CommandError(f"not waiting any more; {going_on} goes on. To end it: {how}") from None
+            if job.state == Job.State.SUCCEEDED:
+                self.conclude(job)
+            else:
+                failures.append(f"{label(job)} {job.state}{reason(job)}")
+        if failures:
+            raise CommandError("; ".join(failures))
+
+    def _await_end(self, job: Job) -> None:
+        """Show the job's progress, whenever that changes, until the job has ended."""
+        on_terminal = self.stdout.isatty()
+        shown = ""
+        while True:
+            job.refresh_from_db()
+            line = "" if job.is_terminal else f"{label(job)}: {progress(job)}"
+            if line != shown and on_terminal:
+                self.stdout.write(f"\r\x1b[K{line}", ending="")
+                self.stdout.flush()
+            elif line and line != shown:
+                self.stdout.write(line)
+            if job.is_terminal:
+                return
+            shown = line
+            sleep(PAUSE)
+
+
+def complaint(error: StorageError) -> str:
+    """An error in one line, with what it says about single fields."""
+    fields = error.errors if isinstance(error, InvalidRequest) else {}
+    more = [message for messages in fields.values() for message in messages if message not in str(error)]
+    return "; ".join([str(error), *more])
+
+
+def subject(job: Job) -> str:
+    """What a job is about, as an operator would name it; hashes are cut."""
+    return (job.file_hash or job.subject or "")[:16]
+
+
+def label(job: Job) -> str:
+    """A job in a few words."""
+    return job.kind if job.subject in ("all", "cluster") else f"{job.kind} {subject(job)}"
+
+
+def progress(job: Job) -> str:
+    """How far a job is, and what it waits for."""
+    done = f"{job.done} / {job.total}" if job.total else job.state
+    return f"{done}, waiting for {job.waiting_for}" if job.waiting_for else done
+
+
+def reason(job: Job) -> str:
+    """Why a job failed."""
+    return f": {job.error['title']}: {job.error['detail']}" if job.error else ""
+
+
+def number(name: str, value: Any) -> str:
+    """A figure of a job's result."""
+    return size(value) if name.endswith("bytes") else str(value)
+
+
+def size(count: float) -> str:
+    """Bytes as an operator reads them; signed."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def table(rows: Sequence[Sequence[object]]) -> list[str]:
+    """Lines with columns below each other; a column of numbers is aligned to the right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    lines = [""] * len(cells)
+    for column in zip(*cells, strict=True):
+        width = max(map(len, column))
+        numeric = all(cell[:1] in "-0123456789" for cell in column[1:])
+        aligned = [cell.rjust(width) if numeric else cell.ljust(width) for cell in column]
+        lines = [f"{line}  {cell}" if line else cell for line, cell in zip(lines, aligned, strict=True)]
+    return [line.rstrip() for line in lines]

@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+
+from storage import tasks
+from storage.management import operation
+from storage.models import Cluster, File, Job, Node
+from storage.models.job import MAX_ATTEMPTS, Clock
+from storage.services import catalogue, rebalance
+from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def run(*arguments: str, out: StringIO | None = None) -> str:
+    """What a command prints."""
+    out = out or StringIO()
+    call_command(*arguments, stdout=out, stderr=out)
+    return out.getvalue()
+
+
+@pytest.fixture
+def working(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> ClusterUnderTest:
+    """A cluster whose worker does what is queued whenever a command waits."""
+    monkeypatch.setattr(operation, "sleep", lambda _: tasks.maintain())
+    return cluster
+
+
+def state_of(cluster: ClusterUnderTest) -> object:
+    """All that a plan could have changed: rows and folders."""
+    rows = [list(model.objects.order_by("pk").values()) for model in (Cluster, Node, File, Job)]
+    paths = sorted(path for path in cluster.configuration.storage_dir.rglob("*") if path.is_file())
+    return rows, [(path, path.stat().st_mtime_ns) for path in paths]
+
+
+def spoil(cluster: ClusterUnderTest) -> File:
+    """A file one of whose chunks has a copy too few, and one a bad copy."""
+    file = cluster.upload(content_of(4))
+    hashes = [chunk_hash for chunk_hash, _ in file.content.manifest()]
+    cluster.replica_path(cluster.holders(hashes[0])[0], hashes[0]).unlink()
+    cluster.replica_path(cluster.holders(hashes[1])[0], hashes[1]).write_bytes(bytes(CHUNK_SIZE))
+    return file
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "audit",
+        "audit node_001",
+        "repair",
+        "rebalance",
+        "rebalance FILE",
+        "rebalance FILE --replication-factor 5",
+        "drain node_001",
+        "add_node --zone b",
+        "reclaim",
+    ],
+)
+def test_a_dry_run_changes_nothing(cluster: ClusterUnderTest, command: str) -> None:
+    file = spoil(cluster)
+    before = state_of(cluster)
+    assert run(*command.replace("FILE", file.content.file_hash).split(), "--dry-run")
+    assert state_of(cluster) == before
+
+
+def test_the_plan_of_an_audit_has_a_line_for_each_node(cluster: ClusterUnderTest) -> None:
+    spoil(cluster)
+    header, *lines, _ = run("audit", "--dry-run").splitlines()
+    rows = [dict(zip(header.replace("to read", "read  ").split(), line.split(), strict=False)) for line in lines]
+    assert [row["node"] for row in rows] == [f"node_00{i}" for i in range(5)]
+    assert sum(int(row["copies"]) for row in rows) == 11
+    assert run("audit", "node_003", "--dry-run").splitlines()[1].startswith("node_003")
+
+
+def test_the_plan_of_a_repair_counts_chunks_by_the_copies_that_they_have(cluster: ClusterUnderTest) -> None:
+    assert "nothing to do" in run("repair", "--dry-run")
+    spoil(cluster)
+    assert run("repair", "--dry-run").splitlines()[1].split() == ["2", "1", "4.0", "KiB"]
+
+
+def test_the_plan_for_a_file_is_what_is_done(working: ClusterUnderTest) -> None:
+    file = working.upload(content_of(6))
+    for factor in ("4", "2"):
+        header, *lines = run(
+            "rebalance", file.content.file_hash, "--replication-factor", factor, "--dry-run"
+        ).splitlines()
+        assert header.split()[0] == "node"
+        planned = [sum(int(line.split()[column]) for line in lines) for column in (1, 4)]
+        run("rebalance", file.content.file_hash, "--replication-factor", factor)
+        done = Job.objects.filter(kind=Job.Kind.REBALANCE).latest("created_at").result
+        assert done is not None
+        assert planned == [done["added"], done["removed"]]
+    assert "nothing to do" in run("rebalance", file.content.file_hash, "--dry-run")
+
+
+def test_the_plan_for_a_file_keeps_what_another_file_wants(cluster: ClusterUnderTest) -> None:
+    shared = content_of(3)[: 2 * CHUNK_SIZE]
+    cluster.upload(shared, factor=4)
+    file = cluster.upload(shared + b"end", factor=4)
+    plan = rebalance.plan(file, 2)
+    assert sum(copies for copies, _ in plan.removed.values()) == 2  # of the last chunk, which is its own
+
+
+def test_the_plan_for_a_file_says_what_is_lost(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(content_of(2))
+    chunk_hash = file.content.manifest()[0][0]
+    for node_id in cluster.holders(chunk_hash):
+        cluster.replica_path(node_id, chunk_hash).unlink()
+    assert run("rebalance", file.content.file_hash, "--dry-run").startswith("1 chunks have no copy")
+
+
+def test_the_plan_of_a_reclaim_counts_what_is_due_and_what_is_in_the_trash(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(content_of(3))
+    file_hash = file.content.file_hash
+    run("rebalance", file_hash, "--replication-factor", "2", "--no-wait")
+    tasks.maintain()
+    catalogue.delete(file)
+    plan = run("reclaim", "--dry-run")
+    assert "3 chunks belong to no file" in plan
+    assert "0 of them" in plan
+    assert sum(int(line.split()[1]) for line in plan.splitlines() if line.startswith("node_")) == 3
+
+
+def test_an_operation_is_followed_to_its_end(working: ClusterUnderTest) -> None:
+    file = spoil(working)
+    said = run("repair").splitlines()
+    assert said[0] == "repair all: queued"
+    assert "repair all: succeeded" in said
+    assert "  added       1" in said
+    assert all(len(working.holders(chunk_hash)) == 3 for chunk_hash, _ in file.content.manifest())
+
+
+def test_each_node_is_audited_in_turn(working: ClusterUnderTest) -> None:
+    spoil(working)
+    said = " ".join(run("audit").split())
+    assert [f"audit node_00{i}: succeeded" in said for i in range(5)] == [True] * 5
+    assert said.count("corrupt 1") == 1
+
+
+def test_an_offline_node_is_left_out_unless_it_is_named(cluster: ClusterUnderTest) -> None:
+    cluster.take_offline("node_002")
+    Job.objects.all().delete()
+    said = run("audit", "--no-wait")
+    assert "node_002 is offline" in said
+    assert sorted(str(job.subject) for job in Job.objects.all()) == ["node_000", "node_001", "node_003", "node_004"]
+    with pytest.raises(CommandError, match="node_002 cannot be listed"):
+        run("audit", "node_002", "--dry-run")
+
+
+def test_on_a_terminal_one_line_is_rewritten(working: ClusterUnderTest) -> None:
+    said = run("repair", out=Terminal())
+    assert said.startswith("\r\x1b[Krepair all: queued\r\x1b[Krepair all: succeeded\n")
+
+
+def test_a_drain_says_with_how_many_nodes_to_start(working: ClusterUnderTest) -> None:
+    working.upload(content_of(3))
+    assert "node_001 is retired. Lower NUM_NODES to 4" in run("drain", "node_001")
+    assert Node.objects.get(node_id="node_001").state == Node.State.RETIRED
+
+
+def test_a_node_is_added_and_filled(working: ClusterUnderTest) -> None:
+    working.upload(content_of(20))
+    assert "node_005 would be made at" in run("add_node", "--dry-run")
+    said = run("add_node", "--zone", "b")
+    assert "Raise NUM_NODES to 6" in said
+    assert "rebalance all: succeeded" in said
+    assert Node.objects.get(node_id="node_005").zone == "b"
+    assert any((working.folder("node_005") / "chunks").rglob("?" * 64))
+
+
+@pytest.mark.parametrize("url", ["s3://bucket", "file://srv/disk6", "file://[", "file:///dev/null/x"])
+def test_where_no_volume_can_be_made_no_node_is(cluster: ClusterUnderTest, url: str) -> None:
+    with pytest.raises(CommandError, match="no node can be made at"):
+        run("add_node", "--url", url)
+    assert Node.objects.count() == 5
+
+
+def test_no_wait_prints_the_id(cluster: ClusterUnderTest) -> None:
+    assert run("reclaim", "--no-wait").strip() == str(Job.objects.get().pk)
+
+
+def test_a_job_that_fails_is_an_error(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Job) -> None:
+        raise RuntimeError("a defect")
+
+    def work(_: float) -> None:
+        Job.objects.filter(state=Job.State.QUEUED).update(not_before=Clock())
+        tasks.maintain()
+
+    monkeypatch.setitem(tasks.WORK, Job.Kind.RECLAIM, fail)
+    monkeypatch.setattr(operation, "sleep", work)
+    with pytest.raises(CommandError, match="reclaim failed: Failed: RuntimeError"):
+        run("reclaim")
+    assert Job.objects.get().attempts == MAX_ATTEMPTS
+
+
+def test_a_job_that_is_cancelled_is_an_error(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operation, "sleep", lambda _: run("cancel", str(Job.objects.get().pk)))
+    with pytest.raises(CommandError, match="drain node_001 cancelled"):
+        run("drain", "node_001")
+    assert Node.objects.get(node_id="node_001").state == Node.State.ACTIVE
+
+
+def test_who_does_not_want_to_wait_is_told_that_the_job_goes_on(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(operation, "sleep", interrupt)
+    with pytest.raises(CommandError, match=r"repair all goes on.*manage\.py cancel") as stopped:
+        run("repair")
+    job = Job.objects.get()
+    assert str(job.pk) in str(stopped.value)
+    assert job.state == Job.State.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        ("audit node_009", "no node node_009"),
+        ("drain node_009", "no node node_009"),
+        ("drain node_001", "4 active nodes would be left"),
+        ("drain node_001 --dry-run", "4 active nodes would be left"),
+        ("rebalance FILE --replication-factor 6", "the cluster has 5 nodes"),
+        ("rebalance FILE --replication-factor 6 --dry-run", "the cluster has 5 nodes"),
+        ("rebalance FILE --replication-factor 0", "at least 1"),
+        ("rebalance --replication-factor 2", "name one"),
+        ("rebalance " + "0" * 64, "no file 000"),
+        ("rebalance report.pdf", "not a SHA-256"),
+        ("cancel 7", "no job 7"),
+        ("cancel 00000000-0000-0000-0000-000000000000", "no job 000"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(cluster: ClusterUnderTest, command: str, complaint: str) -> None:
+    file = cluster.upload(content_of(1), factor=5)
+    before = state_of(cluster)
+    with pytest.raises(CommandError, match=complaint) as refused:
+        run(*command.replace("FILE", file.content.file_hash).split())
+    assert "\n" not in str(refused.value)
+    assert state_of(cluster) == before
+
+
+def test_uploads_are_not_cancelled_here(cluster: ClusterUnderTest) -> None:
+    job = cluster.accept(content_of(1)).job
+    with pytest.raises(CommandError, match="deleting its file"):
+        run("cancel", str(job.pk))
+
+
+def test_jobs_are_listed_what_is_open_first(cluster: ClusterUnderTest) -> None:
+    ended = Job.request(Job.Kind.RECLAIM, "all")
+    tasks.maintain()
+    waiting = Job.request(Job.Kind.AUDIT, "node_003")
+    Job.objects.filter(pk=waiting.pk).update(waiting_for="nodes", done=7, total=256)
+    header, first, second = run("jobs").splitlines()
+    assert header.split()[:3] == ["id", "kind", "subject"]
+    assert first.split()[:6] == [str(waiting.pk), "audit", "node_003", "queued", "7/256", "nodes"]
+    assert second.split()[:4] == [str(ended.pk), "reclaim", "all", "succeeded"]
+
+
+def outside(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command as the operator starts it, for a system that does not run."""
+    foreign = ("DATABASE_URL", "REDIS_URL")
+    environment = {name: value for name, value in os.environ.items() if name not in foreign}
+    argv = [sys.executable, "manage.py", *arguments]
+    environment["STORAGE_DIR"] = str(tmp_path)
+    return subprocess.run(argv, cwd=PROJECT, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("arguments", [("jobs",), ("audit",)])
+def test_without_a_running_system_there_is_one_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    found = outside(tmp_path, *arguments)
+    assert found.returncode == 1
+    assert found.stdout == ""
+    assert found.stderr.count("\n") == 1
+    assert "the system does not run" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (-(5 << 20), "-5.0 MiB"), (1 << 50, "1024.0 TiB")],
+)
+def test_bytes_are_readable(count: float, text: str) -> None:
+    assert operation.size(count) == text
