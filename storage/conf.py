@@ -33,6 +33,7 @@ class Configuration:
     upload_wait: int
     stall_timeout: int
     reclaim_grace: int
+    repair_delay: int
     audit_interval: int
     audit_rate: int
     ingest_workers: int
@@ -63,6 +64,7 @@ class Configuration:
             upload_wait=read.integer("UPLOAD_WAIT", 60, 0, 3600),
             stall_timeout=read.integer("STALL_TIMEOUT", 30, 1, 3600),
             reclaim_grace=read.integer("RECLAIM_GRACE", 600, 0, 10**9),
+            repair_delay=read.integer("REPAIR_DELAY", 300, 0, 10**9),
             audit_interval=read.integer("AUDIT_INTERVAL", 7 * 86400, 0, 10**9),
             audit_rate=read.integer("AUDIT_RATE", 20 << 20, 1, 1 << 40),
             ingest_workers=read.integer("INGEST_WORKERS", os.cpu_count() or 1, 1, 256),

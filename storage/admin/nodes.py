@@ -13,7 +13,7 @@ from django.template.defaultfilters import filesizeformat
 from storage.admin.operations import NoHandEdits
 from storage.exceptions import InvalidRequest
 from storage.models import Job, Node
-from storage.services import audit, drain, provision
+from storage.services import audit, drain, provision, retire
 
 FINDINGS = ("corrupt", "unreadable", "short", "lost", "surplus", "orphans", "leftovers")
 
@@ -54,7 +54,7 @@ class NodeAdmin(NoHandEdits[Node]):
     )
     list_filter = ("state", "online", "zone")
     search_fields = ("node_id", "url")
-    actions = ("audit_nodes", "drain_nodes")
+    actions = ("audit_nodes", "drain_nodes", "retire_nodes")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
         audits = Job.objects.filter(kind=Job.Kind.AUDIT, subject=OuterRef("node_id"), state__in=Job.TERMINAL)
@@ -101,6 +101,10 @@ class NodeAdmin(NoHandEdits[Node]):
     @admin.action(description="Drain: empty it and take it out of the cluster", permissions=["operate"])
     def drain_nodes(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
         self.carry_out(request, queryset, lambda node: drain.request(node.node_id))
+
+    @admin.action(description="Retire: give up a node whose disk is dead", permissions=["operate"])
+    def retire_nodes(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
+        self.carry_out(request, queryset, lambda node: retire.retire(node.node_id))
 
     @admin.display(ordering="bytes")
     def size(self, node: Node) -> str:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 
-from django.db import connection, models
+from django.db import connection, models, transaction
 from django.db.models import F
+
+from storage.models.cluster import Cluster
 
 
 class Node(models.Model):
@@ -53,6 +55,15 @@ class Node(models.Model):
     def accepting_ids(cls) -> set[str]:
         """The ids of the nodes that new replicas may be written to, now."""
         return set(cls.objects.filter(state=cls.State.ACTIVE).values_list("node_id", flat=True))
+
+    @classmethod
+    def retire(cls, node_id: str) -> None:
+        """Take a node out of the cluster for good; its id is not used again."""
+        with transaction.atomic():
+            kept = cls.objects.filter(node_id=node_id).exclude(state=cls.State.RETIRED)
+            if kept.update(state=cls.State.RETIRED, chunks=0, bytes=0, online=False):
+                Cluster.bump_topology()
+                Cluster.objects.update(num_nodes=cls.objects.exclude(state=cls.State.RETIRED).count())
 
     @classmethod
     def distrust_sketches(cls, node_ids: Iterable[str]) -> None:

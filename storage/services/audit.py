@@ -1,7 +1,7 @@
 """Compare a node with what it should hold, and read every byte of it (audit) or none (reconcile).
 
-By ranges of hashes: what is short is repaired, what is too much is trimmed, orphans are condemned, unfinished writes of
-dead processes removed, bad copies judged; at the end the node's sketch is built anew. A node that was away is
+By ranges of hashes: what is short is noted for repair, what is too much is trimmed, orphans are condemned, unfinished
+writes of dead processes removed, bad copies judged; at the end the node's sketch is built anew. A node that was away is
 reconciled when it is back. The phases: ``audit.list``, ``audit.trim``, ``audit.read``.
 """
 
@@ -110,8 +110,6 @@ def _examine(job: Job, *, reading: bool) -> dict[str, Any]:
             phases.enter("audit.read")
             _read(job, member, taken)
         found["read_to"] = ""
-    if found["short"]:
-        Job.ensure(Job.Kind.REPAIR_ALL, "all")
     Job.request(Job.Kind.REBUILD_SKETCH, str(job.subject))
     done = {name: found[name] for name in COUNTED}
     log.info("audit.done", job=str(job.pk), node=job.subject, reading=reading, **done)
@@ -158,6 +156,8 @@ def _settle(topology: Topology, member: Member, taken: Census, step: int) -> Cou
             report(chunk_hash)
     if orphans := _orphans(member, taken):
         counters.add(Event.ORPHANS_FOUND, Chunk.objects.condemn_orphans(orphans))
+    if short := [chunk_hash for chunk_hash, entry in taken.entries.items() if entry.short]:
+        moving.outdate_health(short)  # need is state: who makes the summaries exact finds it (RACES 18)
     _trim(topology, taken)
     found["leftovers"] = _clear_leftovers(member, step)
     return found

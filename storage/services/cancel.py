@@ -22,6 +22,7 @@ def cancel(job: Job) -> None:
         raise InvalidRequest("an upload is cancelled by deleting its file")
     with transaction.atomic():
         if not Job.cancel([job.pk]):
+            job.refresh_from_db(fields=["state"])
             raise InvalidRequest(f"the job is {job.state}")
         if job.kind == Job.Kind.DRAIN:
             Node.objects.filter(node_id=job.subject, state=Node.State.DRAINING).update(state=Node.State.ACTIVE)

@@ -50,7 +50,7 @@ def plan(node_id: str) -> Plan:
 
     Raises:
         NoSuchNode: there is none.
-        InvalidRequest: too few nodes would be left.
+        InvalidRequest: it is offline, or too few nodes would be left.
         OutOfSpace: the others have no room.
         VolumeOffline: it cannot be listed.
     """
@@ -75,7 +75,7 @@ def request(node_id: str) -> Job:
 
     Raises:
         NoSuchNode: there is none.
-        InvalidRequest: too few nodes would be left.
+        InvalidRequest: it is offline, or too few nodes would be left.
         OutOfSpace: the others have no room.
     """
     seen = Topology.load()
@@ -92,7 +92,7 @@ def request(node_id: str) -> Job:
 
 
 def drain(job: Job) -> dict[str, Any]:
-    """Carry out a drain, whose subject is a node id; returns the copies ``moved`` and the bytes ``freed``.
+    """Carry out a drain, whose subject is a node id; returns the copies ``moved`` and how many ``passes`` it took.
 
     Raises:
         LeaseLost: the job is another worker's, or was cancelled.
@@ -144,12 +144,7 @@ def _retire(node_id: str) -> bool:
     volume = seen.member(node_id).lane.volume
     if seen.member(node_id).lane.call(lambda: next(volume.replicas(), None)) is not None:
         return False
-    with transaction.atomic():
-        Node.objects.filter(node_id=node_id, state=Node.State.DRAINING).update(
-            state=Node.State.RETIRED, chunks=0, bytes=0, online=False
-        )
-        Cluster.bump_topology()
-        Cluster.objects.update(num_nodes=Node.objects.exclude(state=Node.State.RETIRED).count())
+    Node.retire(node_id)
     topology.forget()
     with suppress(StoreUnavailable):
         routing.store_of(seen.cluster).forget(node_id)
@@ -157,6 +152,9 @@ def _retire(node_id: str) -> bool:
 
 
 def _require_possible(seen: Topology, member: Member, size: int) -> None:
+    if not member.online:
+        message = f"{member.node_id} is offline: what cannot be listed cannot be emptied"
+        raise InvalidRequest(message, {"node_id": [message]})
     left = [other for other in seen.members if other.counts and other != member]
     most = File.objects.aggregate(most=Max("replication_factor"))["most"] or 0
     if len(left) < max(most, 1):

@@ -87,12 +87,13 @@ def _record_change(online: dict[str, bool]) -> None:
 def _queue_audit(seen: Topology) -> None:
     """Have every node audited once in an interval, the one that has waited the longest first, one at a time."""
     interval = configuration().audit_interval
-    audits = Job.objects.filter(kind=Job.Kind.AUDIT)
-    if not interval or not seen.online or audits.open().exists():
+    online = [member.node_id for member in seen.online]
+    audits = Job.objects.filter(kind=Job.Kind.AUDIT, subject__in=online)
+    if not interval or audits.open().exists():
         return
     last = Max("finished_at", filter=Q(state=Job.State.SUCCEEDED))
     ended = dict(audits.values_list("subject").annotate(at=last).values_list("subject", "at"))
-    due = Node.objects.filter(node_id__in=[member.node_id for member in seen.online])
+    due = Node.objects.filter(node_id__in=online)
     waiting = sorted((ended.get(node.node_id) or node.created_at, node.node_id) for node in due)
     if waiting and waiting[0][0] < timezone.now() - timedelta(seconds=interval):
         Job.ensure(Job.Kind.AUDIT, waiting[0][1])

@@ -5,6 +5,7 @@ The phases: ``reclaim.mark``, ``reclaim.trash``, ``reclaim.purge``, ``reclaim.fo
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
@@ -74,10 +75,21 @@ def plan(topology: Topology, grace: float) -> Plan:
         if identity.cluster != member.identity.cluster or identity.generation > topology.cluster.generation:
             raise ForeignDatabase(f"{member.node_id} was last reclaimed under another or a later database")
         (members if identity.same_volume(member.identity) else absent).append(member)
+    return Plan(_due(grace), members, absent)
+
+
+def _due(grace: float) -> list[tuple[str, int]]:
+    """Some condemned chunks whose grace is over, beginning anywhere.
+
+    Those that a silent node may hold keep their rows: they must not be the first ones of every pass.
+    """
     due = Chunk.objects.filter(
         condemned_at__lt=Clock() - timedelta(seconds=grace), entries__isnull=True, pins__isnull=True
-    )
-    return Plan(list(due.order_by("hash").values_list("hash", "size")[:CHUNKS_PER_PASS]), members, absent)
+    ).order_by("hash")
+    begin = secrets.token_hex(32)
+    chunks = list(due.filter(hash__gte=begin).values_list("hash", "size")[:CHUNKS_PER_PASS])
+    rest = CHUNKS_PER_PASS - len(chunks)
+    return chunks + list(due.filter(hash__lt=begin).values_list("hash", "size")[:rest])
 
 
 def request() -> Job:

@@ -10,7 +10,7 @@ from django.db.models import F, Max
 
 from storage import wakeups
 from storage.conf import configuration
-from storage.models import Chunk, Cluster, Content, Job, Upload
+from storage.models import Chunk, Cluster, Content, Job, Node, Upload
 from storage.models.job import Clock
 from storage.topology import Topology
 
@@ -79,7 +79,8 @@ def _remove_forgotten_staging() -> None:
 def _heal_short_contents() -> None:
     """Need is state, not a job (RACES 18): contents below their factor are found again from their summaries.
 
-    A few are mended one by one; many, as after the loss of a node, chunk by chunk in the order of their danger.
+    A few are mended one by one; many, as after the loss of a node, chunk by chunk in the order of their danger. While
+    a node has been away for less than REPAIR_DELAY, only what is down to one copy is mended.
     """
     epoch = Cluster.load().topology_epoch
     short = (
@@ -89,6 +90,8 @@ def _heal_short_contents() -> None:
         .order_by("min_replication", "pk")
     )
     counting = sum(member.counts for member in Topology.load().members)
+    if _node_went_just_now():
+        short = short.filter(min_replication__lte=1)
     found = list(short.filter(min_replication__lt=counting)[: HEAL_CONTENTS + 1])
     if len(found) > HEAL_CONTENTS:
         if not _recently_tried(Job.Kind.REPAIR_ALL, "all"):
@@ -98,6 +101,12 @@ def _heal_short_contents() -> None:
         subject = f"content {content.pk}"
         if not _recently_tried(Job.Kind.REBALANCE, subject):
             Job.request(Job.Kind.REBALANCE, subject, file_hash=content.file_hash, size=content.size)
+
+
+def _node_went_just_now() -> bool:
+    """Whether a node may be back before its copies are made elsewhere: a restart is no loss."""
+    since = Clock() - timedelta(seconds=configuration().repair_delay)
+    return Node.objects.filter(state=Node.State.ACTIVE, online=False, online_changed_at__gt=since).exists()
 
 
 def _recently_tried(kind: str, subject: str) -> bool:

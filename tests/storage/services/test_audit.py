@@ -12,7 +12,7 @@ from storage import phases
 from storage.exceptions import LeaseLost, TurnEnded, VolumeOffline
 from storage.models import Chunk, Job, Node
 from storage.models.job import Clock
-from storage.services import audit, catalogue, probe, reclaim
+from storage.services import audit, catalogue, probe, reclaim, sweep
 from storage.services.audit import COUNTED
 from tests.cluster import ClusterUnderTest, content_of
 
@@ -66,6 +66,8 @@ def test_a_missing_copy_is_found_from_any_node_and_made_good(cluster: ClusterUnd
     copy.unlink()
     other = next(node.node_id for node in Node.objects.all() if node.node_id not in cluster.holders(chunk_hash))
     assert cluster.result_of(audit.request(other))["short"] == 1
+    sweep.sweep()
+    cluster.maintain()
     assert len(cluster.holders(chunk_hash)) == 3
 
 
@@ -201,4 +203,14 @@ def test_every_node_is_audited_once_in_an_interval_one_at_a_time(cluster: Cluste
         assert audits.count() == count
         cluster.maintain()
     probe.probe()
-    assert sorted(audits.values_list("subject", flat=True)) == [f"node_00{i}" for i in range(5)]
+    assert sorted(str(job.subject) for job in audits) == [f"node_00{i}" for i in range(5)]
+
+
+def test_an_audit_that_waits_for_its_node_keeps_no_other_from_being_audited(cluster: ClusterUnderTest) -> None:
+    Node.objects.update(created_at=Clock() - timedelta(days=400))
+    Node.objects.filter(node_id="node_000").update(created_at=Clock() - timedelta(days=401))
+    probe.probe()
+    cluster.take_offline("node_000")
+    probe.probe()
+    open_audits = Job.objects.open().filter(kind=Job.Kind.AUDIT)
+    assert set(open_audits.values_list("subject", flat=True)) == {"node_000", "node_001"}

@@ -11,7 +11,7 @@ from django.db import connection
 from storage import phases
 from storage.exceptions import InvalidRequest, LeaseLost, NoSuchNode, OutOfSpace, VolumeError
 from storage.models import Cluster, Job, Node
-from storage.services import cancel, catalogue, drain
+from storage.services import cancel, catalogue, drain, retire
 from storage.services.provision import provision
 from storage.topology import Topology
 from storage.volumes import FilesystemVolume, Space
@@ -78,6 +78,21 @@ def test_a_drain_for_which_the_others_have_no_room_is_refused(
         drain.request("node_000")
 
 
+def test_a_node_that_is_away_cannot_be_drained_but_given_up(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(content_of(12))
+    with pytest.raises(InvalidRequest, match="drain it"):
+        retire.retire("node_003")
+    cluster.take_offline("node_003")
+    with pytest.raises(InvalidRequest, match="offline"):
+        drain.request("node_003")
+    assert retire.plan("node_003") == 0
+    cluster.result_of(retire.retire("node_003"))
+    assert condition("node_003") == "retired"
+    assert Cluster.load().num_nodes == 4
+    hashes = [chunk_hash for chunk_hash, _ in file.content.manifest()]
+    assert all(len(set(cluster.holders(chunk_hash)) - {"node_003"}) == 3 for chunk_hash in hashes)
+
+
 def test_a_cancelled_drain_leaves_the_node_active(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster.upload(content_of(10))
     job = drain.request("node_000")
@@ -97,6 +112,7 @@ def test_a_chunk_that_cannot_be_read_elsewhere_keeps_the_node(cluster: ClusterUn
     kept, *others = cluster.holders(chunk_hash)
     for node_id in [node.node_id for node in Node.objects.all() if node.node_id != kept]:
         cluster.take_offline(node_id)
+    Job.objects.all().delete()
     Node.objects.filter(node_id=kept).update(state=Node.State.DRAINING)
     Job.objects.all().delete()
     Job.ensure(Job.Kind.DRAIN, kept)

@@ -194,3 +194,19 @@ def test_a_plan_changes_nothing(cluster: ClusterUnderTest) -> None:
     assert list(Chunk.objects.order_by("id").values_list("hash", "condemned_at")) == rows
     assert all(len(cluster.holders(chunk_hash)) == 3 for chunk_hash in hashes)
     assert trash(cluster) == []
+
+
+def test_rows_that_wait_for_a_silent_node_hold_up_no_other(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reclaim, "CHUNKS_PER_PASS", 2)
+    file = cluster.upload(content_of(8))
+    hashes = [chunk_hash for chunk_hash, _ in file.content.manifest()]
+    cluster.take_offline("node_000")
+    catalogue.delete(file)
+    for _ in range(200):
+        reclaim.reclaim(0)
+        if not any(set(cluster.holders(chunk_hash)) for chunk_hash in hashes):
+            break
+    assert not any(set(cluster.holders(chunk_hash)) for chunk_hash in hashes), "what is there has gone"
+    assert Chunk.objects.filter(condemned_at__isnull=False).count() > 0, "what may be there is remembered"

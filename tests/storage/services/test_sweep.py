@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from storage import phases, wakeups
-from storage.models import Chunk, Cluster, Content, File, Job, Upload, nobody
+from storage.models import Chunk, Cluster, Content, File, Job, Node, Upload, nobody
 from storage.models.job import Clock
 from storage.services import ingest, intake, sweep
 from tests.cluster import ClusterUnderTest, content_of
@@ -145,3 +147,17 @@ def test_withdrawing_what_has_succeeded_meanwhile_does_nothing(cluster: ClusterU
     cluster.ingest()
     assert not intake.withdraw(accepted)
     assert cluster.download(accepted.file) == content_of(2)
+
+
+def test_a_node_that_only_restarts_has_nothing_copied_but_what_is_in_danger(
+    cluster: ClusterUnderTest, settings: Any
+) -> None:
+    safe, endangered = cluster.upload(content_of(1, "safe")), cluster.upload(content_of(1, "endangered"))
+    Content.objects.filter(pk=safe.content_id).update(min_replication=2)
+    Content.objects.filter(pk=endangered.content_id).update(min_replication=1)
+    Node.objects.filter(node_id="node_000").update(online=False, online_changed_at=Clock())
+    sweep.sweep()
+    assert [job.file_hash for job in Job.objects.open()] == [endangered.content.file_hash]
+    settings.OCC = dataclasses.replace(settings.OCC, repair_delay=0)
+    sweep.sweep()
+    assert {job.file_hash for job in Job.objects.open()} == {safe.content.file_hash, endangered.content.file_hash}

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from storage.management.operation import Operation
+from storage.models import Cluster, Job
+from storage.services import retire
+
+
+class Command(Operation):
+    help = "Gives up a node whose disk is dead, and repairs what it held from the other nodes."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("node", metavar="NODE", help="such as node_000")
+
+    def plan(self, options: Mapping[str, Any]) -> None:
+        lost = retire.plan(options["node"])
+        self.stdout.write(f"{options['node']} would be given up, and with it {lost} contents that cannot be read now")
+
+    def begin(self, options: Mapping[str, Any]) -> Sequence[Job]:
+        job = retire.retire(options["node"])
+        nodes = Cluster.load().num_nodes
+        self.stdout.write(
+            f"{options['node']} is retired. Lower NUM_NODES to {nodes}, or the next start makes a new node."
+        )
+        return [job]

@@ -1,0 +1,54 @@
+"""Give up a node that will not come back: its disk is dead. A node whose disk still works is drained instead."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import structlog
+
+from storage import routing, topology, wakeups
+from storage.exceptions import InvalidRequest, VolumeError
+from storage.models import Content, Job, Node
+from storage.routing import StoreUnavailable
+from storage.topology import Member, Topology
+
+log = structlog.get_logger(__name__)
+
+
+def plan(node_id: str) -> int:
+    """Contents that would be given up with the node: those of which some chunk has no copy on another one.
+
+    Raises:
+        NoSuchNode: there is none.
+        InvalidRequest: it is there.
+    """
+    _require_gone(Topology.load().member(node_id))
+    return Content.objects.filter(state=Content.State.READY, retrievable=False).count()
+
+
+def retire(node_id: str) -> Job:
+    """Take a node out of the cluster that cannot be listed, and queue the repair of what it held.
+
+    From now on nobody waits for it: what had its last copies there answers 410, and reclaim forgets what was deleted.
+
+    Raises:
+        NoSuchNode: there is none.
+        InvalidRequest: it is there.
+    """
+    seen = Topology.load()
+    _require_gone(seen.member(node_id))
+    Node.retire(node_id)
+    job = Job.ensure(Job.Kind.REPAIR_ALL, "all")
+    topology.forget()
+    with suppress(StoreUnavailable):
+        routing.store_of(seen.cluster).forget(node_id)
+    wakeups.wake("maintenance")
+    log.warning("node.retired", node=node_id, repair=str(job.pk))
+    return job
+
+
+def _require_gone(member: Member) -> None:
+    with suppress(VolumeError):
+        if member.lane.call(member.lane.volume.identity).same_volume(member.identity):
+            message = f"{member.node_id} is there: drain it"
+            raise InvalidRequest(message, {"node_id": [message]})
