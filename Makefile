@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: run test test-containers lint bench bench-sketches clean
+.PHONY: run test faults test-containers lint bench bench-sketches clean
 
 # The manager replaces the shell. It stops in order when make is interrupted or terminated; only when make itself is
 # killed is it killed too, and takes everything with it.
@@ -11,6 +11,10 @@ run: $(VENV)/requirements.stamp
 
 test: $(VENV)/requirements-dev.stamp
 	$(VENV)/bin/python -m pytest
+
+# Every fault scenario, the long ones too. SEED=1 draws what an earlier run drew; REPORT=path writes the table there too.
+faults: $(VENV)/requirements-dev.stamp
+	$(VENV)/bin/python -m pytest -m "not containers" tests/faults $(SEED:%=--fault-seed %) $(REPORT:%=--fault-report %)
 
 # Needs a Docker engine and docker-compose, or COMPOSE="docker compose"; BUILD_OPTIONS go to docker build.
 test-containers: $(VENV)/requirements-dev.stamp
@@ -26,7 +30,7 @@ lint: $(VENV)/requirements-dev.stamp
 bench: $(VENV)/requirements.stamp
 	$(VENV)/bin/python benchmarks/bench.py
 
-# How good and how fast the sketches are; takes a quarter of an hour on two cores.
+# How good and how fast the sketches are; takes some twenty minutes on two cores.
 bench-sketches: $(VENV)/requirements.stamp
 	$(VENV)/bin/python -m benchmarks.sketches
 

@@ -77,6 +77,10 @@ def plan(topology: Topology, entries: Mapping[str, Entry], excess: dict[str, flo
     """
     moves = []
     for chunk_hash, entry in entries.items():
+        if entry.surplus:  # of a move that was interrupted between its two halves
+            fullest = sorted(entry.counting, key=lambda member: excess.get(member.node_id, 0.0), reverse=True)
+            moves.append(Move(chunk_hash, entry.target, [], fullest[: entry.surplus]))
+            continue
         if entry.target == 0 or entry.short:
             continue
         pair = _pair(topology, entry, excess)
@@ -131,15 +135,12 @@ def rebalance_all(job: Job) -> dict[str, Any]:
     job.result = found
     for step in job.steps(census.RANGES):
         topology = Topology.load()
-        excess = _excess(balances(topology))
-        if not excess:
-            continue
         entries = census.take(topology, census.prefix_of(step)).entries
-        for batch in moving.batches(plan(topology, entries, excess)):
+        for batch in moving.batches(plan(topology, entries, _excess(balances(topology)))):
             moved = moving.carry_out(topology, batch, operation="rebalance_all")
             counters.add(Event.REPLICAS_MOVED, moved.removed)
             found["replicas"] += moved.removed
-            found["bytes"] += sum(entries[move.chunk_hash].size for move in batch)
+            found["bytes"] += sum(entries[move.chunk_hash].size for move in batch if move.add)
             job.progress()
             job.make_way()
     log.info("rebalance_all.done", job=str(job.pk), **found)

@@ -5,10 +5,13 @@ Each rule maps to what breaks it; a system at rest breaks none.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +20,21 @@ from django.db.models import Q
 from storage import routing, trust
 from storage.conf import configuration
 from storage.models import Chunk, Content, Job, Upload
+from storage.models.job import Clock
+from storage.replicas.removing import trashed_at
 from storage.routing import StoreUnavailable
-from storage.services import reclaim
-from storage.topology import Topology
+from storage.services import audit, drain, provision, reclaim, repair
+from storage.topology import Member, Topology
 
 
 def print_findings(limit: float) -> None:
-    """Wait until no work is left, for so many seconds at most, and print all that is wrong then."""
+    """Wait until no work is left, for so many seconds at most, and print since when and all that is wrong then."""
     deadline = time.monotonic() + limit
-    while any(rule() for rule in WORK.values()) and time.monotonic() < deadline:
+    while any(left := [rule() for rule in WORK.values()]) and time.monotonic() < deadline:
         time.sleep(0.2)
-    json.dump({name: rule() for name, rule in {**WORK, **STATE}.items()}, sys.stdout)
+    rested = time.monotonic()
+    findings = dict(zip(WORK, left, strict=True)) | {name: rule() for name, rule in STATE.items()}
+    json.dump({"rested": rested, "findings": findings}, sys.stdout)
 
 
 def reclaim_until(stop: str) -> None:
@@ -41,6 +48,26 @@ def reclaim_until(stop: str) -> None:
     json.dump({"removed": removed, "forgotten": forgotten, "purged": purged}, sys.stdout)
 
 
+# -- what an operator has done ---------------------------------------------
+
+
+def audit_node(node_id: str) -> None:
+    audit.request(node_id)
+
+
+def repair_cluster() -> None:
+    repair.request_all()
+
+
+def drain_fullest() -> None:
+    """Empty the node with the most bytes and take it out."""
+    drain.request(max(Topology.load().accepting, key=lambda member: member.stored_bytes).node_id)
+
+
+def add_node() -> None:
+    provision.add()
+
+
 # -- work that must come to an end -----------------------------------------
 
 
@@ -52,11 +79,15 @@ def open_jobs() -> list[str]:
 
 
 def uploads_under_way() -> list[str]:
-    return [f"{upload.pk}: {upload.state}, {upload.pins.count()} pins" for upload in Upload.objects.all()]
+    """All but those whose job has failed: they are kept until an operator decides."""
+    uploads = Upload.objects.exclude(jobs__state=Job.State.FAILED)
+    return [f"{upload.pk}: {upload.state}, {upload.pins.count()} pins" for upload in uploads]
 
 
 def staged() -> list[str]:
-    return sorted(path.name for path in configuration().staging_dir.iterdir())
+    failed = Upload.objects.filter(jobs__state=Job.State.FAILED).values_list("id", flat=True)
+    kept = {str(upload_id) for upload_id in failed}
+    return sorted(path.name for path in configuration().staging_dir.iterdir() if path.name not in kept)
 
 
 def untrusted_sketches() -> list[str]:
@@ -64,6 +95,69 @@ def untrusted_sketches() -> list[str]:
         return [member.node_id for member in trust.untrusted(Topology.load())]
     except StoreUnavailable as error:
         return [repr(error)]
+
+
+def short_of_good_copies() -> list[str]:
+    """Chunks of manifests with fewer good copies than they are to have, or than there are nodes whose copies count."""
+    counting = len(_counting())
+    return [
+        f"{chunk_hash}: {len(good)} of {target}"
+        for chunk_hash, (target, good) in _good_copies().items()
+        if len(good) < min(target, counting)
+    ]
+
+
+def surplus_copies() -> list[str]:
+    """Chunks of manifests with more good copies than they are to have."""
+    return [
+        f"{chunk_hash}: {len(good)} of {target}"
+        for chunk_hash, (target, good) in _good_copies().items()
+        if len(good) > target
+    ]
+
+
+def not_reclaimed() -> list[str]:
+    """Chunks and removed copies whose grace is over; a node that does not answer keeps them all."""
+    seen, grace = Topology.load(), configuration().reclaim_grace
+    if len(seen.online) < len(seen.members):
+        return []
+    condemned = Chunk.objects.filter(condemned_at__lt=Clock() - timedelta(seconds=grace))
+    trash = [path for member in seen.members for path in Path(member.lane.volume.root).glob("trash/*")]  # type: ignore[attr-defined]
+    overdue = [path.name for path in trash if trashed_at(path.name.partition("~")[2]) < time.time() - grace]
+    return [*map(str, condemned), *overdue]
+
+
+def _counting() -> list[Member]:
+    return [member for member in Topology.load().members if member.counts]
+
+
+def _good_copies() -> dict[str, tuple[int, list[str]]]:
+    """Chunk hash → replicas that it is to have, and the nodes that count with a copy whose bytes are the chunk's.
+
+    Read off the disks, past all our code.
+    """
+    used = dict(Chunk.objects.filter(entries__isnull=False).distinct().values_list("hash", "id"))
+    targets = Chunk.objects.targets(used.values())
+    found: dict[str, tuple[int, list[str]]] = {h: (targets[chunk_id], []) for h, chunk_id in used.items()}
+    for member in _counting():
+        for path in Path(member.lane.volume.root).glob("chunks/??/*"):  # type: ignore[attr-defined]
+            if path.name in found and _is_good(path):
+                found[path.name][1].append(member.node_id)
+    return found
+
+
+def _is_good(path: Path) -> bool:
+    try:
+        status = path.stat()
+        return _digest(path, status.st_ino, status.st_ctime_ns) == path.name
+    except OSError:
+        return False
+
+
+@cache
+def _digest(path: Path, inode: int, change_time: int) -> str:
+    """The same inode with the same change time has the same bytes: while work is waited for, each is read once."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 # -- state that must be sound ----------------------------------------------
@@ -105,6 +199,9 @@ WORK: dict[str, Rule] = {
     "uploads not ended": uploads_under_way,
     "staging not empty": staged,
     "sketches not trusted": untrusted_sketches,
+    "chunks short of good copies": short_of_good_copies,
+    "chunks with surplus copies": surplus_copies,
+    "not reclaimed": not_reclaimed,
 }
 STATE: dict[str, Rule] = {
     "false negatives": false_negatives,

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import socket
+import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -20,6 +22,8 @@ from urllib.parse import urlsplit
 
 BOUNDARY = "journal-8f2c1d"
 READ_SIZE = 256 << 10
+FRAMES = 20
+RESET = struct.pack("ii", 1, 0)  # what SO_LINGER takes: whatever has not been sent is thrown away
 TERMINAL = {"succeeded", "failed", "cancelled"}  # states of a job
 
 
@@ -34,6 +38,19 @@ class Outcome(StrEnum):
     REFUSED = "refused"  # the server said that it was not done
     UNKNOWN = "unknown"  # no whole answer, or one that promises nothing: it may have been done, or may yet be
     WRONG = "wrong"  # an answer that no fault excuses
+
+
+@dataclass(frozen=True)
+class Vanish:
+    """How a client goes without a word.
+
+    Attributes:
+        at: the share of its body that it has sent by then.
+        reset: whether its end of the connection is reset, as by a crash, or closed.
+    """
+
+    at: float
+    reset: bool = False
 
 
 @dataclass(eq=False)
@@ -89,6 +106,8 @@ class Journal:
         factor: int | None = None,
         respond_async: bool = False,
         midway: Callable[[], object] | None = None,
+        chunked: bool = False,
+        vanish: Vanish | None = None,
     ) -> Attempt:
         """Upload a file.
 
@@ -98,6 +117,8 @@ class Journal:
             factor: the replication factor asked for; by default none is.
             respond_async: ask for a 202.
             midway: called when half of the body has been sent.
+            chunked: send the body in chunks, and its length not at all.
+            vanish: how the client goes before it has sent everything; by default it stays.
         """
         attempt = Attempt(Action.UPLOAD, hashlib.sha256(data).hexdigest(), len(data), name, factor)
         self._known[attempt.file_hash] = (name, len(data))
@@ -106,15 +127,12 @@ class Journal:
         def send(connection: HTTPConnection) -> None:
             connection.putrequest("POST", "/upload")
             connection.putheader("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")
-            connection.putheader("Content-Length", str(len(body)))
+            connection.putheader(*("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(len(body))))
             if respond_async:
                 connection.putheader("Prefer", "respond-async")
             connection.endheaders()
             with suppress(BrokenPipeError, ConnectionResetError):  # an early answer may still be there to read
-                connection.send(body[: len(body) // 2])
-                if midway is not None:
-                    midway()
-                connection.send(body[len(body) // 2 :])
+                _send(connection, _frames(body, chunked), midway, vanish)
 
         return self._attempt(attempt, send, _judge_upload)
 
@@ -150,9 +168,17 @@ class Journal:
 
     def ask(self, path: str) -> tuple[int, Any]:
         """The status and the document of a GET; 0 and None when there is no whole answer."""
+        return self._request("GET", path)
+
+    def order(self, path: str, **document: Any) -> tuple[int, Any]:
+        """The status and the document of a POST that does not wait for what it asks for; 0 and None as above."""
+        return self._request("POST", path, json.dumps(document).encode())
+
+    def _request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
+        headers = {"Accept": "application/json", "Content-Type": "application/json", "Prefer": "respond-async"}
         with closing(HTTPConnection(self.address, timeout=self.timeout)) as connection:
             try:
-                connection.request("GET", path, headers={"Accept": "application/json"})
+                connection.request(method, path, body, headers)
                 response = connection.getresponse()
                 return response.status, json.loads(response.read())
             except (OSError, HTTPException, ValueError):
@@ -162,6 +188,28 @@ class Journal:
         """The state of the job that a 202 named, or ``""`` when the server does not say."""
         status, body = self.ask(f"/jobs/{attempt.job}")
         return str(body["state"]) if status == 200 else ""
+
+
+def _frames(body: bytes, chunked: bool) -> list[bytes]:
+    """What goes over the wire, in so many pieces, and a last one that ends a chunked body."""
+    step = len(body) // FRAMES + 1
+    pieces = [body[start : start + step] for start in range(0, len(body), step)]
+    if not chunked:
+        return pieces
+    return [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces] + [b"0\r\n\r\n"]
+
+
+def _send(
+    connection: HTTPConnection, frames: Sequence[bytes], midway: Callable[[], object] | None, vanish: Vanish | None
+) -> None:
+    for number, frame in enumerate(frames):
+        if midway is not None and number == len(frames) // 2:
+            midway()
+        if vanish is not None and number >= vanish.at * len(frames):
+            if vanish.reset:
+                connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            raise HTTPException(f"the client vanished after {number} of {len(frames)} pieces")
+        connection.send(frame)
 
 
 def _form(data: bytes, name: str, factor: int | None) -> bytes:

@@ -11,12 +11,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
@@ -26,15 +22,14 @@ from sketches.store import trusted
 from storage import routing
 from storage.models import Cluster
 from storage.topology import Member, Topology
-from tests.faults.conftest import PATIENCE, Installation, bytes_of, log_of
-from tests.faults.journal import Outcome
+from tests.faults.conftest import PATIENCE, Installation, log_of
+from tests.faults.load import answers, load, reclaiming
 from tests.system.conftest import PROJECT
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 BASE, SIZES = 10_000, (40_000, 160_000, 1_280_000)
 CHUNK_SIZE = 4096
-CLIENTS = 3
 GROWTH_LIMIT = 2 * PATIENCE  # seconds until the sketches of all nodes have the next size
 
 
@@ -131,63 +126,21 @@ def inside(installation: Installation, function: str) -> Any:
     return json.loads(done.stdout)
 
 
-# -- the load --------------------------------------------------------------
-
-
-@contextmanager
-def reclaiming(installation: Installation, stop: Path) -> Iterator[None]:
-    """Removes what is deleted without any grace while the body runs; nothing is removed afterwards."""
-    with installation.start("reclaim_until", repr(str(stop))) as process:
-        try:
-            yield
-        finally:
-            stop.touch()
-            output, _ = process.communicate(timeout=PATIENCE)
-    print(output)
-    assert json.loads(output)["removed"] > 0
-
-
-@contextmanager
-def load(installation: Installation) -> Iterator[None]:
-    """Clients that upload, download and delete while the body runs; files share chunks, and one in three stays."""
-    journal, stop, numbers = installation.journal, Event(), count()
-    pool = [bytes_of(f"shared {i}", CHUNK_SIZE) for i in range(40)]
-
-    def work(seed: int) -> None:
-        chance, kept = random.Random(seed), list[str]()
-        while not stop.is_set():
-            number = next(numbers)
-            data = b"".join(chance.sample(pool, 4)) + bytes_of(f"own {number}", 12 * CHUNK_SIZE)
-            attempt = journal.upload(data, f"during growth {number}")
-            assert attempt.outcome is Outcome.ACKNOWLEDGED, attempt
-            for file_hash in (attempt.file_hash, *chance.sample(kept, min(len(kept), 2))):
-                download = journal.download(file_hash)
-                assert download.outcome is Outcome.ACKNOWLEDGED, download
-            if chance.random() < 2 / 3:
-                journal.delete(attempt.file_hash)
-            else:
-                kept.append(attempt.file_hash)
-
-    with ThreadPoolExecutor(CLIENTS) as clients:
-        working = [clients.submit(work, seed) for seed in range(CLIENTS)]
-        try:
-            yield
-        finally:
-            stop.set()
-        for client in working:
-            client.result()
-
-
-def test_nothing_is_denied_while_sketches_grow_under_load(installation: Installation, tmp_path: Path) -> None:
+def test_nothing_is_denied_while_sketches_grow_under_load(
+    installation: Installation, chance: random.Random, tmp_path: Path
+) -> None:
     begun = time.monotonic()
-    with reclaiming(installation, tmp_path / "stop"), load(installation):
+    with (
+        reclaiming(installation, tmp_path / "stop") as reclaimed,
+        load(installation, "during growth", chance, chunk_size=CHUNK_SIZE) as attempts,
+    ):
         seen = inside(installation, "grow_and_watch")
-    outcomes = Counter(f"{attempt.action} {attempt.status}" for attempt in installation.journal.attempts)
-    print(f"{time.monotonic() - begun:.0f} s:", seen, dict(outcomes))
+    outcomes = answers(attempts)
+    print(f"{time.monotonic() - begun:.0f} s:", seen, dict(outcomes), dict(reclaimed))
     assert seen["denied"] == []
-    assert seen["copies"] > 10_000 and seen["mixed"] > 0
+    assert seen["copies"] > 10_000 and seen["mixed"] > 0 and reclaimed["removed"] > 0
     assert set(outcomes) == {"upload 201", "download 200", "delete 204"}
-    installation.oracle.check()
+    installation.settle("sketches grow under load")
     found = inside(installation, "print_inexact")
     print(found)
     assert {size for size, _, _ in found.values()} == {SIZES[-1]}

@@ -20,7 +20,7 @@ from tests.faults.journal import Outcome
 from tests.faults.wrecks import MIB, OLD, Wreck, accept, accept_batch, hold_in_every_phase
 from tests.system.conftest import alive, wait_until
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 PHASES = tuple(f"ingest.{step}" for step in ("read", "pin", "locate", "count", "write", "record", "close"))
 SPARE_PROCESSES = 3
@@ -108,7 +108,7 @@ def test_a_process_that_lost_its_lease_brings_nothing_back(
 
 
 def test_all_is_well_after_processes_were_killed(installation: Installation, killed: Mapping[str, Wreck]) -> None:
-    installation.oracle.check()
+    installation.settle("process killed in ingest", since=killed[PHASES[0]].killed_at)
 
 
 # -- programs --------------------------------------------------------------
@@ -197,5 +197,7 @@ def test_uploads_survive_the_end_of_everything(
     manager_killed[where].await_recovery(installation)
 
 
-def test_all_is_well_after_programs_were_killed(installation: Installation, manager_killed: object) -> None:
-    installation.oracle.check()
+def test_all_is_well_after_programs_were_killed(
+    installation: Installation, manager_killed: Mapping[str, Wreck]
+) -> None:
+    installation.settle("worker, API, then everything killed", since=manager_killed["queued"].killed_at)

@@ -198,7 +198,7 @@ def test_what_was_refused_must_not_be_there(server: FakeServer, journal: Journal
 
 def test_what_is_wrong_inside_is_passed_on(journal: Journal) -> None:
     inside: Findings = {"staging not empty": ["a", "b"], "false negatives": []}
-    found = Oracle(journal, lambda: inside).violations()
+    found = Oracle(journal).violations(inside)
     assert found == ["staging not empty: ['a', 'b']"]
 
 

@@ -52,6 +52,14 @@ def test_a_move_gives_no_zone_a_second_copy(cluster: ClusterUnderTest) -> None:
     assert [member.node_id for member in move.add] == ["node_004"]
 
 
+def test_a_move_that_was_interrupted_between_its_halves_is_ended(cluster: ClusterUnderTest) -> None:
+    topology = Topology.load()
+    entry = Entry(1000, 3, list(topology.members[:4]))
+    excess = {member.node_id: 100.0 * i for i, member in enumerate(topology.members)}
+    (move,) = rebalance_all.plan(topology, {"0" * 64: entry}, excess)
+    assert (move.add, [member.node_id for member in move.drop]) == ([], ["node_003"])
+
+
 def test_a_new_node_gets_its_share_and_no_chunk_falls_below_its_target(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,261 @@
+"""What happens to the disks of a running installation: bytes rot, file systems fill up, disks hang and come loose."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+from tests.faults import conftest
+from tests.faults.conftest import Installation
+
+# Below this much free space a node counts as full, and gets no replicas (256 MiB are kept free). Memory is used up only
+# by what is written.
+ROOMY = 400 << 20
+
+
+def nodes_dir(installation: Installation) -> Path:
+    return Path(installation.system.storage_dir) / "nodes"
+
+
+def copies(installation: Installation, chunk: bytes) -> dict[str, Path]:
+    """Node id → its copy of a chunk, looked up in the folders; disks that are put aside do not count."""
+    found = {path.parents[2].name: path for path in conftest.copies(installation, chunk)}
+    return {node_id: path for node_id, path in found.items() if node_id.startswith("node_")}
+
+
+def replicas(folder: Path) -> set[str]:
+    """Names of the replicas in one node's directory."""
+    return {path.name for path in folder.glob("chunks/??/*")}
+
+
+def quarantined(installation: Installation) -> list[str]:
+    """Names of all copies that were judged and moved out of the way."""
+    return sorted(path.name for path in nodes_dir(installation).glob("node_*/quarantine/*"))
+
+
+def leftovers(installation: Installation) -> list[Path]:
+    """What writes that failed have left behind."""
+    return list(nodes_dir(installation).rglob(".tmp-*"))
+
+
+# -- damage ----------------------------------------------------------------
+
+
+def flip(path: Path) -> None:
+    """One bit of a file, in its middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    _overwrite(path, bytes(data))
+
+
+def truncate(path: Path) -> None:
+    _overwrite(path, path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    _overwrite(path, b"")
+
+
+def _overwrite(path: Path, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.write(data)
+        file.truncate()
+
+
+DAMAGES: Mapping[str, Callable[[Path], None]] = {
+    "flipped": flip,
+    "truncated": truncate,
+    "emptied": empty,
+    "removed": Path.unlink,
+}
+
+
+# -- disks that are gone, others', or hang ---------------------------------
+
+
+@contextmanager
+def emptied(folder: Path) -> Iterator[None]:
+    """An empty directory in place of a node's, as when its disk is not mounted; put back in the end."""
+    away = folder.with_name(f"away-{folder.name}")
+    folder.rename(away)
+    folder.mkdir()
+    try:
+        yield
+        assert list(folder.iterdir()) == [], "something was written to a disk that is not there"
+    finally:
+        shutil.rmtree(folder)
+        away.rename(folder)
+
+
+@contextmanager
+def exchanged(one: Path, other: Path) -> Iterator[None]:
+    """Each of two nodes' disks in the other's place."""
+    _exchange(one, other)
+    try:
+        yield
+    finally:
+        _exchange(one, other)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    between = one.with_name(f"away-{one.name}")
+    one.rename(between)
+    other.rename(one)
+    between.rename(other)
+
+
+@contextmanager
+def hanging(path: Path) -> Iterator[None]:
+    """A file that lets everybody wait who opens it to read, as on a disk that does not answer."""
+    volume = next(parent for parent in path.parents if parent.name.startswith("node_"))
+    away, pipe = volume / f"hung-{path.name}", volume / f"pipe-{path.name}"
+    os.link(path, away)
+    os.mkfifo(pipe)
+    pipe.rename(path)
+    try:
+        yield
+    finally:
+        # Whoever waits is let go once the file is back: with an end of file, which is not what the file says.
+        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        away.rename(path)
+        os.close(descriptor)
+
+
+# -- disks of their own ----------------------------------------------------
+
+
+class CannotMount(Exception):
+    """This process may not mount file systems; says why."""
+
+
+class Disk:
+    """A file system in memory of one node's own."""
+
+    def __init__(self, folder: Path, backing: Path) -> None:
+        """
+        Args:
+            folder: the node's directory, where the disk appears.
+            backing: where it stays mounted when it comes loose there.
+        """
+        self.folder = folder
+        self.backing = backing
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """There is no room for another page while the body runs."""
+        found = os.statvfs(self.backing)
+        used = (found.f_blocks - found.f_bfree) * found.f_frsize
+        _mount("-o", f"remount,size={max(used, found.f_frsize)}", str(self.backing))
+        try:
+            yield
+        finally:
+            _mount("-o", f"remount,size={ROOMY}", str(self.backing))
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        _mount("-o", "remount,bind,ro", str(self.folder))
+        try:
+            yield
+        finally:
+            _mount("-o", "remount,bind,rw", str(self.folder))
+
+    @contextmanager
+    def loose(self) -> Iterator[None]:
+        """Only the empty directory below is there while the body runs."""
+        _unmount(self.folder)
+        try:
+            yield
+            assert list(self.folder.iterdir()) == [], "something was written to a disk that is not there"
+        finally:
+            _mount("--bind", str(self.backing), str(self.folder))
+
+
+@contextmanager
+def all_of(conditions: Iterable[AbstractContextManager[None]]) -> Iterator[None]:
+    """Several disks, each in its condition."""
+    with ExitStack() as entered:
+        for condition in conditions:
+            entered.enter_context(condition)
+        yield
+
+
+@contextmanager
+def own_disks(installation: Installation, backings: Path) -> Iterator[dict[str, Disk]]:
+    """Move every node of a running installation to a disk of its own; all are unmounted in the end.
+
+    Raises:
+        CannotMount: it is not allowed here.
+    """
+    with ExitStack() as mounted:
+        disks = {}
+        for folder in sorted(nodes_dir(installation).glob("node_*")):
+            backing = backings / folder.name
+            disks[folder.name] = Disk(folder, backing)
+            mounted.enter_context(_moved(folder, backing, "-t", "tmpfs", "-o", f"size={ROOMY}", "tmpfs"))
+        yield disks
+
+
+@contextmanager
+def freezable(folder: Path, backing: Path) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Move a node of a running installation to an ext4 of its own, unmounted in the end.
+
+    Yields:
+        What freezes it: while that body runs, reads are served and whoever writes waits, and cannot be killed.
+
+    Raises:
+        CannotMount: it is not allowed here.
+    """
+    image = backing.with_suffix(".img")
+    with image.open("wb") as file:
+        file.truncate(2 * ROOMY)
+    _checked("mkfs.ext4", "-q", "-F", str(image))
+
+    @contextmanager
+    def frozen() -> Iterator[None]:
+        _checked("fsfreeze", "--freeze", str(backing))
+        try:
+            yield
+        finally:
+            _checked("fsfreeze", "--unfreeze", str(backing))
+
+    with _moved(folder, backing, "-o", "loop", str(image)):
+        yield frozen
+
+
+@contextmanager
+def _moved(folder: Path, backing: Path, *what: str) -> Iterator[None]:
+    """Mount something, with what the folder holds, in its place; the folder below is left empty."""
+    if os.geteuid() != 0:
+        raise CannotMount("only root may mount file systems")
+    backing.mkdir()
+    with ExitStack() as mounted:
+        _mount(*what, str(backing))
+        mounted.callback(_unmount, backing)
+        shutil.copytree(folder, backing, dirs_exist_ok=True)
+        shutil.rmtree(folder)
+        folder.mkdir()
+        _mount("--bind", str(backing), str(folder))
+        mounted.callback(_unmount, folder)
+        yield
+
+
+def _mount(*arguments: str) -> None:
+    _checked("mount", *arguments)
+
+
+def _checked(*command: str) -> None:
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise CannotMount(f"{command[0]} is not installed") from None
+    except subprocess.CalledProcessError as error:
+        raise CannotMount(f"{' '.join(command)}: {error.stderr.strip()}") from None
+
+
+def _unmount(folder: Path) -> None:
+    while folder.is_mount():
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -1,0 +1,240 @@
+"""Guards taken out one at a time, in a copy of the project, to see that a scenario notices.
+
+An entry names the guard, where it stands, and the scenario that must fail without it, and how. Its old text must be in
+the file exactly once: whoever rewrites a guard is told to look after its mutant.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from tests.system.conftest import PROJECT
+
+LIMIT = 1200.0  # seconds for one run of scenarios, on a machine that is busy with other things
+
+# Of the run that looks on: the run in the copy has servers and a state of its own.
+FOREIGN = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "STORAGE_DIR", "PYTEST_CURRENT_TEST", "PYTEST_ADDOPTS")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A guard taken out.
+
+    Attributes:
+        name: what the project does without the guard.
+        file: where it stands.
+        edits: old text → new text.
+        scenario: the test that must fail.
+        symptom: what its failure says.
+    """
+
+    name: str
+    file: str
+    edits: tuple[tuple[str, str], ...]
+    scenario: str
+    symptom: str
+
+
+MUTANTS = (
+    Mutant(
+        "reclaim does not look at the references again",
+        "storage/replicas/removing.py",
+        (
+            ("        if target:\n            holders", "        if False:\n            holders"),
+            ("        elif chunk.condemned_at is None:", "        elif False:"),
+        ),
+        "test_guards.py::test_a_removal_that_was_planned_spares_a_chunk_that_is_needed_again",
+        "copies that are needed went into the trash",
+    ),
+    Mutant(
+        "chunks are not pinned",
+        "storage/models/upload.py",
+        (
+            (
+                "                    if upload_id in alive_ids\n                ],",
+                "                    if False\n                ],",
+            ),
+        ),
+        "test_guards.py::test_what_an_upload_has_found_is_not_reclaimed_before_it_is_recorded",
+        "copies that an upload relies on were reclaimed",
+    ),
+    Mutant(
+        "commits carry no fencing token",
+        "storage/models/job.py",
+        (
+            ("ON j.id = w.id AND j.fence = w.fence", "ON j.id = w.id"),
+            ("filter(pk=self.pk, fence=self.fence, state", "filter(pk=self.pk, state"),
+        ),
+        "test_guards.py::test_a_worker_that_lost_its_lease_commits_nothing_while_its_successor_works",
+        "a worker without a lease has ended the job",
+    ),
+    Mutant(
+        "chunks are counted after they were written",
+        "storage/replicas/writing.py",
+        (
+            ("            routing.count(self.topology, _by_node(wave), ensure)\n            ensure = {}\n", ""),
+            (
+                "            self._write(wave, tallies)\n",
+                "            self._write(wave, tallies)\n"
+                "            routing.count(self.topology, _by_node(wave), ensure)\n"
+                "            ensure = {}\n",
+            ),
+        ),
+        "test_guards.py::test_a_chunk_is_counted_before_it_is_written",
+        "about to be written to three nodes, and counted on []",
+    ),
+    Mutant(
+        "a trim does not read the other copies back",
+        "storage/replicas/removing.py",
+        (("            good, _ = verified({chunk_hash: others})\n", "            good = {chunk_hash: others}\n"),),
+        "test_guards.py::test_a_surplus_copy_stays_if_the_others_have_gone_bad_since_the_plan",
+        "a copy went although too few of the others were good",
+    ),
+    Mutant(
+        "volumes are not told apart by their identity",
+        "storage/volumes/filesystem.py",
+        (("        if self.expected is not None and not self._read", "        if False and not self._read"),),
+        "test_disks.py::test_empty_mount_points_never_say_that_a_file_is_gone",
+        "410",
+    ),
+    Mutant(
+        "bytes are not hashed when they are read",
+        "storage/replicas/finding.py",
+        (("    if hashlib.sha256(data).hexdigest() != chunk_hash:", "    if False:"),),
+        "test_damage.py::test_the_copies_that_are_left_serve_and_mend[flipped]",
+        "bytes with the hash",
+    ),
+    Mutant(
+        "the last copies are quarantined too",
+        "storage/replicas/judging.py",
+        (("    if not good:\n", "    if not good and not suspects:\n"),),
+        "test_damage.py::test_when_all_copies_are_bad_the_error_is_clean_and_nothing_is_thrown_away[first]",
+        "bad copies were thrown away",
+    ),
+    Mutant(
+        "a chunk is forgotten while a node that may have it does not answer",
+        "storage/services/reclaim.py",
+        (("    if found.silent or found.holders", "    if found.holders"),),
+        "test_guards.py::test_a_chunk_is_not_forgotten_before_every_node_has_been_asked",
+        "the row was forgotten",
+    ),
+    Mutant(
+        "a full counter is counted down",
+        "sketches/scripts.py",
+        (("return value > 0 and value < tau and value - 1", "return value > 0 and value - 1"),),
+        "test_guards.py::test_a_counter_that_is_full_denies_nothing_when_the_others_are_gone",
+        "a full counter was counted down",
+    ),
+    Mutant(
+        "a replica is renamed before its bytes are durable",
+        "storage/volumes/filesystem.py",
+        (
+            (
+                "view) :]\n            os.fsync(descriptor)\n",
+                "view) :]\n",
+            ),
+        ),
+        "test_fsync.py::test_what_a_verb_has_done_survives_a_power_cut[write]",
+        "had its name before its bytes were durable",
+    ),
+    Mutant(
+        "the directory of a new replica is not synced",
+        "storage/volumes/filesystem.py",
+        (("        raise\n    os.fsync(directory)\n", "        raise\n"),),
+        "test_fsync.py::test_what_a_verb_has_done_survives_a_power_cut[write]",
+        "the name",
+    ),
+    Mutant(
+        "a copy that was found is not synced",
+        "storage/volumes/filesystem.py",
+        (("                os.fsync(replica)\n", "                pass\n"),),
+        "test_fsync.py::test_what_a_verb_has_done_survives_a_power_cut[settle]",
+        "the bytes of",
+    ),
+    Mutant(
+        "a 202 does not wait for its bytes",
+        "storage/services/intake.py",
+        (("        if durable:\n", "        if False:\n"),),
+        "test_fsync.py::test_a_202_is_sent_after_its_bytes_are_durable",
+        "sent when only []",
+    ),
+)
+
+
+class StaleMutant(Exception):
+    """The guard does not stand where the table says, or not once."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of the scenarios of one run.
+
+    Attributes:
+        failures: test → what its assertion said.
+        broken: tests that did not come to an assertion: errors, skips.
+        passed: how many passed.
+        output: all that the run printed.
+    """
+
+    failures: dict[str, str]
+    broken: dict[str, str]
+    passed: int
+    output: str
+
+
+def copy_project(target: Path) -> None:
+    """Everything that is in the repository or would be added to it, as it is now."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    found = subprocess.run(listed, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
+    for name in found.rstrip("\0").split("\0"):
+        if (PROJECT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, target / name)
+
+
+def mutate(mutant: Mutant, project: Path) -> None:
+    """Take the guard out.
+
+    Raises:
+        StaleMutant: an old text is not there exactly once.
+    """
+    path = project / mutant.file
+    text = path.read_text()
+    for old, new in mutant.edits:
+        if (times := text.count(old)) != 1:
+            raise StaleMutant(f"{mutant.name}: {mutant.file} has {times} times what has to be there once:\n{old}")
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
+def run(scenarios: Iterable[str], project: Path) -> Verdict:
+    """Run scenarios in a copy of the project."""
+    report = project / "report.xml"
+    options = ["-p", "no:cacheprovider", "-m", "", "--tb=short", f"--junitxml={report}"]
+    tests = [f"tests/faults/{scenario}" for scenario in scenarios]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *tests],
+        cwd=project,
+        env={name: value for name, value in os.environ.items() if name not in FOREIGN},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LIMIT,
+    )
+    failures, broken, passed = {}, {}, 0
+    for case in ElementTree.parse(report).iter("testcase"):
+        name = str(case.get("name"))
+        if (failure := case.find("failure")) is not None and "AssertionError" in str(failure.get("message")):
+            failures[name] = str(failure.get("message"))
+        elif (other := next(iter(case), None)) is not None and other.tag in ("failure", "error", "skipped"):
+            broken[name] = str(other.get("message"))
+        else:
+            passed += 1
+    return Verdict(failures, broken, passed, done.stdout)

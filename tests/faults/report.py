@@ -1,0 +1,82 @@
+"""A pytest plugin: the seed that the fault scenarios draw from, and the table of what they found."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+HEADINGS = ("scenario", "repeats", "acknowledged uploads", "downloads", "lost", "wrong bytes", "recovery, s")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one run of one scenario came to.
+
+    Attributes:
+        scenario: its name.
+        uploads: how many were acknowledged.
+        downloads: how many were made, by the scenario and by the oracle after it.
+        lost: files that had to be there and could not be read.
+        wrong: answers that no fault excuses, such as other bytes.
+        recovery: seconds from the end of the fault until the system was at rest.
+    """
+
+    scenario: str
+    uploads: int
+    downloads: int
+    lost: int
+    wrong: int
+    recovery: float
+
+
+SEED = pytest.StashKey[int]()
+ROWS = pytest.StashKey[list[Row]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults", "fault scenarios")
+    group.addoption("--fault-seed", type=int, help="what the scenarios draw from; by default another one each time")
+    group.addoption("--fault-report", type=Path, help="a file for the table of scenarios")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    seed = config.getoption("--fault-seed")
+    config.stash[SEED] = random.SystemRandom().randrange(1 << 32) if seed is None else seed
+    config.stash[ROWS] = []
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"fault seed: {config.stash[SEED]}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    rows = config.stash[ROWS]
+    if not rows:
+        return
+    text = "\n".join(table(rows))
+    terminalreporter.section(f"fault scenarios, seed {config.stash[SEED]}")
+    terminalreporter.write_line(text)
+    if path := config.getoption("--fault-report"):
+        path.write_text(f"Seed {config.stash[SEED]}.\n\n{text}\n")
+
+
+def table(rows: Iterable[Row]) -> list[str]:
+    """Lines of Markdown, one a scenario: sums over its repeats, and the longest recovery."""
+    by_name: dict[str, list[Row]] = {}
+    for row in rows:
+        by_name.setdefault(row.scenario, []).append(row)
+    return [
+        "| " + " | ".join(HEADINGS) + " |",
+        "|---" + "|--:" * (len(HEADINGS) - 1) + "|",
+        *(_line(name, repeats) for name, repeats in by_name.items()),
+    ]
+
+
+def _line(name: str, repeats: Sequence[Row]) -> str:
+    sums = [sum(getattr(row, column) for row in repeats) for column in ("uploads", "downloads", "lost", "wrong")]
+    cells = [name, len(repeats), *sums, f"{max(row.recovery for row in repeats):.1f}"]
+    return "| " + " | ".join(map(str, cells)) + " |"
