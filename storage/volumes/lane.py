@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
 from threading import BoundedSemaphore, Lock
-from typing import TypeVar
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from storage.exceptions import VolumeOffline
 from storage.volumes.base import Volume
@@ -60,6 +62,14 @@ class Breaker:
                 self._closed_again_at = self._clock() + delay
 
 
+@dataclass
+class _Call:
+    """When a verb was asked for, and when a thread began with it, of the monotonic clock."""
+
+    asked_at: float
+    began_at: float | None = None
+
+
 class Lane:
     """Calls verbs of one volume in its own threads."""
 
@@ -69,6 +79,8 @@ class Lane:
         self.breaker = Breaker()
         self._threads = threads
         self._slots = BoundedSemaphore(BACKLOG)
+        self._calls: WeakKeyDictionary[Future[Any], _Call] = WeakKeyDictionary()
+        self._last_ended = time.monotonic()
         self._lock = Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._pid = 0
@@ -84,38 +96,54 @@ class Lane:
         if not self._slots.acquire(blocking=False):
             raise VolumeOffline("not asked: too many calls wait for it")
         try:
-            future = self._executor().submit(self._run, verb, *arguments)
+            call = _Call(asked_at=time.monotonic())
+            future = self._executor().submit(self._run, call, verb, *arguments)
         except BaseException:
             self._slots.release()
             raise
+        self._calls[future] = call
         future.add_done_callback(lambda _: self._slots.release())
         return future
 
     def result(self, future: Future[T]) -> T:
         """Wait for a verb.
 
+        Its time is counted from when it began, or, while it waits for others, from when the last of them ended: a slow
+        disk has all the time it needs, and of many calls to a disk that hangs none waits longer than the first.
+
         Raises:
             VolumeOffline: it did not answer in time (a write may still happen later), or could not be reached.
             VolumeError: what the verb raised.
         """
-        try:
-            return future.result(self.timeout)
-        except FutureTimeout:
-            future.cancel()
-            # One hang is enough: whoever waits for it three times has lost its lease.
-            self.breaker.trip()
-            raise VolumeOffline(f"no answer within {self.timeout:g} s") from None
+        call = self._calls[future]
+        while True:
+            try:
+                return future.result(max(0.0, self._deadline(call) - time.monotonic()))
+            except FutureTimeout:
+                if self._deadline(call) > time.monotonic():
+                    continue
+                future.cancel()
+                # One hang is enough: whoever waits for it three times has lost its lease.
+                self.breaker.trip()
+                raise VolumeOffline(f"no answer within {self.timeout:g} s") from None
+
+    def _deadline(self, call: _Call) -> float:
+        since = max(call.asked_at, self._last_ended) if call.began_at is None else call.began_at
+        return since + self.timeout
 
     def call(self, verb: Callable[..., T], *arguments: object) -> T:
         """``submit`` and wait for the ``result``."""
         return self.result(self.submit(verb, *arguments))
 
-    def _run(self, verb: Callable[..., T], *arguments: object) -> T:
+    def _run(self, call: _Call, verb: Callable[..., T], *arguments: object) -> T:
+        call.began_at = time.monotonic()
         try:
             result = verb(*arguments)
         except VolumeOffline:
             self.breaker.failed()
             raise
+        finally:
+            self._last_ended = time.monotonic()
         self.breaker.succeeded()
         return result
 

@@ -85,3 +85,21 @@ def test_a_hung_volume_holds_its_own_threads_only_and_opens_its_breaker() -> Non
         assert time.monotonic() - started < 5
     finally:
         release.set()
+
+
+def test_of_many_calls_to_a_hung_volume_none_waits_longer_than_the_first() -> None:
+    go_on = threading.Event()
+    lane = Lane(MemoryVolume("hung"), threads=2, timeout=0.5)
+    futures = [lane.submit(go_on.wait, 30) for _ in range(12)]
+    begun = time.monotonic()
+    for future in futures:
+        with pytest.raises(VolumeOffline):
+            lane.result(future)
+    assert time.monotonic() - begun < 12 * 0.5 / 2
+    go_on.set()
+
+
+def test_a_slow_volume_has_the_time_it_needs() -> None:
+    lane = Lane(MemoryVolume("slow"), threads=1, timeout=0.5)
+    futures = [lane.submit(time.sleep, 0.1) for _ in range(12)]  # the last one ends long after the limit
+    assert [lane.result(future) for future in futures] == [None] * 12
