@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 import redis
 import structlog
 from celery import current_app
@@ -38,28 +42,34 @@ def taken(queue: str) -> None:
         log.warning("wakeup.pending", queue=queue, error=repr(error))
 
 
-def announce(job: Job) -> None:
-    """Tell those who wait that the job's state has changed."""
+def announce(job: Job, message: Mapping[str, Any] | None = None) -> None:
+    """Tell those who wait that the job's state has changed.
+
+    Args:
+        job: whose state that is.
+        message: of a job that has succeeded, what they would otherwise have to ask for; it is gone after a minute.
+    """
     try:
         with connect().pipeline(transaction=False) as pipe:
-            pipe.lpush(_changed(job), 1)
+            pipe.lpush(_changed(job), json.dumps(message or {}))
             pipe.expire(_changed(job), 60)
             pipe.execute()
     except redis.RedisError as error:
         log.warning("announcement.lost", job=str(job.pk), error=repr(error))
 
 
-def await_change(job: Job, seconds: float) -> bool:
+def await_change(job: Job, seconds: float) -> Mapping[str, Any] | None:
     """Wait until the job is announced, for so many seconds at most. Every waiter sees the announcement.
 
-    Returns False at once when Redis is away: the caller paces itself.
+    Returns:
+        What was announced; None when nothing was, and at once when Redis is away: the caller paces itself.
     """
     try:
         # The element is moved onto its own list: it stays for the next waiter, and expires.
         moved = connect().blmove(_changed(job), _changed(job), seconds, "LEFT", "RIGHT")  # type: ignore[arg-type]  # Redis takes fractions
-        return moved is not None
     except redis.RedisError:
-        return False
+        return None
+    return None if moved is None else json.loads(moved)
 
 
 def _pending(queue: str) -> str:

@@ -135,10 +135,12 @@ def cluster(
     )
     monkeypatch.setattr(wakeups, "wake", lambda queue: None)
     topology.forget()
+    nobody.cache_clear()  # of the test before
     provision(settings.OCC)
     Topology.load()
     yield ClusterUnderTest(settings.OCC)
     topology.forget()
+    nobody.cache_clear()
     shutil.rmtree(folder, ignore_errors=True)
 
 

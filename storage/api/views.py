@@ -111,18 +111,18 @@ class Upload(Endpoint):
         accepted = staged.reception.accept(str(staged.name), factor, durable=respond_async)
         if respond_async:
             return self._accepted(request, accepted)
-        job = intake.wait(accepted.job, configuration().upload_wait)
+        job, announced = intake.wait(accepted.job, configuration().upload_wait)
         if job.state == models.Job.State.SUCCEEDED:
-            return self._stored(request, accepted)
+            return self._stored(accepted, announced.get("distribution"))
         if not job.is_terminal and not job.waiting_for:
             intake.sync_staged(accepted.upload)
             return self._accepted(request, accepted)
         if intake.withdraw(accepted):
             intake.raise_for(job)
-        return self._stored(request, accepted)
+        return self._stored(accepted, None)
 
-    def _stored(self, request: Request, accepted: Accepted) -> Response:
-        file = catalogue.find(nobody(), accepted.file.content.file_hash)
+    def _stored(self, accepted: Accepted, distribution: dict[str, list[str]] | None) -> Response:
+        file = accepted.file
         body = {
             "success": True,
             "file_hash": file.content.file_hash,
@@ -130,7 +130,7 @@ class Upload(Endpoint):
             "file_size": file.content.size,
             "chunks": file.content.chunk_count,
             "replication_factor": file.replication_factor,
-            "distribution": verify.distribution(file),
+            "distribution": verify.distribution(file) if distribution is None else distribution,
             "deduplicated": not accepted.created,
         }
         code = status.HTTP_201_CREATED if accepted.created else status.HTTP_200_OK
@@ -272,7 +272,7 @@ class Rebalance(Endpoint):
         form.is_valid(raise_exception=True)
         job = rebalance.request(file, form.validated_data.get("replication_factor"))
         if not prefers_async(request):
-            job = intake.wait(job, configuration().upload_wait)
+            job, _ = intake.wait(job, configuration().upload_wait)
         body: dict[str, Any] = {
             "success": True,
             "file_hash": file_hash,

@@ -1,3 +1,4 @@
+from storage.models.acceptance import record_acceptance
 from storage.models.chunk import Chunk, Pin
 from storage.models.cluster import Cluster
 from storage.models.content import Content, ManifestEntry
@@ -20,4 +21,5 @@ __all__ = [
     "Pin",
     "Upload",
     "nobody",
+    "record_acceptance",
 ]

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from django.db import connection, models
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Now
 
 from storage.exceptions import NoSuchFile
 from storage.models.chunk import Chunk
@@ -37,6 +36,57 @@ class Health:
         return cls(all(replications), min(counts), round(sum(counts) / len(counts), 3), max(counts), epoch)
 
 
+class ContentQuerySet(models.QuerySet["Content"]):
+    def locked(self, content_ids: Iterable[int]) -> set[int]:
+        """Lock rows, in order, until the transaction ends; the ids of those that are still there."""
+        rows = self.filter(pk__in=list(content_ids)).order_by("pk").select_for_update(no_key=True)
+        return set(rows.values_list("pk", flat=True))
+
+    def whole(self, content_ids: Iterable[int]) -> set[int]:
+        """The ids of those whose manifests have no gap and sum up to the size (RACES 4)."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                SELECT c.id FROM storage_content c
+                  LEFT JOIN storage_manifestentry e ON e.content_id = c.id
+                  LEFT JOIN storage_chunk k ON k.id = e.chunk_id
+                 WHERE c.id = ANY(%s) GROUP BY c.id
+                HAVING count(e.position) = c.chunk_count AND coalesce(max(e.position), -1) = c.chunk_count - 1
+                   AND coalesce(min(e.position), 0) = 0 AND coalesce(sum(k.size), 0) = c.size
+                """,
+                [list(content_ids)],
+            )
+            return {row[0] for row in cursor.fetchall()}
+
+    def become_ready(self, health: Mapping[int, Health]) -> None:
+        """Turn contents ready; those that are ready already keep a health summary of a newer topology.
+
+        Args:
+            health: row id → summary.
+        """
+        rows = [(pk, h.retrievable, h.minimum, h.average, h.maximum, h.epoch) for pk, h in sorted(health.items())]
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                WITH seen AS (
+                    SELECT * FROM unnest(%s::bigint[], %s::bool[], %s::int[], %s::float8[], %s::int[], %s::bigint[])
+                           AS seen (id, retrievable, minimum, average, maximum, epoch)
+                )
+                UPDATE storage_content c
+                   SET state = 'ready', ready_at = coalesce(c.ready_at, statement_timestamp()),
+                       retrievable = CASE WHEN newer THEN seen.retrievable ELSE c.retrievable END,
+                       min_replication = CASE WHEN newer THEN minimum ELSE c.min_replication END,
+                       avg_replication = CASE WHEN newer THEN average ELSE c.avg_replication END,
+                       max_replication = CASE WHEN newer THEN maximum ELSE c.max_replication END,
+                       health_at = CASE WHEN newer THEN statement_timestamp() ELSE c.health_at END,
+                       health_epoch = greatest(c.health_epoch, epoch)
+                  FROM seen JOIN storage_content had USING (id), LATERAL (SELECT had.health_epoch <= epoch) AS n (newer)
+                 WHERE c.id = seen.id
+                """,
+                [list(column) for column in zip(*rows, strict=True)],
+            )
+
+
 class Content(models.Model):
     """A distinct byte string, named by its SHA-256, with its manifest and health summary."""
 
@@ -60,25 +110,15 @@ class Content(models.Model):
     health_at = models.DateTimeField(null=True, editable=False)
     health_epoch = models.BigIntegerField(default=-1, editable=False)
 
+    objects = ContentQuerySet.as_manager()
+
     class Meta:
         indexes = (models.Index(fields=["health_epoch"], name="content_health_epoch"),)
 
     def __str__(self) -> str:
         return self.file_hash
 
-    def lock(self) -> Content:
-        """This row, read again and locked until the transaction ends.
-
-        Raises:
-            Content.DoesNotExist: it has been removed.
-        """
-        return type(self).objects.select_for_update().get(pk=self.pk)
-
-    def become_ready(self, health: Health) -> None:
-        """Turn ready; a content that is ready already gets the newer health summary."""
-        self.record_health(health, state=self.State.READY, ready_at=Coalesce("ready_at", Now()))
-
-    def record_health(self, health: Health, **more: Any) -> None:
+    def record_health(self, health: Health) -> None:
         """Write an exact health summary, unless one of a newer topology is there."""
         type(self).objects.filter(pk=self.pk, health_epoch__lte=health.epoch).update(
             retrievable=health.retrievable,
@@ -88,8 +128,6 @@ class Content(models.Model):
             health_at=Now(),
             health_epoch=health.epoch,
         )
-        if more:
-            type(self).objects.filter(pk=self.pk).update(**more)
 
     def target(self) -> int:
         """The largest replication factor among the files on this content."""
@@ -122,19 +160,6 @@ class Content(models.Model):
         if len(chunks) != self.chunk_count:
             raise NoSuchFile(f"no file {self.file_hash}")
         return chunks
-
-    def manifest_covers_size(self) -> bool:
-        """Whether the manifest has no gap and sums up to the size (RACES 4)."""
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """
-                SELECT count(*), coalesce(min(e.position), 0), coalesce(max(e.position), -1), coalesce(sum(c.size), 0)
-                  FROM storage_manifestentry e JOIN storage_chunk c ON c.id = e.chunk_id WHERE e.content_id = %s
-                """,
-                [self.pk],
-            )
-            count, first, last, size = cursor.fetchone()
-        return bool(first == 0 and last == count - 1 and count == self.chunk_count and size == self.size)
 
     def give_up(self, owner_id: int) -> set[int]:
         """Remove the owner's file, unless the content is ready or another of the owner's uploads may make it so.

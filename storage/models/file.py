@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import lru_cache
+
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import models
@@ -9,8 +11,9 @@ from storage.models.content import Content
 NOBODY = "nobody"
 
 
+@lru_cache(maxsize=1)
 def nobody() -> User:
-    """The owner of everything while keys are off: a real row that cannot log in (RACES 30)."""
+    """The owner of everything while keys are off: a real row that cannot log in (RACES 30), and never changes."""
     user, _ = User.objects.get_or_create(username=NOBODY, defaults={"is_active": False, "password": "!"})
     return user
 

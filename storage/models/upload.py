@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from django.conf import settings
@@ -38,6 +38,18 @@ class UploadQuerySet(models.QuerySet["Upload"]):
                 ignore_conflicts=True,
             )
         return ids
+
+    def release(self, upload_ids: Iterable[uuid.UUID]) -> set[int]:
+        """Delete uploads and their pins; the row ids of the chunks that were pinned."""
+        ids = sorted(upload_ids)
+        with transaction.atomic(), connection.cursor() as cursor:
+            # A worker that is just pinning holds the row: its pins must be there before they are looked for.
+            cursor.execute("SELECT FROM storage_upload WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [ids])
+            cursor.execute("DELETE FROM storage_pin WHERE upload_id = ANY(%s) RETURNING chunk_id", [ids])
+            chunk_ids = {row[0] for row in cursor.fetchall()}
+            cursor.execute("UPDATE storage_job SET upload_id = NULL WHERE upload_id = ANY(%s)", [ids])
+            cursor.execute("DELETE FROM storage_upload WHERE id = ANY(%s)", [ids])
+        return chunk_ids
 
 
 class Upload(models.Model):
@@ -81,14 +93,7 @@ class Upload(models.Model):
 
         The staged file is removed by the caller once this has committed.
         """
-        with transaction.atomic(), connection.cursor() as cursor:
-            # A worker that is just pinning holds the row: its pins must be there before they are looked for.
-            cursor.execute("SELECT FROM storage_upload WHERE id = %s FOR UPDATE", [self.pk])
-            cursor.execute("DELETE FROM storage_pin WHERE upload_id = %s RETURNING chunk_id", [self.pk])
-            chunk_ids = {row[0] for row in cursor.fetchall()}
-            cursor.execute("UPDATE storage_job SET upload_id = NULL WHERE upload_id = %s", [self.pk])
-            cursor.execute("DELETE FROM storage_upload WHERE id = %s", [self.pk])
-        return chunk_ids
+        return type(self).objects.release([self.pk])
 
     def drop(self) -> None:
         """Give the upload up: chunks that only it referred to are condemned, and reclaim frees their bytes."""

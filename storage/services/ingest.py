@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
@@ -30,6 +31,7 @@ CLAIM_JOBS = 64
 CLAIM_BYTES = 32 << 20
 BATCH_CHUNKS = 256
 BATCH_BYTES = 16 << 20
+ANNOUNCED_CHUNKS = 1024
 
 
 @dataclass(eq=False)
@@ -42,12 +44,22 @@ class Work:
     chunks: Iterator[bytes]
     position: int = 0
     replications: list[int] = field(default_factory=list)
+    distribution: dict[str, list[str]] = field(default_factory=dict)
     epoch: int = -1
     over: bool = False
 
     @property
     def is_complete(self) -> bool:
         return not self.over and len(self.replications) == self.content.chunk_count
+
+    @property
+    def is_distribution_whole(self) -> bool:
+        """Whether the distribution has every chunk: of many, it is asked of the volumes by who wants it."""
+        return self.content.chunk_count <= ANNOUNCED_CHUNKS
+
+    @property
+    def health(self) -> Health:
+        return Health.of(self.replications, target=self.upload.replication_factor, epoch=self.epoch)
 
 
 @dataclass(frozen=True)
@@ -79,8 +91,7 @@ def ingest(jobs: Sequence[Job]) -> None:
                 works.append(_begin(job))
         for batch in _batches(works):
             _store_batch(batch)
-            _close([work for work in _works_of(batch) if work.is_complete])
-        _close([work for work in works if work.is_complete])
+        _close_empty(works)
     except (OperationalError, InterfaceError) as error:
         log.warning("ingest.database", error=str(error))
         connection.close()
@@ -161,53 +172,73 @@ def _judge(work: Work, pieces: Sequence[Piece], stored: Stored, topology: Topolo
         if count < acknowledgeable(work.upload.replication_factor):
             raise TooFewReplicas(stored.lack or "nodes")
         work.replications.append(count)
+        if work.is_distribution_whole:
+            work.distribution[piece.chunk_hash] = [member.node_id for member in stored.holders[piece.chunk_hash]]
 
 
-@transaction.atomic
 def _record(batch: Sequence[Piece], ids: dict[str, int]) -> None:
-    """Manifest rows and progress in one commit that carries every job's fencing token."""
+    """Manifest rows and progress, and the end of uploads that are whole by now, in one commit.
+
+    It carries every job's fencing token. Staging goes once it has happened (RACES 4).
+    """
     works = [work for work in _works_of(batch) if not work.over]
-    # Contents before jobs, as everybody does: a deletion of the content is over or waits.
-    rows = Content.objects.filter(pk__in={work.content.pk for work in works}).order_by("pk")
-    contents = set(rows.select_for_update(no_key=True).values_list("pk", flat=True))
-    mine = Job.objects.heartbeat({work.job: len(work.replications) for work in works})
-    for work in works:
-        if work.job.pk not in mine or work.content.pk not in contents:
-            work.over = True
-            log.info("ingest.lease_lost", job=str(work.job.pk))
-    ManifestEntry.record(
-        [(p.work.content.pk, p.position, ids[p.chunk_hash]) for p in batch if not p.work.over],
-    )
-
-
-def _close(works: Sequence[Work]) -> None:
-    """Turn contents ready, a savepoint each; staging goes once this has committed (RACES 4)."""
-    if not works:
-        return
-    phases.enter("ingest.close")
     with transaction.atomic():
-        for work in sorted(works, key=lambda work: work.content.pk):
-            with _sparing_others(work.job, work), transaction.atomic():
-                _close_one(work)
+        # Contents before jobs, as everybody does: a deletion of the content is over or waits.
+        contents = Content.objects.locked({work.content.pk for work in works})
+        mine = Job.objects.heartbeat({work.job: len(work.replications) for work in works})
+        for work in works:
+            if work.job.pk not in mine or work.content.pk not in contents:
+                work.over = True
+                log.info("ingest.lease_lost", job=str(work.job.pk))
+        ManifestEntry.record(
+            [(p.work.content.pk, p.position, ids[p.chunk_hash]) for p in batch if not p.work.over],
+        )
+        closed = _close([work for work in works if work.is_complete])
+    _end(closed)
+
+
+def _close_empty(works: Sequence[Work]) -> None:
+    """End the uploads without any chunk."""
+    empty = [work for work in works if work.is_complete]
+    if empty:
+        with transaction.atomic():
+            contents = Content.objects.locked({work.content.pk for work in empty})
+            closed = _close([work for work in empty if work.content.pk in contents])
+        _end(closed)
+        for work in empty:
+            work.over = True
+
+
+def _close(works: Sequence[Work]) -> list[Work]:
+    """Turn contents ready, whose rows are locked; returns the uploads whose jobs were still this worker's."""
+    if not works:
+        return []
+    phases.enter("ingest.close")
+    whole = Content.objects.whole({work.content.pk for work in works})
+    for work in works:
+        if work.content.pk not in whole:
+            with _sparing_others(work.job, work):
+                raise IngestFailed("the manifest has a gap")
+    sound = [work for work in works if work.content.pk in whole]
+    mine = Job.objects.succeed({work.job: _result(work.content) for work in sound})
+    closed = [work for work in sound if work.job.pk in mine]
+    Content.objects.become_ready({work.content.pk: work.health for work in closed})
+    Upload.objects.release(work.upload.pk for work in closed)
     for work in works:
         work.over = True
-        if work.job.state == Job.State.SUCCEEDED:
-            work.upload.discard_staged()
-            log.info("ingest.succeeded", job=str(work.job.pk), file_hash=work.job.file_hash)
-            wakeups.announce(work.job)
+    return closed
 
 
-def _close_one(work: Work) -> None:
-    try:
-        content = work.content.lock()
-    except Content.DoesNotExist:
-        raise LeaseLost("the content has been deleted") from None
-    if not content.manifest_covers_size():
-        raise IngestFailed("the manifest has a gap")
-    health = Health.of(work.replications, target=work.upload.replication_factor, epoch=work.epoch)
-    content.become_ready(health)
-    work.upload.release()
-    work.job.succeed({"file_hash": content.file_hash, "size": content.size, "chunks": content.chunk_count})
+def _result(content: Content) -> dict[str, Any]:
+    return {"file_hash": content.file_hash, "size": content.size, "chunks": content.chunk_count}
+
+
+def _end(works: Sequence[Work]) -> None:
+    """After the commit: the staged bytes go, and who waits for the upload is told where its chunks are."""
+    for work in works:
+        work.upload.discard_staged()
+        log.info("ingest.succeeded", job=str(work.job.pk), file_hash=work.job.file_hash)
+        wakeups.announce(work.job, {"distribution": work.distribution} if work.is_distribution_whole else None)
 
 
 @contextmanager

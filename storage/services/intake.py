@@ -6,7 +6,11 @@ import hashlib
 import os
 import time
 from collections import Counter
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from io import FileIO
+from typing import Any
 
 import structlog
 from django.contrib.auth.models import User
@@ -17,18 +21,20 @@ from storage import wakeups
 from storage.chunking import PieceChecksums, chunk_count
 from storage.conf import configuration
 from storage.exceptions import BodyStalled, BodyTooLarge, ClusterUnavailable, IngestFailed, OutOfSpace, VolumeError
-from storage.models import Chunk, Content, File, Job, Upload
+from storage.models import Chunk, Content, File, Job, Upload, record_acceptance
 from storage.placement import acknowledgeable
-from storage.topology import Topology
+from storage.topology import Member, Topology
 
 log = structlog.get_logger(__name__)
 
 HEADROOM = 256 << 20  # kept free on every file system, for PostgreSQL and for what was under way
 HEARTBEAT_SECONDS = 5.0
+HELD_BYTES = 256 << 10  # of a body that is kept in memory until all of it is there
+ROOM_SECONDS = 0.5  # for which a look at the free space is good enough for a body that is held
 
 
 class Reception:
-    """One body on its way into staging, hashed as it comes, never in memory and never read twice.
+    """One body on its way in, hashed as it comes: a small one in memory, a larger one in staging, never read twice.
 
     Used as a context: leaving it without ``accept`` drops the upload, its row and its staged bytes.
     """
@@ -50,7 +56,7 @@ class Reception:
             raise BodyTooLarge(f"the body is larger than {self._limit} bytes")
         factor = conf.replication_factor
         admit(Topology.recent(), declared_size, factor)
-        self.upload = Upload.objects.create(
+        self.upload = Upload(
             owner=owner,
             replication_factor=factor,
             reserved=declared_size * factor,
@@ -61,10 +67,11 @@ class Reception:
         self._checksums = PieceChecksums(conf.chunk_size)
         self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
         self._accepted = False
-        self._staged = self.upload.staged_path.open("xb", buffering=0)
+        self._held: list[bytes] = []
+        self._staged: FileIO | None = None
 
     def write(self, data: bytes) -> None:
-        """Stage the next bytes.
+        """Take the next bytes.
 
         Raises:
             BodyTooLarge: the body has grown beyond MAX_UPLOAD_SIZE.
@@ -73,17 +80,29 @@ class Reception:
         self.size += len(data)
         if self.size > self._limit:
             raise BodyTooLarge(f"the file is larger than {self._limit} bytes")
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[self._staged.write(view) :]
-        except OSError as error:
-            raise OutOfSpace(f"staging: {error.strerror}") from error
         self._hash.update(data)
         self._checksums.update(data)
+        if self._staged is None and self.size <= HELD_BYTES:
+            self._held.append(data)
+            return
+        staged = self._staged or self._stage()
+        _write_to(staged, data)
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
             self.upload.beat()
+
+    def _stage(self) -> FileIO:
+        """Begin to stage a body that is too large to hold: its row first, which owns the staged bytes (RACES 1)."""
+        self.upload.save(force_insert=True)
+        connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
+        return self._open_staged()
+
+    def _open_staged(self) -> FileIO:
+        self._staged = self.upload.staged_path.open("xb", buffering=0)
+        for data in self._held:
+            _write_to(self._staged, data)
+        self._held.clear()
+        return self._staged
 
     def accept(self, name: str, replication_factor: int, *, durable: bool) -> Accepted:
         """Record content, file and ingest job, and wake a worker.
@@ -95,19 +114,22 @@ class Reception:
 
         Raises:
             BodyStalled: the upload was dropped meanwhile, as its client had been silent for too long.
+            OutOfSpace: staging is full.
         """
+        is_known = self._staged is not None
+        staged = self._staged or self._open_staged()
         if durable:
             self.sync()
-        self._staged.close()
-        with transaction.atomic():
-            upload = Upload.objects.select_for_update().filter(pk=self.upload.pk).first()
-            if upload is None:
+        staged.close()
+        with transaction.atomic() if is_known else nullcontext():
+            if is_known and not Upload.objects.select_for_update().filter(pk=self.upload.pk).exists():
                 raise BodyStalled("the upload was silent for too long, and has been dropped")
-            accepted = self._record(upload, name, replication_factor)
+            accepted = self._record(name, replication_factor)
         self._accepted = True
+        wakeups.wake("ingest")
         log.info(
             "upload.accepted",
-            upload=str(upload.pk),
+            upload=str(self.upload.pk),
             job=str(accepted.job.pk),
             file_hash=accepted.file.content.file_hash,
             size=self.size,
@@ -115,33 +137,20 @@ class Reception:
         )
         return accepted
 
-    def _record(self, upload: Upload, name: str, factor: int) -> Accepted:
-        content = _attach(self._hash.hexdigest(), self.size)
-        file, created = File.objects.get_or_create(
-            owner_id=upload.owner_id,
-            content=content,
-            defaults={"name": name, "replication_factor": factor},
-        )
-        file.content = content  # not to be read again once this has committed: it may be deleted by then
-        if file.replication_factor < factor:
-            file.replication_factor = factor
-            file.save(update_fields=["replication_factor"])
-        upload.state = Upload.State.ACCEPTED
-        upload.content = content
-        upload.replication_factor = file.replication_factor
-        upload.reserved = self.size * factor
-        upload.piece_checksums = self._checksums.packed()
-        upload.save()
-        job = Job.objects.create(
-            kind=Job.Kind.INGEST,
-            queue="ingest",
-            file_hash=content.file_hash,
-            upload=upload,
+    def _record(self, name: str, factor: int) -> Accepted:
+        chunk_size = configuration().chunk_size
+        content = Content(
+            file_hash=self._hash.hexdigest(),
             size=self.size,
-            total=content.chunk_count,
+            chunk_size=chunk_size,
+            chunk_count=chunk_count(self.size, chunk_size),
         )
-        wakeups.on_commit("ingest")
-        return Accepted(job, file, created, upload)
+        file = File(owner_id=self.upload.owner_id, name=name, replication_factor=factor)
+        job = Job(kind=Job.Kind.INGEST, queue="ingest", file_hash=content.file_hash, size=self.size)
+        self.upload.reserved = self.size * factor
+        self.upload.piece_checksums = self._checksums.packed()
+        created = record_acceptance(self.upload, content, file, job)
+        return Accepted(job, file, created, self.upload)
 
     def sync(self) -> None:
         """Make the staged bytes durable: a 202 does not vanish either."""
@@ -154,12 +163,26 @@ class Reception:
         self.abandon()
 
     def abandon(self) -> None:
-        """Drop the upload unless it was accepted."""
+        """Drop the upload unless it was accepted; nothing is left of one that was only held."""
+        if self._staged is None or self._accepted:
+            return
         self._staged.close()
-        if not self._accepted:
-            self._accepted = True
+        self._accepted = True
+        with transaction.atomic():
+            # A commit whose answer was lost may have happened: then a worker has it now.
+            if Upload.objects.select_for_update().filter(pk=self.upload.pk, state=Upload.State.ACCEPTED).exists():
+                return
             self.upload.drop()
-            self.upload.discard_staged()
+        self.upload.discard_staged()
+
+
+def _write_to(staged: FileIO, data: bytes) -> None:
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[staged.write(view) :]
+    except OSError as error:
+        raise OutOfSpace(f"staging: {error.strerror}") from error
 
 
 @dataclass(frozen=True)
@@ -189,19 +212,6 @@ def sync_staged(upload: Upload) -> None:
             os.close(descriptor)
 
 
-def _attach(file_hash: str, size: int) -> Content:
-    """The content of that hash, made if need be, locked: a deletion is over or waits (RACES 30)."""
-    chunk_size = configuration().chunk_size
-    while True:
-        Content.objects.bulk_create(
-            [Content(file_hash=file_hash, size=size, chunk_size=chunk_size, chunk_count=chunk_count(size, chunk_size))],
-            ignore_conflicts=True,
-        )
-        content = Content.objects.select_for_update().filter(file_hash=file_hash).first()
-        if content is not None:
-            return content
-
-
 def admit(topology: Topology, size: int, factor: int) -> None:
     """Refuse a body that could not be acknowledged, before it is read.
 
@@ -212,20 +222,54 @@ def admit(topology: Topology, size: int, factor: int) -> None:
     needed = acknowledgeable(factor)
     if len([member for member in topology.members if member.counts]) < needed:
         raise ClusterUnavailable(f"fewer than {needed} nodes are online")
-    promised = Upload.objects.aggregate(Sum("reserved"))["reserved__sum"] or 0
-    staging = os.statvfs(configuration().staging_dir)
-    if staging.f_bavail * staging.f_frsize < size + HEADROOM:
+    room = _recent_room(topology) if size <= HELD_BYTES else _look_for_room(topology)
+    if room.staging < size + HEADROOM:
         raise OutOfSpace("staging has no room for it")
-    free, nodes, silent = _free_space(topology)
-    answering = nodes.total()
-    if answering < needed <= answering + silent:
+    answering = room.nodes.total()
+    if answering < needed <= answering + room.silent:
         raise ClusterUnavailable(f"fewer than {needed} nodes answer")
-    if _room(free, nodes, size, factor, promised) < needed:
+    if _copies(room, size, factor) < needed:
         raise OutOfSpace("too few nodes have room for it")
 
 
-def _free_space(topology: Topology) -> tuple[dict[str, int], Counter[str], int]:
-    """Free bytes and number of nodes of each file system, and how many nodes did not answer."""
+@dataclass(frozen=True)
+class Room:
+    """Where there is room, in bytes.
+
+    Attributes:
+        staging: free bytes of staging.
+        free: file system → its free bytes.
+        nodes: file system → how many nodes share it.
+        silent: nodes that did not answer.
+        promised: what uploads under way will need.
+        members: the nodes that were asked.
+        at: when that was, of the monotonic clock.
+    """
+
+    staging: int
+    free: dict[str, int]
+    nodes: Counter[str]
+    silent: int
+    promised: int
+    members: tuple[Member, ...]
+    at: float
+
+
+_last_room: Room | None = None
+
+
+def _recent_room(topology: Topology) -> Room:
+    """What was seen a moment ago: so much as many small bodies need in that time, the headroom has."""
+    global _last_room
+    seen = _last_room
+    if seen is None or seen.members != topology.accepting or time.monotonic() - seen.at > ROOM_SECONDS:
+        _last_room = seen = _look_for_room(topology)
+    return seen
+
+
+def _look_for_room(topology: Topology) -> Room:
+    promised = Upload.objects.aggregate(Sum("reserved"))["reserved__sum"] or 0
+    staging = os.statvfs(configuration().staging_dir)
     free: dict[str, int] = {}
     nodes: Counter[str] = Counter()
     silent = 0
@@ -237,12 +281,14 @@ def _free_space(topology: Topology) -> tuple[dict[str, int], Counter[str], int]:
             continue
         free[space.device] = space.free
         nodes[space.device] += 1
-    return free, nodes, silent
+    available = staging.f_bavail * staging.f_frsize
+    return Room(available, free, nodes, silent, promised, topology.accepting, time.monotonic())
 
 
-def _room(free: dict[str, int], nodes: Counter[str], size: int, factor: int, promised: int) -> int:
+def _copies(room: Room, size: int, factor: int) -> int:
     """How many of ``factor`` copies would find room: nodes on one file system share it."""
-    share = promised // max(1, len(free))
+    free, nodes = dict(room.free), Counter(room.nodes)
+    share = room.promised // max(1, len(free))
     copies = 0
     for _ in range(factor):
         roomy = [device for device in free if nodes[device] and free[device] - share - HEADROOM >= size]
@@ -258,20 +304,28 @@ def _room(free: dict[str, int], nodes: Counter[str], size: int, factor: int, pro
 # -- waiting ---------------------------------------------------------------
 
 
-def wait(job: Job, seconds: float) -> Job:
+def wait(job: Job, seconds: float) -> tuple[Job, Mapping[str, Any]]:
     """Wait until the job has ended or waits for nodes or space, for so many seconds at most.
 
     Redis announces the end; PostgreSQL is asked behind it, at least every second, in case Redis forgets.
+
+    Returns:
+        The job as it is now, and what was announced with its success.
     """
     deadline = time.monotonic() + seconds
     pause = 0.0
     while True:
+        connection.close()  # back to the pool: who waits must not keep others from PostgreSQL
+        left = max(0.0, deadline - time.monotonic())
+        message = wakeups.await_change(job, min(1.0, left)) if left else None
+        if message:  # said after the commit, of its success alone
+            job.state = Job.State.SUCCEEDED
+            return job, message
         job = Job.objects.get(pk=job.pk)
         left = deadline - time.monotonic()
         if job.is_terminal or job.waiting_for or left <= 0:
-            return job
-        connection.close()  # back to the pool: who waits must not keep others from PostgreSQL
-        if not wakeups.await_change(job, min(1.0, left)):
+            return job, {}
+        if message is None:
             time.sleep(min(pause, left))
         pause = min(0.5, pause + 0.05)
 

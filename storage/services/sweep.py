@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from datetime import timedelta
 
 import structlog
@@ -17,6 +19,7 @@ from storage.topology import Topology
 log = structlog.get_logger(__name__)
 
 SLACK = timedelta(seconds=10)  # beside the stall timeout: the time between two heartbeats, and a busy machine
+UNRECORDED = timedelta(seconds=60)  # that a staged file may be without its row: far longer than a commit may take
 FAILED_UPLOAD_KEPT = timedelta(days=7)
 TERMINAL_JOBS_KEPT = timedelta(days=7)
 AUDITS_KEPT = timedelta(days=400)
@@ -65,15 +68,22 @@ def _drop(upload: Upload) -> bool:
 
 
 def _remove_forgotten_staging() -> None:
-    """A staged file is made after its row and removed after it: one without a row is garbage."""
+    """A staged file without a row is garbage, unless it was made just now, when its row is about to be committed."""
     staging = configuration().staging_dir
-    staged = {path.name for path in staging.iterdir()} if staging.is_dir() else set()
+    staged = {entry.name for entry in os.scandir(staging) if _age(entry) > UNRECORDED} if staging.is_dir() else set()
     if not staged:
         return
     known = {str(upload_id) for upload_id in Upload.objects.values_list("id", flat=True)}
     for name in staged - known:
         (staging / name).unlink(missing_ok=True)
         log.info("staging.removed", upload=name)
+
+
+def _age(entry: os.DirEntry[str]) -> timedelta:
+    try:
+        return timedelta(seconds=time.time() - entry.stat(follow_symlinks=False).st_mtime)
+    except FileNotFoundError:
+        return timedelta(0)
 
 
 def _heal_short_contents() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +15,10 @@ from storage.services import ingest, intake, sweep
 from tests.cluster import ClusterUnderTest, content_of
 
 
-def test_an_upload_whose_client_and_process_are_gone_is_dropped(cluster: ClusterUnderTest) -> None:
+def test_an_upload_whose_client_and_process_are_gone_is_dropped(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "HELD_BYTES", 0)
     reception = intake.Reception(nobody(), declared_size=100)
     reception.write(b"half of it")
     sweep.sweep()
@@ -27,7 +32,9 @@ def test_an_upload_whose_client_and_process_are_gone_is_dropped(cluster: Cluster
 
 def test_a_reception_says_that_it_is_alive(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 0.0)
+    monkeypatch.setattr(intake, "HELD_BYTES", 0)
     with intake.Reception(nobody(), declared_size=100) as reception:
+        reception.write(b"some")
         Upload.objects.update(heartbeat_at=Clock() - timedelta(hours=1))
         reception.write(b"more")
         sweep.sweep()
@@ -36,7 +43,12 @@ def test_a_reception_says_that_it_is_alive(cluster: ClusterUnderTest, monkeypatc
 
 def test_staged_bytes_without_a_row_are_removed_and_others_kept(cluster: ClusterUnderTest) -> None:
     accepted = cluster.accept(content_of(2))
-    (cluster.configuration.staging_dir / "11111111-1111-1111-1111-111111111111").write_bytes(b"forgotten")
+    forgotten = cluster.configuration.staging_dir / "11111111-1111-1111-1111-111111111111"
+    forgotten.write_bytes(b"forgotten")
+    sweep.sweep()
+    assert forgotten.exists(), "its row may be about to be committed"
+    for path in (forgotten, accepted.upload.staged_path):
+        os.utime(path, (time.time() - 90, time.time() - 90))
     sweep.sweep()
     assert cluster.staged() == [str(accepted.upload.pk)]
 
