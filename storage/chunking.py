@@ -5,9 +5,13 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from queue import Queue
+from threading import Event, Thread
+from typing import BinaryIO, TypeVar
 
 from storage.exceptions import StagingDamaged
+
+T = TypeVar("T")
 
 
 class PieceChecksums:
@@ -66,6 +70,39 @@ def cut(pieces: Iterator[bytes], chunk_size: int) -> Iterator[bytes]:
             del pending[:chunk_size]
     if pending:
         yield bytes(pending)
+
+
+def read_ahead(items: Iterator[T], depth: int) -> Iterator[T]:
+    """The items in order, up to ``depth`` of them made ahead in a thread of their own.
+
+    Whatever making one raises is raised in its place. The thread ends with the items, or when this is closed.
+    """
+    waiting: Queue[tuple[T | None, BaseException | None]] = Queue(depth)
+    closed = Event()
+
+    def make() -> None:
+        try:
+            for item in items:
+                waiting.put((item, None))
+                if closed.is_set():
+                    return
+            waiting.put((None, StopIteration()))
+        except BaseException as error:  # noqa: BLE001  raised again where it is waited for
+            waiting.put((None, error))
+
+    Thread(target=make, name="read-ahead", daemon=True).start()
+    try:
+        while True:
+            item, error = waiting.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item  # type: ignore[misc]  # there is one when there is no error
+    finally:
+        closed.set()
+        while not waiting.empty():
+            waiting.get_nowait()
 
 
 def chunk_count(size: int, chunk_size: int) -> int:
