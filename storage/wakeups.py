@@ -42,20 +42,21 @@ def taken(queue: str) -> None:
         log.warning("wakeup.pending", queue=queue, error=repr(error))
 
 
-def announce(job: Job, message: Mapping[str, Any] | None = None) -> None:
-    """Tell those who wait that the job's state has changed.
+def announce(*jobs: Job) -> None:
+    """Tell those who wait that the jobs' states have changed."""
+    announce_with({job: {} for job in jobs})
 
-    Args:
-        job: whose state that is.
-        message: of a job that has succeeded, what they would otherwise have to ask for; it is gone after a minute.
-    """
+
+def announce_with(messages: Mapping[Job, Mapping[str, Any]]) -> None:
+    """Tell those who wait that jobs have succeeded, and what they would otherwise have to ask for; for a minute."""
     try:
         with connect().pipeline(transaction=False) as pipe:
-            pipe.lpush(_changed(job), json.dumps(message or {}))
-            pipe.expire(_changed(job), 60)
+            for job, message in messages.items():
+                pipe.lpush(_changed(job), json.dumps(message))
+                pipe.expire(_changed(job), 60)
             pipe.execute()
     except redis.RedisError as error:
-        log.warning("announcement.lost", job=str(job.pk), error=repr(error))
+        log.warning("announcement.lost", jobs=[str(job.pk) for job in messages], error=repr(error))
 
 
 def await_change(job: Job, seconds: float) -> Mapping[str, Any] | None:

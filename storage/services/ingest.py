@@ -248,7 +248,9 @@ def _end(works: Sequence[Work]) -> None:
     for work in works:
         work.upload.discard_staged()
         log.info("ingest.succeeded", job=str(work.job.pk), file_hash=work.job.file_hash)
-        wakeups.announce(work.job, {"distribution": work.distribution} if work.is_distribution_whole else None)
+    wakeups.announce_with(
+        {work.job: {"distribution": work.distribution} if work.is_distribution_whole else {} for work in works}
+    )
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def test_an_upload_that_takes_longer_than_the_wait_answers_202(
 def test_an_upload_is_seen_by_postgresql_when_redis_announces_nothing(
     workers: ClusterUnderTest, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.wakeups.announce", lambda job: None)
+    monkeypatch.setattr("storage.wakeups.announce_with", lambda messages: None)
     assert send(b"quiet").status_code == 201
 
 
