@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from storage.models import Content, Job, Node
 from storage.replicas import moving
+from storage.replicas.moving import Move, Moved
 from storage.services import probe, repair, sweep
+from storage.topology import Topology
 from tests.cluster import ClusterUnderTest, content_of
 
 
@@ -26,10 +30,13 @@ def test_every_chunk_is_restored_the_most_endangered_first(
     lose(cluster, two, 1)
     lose(cluster, lost, 3)
     order: list[str] = []
-    real = moving.carry_out
-    monkeypatch.setattr(
-        moving, "carry_out", lambda t, moves, **k: (order.extend(m.chunk_hash for m in moves), real(t, moves, **k))[1]
-    )
+    carry_out = moving.carry_out
+
+    def note_and_carry_out(topology: Topology, moves: Sequence[Move], *, operation: str) -> Moved:
+        order.extend(move.chunk_hash for move in moves)
+        return carry_out(topology, moves, operation=operation)
+
+    monkeypatch.setattr(moving, "carry_out", note_and_carry_out)
     result = cluster.result_of(repair.request_all())
     assert result == {"added": 3, "lost": 1, "unreadable": 0}
     assert order == [one, two]
