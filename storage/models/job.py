@@ -12,6 +12,7 @@ from django.db.models import F, Func, Q
 
 from storage.exceptions import LeaseLost, TurnEnded
 from storage.models.fields import DigestField
+from storage.models.lazily import lazily
 from storage.models.upload import Upload
 
 LEASE = timedelta(seconds=20)
@@ -48,7 +49,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
         A job that has failed before is claimed alone: a poison job must not burn the others' attempts (RACES 28).
         """
-        with connection.cursor() as cursor:
+        with lazily(), connection.cursor() as cursor:
             cursor.execute(
                 """
                 WITH candidate AS (

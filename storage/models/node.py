@@ -7,6 +7,7 @@ from django.db import connection, models, transaction
 from django.db.models import F
 
 from storage.models.cluster import Cluster
+from storage.models.lazily import lazily
 
 
 class Node(models.Model):
@@ -76,7 +77,7 @@ class Node(models.Model):
         rows = [(node_id, chunks, size) for node_id, (chunks, size) in sorted(deltas.items()) if chunks or size]
         if not rows:
             return
-        with connection.cursor() as cursor:
+        with lazily(), connection.cursor() as cursor:
             cursor.execute(
                 """
                 WITH delta AS (

@@ -10,6 +10,7 @@ from django.db import connection, models, transaction
 from storage.conf import configuration
 from storage.models.chunk import Chunk, Pin
 from storage.models.content import Content
+from storage.models.lazily import lazily
 
 
 class UploadQuerySet(models.QuerySet["Upload"]):
@@ -22,7 +23,7 @@ class UploadQuerySet(models.QuerySet["Upload"]):
             wanted: (upload id, chunk hash) → how many replicas the upload wants of the chunk.
             sizes: chunk hash → size in bytes.
         """
-        with transaction.atomic():
+        with lazily():
             # Uploads before chunks, each in order: an upload that is being dropped is over or waits for us.
             alive = self.filter(id__in={upload_id for upload_id, _ in wanted}).order_by("id")
             alive_ids = set(alive.select_for_update(no_key=True).values_list("id", flat=True))
