@@ -192,6 +192,8 @@ def _record(batch: Sequence[Piece], ids: dict[str, int]) -> None:
     It carries every job's fencing token. Staging goes once it has happened (RACES 4).
     """
     works = [work for work in _works_of(batch) if not work.over]
+    if any(work.is_complete for work in works):
+        phases.enter("ingest.close")
     with transaction.atomic():
         # Contents before jobs, as everybody does: a deletion of the content is over or waits.
         contents = Content.objects.locked({work.content.pk for work in works})
@@ -211,6 +213,7 @@ def _close_empty(works: Sequence[Work]) -> None:
     """End the uploads without any chunk."""
     empty = [work for work in works if work.is_complete]
     if empty:
+        phases.enter("ingest.close")
         with transaction.atomic():
             contents = Content.objects.locked({work.content.pk for work in empty})
             closed = _close([work for work in empty if work.content.pk in contents])
@@ -223,7 +226,6 @@ def _close(works: Sequence[Work]) -> list[Work]:
     """Turn contents ready, whose rows are locked; returns the uploads whose jobs were still this worker's."""
     if not works:
         return []
-    phases.enter("ingest.close")
     whole = Content.objects.whole({work.content.pk for work in works})
     for work in works:
         if work.content.pk not in whole:
