@@ -35,6 +35,7 @@ RECOVERY = 30.0  # seconds
 PATIENCE = 60.0  # seconds for the work itself, on a machine that is busy with other things
 
 STALL_TIMEOUT = "2"
+REPAIR_DELAY = "0"  # a node that is still away when all comes to rest is one that does not come back
 
 
 class Installation:
@@ -117,7 +118,8 @@ def make_installation(
 
     def make(**environment: str) -> Installation:
         folder = tmp_path_factory.mktemp("gates")
-        system = make_system(**{"PHASE_GATES": str(folder), "STALL_TIMEOUT": STALL_TIMEOUT} | environment)
+        usual = {"PHASE_GATES": str(folder), "STALL_TIMEOUT": STALL_TIMEOUT, "REPAIR_DELAY": REPAIR_DELAY}
+        system = make_system(**usual | environment)
         system.start()
         return Installation(system, Gates(folder), pytestconfig.stash[ROWS])
 
