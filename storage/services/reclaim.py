@@ -89,7 +89,7 @@ def _due(grace: float) -> list[tuple[str, int]]:
     begin = secrets.token_hex(32)
     chunks = list(due.filter(hash__gte=begin).values_list("hash", "size")[:CHUNKS_PER_PASS])
     rest = CHUNKS_PER_PASS - len(chunks)
-    return chunks + list(due.filter(hash__lt=begin).values_list("hash", "size")[:rest])
+    return sorted(chunks + list(due.filter(hash__lt=begin).values_list("hash", "size")[:rest]))
 
 
 def request() -> Job:
