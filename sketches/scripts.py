@@ -120,8 +120,13 @@ return answer
 
 # KEYS: shadow. ARGV: header, N'.
 OPEN = """
-redis.call('SET', KEYS[1], ARGV[1])
-redis.call('SETRANGE', KEYS[1], #ARGV[1] + ARGV[2] - 1, '\\0')
+local n_prime = tonumber(ARGV[2])
+if n_prime <= 4194304 then  -- exactly as many bytes: a string that grows is given twice what it needs, up to 1 MB more
+  redis.call('SET', KEYS[1], ARGV[1] .. string.rep('\\0', n_prime))
+else
+  redis.call('SET', KEYS[1], ARGV[1])
+  redis.call('SETRANGE', KEYS[1], #ARGV[1] + n_prime - 1, '\\0')
+end
 """
 
 # KEYS: shadow. ARGV: lineage, build, hashes. Answers 1, or 0 if the shadow is not of that build.
