@@ -89,7 +89,14 @@ class StrictRequest(Request):
 
     def _load_stream(self) -> None:
         stream = BodyStream(self._request.META)
-        self._stream: Any = None if stream.declared == 0 else stream
+        self._stream: Any = stream if stream.declared != 0 or self._takes_empty() else None
+
+    def _takes_empty(self) -> bool:
+        """Whether no bytes are an empty file; to DRF they are no body at all, and so they are in a bare POST."""
+        if self.method != "PUT" and not self.content_type:
+            return False
+        negotiator: Any = self.negotiator
+        return getattr(negotiator.select_parser(self, self.parsers), "takes_empty", False)
 
     @property
     def body(self) -> bytes:

@@ -9,8 +9,12 @@ from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, SkipFile
 from django.db import connection
 from django.http.multipartparser import MultiPartParser as DjangoMultiPartParser
+from rest_framework.exceptions import UnsupportedMediaType
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser, DataAndFiles
+from rest_framework.request import Request
 
+from storage.api import digests, serializers
 from storage.api.bodies import READ_SIZE, BodyStream, read_form
 from storage.conf import configuration
 from storage.exceptions import InvalidRequest
@@ -78,3 +82,64 @@ class StagingFormParser(BaseParser):
             return read_form(parser_context["request"].META, stream, [handler])
         finally:
             parser_context["view"].reception = handler.reception
+
+
+class RawParser(BaseParser):
+    """A body that is the file itself; name and replication factor are in the address, the digest in a header.
+
+    All three are looked at before the body is read. The reception is left on the view.
+    """
+
+    media_type = "*/*"
+    takes_empty = True
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> DataAndFiles[Any, Any]:
+        request, view = parser_context["request"], parser_context["view"]
+        _require_whole(request)
+        claims = digests.claimed(request.headers)
+        name = _name(view.kwargs.get("file_name") or request.query_params.get("file_name", ""))
+        form = serializers.RawUploadSerializer(data=request.query_params)
+        form.is_valid(raise_exception=True)
+        stream.allow(configuration().max_upload_size)
+        view.reception = reception = Reception(nobody(), declared_size=stream.declared or 0)
+        connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
+        for data in iter(stream.read, b""):
+            reception.write(data)
+        digests.require(claims, reception.sha256)
+        staged = StagedFile(reception, name or reception.sha256.hex())
+        return DataAndFiles(form.validated_data, {FIELD: staged})
+
+
+def _require_whole(request: Request) -> None:
+    """
+    Raises:
+        UnsupportedMediaType: the body is encoded, and would come back as if it were not.
+        InvalidRequest: it is a part of a file, as of an upload that is resumed (RFC 9110 §14.5).
+    """
+    coding = request.headers.get("Content-Encoding", "identity")
+    if coding.strip().lower() != "identity":
+        raise UnsupportedMediaType(coding, detail="send the file without a Content-Encoding")
+    if "Content-Range" in request.headers:
+        raise InvalidRequest("send the whole file", {"Content-Range": ["An upload cannot be resumed."]})
+
+
+def _name(text: str) -> str:
+    name = StagedFile.sanitised(text)
+    if text and not name:
+        raise InvalidRequest("not a file name", {"file_name": ["Not a file name."]})
+    return name
+
+
+class FormOrFile(DefaultContentNegotiation):
+    """A body is a form if its type says so, and otherwise the file itself.
+
+    A form that cannot hold a file is refused where one is expected, with POST; ``curl --data-binary`` and ``-X PUT``
+    call any file such a form.
+    """
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        media_type = request.content_type.partition(";")[0].strip().lower()
+        if media_type == "application/x-www-form-urlencoded" and request.method == "POST":
+            return None
+        wanted = StagingFormParser if media_type == StagingFormParser.media_type else RawParser
+        return next((parser for parser in parsers if isinstance(parser, wanted)), None)

@@ -39,6 +39,10 @@ class UploadSerializer(serializers.Serializer[Any]):
     replication_factor = ReplicationFactorField(required=False, help_text="how many nodes get a copy")
 
 
+class RawUploadSerializer(serializers.Serializer[Any]):
+    replication_factor = ReplicationFactorField(required=False, help_text="how many nodes get a copy")
+
+
 class RebalanceSerializer(serializers.Serializer[Any]):
     replication_factor = ReplicationFactorField(required=False, help_text="the file's new factor")
 

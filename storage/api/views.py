@@ -6,48 +6,27 @@ import base64
 import binascii
 import re
 import uuid
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db import connection
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.utils.http import content_disposition_header
 from rest_framework import status
-from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import FormParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
-from rest_framework.views import APIView
 
 from storage import models
 from storage.api import serializers
-from storage.api.bodies import FieldsParser, JSONParser, StrictRequest
-from storage.api.reception import StagedFile, StagingFormParser
-from storage.api.transfers import Slot, transfer
+from storage.api.bodies import FieldsParser, JSONParser
+from storage.api.endpoint import RETRY_AFTER, Endpoint, prefers_async, well_formed
+from storage.api.reception import StagedFile
+from storage.api.transfers import transfer
 from storage.conf import configuration
 from storage.exceptions import InvalidRequest, NoSuchJob
 from storage.models import Cluster, nobody
-from storage.models.fields import HEX_DIGEST
-from storage.services import catalogue, intake, locate, rebalance, retrieve, statistics, verify
-from storage.services.intake import Accepted, Reception
+from storage.services import catalogue, intake, locate, rebalance, statistics, verify
 
-RETRY_AFTER = 2
 PAGE_LIMIT = 1000
-
-
-class Endpoint(APIView):
-    """A view that trusts no body."""
-
-    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> StrictRequest:
-        return StrictRequest(
-            request,
-            parsers=self.get_parsers(),
-            authenticators=self.get_authenticators(),
-            negotiator=self.get_content_negotiator(),
-            parser_context=self.get_parser_context(request),
-        )
 
 
 class Root(Endpoint):
@@ -79,123 +58,6 @@ class Status(Endpoint):
 
     def get(self, request: Request) -> Response:
         return Response(serializers.cluster_status(statistics.gather()))
-
-
-class Upload(Endpoint):
-    """Upload a file: a form with the field `file` and, if you like, `replication_factor`.
-
-    201 for a new file, 200 for content that you have already; 202 with `Prefer: respond-async`, or when storing it
-    takes longer than UPLOAD_WAIT.
-    """
-
-    parser_classes = (StagingFormParser,)
-    reception: Reception | None = None
-
-    def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.UploadSerializer:
-        return serializers.UploadSerializer(*args, **kwargs)
-
-    @transfer()
-    def post(self, request: Request) -> Response:
-        try:
-            return self._receive(request)
-        finally:
-            if self.reception is not None:
-                self.reception.abandon()
-
-    def _receive(self, request: Request) -> Response:
-        form = self.get_serializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        staged: StagedFile = form.validated_data["file"]
-        factor = form.validated_data.get("replication_factor", configuration().replication_factor)
-        respond_async = prefers_async(request)
-        accepted = staged.reception.accept(str(staged.name), factor, durable=respond_async)
-        if respond_async:
-            return self._accepted(request, accepted)
-        job, announced = intake.wait(accepted.job, configuration().upload_wait)
-        if job.state == models.Job.State.SUCCEEDED:
-            return self._stored(accepted, announced.get("distribution"))
-        if not job.is_terminal and not job.waiting_for:
-            intake.sync_staged(accepted.upload)
-            return self._accepted(request, accepted)
-        if intake.withdraw(accepted):
-            intake.raise_for(job)
-        return self._stored(accepted, None)
-
-    def _stored(self, accepted: Accepted, distribution: dict[str, list[str]] | None) -> Response:
-        file = accepted.file
-        body = {
-            "success": True,
-            "file_hash": file.content.file_hash,
-            "file_name": file.name,
-            "file_size": file.content.size,
-            "chunks": file.content.chunk_count,
-            "replication_factor": file.replication_factor,
-            "distribution": verify.distribution(file) if distribution is None else distribution,
-            "deduplicated": not accepted.created,
-        }
-        code = status.HTTP_201_CREATED if accepted.created else status.HTTP_200_OK
-        return Response(body, code, headers={"Location": reverse("file", args=[file.content.file_hash])})
-
-    def _accepted(self, request: Request, accepted: Accepted) -> Response:
-        content = accepted.file.content
-        location = reverse("job", args=[accepted.job.pk])
-        body = {
-            "success": True,
-            "file_hash": content.file_hash,
-            "file_name": accepted.file.name,
-            "file_size": content.size,
-            "job": str(accepted.job.pk),
-        }
-        return Response(body, status.HTTP_202_ACCEPTED, headers={"Location": location, "Retry-After": str(RETRY_AFTER)})
-
-
-class AnyAccept(BaseContentNegotiation):
-    """Bytes are bytes: whatever the client accepts, it gets the file, and JSON for a problem."""
-
-    def select_parser(self, request: Request, parsers: Any) -> Any:
-        return parsers[0] if parsers else None
-
-    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
-        return renderers[0], renderers[0].media_type
-
-
-class Download(Endpoint):
-    """The bytes of a file."""
-
-    content_negotiation_class: type[BaseContentNegotiation] = AnyAccept
-
-    def get(self, request: Request, file_hash: str) -> HttpResponse | StreamingHttpResponse:
-        file = catalogue.find(nobody(), well_formed(file_hash))
-        slot = Slot()
-        try:
-            download = retrieve.retrieve(file)
-        except BaseException:
-            slot.release()
-            raise
-        connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
-        chunks = download.chunks if request.method == "GET" else iter(())
-        response = StreamingHttpResponse(_Body(chunks, slot), content_type="application/octet-stream")
-        response.headers["Content-Length"] = str(download.size)
-        response.headers["Content-Disposition"] = content_disposition_header(True, file.name) or "attachment"
-        response.headers["ETag"] = f'"{file_hash}"'
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
-
-    head = get
-
-
-class _Body:
-    """A body's chunks; whoever serves it closes it, and the transfer's place is free again."""
-
-    def __init__(self, chunks: Iterator[bytes], slot: Slot) -> None:
-        self._chunks = chunks
-        self._slot = slot
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._chunks
-
-    def close(self) -> None:
-        self._slot.release()
 
 
 class Files(Endpoint):
@@ -302,23 +164,6 @@ class Job(Endpoint):
 
 
 # -- what requests say -------------------------------------------------------
-
-
-def well_formed(file_hash: str) -> str:
-    """The hash of a path.
-
-    Raises:
-        InvalidRequest: it is no SHA-256 in lower-case hex.
-    """
-    if not HEX_DIGEST.fullmatch(file_hash):
-        raise InvalidRequest("a file hash has 64 lower-case hex digits", {"file_hash": ["Not a SHA-256."]})
-    return file_hash
-
-
-def prefers_async(request: Request) -> bool:
-    """Whether the client asks not to wait (RFC 7240)."""
-    preferences = re.split(r"[,;]", request.headers.get("Prefer", ""))
-    return any(preference.strip().lower() == "respond-async" for preference in preferences)
 
 
 def whole_number(request: Request, name: str, default: int, low: int, high: int) -> int:

@@ -70,6 +70,11 @@ class Reception:
         self._held: list[bytes] = []
         self._staged: FileIO | None = None
 
+    @property
+    def sha256(self) -> bytes:
+        """The digest of what has come so far."""
+        return self._hash.digest()
+
     def write(self, data: bytes) -> None:
         """Take the next bytes.
 

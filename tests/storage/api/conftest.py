@@ -40,6 +40,22 @@ def send(cluster: ClusterUnderTest) -> Send:
     return post
 
 
+class Socket:
+    """A ``wsgi.input`` that gives what it has, and then what a socket would."""
+
+    def __init__(self, data: bytes, then: Exception | None = None) -> None:
+        self._data = data
+        self._then = then
+
+    def read(self, size: int) -> bytes:
+        given, self._data = self._data[:size], self._data[size:]
+        if not given and self._then is not None:
+            raise self._then
+        return given
+
+    readline = read  # as long as it is there: Django's own stream is never read
+
+
 def assert_problem(response: Any, status: int, field: str | None = None) -> dict[str, Any]:
     """The response is an RFC 9457 document of that status; with ``field``, it says what is wrong with it."""
     assert response.status_code == status, response.content

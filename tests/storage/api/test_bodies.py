@@ -9,7 +9,7 @@ from django.test import Client
 
 from storage.api import bodies
 from tests.cluster import ClusterUnderTest
-from tests.storage.api.conftest import assert_nothing_left, assert_problem
+from tests.storage.api.conftest import Socket, assert_nothing_left, assert_problem
 
 MULTIPART = "multipart/form-data; boundary=BB"
 FORM = (
@@ -17,22 +17,6 @@ FORM = (
     b'--BB\r\nContent-Disposition: form-data; name="replication_factor"\r\n\r\n2\r\n--BB--\r\n'
 )
 JSON = "application/json"
-
-
-class Socket:
-    """A ``wsgi.input`` that gives what it has, and then what a socket would."""
-
-    def __init__(self, data: bytes, then: Exception | None = None) -> None:
-        self._data = data
-        self._then = then
-
-    def read(self, size: int) -> bytes:
-        given, self._data = self._data[:size], self._data[size:]
-        if not given and self._then is not None:
-            raise self._then
-        return given
-
-    readline = read  # as long as it is there: Django's own stream is never read
 
 
 def post(path: str, body: Socket, content_type: str, **environ: str) -> Any:

@@ -20,6 +20,8 @@ PATHS = {
     "/health": "GET",
     "/status": "GET",
     "/upload": "POST",
+    "/upload/": "PUT",
+    "/upload/name": "PUT",
     "/files": "GET",
     f"/files/{HASH}": "GET, PATCH, DELETE",
     f"/download/{HASH}": "GET",

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -39,6 +39,9 @@ LIMIT = 1_000_000
 PROJECT = Path(__file__).resolve().parents[3]
 BEGIN = b'--BB\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
 FORM = BEGIN + b"the bytes" * 100 + b"\r\n--BB--\r\n"
+RAW = b"the bytes" * 40_000  # more than is held in memory
+
+Begin = Callable[..., bytes]
 
 
 class Server:
@@ -113,12 +116,15 @@ def upload(body: bytes, *headers: str, length: int | str | None = None) -> bytes
     return request("POST", "/upload", body, multipart, *headers, length=length)
 
 
-def chunked(body: bytes, *headers: str) -> bytes:
+def put(body: bytes, *headers: str, length: int | str | None = None) -> bytes:
+    return request("PUT", "/upload/a.txt", body, *headers, length=length)
+
+
+def chunked(body: bytes, *headers: str, begin: Begin = upload) -> bytes:
     """The request up to the last chunk, which is not sent."""
-    multipart = "Content-Type: multipart/form-data; boundary=BB"
-    head = request("POST", "/upload", b"", multipart, "Transfer-Encoding: chunked", *headers)
     pieces = (body[i : i + 100] for i in range(0, len(body), 100))
-    return head + b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+    return begin(b"", "Transfer-Encoding: chunked", *headers) + chunks
 
 
 @pytest.fixture(scope="module")
@@ -154,11 +160,12 @@ def nothing_left(server: Server) -> Iterator[None]:
     assert not File.objects.exists()
 
 
-def test_a_body_shorter_than_declared_is_a_400(server: Server) -> None:
-    status, problem = server.ask(upload(FORM, length=len(FORM) + 50), end=True)
+@pytest.mark.parametrize(("begin", "body"), [(upload, FORM), (put, RAW), (put, b"x")])
+def test_a_body_shorter_than_declared_is_a_400(server: Server, begin: Begin, body: bytes) -> None:
+    status, problem = server.ask(begin(body, length=len(body) + 50), end=True)
     assert (status, problem["detail"]) == (
         400,
-        f"the body has {len(FORM)} of the {len(FORM) + 50} bytes that were declared",
+        f"the body has {len(body)} of the {len(body) + 50} bytes that were declared",
     )
 
 
@@ -166,15 +173,19 @@ def test_a_body_longer_than_declared_is_a_400(server: Server) -> None:
     assert server.ask(upload(FORM, length=len(FORM) - 10))[0] == 400
 
 
-def test_a_client_that_goes_away_leaves_nothing(server: Server) -> None:
+@pytest.mark.parametrize(("begin", "body"), [(upload, FORM), (put, RAW)])
+def test_a_client_that_goes_away_leaves_nothing(server: Server, begin: Begin, body: bytes) -> None:
     for share in (0.0, 0.1, 0.6, 0.99):
-        server.connect(upload(FORM[: int(len(FORM) * share)], length=len(FORM))).close()
+        server.connect(begin(body[: int(len(body) * share)], length=len(body))).close()
 
 
-def test_a_stall_in_a_form_is_a_408(server: Server) -> None:
-    begun = time.monotonic()
-    assert server.ask(upload(FORM[:200], length=len(FORM)))[0] == 408
-    assert time.monotonic() - begun < STALL + 2
+@pytest.mark.parametrize(
+    ("begin", "begun", "length"), [(upload, FORM[:200], len(FORM)), (put, RAW, LIMIT), (put, b"", 5)]
+)
+def test_a_stall_in_a_body_is_a_408(server: Server, begin: Begin, begun: bytes, length: int) -> None:
+    started = time.monotonic()
+    assert server.ask(begin(begun, length=length))[0] == 408
+    assert time.monotonic() - started < STALL + 2
 
 
 def test_a_stall_in_a_head_is_a_408(server: Server) -> None:
@@ -206,17 +217,19 @@ def test_after_a_large_body_that_nobody_wants_the_connection_is_not_promised(ser
             assert b"Connection: close\r\n" in client.recv(1000)
 
 
-def test_a_chunked_upload_is_accepted_whole(server: Server) -> None:
-    status, body = server.ask(chunked(FORM, "Prefer: respond-async") + b"0\r\n\r\n")
-    assert (status, body["file_size"]) == (202, 900)
-    path = f"/files/{body['file_hash']}"
+@pytest.mark.parametrize(("begin", "body", "size"), [(upload, FORM, 900), (put, RAW, len(RAW))])
+def test_a_chunked_upload_is_accepted_whole(server: Server, begin: Begin, body: bytes, size: int) -> None:
+    status, accepted = server.ask(chunked(body, "Prefer: respond-async", begin=begin) + b"0\r\n\r\n")
+    assert (status, accepted["file_size"]) == (202, size)
+    path = f"/files/{accepted['file_hash']}"
     with server.connect(request("DELETE", path)) as client:
         assert client.recv(100).startswith(b"HTTP/1.1 204")
 
 
 @pytest.mark.parametrize("rest", [b"", b"5\r\nab", b"zz\r\nab\r\n"])
-def test_a_chunked_upload_that_is_cut_is_a_400(server: Server, rest: bytes) -> None:
-    assert server.ask(chunked(FORM) + rest, end=True)[0] == 400
+@pytest.mark.parametrize(("begin", "body"), [(upload, FORM), (put, RAW)])
+def test_a_chunked_upload_that_is_cut_is_a_400(server: Server, begin: Begin, body: bytes, rest: bytes) -> None:
+    assert server.ask(chunked(body, begin=begin) + rest, end=True)[0] == 400
 
 
 def test_an_oversized_body_is_a_413_that_the_client_can_read(server: Server) -> None:
@@ -224,6 +237,15 @@ def test_an_oversized_body_is_a_413_that_the_client_can_read(server: Server) -> 
     assert server.ask(upload(large))[0] == 413
     assert server.ask(upload(b"", length=10**15))[0] == 413
     assert server.ask(chunked(large) + b"0\r\n\r\n")[0] == 413
+    assert server.ask(put(large))[0] == 413
+    assert server.ask(put(b"", length=10**15))[0] == 413
+    assert server.ask(chunked(large, begin=put) + b"0\r\n\r\n")[0] == 413
+
+
+def test_a_digest_that_is_wrong_is_a_400_that_leaves_nothing(server: Server) -> None:
+    wrong = f"Repr-Digest: sha-256=:{'A' * 43}=:"
+    assert server.ask(put(RAW, wrong))[0] == 400
+    assert server.ask(chunked(RAW, wrong, begin=put) + b"0\r\n\r\n")[0] == 400
 
 
 def test_expect_100_continue_is_answered(server: Server) -> None:
@@ -265,8 +287,9 @@ def test_what_is_not_http_is_a_problem_document(server: Server) -> None:
         b"GET /health HTTP/1.1\r\nHos",
         request("PUT", "/health", b"x", length=500),
         upload(BEGIN + b"x" * 400_000, length=LIMIT),
+        put(b"x" * 400_000, length=LIMIT),
     ],
-    ids=["nothing", "head", "unwanted body", "form"],
+    ids=["nothing", "head", "unwanted body", "form", "file"],
 )
 def test_health_answers_while_clients_stall(server: Server, data: bytes) -> None:
     clients = [server.connect(data) for _ in range(3 * THREADS)]

@@ -1,0 +1,46 @@
+"""What the views have in common."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.http import HttpRequest
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from storage.api.bodies import StrictRequest
+from storage.exceptions import InvalidRequest
+from storage.models.fields import HEX_DIGEST
+
+RETRY_AFTER = 2
+
+
+class Endpoint(APIView):
+    """A view that trusts no body."""
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> StrictRequest:
+        return StrictRequest(
+            request,
+            parsers=self.get_parsers(),
+            authenticators=self.get_authenticators(),
+            negotiator=self.get_content_negotiator(),
+            parser_context=self.get_parser_context(request),
+        )
+
+
+def well_formed(file_hash: str) -> str:
+    """The hash of a path.
+
+    Raises:
+        InvalidRequest: it is no SHA-256 in lower-case hex.
+    """
+    if not HEX_DIGEST.fullmatch(file_hash):
+        raise InvalidRequest("a file hash has 64 lower-case hex digits", {"file_hash": ["Not a SHA-256."]})
+    return file_hash
+
+
+def prefers_async(request: Request) -> bool:
+    """Whether the client asks not to wait (RFC 7240)."""
+    preferences = re.split(r"[,;]", request.headers.get("Prefer", ""))
+    return any(preference.strip().lower() == "respond-async" for preference in preferences)

@@ -1,0 +1,104 @@
+"""Files on their way in: received, recorded, and waited for until they are stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import status
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from storage.api import serializers
+from storage.api.endpoint import RETRY_AFTER, Endpoint, prefers_async
+from storage.api.reception import FormOrFile, RawParser, StagedFile, StagingFormParser
+from storage.api.transfers import transfer
+from storage.conf import configuration
+from storage.models import Job
+from storage.services import intake, verify
+from storage.services.intake import Accepted, Reception
+
+
+class Upload(Endpoint):
+    """Upload a file: a form with the field `file` and, if you like, `replication_factor`.
+
+    A body of any other type is the file itself; `?file_name=` and `?replication_factor=` say the rest. 201 for a new
+    file, 200 for content that you have already; 202 with `Prefer: respond-async`, or when storing it takes longer than
+    UPLOAD_WAIT.
+    """
+
+    content_negotiation_class: type[BaseContentNegotiation] = FormOrFile
+    parser_classes: tuple[type[BaseParser], ...] = (StagingFormParser, RawParser)
+    reception: Reception | None = None
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.UploadSerializer:
+        return serializers.UploadSerializer(*args, **kwargs)
+
+    @transfer()
+    def post(self, request: Request) -> Response:
+        try:
+            return self._receive(request)
+        finally:
+            if self.reception is not None:
+                self.reception.abandon()
+
+    def _receive(self, request: Request) -> Response:
+        form = self.get_serializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        staged: StagedFile = form.validated_data["file"]
+        factor = form.validated_data.get("replication_factor", configuration().replication_factor)
+        respond_async = prefers_async(request)
+        accepted = staged.reception.accept(str(staged.name), factor, durable=respond_async)
+        if respond_async:
+            return self._accepted(request, accepted)
+        job, announced = intake.wait(accepted.job, configuration().upload_wait)
+        if job.state == Job.State.SUCCEEDED:
+            return self._stored(accepted, announced.get("distribution"))
+        if not job.is_terminal and not job.waiting_for:
+            intake.sync_staged(accepted.upload)
+            return self._accepted(request, accepted)
+        if intake.withdraw(accepted):
+            intake.raise_for(job)
+        return self._stored(accepted, None)
+
+    def _stored(self, accepted: Accepted, distribution: dict[str, list[str]] | None) -> Response:
+        file = accepted.file
+        body = {
+            "success": True,
+            "file_hash": file.content.file_hash,
+            "file_name": file.name,
+            "file_size": file.content.size,
+            "chunks": file.content.chunk_count,
+            "replication_factor": file.replication_factor,
+            "distribution": verify.distribution(file) if distribution is None else distribution,
+            "deduplicated": not accepted.created,
+        }
+        code = status.HTTP_201_CREATED if accepted.created else status.HTTP_200_OK
+        return Response(body, code, headers={"Location": reverse("file", args=[file.content.file_hash])})
+
+    def _accepted(self, request: Request, accepted: Accepted) -> Response:
+        content = accepted.file.content
+        location = reverse("job", args=[accepted.job.pk])
+        body = {
+            "success": True,
+            "file_hash": content.file_hash,
+            "file_name": accepted.file.name,
+            "file_size": content.size,
+            "job": str(accepted.job.pk),
+        }
+        return Response(body, status.HTTP_202_ACCEPTED, headers={"Location": location, "Retry-After": str(RETRY_AFTER)})
+
+
+class RawUpload(Upload):
+    """Upload a file as the body of the request, as `curl -T` does; its name is the end of the path.
+
+    Answers as `POST /upload` does; without a name in the path or in `?file_name=`, the file is named by its hash.
+    """
+
+    http_method_names = ("put", "options")
+    parser_classes = (RawParser,)
+
+    def put(self, request: Request, file_name: str) -> Response:
+        return self.post(request)
