@@ -7,6 +7,7 @@ from typing import Any
 
 import django_stubs_ext
 import structlog
+from corsheaders.defaults import default_headers
 
 from occsite import addresses, embedded
 from occsite.database import PATIENCE, ImpatientConnection
@@ -114,7 +115,25 @@ REST_FRAMEWORK = {
 }
 
 CORS_ALLOWED_ORIGINS = [origin for origin in os.environ.get("CORS_ALLOWED_ORIGINS", "").split(",") if origin]
-CORS_EXPOSE_HEADERS = ["Content-Disposition", "ETag", "Location", "Retry-After"]
+CORS_ALLOW_HEADERS = [
+    *default_headers,
+    "content-digest",
+    "if-match",
+    "if-none-match",
+    "if-range",
+    "prefer",
+    "range",
+    "repr-digest",
+]
+CORS_EXPOSE_HEADERS = [
+    "Accept-Ranges",
+    "Content-Disposition",
+    "Content-Range",
+    "ETag",
+    "Location",
+    "Repr-Digest",
+    "Retry-After",
+]
 
 # -- logs: one JSON object a line, events with ids ---------------------------
 

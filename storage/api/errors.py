@@ -119,7 +119,7 @@ def _by_field(detail: Any) -> dict[str, list[str]]:
 
 def _headers(error: Exception, status: int) -> dict[str, str]:
     if status not in (429, 503):
-        return {}
+        return dict(getattr(error, "headers", {}))
     wait = getattr(error, "wait", None)
     return {"Retry-After": str(math.ceil(wait) if wait else RETRY_AFTER)}
 

@@ -149,15 +149,20 @@ class Content(models.Model):
             )
             return {int(target): int(chunks) for target, chunks in cursor.fetchall()}
 
-    def manifest(self) -> list[tuple[str, int]]:
+    def manifest(self, positions: range | None = None) -> list[tuple[str, int]]:
         """(chunk hash, size) in order, of a content that is ready; a chunk that occurs twice is there twice.
+
+        Args:
+            positions: a run of the manifest's entries, counted from 0; without it, all of them.
 
         Raises:
             NoSuchFile: the content was deleted since this object was read.
         """
         rows = ManifestEntry.objects.filter(content=self).order_by("position")
+        if positions is not None:
+            rows = rows.filter(position__gte=positions.start, position__lt=positions.stop)
         chunks = list(rows.values_list("chunk__hash", "chunk__size"))
-        if len(chunks) != self.chunk_count:
+        if len(chunks) != (self.chunk_count if positions is None else len(positions)):
             raise NoSuchFile(f"no file {self.file_hash}")
         return chunks
 
