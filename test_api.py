@@ -9,6 +9,7 @@ so it can be repeated, and deletes what it made and nothing else. It needs ``req
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import sys
@@ -77,6 +78,11 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def digest_of(data: bytes) -> str:
+    """As RFC 9530 writes it."""
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(data).digest()).decode()}:"
+
+
 def health_and_status(api: Api) -> None:
     response = api.call("GET", "/health")
     health = response.json()
@@ -132,6 +138,22 @@ def uploads(api: Api, data: bytes) -> None:
     api.check_problem("a factor that is no number is refused", api.upload(b"x", "x", "three"), 400)
 
 
+def raw_upload(api: Api) -> None:
+    data, other = os.urandom(400_000), os.urandom(1000)
+    digests = {"Repr-Digest": digest_of(data)}
+    response = api.call("PUT", "/upload/raw.bin?replication_factor=1", data=data, headers=digests)
+    api.made.append(sha256(data))
+    api.check_status("PUT /upload/<file_name> answers 201", response, 201)
+    body = response.json()
+    shown = (body["file_hash"], body["file_name"], body["replication_factor"])
+    api.check("the body is the file, the path its name", shown == (sha256(data), "raw.bin", 1), body)
+    again = api.call("POST", "/upload", data=iter([data]), headers={"Content-Type": "application/octet-stream"})
+    api.check_status("the same by POST, in chunks, answers 200", again, 200)
+    refused = api.call("PUT", "/upload/x", data=other, headers=digests)
+    api.check_problem("a body with another digest is refused", refused, 400)
+    api.check_problem("... and not kept", api.call("GET", f"/files/{sha256(other)}"), 404)
+
+
 def background_upload(api: Api) -> None:
     data = os.urandom(100_000)
     response = api.upload(data, "later.bin", Prefer="respond-async")
@@ -155,6 +177,24 @@ def downloads(api: Api, data: bytes) -> None:
     api.check("Content-Disposition has the name", 'filename="test.bin"' in disposition, disposition)
     head = api.call("HEAD", path)
     api.check("HEAD has the length and no body", head.headers["Content-Length"] == str(len(data)) and not head.content)
+    api.check("Repr-Digest is the hash too", response.headers.get("Repr-Digest") == digest_of(data), response.headers)
+
+    part = api.call("GET", path, headers={"Range": "bytes=1000-299999"})
+    api.check_status("a range answers 206", part, 206)
+    api.check("it gives these bytes", part.content == data[1000:300_000], f"{len(part.content)} bytes")
+    shown = part.headers.get("Content-Range")
+    api.check("... and says which they are", shown == f"bytes 1000-299999/{len(data)}", shown)
+    parts = api.call("GET", path, headers={"Range": "bytes=0-9,-10"})
+    kind = parts.headers.get("Content-Type", "")
+    api.check("several ranges are parts of one body", kind.startswith("multipart/byteranges; boundary="), kind)
+    beyond = api.call("GET", path, headers={"Range": f"bytes={len(data)}-"})
+    api.check_problem("a range beyond the end answers 416", beyond, 416)
+    etag = response.headers.get("ETag", "")
+    known = api.call("GET", path, headers={"If-None-Match": etag})
+    api.check("what the client has already answers 304", (known.status_code, known.content) == (304, b""), known)
+    other = api.call("GET", path, headers={"If-Match": '"another"'})
+    api.check_problem("what the client does not want answers 412", other, 412)
+
     unknown = sha256(os.urandom(32))
     api.check_problem("an unknown hash answers 404", api.call("GET", f"/download/{unknown}"), 404)
     api.check_problem("a malformed hash answers 400", api.call("GET", "/download/abc"), 400)
@@ -254,6 +294,7 @@ def run(base_url: str) -> int:
     data = os.urandom(3 * int(api.config["chunk_size"]) + 12_345)
     parts: list[tuple[str, Callable[[], None]]] = [
         ("upload", lambda: uploads(api, data)),
+        ("upload without a form", lambda: raw_upload(api)),
         ("upload in the background", lambda: background_upload(api)),
         ("download", lambda: downloads(api, data)),
         ("files", lambda: files(api, data)),
