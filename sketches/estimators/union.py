@@ -41,4 +41,5 @@ def union_estimate(zero_registers: int, n_prime: int) -> Estimate:
         return Estimate(estimate, max(estimate - Z_95 * sd, float(occupied)), estimate + Z_95 * sd, saturated=False)
     half = Z_95 * sd + math.exp(t) / 2
     lower, upper = math.ceil(max(occupied, estimate - half)), math.floor(estimate + half)
-    return Estimate(estimate, float(lower), float(upper), saturated=False)
+    # The estimate, which need not be whole, is never outside; that lets no other whole number in.
+    return Estimate(estimate, min(float(lower), estimate), max(float(upper), estimate), saturated=False)

@@ -76,3 +76,11 @@ def test_no_fewer_chunks_than_occupied_registers_and_more_the_fewer_are_empty(si
 def test_impossible_registers_are_refused(zero: int, n_prime: int) -> None:
     with pytest.raises(ValueError, match="cannot be empty"):
         union_estimate(zero, n_prime)
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**6))
+@example(10_000, 9_995)
+def test_the_estimate_is_inside_its_interval(n_prime: int, zero: int) -> None:
+    found = union_estimate(min(zero, n_prime), n_prime)
+    assert found.lower_bound <= found.estimate
+    assert found.upper_bound is None or found.estimate <= found.upper_bound
