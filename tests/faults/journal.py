@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 BOUNDARY = "journal-8f2c1d"
 READ_SIZE = 256 << 10
@@ -107,6 +107,7 @@ class Journal:
         respond_async: bool = False,
         midway: Callable[[], object] | None = None,
         chunked: bool = False,
+        raw: bool = False,
         vanish: Vanish | None = None,
     ) -> Attempt:
         """Upload a file.
@@ -118,15 +119,20 @@ class Journal:
             respond_async: ask for a 202.
             midway: called when half of the body has been sent.
             chunked: send the body in chunks, and its length not at all.
+            raw: send the file as the body of a PUT; by default it is a field of a form.
             vanish: how the client goes before it has sent everything; by default it stays.
         """
         attempt = Attempt(Action.UPLOAD, hashlib.sha256(data).hexdigest(), len(data), name, factor)
         self._known[attempt.file_hash] = (name, len(data))
-        body = _form(data, name, factor)
+        body = data if raw else _form(data, name, factor)
+        query = f"?replication_factor={factor}" if factor else ""
 
         def send(connection: HTTPConnection) -> None:
-            connection.putrequest("POST", "/upload")
-            connection.putheader("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")
+            if raw:
+                connection.putrequest("PUT", f"/upload/{quote(name, safe='')}{query}")
+            else:
+                connection.putrequest("POST", "/upload")
+                connection.putheader("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")
             connection.putheader(*("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(len(body))))
             if respond_async:
                 connection.putheader("Prefer", "respond-async")

@@ -31,16 +31,20 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
     return make_installation(INGEST_WORKERS="2", CHUNK_SIZE=str(CHUNK_SIZE))
 
 
+@pytest.mark.parametrize("raw", [False, True], ids=["a form", "a raw body"])
 @pytest.mark.parametrize("chunked", [False, True], ids=["with a declared length", "in chunks"])
-def test_clients_that_vanish_leave_nothing(installation: Installation, chance: random.Random, chunked: bool) -> None:
+def test_clients_that_vanish_leave_nothing(
+    installation: Installation, chance: random.Random, chunked: bool, raw: bool
+) -> None:
     """At 60 % of the body, and at other points; the last piece of a chunked body is the one that ends it."""
-    journal, kind = installation.journal, "chunks" if chunked else "a declared length"
+    journal = installation.journal
+    kind = f"{'a raw body' if raw else 'a form'} in {'chunks' if chunked else 'a declared length'}"
     points = [0.6, 0.6, *(chance.uniform(0.05, 0.95) for _ in range(VANISHING - 2))]
 
     def vanish(number: int) -> Attempt:
         data = bytes_of(f"vanished {kind} {number}", 3 * MIB)
         going = Vanish(points[number], reset=number % 2 == 0)
-        return journal.upload(data, f"vanished {kind} {number}", chunked=chunked, vanish=going)
+        return journal.upload(data, f"vanished {kind} {number}", chunked=chunked, raw=raw, vanish=going)
 
     with (
         load(installation, f"while clients vanish with {kind}", chance, chunk_size=CHUNK_SIZE) as others,
@@ -49,7 +53,7 @@ def test_clients_that_vanish_leave_nothing(installation: Installation, chance: r
         vanished = list(clients.map(vanish, range(VANISHING)))
     assert {attempt.outcome for attempt in vanished} == {Outcome.UNKNOWN}
     assert {attempt.outcome for attempt in others} == {Outcome.ACKNOWLEDGED}
-    whole = journal.upload(bytes_of(f"whole {kind}", 3 * MIB), f"whole {kind}", chunked=chunked)
+    whole = journal.upload(bytes_of(f"whole {kind}", 3 * MIB), f"whole {kind}", chunked=chunked, raw=raw)
     assert whole.status == 201
     installation.settle(f"clients vanish from uploads with {kind}")
     assert {journal.ask(f"/files/{attempt.file_hash}")[0] for attempt in vanished} == {404}
