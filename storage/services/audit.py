@@ -167,8 +167,9 @@ def _trim(topology: Topology, taken: Census) -> None:
     """Copies too many go, the most loaded node's first; a copy that is out of sight is none too many."""
     holders = {chunk_hash: entry.holders for chunk_hash, entry in taken.entries.items() if entry.surplus}
     moves = moving.plan(topology, holders, {chunk_hash: taken.entries[chunk_hash].target for chunk_hash in holders})
-    if moves:
-        moving.carry_out(topology, [Move(m.chunk_hash, m.target, [], m.drop) for m in moves], operation="audit")
+    for batch in moving.batches([Move(move.chunk_hash, move.target, [], move.drop) for move in moves]):
+        moving.carry_out(topology, batch, operation="audit")
+        moving.outdate_health([move.chunk_hash for move in batch])
 
 
 def _clear_leftovers(member: Member, step: int) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from storage import phases
 from storage.exceptions import LeaseLost, TurnEnded, VolumeOffline
-from storage.models import Chunk, Job, Node
+from storage.models import Chunk, Content, Job, Node
 from storage.models.job import Clock
 from storage.services import audit, catalogue, probe, reclaim, sweep
 from storage.services.audit import COUNTED
@@ -87,8 +87,10 @@ def test_a_surplus_copy_is_trimmed(cluster: ClusterUnderTest) -> None:
     chunk_hash, _, copy = first_copy(cluster, content_of(1))
     other = next(node.node_id for node in Node.objects.all() if node.node_id not in cluster.holders(chunk_hash))
     cluster.replica_path(other, chunk_hash).write_bytes(copy.read_bytes())
+    Content.objects.update(max_replication=4)
     assert cluster.result_of(audit.request(other))["surplus"] == 1
     assert len(cluster.holders(chunk_hash)) == 3
+    assert Content.objects.get().max_replication == 3, "the summary is made exact again"
     assert cluster.false_negatives() == []
 
 
