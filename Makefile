@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: run test faults test-containers lint bench bench-sketches clean
+.PHONY: run test faults mutants test-containers lint bench bench-sketches clean
 
 # The manager replaces the shell. It stops in order when make is interrupted or terminated; only when make itself is
 # killed is it killed too, and takes everything with it.
@@ -14,7 +14,11 @@ test: $(VENV)/requirements-dev.stamp
 
 # Every fault scenario, the long ones too. SEED=1 draws what an earlier run drew; REPORT=path writes the table there too.
 faults: $(VENV)/requirements-dev.stamp
-	$(VENV)/bin/python -m pytest -m "not containers" tests/faults $(SEED:%=--fault-seed %) $(REPORT:%=--fault-report %)
+	$(VENV)/bin/python -m pytest -m "not mutants" tests/faults $(SEED:%=--fault-seed %) $(REPORT:%=--fault-report %)
+
+# Takes guards out, one at a time, in a copy of the project: a scenario must fail.
+mutants: $(VENV)/requirements-dev.stamp
+	$(VENV)/bin/python -m pytest -m mutants tests/faults/test_mutants.py
 
 # Needs a Docker engine and docker-compose, or COMPOSE="docker compose"; BUILD_OPTIONS go to docker build.
 test-containers: $(VENV)/requirements-dev.stamp

@@ -27,14 +27,14 @@ def test_every_guard_stands_where_the_table_says(mutant: Mutant, tmp_path: Path)
     mutate(mutant, tmp_path)
 
 
-@pytest.mark.faults
+@pytest.mark.mutants
 def test_an_unchanged_copy_passes(tmp_path: Path) -> None:
     copy_project(tmp_path)
     verdict = run(SCENARIOS, tmp_path)
     assert (verdict.passed, verdict.failures, verdict.broken) == (len(SCENARIOS), {}, {}), verdict.output
 
 
-@pytest.mark.faults
+@pytest.mark.mutants
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_guard_that_is_taken_out_is_missed(mutant: Mutant, tmp_path: Path) -> None:
     copy_project(tmp_path)
