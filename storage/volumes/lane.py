@@ -55,6 +55,8 @@ class Breaker:
 
     def failed(self) -> None:
         with self._lock:
+            if self.is_open:
+                return  # a call that was under way when it opened says nothing new
             self._failures += 1
             if self._failures >= FAILURES_TO_OPEN:
                 delay = BACK_OFF[min(self._openings, len(BACK_OFF) - 1)]
