@@ -82,31 +82,19 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
 
     def wanted(self, prefix: str) -> Iterator[Wanted]:
         """All chunks whose hashes begin with the hex digits, with their targets as in ``targets``."""
-        between = [bytes.fromhex(prefix.ljust(64, end)) for end in "0f"]
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """
-                WITH part AS (SELECT id, hash, size FROM storage_chunk WHERE hash BETWEEN %s AND %s),
-                     target AS (
-                         SELECT id, max(factor) AS factor FROM (
-                             SELECT e.chunk_id AS id, f.replication_factor AS factor
-                               FROM part JOIN storage_manifestentry e ON e.chunk_id = part.id
-                               JOIN storage_file f ON f.content_id = e.content_id
-                              UNION ALL
-                             SELECT p.chunk_id, p.factor FROM part JOIN storage_pin p ON p.chunk_id = part.id
-                         ) factors GROUP BY id
-                     )
-                SELECT hash, size, coalesce(factor, 0) FROM part LEFT JOIN target USING (id)
-                """,
-                between,
-            )
-            rows = cursor.fetchall()
-        return (Wanted(bytes(chunk_hash).hex(), size, factor) for chunk_hash, size, factor in rows)
+        first, last = (prefix.ljust(64, digit) for digit in "0f")
+        rows = list(self.filter(hash__range=(first, last)).values_list("id", "hash", "size"))
+        targets = self.targets([chunk_id for chunk_id, _, _ in rows])
+        return (Wanted(chunk_hash, size, targets[chunk_id]) for chunk_id, chunk_hash, size in rows)
 
-    def targets(self, chunk_ids: Iterable[int]) -> dict[int, int]:
+    def targets(self, chunk_ids: Iterable[int], *, without_file: int | None = None) -> dict[int, int]:
         """How many replicas each chunk should have: the largest factor over its contents' files and its pins.
 
         A chunk that nothing refers to has target 0.
+
+        Args:
+            chunk_ids: row ids.
+            without_file: the row id of a file to leave out.
         """
         ids = list(chunk_ids)
         with connection.cursor() as cursor:
@@ -115,12 +103,12 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
                 SELECT id, max(factor) FROM (
                     SELECT e.chunk_id AS id, f.replication_factor AS factor
                       FROM storage_manifestentry e JOIN storage_file f ON f.content_id = e.content_id
-                     WHERE e.chunk_id = ANY(%s)
+                     WHERE e.chunk_id = ANY(%s) AND f.id IS DISTINCT FROM %s
                     UNION ALL
                     SELECT p.chunk_id, p.factor FROM storage_pin p WHERE p.chunk_id = ANY(%s)
                 ) wanted GROUP BY id
                 """,
-                [ids, ids],
+                [ids, without_file, ids],
             )
             wanted = dict(cursor.fetchall())
         return {chunk_id: int(wanted.get(chunk_id, 0)) for chunk_id in ids}

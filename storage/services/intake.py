@@ -1,4 +1,4 @@
-"""Receiving uploads: bytes into staging, then content, file and job in one transaction."""
+"""Receiving uploads: bytes into staging, then content, file, upload and job in one statement."""
 
 from __future__ import annotations
 
@@ -69,6 +69,8 @@ class Reception:
         self._accepted = False
         self._held: list[bytes] = []
         self._staged: FileIO | None = None
+        if declared_size > HELD_BYTES:
+            self._stage()  # now, so that what it will need is promised to nobody else (RACES 7)
 
     @property
     def sha256(self) -> bytes:

@@ -14,7 +14,7 @@ from django.db import transaction
 from storage import counters, wakeups
 from storage.counters import Event
 from storage.exceptions import ClusterUnavailable, ContentUnavailable, InvalidRequest
-from storage.models import Chunk, Content, File, Job, Pin
+from storage.models import Chunk, Content, File, Job
 from storage.replicas import moving
 from storage.replicas.finding import health_of, holders_of, survey
 from storage.replicas.moving import BATCH_CHUNKS, Moved
@@ -96,14 +96,9 @@ def _possible_factor(topology: Topology, file: File, replication_factor: int | N
 
 def _targets(file: File, factor: int) -> dict[str, int]:
     """Chunk hash → replicas wanted if the file's factor were this one; others may want more of a chunk they share."""
-    chunks = Chunk.objects.filter(entries__content=file.content_id)
-    targets = dict.fromkeys(chunks.values_list("hash", flat=True), factor)
-    others = File.objects.exclude(pk=file.pk).filter(content__entries__chunk__in=chunks).order_by()
-    shared = others.values_list("content__entries__chunk__hash", "replication_factor").distinct()
-    pinned = Pin.objects.filter(chunk__in=chunks).values_list("chunk__hash", "factor")
-    for chunk_hash, wanted in (*shared, *pinned):
-        targets[chunk_hash] = max(targets[chunk_hash], wanted)
-    return targets
+    ids = dict(Chunk.objects.filter(entries__content=file.content_id).values_list("hash", "id"))
+    others = Chunk.objects.targets(ids.values(), without_file=file.pk)
+    return {chunk_hash: max(factor, others[chunk_id]) for chunk_hash, chunk_id in ids.items()}
 
 
 def rebalance(job: Job) -> dict[str, int]:

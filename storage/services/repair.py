@@ -87,7 +87,7 @@ def repair_all(job: Job) -> dict[str, Any]:
         TurnEnded: more urgent work waits.
     """
     largest = File.objects.aggregate(most=Max("replication_factor"))["most"] or 0
-    found: dict[str, Any] = {"added": 0, "lost": 0, "unreadable": 0, "levels": largest, "short": {}} | (
+    found: dict[str, Any] = {"added": 0, "lost": 0, "unreadable": 0, "levels": largest, "short": []} | (
         job.result or {}
     )
     job.result = found
@@ -108,17 +108,15 @@ def repair_all(job: Job) -> dict[str, Any]:
 def _is_worth(copies: int, found: dict[str, Any]) -> bool:
     """Whether the first pass has met chunks with so many copies, or for the last pass with more."""
     last = copies == found["levels"]
-    return any(int(had) == copies or (last and int(had) > copies) for had in found["short"])
+    return any(had == copies or (last and had > copies) for had in found["short"])
 
 
 def _remember(found: dict[str, Any], taken: Census) -> None:
-    """Which numbers of copies were too few; JSON has strings for keys."""
-    for entry in taken.entries.values():
-        if entry.short and entry.holders:
-            key = str(len(entry.holders))
-            found["short"][key] = found["short"].get(key, 0) + 1
-        elif entry.short and not taken.silent:
-            found["lost"] += 1
+    """Which numbers of copies were too few, and how many chunks are lost."""
+    short = [entry for entry in taken.entries.values() if entry.short]
+    found["short"] = sorted({*found["short"], *(len(entry.holders) for entry in short if entry.holders)})
+    if not taken.silent:
+        found["lost"] += sum(not entry.holders for entry in short)
 
 
 def _mend(job: Job, topology: Topology, taken: Census, copies: int, *, last: bool) -> None:

@@ -30,6 +30,14 @@ def test_an_upload_whose_client_and_process_are_gone_is_dropped(
     reception.abandon()
 
 
+def test_a_large_body_has_its_room_promised_before_its_first_byte(cluster: ClusterUnderTest) -> None:
+    """RACES 7; a small one needs no more than the headroom has."""
+    with intake.Reception(nobody(), declared_size=10 << 20):
+        assert Upload.objects.get().reserved == 3 * (10 << 20)
+    with intake.Reception(nobody(), declared_size=1000):
+        assert not Upload.objects.exists()
+
+
 def test_a_reception_says_that_it_is_alive(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 0.0)
     monkeypatch.setattr(intake, "HELD_BYTES", 0)
