@@ -291,6 +291,8 @@ def _write_durably(directory: int, name: str, data: bytes, *, exclusive: bool = 
             while view:
                 view = view[os.write(descriptor, view) :]
             os.fsync(descriptor)
+            # It is on the medium: of several copies that nobody may ever read, the page cache needs none.
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(descriptor)
         if exclusive:
