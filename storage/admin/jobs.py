@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import Any
 
 from django.contrib import admin
@@ -9,6 +10,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 
 from storage.admin.operations import NoHandEdits
+from storage.admin.paging import PatientPaginator
 from storage.models import Job
 from storage.services import cancel
 
@@ -27,8 +29,11 @@ class JobAdmin(NoHandEdits[Job]):
         "finished_at",
     )
     list_filter = ("state", "kind", "created_at")
-    search_fields = ("id", "subject")
-    ordering = ("-created_at",)
+    search_fields = ("subject",)
+    search_help_text = "an id, or part of a subject"
+    ordering = ("-created_at", "-id")
+    paginator = PatientPaginator
+    show_full_result_count = False
     actions = ("cancel_jobs",)
     fields = (
         "id",
@@ -49,6 +54,14 @@ class JobAdmin(NoHandEdits[Job]):
         "not_before",
         "finished_at",
     )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Job], search_term: str
+    ) -> tuple[QuerySet[Job], bool]:
+        try:
+            return queryset.filter(pk=uuid.UUID(search_term.strip())), False
+        except ValueError:
+            return super().get_search_results(request, queryset, search_term)
 
     @admin.display(description="progress")
     def progress_made(self, job: Job) -> str:

@@ -6,6 +6,7 @@ from storage.models.file import NOBODY, File, nobody
 from storage.models.job import Job
 from storage.models.node import Node
 from storage.models.survey import LastSurvey
+from storage.models.tally import Tally
 from storage.models.upload import Upload
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ManifestEntry",
     "Node",
     "Pin",
+    "Tally",
     "Upload",
     "nobody",
     "record_acceptance",

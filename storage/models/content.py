@@ -4,11 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.db import connection, models
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from storage.exceptions import NoSuchFile
 from storage.models.chunk import Chunk
 from storage.models.fields import DigestField
+from storage.models.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,32 @@ class ContentQuerySet(models.QuerySet["Content"]):
             )
             return {row[0] for row in cursor.fetchall()}
 
+    def outdated(self, epoch: int, most: int) -> list[Content]:
+        """Contents whose summaries are of an older topology, those with the fewest replicas first.
+
+        There may be a million of them under few epochs: of each epoch the index knows the worst, and they are merged.
+
+        Args:
+            epoch: the present topology's.
+            most: how many at most.
+        """
+        found = self.raw(
+            """
+            WITH RECURSIVE epochs AS (
+                SELECT min(health_epoch) AS epoch FROM storage_content WHERE state = 'ready'
+                UNION ALL
+                SELECT (SELECT min(health_epoch) FROM storage_content WHERE state = 'ready' AND health_epoch > epoch)
+                  FROM epochs WHERE epoch < %(epoch)s
+            )
+            SELECT worst.* FROM epochs, LATERAL (
+                SELECT * FROM storage_content WHERE state = 'ready' AND health_epoch = epochs.epoch
+                 ORDER BY min_replication, id LIMIT %(most)s
+            ) AS worst WHERE epochs.epoch < %(epoch)s ORDER BY min_replication, id LIMIT %(most)s
+            """,
+            {"epoch": epoch, "most": most},
+        )
+        return list(found)
+
     def become_ready(self, health: Mapping[int, Health]) -> None:
         """Turn contents ready; those that are ready already keep a health summary of a newer topology.
 
@@ -98,6 +126,9 @@ class Content(models.Model):
     size = models.BigIntegerField(editable=False)
     chunk_size = models.IntegerField(editable=False)
     chunk_count = models.IntegerField(editable=False)
+    target = models.PositiveIntegerField(
+        db_default=0, editable=False, help_text="the largest factor among the files; kept by a trigger (ADR 12)"
+    )
     state = models.CharField(max_length=16, choices=State, default=State.INGESTING, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     ready_at = models.DateTimeField(null=True, editable=False)
@@ -113,7 +144,19 @@ class Content(models.Model):
     objects = ContentQuerySet.as_manager()
 
     class Meta:
-        indexes = (models.Index(fields=["health_epoch"], name="content_health_epoch"),)
+        indexes = (
+            models.Index(
+                fields=["health_epoch", "min_replication", "id"], name="content_health", condition=Q(state="ready")
+            ),
+            models.Index(
+                fields=["health_epoch", "min_replication", "id"],
+                name="content_short",
+                condition=Q(state="ready", retrievable=True, chunk_count__gt=0, min_replication__lt=F("target")),
+            ),
+            models.Index(
+                fields=["state"], name="content_unreadable", condition=Q(state="ingesting") | Q(retrievable=False)
+            ),
+        )
 
     def __str__(self) -> str:
         return self.file_hash
@@ -129,25 +172,10 @@ class Content(models.Model):
             health_epoch=health.epoch,
         )
 
-    def target(self) -> int:
-        """The largest replication factor among the files on this content."""
-        found = self.files.aggregate(models.Max("replication_factor"))["replication_factor__max"]
-        return int(found or 0)
-
     @classmethod
     def chunks_by_target(cls) -> dict[int, int]:
         """Replication factor → chunks in the manifests of the contents that are to have so many replicas."""
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """
-                SELECT target, sum(chunk_count) FROM (
-                    SELECT c.chunk_count, max(f.replication_factor) AS target
-                      FROM storage_content c JOIN storage_file f ON f.content_id = c.id
-                     WHERE c.chunk_count > 0 GROUP BY c.id
-                ) AS contents GROUP BY target
-                """
-            )
-            return {int(target): int(chunks) for target, chunks in cursor.fetchall()}
+        return Tally.totals(Tally.What.WANTED)
 
     def manifest(self, positions: range | None = None) -> list[tuple[str, int]]:
         """(chunk hash, size) in order, of a content that is ready; a chunk that occurs twice is there twice.

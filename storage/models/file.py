@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import models
+from django.db import connection, models
 
 from storage.models.content import Content
 
@@ -33,6 +33,25 @@ class File(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @classmethod
+    def count_ready(cls, owner: User | None = None) -> int:
+        """How many files there are whose content is ready; the owner's, or everybody's.
+
+        All that are tallied less those under ingest, in one statement and hence of one moment: what is under ingest is
+        counted, but that is little.
+        """
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                SELECT (SELECT coalesce(sum(amount), 0) FROM storage_tally
+                         WHERE what = 'files' AND (%(owner)s::bigint IS NULL OR key = %(owner)s))
+                     - (SELECT count(*) FROM storage_content c JOIN storage_file f ON f.content_id = c.id
+                         WHERE c.state = 'ingesting' AND (%(owner)s::bigint IS NULL OR f.owner_id = %(owner)s))
+                """,
+                {"owner": owner.pk if owner else None},
+            )
+            return int(cursor.fetchone()[0])
 
     def remove(self) -> set[int]:
         """Delete this file, and its content when no other file is left on it.

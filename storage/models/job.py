@@ -216,7 +216,8 @@ class Job(models.Model):
                 fields=["queue", "priority", "created_at", "id"], name="job_queued", condition=Q(state="queued")
             ),
             models.Index(fields=["lease_expires_at"], name="job_running", condition=Q(state="running")),
-            models.Index(fields=["kind", "subject"], name="job_subject", condition=Q(state="queued")),
+            models.Index(fields=["kind", "subject"], name="job_subject", condition=Q(subject__isnull=False)),
+            models.Index(fields=["created_at", "id"], name="job_created"),
         )
 
     def __str__(self) -> str:

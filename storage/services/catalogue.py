@@ -41,7 +41,7 @@ def page(owner: User, *, limit: int, after: int) -> Page:
     ready = File.objects.filter(owner=owner, content__state=Content.State.READY)
     found = list(ready.filter(id__gt=after).order_by("id").select_related("content")[: limit + 1])
     last = found[limit - 1].pk if len(found) > limit else None
-    return Page(ready.count(), found[:limit], last)
+    return Page(File.count_ready(owner), found[:limit], last)
 
 
 def find(owner: User, file_hash: str, *, ready: bool = True) -> File:

@@ -71,6 +71,7 @@ def request(file: File, replication_factor: int | None) -> Job:
     """
     factor = _possible_factor(Topology.load(), file, replication_factor)
     with transaction.atomic():
+        Content.objects.locked([file.content_id])  # contents before files, as a deletion does
         File.objects.filter(pk=file.pk).update(replication_factor=factor)
         file.replication_factor = factor
         job = Job.request(
@@ -139,4 +140,4 @@ def _rebalance_batch(sizes: Mapping[str, int]) -> Moved:
 def _record_health(content: Content) -> None:
     topology = Topology.load()
     manifest = content.manifest()
-    content.record_health(health_of(topology, manifest, holders_of(topology, manifest), content.target()))
+    content.record_health(health_of(topology, manifest, holders_of(topology, manifest), content.target))

@@ -13,7 +13,7 @@ from django.utils import timezone
 from storage import counters, routing, surveying, trust
 from storage.conf import configuration
 from storage.exceptions import VolumeError
-from storage.models import Chunk, Cluster, Content, File, LastSurvey, Node
+from storage.models import Cluster, File, LastSurvey, Node, Tally
 from storage.placement import acknowledgeable
 from storage.routing import StoreUnavailable
 from storage.surveying import Survey
@@ -95,8 +95,8 @@ def gather() -> Statistics:
     return Statistics(
         topology.cluster,
         nodes,
-        files=File.objects.filter(content__state=Content.State.READY).count(),
-        chunks=Chunk.objects.count(),
+        files=File.count_ready(),
+        chunks=sum(Tally.totals(Tally.What.CHUNKS).values()),
         survey=survey,
         surveyed_at=surveyed_at,
         sketch_state=sketch_state,

@@ -8,11 +8,11 @@ from datetime import timedelta
 
 import structlog
 from django.db import transaction
-from django.db.models import F, Max
+from django.db.models import F
 
 from storage import wakeups
 from storage.conf import configuration
-from storage.models import Chunk, Cluster, Content, Job, Node, Upload
+from storage.models import Chunk, Cluster, Content, Job, Node, Tally, Upload
 from storage.models.job import Clock
 from storage.topology import Topology
 
@@ -35,7 +35,9 @@ def sweep() -> None:
     _drop_abandoned_uploads()
     _remove_forgotten_staging()
     _heal_short_contents()
-    ended = Job.objects.filter(state__in=Job.TERMINAL, finished_at__lt=Clock() - TERMINAL_JOBS_KEPT)
+    Tally.fold()
+    kept_since = Clock() - TERMINAL_JOBS_KEPT  # what ended before was made before: the index is on that
+    ended = Job.objects.filter(state__in=Job.TERMINAL, finished_at__lt=kept_since, created_at__lt=kept_since)
     ended.exclude(kind=Job.Kind.AUDIT, finished_at__gt=Clock() - AUDITS_KEPT).delete()
     for queue in ("ingest", "maintenance"):
         if Job.objects.queued(queue).exists():
@@ -93,12 +95,13 @@ def _heal_short_contents() -> None:
     a node has been away for less than REPAIR_DELAY, only what is down to one copy is mended.
     """
     epoch = Cluster.load().topology_epoch
-    short = (
-        Content.objects.filter(state=Content.State.READY, retrievable=True, health_epoch=epoch, chunk_count__gt=0)
-        .annotate(wanted=Max("files__replication_factor"))
-        .filter(min_replication__lt=F("wanted"))
-        .order_by("min_replication", "pk")
-    )
+    short = Content.objects.filter(
+        state=Content.State.READY,
+        retrievable=True,
+        health_epoch=epoch,
+        chunk_count__gt=0,
+        min_replication__lt=F("target"),
+    ).order_by("min_replication", "pk")
     counting = sum(member.counts for member in Topology.load().members)
     if _node_went_just_now():
         short = short.filter(min_replication__lte=1)

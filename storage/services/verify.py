@@ -57,7 +57,7 @@ def verify(file: File, *, deep: bool = False) -> Report:
         ChunkReport(i, chunk_hash, size, [member.node_id for member in holders[chunk_hash]])
         for i, (chunk_hash, size) in enumerate(manifest)
     ]
-    health = health_of(topology, manifest, holders, file.content.target())
+    health = health_of(topology, manifest, holders, file.content.target)
     file.content.record_health(health)
     return Report(file, chunks, health)
 
@@ -74,10 +74,8 @@ def refresh_health(job: Job) -> int:
     epoch = Cluster.load().topology_epoch
     refreshed = 0
     while True:
-        stale = Content.objects.filter(state=Content.State.READY, health_epoch__lt=epoch)
-        some = list(stale.order_by("min_replication", "pk")[:REFRESH_CONTENTS])
         done = 0
-        for together in _groups(some):
+        for together in _groups(Content.objects.outdated(epoch, REFRESH_CONTENTS)):
             done += _refresh(together)
             job.progress(done=refreshed + done)
         if not done:
@@ -103,7 +101,7 @@ def _refresh(contents: Sequence[Content]) -> int:
     holders = holders_of(topology, [chunk for manifest in manifests.values() for chunk in manifest])
     whole = [content for content in contents if len(manifests[content.pk]) == content.chunk_count]  # not just deleted
     for content in whole:
-        content.record_health(health_of(topology, manifests[content.pk], holders, content.target()))
+        content.record_health(health_of(topology, manifests[content.pk], holders, content.target))
     return len(whole)
 
 
