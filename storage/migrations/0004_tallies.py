@@ -1,5 +1,7 @@
 """Totals are stored, and what is looked for among many rows has an index (ADR 12)."""
 
+import django.db.models.deletion
+from django.conf import settings
 from django.db import migrations, models
 
 TRIGGERS = """
@@ -127,6 +129,7 @@ END $$;
 class Migration(migrations.Migration):
 
     dependencies = [
+        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
         ('storage', '0003_operations'),
     ]
 
@@ -179,6 +182,15 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='job',
             index=models.Index(fields=['created_at', 'id'], name='job_created'),
+        ),
+        migrations.AddIndex(
+            model_name='file',
+            index=models.Index(fields=['owner', 'id'], name='file_of_owner'),
+        ),
+        migrations.AlterField(
+            model_name='file',
+            name='owner',
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='files', to=settings.AUTH_USER_MODEL),
         ),
         migrations.RunSQL(TRIGRAMS, "DROP INDEX IF EXISTS file_name_trigrams"),
     ]

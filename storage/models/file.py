@@ -21,7 +21,7 @@ def nobody() -> User:
 class File(models.Model):
     """One owner's named entry for a content."""
 
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="files")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="files", db_index=False)
     content = models.ForeignKey(Content, models.PROTECT, related_name="files")
     name = models.CharField(max_length=255)
     replication_factor = models.PositiveIntegerField()
@@ -29,6 +29,7 @@ class File(models.Model):
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=["owner", "content"], name="file_one_per_owner_and_content"),)
+        indexes = (models.Index(fields=["owner", "id"], name="file_of_owner"),)
         ordering = ("id",)
 
     def __str__(self) -> str:

@@ -9,6 +9,7 @@ from datetime import timedelta
 import structlog
 from django.db import transaction
 from django.db.models import F
+from django.db.models.functions import Now
 
 from storage import wakeups
 from storage.conf import configuration
@@ -36,12 +37,20 @@ def sweep() -> None:
     _remove_forgotten_staging()
     _heal_short_contents()
     Tally.fold()
-    kept_since = Clock() - TERMINAL_JOBS_KEPT  # what ended before was made before: the index is on that
-    ended = Job.objects.filter(state__in=Job.TERMINAL, finished_at__lt=kept_since, created_at__lt=kept_since)
-    ended.exclude(kind=Job.Kind.AUDIT, finished_at__gt=Clock() - AUDITS_KEPT).delete()
+    _forget_ended_jobs()
     for queue in ("ingest", "maintenance"):
         if Job.objects.queued(queue).exists():
             wakeups.wake(queue)
+
+
+def _forget_ended_jobs() -> None:
+    """What ended long ago was made before that: the index is on when jobs were made.
+
+    By the time of the statement: a clock that may tick while it runs would keep PostgreSQL from using the index.
+    """
+    since = Now() - TERMINAL_JOBS_KEPT
+    ended = Job.objects.filter(created_at__lt=since, finished_at__lt=since, state__in=Job.TERMINAL)
+    ended.exclude(kind=Job.Kind.AUDIT, finished_at__gt=Now() - AUDITS_KEPT).delete()
 
 
 def _drop_abandoned_uploads() -> None:

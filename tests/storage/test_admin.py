@@ -6,6 +6,7 @@ from django.db.models import Model
 from django.test import Client
 
 from storage import tasks
+from storage.admin import paging
 from storage.models import Cluster, File, Job, Node
 from storage.services import audit
 from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
@@ -37,6 +38,41 @@ def test_files_are_found_by_name_and_by_the_beginning_of_their_hash(
         page = operator.get("/admin/storage/file/", {"q": query}).content.decode()
         assert found.name in page
         assert ({one.name, other.name} - {found.name}).pop() not in page
+
+
+def test_what_looks_like_a_hash_may_be_a_name_too(cluster: ClusterUnderTest, operator: Client) -> None:
+    hashed = cluster.upload(content_of(1, "1"), "hashed")
+    cluster.upload(content_of(1, "2"), f"copy of {hashed.content.file_hash[:8]}")
+    cluster.upload(content_of(1, "3"), "neither")
+    page = operator.get("/admin/storage/file/", {"q": hashed.content.file_hash[:8]}).content.decode()
+    assert "hashed" in page
+    assert "copy of" in page
+    assert "neither" not in page
+
+
+def test_the_inventory_knows_its_total_and_counts_what_was_filtered_only_so_far(
+    cluster: ClusterUnderTest, operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paging, "COUNTED", 2)
+    for i in range(3):
+        cluster.upload(content_of(1, str(i)), f"{i}.bin")
+    for query, shown in (({}, 3), ({"q": "bin"}, 2), ({"q": "1.bin"}, 1)):
+        assert operator.get("/admin/storage/file/", query).context["cl"].result_count == shown
+
+
+def test_files_are_filtered_by_their_factor(cluster: ClusterUnderTest, operator: Client) -> None:
+    for factor in (2, 3):
+        cluster.upload(content_of(1, str(factor)), f"with {factor} copies", factor)
+    for query, shown in (("2", ["with 2 copies"]), ("5", []), ("many", ["with 3 copies", "with 2 copies"])):
+        page = operator.get("/admin/storage/file/", {"replication_factor": query})
+        assert [file.name for file in page.context["cl"].result_list] == shown
+
+
+def test_jobs_are_found_by_id_and_by_subject(cluster: ClusterUnderTest, operator: Client) -> None:
+    one, other = (Job.request(Job.Kind.AUDIT, node_id) for node_id in ("node_000", "node_001"))
+    for query, found in ((str(one.pk), one), ("e_001", other)):
+        page = operator.get("/admin/storage/job/", {"q": query})
+        assert list(page.context["cl"].result_list) == [found]
 
 
 def test_the_inventory_asks_as_much_for_many_files_as_for_one(

@@ -181,3 +181,17 @@ def test_a_node_that_only_restarts_has_nothing_copied_but_what_is_in_danger(
     settings.OCC = dataclasses.replace(settings.OCC, repair_delay=0)
     sweep.sweep()
     assert {job.file_hash for job in Job.objects.open()} == {safe.content.file_hash, endangered.content.file_hash}
+
+
+def test_jobs_that_ended_long_ago_are_forgotten_audits_later(cluster: ClusterUnderTest) -> None:
+    def job(kind: str, days: int, state: str = Job.State.SUCCEEDED) -> Job:
+        ended = Clock() - timedelta(days=days)
+        made = Job.objects.create(kind=kind, queue="maintenance", state=state, subject=f"{kind} {days}")
+        Job.objects.filter(pk=made.pk).update(created_at=ended - timedelta(hours=1), finished_at=ended)
+        return made
+
+    kept = [job(Job.Kind.REPAIR, 6), job(Job.Kind.AUDIT, 8), job(Job.Kind.REPAIR, 8, Job.State.QUEUED)]
+    job(Job.Kind.REPAIR, 8)
+    job(Job.Kind.AUDIT, 401)
+    sweep.sweep()
+    assert set(Job.objects.all()) == set(kept)
