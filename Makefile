@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: run test faults mutants test-containers lint bench bench-sketches clean
+.PHONY: run test faults mutants test-containers lint bench bench-sketches bench-growth clean
 
 # The manager replaces the shell. It stops in order when make is interrupted or terminated; only when make itself is
 # killed is it killed too, and takes everything with it.
@@ -37,6 +37,10 @@ bench: $(VENV)/requirements.stamp
 # How good and how fast the sketches are; takes some twenty minutes on two cores.
 bench-sketches: $(VENV)/requirements.stamp
 	$(VENV)/bin/python -m benchmarks.sketches
+
+# What grows with the number of files and chunks: ten million chunks unless FILES says less. PLANS=path writes plans too.
+bench-growth: $(VENV)/requirements.stamp
+	$(VENV)/bin/python -m benchmarks.growth $(FILES:%=--files %) $(PLANS:%=--plans %)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from django.contrib.admin import site
@@ -79,3 +80,17 @@ def test_what_is_looked_for_has_an_index(cluster: ClusterUnderTest) -> None:
         for part in expected.split(" … "):
             assert part in rest, f"{expected}:\n{plan}"
             rest = rest.partition(part)[2]
+
+
+def test_who_may_not_have_the_extension_has_a_search_without_it(db: None) -> None:
+    trigrams = import_module("storage.migrations.0004_tallies").TRIGRAMS
+    with connection.cursor() as cursor:
+        cursor.execute("DROP EXTENSION pg_trgm CASCADE; CREATE ROLE weak; SET LOCAL ROLE weak")
+        cursor.execute(trigrams)
+        cursor.execute("RESET ROLE")
+        cursor.execute("SELECT to_regclass('file_name_trigrams')")
+        assert cursor.fetchone()[0] is None
+        cursor.execute(trigrams)
+        cursor.execute("SELECT to_regclass('file_name_trigrams')")
+        assert cursor.fetchone()[0] == "file_name_trigrams"
+    assert searched(File, "annual") == []

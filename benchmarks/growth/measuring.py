@@ -1,0 +1,105 @@
+"""Everything once with few rows, once with many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.db import connection
+
+from benchmarks.growth import operations, plans, rows
+from benchmarks.growth.installation import Failure, Installation
+from storage.models import Chunk, Cluster, File, Tally
+from storage.routing import sketch_size
+from storage.services.survey import GROWTH_LOAD
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured: files, chunks of each, and how often."""
+
+    files: int
+    chunks: int
+    repeat: int
+
+
+def report(few: Installation, many: Installation, uploaded: int, scale: Scale, plans_path: Path | None) -> str:
+    """Fill the second, and measure both; the tables."""
+    small, large = operations.prepare(few, uploaded), operations.prepare(many, uploaded)
+    epoch, before = Cluster.load().topology_epoch, rows.sizes()
+    alone = {name: operations.medians([work], scale.repeat)[0] for name, work in operations.periodic().items()}
+    begun = time.monotonic()
+    rows.fill(scale.files, scale.chunks)
+    filled, after = time.monotonic() - begun, rows.sizes()
+    times = {}
+    first, second = operations.requests(small), operations.requests(large)
+    for name in first:
+        times[name] = operations.medians([first[name], second[name]], scale.repeat)
+    for name, work in operations.periodic().items():
+        times[name] = [alone[name], *operations.medians([work], scale.repeat)]
+    _require_exact(scale.files + uploaded, epoch)
+    if plans_path:
+        explained = {name: plans.of(operation) for name, operation in operations.statements(large).items()}
+        plans_path.write_text("\n".join(f"## {name}\n\n{plans.shown(found)}" for name, found in explained.items()))
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW server_version")
+        version = cursor.fetchone()[0]
+    return "\n".join(
+        [
+            table(("median, ms", "few rows", "many", "ratio"), _times(times)),
+            table(("table", "rows", "table, bytes a row", "indexes, bytes a row"), _sizes(before, after)),
+            _per_chunk(before, after, scale),
+            f"PostgreSQL {version}; {scale.files:,} files of {scale.chunks} chunks, made in {filled:.0f} s; "
+            f"medians of {scale.repeat}, of requests in turn.",
+        ]
+    )
+
+
+def table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(heads)} |", f"|---|{'--:|' * (len(heads) - 1)}", *(f"| {' | '.join(r)} |" for r in body)]
+    return "\n".join([*lines, ""])
+
+
+def _times(times: dict[str, list[float]]) -> list[tuple[str, ...]]:
+    return [(name, f"{few:.1f}", f"{many:.1f}", f"{many / few:.2f}") for name, (few, many) in times.items()]
+
+
+def _sizes(before: dict[str, rows.Size], after: dict[str, rows.Size]) -> list[tuple[str, ...]]:
+    body = []
+    for name, size in after.items():
+        more = size.rows - before[name].rows
+        shares = ((new - old) / max(1, more) for new, old in _parts(before[name], size))
+        body.append((name.removeprefix("storage_"), f"{size.rows:,}", *(f"{share:.0f}" for share in shares)))
+    return body
+
+
+def _parts(old: rows.Size, new: rows.Size) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (new.table, old.table), (new.indexes, old.indexes)
+
+
+def _per_chunk(before: dict[str, rows.Size], after: dict[str, rows.Size], scale: Scale) -> str:
+    chunks = scale.files * scale.chunks
+    grown = {name: sum(new - old for new, old in _parts(before[name], after[name])) for name in after}
+    own = (grown["storage_chunk"] + grown["storage_manifestentry"]) / chunks
+    cluster = Cluster.load()
+    registers = cluster.base_n_prime
+    while chunks > GROWTH_LOAD * registers:
+        registers *= 2
+    sketches = sketch_size(registers) * cluster.num_nodes
+    return (
+        f"A chunk takes {own:.0f} bytes in PostgreSQL with its place in a manifest, {sum(grown.values()) / chunks:.0f} "
+        f"with its share of content, file and job; {sum(grown.values()) / (1 << 30):.1f} GiB in all. In Redis the "
+        f"{cluster.num_nodes} sketches of {registers:,} registers have {sketches >> 20} MiB: "
+        f"{sketches / chunks:.1f} bytes a chunk.\n"
+    )
+
+
+def _require_exact(files: int, epoch: int) -> None:
+    """The totals are what counting says, and no node has been away, which would have had everything looked after."""
+    tallied = (sum(Tally.totals(what).values()) for what in (Tally.What.FILES, Tally.What.CHUNKS))
+    if tuple(tallied) != (File.objects.count(), Chunk.objects.count()) or File.objects.count() < files:
+        raise Failure("the totals are wrong")
+    if Cluster.load().topology_epoch != epoch:
+        raise Failure("a node was away for a moment; what was measured is not a quiet system")

@@ -1,0 +1,116 @@
+"""What is measured: requests, periodic work, and the statements behind both."""
+
+from __future__ import annotations
+
+import secrets
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.growth.installation import Client, Installation
+from benchmarks.growth.rows import name_of
+from storage.conf import configuration
+from storage.models import Chunk, Content, File, Job, ManifestEntry, Upload, nobody, record_acceptance
+from storage.models.content import Health
+from storage.services import catalogue, probe, reclaim, survey, sweep
+from storage.topology import Topology
+
+SMALL = 4096  # bytes
+SEARCHED = 77  # number of the file that is asked for
+
+
+@dataclass(frozen=True)
+class Installed:
+    """An installation with some files that were really uploaded.
+
+    Attributes:
+        hashes: of those files, whose names are those of the numbers from 0 on.
+    """
+
+    installation: Installation
+    hashes: list[str]
+
+
+def requests(installed: Installed) -> dict[str, Callable[[], Any]]:
+    """What a user and an operator do; the answers are as long whether the database is full or not."""
+    client, operator = Client(installed.installation.port), installed.installation.log_in()
+    one = installed.hashes[SEARCHED]
+    admin = "/admin/storage"
+    return {
+        "`/files?limit=100`": lambda: client.get("/files?limit=100"),
+        "`/files`, 1000 of them": lambda: client.get("/files"),
+        "`/files/<hash>`": lambda: client.get(f"/files/{one}"),
+        "`/status`": lambda: client.get("/status"),
+        "`/verify` of a small file": lambda: client.get(f"/verify/{one}"),
+        "`/download` of a small file": lambda: client.ask("GET", f"/download/{one}"),
+        "upload of a small file": lambda: client.upload("new.bin", SMALL),
+        "upload and deletion": lambda: client.ask("DELETE", f"/files/{client.upload('gone.bin', SMALL)}"),
+        "admin: files": lambda: operator.ask("GET", f"{admin}/file/"),
+        "admin: search, one name": lambda: operator.ask("GET", f"{admin}/file/?q=%22+{SEARCHED}.txt%22"),
+        "admin: search, a frequent word": lambda: operator.ask("GET", f"{admin}/file/?q=invoice"),
+        "admin: search, a hash": lambda: operator.ask("GET", f"{admin}/file/?q={one[:12]}"),
+        "admin: files under ingest": lambda: operator.ask("GET", f"{admin}/file/?content__state__exact=ingesting"),
+        "admin: jobs": lambda: operator.ask("GET", f"{admin}/job/"),
+    }
+
+
+def periodic() -> dict[str, Callable[[], Any]]:
+    """What happens every few seconds."""
+    return {
+        "sweep": sweep.sweep,
+        "probe": probe.probe,
+        "survey": survey.survey,
+        "reclaim": lambda: reclaim.reclaim(600),
+    }
+
+
+def statements(installed: Installed) -> dict[str, Callable[[], Any]]:
+    """Operations whose statements are explained."""
+    one = installed.hashes[SEARCHED]
+    return {
+        "/files": lambda: catalogue.page(nobody(), limit=100, after=0),
+        "/status: totals": lambda: (File.count_ready(), Content.chunks_by_target()),
+        "/verify": lambda: catalogue.find(nobody(), one).content.manifest(),
+        "upload": upload,
+        "deletion": lambda: catalogue.delete(catalogue.find(nobody(), one)),
+        "sweep": sweep.sweep,
+        "probe: stale summaries": lambda: Content.objects.outdated(1 << 30, 500),
+        "reclaim: what is due": lambda: reclaim.plan(Topology.load(), configuration().reclaim_grace),
+        "audit: one range of 256": lambda: list(Chunk.objects.wanted("7f")),
+    }
+
+
+def upload() -> None:
+    """The statements of an upload of sixteen chunks, from its record to its end."""
+    hashes = [secrets.token_hex(32) for _ in range(16)]
+    content = Content(file_hash=secrets.token_hex(32), size=16 * SMALL, chunk_size=SMALL, chunk_count=16)
+    file = File(owner_id=nobody().pk, name="explained", replication_factor=3)
+    coming = Upload(owner=nobody(), piece_size=SMALL, reserved=0)
+    job = Job(kind=Job.Kind.INGEST, queue="ingest", file_hash=content.file_hash, size=content.size)
+    record_acceptance(coming, content, file, job)
+    wanted = {(coming.pk, chunk_hash): 3 for chunk_hash in hashes}
+    ids = Upload.objects.pin(wanted, dict.fromkeys(hashes, SMALL))
+    ManifestEntry.record([(content.pk, position, ids[chunk_hash]) for position, chunk_hash in enumerate(hashes)])
+    assert Content.objects.whole([content.pk]) == {content.pk}
+    Content.objects.become_ready({content.pk: Health(True, 3, 3.0, 3, 0)})
+    Upload.objects.release([coming.pk])
+
+
+def milliseconds(operation: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    operation()
+    return (time.perf_counter() - begun) * 1000
+
+
+def medians(operations: Sequence[Callable[[], Any]], repeat: int) -> list[float]:
+    """Milliseconds of each; they are carried out in turn, and the first three times are not counted."""
+    rounds = [[milliseconds(operation) for operation in operations] for _ in range(repeat + 3)]
+    return [statistics.median(times) for times in zip(*rounds[3:], strict=True)]
+
+
+def prepare(installation: Installation, files: int) -> Installed:
+    """Upload files."""
+    client = Client(installation.port)
+    return Installed(installation, [client.upload(name_of(number), SMALL) for number in range(files)])
