@@ -12,7 +12,7 @@ from django.db.models import Max
 from storage.models import Chunk, Cluster, Content, nobody
 
 FILES_AT_ONCE = 20_000
-TABLES = ("storage_chunk", "storage_manifestentry", "storage_content", "storage_file", "storage_job", "storage_tally")
+TABLES = ("storage_chunk", "storage_manifestentry", "storage_content", "storage_file", "storage_job")
 WORDS = (
     *("invoice", "photo", "report", "minutes", "letter", "draft", "contract", "scan"),
     *("backup", "sketch", "budget", "recipe", "travel", "music", "video"),

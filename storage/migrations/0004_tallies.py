@@ -167,10 +167,6 @@ class Migration(migrations.Migration):
             model_name='content',
             index=models.Index(condition=models.Q(('state', 'ingesting'), ('retrievable', False), _connector='OR'), fields=['state'], name='content_unreadable'),
         ),
-        migrations.AddIndex(
-            model_name='chunk',
-            index=models.Index(condition=models.Q(('condemned_at__isnull', False)), fields=['hash'], name='chunk_condemned_hash'),
-        ),
         migrations.RemoveIndex(
             model_name='job',
             name='job_subject',

@@ -128,7 +128,6 @@ class Chunk(models.Model):
             models.Index(
                 fields=["condemned_at"], name="chunk_condemned", condition=models.Q(condemned_at__isnull=False)
             ),
-            models.Index(fields=["hash"], name="chunk_condemned_hash", condition=models.Q(condemned_at__isnull=False)),
         )
 
     def __str__(self) -> str:
