@@ -1,8 +1,8 @@
 """From staging to the node volumes: whole batches of chunks, of one large upload or of many small ones.
 
 The phases, in order: ``ingest.read``, and for each batch ``ingest.pin``, ``ingest.locate``, ``ingest.count``,
-``ingest.write``, ``ingest.record``, then ``ingest.close``. A worker may die in any of them: the next one begins the
-upload again, finds what is already there, and ends it.
+``ingest.write``, ``ingest.record``, then ``ingest.join`` if there are segments, and ``ingest.close``. A worker may die
+in any of them: the next one begins the upload again, finds what is already there, and ends it.
 
 Of a large body, segments are ingested while the rest still arrives, by whichever workers are free. The upload's own job
 does what is left, helps with segments that nobody is at, waits for the others, and closes the content.
@@ -298,6 +298,8 @@ def _join(work: Work) -> None:
 
 def _await_segments(work: Work) -> None:
     """Do the segments that no worker is at, and wait for the others."""
+    if work.segments:
+        phases.enter("ingest.join")
     if Segment.objects.reopen(work.upload):
         wakeups.wake("ingest")
         work.segments = Segment.objects.of(work.upload)
