@@ -9,6 +9,8 @@ from storage.models.job import Job
 from storage.models.lazily import lazily
 from storage.models.upload import Upload
 
+SEGMENT_BYTES = 16 << 20  # of a body; one that is shorter has no segments
+
 
 class SegmentQuerySet(models.QuerySet["Segment"]):
     def cut_off(self, upload: Upload, position: int, size: int, checksums: bytes) -> bool:
@@ -48,6 +50,8 @@ class SegmentQuerySet(models.QuerySet["Segment"]):
 
     def of(self, upload: Upload) -> list[Segment]:
         """An upload's segments in the order of their positions, with their jobs as they are now."""
+        if upload.content is not None and upload.content.size < SEGMENT_BYTES:
+            return []
         return list(self.filter(upload=upload).select_related("job").order_by("position"))
 
     def reopen(self, upload: Upload) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ from storage.models.content import Health
 from storage.placement import acknowledgeable
 from storage.replicas.writing import Stored, store
 from storage.topology import Topology
+from storage.turns import in_turn
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,8 @@ BATCH_CHUNKS = 256
 BATCH_BYTES = 16 << 20
 ANNOUNCED_CHUNKS = 1024
 STAGING_DAMAGED = "Staging damaged"
+ALONE_BYTES = 1 << 20  # queued, below which two workers would only halve each other's batches
+ALONE_SECONDS = 0.1  # that a worker waits for another at most: it may be held up by a disk
 LOOK_AGAIN = 0.02  # seconds between two looks at the segments that other workers are at
 
 
@@ -97,12 +100,21 @@ class Piece:
 
 
 def run_queued() -> int:
-    """Claim what is queued, as much as fits, and ingest it together; returns the number of jobs claimed."""
+    """Claim what is queued, as much as fits, and ingest it together; returns the number of jobs claimed.
+
+    Of little, one worker claims all and the others wait for a moment: what they find then is worth a batch.
+    """
     wakeups.taken("ingest")
-    jobs = Job.objects.claim("ingest", most=CLAIM_JOBS, most_bytes=CLAIM_BYTES)
-    if jobs and Job.objects.queued("ingest").exists():
-        wakeups.wake("ingest")
-    ingest(jobs)
+    queued = Job.objects.queued("ingest").values_list("size", flat=True)
+    sizes = list(queued[:CLAIM_JOBS])
+    if not sizes:
+        return 0
+    is_little = len(sizes) < CLAIM_JOBS and sum(sizes) < ALONE_BYTES
+    with in_turn("ingest", ALONE_SECONDS) if is_little else nullcontext():
+        jobs = Job.objects.claim("ingest", most=CLAIM_JOBS, most_bytes=CLAIM_BYTES)
+        if jobs and queued.exists():
+            wakeups.wake("ingest")
+        ingest(jobs)
     return len(jobs)
 
 
@@ -190,7 +202,7 @@ def _store_batch(batch: Sequence[Piece]) -> None:
     targets: dict[str, int] = {}
     for (_, chunk_hash), factor in wanted.items():
         targets[chunk_hash] = max(factor, targets.get(chunk_hash, 0))
-    topology = Topology.load()
+    topology = Topology.recent()
     stored = store(topology, data, targets, operation="ingest")
     phases.enter("ingest.record")
     for work in _works_of(batch):

@@ -21,7 +21,7 @@ from storage import wakeups
 from storage.chunking import PieceChecksums, chunk_count
 from storage.conf import configuration
 from storage.exceptions import BodyStalled, BodyTooLarge, ClusterUnavailable, IngestFailed, OutOfSpace, VolumeError
-from storage.models import Chunk, Content, File, Job, Segment, Upload, record_acceptance
+from storage.models import Chunk, Content, File, Job, Segment, Upload, record_acceptance, segment
 from storage.placement import acknowledgeable
 from storage.topology import Member, Topology
 
@@ -30,7 +30,6 @@ log = structlog.get_logger(__name__)
 HEADROOM = 256 << 20  # kept free on every file system, for PostgreSQL and for what was under way
 HEARTBEAT_SECONDS = 5.0
 HELD_BYTES = 256 << 10  # of a body that is kept in memory until all of it is there
-SEGMENT_BYTES = 16 << 20  # of a body that are ingested while the rest still arrives
 ROOM_SECONDS = 0.5  # for which a look at the free space is good enough for a body that is held
 
 
@@ -71,7 +70,7 @@ class Reception:
         self._accepted = False
         self._held: list[bytes] = []
         self._staged: FileIO | None = None
-        self._segment_chunks = max(1, SEGMENT_BYTES // conf.chunk_size)
+        self._segment_chunks = max(1, segment.SEGMENT_BYTES // conf.chunk_size)
         self._segments: int | None = 0
         if declared_size > HELD_BYTES:
             self._stage()  # now, so that what it will need is promised to nobody else (RACES 7)
@@ -106,7 +105,7 @@ class Reception:
     def _cut_off_segments(self) -> None:
         """Have workers begin with what is there. Without PostgreSQL that waits until the body is whole."""
         size = self._segment_chunks * self.upload.piece_size
-        while self._segments is not None and self.size >= (self._segments + 1) * size:
+        while self._segments is not None and self.size >= max(segment.SEGMENT_BYTES, (self._segments + 1) * size):
             position = self._segments * self._segment_chunks
             checksums = self._checksums.of(range(position, position + self._segment_chunks))
             try:

@@ -56,6 +56,8 @@ def zombie(installation: Installation) -> Iterator[tuple[int, Wreck]]:
 def killed(installation: Installation, zombie: tuple[int, Wreck]) -> Mapping[str, Wreck]:
     """Where a process was killed → its uploads."""
     large = {SEGMENT: kill_at_a_segment(installation), JOIN: kill_who_waits_for_segments(installation)}
+    for struck in large.values():
+        struck.await_recovery(installation)  # or it would take up the processes that the gates are to hold
     held, wrecks = hold_in_every_phase(installation, PHASES, "process killed in")
     kill_all(list(held.values()))
     installation.gates.open(*PHASES)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 
-from storage.models import Chunk, File, Job, ManifestEntry, Pin, Segment, Upload, nobody
+from storage.models import Chunk, File, Job, ManifestEntry, Pin, Segment, Upload, nobody, segment
 from storage.models.job import Clock
 from storage.services import ingest, intake
 from storage.volumes import FilesystemVolume
@@ -24,7 +24,7 @@ SEGMENT = 4  # chunks
 
 @pytest.fixture(autouse=True)
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "SEGMENT_BYTES", SEGMENT * CHUNK_SIZE)
+    monkeypatch.setattr(segment, "SEGMENT_BYTES", SEGMENT * CHUNK_SIZE)
     monkeypatch.setattr(intake, "HELD_BYTES", 1000)
 
 
