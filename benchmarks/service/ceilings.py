@@ -8,12 +8,13 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 
-from benchmarks.service.workloads import MIB, blocks
+from benchmarks.service.workloads import KIB, MIB, blocks
 
 THREADS = (1, 4, 16)
 FOLDERS = 16  # over which the files are spread
@@ -21,29 +22,28 @@ HASHING = "SHA-256, one core"
 SENDING = "TCP over loopback"
 
 
-def writing(threads: int) -> str:
-    """The name of the ceiling for files that are safe on the disk."""
-    return f"durable files, {threads} thread{'s' if threads > 1 else ''}"
+def writing(size: int, threads: int) -> str:
+    """The name of the ceiling for files of ``size`` bytes that are safe on the disk."""
+    return f"durable files of {size // KIB} KiB, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def ceilings(folder: Path, chunk_size: int, size: int = 128 * MIB) -> dict[str, float]:
-    """Each ceiling once, with ``size`` bytes in chunks of ``chunk_size``."""
-    data = b"".join(blocks(chunk_size))
-    found = {HASHING: _rate(size, lambda: _hash(data, size)), SENDING: _rate(size, lambda: _send(size))}
-    for threads in THREADS:
-        home = Path(tempfile.mkdtemp(prefix="bench-", dir=folder))
-        for i in range(FOLDERS):
-            (home / f"{i}").mkdir()
-        os.sync()
-        found[writing(threads)] = _rate(size, lambda: _write_all(home, data, size, threads))  # noqa: B023  called now
-        shutil.rmtree(home)
+def ceilings(folder: Path, sizes: Collection[int], amount: int = 512) -> dict[str, float]:
+    """Each ceiling once: for each size so many chunks are written, and as many of the largest hashed and sent."""
+    chunk = b"".join(blocks(max(sizes)))
+    whole = amount * len(chunk)
+    found = {
+        HASHING: _rate(whole, lambda: [sha256(chunk).digest() for _ in range(amount)]),
+        SENDING: _rate(whole, lambda: _send(chunk, amount)),
+    }
+    for size, threads in product(sizes, THREADS):
+        found[writing(size, threads)] = _write_all(folder, chunk[:size], amount, threads)
     return found
 
 
-def copies(found: dict[str, float], factor: int) -> tuple[str, float]:
-    """The ceiling of uploads that every chunk of which is written ``factor`` times: its name, and MiB/s."""
-    best = max(THREADS, key=lambda threads: found[writing(threads)])
-    return f"{factor} durable copies, {best} threads", found[writing(best)] / factor
+def copies(found: dict[str, float], size: int, factor: int) -> tuple[str, float]:
+    """The ceiling of uploads of which every chunk, of ``size`` bytes, is written ``factor`` times: name and MiB/s."""
+    best = max((writing(size, threads) for threads in THREADS), key=lambda name: found[name])
+    return f"{best}, {factor} copies", found[best] / factor
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -66,30 +66,31 @@ def _rate(size: int, work: Callable[[], object]) -> float:
     return size / MIB / (time.perf_counter() - begun)
 
 
-def _hash(data: bytes, size: int) -> None:
-    for _ in range(size // len(data)):
-        sha256(data).digest()
-
-
-def _write_all(home: Path, data: bytes, size: int, threads: int) -> None:
+def _write_all(folder: Path, chunk: bytes, amount: int, threads: int) -> float:
+    home = Path(tempfile.mkdtemp(prefix="bench-", dir=folder))
+    for i in range(FOLDERS):
+        (home / f"{i}").mkdir()
+    os.sync()
+    paths = [home / f"{i % FOLDERS}" / f"{i}" for i in range(amount)]
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda i: write_durably(home / f"{i % FOLDERS}" / f"{i}", data), range(size // len(data))))
+        rate = _rate(amount * len(chunk), lambda: list(pool.map(lambda path: write_durably(path, chunk), paths)))
+    shutil.rmtree(home)
+    return rate
 
 
-def _send(size: int) -> None:
+def _send(chunk: bytes, amount: int) -> None:
     """From one thread to another, which the interpreter lets run side by side here."""
     room = memoryview(bytearray(MIB))
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as receiver:
         sender, _ = server.accept()
-        thread = threading.Thread(target=_push, args=(sender, size))
+        thread = threading.Thread(target=_push, args=(sender, chunk, amount))
         thread.start()
         while receiver.recv_into(room):
             pass
         thread.join()
 
 
-def _push(connection: socket.socket, size: int) -> None:
-    data = bytes(MIB)
+def _push(connection: socket.socket, chunk: bytes, amount: int) -> None:
     with connection:
-        for _ in range(size // MIB):
-            connection.sendall(data)
+        for _ in range(amount):
+            connection.sendall(chunk)

@@ -20,7 +20,7 @@ from benchmarks.service.client import BenchError, Connection, get_json
 from benchmarks.service.processes import trees
 from benchmarks.service.targets import OccStorage
 from occsite.process import dying_with_parent
-from occsite.programs import PROJECT, manager_proxy
+from occsite.programs import FOREGROUND, PROJECT, manager_proxy
 from occsite.runtime import runtime_dir
 
 START_LIMIT = 120.0  # seconds for the system to become ready
@@ -36,10 +36,13 @@ class Installation:
     manager: int  # its pid
 
     def programs(self) -> dict[str, list[int]]:
-        """The processes of every program, the manager alone in its own."""
+        """The processes of every program; the manager, and the parents of those that do the work, apart."""
         answer = manager_proxy(self.storage_dir).supervisor.getAllProcessInfo()
-        found = cast(list[dict[str, Any]], answer)
-        return {"manager": [self.manager]} | trees({p["name"]: p["pid"] for p in found if p["pid"]})
+        running = cast(list[dict[str, Any]], answer)
+        found = trees({program["name"]: program["pid"] for program in running if program["pid"]})
+        for name in FOREGROUND:
+            found[f"{name} parent"], found[name] = found[name][:1], found[name][1:]
+        return {"manager": [self.manager], **found}
 
     def target(self, name: str = "ours") -> OccStorage:
         return OccStorage(name, self.base_url, self.programs)

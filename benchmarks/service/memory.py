@@ -16,6 +16,7 @@ from benchmarks.service.measuring import download, upload
 from benchmarks.service.processes import watch
 from benchmarks.service.table import Cell, table
 from benchmarks.service.workloads import GIB, MIB, WARM_UP, blocks, samples
+from occsite.programs import FOREGROUND
 
 SMALL = MIB
 ROOM = 4.5  # times the size: staging, three replicas, and what is left over
@@ -23,7 +24,6 @@ PATIENCE = 3600  # seconds
 MOST, FLAT = 150.0, 20.0
 """MiB: what a process may take, and by how much more for a large file than for a small one."""
 
-WATCHED = ("api", "worker")
 LEGEND = f"""MiB in memory of the largest process of each program at its peak: at most {MOST:.0f}, and at most
 {FLAT:.0f} more for the large file than for the small one. Raw bodies, one client.
 """
@@ -45,7 +45,7 @@ class Memory:
 
     def __str__(self) -> str:
         programs = list(self.transfers[0].peaks)
-        first = [*WATCHED, *sorted(set(programs) - set(WATCHED))]
+        first = [*FOREGROUND, *sorted(set(programs) - set(FOREGROUND))]
         rows: list[tuple[Cell, ...]] = []
         for one in self.transfers:
             size = f"{one.size / GIB:g} GiB" if one.size >= GIB else f"{one.size // MIB} MiB"
@@ -55,7 +55,7 @@ class Memory:
 
     def verdicts(self) -> Iterator[str]:
         """Whether each program that handles files keeps to its limits."""
-        for name in WATCHED:
+        for name in FOREGROUND:
             highest = max(one.peaks[name] for one in self.transfers)
             grown = max(
                 large.peaks[name] - small.peaks[name]

@@ -58,16 +58,20 @@ class Speed:
         ours, *others = found.items()
         title = f"{name} {direction}"
         yield (title, *_figures(*ours), *[None] * 4)
-        for limit, rate in self._limits(direction):
+        for limit, rate in self._limits(name, direction):
             yield (title, limit, rate, *[None] * 7, ratio(ours[1].mib_per_second, rate), *[None] * 3)
         for other in others:
             yield (title, *_figures(*other), *_ratios(ours[1], other[1]))
 
-    def _limits(self, direction: str) -> list[tuple[str, float]]:
-        if direction == "up":
-            medians = {name: self.ceiling(name) for name in self.ceilings[0]}
-            return [copies(medians, self.settings["replication_factor"])]
-        return [(name, self.ceiling(name)) for name in (HASHING, SENDING)]
+    def _limits(self, name: str, direction: str) -> list[tuple[str, float]]:
+        if direction == "down":
+            return [(limit, self.ceiling(limit)) for limit in (HASHING, SENDING)]
+        medians = {limit: self.ceiling(limit) for limit in self.ceilings[0]}
+        return [copies(medians, self.chunk(self.workloads[name]), self.settings["replication_factor"])]
+
+    def chunk(self, workload: Workload) -> int:
+        """The size of its chunks."""
+        return min(workload.size, self.settings["chunk_size"])
 
 
 def measure(
@@ -82,7 +86,7 @@ def measure(
         for _ in _round(WARM_UP, [ours, *others], kept, folder):
             pass
         for _ in range(repeats):
-            speed.ceilings.append(ceilings(folder, speed.settings["chunk_size"]))
+            speed.ceilings.append(ceilings(folder, {speed.chunk(workload) for workload in workloads.values()}))
             for name, workload in workloads.items():
                 targets = [ours] if workload.raw else [ours, *others]  # the others take no forms in any case
                 for direction, target, figures in _round(workload, targets, kept, folder):

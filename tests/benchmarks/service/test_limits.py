@@ -11,13 +11,17 @@ from benchmarks.service.workloads import GIB, KIB, MIB
 
 
 def test_three_copies_are_a_third_of_the_best() -> None:
-    found = {writing(1): 120.0, writing(4): 300.0, writing(16): 270.0}
-    assert copies(found, 3) == ("3 durable copies, 4 threads", 100.0)
+    large, small = 256 * KIB, 64 * KIB
+    found = {writing(large, 1): 120.0, writing(large, 4): 300.0, writing(large, 16): 270.0}
+    found |= {writing(small, 1): 30.0, writing(small, 4): 60.0, writing(small, 16): 90.0}
+    assert copies(found, large, 3) == ("durable files of 256 KiB, 4 threads, 3 copies", 100.0)
+    assert copies(found, small, 3) == ("durable files of 64 KiB, 16 threads, 3 copies", 30.0)
 
 
 def test_every_ceiling_is_measured_and_leaves_nothing(tmp_path: Path) -> None:
-    found = ceilings(tmp_path, 256 * KIB, size=2 * MIB)
-    assert set(found) == {HASHING, SENDING, *(writing(threads) for threads in (1, 4, 16))}
+    sizes = (64 * KIB, 256 * KIB)
+    found = ceilings(tmp_path, sizes, amount=8)
+    assert set(found) == {HASHING, SENDING, *(writing(size, threads) for size in sizes for threads in (1, 4, 16))}
     assert min(found.values()) > 0
     assert not list(tmp_path.iterdir())
 
