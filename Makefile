@@ -30,9 +30,11 @@ lint: $(VENV)/requirements-dev.stamp
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# How fast it is, on this machine, now; BASE_URL names a service that runs already.
+# How fast it is and what it takes, on this machine, now; some ten minutes on two cores. PARTS="speed workers memory"
+# chooses, BESIDE="swift=URL webdav=URL" names servers to compare with, BASE_URL a service of ours that runs already;
+# JSON=path has every figure written there; OPTIONS="--repeat 5 --memory-gib 10" and more are in --help.
 bench: $(VENV)/requirements.stamp
-	$(VENV)/bin/python benchmarks/bench.py
+	$(VENV)/bin/python -m benchmarks.service $(PARTS:%=--part %) $(BESIDE:%=--beside %) $(JSON:%=--json %) $(OPTIONS)
 
 # How good and how fast the sketches are; takes some twenty minutes on two cores.
 bench-sketches: $(VENV)/requirements.stamp

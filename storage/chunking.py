@@ -5,13 +5,9 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from queue import Queue
-from threading import Event, Thread
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 from storage.exceptions import StagingDamaged
-
-T = TypeVar("T")
 
 
 class PieceChecksums:
@@ -34,26 +30,37 @@ class PieceChecksums:
                 self._done.append(self._current)
                 self._current = self._filled = 0
 
+    def of(self, pieces: range) -> bytes:
+        """As ``packed``, of some pieces that have come in whole."""
+        done = self._done[pieces.start : pieces.stop]
+        return struct.pack(f"<{len(done)}I", *done)
+
     def packed(self) -> bytes:
         """4 bytes little-endian for each piece, the last one shorter than the others perhaps."""
         checksums = self._done + ([self._current] if self._filled else [])
         return struct.pack(f"<{len(checksums)}I", *checksums)
 
 
-def read_pieces(staged: BinaryIO, size: int, piece_size: int, checksums: bytes) -> Iterator[bytes]:
-    """Read a staged body back, piece by piece, and close it.
+def read_pieces(staged: BinaryIO, span: range, piece_size: int, checksums: bytes) -> Iterator[bytes]:
+    """Read some of a staged body back, piece by piece, and close it.
+
+    Args:
+        staged: the body.
+        span: which of its bytes; begins with a piece.
+        piece_size: in bytes.
+        checksums: of the pieces of the span.
 
     Raises:
         StagingDamaged: a piece is not what came in.
     """
     expected = struct.iter_unpack("<I", checksums)
-    left = size
     with staged:
-        while left:
-            piece = staged.read(min(piece_size, left))
+        staged.seek(span.start)
+        while span:
+            piece = staged.read(min(piece_size, len(span)))
             if not piece or zlib.crc32(piece) != next(expected, (None,))[0]:
-                raise StagingDamaged(f"the staged bytes at {size - left} are not what came in")
-            left -= len(piece)
+                raise StagingDamaged(f"the staged bytes at {span.start} are not what came in")
+            span = span[len(piece) :]
             yield piece
 
 
@@ -70,39 +77,6 @@ def cut(pieces: Iterator[bytes], chunk_size: int) -> Iterator[bytes]:
             del pending[:chunk_size]
     if pending:
         yield bytes(pending)
-
-
-def read_ahead(items: Iterator[T], depth: int) -> Iterator[T]:
-    """The items in order, up to ``depth`` of them made ahead in a thread of their own.
-
-    Whatever making one raises is raised in its place. The thread ends with the items, or when this is closed.
-    """
-    waiting: Queue[tuple[T | None, BaseException | None]] = Queue(depth)
-    closed = Event()
-
-    def make() -> None:
-        try:
-            for item in items:
-                waiting.put((item, None))
-                if closed.is_set():
-                    return
-            waiting.put((None, StopIteration()))
-        except BaseException as error:  # noqa: BLE001  raised again where it is waited for
-            waiting.put((None, error))
-
-    Thread(target=make, name="read-ahead", daemon=True).start()
-    try:
-        while True:
-            item, error = waiting.get()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
-            yield item  # type: ignore[misc]  # there is one when there is no error
-    finally:
-        closed.set()
-        while not waiting.empty():
-            waiting.get_nowait()
 
 
 def chunk_count(size: int, chunk_size: int) -> int:

@@ -101,7 +101,8 @@ class RawParser(BaseParser):
         form = serializers.RawUploadSerializer(data=request.query_params)
         form.is_valid(raise_exception=True)
         stream.allow(configuration().max_upload_size)
-        view.reception = reception = Reception(nobody(), declared_size=stream.declared or 0)
+        factor = form.validated_data.get("replication_factor")
+        view.reception = reception = Reception(nobody(), declared_size=stream.declared or 0, replication_factor=factor)
         connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
         for data in iter(stream.read, b""):
             reception.write(data)

@@ -73,7 +73,29 @@ class JobQuerySet(models.QuerySet["Job"]):
                 {"queue": queue, "most": most, "most_bytes": most_bytes, "lease": LEASE.total_seconds()},
             )
             ids = [row[0] for row in cursor.fetchall()]
-        jobs = list(self.filter(id__in=ids).select_related("upload__content").order_by("priority", "created_at", "id"))
+        return self._taken(ids)
+
+    def claim_segment(self, upload: Upload) -> list[Job]:
+        """Take one of an upload's segments that no worker is at; empty when there is none."""
+        with lazily():
+            idle = Q(state=Job.State.QUEUED) | Q(state=Job.State.RUNNING, lease_expires_at__lt=Clock())
+            segments = self.filter(idle, kind=Job.Kind.INGEST_SEGMENT, upload=upload).order_by("created_at", "id")
+            ids = list(segments.select_for_update(skip_locked=True).values_list("id", flat=True)[:1])
+            self.filter(id__in=ids).update(
+                state=Job.State.RUNNING,
+                fence=F("fence") + 1,
+                attempts=F("attempts") + 1,
+                error=None,
+                waiting_for="",
+                started_at=Clock(),
+                heartbeat_at=Clock(),
+                lease_expires_at=Clock() + LEASE,
+            )
+        return self._taken(ids)
+
+    def _taken(self, ids: list[uuid.UUID]) -> list[Job]:
+        found = self.filter(id__in=ids).select_related("upload__content", "segment")
+        jobs = list(found.order_by("priority", "created_at", "id"))
         for job in jobs:
             job.begin_turn()
         return jobs
@@ -168,6 +190,7 @@ class Job(models.Model):
         """What there is to do, the most urgent first."""
 
         INGEST = "ingest"
+        INGEST_SEGMENT = "ingest segment"
         REPAIR = "repair"
         REFRESH_HEALTH = "refresh health"
         REBALANCE = "rebalance"

@@ -8,7 +8,7 @@ FOLD_FROM = 1000  # rows from which it is worth while: as many are read in less 
 class Tally(models.Model):
     """Totals that PostgreSQL keeps itself (ADR 12): each row is what one statement added; a total is their sum.
 
-    Triggers write the rows (migration 0004), in the transaction of what they count and at the end of a table that
+    Triggers write the rows (migration 0005), in the transaction of what they count and at the end of a table that
     nobody updates: nothing is counted that was rolled back, and nobody waits for another's commit.
     """
 

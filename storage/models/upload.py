@@ -41,13 +41,15 @@ class UploadQuerySet(models.QuerySet["Upload"]):
         return ids
 
     def release(self, upload_ids: Iterable[uuid.UUID]) -> set[int]:
-        """Delete uploads and their pins; the row ids of the chunks that were pinned."""
+        """Delete uploads with their segments and pins; the row ids of the chunks that were pinned."""
         ids = sorted(upload_ids)
         with transaction.atomic(), connection.cursor() as cursor:
             # A worker that is just pinning holds the row: its pins must be there before they are looked for.
             cursor.execute("SELECT FROM storage_upload WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [ids])
             cursor.execute("DELETE FROM storage_pin WHERE upload_id = ANY(%s) RETURNING chunk_id", [ids])
             chunk_ids = {row[0] for row in cursor.fetchall()}
+            cursor.execute("DELETE FROM storage_segment WHERE upload_id = ANY(%s) RETURNING job_id", [ids])
+            cursor.execute("DELETE FROM storage_job WHERE id = ANY(%s)", [[row[0] for row in cursor.fetchall()]])
             cursor.execute("UPDATE storage_job SET upload_id = NULL WHERE upload_id = ANY(%s)", [ids])
             cursor.execute("DELETE FROM storage_upload WHERE id = ANY(%s)", [ids])
         return chunk_ids

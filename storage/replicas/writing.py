@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
 
@@ -16,6 +16,9 @@ from storage.replicas.finding import survey, verified
 from storage.topology import Member, Topology
 
 log = structlog.get_logger(__name__)
+
+RUN_CHUNKS = 32
+RUN_BYTES = 4 << 20  # few enough for a slow disk to take within its lane's time limit
 
 
 @dataclass(frozen=True)
@@ -133,38 +136,58 @@ class _Writer:
                 wave[chunk_hash] = chosen
         return wave
 
-    def _write_one(self, member: Member, chunk_hash: str) -> None:
-        """Runs in the node's lane, and on a hanging disk may end long after the batch has."""
-        member.lane.volume.write(chunk_hash, self.data[chunk_hash])
-        if self.ended.is_set():
-            # A rebuild may have listed the node and swapped its sketch in the meantime. Counted once more, even if
-            # another chunk occupies the register: that one may go.
-            routing.count(self.topology, {member.node_id: [chunk_hash]})
-
     def _write(self, wave: Mapping[str, Sequence[Member]], tallies: dict[str, list[int]]) -> None:
         started = []
-        for chunk_hash, members in wave.items():
-            for member in members:
-                try:
-                    future = member.lane.submit(self._write_one, member, chunk_hash)
-                except VolumeError:
-                    self.shunned.add(member.node_id)
-                else:
-                    started.append((chunk_hash, member, future))
-        for chunk_hash, member, future in started:
+        for member, run in self._runs(wave):
+            try:
+                started.append((member, run, member.lane.submit(self._write_run, member, run)))
+            except VolumeError:
+                self.shunned.add(member.node_id)
+        for member, run, future in started:
             try:
                 member.lane.result(future)
             except VolumeError as error:
-                # Whether it was written is not known: the count stays (RACES 25).
+                # Whether they were written is not known: the counts stay (RACES 25).
                 self.shunned.add(member.node_id)
                 if isinstance(error, VolumeFull):
                     self.lack = "space"
-                log.warning("replica.unwritten", chunk=chunk_hash, node=member.node_id, error=str(error))
+                log.warning("replica.unwritten", chunks=run, node=member.node_id, error=str(error))
             else:
-                self.holders[chunk_hash].append(member)
-                self.written += 1
-                tallies[member.node_id][0] += 1
-                tallies[member.node_id][1] += len(self.data[chunk_hash])
+                for chunk_hash in run:
+                    self.holders[chunk_hash].append(member)
+                self.written += len(run)
+                tallies[member.node_id][0] += len(run)
+                tallies[member.node_id][1] += sum(len(self.data[chunk_hash]) for chunk_hash in run)
+
+    def _runs(self, wave: Mapping[str, Sequence[Member]]) -> Iterator[tuple[Member, list[str]]]:
+        """What each node gets, in portions that become durable together."""
+        portions: dict[Member, list[str]] = defaultdict(list)
+        for chunk_hash, members in wave.items():
+            for member in members:
+                portions[member].append(chunk_hash)
+        for member, hashes in portions.items():
+            yield from ((member, run) for run in _portions(hashes, self.data))
+
+    def _write_run(self, member: Member, run: Sequence[str]) -> None:
+        """Runs in the node's lane, and on a hanging disk may end long after the batch has."""
+        member.lane.volume.write({chunk_hash: self.data[chunk_hash] for chunk_hash in run})
+        if self.ended.is_set():
+            # A rebuild may have listed the node and swapped its sketch in the meantime. Counted once more, even if
+            # another chunk occupies the register: that one may go.
+            routing.count(self.topology, {member.node_id: run})
+
+
+def _portions(hashes: Sequence[str], data: Mapping[str, bytes]) -> Iterator[list[str]]:
+    run: list[str] = []
+    size = 0
+    for chunk_hash in hashes:
+        size += len(data[chunk_hash])
+        if run and (len(run) == RUN_CHUNKS or size > RUN_BYTES):
+            yield run
+            run, size = [], len(data[chunk_hash])
+        run.append(chunk_hash)
+    if run:
+        yield run
 
 
 def _spread(order: Sequence[Member], held: Sequence[Member], count: int) -> list[Member]:

@@ -1,15 +1,19 @@
 """From staging to the node volumes: whole batches of chunks, of one large upload or of many small ones.
 
 The phases, in order: ``ingest.read``, and for each batch ``ingest.pin``, ``ingest.locate``, ``ingest.count``,
-``ingest.write``, ``ingest.record``, then ``ingest.close``. A worker may die in any of them: the next one begins the
-upload again, finds what is already there, and ends it.
+``ingest.write``, ``ingest.record``, then ``ingest.join`` if there are segments, and ``ingest.close``. A worker may die
+in any of them: the next one begins the upload again, finds what is already there, and ends it.
+
+Of a large body, segments are ingested while the rest still arrives, by whichever workers are free. The upload's own job
+does what is left, helps with segments that nobody is at, waits for the others, and closes the content.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,46 +21,68 @@ import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from storage import phases, wakeups
-from storage.chunking import cut, read_ahead, read_pieces
+from storage.chunking import chunk_count, cut, read_pieces
 from storage.exceptions import IngestFailed, LeaseLost, StagingDamaged, TooFewReplicas
-from storage.models import Content, Job, ManifestEntry, Upload
+from storage.models import Chunk, Content, Job, ManifestEntry, Segment, Upload
 from storage.models.content import Health
 from storage.placement import acknowledgeable
 from storage.replicas.writing import Stored, store
 from storage.topology import Topology
+from storage.turns import in_turn
 
 log = structlog.get_logger(__name__)
 
 CLAIM_JOBS = 64
-CLAIM_BYTES = 32 << 20
+CLAIM_BYTES = 16 << 20
 BATCH_CHUNKS = 256
 BATCH_BYTES = 16 << 20
-READ_AHEAD_CHUNKS = 8  # of an upload up to which a thread would cost more than it saves
 ANNOUNCED_CHUNKS = 1024
+STAGING_DAMAGED = "Staging damaged"
+ALONE_BYTES = 1 << 20  # queued, below which two workers would only halve each other's batches
+ALONE_SECONDS = 0.1  # that a worker waits for another at most: it may be held up by a disk
+LOOK_AGAIN = 0.02  # seconds between two looks at the segments that other workers are at
 
 
 @dataclass(eq=False)
 class Work:
-    """One upload under ingest, and what this run has learnt of it."""
+    """What one job has to ingest, and what this run has learnt of it.
+
+    Attributes:
+        job: an upload's own, or that of a segment.
+        upload: whose body it is.
+        content: what the body is; None while that is not known.
+        segments: what other jobs see to, before the chunks of this one.
+        chunks: (hash, bytes) of those that are this job's.
+        count: how many they are.
+        position: of the next one in the manifest.
+        ids: row ids of a segment's chunks, in order.
+        replications: copies of each chunk.
+        distribution: chunk hash → node ids.
+        epoch: of the topology, when the first batch was stored.
+        over: it goes no further here.
+    """
 
     job: Job
     upload: Upload
-    content: Content
+    content: Content | None
+    segments: list[Segment]
     chunks: Iterator[tuple[str, bytes]]
-    position: int = 0
+    count: int
+    position: int
+    ids: list[int] = field(default_factory=list)
     replications: list[int] = field(default_factory=list)
     distribution: dict[str, list[str]] = field(default_factory=dict)
     epoch: int = -1
     over: bool = False
 
     @property
-    def is_complete(self) -> bool:
-        return not self.over and len(self.replications) == self.content.chunk_count
+    def is_done(self) -> bool:
+        return not self.over and len(self.replications) == self.count
 
     @property
     def is_distribution_whole(self) -> bool:
         """Whether the distribution has every chunk: of many, it is asked of the volumes by who wants it."""
-        return self.content.chunk_count <= ANNOUNCED_CHUNKS
+        return not self.segments and self.count <= ANNOUNCED_CHUNKS
 
     @property
     def health(self) -> Health:
@@ -74,12 +100,21 @@ class Piece:
 
 
 def run_queued() -> int:
-    """Claim what is queued, as much as fits, and ingest it together; returns the number of jobs claimed."""
+    """Claim what is queued, as much as fits, and ingest it together; returns the number of jobs claimed.
+
+    Of little, one worker claims all and the others wait for a moment: what they find then is worth a batch.
+    """
     wakeups.taken("ingest")
-    jobs = Job.objects.claim("ingest", most=CLAIM_JOBS, most_bytes=CLAIM_BYTES)
-    if jobs and Job.objects.queued("ingest").exists():
-        wakeups.wake("ingest")
-    ingest(jobs)
+    queued = Job.objects.queued("ingest").values_list("size", flat=True)
+    sizes = list(queued[:CLAIM_JOBS])
+    if not sizes:
+        return 0
+    is_little = len(sizes) < CLAIM_JOBS and sum(sizes) < ALONE_BYTES
+    with in_turn("ingest", ALONE_SECONDS) if is_little else nullcontext():
+        jobs = Job.objects.claim("ingest", most=CLAIM_JOBS, most_bytes=CLAIM_BYTES)
+        if jobs and queued.exists():
+            wakeups.wake("ingest")
+        ingest(jobs)
     return len(jobs)
 
 
@@ -92,7 +127,10 @@ def ingest(jobs: Sequence[Job]) -> None:
                 works.append(_begin(job))
         for batch in _batches(works):
             _store_batch(batch)
-        _close_empty(works)
+        for work in works:
+            if work.is_done:
+                with _sparing_others(work.job, work):
+                    _join(work)
     except (OperationalError, InterfaceError) as error:
         log.warning("ingest.database", error=str(error))
         connection.close()
@@ -104,20 +142,29 @@ def ingest(jobs: Sequence[Job]) -> None:
 
 def _begin(job: Job) -> Work:
     upload = job.upload
-    if upload is None or upload.content is None:
+    if upload is None or (upload.content is None and job.kind == Job.Kind.INGEST):
         raise LeaseLost("the upload has been dropped")
+    content = upload.content if job.kind == Job.Kind.INGEST else None
+    segments: list[Segment] = []
+    if content is None:
+        begin, size, chunk_size = job.segment.position, job.size, upload.piece_size
+        checksums = bytes(job.segment.checksums)
+    else:
+        chunk_size = content.chunk_size
+        if chunk_size == upload.piece_size:  # a content that was known keeps the size it was once cut to
+            segments = Segment.objects.of(upload)
+        begin = sum(segment.count for segment in segments)
+        size = content.size - begin * chunk_size
+        checksums = bytes(upload.piece_checksums)[4 * begin :]
     phases.enter("ingest.read")
     try:
         staged = upload.staged_path.open("rb")
     except FileNotFoundError:
         raise StagingDamaged("the staged bytes are gone") from None
-    pieces = read_pieces(staged, upload.content.size, upload.piece_size, bytes(upload.piece_checksums))
-    log.info("ingest.started", job=str(job.pk), file_hash=job.file_hash, attempt=job.attempts)
-    chunks = _hashed(cut(pieces, upload.content.chunk_size))
-    if upload.content.chunk_count > READ_AHEAD_CHUNKS:
-        # The next batch is read and hashed while this one is written.
-        chunks = read_ahead(chunks, max(1, BATCH_BYTES // upload.content.chunk_size))
-    return Work(job, upload, upload.content, chunks)
+    span = range(begin * chunk_size, begin * chunk_size + size)
+    chunks = _hashed(cut(read_pieces(staged, span, upload.piece_size, checksums), chunk_size))
+    log.info("ingest.started", job=str(job.pk), upload=str(upload.pk), position=begin, attempt=job.attempts)
+    return Work(job, upload, content, segments, chunks, chunk_count(size, chunk_size), begin)
 
 
 def _hashed(chunks: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
@@ -155,7 +202,7 @@ def _store_batch(batch: Sequence[Piece]) -> None:
     targets: dict[str, int] = {}
     for (_, chunk_hash), factor in wanted.items():
         targets[chunk_hash] = max(factor, targets.get(chunk_hash, 0))
-    topology = Topology.load()
+    topology = Topology.recent()
     stored = store(topology, data, targets, operation="ingest")
     phases.enter("ingest.record")
     for work in _works_of(batch):
@@ -187,58 +234,130 @@ def _judge(work: Work, pieces: Sequence[Piece], stored: Stored, topology: Topolo
 
 
 def _record(batch: Sequence[Piece], ids: dict[str, int]) -> None:
-    """Manifest rows and progress, and the end of uploads that are whole by now, in one commit.
+    """Manifest rows and progress, and the end of what is whole by now, in one commit.
 
     It carries every job's fencing token. Staging goes once it has happened (RACES 4).
     """
     works = [work for work in _works_of(batch) if not work.over]
-    if any(work.is_complete for work in works):
+    if any(work.is_done for work in works):
         phases.enter("ingest.close")
     with transaction.atomic():
         # Contents before jobs, as everybody does: a deletion of the content is over or waits.
-        contents = Content.objects.locked({work.content.pk for work in works})
+        contents = Content.objects.locked({work.content.pk for work in works if work.content})
         mine = Job.objects.heartbeat({work.job: len(work.replications) for work in works})
         for work in works:
-            if work.job.pk not in mine or work.content.pk not in contents:
+            if work.job.pk not in mine or (work.content and work.content.pk not in contents):
                 work.over = True
                 log.info("ingest.lease_lost", job=str(work.job.pk))
-        # In the order of hashes (RACES 6): the commit locks the chunks one by one, as a deletion does.
-        pieces = sorted((piece for piece in batch if not piece.work.over), key=lambda piece: piece.chunk_hash)
-        ManifestEntry.record([(p.work.content.pk, p.position, ids[p.chunk_hash]) for p in pieces])
-        closed = _close([work for work in works if work.is_complete])
+        rows = []
+        for piece in (piece for piece in batch if not piece.work.over):
+            if piece.work.content:
+                rows.append((piece.work.content.pk, piece.position, ids[piece.chunk_hash]))
+            else:
+                piece.work.ids.append(ids[piece.chunk_hash])
+        ManifestEntry.record(rows)
+        done = [work for work in works if work.is_done]
+        _end_segments([work for work in done if not work.content])
+        closed = _close({work: work.content for work in done if work.content and not work.segments})
     _end(closed)
 
 
-def _close_empty(works: Sequence[Work]) -> None:
-    """End the uploads without any chunk."""
-    empty = [work for work in works if work.is_complete]
-    if empty:
-        phases.enter("ingest.close")
-        with transaction.atomic():
-            contents = Content.objects.locked({work.content.pk for work in empty})
-            closed = _close([work for work in empty if work.content.pk in contents])
-        _end(closed)
-        for work in empty:
-            work.over = True
+def _end_segments(works: Sequence[Work]) -> None:
+    """Keep what is known of the chunks of segments, for the job that closes the content."""
+    results = {
+        work.job: {
+            "chunks": work.ids,
+            "replications": work.replications,
+            "factor": work.upload.replication_factor,
+            "epoch": work.epoch,
+        }
+        for work in works
+    }
+    Job.objects.succeed(results)
+    for work in works:
+        work.over = True
 
 
-def _close(works: Sequence[Work]) -> list[Work]:
+def _join(work: Work) -> None:
+    """See to it that all segments are stored, and close the content.
+
+    Raises:
+        LeaseLost: the job is another worker's, or the file was deleted.
+        TooFewReplicas: a segment lacks nodes or space.
+        StagingDamaged: a segment's staged bytes are not what came in.
+        IngestFailed: a segment has failed otherwise.
+    """
+    _await_segments(work)
+    phases.enter("ingest.close")
+    with transaction.atomic():
+        content = work.content
+        if content is None or not Content.objects.locked({content.pk}):
+            raise LeaseLost("the file was deleted")
+        rows = []
+        for segment in work.segments:
+            stored = segment.stored
+            work.replications += stored["replications"]
+            work.epoch = min(stored["epoch"], work.epoch) if work.epoch >= 0 else stored["epoch"]
+            rows += [(content.pk, segment.position + place, row) for place, row in enumerate(stored["chunks"])]
+        ManifestEntry.record(rows)
+        closed = _close({work: content})
+        if any(segment.stored["factor"] > work.upload.replication_factor for segment in work.segments):
+            # Fewer are wanted than when they were stored: what is surplus goes as it always does (RACES 9).
+            Job.request(Job.Kind.REBALANCE, f"content {content.pk}", file_hash=content.file_hash, size=content.size)
+            wakeups.on_commit("maintenance")
+    _end(closed)
+
+
+def _await_segments(work: Work) -> None:
+    """Do the segments that no worker is at, and wait for the others."""
+    if work.segments:
+        phases.enter("ingest.join")
+    if Segment.objects.reopen(work.upload):
+        wakeups.wake("ingest")
+        work.segments = Segment.objects.of(work.upload)
+    while any(segment.job.state != Job.State.SUCCEEDED for segment in work.segments):
+        if not Job.objects.heartbeat({work.job: len(work.replications)}):
+            raise LeaseLost(str(work.job.pk))
+        taken = Job.objects.claim_segment(work.upload)
+        ingest(taken)
+        work.segments = Segment.objects.of(work.upload)
+        for job in (segment.job for segment in work.segments):
+            _raise_for(job, tried=job in taken)
+        if not taken:
+            time.sleep(LOOK_AGAIN)
+
+
+def _raise_for(segment: Job, *, tried: bool) -> None:
+    """Pass on that a segment has failed, or that this worker has just tried it in vain."""
+    error = segment.error or {}
+    detail = str(error.get("detail"))
+    if segment.state == Job.State.FAILED:
+        raise StagingDamaged(detail) if error.get("title") == STAGING_DAMAGED else IngestFailed(detail)
+    if tried and segment.waiting_for:
+        raise TooFewReplicas(segment.waiting_for)
+    if tried and error:
+        raise IngestFailed(detail)
+
+
+def _close(works: Mapping[Work, Content]) -> list[Work]:
     """Turn contents ready, whose rows are locked; returns the uploads whose jobs were still this worker's."""
     if not works:
         return []
-    whole = Content.objects.whole({work.content.pk for work in works})
-    for work in works:
-        if work.content.pk not in whole:
+    whole = Content.objects.whole({content.pk for content in works.values()})
+    for work, content in works.items():
+        if content.pk not in whole:
             with _sparing_others(work.job, work):
                 raise IngestFailed("the manifest has a gap")
-    sound = [work for work in works if work.content.pk in whole]
-    mine = Job.objects.succeed({work.job: _result(work.content) for work in sound})
-    closed = [work for work in sound if work.job.pk in mine]
-    Content.objects.become_ready({work.content.pk: work.health for work in closed})
-    Upload.objects.release(work.upload.pk for work in closed)
+    sound = {work: content for work, content in works.items() if content.pk in whole}
+    mine = Job.objects.succeed({work.job: _result(content) for work, content in sound.items()})
+    closed = {work: content for work, content in sound.items() if work.job.pk in mine}
+    Content.objects.become_ready({content.pk: work.health for work, content in closed.items()})
+    pinned = Upload.objects.release(work.upload.pk for work in closed)
+    if any(content.chunk_size != work.upload.piece_size for work, content in closed.items()):
+        Chunk.objects.condemn_unreferenced(pinned)  # segments may have been cut otherwise than the content
     for work in works:
         work.over = True
-    return closed
+    return list(closed)
 
 
 def _result(content: Content) -> dict[str, Any]:
@@ -268,7 +387,7 @@ def _sparing_others(job: Job, work: Work | None = None) -> Iterator[None]:
             log.warning("ingest.waits", job=str(job.pk), lack=error.lack)
             wakeups.announce(job)
         except StagingDamaged as error:
-            job.fail("Staging damaged", str(error))
+            job.fail(STAGING_DAMAGED, str(error))
             log.error("ingest.staging_damaged", job=str(job.pk), error=str(error))
             wakeups.announce(job)
         except IngestFailed as error:

@@ -14,14 +14,14 @@ from typing import Any
 
 import structlog
 from django.contrib.auth.models import User
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Sum
 
 from storage import wakeups
 from storage.chunking import PieceChecksums, chunk_count
 from storage.conf import configuration
 from storage.exceptions import BodyStalled, BodyTooLarge, ClusterUnavailable, IngestFailed, OutOfSpace, VolumeError
-from storage.models import Chunk, Content, File, Job, Upload, record_acceptance
+from storage.models import Chunk, Content, File, Job, Segment, Upload, record_acceptance, segment
 from storage.placement import acknowledgeable
 from storage.topology import Member, Topology
 
@@ -39,11 +39,12 @@ class Reception:
     Used as a context: leaving it without ``accept`` drops the upload, its row and its staged bytes.
     """
 
-    def __init__(self, owner: User, *, declared_size: int) -> None:
+    def __init__(self, owner: User, *, declared_size: int, replication_factor: int | None = None) -> None:
         """
         Args:
             owner: whose file it will be.
             declared_size: bytes at most that the client announced; reserves space on the nodes.
+            replication_factor: wanted, if that is known yet; otherwise REPLICATION_FACTOR is assumed.
 
         Raises:
             BodyTooLarge: more than MAX_UPLOAD_SIZE.
@@ -54,7 +55,7 @@ class Reception:
         self._limit = conf.max_upload_size
         if declared_size > self._limit + (1 << 20):
             raise BodyTooLarge(f"the body is larger than {self._limit} bytes")
-        factor = conf.replication_factor
+        factor = replication_factor or conf.replication_factor
         admit(Topology.recent(), declared_size, factor)
         self.upload = Upload(
             owner=owner,
@@ -69,6 +70,8 @@ class Reception:
         self._accepted = False
         self._held: list[bytes] = []
         self._staged: FileIO | None = None
+        self._segment_chunks = max(1, segment.SEGMENT_BYTES // conf.chunk_size)
+        self._segments: int | None = 0
         if declared_size > HELD_BYTES:
             self._stage()  # now, so that what it will need is promised to nobody else (RACES 7)
 
@@ -94,9 +97,27 @@ class Reception:
             return
         staged = self._staged or self._stage()
         _write_to(staged, data)
+        self._cut_off_segments()
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
             self.upload.beat()
+
+    def _cut_off_segments(self) -> None:
+        """Have workers begin with what is there. Without PostgreSQL that waits until the body is whole."""
+        size = self._segment_chunks * self.upload.piece_size
+        while self._segments is not None and self.size >= max(segment.SEGMENT_BYTES, (self._segments + 1) * size):
+            position = self._segments * self._segment_chunks
+            checksums = self._checksums.of(range(position, position + self._segment_chunks))
+            try:
+                Segment.objects.cut_off(self.upload, position, size, checksums)
+            except (OperationalError, InterfaceError) as error:
+                log.warning("segment.uncut", upload=str(self.upload.pk), error=str(error))
+                self._segments = None
+                return
+            finally:
+                connection.close()  # back to the pool, as in _stage
+            self._segments += 1
+            wakeups.wake("ingest")
 
     def _stage(self) -> FileIO:
         """Begin to stage a body that is too large to hold: its row first, which owns the staged bytes (RACES 1)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -107,8 +107,10 @@ class Volume(Protocol):
             ReplicaMissing: there is none.
         """
 
-    def write(self, chunk_hash: str, data: bytes) -> None:
-        """Store a replica: whole and durable when this returns, not there under its name when it raises.
+    def write(self, replicas: Mapping[str, bytes]) -> None:
+        """Store replicas, given by their hashes: all of them whole and durable when this returns.
+
+        When it raises, none is there in part, and those that are there whole may not be durable.
 
         Raises:
             VolumeFull: no space is left.

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +22,7 @@ from storage.volumes.base import Identity, Replica, Space, Trashed
 
 FORMAT = 1
 TEMPORARY = ".tmp-"
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _PREFIXES = [f"{i:02x}" for i in range(256)]
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -58,7 +59,7 @@ class FilesystemVolume:
                 for name in ("chunks", "trash", "quarantine"):
                     _fsync_directory(root, name)
                 # Last, and exclusively: a volume with an identity is complete, and has one creator.
-                _write_durably(root, "identity", _encode(identity), exclusive=True)
+                _write_durably(root, {"identity": _encode(identity)}, exclusive=True)
             _fsync_directory(None, str(self.root.parent))
 
     def identity(self) -> Identity:
@@ -67,7 +68,7 @@ class FilesystemVolume:
 
     def set_generation(self, generation: int) -> None:
         with _as_volume_errors(), self._opened() as root:
-            _write_durably(root, "identity", _encode(self._read_identity(root).at(generation)))
+            _write_durably(root, {"identity": _encode(self._read_identity(root).at(generation))})
 
     # -- replicas ----------------------------------------------------------
 
@@ -101,13 +102,9 @@ class FilesystemVolume:
             self._require_expected(root)
             raise ReplicaMissing(chunk_hash)
 
-    def write(self, chunk_hash: str, data: bytes) -> None:
+    def write(self, replicas: Mapping[str, bytes]) -> None:
         with _as_volume_errors(writing=True), self._opened() as root:
-            parent = os.open(f"chunks/{chunk_hash[:2]}", _DIRECTORY, dir_fd=root)
-            try:
-                _write_durably(parent, chunk_hash, data)
-            finally:
-                os.close(parent)
+            _write_durably(root, {_replica(chunk_hash): data for chunk_hash, data in replicas.items()})
 
     def settle(self, chunk_hash: str) -> None:
         with _as_volume_errors(), self._opened() as root:
@@ -277,34 +274,49 @@ def _read_file(directory: int, name: str, *, uncached: bool = False) -> bytes:
         return data
 
 
-def _write_durably(directory: int, name: str, data: bytes, *, exclusive: bool = False) -> None:
-    """Temporary file in the same directory, fsync, rename (or link, when exclusive), fsync of the directory.
+def _write_durably(root: int, files: Mapping[str, bytes], *, exclusive: bool = False) -> None:
+    """Temporary files in the same directories, fsync, rename (or link, when exclusive), fsync of the directories.
 
-    A failed fsync is never retried on the same file: the kernel may have dropped the pages it could not write.
+    All bytes are on their way to the medium before the first fsync waits for them: the file system commits for all at
+    once. A failed fsync is never retried on the same file: the kernel may have dropped the pages it could not write.
     """
-    temporary = f"{TEMPORARY}{uuid.uuid4().hex}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o640, dir_fd=directory)
+    token = uuid.uuid4().hex
+    parents = {path: path.rpartition("/")[0] or "." for path in files}
+    temporaries = {path: f"{parents[path]}/{TEMPORARY}{token}-{place}" for place, path in enumerate(files)}
+    opened: list[int] = []
     try:
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
-            os.fsync(descriptor)
-            # It is on the medium: of several copies that nobody may ever read, the page cache needs none.
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            for path, temporary in temporaries.items():
+                opened.append(os.open(temporary, _NEW_FILE, 0o640, dir_fd=root))
+                _write_all(opened[-1], files[path])
+            for descriptor in opened:
+                os.fsync(descriptor)
+                # Of several copies that nobody may ever read, the page cache needs none.
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
-            os.close(descriptor)
-        if exclusive:
-            os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-            os.unlink(temporary, dir_fd=directory)
-        else:
-            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            for descriptor in opened:
+                os.close(descriptor)
+        for path, temporary in temporaries.items():
+            if exclusive:
+                os.link(temporary, path, src_dir_fd=root, dst_dir_fd=root)
+                os.unlink(temporary, dir_fd=root)
+            else:
+                os.rename(temporary, path, src_dir_fd=root, dst_dir_fd=root)
     except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary, dir_fd=directory)
+        for temporary in temporaries.values():
+            with suppress(OSError):
+                os.unlink(temporary, dir_fd=root)
         raise
-    os.fsync(directory)
+    for parent in set(parents.values()):
+        _fsync_directory(root, parent)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    # Pages that are still dirty are not dropped: the kernel begins to write them, and does not wait for it.
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _move(root: int, source: str, target: str) -> bool:

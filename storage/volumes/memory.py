@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from threading import RLock
 
 from storage.exceptions import ForeignVolume, ReplicaMissing, VolumeFull, VolumeOffline
@@ -64,12 +64,12 @@ class MemoryVolume:
                     return data
         raise ReplicaMissing(chunk_hash)
 
-    def write(self, chunk_hash: str, data: bytes) -> None:
+    def write(self, replicas: Mapping[str, bytes]) -> None:
         self._checked()
         with self._lock:
-            if self._used() + len(data) > self.capacity:
+            if self._used() + sum(map(len, replicas.values())) > self.capacity:
                 raise VolumeFull(self.name)
-            self._replicas[chunk_hash] = bytes(data)
+            self._replicas.update((chunk_hash, bytes(data)) for chunk_hash, data in replicas.items())
 
     def settle(self, chunk_hash: str) -> None:
         self._checked()

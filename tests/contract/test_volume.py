@@ -60,7 +60,7 @@ def test_a_created_volume_carries_its_identity(volume: Volume) -> None:
 
 def test_creating_again_leaves_the_volume_alone(volume: Volume) -> None:
     chunk_hash, data = chunk()
-    volume.write(chunk_hash, data)
+    volume.write({chunk_hash: data})
     volume.set_generation(7)
     volume.create(IDENTITY)
     assert volume.read(chunk_hash) == data
@@ -78,7 +78,7 @@ def test_what_is_not_a_volume_is_offline_not_empty(make: Maker) -> None:
     chunk_hash, data = chunk()
     for verb in (
         nothing.identity,
-        lambda: nothing.write(chunk_hash, data),
+        lambda: nothing.write({chunk_hash: data}),
         lambda: nothing.sizes([chunk_hash]),
         lambda: nothing.read(chunk_hash),
         lambda: list(nothing.replicas()),
@@ -92,10 +92,10 @@ def test_what_is_not_a_volume_is_offline_not_empty(make: Maker) -> None:
 
 def test_the_identity_is_checked_before_every_change_and_listing(make: Maker, volume: Volume) -> None:
     chunk_hash, data = chunk()
-    volume.write(chunk_hash, data)
+    volume.write({chunk_hash: data})
     foreign = make(STRANGER)
     for verb in (
-        lambda: foreign.write(*chunk(b"other")),
+        lambda: foreign.write(dict([chunk(b"other")])),
         lambda: foreign.sizes([chunk_hash]),
         lambda: foreign.settle(chunk_hash),
         lambda: list(foreign.replicas()),
@@ -114,7 +114,7 @@ def test_the_identity_is_checked_before_every_change_and_listing(make: Maker, vo
 
 def test_a_written_replica_is_read_listed_and_sized(volume: Volume) -> None:
     chunk_hash, data = chunk()
-    volume.write(chunk_hash, data)
+    volume.write({chunk_hash: data})
     volume.settle(chunk_hash)
     assert volume.read(chunk_hash) == data
     assert volume.sizes([chunk_hash]) == [len(data)]
@@ -132,14 +132,14 @@ def test_an_absent_replica_has_no_size_and_cannot_be_read(volume: Volume) -> Non
 
 def test_writing_twice_keeps_one_replica(volume: Volume) -> None:
     chunk_hash, data = chunk()
-    volume.write(chunk_hash, data)
-    volume.write(chunk_hash, data)
+    volume.write({chunk_hash: data})
+    volume.write({chunk_hash: data})
     assert list(volume.replicas()) == [Replica(chunk_hash, len(data))]
 
 
 def test_trash_hides_a_replica_but_still_rescues_a_read(volume: Volume) -> None:
     chunk_hash, data = chunk()
-    volume.write(chunk_hash, data)
+    volume.write({chunk_hash: data})
     assert volume.trash(chunk_hash, "token")
     assert volume.sizes([chunk_hash]) == [None]
     assert list(volume.replicas()) == []
@@ -150,7 +150,7 @@ def test_trash_hides_a_replica_but_still_rescues_a_read(volume: Volume) -> None:
 
 def test_a_trashed_replica_comes_back_once(volume: Volume) -> None:
     chunk_hash, data = chunk()
-    volume.write(chunk_hash, data)
+    volume.write({chunk_hash: data})
     volume.trash(chunk_hash, "token")
     trashed = Trashed(chunk_hash, "token")
     assert volume.restore(trashed)
@@ -160,9 +160,9 @@ def test_a_trashed_replica_comes_back_once(volume: Volume) -> None:
 
 def test_purging_frees_that_copy_and_no_newer_one(volume: Volume) -> None:
     chunk_hash, data = chunk()
-    volume.write(chunk_hash, data)
+    volume.write({chunk_hash: data})
     volume.trash(chunk_hash, "old")
-    volume.write(chunk_hash, data)
+    volume.write({chunk_hash: data})
     assert volume.purge(Trashed(chunk_hash, "old")) == len(data)
     assert volume.purge(Trashed(chunk_hash, "old")) == 0
     assert volume.read(chunk_hash) == data
@@ -170,7 +170,7 @@ def test_purging_frees_that_copy_and_no_newer_one(volume: Volume) -> None:
 
 def test_quarantine_returns_the_renamed_bytes_and_acquits(volume: Volume) -> None:
     chunk_hash, data = chunk()
-    volume.write(chunk_hash, data)
+    volume.write({chunk_hash: data})
     assert volume.quarantine(chunk_hash, "t") == data
     assert volume.sizes([chunk_hash]) == [None]
     assert volume.quarantine(chunk_hash, "u") is None
@@ -196,7 +196,7 @@ def test_space_says_how_much_is_left(volume: Volume) -> None:
 )
 def test_listing_by_prefix_finds_exactly_what_has_it(volume: Volume, contents: list[bytes], digits: str) -> None:
     for data in contents:
-        volume.write(*chunk(data))
+        volume.write(dict([chunk(data)]))
     everything = {replica.chunk_hash for replica in volume.replicas()}
     assert {hashlib.sha256(data).hexdigest() for data in contents} <= everything
     assert {r.chunk_hash for r in volume.replicas(digits)} == {h for h in everything if h.startswith(digits)}
@@ -216,7 +216,7 @@ def test_an_unfinished_write_is_no_replica_and_can_be_discarded(tmp_path: Path) 
 
 
 def test_a_healthy_volume_has_no_leftovers_and_can_be_written(volume: Volume) -> None:
-    volume.write(*chunk())
+    volume.write(dict([chunk()]))
     assert list(volume.leftovers()) == []
     assert volume.space().writable
     assert volume.read(chunk()[0], uncached=True) == chunk()[1]

@@ -137,8 +137,8 @@ MUTANTS = (
         "storage/volumes/filesystem.py",
         (
             (
-                "view) :]\n            os.fsync(descriptor)\n",
-                "view) :]\n",
+                "            for descriptor in opened:\n                os.fsync(descriptor)\n",
+                "            for descriptor in opened:\n",
             ),
         ),
         "test_fsync.py::test_what_a_verb_has_done_survives_a_power_cut[write]",
@@ -147,7 +147,7 @@ MUTANTS = (
     Mutant(
         "the directory of a new replica is not synced",
         "storage/volumes/filesystem.py",
-        (("        raise\n    os.fsync(directory)\n", "        raise\n"),),
+        (("    for parent in set(parents.values()):\n", "    for parent in ():\n"),),
         "test_fsync.py::test_what_a_verb_has_done_survives_a_power_cut[write]",
         "the name",
     ),

@@ -42,7 +42,8 @@ def test_clients_that_vanish_leave_nothing(
     points = [0.6, 0.6, *(chance.uniform(0.05, 0.95) for _ in range(VANISHING - 2))]
 
     def vanish(number: int) -> Attempt:
-        data = bytes_of(f"vanished {kind} {number}", 3 * MIB)
+        # The first two are gone when workers have begun with what had come.
+        data = bytes_of(f"vanished {kind} {number}", (40 if number < 2 else 3) * MIB)
         going = Vanish(points[number], reset=number % 2 == 0)
         return journal.upload(data, f"vanished {kind} {number}", chunked=chunked, raw=raw, vanish=going)
 
@@ -73,7 +74,7 @@ def test_an_api_that_is_killed_loses_no_upload_that_it_acknowledged(
     journal, system = installation.journal, installation.system
     with load(installation, "while the API is killed", chance, chunk_size=CHUNK_SIZE, pause=0.2):
         for number in range(3):
-            data = bytes_of(f"cut by the API {number}", 3 * MIB)
+            data = bytes_of(f"cut by the API {number}", (3 + 40 * number) * MIB)
             cut = journal.upload(data, f"cut by the API {number}", midway=lambda: system.kill("api"))
             killed_at = time.monotonic()
             assert cut.outcome is Outcome.UNKNOWN

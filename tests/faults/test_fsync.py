@@ -27,16 +27,16 @@ HASH = hashlib.sha256(DATA).hexdigest()
 VERBS = {
     "create": ("", "volume.create(identity)"),
     "set_generation": ("volume.create(identity)", "volume.set_generation(7)"),
-    "write": ("volume.create(identity)", "volume.write(name, data)"),
-    "write again": ("volume.create(identity); volume.write(name, data)", "volume.write(name, data)"),
-    "trash": ("volume.create(identity); volume.write(name, data)", "volume.trash(name, 't')"),
+    "write": ("volume.create(identity)", "volume.write({name: data})"),
+    "write again": ("volume.create(identity); volume.write({name: data})", "volume.write({name: data})"),
+    "trash": ("volume.create(identity); volume.write({name: data})", "volume.trash(name, 't')"),
     "restore": (
-        "volume.create(identity); volume.write(name, data); volume.trash(name, 't')",
+        "volume.create(identity); volume.write({name: data}); volume.trash(name, 't')",
         "volume.restore(Trashed(name, 't'))",
     ),
-    "quarantine": ("volume.create(identity); volume.write(name, data)", "volume.quarantine(name, 't')"),
+    "quarantine": ("volume.create(identity); volume.write({name: data})", "volume.quarantine(name, 't')"),
     "acquit": (
-        "volume.create(identity); volume.write(name, data); volume.quarantine(name, 't')",
+        "volume.create(identity); volume.write({name: data}); volume.quarantine(name, 't')",
         "volume.acquit(name, 't')",
     ),
     "settle": ("volume.create(identity); unsynced(name, data)", "volume.settle(name)"),

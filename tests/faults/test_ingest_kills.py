@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 PHASES = tuple(f"ingest.{step}" for step in ("read", "pin", "locate", "count", "write", "record", "close"))
 SPARE_PROCESSES = 3
-LARGE = "second batch of 64 MB"
+SEGMENT = "a segment of a body that still arrives"
+JOIN = "the wait for segments"
 
 
 @pytest.fixture(scope="module")
@@ -54,36 +55,47 @@ def zombie(installation: Installation) -> Iterator[tuple[int, Wreck]]:
 @pytest.fixture(scope="module")
 def killed(installation: Installation, zombie: tuple[int, Wreck]) -> Mapping[str, Wreck]:
     """Where a process was killed → its uploads."""
-    wreck = kill_in_the_second_batch(installation)
+    large = {SEGMENT: kill_at_a_segment(installation), JOIN: kill_who_waits_for_segments(installation)}
+    for struck in large.values():
+        struck.await_recovery(installation)  # or it would take up the processes that the gates are to hold
     held, wrecks = hold_in_every_phase(installation, PHASES, "process killed in")
     kill_all(list(held.values()))
     installation.gates.open(*PHASES)
     for struck in wrecks.values():
         struck.strike()
-    return {LARGE: wreck, **wrecks}
+    return {**large, **wrecks}
 
 
-def kill_in_the_second_batch(installation: Installation) -> Wreck:
-    """Of a large upload, walked from gate to gate up to where its second batch is about to be pinned."""
+def kill_at_a_segment(installation: Installation) -> Wreck:
+    """When half of a large body has come, and a segment of it is about to be written."""
     gates = installation.gates
-    gates.close("ingest.pin")
-    wreck = Wreck([accept(installation, LARGE, bytes_of(LARGE, 64 * MIB))])
-    pid = gates.await_arrival("ingest.pin")
-    gates.close("ingest.record")
-    gates.open("ingest.pin")
-    assert gates.await_arrival("ingest.record") == pid
-    gates.close("ingest.pin")
-    gates.open("ingest.record")
-    assert gates.await_arrival("ingest.pin") == pid
-    _, job = installation.journal.ask(f"/jobs/{wreck.attempts[0].job}")
-    assert 0 < job["progress"]["done"] < job["progress"]["total"]
-    kill_all([pid])
-    gates.open("ingest.pin")
+    gates.close("ingest.write")
+
+    def kill() -> None:
+        kill_all([gates.await_arrival("ingest.write")])
+        gates.open("ingest.write")
+
+    wreck = Wreck([accept(installation, SEGMENT, bytes_of(SEGMENT, 64 * MIB), midway=kill)])
     wreck.strike()
     return wreck
 
 
-@pytest.mark.parametrize("where", [LARGE, *PHASES])
+def kill_who_waits_for_segments(installation: Installation) -> Wreck:
+    """The process that has the upload's own job, while others are at its segments."""
+    gates = installation.gates
+    gates.close("ingest.join")
+    gates.close("ingest.write")
+    wreck = Wreck([accept(installation, JOIN, bytes_of(JOIN, 48 * MIB))])
+    segments = gates.await_arrival("ingest.write")
+    pid = gates.await_arrival("ingest.join")
+    assert pid != segments
+    kill_all([pid])
+    gates.open("ingest.join", "ingest.write")
+    wreck.strike()
+    return wreck
+
+
+@pytest.mark.parametrize("where", [SEGMENT, JOIN, *PHASES])
 def test_uploads_survive_the_process_that_ingests_them(
     installation: Installation, killed: Mapping[str, Wreck], where: str
 ) -> None:
@@ -150,7 +162,7 @@ def api_killed(installation: Installation, worker_killed: Mapping[str, Wreck]) -
         client = Thread(target=journal.upload, args=(waiting, "waited for when the API was killed"))
         client.start()
         wait_until(lambda: journal.ask(f"/files/{file_hash}")[0] == 200, PATIENCE)
-        cut = journal.upload(bytes_of("cut", 8 * MIB), "cut by the API", midway=once_staged(installation, "api"))
+        cut = journal.upload(bytes_of("cut", 48 * MIB), "cut by the API", midway=once_staged(installation, "api"))
         client.join(PATIENCE)
     assert cut.outcome is Outcome.UNKNOWN
     wait_until(system.is_ready, PATIENCE, system.output)
@@ -167,7 +179,7 @@ def manager_killed(installation: Installation, api_killed: str) -> Mapping[str, 
     processes = system.processes()
     with stopped(system.pids()["worker"]):
         queued = Wreck([accept(installation, "queued when everything was killed", bytes_of("queued", 3 * MIB))])
-        cut = journal.upload(bytes_of("cut too", 8 * MIB), "cut by all", midway=once_staged(installation, "manager"))
+        cut = journal.upload(bytes_of("cut too", 48 * MIB), "cut by all", midway=once_staged(installation, "manager"))
     assert cut.outcome is Outcome.UNKNOWN
     wait_until(lambda: not alive(processes), PATIENCE, lambda: f"{alive(processes)} still run")
     gates.open("ingest.write")

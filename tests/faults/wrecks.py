@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tests.faults.conftest import PATIENCE, RECOVERY, Installation, bytes_of
 from tests.faults.gates import stopped
@@ -38,9 +38,9 @@ class Wreck:
         print(f"recovered {time.monotonic() - self.killed_at:.1f} s after the kill at most")
 
 
-def accept(installation: Installation, label: str, data: bytes) -> Attempt:
-    """A 202: the job is queued, and the staged bytes are durable."""
-    attempt = installation.journal.upload(data, label, respond_async=True)
+def accept(installation: Installation, label: str, data: bytes, midway: Callable[[], object] | None = None) -> Attempt:
+    """A 202: the job is queued, and the staged bytes are durable. ``midway`` is called when half has been sent."""
+    attempt = installation.journal.upload(data, label, respond_async=True, midway=midway)
     assert attempt.status == 202, attempt
     return attempt
 

@@ -19,7 +19,7 @@ from tests.cluster import ClusterUnderTest, content_of
 
 def plans_of(operation: Callable[[], Any]) -> str:
     """The plans of its statements if reading a whole table were as dear as it is when that is large."""
-    plans = []
+    plans: list[str] = []
 
     def explain(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
         if sql.lstrip().split()[0] in ("SELECT", "WITH", "UPDATE", "DELETE") and "pg_" not in sql:
@@ -83,7 +83,7 @@ def test_what_is_looked_for_has_an_index(cluster: ClusterUnderTest) -> None:
 
 
 def test_who_may_not_have_the_extension_has_a_search_without_it(db: None) -> None:
-    trigrams = import_module("storage.migrations.0004_tallies").TRIGRAMS
+    trigrams = import_module("storage.migrations.0005_tallies").TRIGRAMS
     with connection.cursor() as cursor:
         cursor.execute("DROP EXTENSION pg_trgm CASCADE; CREATE ROLE weak; SET LOCAL ROLE weak")
         cursor.execute(trigrams)

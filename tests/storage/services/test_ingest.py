@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -129,10 +130,10 @@ def test_an_upload_is_acknowledged_below_its_factor_if_most_copies_are_there(clu
 def test_a_full_node_is_passed_over(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     write = FilesystemVolume.write
 
-    def full_on_one(volume: FilesystemVolume, chunk_hash: str, data: bytes) -> None:
+    def full_on_one(volume: FilesystemVolume, replicas: Mapping[str, bytes]) -> None:
         if volume.root.name == "node_002":
             raise VolumeFull("full")
-        write(volume, chunk_hash, data)
+        write(volume, replicas)
 
     monkeypatch.setattr(FilesystemVolume, "write", full_on_one)
     file = cluster.upload(content_of(8))
@@ -143,7 +144,7 @@ def test_a_full_node_is_passed_over(cluster: ClusterUnderTest, monkeypatch: pyte
 def test_when_all_nodes_are_full_the_job_waits_for_space(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(volume: FilesystemVolume, chunk_hash: str, data: bytes) -> None:
+    def full(volume: FilesystemVolume, replicas: Mapping[str, bytes]) -> None:
         raise VolumeFull("full")
 
     monkeypatch.setattr(FilesystemVolume, "write", full)
@@ -250,11 +251,11 @@ def test_every_replica_is_counted_before_it_is_written(
     write = FilesystemVolume.write
     zero: list[str] = []
 
-    def look(volume: FilesystemVolume, chunk_hash: str, data: bytes) -> None:
+    def look(volume: FilesystemVolume, replicas: Mapping[str, bytes]) -> None:
         seen = Topology.recent(60)
-        if not routing.store_of(seen.cluster).lookup([volume.root.name], [chunk_hash]).counts[0, 0]:
-            zero.append(chunk_hash)
-        write(volume, chunk_hash, data)
+        counts = routing.store_of(seen.cluster).lookup([volume.root.name], list(replicas)).counts[0]
+        zero.extend(chunk_hash for chunk_hash, count in zip(replicas, counts, strict=True) if not count)
+        write(volume, replicas)
 
     monkeypatch.setattr(FilesystemVolume, "write", look)
     cluster.upload(content_of(5))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -102,10 +103,10 @@ def test_a_rebuild_waits_for_a_batch_that_its_shadow_missed(
     write = FilesystemVolume.write
     writing, go_on = threading.Event(), threading.Event()
 
-    def slow(volume: FilesystemVolume, chunk_hash: str, data: bytes) -> None:
+    def slow(volume: FilesystemVolume, replicas: Mapping[str, bytes]) -> None:
         writing.set()
         assert go_on.wait(20)
-        write(volume, chunk_hash, data)
+        write(volume, replicas)
 
     monkeypatch.setattr(FilesystemVolume, "write", slow)
     uploading = threading.Thread(target=in_another_session, args=(cluster, content_of(5)))
@@ -176,12 +177,12 @@ def test_a_write_that_ends_after_its_batch_counts_once_more(
     write = FilesystemVolume.write
     go_on, written = threading.Event(), threading.Event()
 
-    def hang(volume: FilesystemVolume, chunk_hash: str, data: bytes) -> None:
+    def hang(volume: FilesystemVolume, replicas: Mapping[str, bytes]) -> None:
         if volume.root.name != "node_000":
-            write(volume, chunk_hash, data)
+            write(volume, replicas)
             return
         assert go_on.wait(20)
-        write(volume, chunk_hash, data)
+        write(volume, replicas)
         written.set()
 
     monkeypatch.setattr(FilesystemVolume, "write", hang)

@@ -123,7 +123,7 @@ def test_what_has_no_row_is_left_alone(cluster: ClusterUnderTest) -> None:
     """RACES 11: an orphan must be condemned before it can go."""
     orphan = hashlib.sha256(b"orphan").hexdigest()
     member = cluster.members()[0]
-    member.lane.volume.write(orphan, b"orphan")
+    member.lane.volume.write({orphan: b"orphan"})
     reclaim.reclaim(0)
     assert not remove_replica(Topology.load(), orphan, member)
     assert cluster.holders(orphan) == [member.node_id]

@@ -39,14 +39,16 @@ def test_a_write_is_synced_before_it_has_its_name_and_its_name_before_it_returns
 
     monkeypatch.setattr(os, "rename", traced_rename)
     monkeypatch.setattr(os, "fsync", traced_fsync)
-    volume.write(HASH, DATA)
-    assert calls == ["fsync file", "rename", "fsync directory"]
+    neighbour = HASH[:2] + "0" * 62
+    elsewhere = f"{(int(HASH[:2], 16) + 1) % 256:02x}" + "0" * 62
+    volume.write({HASH: DATA, neighbour: DATA, elsewhere: DATA})
+    assert calls == ["fsync file"] * 3 + ["rename"] * 3 + ["fsync directory"] * 2
 
 
 def test_removal_is_durable_on_both_sides_of_the_rename(
     volume: FilesystemVolume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    volume.write(HASH, DATA)
+    volume.write({HASH: DATA})
     synced: list[str] = []
     fsync = os.fsync
 
@@ -68,9 +70,27 @@ def test_a_failed_write_leaves_nothing_behind(
 
     with monkeypatch.context() as patch, pytest.raises(VolumeOffline):
         patch.setattr(os, failing, fail)
-        volume.write(HASH, DATA)
+        volume.write({HASH: DATA})
     assert volume.sizes([HASH]) == [None]
     assert list((volume.root / "chunks" / HASH[:2]).iterdir()) == []
+
+
+def test_of_replicas_that_are_written_together_none_is_left_in_part(
+    volume: FilesystemVolume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{i:02x}" * 32 for i in range(5)]
+    write = os.write
+    monkeypatch.setattr(
+        os, "write", lambda descriptor, data: write(descriptor, data) if written(volume) < 3 else 1 // 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        volume.write(dict.fromkeys(names, DATA))
+    assert volume.sizes(names) == [None] * 5
+    assert list(volume.leftovers()) == []
+
+
+def written(volume: FilesystemVolume) -> int:
+    return sum(path.stat().st_size > 0 for path in (volume.root / "chunks").glob("*/*"))
 
 
 def test_a_full_disk_is_told_from_a_broken_one(volume: FilesystemVolume, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,14 +99,14 @@ def test_a_full_disk_is_told_from_a_broken_one(volume: FilesystemVolume, monkeyp
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(VolumeFull):
-        volume.write(HASH, DATA)
+        volume.write({HASH: DATA})
 
 
 def test_a_disk_that_unmounts_is_not_recreated_on_the_disk_below(volume: FilesystemVolume) -> None:
     shutil.rmtree(volume.root)
     volume.root.mkdir()
     with pytest.raises(ForeignVolume):
-        volume.write(HASH, DATA)
+        volume.write({HASH: DATA})
     assert list(volume.root.iterdir()) == []
 
 
@@ -101,9 +121,9 @@ def test_creation_that_was_interrupted_is_completed(tmp_path: Path) -> None:
     (tmp_path / "chunks" / "00").mkdir(parents=True)
     volume = FilesystemVolume(tmp_path, IDENTITY)
     with pytest.raises(ForeignVolume):
-        volume.write(HASH, DATA)
+        volume.write({HASH: DATA})
     volume.create(IDENTITY)
-    volume.write(HASH, DATA)
+    volume.write({HASH: DATA})
     assert volume.read(HASH) == DATA
 
 
@@ -111,7 +131,7 @@ def test_creation_that_was_interrupted_is_completed(tmp_path: Path) -> None:
 def test_an_identity_that_cannot_be_read_is_foreign(volume: FilesystemVolume, content: bytes) -> None:
     (volume.root / "identity").write_bytes(content)
     with pytest.raises(ForeignVolume):
-        volume.write(HASH, DATA)
+        volume.write({HASH: DATA})
 
 
 def test_what_a_killed_writer_left_is_not_a_replica(volume: FilesystemVolume) -> None:

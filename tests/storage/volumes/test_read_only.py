@@ -32,22 +32,22 @@ def failing(error: int) -> Any:
 def test_a_volume_that_cannot_be_written_is_still_read(
     volume: FilesystemVolume, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
-    volume.write(NAME, DATA)
+    volume.write({NAME: DATA})
     lane = Lane(volume)
     monkeypatch.setattr("storage.volumes.filesystem._write_durably", failing(error))
     for _ in range(10):
         with pytest.raises(VolumeReadOnly):
-            lane.call(volume.write, NAME, DATA)
+            lane.call(volume.write, {NAME: DATA})
     assert lane.call(volume.read, NAME) == DATA, "the breaker is closed"
 
 
 def test_a_write_that_fails_otherwise_opens_the_breaker(
     volume: FilesystemVolume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    volume.write(NAME, DATA)
+    volume.write({NAME: DATA})
     lane = Lane(volume)
     monkeypatch.setattr("storage.volumes.filesystem._write_durably", failing(errno.EIO))
     for _ in range(3):
         with pytest.raises(VolumeOffline):
-            lane.call(volume.write, NAME, DATA)
+            lane.call(volume.write, {NAME: DATA})
     assert lane.breaker.is_open

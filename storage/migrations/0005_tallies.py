@@ -130,7 +130,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
-        ('storage', '0003_operations'),
+        ('storage', '0004_segments'),
     ]
 
     operations = [

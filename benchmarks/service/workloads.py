@@ -1,0 +1,91 @@
+"""What is uploaded and downloaded, and the bytes it is made of, of which no two chunks are alike."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+@dataclass(frozen=True)
+class Workload:
+    """So many files of ``size`` bytes, by so many clients, each on one connection that is kept open.
+
+    Uploads are forms, or with ``raw`` the file alone.
+    """
+
+    clients: int
+    files: int
+    size: int
+    raw: bool = False
+
+    def __str__(self) -> str:
+        size = f"{self.size // MIB} MiB" if self.size >= MIB else f"{self.size // KIB} KiB"
+        clients = f"{self.clients} client{'s' if self.clients > 1 else ''}"
+        return f"{self.files} × {size}, {clients}" + (", no form" if self.raw else "")
+
+    def shrunk(self) -> Workload:
+        """A sixteenth of it, or a little more: to see that it works."""
+        return replace(self, files=max(self.clients, self.files // 16), size=min(self.size, 16 * MIB))
+
+
+WARM_UP = Workload(8, 16, 64 * KIB)
+WORKLOADS = {
+    "W1": Workload(1, 1, 256 * MIB),
+    "W1 raw": Workload(1, 1, 256 * MIB, raw=True),
+    "W2": Workload(4, 64, 4 * MIB),
+    "W3": Workload(8, 400, 64 * KIB),
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A file in memory, its SHA-256, and room for what comes back."""
+
+    path: Path
+    digest: str
+    received: memoryview
+
+
+def listed(workloads: Mapping[str, Workload]) -> str:
+    """A list in Markdown."""
+    return "".join(f"- {name}: {workload}\n" for name, workload in workloads.items())
+
+
+def blocks(size: int) -> Iterator[bytes]:
+    """``size`` bytes in pieces of up to 1 MiB: a stream of its own, seeded by the operating system.
+
+    Random and not from a pattern, because nothing in it may be found twice, whatever the size of a chunk.
+    """
+    source = np.random.default_rng()
+    for start in range(0, size, MIB):
+        yield source.bytes(min(MIB, size - start))
+
+
+@contextmanager
+def samples(workload: Workload) -> Iterator[Sequence[Sample]]:
+    """The files of a workload, made before any clock starts; in memory, where that is possible."""
+    folder = Path(tempfile.mkdtemp(prefix="occ-bench-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+    try:
+        yield [_sample(folder / f"{folder.name}-{i:03}.bin", workload.size) for i in range(workload.files)]
+    finally:
+        shutil.rmtree(folder)
+
+
+def _sample(path: Path, size: int) -> Sample:
+    digest = sha256()
+    with path.open("wb") as file:
+        for block in blocks(size):
+            digest.update(block)
+            file.write(block)
+    # Filled once, so that the kernel gives the memory now and not while the clock runs.
+    return Sample(path, digest.hexdigest(), memoryview(bytearray(b"\xff") * size))

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.db import connection, models
+
+from storage.models.job import Job
+from storage.models.lazily import lazily
+from storage.models.upload import Upload
+
+SEGMENT_BYTES = 16 << 20  # of a body; one that is shorter has no segments
+
+
+class SegmentQuerySet(models.QuerySet["Segment"]):
+    def cut_off(self, upload: Upload, position: int, size: int, checksums: bytes) -> bool:
+        """Queue the ingest of a run of a body that has been staged so far; false when the upload has been dropped.
+
+        Args:
+            upload: whose body it is.
+            position: of its first chunk in the manifest.
+            size: in bytes, a multiple of the upload's ``piece_size``.
+            checksums: of its pieces.
+        """
+        with lazily(), connection.cursor() as cursor:
+            cursor.execute(
+                """
+                WITH upload AS (SELECT id FROM storage_upload WHERE id = %(upload)s FOR KEY SHARE),
+                job AS (
+                    INSERT INTO storage_job (id, kind, queue, priority, upload_id, size, state, done, total,
+                           waiting_for, attempts, fence)
+                    SELECT %(job)s, %(kind)s, 'ingest', %(priority)s, id, %(size)s, 'queued', 0, %(total)s, '', 0, 0
+                      FROM upload RETURNING id, upload_id
+                )
+                INSERT INTO storage_segment (job_id, upload_id, position, checksums)
+                SELECT id, upload_id, %(position)s, %(checksums)s FROM job
+                """,
+                {
+                    "job": uuid.uuid4(),
+                    "kind": Job.Kind.INGEST_SEGMENT,
+                    "priority": Job.PRIORITY[Job.Kind.INGEST_SEGMENT],
+                    "upload": upload.pk,
+                    "size": size,
+                    "total": len(checksums) // 4,
+                    "position": position,
+                    "checksums": checksums,
+                },
+            )
+            return bool(cursor.rowcount)
+
+    def of(self, upload: Upload) -> list[Segment]:
+        """An upload's segments in the order of their positions, with their jobs as they are now."""
+        if upload.content is not None and upload.content.size < SEGMENT_BYTES:
+            return []
+        return list(self.filter(upload=upload).select_related("job").order_by("position"))
+
+    def reopen(self, upload: Upload) -> int:
+        """Queue those segments again that were stored with fewer replicas than the upload wants by now."""
+        stored = Job.objects.filter(segment__upload=upload, state=Job.State.SUCCEEDED)
+        fewer = stored.filter(result__factor__lt=upload.replication_factor)
+        return fewer.update(state=Job.State.QUEUED, finished_at=None, attempts=0)
+
+
+class Segment(models.Model):
+    """A run of a body's chunks that is ingested, by a job of its own, while the rest still arrives (RACES 1).
+
+    The job's result says which chunks they are and how many copies each has: row ids and numbers, never nodes.
+    """
+
+    job = models.OneToOneField(Job, models.CASCADE, primary_key=True, related_name="segment")
+    upload = models.ForeignKey(Upload, models.CASCADE, related_name="segments")
+    position = models.IntegerField(help_text="of its first chunk in the manifest")
+    checksums = models.BinaryField(help_text="CRC-32 of each of its pieces, 4 bytes little-endian")
+
+    objects = SegmentQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.upload_id}[{self.position}:{self.position + self.count}]"
+
+    @property
+    def count(self) -> int:
+        """How many chunks it has."""
+        return len(self.checksums) // 4
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """What its job found: ``chunks`` and ``replications`` in order, at which ``factor`` and topology ``epoch``."""
+        return self.job.result or {}
