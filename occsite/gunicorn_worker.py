@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import selectors
 import socket
 import time
@@ -27,6 +28,7 @@ HEAD_END = b"\r\n\r\n"
 HEAD_LIMIT = 32 << 10
 UNWANTED_BODY = 1.0  # seconds in which what is left of a body may be read before the connection is kept
 LARGE = 1 << 20  # bytes of a body, or a body of unknown length, after which a connection is not kept
+SOON = 5  # milliseconds in which a client that has its answer may send the next request to the thread that it had
 LINGER = 5.0  # seconds in which a client that still sends may read its answer
 LAST_WORDS = 2.0  # seconds in which a worker that stops still takes a request, and a client its answer
 LEFTOVER = 256 << 10  # bytes thrown away at once
@@ -64,6 +66,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def enqueue_req(self, conn: TConn) -> None:
         """Called for every connection on which a request may begin."""
         conn.sock.setblocking(False)
+        if HEAD_END in (peek(conn.sock) or b""):
+            conn.data_ready = True
+            super().enqueue_req(conn)
+            return
         self._arriving[conn] = time.monotonic() + (self._silence if self.alive else LAST_WORDS)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_head, conn))
         self._on_head(conn)
@@ -92,6 +98,26 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         with contextlib.suppress(OSError):
             write_problem(conn.sock, status, HTTPStatus(status).phrase, detail)
         self._linger(conn)
+
+    # -- the request ---------------------------------------------------------
+
+    def handle(self, conn: TConn) -> Any:
+        """Called in a thread; true if the connection is to be kept.
+
+        A client that asks one thing after the other keeps its thread, for as long as there is one for each connection:
+        to go through the event loop for every request costs as much as to parse it.
+        """
+        kept = super().handle(conn)
+        while kept is True and self.alive and self.nr_conns <= self.cfg.threads and self._next_has_come(conn):
+            kept = super().handle(conn)
+        return kept
+
+    def _next_has_come(self, conn: TConn) -> bool:
+        if conn.parser.unreader.buf.getvalue():
+            return False
+        poll = select.poll()
+        poll.register(conn.sock, select.POLLIN)
+        return bool(poll.poll(SOON)) and HEAD_END in (peek(conn.sock) or b"")
 
     # -- after the answer ----------------------------------------------------
 

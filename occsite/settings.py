@@ -33,22 +33,21 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "corsheaders",
     "rest_framework",
-    "django_structlog",
     "storage",
     "occsite",
 ]
 
 MIDDLEWARE = [
     "storage.api.middleware.StallTimeout",
-    "django_structlog.middlewares.RequestMiddleware",
+    "storage.api.middleware.RequestLog",
     "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "occsite.middleware.Sessions",
     "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "occsite.middleware.Csrf",
+    "occsite.middleware.Authentication",
+    "occsite.middleware.Messages",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -86,6 +85,7 @@ _database["CONN_HEALTH_CHECKS"] = True
 _database["OPTIONS"] = {
     **_database.get("OPTIONS", {}),
     "connect_timeout": 3,
+    "prepare_threshold": 5,  # statements that ask to be prepared may be; those of the ORM never are
     "options": f"-c statement_timeout={PATIENCE}s -c idle_in_transaction_session_timeout=120000",
     # Reconnecting pauses longer each time; given up after a few seconds, it begins anew with the next request.
     "pool": {

@@ -62,6 +62,16 @@ class Snapshot:
     headers: dict[str, Header | None]
     run_id: str
 
+    def lookup(self, node_ids: Sequence[str], chunk_hashes: Sequence[str]) -> Lookup:
+        """The registers of chunks on nodes, as they were at that instant."""
+        counts = np.zeros((len(node_ids), len(chunk_hashes)), np.uint8)
+        found = {row: self.sketches[node_id] for row, node_id in enumerate(node_ids) if node_id in self.sketches}
+        if found:
+            hashes64 = hash_chunks(chunk_hashes, next(iter(found.values())).seed)
+            for row, sketch in found.items():
+                counts[row] = sketch.registers[registers_of(hashes64, sketch.n_prime)]
+        return Lookup(counts, {node_id: self.headers.get(node_id) for node_id in node_ids}, self.run_id)
+
 
 def trusted(header: Header | None, epoch: int, run_id: str) -> bool:
     """Tell whether a zero register proves absence: no count can have been lost since the sketch was built.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
@@ -56,13 +57,17 @@ def rank(chunk_hashes: Sequence[str], candidates: Sequence[Candidate]) -> NDArra
 
 def _scores(chunk_hashes: Sequence[str], candidates: Sequence[Candidate]) -> NDArray[np.float64]:
     chunks = np.frombuffer(bytes.fromhex("".join([chunk_hash[:16] for chunk_hash in chunk_hashes])), dtype="<u8")
-    nodes = np.array(
-        [int.from_bytes(blake2b(c.node_id.encode(), digest_size=8).digest(), "little") for c in candidates], dtype="u8"
-    )
+    nodes = _hashes(tuple(c.node_id for c in candidates))
     mixed = _splitmix64(chunks[:, None] ^ nodes[None, :])
     uniform = ((mixed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
     weights = np.array([c.weight for c in candidates], dtype=np.float64)
     return -weights[None, :] / np.log(uniform)
+
+
+@lru_cache(maxsize=64)
+def _hashes(node_ids: tuple[str, ...]) -> NDArray[np.uint64]:
+    digests = [blake2b(node_id.encode(), digest_size=8).digest() for node_id in node_ids]
+    return np.array([int.from_bytes(digest, "little") for digest in digests], dtype="u8")
 
 
 def _splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

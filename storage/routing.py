@@ -5,10 +5,12 @@ Redis is a hint: whatever fails here orders reads worse and makes statistics say
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 
 import numpy as np
 import redis
@@ -22,7 +24,7 @@ from redis.retry import Retry
 from sketches.estimators import Estimate
 from sketches.estimators.membership import candidates
 from sketches.exceptions import ShadowLost, SketchError, StoreUnavailable
-from sketches.store import SketchStore, trusted
+from sketches.store import Lookup, SketchStore, Snapshot, trusted
 from sketches.wire import HEADER_SIZE
 from storage import placement
 from storage.conf import configuration
@@ -34,6 +36,8 @@ log = structlog.get_logger(__name__)
 BATCHES_IN_FLIGHT = 0x0CC0_5E7C  # key of the advisory lock; any constant will do
 PREFERRED = 0.95  # share of replicas that lie where placement would put them now
 STALE_LOSS = 0.5  # share of its chunks that a sketch which is not trusted is taken to lack
+RECENT = 1.0  # seconds for which reads go by the sketches that this process has seen
+RECENT_BYTES = 4 << 20  # of all nodes' sketches; larger ones are not fetched each second, but asked for each chunk
 
 
 @lru_cache(maxsize=1)
@@ -163,43 +167,125 @@ def routes(topology: Topology, chunk_hashes: Sequence[str], target: int) -> Rout
     A zero register of a trusted sketch makes a node improbable, not impossible: it only orders (RACES 14), and every
     node is in every order.
     """
-    members = topology.members
-    shape = (len(chunk_hashes), len(members))
-    if 0 in shape:
-        return Routes(members, np.zeros(shape, np.uint8), np.zeros(shape), np.zeros(shape, np.intp))
-    place = np.argsort(placement.rank(chunk_hashes, [candidate_of(member) for member in members]), axis=1)
-    registers, n_prime, loss = np.zeros(shape, np.uint8), topology.cluster.n_prime, np.ones(len(members))
-    sizes = np.full(len(members), n_prime)
+    node_ids = [member.node_id for member in topology.members]
     try:
-        lookup = store_of(topology.cluster).lookup([member.node_id for member in members], chunk_hashes)
+        said: Lookup | None = store_of(topology.cluster).lookup(node_ids, chunk_hashes)
     except StoreUnavailable as error:
         log.warning("sketch.unavailable", error=str(error))
-    else:
-        registers = lookup.counts.T
-        for position, member in enumerate(members):
-            if header := lookup.headers[member.node_id]:
-                sizes[position] = header.n_prime
-                loss[position] = 0.0 if trusted(header, member.sketch_epoch, lookup.run_id) else STALE_LOSS
-    held = [member.stored_chunks for member in members]
-    tau = max(topology.cluster.tau, int(registers.max()))
-    weighed = candidates(registers, held, sizes, tau, _prior(place, target), loss)
-    offline = np.broadcast_to([not member.online for member in members], shape)
-    order = np.lexsort((place, -weighed.probabilities, offline), axis=1)
-    return Routes(members, registers, weighed.probabilities, order)
+        said = None
+    registers = said.counts.T if said else np.zeros((len(chunk_hashes), len(node_ids)), np.uint8)
+    return _routes(topology, chunk_hashes, target, registers, _odds(topology, said, target))
 
 
 def locate(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[Member]]:
-    """For each chunk, all nodes in the order in which to ask for it."""
-    found = routes(topology, chunk_hashes, configuration().replication_factor)
-    members = np.fromiter(found.members, object, len(found.members))
+    """For each chunk, all nodes in the order in which to ask for it, by what the sketches said up to a second ago."""
+    members = np.fromiter(topology.members, object, len(topology.members))
+    target = configuration().replication_factor
+    if len(members) * sketch_size(topology.cluster.n_prime) > RECENT_BYTES:
+        found = routes(topology, chunk_hashes, target)
+    else:
+        recent = _recent(topology, target)
+        found = _routes(topology, chunk_hashes, target, recent.registers(chunk_hashes), recent.odds)
     rows: list[list[Member]] = members[found.order].tolist()
     return rows
 
 
-def _prior(place: NDArray[np.intp], target: int) -> NDArray[np.float64]:
-    """The probability, before looking, that the node at each place of a chunk's order holds it."""
-    others = max(place.shape[1] - target, 1)
-    return np.where(place < target, PREFERRED, min((1 - PREFERRED) * target / others, 1 - PREFERRED))
+def _routes(
+    topology: Topology,
+    chunk_hashes: Sequence[str],
+    target: int,
+    registers: NDArray[np.uint8],
+    odds: NDArray[np.float64],
+) -> Routes:
+    members = topology.members
+    if 0 in registers.shape:
+        return Routes(members, registers, np.zeros(registers.shape), np.zeros(registers.shape, np.intp))
+    place = np.argsort(placement.rank(chunk_hashes, [candidate_of(member) for member in members]), axis=1)
+    probabilities = odds[(place < target).astype(np.intp), registers, np.arange(len(members))]
+    offline = np.broadcast_to([not member.online for member in members], registers.shape)
+    order = np.lexsort((place, -probabilities, offline), axis=1)
+    return Routes(members, registers, probabilities, order)
+
+
+def _odds(topology: Topology, said: Lookup | Snapshot | None, target: int) -> NDArray[np.float64]:
+    """The probability that a node holds a chunk: by whether placement prefers it, register, node.
+
+    Args:
+        topology: the nodes, m of them.
+        said: the headers of their sketches; None if Redis does not answer.
+        target: replicas of the chunk.
+
+    Returns:
+        ``[2, 256, m]``.
+    """
+    members = topology.members
+    sizes, loss, tau = [topology.cluster.n_prime] * len(members), [1.0] * len(members), topology.cluster.tau
+    for column, member in enumerate(members if said else ()):
+        if said and (header := said.headers.get(member.node_id)):
+            tau = max(tau, header.tau)
+            sizes[column] = header.n_prime
+            loss[column] = 0.0 if trusted(header, member.sketch_epoch, said.run_id) else STALE_LOSS
+    # Before looking: that the node holds the chunk if it is none, or one, of the first ``target`` of placement's order.
+    others = max(len(members) - target, 1)
+    prior = np.array([min((1 - PREFERRED) * target / others, 1 - PREFERRED), PREFERRED])
+    values = np.minimum(np.arange(256), tau).astype(np.uint8)
+    shape, rows = (2, len(values), len(members)), (2 * len(values), len(members))
+    weighed = candidates(
+        np.broadcast_to(values[:, None], shape).reshape(rows),
+        [member.stored_chunks for member in members],
+        sizes,
+        tau,
+        np.broadcast_to(prior[:, None, None], shape).reshape(rows),
+        loss,
+    )
+    return weighed.probabilities.reshape(shape)
+
+
+@dataclass(frozen=True)
+class _Recent:
+    """The sketches as this process saw them last, ready to order reads.
+
+    Attributes:
+        seen_at: when, of the monotonic clock.
+        topology: the nodes that ``odds`` are of.
+        snapshot: None if Redis did not answer.
+        odds: as from ``_odds``.
+    """
+
+    seen_at: float
+    topology: Topology
+    snapshot: Snapshot | None
+    odds: NDArray[np.float64]
+
+    def registers(self, chunk_hashes: Sequence[str]) -> NDArray[np.uint8]:
+        """Shape ``[chunks, nodes]``."""
+        node_ids = [member.node_id for member in self.topology.members]
+        if self.snapshot is None:
+            return np.zeros((len(chunk_hashes), len(node_ids)), np.uint8)
+        return self.snapshot.lookup(node_ids, chunk_hashes).counts.T
+
+
+_last: _Recent | None = None
+_looking = Lock()
+
+
+def _recent(topology: Topology, target: int) -> _Recent:
+    """The sketches as they were at most ``RECENT`` seconds ago.
+
+    One thread asks for them; others that come meanwhile wait, as they would for an answer of their own.
+    """
+    global _last
+    with _looking:
+        last = _last
+        if last is not None and last.topology is topology and time.monotonic() - last.seen_at <= RECENT:
+            return last
+        snapshot = None
+        try:
+            snapshot = store_of(topology.cluster).snapshot([member.node_id for member in topology.members])
+        except StoreUnavailable as error:
+            log.warning("sketch.unavailable", error=str(error))
+        _last = _Recent(time.monotonic(), topology, snapshot, _odds(topology, snapshot, target))
+        return _last
 
 
 def preferences(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[Member]]:

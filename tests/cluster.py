@@ -74,7 +74,11 @@ class ClusterUnderTest:
         return job.result
 
     def download(self, file: File) -> bytes:
-        return b"".join(retrieve.retrieve(file).chunks)
+        return b"".join(self.read(file))
+
+    def read(self, file: File) -> Iterator[bytes]:
+        """Begin to download."""
+        return retrieve.retrieve(retrieve.find(file.owner, file.content.file_hash))
 
     def members(self) -> tuple[Member, ...]:
         return Topology.load().members

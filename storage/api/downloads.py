@@ -17,8 +17,8 @@ from storage.api import preconditions, ranges
 from storage.api.digests import digest_field
 from storage.api.endpoint import Endpoint, well_formed
 from storage.api.transfers import Slot
-from storage.models import File, nobody
-from storage.services import catalogue, retrieve
+from storage.models import OpenFile, nobody
+from storage.services import retrieve
 
 CONTENT_TYPE = "application/octet-stream"
 
@@ -50,45 +50,49 @@ class Download(Endpoint):
     renderer_classes = (JSONRenderer,)  # one alone: the answer does not vary with Accept
 
     def get(self, request: Request, file_hash: str) -> HttpResponse | StreamingHttpResponse:
-        file = catalogue.find(nobody(), well_formed(file_hash))
-        size = file.content.size
+        file = retrieve.find(nobody(), well_formed(file_hash))
         headers = _headers(file)
         if preconditions.is_known(request.headers, headers["ETag"]):
-            return HttpResponseNotModified(headers={**headers, "Content-Length": str(size)})
-        wanted = _wanted(request, headers["ETag"], size)
+            return HttpResponseNotModified(headers={**headers, "Content-Length": str(file.size)})
+        wanted = _wanted(request, headers["ETag"], file.size)
         slot = Slot()
         try:
-            download = retrieve.retrieve(file, wanted)
+            chunks = retrieve.retrieve(file, wanted)
         except BaseException:
             slot.release()
             raise
         connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
-        chunks = download.chunks if request.method == "GET" else iter(())
         if wanted is None:
-            body, length, content_type = chunks, size, CONTENT_TYPE
+            body, length, content_type = chunks, file.size, CONTENT_TYPE
         elif len(wanted) == 1:
             body, length, content_type = chunks, len(wanted[0]), CONTENT_TYPE
-            headers["Content-Range"] = ranges.content_range(wanted[0], size)
+            headers["Content-Range"] = ranges.content_range(wanted[0], file.size)
         else:
-            parts = ranges.Multipart(wanted, size, CONTENT_TYPE)
+            parts = ranges.Multipart(wanted, file.size, CONTENT_TYPE)
             body, length, content_type = parts.body(chunks), len(parts), parts.content_type
         headers["Content-Length"] = str(length)
         status = 200 if wanted is None else 206
         return StreamingHttpResponse(_Body(body, slot), content_type=content_type, status=status, headers=headers)
 
-    head = get
+    def head(self, request: Request, file_hash: str) -> HttpResponse:
+        """What a GET would answer, without ranges; a chunk that cannot be read is found now as then."""
+        file = retrieve.find(nobody(), well_formed(file_hash))
+        headers = {**_headers(file), "Content-Length": str(file.size)}
+        if preconditions.is_known(request.headers, headers["ETag"]):
+            return HttpResponseNotModified(headers=headers)
+        retrieve.retrieve(file, [range(1)] if file.size else None)
+        return HttpResponse(content_type=CONTENT_TYPE, headers=headers)
 
 
-def _headers(file: File) -> dict[str, str]:
+def _headers(file: OpenFile) -> dict[str, str]:
     """What is said of a file whichever part of it is sent, and if none is."""
-    file_hash = file.content.file_hash
     return {
         "Accept-Ranges": "bytes",
         # Its bytes never change, but it can be deleted or renamed: a cache has to ask, and a 304 costs next to nothing.
         "Cache-Control": "no-cache",
         "Content-Disposition": content_disposition_header(True, file.name) or "attachment",
-        "ETag": f'"{file_hash}"',
-        "Repr-Digest": digest_field(bytes.fromhex(file_hash)),
+        "ETag": f'"{file.file_hash}"',
+        "Repr-Digest": digest_field(bytes.fromhex(file.file_hash)),
         "X-Content-Type-Options": "nosniff",
     }
 
@@ -100,8 +104,7 @@ def _wanted(request: Request, etag: str, size: int) -> list[range] | None:
         RangeNotSatisfiable: the file has nothing of them.
     """
     field = request.headers.get("Range")
-    # For other methods than GET it has no meaning (RFC 9110 §14.2).
-    if field is None or request.method != "GET" or not preconditions.range_applies(request.headers, etag):
+    if field is None or not preconditions.range_applies(request.headers, etag):
         return None
     wanted = ranges.requested(field, size)
     if wanted is not None and not wanted:

@@ -5,6 +5,7 @@ from storage.models.content import Content, ManifestEntry
 from storage.models.file import NOBODY, File, nobody
 from storage.models.job import Job
 from storage.models.node import Node
+from storage.models.open_file import OpenFile
 from storage.models.segment import Segment
 from storage.models.survey import LastSurvey
 from storage.models.tally import Tally
@@ -20,6 +21,7 @@ __all__ = [
     "LastSurvey",
     "ManifestEntry",
     "Node",
+    "OpenFile",
     "Pin",
     "Segment",
     "Tally",

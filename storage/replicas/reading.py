@@ -77,18 +77,18 @@ def read(
 
 
 def read_ahead(
-    topology: Topology, manifest: Sequence[tuple[str, int]], report: Callable[[str], None]
+    topology: Topology, chunk_hashes: Iterator[str], chunk_size: int, report: Callable[[str], None]
 ) -> Iterator[bytes]:
     """Read chunks in order while the next ones are on their way.
 
     Args:
         topology: the nodes.
-        manifest: (chunk hash, size) in order.
+        chunk_hashes: in order, asked for as they are needed.
+        chunk_size: bytes of the largest.
         report: called with the hash of a chunk of which a bad copy was met.
     """
-    located = _located(topology, [chunk_hash for chunk_hash, _ in manifest])
-    largest = max((size for _, size in manifest), default=1)
-    depth = max(1, min(READ_AHEAD_CHUNKS, READ_AHEAD_BYTES // largest))
+    located = _located(topology, chunk_hashes)
+    depth = max(1, min(READ_AHEAD_CHUNKS, READ_AHEAD_BYTES // chunk_size))
     started = deque(_start(*item) for item in islice(located, depth))
     while started:
         next_one = started.popleft()
@@ -97,9 +97,8 @@ def read_ahead(
         yield data
 
 
-def _located(topology: Topology, hashes: Sequence[str]) -> Iterator[tuple[str, list[Member]]]:
-    for start in range(0, len(hashes), LOCATE_CHUNKS):
-        batch = hashes[start : start + LOCATE_CHUNKS]
+def _located(topology: Topology, chunk_hashes: Iterator[str]) -> Iterator[tuple[str, list[Member]]]:
+    while batch := list(islice(chunk_hashes, LOCATE_CHUNKS)):
         yield from zip(batch, routing.locate(topology, batch), strict=True)
 
 

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import chain
 
-from storage.models import Content, File
+from django.contrib.auth.models import User
+
+from storage.exceptions import ContentNotReady, NoSuchFile
+from storage.models import OpenFile
 from storage.replicas.reading import read_ahead
 from storage.replicas.reporting import report
 from storage.topology import Topology
 
 
-@dataclass(frozen=True)
-class Download:
-    """A file of which the first chunk that is needed has been read and verified.
+def find(owner: User, file_hash: str) -> OpenFile:
+    """The owner's file on a content, to be read.
 
-    Attributes:
-        chunks: the bytes; of ranges, in pieces that belong to one range each.
+    Raises:
+        NoSuchFile: there is none.
+        ContentNotReady: its ingest has not ended.
     """
+    file = OpenFile.find(owner.pk, file_hash)
+    if file is None:
+        raise NoSuchFile(f"no file {file_hash}")
+    if not file.is_ready:
+        raise ContentNotReady("the file has been accepted and is being stored")
+    return file
 
-    file: File
-    size: int
-    chunks: Iterator[bytes]
 
-
-def retrieve(file: File, ranges: Sequence[range] | None = None) -> Download:
-    """Open a file for reading.
+def retrieve(file: OpenFile, ranges: Sequence[range] | None = None) -> Iterator[bytes]:
+    """The bytes of a file; of ranges, in pieces that belong to one range each.
 
     The first chunk is located and verified before this returns; what fails later cuts the stream short (RACES 15).
 
@@ -34,23 +39,21 @@ def retrieve(file: File, ranges: Sequence[range] | None = None) -> Download:
         ranges: runs of its bytes, ascending and disjoint, none of them empty; without them, all of it.
 
     Raises:
-        ContentUnavailable: its first chunk cannot be read now.
-        ContentGone: no node has its first chunk any more.
+        ContentUnavailable: the first chunk that is needed cannot be read now.
+        ContentGone: no node has it any more.
     """
-    content: Content = file.content
-    chunks = read_ahead(Topology.recent(), content.manifest(), report) if ranges is None else _pieces(content, ranges)
-    first = next(chunks, None)
-    return Download(file, content.size, _chain(first, chunks))
+    if ranges is None:
+        ranges = [range(file.size)] if file.size else []
+    pieces = _pieces(file, ranges)
+    first = next(pieces, None)
+    return pieces if first is None else chain((first,), pieces)
 
 
-def _pieces(content: Content, ranges: Sequence[range]) -> Iterator[bytes]:
+def _pieces(file: OpenFile, ranges: Sequence[range]) -> Iterator[bytes]:
     """The bytes of ranges; a chunk that several of them need is read once."""
-    size = content.chunk_size
+    size = file.chunk_size
     spans = [range(wanted.start // size, (wanted.stop - 1) // size + 1) for wanted in ranges]
-    needed = dict.fromkeys(position for span in spans for position in span)
-    begin = spans[0].start
-    manifest = content.manifest(range(begin, spans[-1].stop))
-    chunks = read_ahead(Topology.recent(), [manifest[position - begin] for position in needed], report)
+    chunks = read_ahead(Topology.recent(), _needed(file, spans), size, report)
     reached, data = -1, b""
     for wanted, span in zip(ranges, spans, strict=True):
         for position in span:
@@ -60,7 +63,9 @@ def _pieces(content: Content, ranges: Sequence[range]) -> Iterator[bytes]:
             yield data[max(0, wanted.start - start) : wanted.stop - start]
 
 
-def _chain(first: bytes | None, rest: Iterator[bytes]) -> Iterator[bytes]:
-    if first is not None:
-        yield first
-        yield from rest
+def _needed(file: OpenFile, spans: Sequence[range]) -> Iterator[str]:
+    """The hashes of the chunks of ascending spans, which share at most the chunk where one ends and the next begins."""
+    reached = 0
+    for span in spans:
+        yield from file.chunk_hashes(range(max(span.start, reached), span.stop))
+        reached = span.stop

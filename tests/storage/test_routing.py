@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -34,8 +35,25 @@ def test_without_redis_the_placement_orders(cluster: ClusterUnderTest, monkeypat
     def away(*_: Any) -> Any:
         raise routing.StoreUnavailable("away")
 
-    monkeypatch.setattr("sketches.store.SketchStore.lookup", away)
+    monkeypatch.setattr("sketches.store.SketchStore.snapshot", away)
     hashes = [chunk_hash for chunk_hash, _ in file.content.manifest()]
     for chunk_hash, order in zip(hashes, routing.locate(Topology.load(), hashes), strict=True):
         assert {member.node_id for member in order[:3]} == set(cluster.holders(chunk_hash))
     assert cluster.download(file) == content_of(20)
+
+
+def test_sketches_too_large_to_be_fetched_each_second_order_the_same(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = cluster.upload(content_of(30))
+    hashes = [chunk_hash for chunk_hash, _ in file.content.manifest()]
+    topology = Topology.load()
+    whole = routing.locate(topology, hashes)
+    monkeypatch.setattr(routing, "RECENT_BYTES", 0)
+    monkeypatch.setattr("sketches.store.SketchStore.snapshot", None)
+    assert routing.locate(topology, hashes) == whole
+
+
+def test_without_nodes_there_is_nowhere_to_look(cluster: ClusterUnderTest) -> None:
+    topology = dataclasses.replace(Topology.load(), members=())
+    assert routing.locate(topology, ["0" * 64]) == [[]]

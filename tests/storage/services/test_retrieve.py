@@ -6,7 +6,7 @@ import redis
 from storage.exceptions import ContentGone, ContentUnavailable, NoSuchFile
 from storage.models import Job
 from storage.services import catalogue, retrieve, verify
-from tests.cluster import ClusterUnderTest, content_of
+from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 
 
 def test_a_corrupt_copy_is_passed_over_reported_and_mended(cluster: ClusterUnderTest) -> None:
@@ -72,7 +72,7 @@ def test_what_only_absent_nodes_may_have_is_unavailable_not_gone(cluster: Cluste
     for node_id in cluster.holders(file.content.manifest()[0][0]):
         cluster.take_offline(node_id)
     with pytest.raises(ContentUnavailable):
-        retrieve.retrieve(file)
+        cluster.read(file)
 
 
 def test_an_empty_mount_point_does_not_say_gone(cluster: ClusterUnderTest) -> None:
@@ -82,7 +82,7 @@ def test_an_empty_mount_point_does_not_say_gone(cluster: ClusterUnderTest) -> No
         folder.rename(folder.with_suffix(".away"))
         (folder / "chunks" / "00").mkdir(parents=True)
     with pytest.raises(ContentUnavailable):
-        retrieve.retrieve(file)
+        cluster.read(file)
 
 
 def test_what_every_node_says_is_absent_is_gone(cluster: ClusterUnderTest) -> None:
@@ -91,7 +91,7 @@ def test_what_every_node_says_is_absent_is_gone(cluster: ClusterUnderTest) -> No
     for node_id in cluster.holders(chunk_hash):
         cluster.replica_path(node_id, chunk_hash).unlink()
     with pytest.raises(ContentGone):
-        retrieve.retrieve(file)
+        cluster.read(file)
 
 
 def test_a_flush_of_redis_breaks_no_download(cluster: ClusterUnderTest, redis_client: redis.Redis) -> None:
@@ -117,6 +117,40 @@ def test_a_file_that_is_deleted_between_being_found_and_being_read_is_not_an_emp
 ) -> None:
     file = cluster.upload(content_of(2))
     catalogue.delete(catalogue.find(file.owner, file.content.file_hash))
-    for use in (retrieve.retrieve, verify.verify, verify.distribution):
+    for use in (verify.verify, verify.distribution, cluster.read):
         with pytest.raises(NoSuchFile):
             use(file)
+
+
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Manifests that come with the file up to three chunks, and then two chunks at a time."""
+    monkeypatch.setattr("storage.models.open_file.HEAD", 3)
+    monkeypatch.setattr("storage.models.open_file.WINDOW", 2)
+    monkeypatch.setattr("storage.replicas.reading.LOCATE_CHUNKS", 1)
+    monkeypatch.setattr("storage.replicas.reading.READ_AHEAD_CHUNKS", 1)
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_long_manifest_is_read_in_windows(cluster: ClusterUnderTest) -> None:
+    data = content_of(12)
+    file = cluster.upload(data)
+    assert cluster.download(file) == data
+    found = retrieve.find(file.owner, file.content.file_hash)
+    for first, last in ((0, 0), (2, 3), (3, 3), (4, 11), (7, 8)):
+        wanted = range(first * CHUNK_SIZE + 1, last * CHUNK_SIZE + 2)
+        assert b"".join(retrieve.retrieve(found, [wanted])) == data[wanted.start : wanted.stop]
+    apart = [range(1), range(5 * CHUNK_SIZE, 5 * CHUNK_SIZE + 2), range(5 * CHUNK_SIZE + 4, 11 * CHUNK_SIZE)]
+    assert b"".join(retrieve.retrieve(found, apart)) == b"".join(data[wanted.start : wanted.stop] for wanted in apart)
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_file_that_is_deleted_while_it_is_read_breaks_off(cluster: ClusterUnderTest) -> None:
+    """RACES 15: whoever has begun gets all of it or an error, never a clean end."""
+    data = content_of(12)
+    file = cluster.upload(data)
+    stream = cluster.read(file)
+    assert next(stream) == data[:CHUNK_SIZE]
+    catalogue.delete(catalogue.find(file.owner, file.content.file_hash))
+    with pytest.raises(NoSuchFile):
+        list(stream)
