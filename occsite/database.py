@@ -22,7 +22,7 @@ FRESH = 1.0  # seconds in which a connection that worked is not asked again whet
 class ImpatientConnection(psycopg.Connection[Any]):
     """Gives up on a server that is there but does not answer, of which no setting of libpq would tell."""
 
-    _worked_at = -FRESH
+    _worked_at = float("-inf")
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """What every statement waits in."""

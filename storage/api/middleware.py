@@ -75,6 +75,7 @@ class _Stream:
         self._pieces = pieces
         self._finished = finished
         self._said: dict[str, Any] = {"bytes": 0}
+        self._is_open = True
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -86,8 +87,10 @@ class _Stream:
             raise
 
     def close(self) -> None:
-        """Called by Django when the server is through with the response."""
-        self._finished(**self._said)
+        """Called by Django when the server is through with the response; perhaps more than once."""
+        if self._is_open:
+            self._is_open = False
+            self._finished(**self._said)
 
 
 def _level(status: int) -> int:

@@ -1,0 +1,53 @@
+"""The pool's question whether a connection is good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from django import db
+
+from occsite import database
+from occsite.database import ImpatientConnection
+from tests.system.conftest import wait_until
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def conn() -> Iterator[ImpatientConnection]:
+    with ImpatientConnection.connect(**db.connection.get_connection_params(), autocommit=True) as connection:
+        yield connection
+
+
+def test_a_connection_that_worked_just_now_is_not_asked(
+    conn: ImpatientConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conn.execute("SELECT 1")
+    asked = []
+    monkeypatch.setattr(psycopg.Connection, "execute", lambda *_: asked.append(True))
+    monkeypatch.setattr(database, "FRESH", 1000.0)
+    conn.execute("")
+    assert not asked
+    monkeypatch.setattr(database, "FRESH", 0.0)
+    conn.execute("")
+    assert asked
+
+
+def test_one_that_the_server_has_closed_is_found_out_at_once(
+    conn: ImpatientConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conn.execute("SELECT 1")
+    monkeypatch.setattr(database, "FRESH", 1000.0)
+    with db.connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s)", [conn.info.backend_pid])
+
+    def is_bad() -> bool:
+        try:
+            conn.execute("")
+        except psycopg.OperationalError:
+            return True
+        return False
+
+    wait_until(is_bad, 10)

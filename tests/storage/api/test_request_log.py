@@ -1,0 +1,48 @@
+"""The log's line for each request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import structlog
+from django.test import Client
+
+from tests.cluster import ClusterUnderTest, content_of
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What requests leave in the log, with what was bound at that time."""
+    kept: list[dict[str, Any]] = []
+
+    class Log:
+        def log(self, level: int, event: str, **said: Any) -> None:
+            kept.append({**structlog.contextvars.get_contextvars(), "level": level, "event": event, **said})
+
+    monkeypatch.setattr("storage.api.middleware.log", Log())
+    return kept
+
+
+def test_a_request_leaves_one_line_with_the_id_that_came_with_it(lines: list[dict[str, Any]]) -> None:
+    Client().get("/nowhere?x=1", headers={"X-Request-ID": "abc", "X-Forwarded-For": "192.0.2.1, 10.0.0.1"})
+    (line,) = lines
+    assert (line["event"], line["request"], line["code"]) == ("request_finished", "GET /nowhere?x=1", 404)
+    assert (line["request_id"], line["ip"]) == ("abc", "192.0.2.1")
+    assert structlog.contextvars.get_contextvars() == {}
+
+
+def test_a_download_is_logged_when_it_has_ended_with_what_was_sent(
+    cluster: ClusterUnderTest, lines: list[dict[str, Any]]
+) -> None:
+    data = content_of(3)
+    path = f"/download/{cluster.upload(data).content.file_hash}"
+    whole: Any = Client().get(path)
+    assert lines == []
+    assert b"".join(whole.streaming_content) == data
+    whole.close()
+    cut: Any = Client().get(path)
+    next(iter(cut.streaming_content))
+    cut.close()
+    assert [line["bytes"] for line in lines] == [len(data), 0], "what was taken, not what was about to be"
+    assert lines[0]["request_id"] != lines[1]["request_id"]
