@@ -30,7 +30,7 @@ lint: $(VENV)/requirements-dev.stamp
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# How fast it is and what it takes, on this machine, now; some ten minutes on two cores. PARTS="speed workers memory"
+# How fast it is and what it takes, here and now; a quarter of an hour on two cores. PARTS="speed workers memory"
 # chooses, BESIDE="swift=URL webdav=URL" names servers to compare with, BASE_URL a service of ours that runs already;
 # JSON=path has every figure written there; OPTIONS="--repeat 5 --memory-gib 10" and more are in --help.
 bench: $(VENV)/requirements.stamp

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from benchmarks.service.client import BenchError, Connection, get_json
-from benchmarks.service.processes import trees
+from benchmarks.service.processes import trees, usage
 from benchmarks.service.targets import OccStorage
 from occsite.process import dying_with_parent
 from occsite.programs import FOREGROUND, PROJECT, manager_proxy
 from occsite.runtime import runtime_dir
 
-START_LIMIT = 120.0  # seconds for the system to become ready
+START_LIMIT = 120.0  # seconds for the system to become ready, and again for it to come to rest
+REST = 0.1  # seconds of processor time in a second, of all processes
 FOREIGN = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY")  # servers and secrets of another installation
 
 
@@ -72,7 +73,9 @@ def installed(folder: Path, **environment: str) -> Iterator[Installation]:
         )
     try:
         _await_ready(port, process, output_path)
-        yield Installation(storage_dir, f"http://127.0.0.1:{port}", process.pid)
+        installation = Installation(storage_dir, f"http://127.0.0.1:{port}", process.pid)
+        _await_rest(installation)
+        yield installation
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
@@ -96,6 +99,19 @@ def _await_ready(port: int, process: subprocess.Popen[bytes], output_path: Path)
         if process.poll() is not None or time.monotonic() > deadline:
             raise BenchError(f"the system does not become ready:\n{output_path.read_text()}")
         time.sleep(0.2)
+
+
+def _await_rest(installation: Installation) -> None:
+    """Until what no client waits for is loaded too, and takes no processor from what is measured."""
+    deadline = time.monotonic() + START_LIMIT
+    while True:
+        programs = installation.programs()
+        before = usage(programs)
+        time.sleep(1)
+        if programs["worker"] and (usage(installation.programs()) - before).seconds < REST:
+            return
+        if time.monotonic() > deadline:
+            raise BenchError("the system does not come to rest")
 
 
 def _free_port() -> int:

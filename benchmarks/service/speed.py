@@ -42,7 +42,7 @@ class Speed:
         repeats = len(self.ceilings)
         nodes, factor, chunk = (self.settings[n] for n in ("num_nodes", "replication_factor", "chunk_size"))
         ours = f"{nodes} nodes, {factor} replicas, chunks of {chunk >> 10} KiB. Repeats, interleaved: {repeats}.\n"
-        rows = [row for name in self.workloads for direction in ("up", "down") for row in self._rows(name, direction)]
+        rows = [row for name, one in self.workloads.items() for way in one.directions for row in self._rows(name, way)]
         limits = [(name, self.ceiling(name)) for name in self.ceilings[0]]
         return "\n".join(
             [listed(self.workloads), ours, LEGEND, table(HEADS, rows), "", table(("ceiling", "MiB/s"), limits)]
@@ -103,7 +103,8 @@ def _round(
         for target in targets:
             try:
                 yield "up", target.name, upload(target, workload, made, folder)
-                yield "down", target.name, download(target, workload, made, folder)
+                if "down" in workload.directions:
+                    yield "down", target.name, download(target, workload, made, folder)
             finally:
                 if target is not kept:
                     delete(target, made)

@@ -20,7 +20,7 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 class Workload:
     """So many files of ``size`` bytes, by so many clients, each on one connection that is kept open.
 
-    Uploads are forms, or with ``raw`` the file alone.
+    Uploads are forms. With ``raw`` they are the file alone, and nothing is downloaded: that would be no different.
     """
 
     clients: int
@@ -32,6 +32,10 @@ class Workload:
         size = f"{self.size // MIB} MiB" if self.size >= MIB else f"{self.size // KIB} KiB"
         clients = f"{self.clients} client{'s' if self.clients > 1 else ''}"
         return f"{self.files} × {size}, {clients}" + (", no form" if self.raw else "")
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        return ("up",) if self.raw else ("up", "down")
 
     def shrunk(self) -> Workload:
         """A sixteenth of it, or a little more: to see that it works."""
