@@ -23,9 +23,9 @@ def record_acceptance(upload: Upload, content: Content, file: File, job: Job) ->
             """
             WITH content AS (
                 INSERT INTO storage_content (file_hash, size, chunk_size, chunk_count, state, created_at,
-                       retrievable, min_replication, avg_replication, max_replication, health_epoch)
+                       retrievable, min_replication, avg_replication, max_replication, health_epoch, target)
                 VALUES (%(file_hash)s, %(size)s, %(chunk_size)s, %(chunk_count)s, 'ingesting', statement_timestamp(),
-                       false, 0, 0, 0, -1)
+                       false, 0, 0, 0, -1, %(factor)s)
                 ON CONFLICT (file_hash) DO UPDATE SET file_hash = EXCLUDED.file_hash
                 RETURNING id, chunk_size, chunk_count
             ), file AS (

@@ -18,28 +18,6 @@ class Wanted:
 
 
 class ChunkQuerySet(models.QuerySet["Chunk"]):
-    def reference(self, sizes: Mapping[str, int]) -> dict[str, int]:
-        """Insert the chunks that are new, take back a condemnation of the others; hash → row id.
-
-        Rows are touched in the order of their hashes, so that two batches cannot deadlock (RACES 6), and stay
-        locked until the transaction ends: reclaim either sees what the caller adds, or has finished before.
-
-        Args:
-            sizes: chunk hash → size in bytes.
-        """
-        hashes = sorted(sizes)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """
-                INSERT INTO storage_chunk (hash, size)
-                SELECT * FROM unnest(%s::bytea[], %s::int[]) ORDER BY 1
-                ON CONFLICT (hash) DO UPDATE SET condemned_at = NULL
-                RETURNING hash, id
-                """,
-                [[bytes.fromhex(h) for h in hashes], [sizes[h] for h in hashes]],
-            )
-            return {bytes(row[0]).hex(): row[1] for row in cursor.fetchall()}
-
     def locked(self, chunk_ids: Iterable[int]) -> list[Chunk]:
         """The rows, locked in the order of their hashes."""
         return list(self.filter(id__in=list(chunk_ids)).order_by("hash").select_for_update())

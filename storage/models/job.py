@@ -12,7 +12,7 @@ from django.db.models import F, Func, Q
 
 from storage.exceptions import LeaseLost, TurnEnded
 from storage.models.fields import DigestField
-from storage.models.lazily import lazily
+from storage.models.lazily import execute_lazily
 from storage.models.upload import Upload
 
 LEASE = timedelta(seconds=20)
@@ -49,35 +49,33 @@ class JobQuerySet(models.QuerySet["Job"]):
 
         A job that has failed before is claimed alone: a poison job must not burn the others' attempts (RACES 28).
         """
-        with lazily(), connection.cursor() as cursor:
-            cursor.execute(
-                """
-                WITH candidate AS (
-                    SELECT id, attempts, size, priority, created_at FROM storage_job
-                     WHERE queue = %(queue)s AND state = 'queued' AND not_before <= clock_timestamp()
-                     ORDER BY priority, created_at, id LIMIT %(most)s FOR UPDATE SKIP LOCKED
-                ), ranked AS (
-                    SELECT id, row_number() OVER w AS place, sum(size) OVER w AS total,
-                           bool_or(attempts > 0) OVER w AS tried
-                      FROM candidate WINDOW w AS (ORDER BY priority, created_at, id)
-                )
-                UPDATE storage_job j
-                   SET state = 'running', fence = j.fence + 1, attempts = j.attempts + 1, error = NULL,
-                       waiting_for = '',
-                       started_at = coalesce(j.started_at, clock_timestamp()), heartbeat_at = clock_timestamp(),
-                       lease_expires_at = clock_timestamp() + %(lease)s * interval '1 second'
-                  FROM ranked r
-                 WHERE j.id = r.id AND (r.place = 1 OR (r.total <= %(most_bytes)s AND NOT r.tried))
-                RETURNING j.id
-                """,
-                {"queue": queue, "most": most, "most_bytes": most_bytes, "lease": LEASE.total_seconds()},
+        rows = execute_lazily(
+            """
+            WITH candidate AS (
+                SELECT id, attempts, size, priority, created_at FROM storage_job
+                 WHERE queue = %(queue)s AND state = 'queued' AND not_before <= clock_timestamp()
+                 ORDER BY priority, created_at, id LIMIT %(most)s FOR UPDATE SKIP LOCKED
+            ), ranked AS (
+                SELECT id, row_number() OVER w AS place, sum(size) OVER w AS total,
+                       bool_or(attempts > 0) OVER w AS tried
+                  FROM candidate WINDOW w AS (ORDER BY priority, created_at, id)
             )
-            ids = [row[0] for row in cursor.fetchall()]
-        return self._taken(ids)
+            UPDATE storage_job j
+               SET state = 'running', fence = j.fence + 1, attempts = j.attempts + 1, error = NULL,
+                   waiting_for = '',
+                   started_at = coalesce(j.started_at, clock_timestamp()), heartbeat_at = clock_timestamp(),
+                   lease_expires_at = clock_timestamp() + %(lease)s * interval '1 second'
+              FROM ranked r
+             WHERE j.id = r.id AND (r.place = 1 OR (r.total <= %(most_bytes)s AND NOT r.tried))
+            RETURNING j.id
+            """,
+            {"queue": queue, "most": most, "most_bytes": most_bytes, "lease": LEASE.total_seconds()},
+        )
+        return self._taken([row[0] for row in rows])
 
     def claim_segment(self, upload: Upload) -> list[Job]:
         """Take one of an upload's segments that no worker is at; empty when there is none."""
-        with lazily():
+        with transaction.atomic():
             idle = Q(state=Job.State.QUEUED) | Q(state=Job.State.RUNNING, lease_expires_at__lt=Clock())
             segments = self.filter(idle, kind=Job.Kind.INGEST_SEGMENT, upload=upload).order_by("created_at", "id")
             ids = list(segments.select_for_update(skip_locked=True).values_list("id", flat=True)[:1])

@@ -1,19 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection
 
 
-@contextmanager
-def lazily() -> Iterator[None]:
-    """A transaction whose commit does not wait for the disk.
+def execute_lazily(statement: str, parameters: Any) -> list[Any]:
+    """Execute a statement whose commit does not wait for the disk; returns its rows.
 
     For what is done again after a crash of PostgreSQL: its log is written in order, so that whatever relies on this,
     and commits as usual, makes it durable too. Others see it at once, as any commit.
+
+    Both go to PostgreSQL at once, which makes them one transaction.
     """
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL synchronous_commit TO off")
-        yield
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL synchronous_commit TO off; {statement}", parameters)
+        cursor.nextset()
+        return list(cursor.fetchall())

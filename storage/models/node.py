@@ -3,11 +3,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 
-from django.db import connection, models, transaction
+from django.db import models, transaction
 from django.db.models import F
 
 from storage.models.cluster import Cluster
-from storage.models.lazily import lazily
+from storage.models.lazily import execute_lazily
 
 
 class Node(models.Model):
@@ -77,16 +77,15 @@ class Node(models.Model):
         rows = [(node_id, chunks, size) for node_id, (chunks, size) in sorted(deltas.items()) if chunks or size]
         if not rows:
             return
-        with lazily(), connection.cursor() as cursor:
-            cursor.execute(
-                """
-                WITH delta AS (
-                         SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS d(node_id, chunks, bytes)
-                     ),
-                     held AS (SELECT id FROM storage_node WHERE node_id = ANY(%s) ORDER BY id FOR NO KEY UPDATE)
-                UPDATE storage_node n
-                   SET chunks = greatest(0, n.chunks + d.chunks), bytes = greatest(0, n.bytes + d.bytes)
-                  FROM delta d, held h WHERE n.node_id = d.node_id AND n.id = h.id
-                """,
-                [[r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows], [r[0] for r in rows]],
-            )
+        execute_lazily(
+            """
+            WITH delta AS (
+                     SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS d(node_id, chunks, bytes)
+                 ),
+                 held AS (SELECT id FROM storage_node WHERE node_id = ANY(%s) ORDER BY id FOR NO KEY UPDATE)
+            UPDATE storage_node n
+               SET chunks = greatest(0, n.chunks + d.chunks), bytes = greatest(0, n.bytes + d.bytes)
+              FROM delta d, held h WHERE n.node_id = d.node_id AND n.id = h.id RETURNING n.id
+            """,
+            [[r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows], [r[0] for r in rows]],
+        )

@@ -3,10 +3,10 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from django.db import connection, models
+from django.db import models
 
 from storage.models.job import Job
-from storage.models.lazily import lazily
+from storage.models.lazily import execute_lazily
 from storage.models.upload import Upload
 
 SEGMENT_BYTES = 16 << 20  # of a body; one that is shorter has no segments
@@ -22,9 +22,8 @@ class SegmentQuerySet(models.QuerySet["Segment"]):
             size: in bytes, a multiple of the upload's ``piece_size``.
             checksums: of its pieces.
         """
-        with lazily(), connection.cursor() as cursor:
-            cursor.execute(
-                """
+        made = execute_lazily(
+            """
                 WITH upload AS (SELECT id FROM storage_upload WHERE id = %(upload)s FOR KEY SHARE),
                 job AS (
                     INSERT INTO storage_job (id, kind, queue, priority, upload_id, size, state, done, total,
@@ -33,20 +32,20 @@ class SegmentQuerySet(models.QuerySet["Segment"]):
                       FROM upload RETURNING id, upload_id
                 )
                 INSERT INTO storage_segment (job_id, upload_id, position, checksums)
-                SELECT id, upload_id, %(position)s, %(checksums)s FROM job
+                SELECT id, upload_id, %(position)s, %(checksums)s FROM job RETURNING job_id
                 """,
-                {
-                    "job": uuid.uuid4(),
-                    "kind": Job.Kind.INGEST_SEGMENT,
-                    "priority": Job.PRIORITY[Job.Kind.INGEST_SEGMENT],
-                    "upload": upload.pk,
-                    "size": size,
-                    "total": len(checksums) // 4,
-                    "position": position,
-                    "checksums": checksums,
-                },
-            )
-            return bool(cursor.rowcount)
+            {
+                "job": uuid.uuid4(),
+                "kind": Job.Kind.INGEST_SEGMENT,
+                "priority": Job.PRIORITY[Job.Kind.INGEST_SEGMENT],
+                "upload": upload.pk,
+                "size": size,
+                "total": len(checksums) // 4,
+                "position": position,
+                "checksums": checksums,
+            },
+        )
+        return bool(made)
 
     def of(self, upload: Upload) -> list[Segment]:
         """An upload's segments in the order of their positions, with their jobs as they are now."""

@@ -8,51 +8,70 @@ from django.conf import settings
 from django.db import connection, models, transaction
 
 from storage.conf import configuration
-from storage.models.chunk import Chunk, Pin
+from storage.models.chunk import Chunk
 from storage.models.content import Content
-from storage.models.lazily import lazily
+from storage.models.lazily import execute_lazily
 
 
 class UploadQuerySet(models.QuerySet["Upload"]):
     def pin(self, wanted: Mapping[tuple[uuid.UUID, str], int], sizes: Mapping[str, int]) -> dict[str, int]:
         """Refer to chunks before the volumes are asked for them; chunk hash → row id.
 
-        One transaction: once it has committed, reclaim leaves the chunks alone until their uploads are released.
+        Inserts the chunks that are new and takes back a condemnation of the others, in the order of their hashes: two
+        batches cannot deadlock (RACES 6). Reclaim either sees the pins, or has finished before.
 
         Args:
             wanted: (upload id, chunk hash) → how many replicas the upload wants of the chunk.
             sizes: chunk hash → size in bytes.
         """
-        with lazily():
-            # Uploads before chunks, each in order: an upload that is being dropped is over or waits for us.
-            alive = self.filter(id__in={upload_id for upload_id, _ in wanted}).order_by("id")
-            alive_ids = set(alive.select_for_update(no_key=True).values_list("id", flat=True))
-            ids = Chunk.objects.reference(
-                {chunk_hash: sizes[chunk_hash] for upload_id, chunk_hash in wanted if upload_id in alive_ids}
+        uploads, hashes, factors = zip(*((u, bytes.fromhex(h), f) for (u, h), f in wanted.items()), strict=True)
+        rows = execute_lazily(
+            """
+            WITH alive AS (
+                -- Uploads before chunks, each in order: an upload that is being dropped is over or waits for us.
+                SELECT id FROM storage_upload WHERE id = ANY(%(uploads)s) ORDER BY id FOR NO KEY UPDATE
+            ), wanted AS (
+                SELECT upload, hash, factor, size
+                  FROM unnest(%(uploads)s, %(hashes)s, %(factors)s::int[], %(sizes)s::int[])
+                       AS w (upload, hash, factor, size) JOIN alive ON alive.id = upload
+            ), chunk AS (
+                INSERT INTO storage_chunk (hash, size) SELECT DISTINCT hash, size FROM wanted ORDER BY hash
+                ON CONFLICT (hash) DO UPDATE SET condemned_at = NULL
+                RETURNING hash, id
+            ), pin AS (
+                INSERT INTO storage_pin (upload_id, chunk_id, factor)
+                SELECT upload, chunk.id, factor FROM wanted JOIN chunk USING (hash)
+                ON CONFLICT DO NOTHING
             )
-            Pin.objects.bulk_create(
-                [
-                    Pin(upload_id=upload_id, chunk_id=ids[chunk_hash], factor=factor)
-                    for (upload_id, chunk_hash), factor in wanted.items()
-                    if upload_id in alive_ids
-                ],
-                ignore_conflicts=True,
-            )
-        return ids
+            SELECT hash, id FROM chunk
+            """,
+            {
+                "uploads": list(uploads),
+                "hashes": list(hashes),
+                "factors": list(factors),
+                "sizes": [sizes[chunk_hash] for _, chunk_hash in wanted],
+            },
+        )
+        return {bytes(chunk_hash).hex(): chunk_id for chunk_hash, chunk_id in rows}
 
     def release(self, upload_ids: Iterable[uuid.UUID]) -> set[int]:
         """Delete uploads with their segments and pins; the row ids of the chunks that were pinned."""
         ids = sorted(upload_ids)
         with transaction.atomic(), connection.cursor() as cursor:
             # A worker that is just pinning holds the row: its pins must be there before they are looked for.
-            cursor.execute("SELECT FROM storage_upload WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [ids])
-            cursor.execute("DELETE FROM storage_pin WHERE upload_id = ANY(%s) RETURNING chunk_id", [ids])
-            chunk_ids = {row[0] for row in cursor.fetchall()}
-            cursor.execute("DELETE FROM storage_segment WHERE upload_id = ANY(%s) RETURNING job_id", [ids])
-            cursor.execute("DELETE FROM storage_job WHERE id = ANY(%s)", [[row[0] for row in cursor.fetchall()]])
-            cursor.execute("UPDATE storage_job SET upload_id = NULL WHERE upload_id = ANY(%s)", [ids])
-            cursor.execute("DELETE FROM storage_upload WHERE id = ANY(%s)", [ids])
-        return chunk_ids
+            cursor.execute(
+                """
+                SELECT FROM storage_upload WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE;
+                DELETE FROM storage_pin WHERE upload_id = ANY(%(ids)s) RETURNING chunk_id;
+                WITH gone AS (DELETE FROM storage_segment WHERE upload_id = ANY(%(ids)s) RETURNING job_id)
+                DELETE FROM storage_job WHERE id IN (SELECT job_id FROM gone);
+                UPDATE storage_job SET upload_id = NULL WHERE upload_id = ANY(%(ids)s);
+                DELETE FROM storage_upload WHERE id = ANY(%(ids)s)
+                """,
+                {"ids": ids},
+            )
+            cursor.nextset()
+            return {row[0] for row in cursor.fetchall()}
 
 
 class Upload(models.Model):

@@ -58,8 +58,8 @@ MUTANTS = (
         "storage/models/upload.py",
         (
             (
-                "                    if upload_id in alive_ids\n                ],",
-                "                    if False\n                ],",
+                "                SELECT upload, chunk.id, factor FROM wanted JOIN chunk USING (hash)\n",
+                "                SELECT upload, chunk.id, factor FROM wanted JOIN chunk USING (hash) WHERE false\n",
             ),
         ),
         "test_guards.py::test_what_an_upload_has_found_is_not_reclaimed_before_it_is_recorded",
