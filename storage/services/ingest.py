@@ -188,7 +188,8 @@ def _batches(works: Sequence[Work]) -> Iterator[list[Piece]]:
             size += len(data)
             if len(batch) >= BATCH_CHUNKS or size >= BATCH_BYTES:
                 yield batch
-                batch, size = [], 0
+                batch.clear()  # before the next is read, or there would be the bytes of two
+                size = 0
     if batch:
         yield batch
 
