@@ -92,7 +92,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self._taken(ids)
 
     def _taken(self, ids: list[uuid.UUID]) -> list[Job]:
-        found = self.filter(id__in=ids).select_related("upload__content", "segment")
+        found = self.filter(id__in=ids).select_related("upload__content")
         jobs = list(found.order_by("priority", "created_at", "id"))
         for job in jobs:
             job.begin_turn()

@@ -105,14 +105,13 @@ def run_queued() -> int:
     Of little, one worker claims all and the others wait for a moment: what they find then is worth a batch.
     """
     wakeups.taken("ingest")
-    queued = Job.objects.queued("ingest").values_list("size", flat=True)
-    sizes = list(queued[:CLAIM_JOBS])
+    sizes = list(Job.objects.queued("ingest").values_list("size", flat=True)[: CLAIM_JOBS + 1])
     if not sizes:
         return 0
-    is_little = len(sizes) < CLAIM_JOBS and sum(sizes) < ALONE_BYTES
+    is_little = len(sizes) <= CLAIM_JOBS and sum(sizes) < ALONE_BYTES
     with in_turn("ingest", ALONE_SECONDS) if is_little else nullcontext():
         jobs = Job.objects.claim("ingest", most=CLAIM_JOBS, most_bytes=CLAIM_BYTES)
-        if jobs and queued.exists():
+        if len(jobs) < len(sizes):  # what has come since then sends its own
             wakeups.wake("ingest")
         ingest(jobs)
     return len(jobs)

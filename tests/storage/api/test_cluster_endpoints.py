@@ -71,7 +71,7 @@ def test_without_postgresql_every_endpoint_is_a_503(cluster: ClusterUnderTest, m
         raise OperationalError("away")
 
     with monkeypatch.context() as patched:
-        patched.setattr("django.db.backends.utils.CursorWrapper.execute", away)
+        patched.setattr("django.db.backends.base.base.BaseDatabaseWrapper.ensure_connection", away)
         paths = ("/status", "/files", *(f"/{name}/{'0' * 64}" for name in ("files", "download", "verify")))
         responses = [Client().get(path) for path in paths]
     for response in responses:
