@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from storage import surveying
+from storage import surveying, topology
 from storage.models import Cluster, LastSurvey, Node
 from storage.services import probe, survey
 from storage.surveying import Survey
@@ -72,6 +72,7 @@ def test_saturated_sketches_answer_bounds_and_grow(cluster: ClusterUnderTest) ->
 def test_zones_are_part_of_what_is_expected(cluster: ClusterUnderTest) -> None:
     for node in Node.objects.all():
         Node.objects.filter(pk=node.pk).update(zone="a" if node.node_id < "node_003" else "b")
+    topology.forget()
     cluster.upload(content_of(600), factor=2)
     found = surveying.survey(Topology.load())
     assert found is not None
