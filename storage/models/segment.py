@@ -48,10 +48,17 @@ class SegmentQuerySet(models.QuerySet["Segment"]):
         return bool(made)
 
     def of(self, upload: Upload) -> list[Segment]:
-        """An upload's segments in the order of their positions, with their jobs as they are now."""
+        """An upload's segments from its beginning up to the first gap, with their jobs as they are now."""
         if upload.content is not None and upload.content.size < SEGMENT_BYTES:
             return []
-        return list(self.filter(upload=upload).select_related("job").order_by("position"))
+        found: list[Segment] = []
+        end = 0
+        for segment in self.filter(upload=upload).select_related("job").order_by("position"):
+            if segment.position != end:
+                break
+            found.append(segment)
+            end += segment.count
+        return found
 
     def reopen(self, upload: Upload) -> int:
         """Queue those segments again that were stored with fewer replicas than the upload wants by now."""

@@ -18,7 +18,7 @@ def cancel(job: Job) -> None:
     Raises:
         InvalidRequest: it has ended, or it stores an upload: deleting the file is what ends that.
     """
-    if job.kind == Job.Kind.INGEST:
+    if job.kind in (Job.Kind.INGEST, Job.Kind.INGEST_SEGMENT):
         raise InvalidRequest("an upload is cancelled by deleting its file")
     with transaction.atomic():
         if not Job.cancel([job.pk]):

@@ -331,7 +331,7 @@ def _raise_for(segment: Job, *, tried: bool) -> None:
     """Pass on that a segment has failed, or that this worker has just tried it in vain."""
     error = segment.error or {}
     detail = str(error.get("detail"))
-    if segment.state == Job.State.FAILED:
+    if segment.state in (Job.State.FAILED, Job.State.CANCELLED):
         raise StagingDamaged(detail) if error.get("title") == STAGING_DAMAGED else IngestFailed(detail)
     if tried and segment.waiting_for:
         raise TooFewReplicas(segment.waiting_for)

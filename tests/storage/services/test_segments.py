@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 
+from storage.exceptions import InvalidRequest
 from storage.models import Chunk, File, Job, ManifestEntry, Pin, Segment, Upload, nobody, segment
 from storage.models.job import Clock
-from storage.services import ingest, intake
+from storage.services import cancel, ingest, intake
 from storage.volumes import FilesystemVolume
 from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 
@@ -235,5 +236,24 @@ def test_without_postgresql_for_a_moment_the_rest_waits_until_the_body_is_whole(
     data = content_of(3 * SEGMENT + 1)
     accepted = cluster.accept(data)
     assert Segment.objects.count() == failing
+    cluster.ingest()
+    assert cluster.download(stored(cluster, accepted)) == data
+
+
+def test_a_segment_that_is_gone_is_done_with_what_follows_it(cluster: ClusterUnderTest) -> None:
+    data = content_of(4 * SEGMENT)
+    accepted = cluster.accept(data)
+    Job.objects.get(segment__position=SEGMENT).delete()
+    cluster.ingest()
+    assert cluster.download(stored(cluster, accepted)) == data
+    assert nothing_left(cluster)
+
+
+def test_a_segment_is_not_cancelled_by_itself(cluster: ClusterUnderTest) -> None:
+    data = content_of(SEGMENT + 1)
+    accepted = cluster.accept(data)
+    segment_job = Job.objects.get(kind=Job.Kind.INGEST_SEGMENT)
+    with pytest.raises(InvalidRequest):
+        cancel.cancel(segment_job)
     cluster.ingest()
     assert cluster.download(stored(cluster, accepted)) == data
