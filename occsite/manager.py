@@ -128,6 +128,8 @@ def _run(configuration: Configuration) -> int:
     os.environ["STORAGE_DIR"] = str(configuration.storage_dir)
     runtime = runtime_dir(configuration.storage_dir)
     os.environ["TMPDIR"] = str(runtime)  # so that what a killed program leaves there goes with the next start
+    # glibc would give each thread memory of its own, and there are as many as volumes have lanes.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     path = runtime / "manager.conf"
     write_private(path, supervisor_configuration(configuration))
     options = Options()
