@@ -10,7 +10,6 @@ does what is left, helps with segments that nobody is at, waits for the others, 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -21,12 +20,13 @@ import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from storage import phases, wakeups
-from storage.chunking import chunk_count, cut, read_pieces
+from storage.chunking import chunk_count
 from storage.exceptions import IngestFailed, LeaseLost, StagingDamaged, TooFewReplicas
 from storage.models import Chunk, Content, Job, ManifestEntry, Segment, Upload
 from storage.models.content import Health
 from storage.placement import acknowledgeable
 from storage.replicas.writing import Stored, store
+from storage.staging import staged_chunks
 from storage.topology import Topology
 from storage.turns import in_turn
 
@@ -156,18 +156,10 @@ def _begin(job: Job) -> Work:
         size = content.size - begin * chunk_size
         checksums = bytes(upload.piece_checksums)[4 * begin :]
     phases.enter("ingest.read")
-    try:
-        staged = upload.staged_path.open("rb")
-    except FileNotFoundError:
-        raise StagingDamaged("the staged bytes are gone") from None
     span = range(begin * chunk_size, begin * chunk_size + size)
-    chunks = _hashed(cut(read_pieces(staged, span, upload.piece_size, checksums), chunk_size))
+    chunks = staged_chunks(upload, span, chunk_size, checksums)
     log.info("ingest.started", job=str(job.pk), upload=str(upload.pk), position=begin, attempt=job.attempts)
     return Work(job, upload, content, segments, chunks, chunk_count(size, chunk_size), begin)
-
-
-def _hashed(chunks: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
-    return ((hashlib.sha256(data).hexdigest(), data) for data in chunks)
 
 
 def _batches(works: Sequence[Work]) -> Iterator[list[Piece]]:
