@@ -28,7 +28,7 @@ from sketches.store import Lookup, SketchStore, Snapshot, trusted
 from sketches.wire import HEADER_SIZE
 from storage import placement
 from storage.conf import configuration
-from storage.models import Cluster, Node
+from storage.models import Cluster, Node, prepared
 from storage.topology import Member, Topology
 
 log = structlog.get_logger(__name__)
@@ -72,14 +72,12 @@ def batch_in_flight() -> Iterator[None]:
     It is a shared advisory lock of this thread's PostgreSQL session. A worker that dies gives it up, and its writes
     have ended then too; one that only loses its session fails at its next commit.
     """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock_shared(%s)", [BATCHES_IN_FLIGHT])
+    prepared.rows("SELECT pg_advisory_lock_shared(%s)", [BATCHES_IN_FLIGHT])
     try:
         yield
     finally:
         if connection.connection is not None and not connection.connection.closed:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock_shared(%s)", [BATCHES_IN_FLIGHT])
+            prepared.rows("SELECT pg_advisory_unlock_shared(%s)", [BATCHES_IN_FLIGHT])
 
 
 def wait_for_batches() -> None:

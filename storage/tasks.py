@@ -33,6 +33,7 @@ from storage.services import (
 log = structlog.get_logger(__name__)
 
 SHIFT = 60.0  # seconds after which a task that still finds work makes way, so that sweeps get their turn
+LISTENING = 1.0  # seconds that an ingest task waits for more: shorter than the time in which workers have to stop
 
 WORK: Mapping[str, Callable[[Job], Any]] = {
     Job.Kind.REBALANCE: rebalance.rebalance,
@@ -50,9 +51,9 @@ WORK: Mapping[str, Callable[[Job], Any]] = {
 
 @shared_task(name="storage.ingest")
 def ingest_queued() -> None:
-    """Ingest what is queued until nothing is, or for as long as one task should last."""
+    """Ingest what is queued until nothing comes any more, or for as long as one task should last."""
     shift_ends = time.monotonic() + SHIFT
-    while ingest.run_queued():
+    while ingest.run_queued() or wakeups.listen("ingest", LISTENING):
         if time.monotonic() > shift_ends:
             wakeups.wake("ingest")
             break

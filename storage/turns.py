@@ -13,9 +13,19 @@ from storage.conf import configuration
 LOOK_AGAIN = 0.002  # seconds
 
 
+class Turn:
+    """A process's turn; it may be ended before its body."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def end(self) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+
 @contextmanager
-def in_turn(name: str, seconds: float) -> Iterator[None]:
-    """Wait until no other process is in a body of this name, for so many seconds at most; then go on regardless.
+def in_turn(name: str, seconds: float) -> Iterator[Turn]:
+    """Wait until it is no other process's turn at this name, for so many seconds at most; then go on regardless.
 
     A courtesy, and no lock that anything may rely on. The kernel ends it with the process.
     """
@@ -24,7 +34,7 @@ def in_turn(name: str, seconds: float) -> Iterator[None]:
         deadline = time.monotonic() + seconds
         while not _taken(descriptor) and time.monotonic() < deadline:
             time.sleep(LOOK_AGAIN)
-        yield
+        yield Turn(descriptor)
     finally:
         os.close(descriptor)
 

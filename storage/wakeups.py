@@ -26,12 +26,37 @@ def on_commit(queue: str) -> None:
 
 
 def wake(queue: str) -> None:
-    """Send a wake-up, unless one that no worker has taken yet is on its way. Losing it costs a sweep."""
+    """Send a wake-up, unless one that no worker has taken yet is on its way. Losing it costs a sweep.
+
+    Who listens hears it at once; a Celery task, which is dearer by far, is sent when nobody does.
+    """
     try:
-        if connect().set(_pending(queue), 1, nx=True, ex=PENDING_SECONDS):
+        if connect().set(_pending(queue), 1, nx=True, ex=PENDING_SECONDS) and not _is_heard(queue):
             current_app.send_task(TASKS[queue], retry=False, expires=60)
     except Exception as error:  # noqa: BLE001  whatever the broker's client raises: the sweeper is behind it
         log.warning("wakeup.lost", queue=queue, error=repr(error))
+
+
+def _is_heard(queue: str) -> bool:
+    """Ring; whether a worker was listening.
+
+    Redis hands an element to a client that waits for one before it turns to the next command: what is still there then,
+    nobody was waiting for. It stays, for a worker that is just about to listen.
+    """
+    with connect().pipeline(transaction=False) as pipe:
+        pipe.lpush(_bell(queue), 1)
+        pipe.llen(_bell(queue))
+        pipe.ltrim(_bell(queue), 0, 0)
+        _, left, _ = pipe.execute()
+    return not left
+
+
+def listen(queue: str, seconds: float) -> bool:
+    """Wait for a wake-up, for so many seconds at most; whether one has come."""
+    try:
+        return connect().blpop([_bell(queue)], seconds) is not None
+    except redis.RedisError:
+        return False
 
 
 def taken(queue: str) -> None:
@@ -75,6 +100,10 @@ def await_change(job: Job, seconds: float) -> Mapping[str, Any] | None:
 
 def _pending(queue: str) -> str:
     return f"occ:wakeup:{queue}"
+
+
+def _bell(queue: str) -> str:
+    return f"occ:bell:{queue}"
 
 
 def _changed(job: Job) -> str:

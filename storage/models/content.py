@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from storage.exceptions import NoSuchFile
 from storage.models.chunk import Chunk
 from storage.models.fields import DigestField
+from storage.models.prepared import rows
 from storage.models.tally import Tally
 
 
@@ -41,24 +42,23 @@ class Health:
 class ContentQuerySet(models.QuerySet["Content"]):
     def locked(self, content_ids: Iterable[int]) -> set[int]:
         """Lock rows, in order, until the transaction ends; the ids of those that are still there."""
-        rows = self.filter(pk__in=list(content_ids)).order_by("pk").select_for_update(no_key=True)
-        return set(rows.values_list("pk", flat=True))
+        locked = "SELECT id FROM storage_content WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE"
+        return {content_id for (content_id,) in rows(locked, [list(content_ids)])}
 
     def whole(self, content_ids: Iterable[int]) -> set[int]:
         """The ids of those whose manifests have no gap and sum up to the size (RACES 4)."""
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """
-                SELECT c.id FROM storage_content c
-                  LEFT JOIN storage_manifestentry e ON e.content_id = c.id
-                  LEFT JOIN storage_chunk k ON k.id = e.chunk_id
-                 WHERE c.id = ANY(%s) GROUP BY c.id
-                HAVING count(e.position) = c.chunk_count AND coalesce(max(e.position), -1) = c.chunk_count - 1
-                   AND coalesce(min(e.position), 0) = 0 AND coalesce(sum(k.size), 0) = c.size
-                """,
-                [list(content_ids)],
-            )
-            return {row[0] for row in cursor.fetchall()}
+        whole = rows(
+            """
+            SELECT c.id FROM storage_content c
+              LEFT JOIN storage_manifestentry e ON e.content_id = c.id
+              LEFT JOIN storage_chunk k ON k.id = e.chunk_id
+             WHERE c.id = ANY(%s::bigint[]) GROUP BY c.id
+            HAVING count(e.position) = c.chunk_count AND coalesce(max(e.position), -1) = c.chunk_count - 1
+               AND coalesce(min(e.position), 0) = 0 AND coalesce(sum(k.size), 0) = c.size
+            """,
+            [list(content_ids)],
+        )
+        return {content_id for (content_id,) in whole}
 
     def outdated(self, epoch: int, most: int) -> list[Content]:
         """Contents whose summaries are of an older topology, those with the fewest replicas first.
@@ -92,27 +92,28 @@ class ContentQuerySet(models.QuerySet["Content"]):
         Args:
             health: row id → summary.
         """
-        rows = [(pk, h.retrievable, h.minimum, h.average, h.maximum, h.epoch) for pk, h in sorted(health.items())]
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """
-                WITH seen AS (
-                    SELECT * FROM unnest(%s::bigint[], %s::bool[], %s::int[], %s::float8[], %s::int[], %s::bigint[])
-                           AS seen (id, retrievable, minimum, average, maximum, epoch)
-                )
-                UPDATE storage_content c
-                   SET state = 'ready', ready_at = coalesce(c.ready_at, statement_timestamp()),
-                       retrievable = CASE WHEN newer THEN seen.retrievable ELSE c.retrievable END,
-                       min_replication = CASE WHEN newer THEN minimum ELSE c.min_replication END,
-                       avg_replication = CASE WHEN newer THEN average ELSE c.avg_replication END,
-                       max_replication = CASE WHEN newer THEN maximum ELSE c.max_replication END,
-                       health_at = CASE WHEN newer THEN statement_timestamp() ELSE c.health_at END,
-                       health_epoch = greatest(c.health_epoch, epoch)
-                  FROM seen JOIN storage_content had USING (id), LATERAL (SELECT had.health_epoch <= epoch) AS n (newer)
-                 WHERE c.id = seen.id
-                """,
-                [list(column) for column in zip(*rows, strict=True)],
+        if not health:
+            return
+        seen = [(pk, h.retrievable, h.minimum, h.average, h.maximum, h.epoch) for pk, h in sorted(health.items())]
+        rows(
+            """
+            WITH seen AS (
+                SELECT * FROM unnest(%s::bigint[], %s::bool[], %s::int[], %s::float8[], %s::int[], %s::bigint[])
+                       AS seen (id, retrievable, minimum, average, maximum, epoch)
             )
+            UPDATE storage_content c
+               SET state = 'ready', ready_at = coalesce(c.ready_at, statement_timestamp()),
+                   retrievable = CASE WHEN newer THEN seen.retrievable ELSE c.retrievable END,
+                   min_replication = CASE WHEN newer THEN minimum ELSE c.min_replication END,
+                   avg_replication = CASE WHEN newer THEN average ELSE c.avg_replication END,
+                   max_replication = CASE WHEN newer THEN maximum ELSE c.max_replication END,
+                   health_at = CASE WHEN newer THEN statement_timestamp() ELSE c.health_at END,
+                   health_epoch = greatest(c.health_epoch, epoch)
+              FROM seen JOIN storage_content had USING (id), LATERAL (SELECT had.health_epoch <= epoch) AS n (newer)
+             WHERE c.id = seen.id
+            """,
+            [list(column) for column in zip(*seen, strict=True)],
+        )
 
 
 class Content(models.Model):
@@ -186,10 +187,10 @@ class Content(models.Model):
         Raises:
             NoSuchFile: the content was deleted since this object was read.
         """
-        rows = ManifestEntry.objects.filter(content=self).order_by("position")
+        entries = ManifestEntry.objects.filter(content=self).order_by("position")
         if positions is not None:
-            rows = rows.filter(position__gte=positions.start, position__lt=positions.stop)
-        chunks = list(rows.values_list("chunk__hash", "chunk__size"))
+            entries = entries.filter(position__gte=positions.start, position__lt=positions.stop)
+        chunks = list(entries.values_list("chunk__hash", "chunk__size"))
         if len(chunks) != (self.chunk_count if positions is None else len(positions)):
             raise NoSuchFile(f"no file {self.file_hash}")
         return chunks
@@ -233,27 +234,26 @@ class ManifestEntry(models.Model):
     def of(contents: Sequence[Content]) -> dict[int, list[tuple[str, int]]]:
         """Row id of each content → (chunk hash, size) in the order of its manifest, as far as that is there."""
         manifests: dict[int, list[tuple[str, int]]] = {content.pk: [] for content in contents}
-        rows = ManifestEntry.objects.filter(content__in=contents).order_by("content_id", "position")
-        for content_id, chunk_hash, size in rows.values_list("content_id", "chunk__hash", "chunk__size"):
+        entries = ManifestEntry.objects.filter(content__in=contents).order_by("content_id", "position")
+        for content_id, chunk_hash, size in entries.values_list("content_id", "chunk__hash", "chunk__size"):
             manifests[content_id].append((chunk_hash, size))
         return manifests
 
     @staticmethod
-    def record(rows: Sequence[tuple[int, int, int]]) -> None:
+    def record(entries: Sequence[tuple[int, int, int]]) -> None:
         """Insert (content, position, chunk) rows; those already there are left as they are.
 
         In the order of hashes (RACES 6): the commit locks the chunks one by one, as a deletion does.
         """
-        if not rows:
+        if not entries:
             return
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """
-                INSERT INTO storage_manifestentry (content_id, position, chunk_id)
-                SELECT content, position, chunk
-                  FROM unnest(%s::bigint[], %s::int[], %s::bigint[]) AS entry (content, position, chunk)
-                  JOIN storage_chunk k ON k.id = chunk ORDER BY k.hash
-                ON CONFLICT DO NOTHING
-                """,
-                [list(column) for column in zip(*rows, strict=True)],
-            )
+        rows(
+            """
+            INSERT INTO storage_manifestentry (content_id, position, chunk_id)
+            SELECT content, position, chunk
+              FROM unnest(%s::bigint[], %s::int[], %s::bigint[]) AS entry (content, position, chunk)
+              JOIN storage_chunk k ON k.id = chunk ORDER BY k.hash
+            ON CONFLICT DO NOTHING
+            """,
+            [list(column) for column in zip(*entries, strict=True)],
+        )

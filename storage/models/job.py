@@ -11,8 +11,9 @@ from django.db import connection, models, transaction
 from django.db.models import F, Func, Q
 
 from storage.exceptions import LeaseLost, TurnEnded
+from storage.models.content import Content
 from storage.models.fields import DigestField
-from storage.models.lazily import execute_lazily
+from storage.models.prepared import Columns, rows
 from storage.models.upload import Upload
 
 LEASE = timedelta(seconds=20)
@@ -49,53 +50,67 @@ class JobQuerySet(models.QuerySet["Job"]):
 
         A job that has failed before is claimed alone: a poison job must not burn the others' attempts (RACES 28).
         """
-        rows = execute_lazily(
+        return self._take(
             """
             WITH candidate AS (
                 SELECT id, attempts, size, priority, created_at FROM storage_job
                  WHERE queue = %(queue)s AND state = 'queued' AND not_before <= clock_timestamp()
-                 ORDER BY priority, created_at, id LIMIT %(most)s FOR UPDATE SKIP LOCKED
+                 ORDER BY priority, created_at, id LIMIT %(most)s::int FOR UPDATE SKIP LOCKED
             ), ranked AS (
                 SELECT id, row_number() OVER w AS place, sum(size) OVER w AS total,
                        bool_or(attempts > 0) OVER w AS tried
                   FROM candidate WINDOW w AS (ORDER BY priority, created_at, id)
+            ), chosen AS (
+                SELECT id FROM ranked WHERE place = 1 OR (total <= %(most_bytes)s::bigint AND NOT tried)
             )
-            UPDATE storage_job j
-               SET state = 'running', fence = j.fence + 1, attempts = j.attempts + 1, error = NULL,
-                   waiting_for = '',
-                   started_at = coalesce(j.started_at, clock_timestamp()), heartbeat_at = clock_timestamp(),
-                   lease_expires_at = clock_timestamp() + %(lease)s * interval '1 second'
-              FROM ranked r
-             WHERE j.id = r.id AND (r.place = 1 OR (r.total <= %(most_bytes)s AND NOT r.tried))
-            RETURNING j.id
             """,
-            {"queue": queue, "most": most, "most_bytes": most_bytes, "lease": LEASE.total_seconds()},
+            {"queue": queue, "most": most, "most_bytes": most_bytes},
         )
-        return self._taken([row[0] for row in rows])
 
     def claim_segment(self, upload: Upload) -> list[Job]:
         """Take one of an upload's segments that no worker is at; empty when there is none."""
-        with transaction.atomic():
-            idle = Q(state=Job.State.QUEUED) | Q(state=Job.State.RUNNING, lease_expires_at__lt=Clock())
-            segments = self.filter(idle, kind=Job.Kind.INGEST_SEGMENT, upload=upload).order_by("created_at", "id")
-            ids = list(segments.select_for_update(skip_locked=True).values_list("id", flat=True)[:1])
-            self.filter(id__in=ids).update(
-                state=Job.State.RUNNING,
-                fence=F("fence") + 1,
-                attempts=F("attempts") + 1,
-                error=None,
-                waiting_for="",
-                started_at=Clock(),
-                heartbeat_at=Clock(),
-                lease_expires_at=Clock() + LEASE,
+        return self._take(
+            """
+            WITH chosen AS (
+                SELECT id FROM storage_job
+                 WHERE upload_id = %(upload)s::uuid AND kind = %(kind)s
+                   AND (state = 'queued' OR (state = 'running' AND lease_expires_at < clock_timestamp()))
+                 ORDER BY created_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
             )
-        return self._taken(ids)
+            """,
+            {"upload": upload.pk, "kind": Job.Kind.INGEST_SEGMENT.value},
+        )
 
-    def _taken(self, ids: list[uuid.UUID]) -> list[Job]:
-        found = self.filter(id__in=ids).select_related("upload__content")
-        jobs = list(found.order_by("priority", "created_at", "id"))
-        for job in jobs:
-            job.begin_turn()
+    def _take(self, chosen: str, parameters: dict[str, Any]) -> list[Job]:
+        """Take the jobs that ``chosen`` has locked, with their uploads and contents, in one statement."""
+        job, upload, content = (Columns(model) for model in (Job, Upload, Content))
+        taken = rows(
+            f"""
+            {chosen}, job AS (
+                UPDATE storage_job j
+                   SET state = 'running', fence = j.fence + 1, attempts = j.attempts + 1, error = NULL,
+                       waiting_for = '',
+                       started_at = coalesce(j.started_at, clock_timestamp()), heartbeat_at = clock_timestamp(),
+                       lease_expires_at = clock_timestamp() + %(lease)s::float8 * interval '1 second'
+                  FROM chosen WHERE j.id = chosen.id RETURNING j.*
+            )
+            SELECT {job.of("job")}, {upload.of("u")}, {content.of("c")}
+              FROM job LEFT JOIN storage_upload u ON u.id = job.upload_id
+                       LEFT JOIN storage_content c ON c.id = u.content_id,
+                   set_config('synchronous_commit', 'off', true) AS lazily
+             ORDER BY job.priority, job.created_at, job.id
+            """,  # noqa: S608  the names of our own columns
+            {**parameters, "lease": LEASE.total_seconds()},
+        )
+        jobs = []
+        for row in map(iter, taken):
+            taken_job = job.take(Job, row)
+            assert taken_job is not None
+            taken_job.upload = upload.take(Upload, row)
+            if taken_job.upload:
+                taken_job.upload.content = content.take(Content, row)
+            taken_job.begin_turn()
+            jobs.append(taken_job)
         return jobs
 
     def heartbeat(self, done: Mapping[Job, int]) -> set[uuid.UUID]:
@@ -108,27 +123,21 @@ class JobQuerySet(models.QuerySet["Job"]):
             The ids of those that are still this worker's.
         """
         jobs = sorted(done, key=lambda job: job.pk)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """
-                WITH mine AS (
-                    SELECT j.id, w.done FROM storage_job j
-                      JOIN unnest(%s::uuid[], %s::bigint[], %s::bigint[]) AS w(id, fence, done)
-                        ON j.id = w.id AND j.fence = w.fence
-                     WHERE j.state = 'running' ORDER BY j.id FOR NO KEY UPDATE OF j
-                )
-                UPDATE storage_job j SET done = mine.done, heartbeat_at = clock_timestamp(),
-                       lease_expires_at = clock_timestamp() + %s * interval '1 second'
-                  FROM mine WHERE j.id = mine.id RETURNING j.id
-                """,
-                [
-                    [job.pk for job in jobs],
-                    [job.fence for job in jobs],
-                    [done[job] for job in jobs],
-                    LEASE.total_seconds(),
-                ],
+        mine = rows(
+            """
+            WITH mine AS (
+                SELECT j.id, w.done FROM storage_job j
+                  JOIN unnest(%s::uuid[], %s::bigint[], %s::bigint[]) AS w(id, fence, done)
+                    ON j.id = w.id AND j.fence = w.fence
+                 WHERE j.state = 'running' ORDER BY j.id FOR NO KEY UPDATE OF j
             )
-            return {row[0] for row in cursor.fetchall()}
+            UPDATE storage_job j SET done = mine.done, heartbeat_at = clock_timestamp(),
+                   lease_expires_at = clock_timestamp() + %s::float8 * interval '1 second'
+              FROM mine WHERE j.id = mine.id RETURNING j.id
+            """,
+            [[job.pk for job in jobs], [job.fence for job in jobs], [done[job] for job in jobs], LEASE.total_seconds()],
+        )
+        return {job_id for (job_id,) in mine}
 
     def succeed(self, results: Mapping[Job, dict[str, Any]]) -> set[uuid.UUID]:
         """End several jobs well, in one statement inside the commit of their work.
@@ -140,17 +149,16 @@ class JobQuerySet(models.QuerySet["Job"]):
             The ids of those that were still this worker's.
         """
         jobs = sorted(results, key=lambda job: job.pk)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """
-                UPDATE storage_job j SET state = 'succeeded', finished_at = clock_timestamp(), done = total,
-                       result = w.result::jsonb
-                  FROM unnest(%s::uuid[], %s::bigint[], %s::text[]) AS w(id, fence, result)
-                 WHERE j.id = w.id AND j.fence = w.fence AND j.state = 'running' RETURNING j.id
-                """,
-                [[job.pk for job in jobs], [job.fence for job in jobs], [json.dumps(results[job]) for job in jobs]],
-            )
-            mine = {row[0] for row in cursor.fetchall()}
+        ended = rows(
+            """
+            UPDATE storage_job j SET state = 'succeeded', finished_at = clock_timestamp(), done = total,
+                   result = w.result::jsonb
+              FROM unnest(%s::uuid[], %s::bigint[], %s::text[]) AS w(id, fence, result)
+             WHERE j.id = w.id AND j.fence = w.fence AND j.state = 'running' RETURNING j.id
+            """,
+            [[job.pk for job in jobs], [job.fence for job in jobs], [json.dumps(results[job]) for job in jobs]],
+        )
+        mine = {job_id for (job_id,) in ended}
         for job in jobs:
             if job.pk in mine:
                 job.state, job.result = Job.State.SUCCEEDED, results[job]

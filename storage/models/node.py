@@ -7,7 +7,7 @@ from django.db import models, transaction
 from django.db.models import F
 
 from storage.models.cluster import Cluster
-from storage.models.lazily import execute_lazily
+from storage.models.prepared import rows
 
 
 class Node(models.Model):
@@ -55,7 +55,8 @@ class Node(models.Model):
     @classmethod
     def accepting_ids(cls) -> set[str]:
         """The ids of the nodes that new replicas may be written to, now."""
-        return set(cls.objects.filter(state=cls.State.ACTIVE).values_list("node_id", flat=True))
+        active = rows("SELECT node_id FROM storage_node WHERE state = %s", [cls.State.ACTIVE.value])
+        return {node_id for (node_id,) in active}
 
     @classmethod
     def retire(cls, node_id: str) -> None:
@@ -74,18 +75,23 @@ class Node(models.Model):
     @classmethod
     def tally(cls, deltas: Mapping[str, tuple[int, int]]) -> None:
         """Add (replicas, bytes) per node. A crash may lose one; the next sketch rebuild corrects it."""
-        rows = [(node_id, chunks, size) for node_id, (chunks, size) in sorted(deltas.items()) if chunks or size]
-        if not rows:
+        changes = [(node_id, chunks, size) for node_id, (chunks, size) in sorted(deltas.items()) if chunks or size]
+        if not changes:
             return
-        execute_lazily(
+        node_ids, chunks, sizes = (list(column) for column in zip(*changes, strict=True))
+        rows(
             """
             WITH delta AS (
-                     SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS d(node_id, chunks, bytes)
+                     SELECT * FROM unnest(%(ids)s::text[], %(chunks)s::bigint[], %(bytes)s::bigint[])
+                              AS d(node_id, chunks, bytes)
                  ),
-                 held AS (SELECT id FROM storage_node WHERE node_id = ANY(%s) ORDER BY id FOR NO KEY UPDATE)
+                 held AS (
+                     SELECT id FROM storage_node WHERE node_id = ANY(%(ids)s::text[]) ORDER BY id FOR NO KEY UPDATE
+                 )
             UPDATE storage_node n
                SET chunks = greatest(0, n.chunks + d.chunks), bytes = greatest(0, n.bytes + d.bytes)
-              FROM delta d, held h WHERE n.node_id = d.node_id AND n.id = h.id RETURNING n.id
+              FROM delta d, held h, set_config('synchronous_commit', 'off', true) AS lazily
+             WHERE n.node_id = d.node_id AND n.id = h.id
             """,
-            [[r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows], [r[0] for r in rows]],
+            {"ids": node_ids, "chunks": chunks, "bytes": sizes},
         )

@@ -6,7 +6,7 @@ from typing import Any
 from django.db import models
 
 from storage.models.job import Job
-from storage.models.lazily import execute_lazily
+from storage.models.prepared import rows
 from storage.models.upload import Upload
 
 SEGMENT_BYTES = 16 << 20  # of a body; one that is shorter has no segments
@@ -22,7 +22,7 @@ class SegmentQuerySet(models.QuerySet["Segment"]):
             size: in bytes, a multiple of the upload's ``piece_size``.
             checksums: of its pieces.
         """
-        made = execute_lazily(
+        made = rows(
             """
                 WITH upload AS (SELECT id FROM storage_upload WHERE id = %(upload)s FOR KEY SHARE),
                 job AS (
@@ -32,7 +32,8 @@ class SegmentQuerySet(models.QuerySet["Segment"]):
                       FROM upload RETURNING id, upload_id
                 )
                 INSERT INTO storage_segment (job_id, upload_id, position, checksums)
-                SELECT id, upload_id, %(position)s, %(checksums)s FROM job RETURNING job_id
+                SELECT id, upload_id, %(position)s, %(checksums)s
+                  FROM job, set_config('synchronous_commit', 'off', true) AS lazily RETURNING job_id
                 """,
             {
                 "job": uuid.uuid4(),

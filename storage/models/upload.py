@@ -10,7 +10,7 @@ from django.db import connection, models, transaction
 from storage.conf import configuration
 from storage.models.chunk import Chunk
 from storage.models.content import Content
-from storage.models.lazily import execute_lazily
+from storage.models.prepared import rows
 
 
 class UploadQuerySet(models.QuerySet["Upload"]):
@@ -25,14 +25,14 @@ class UploadQuerySet(models.QuerySet["Upload"]):
             sizes: chunk hash → size in bytes.
         """
         uploads, hashes, factors = zip(*((u, bytes.fromhex(h), f) for (u, h), f in wanted.items()), strict=True)
-        rows = execute_lazily(
+        found = rows(
             """
             WITH alive AS (
                 -- Uploads before chunks, each in order: an upload that is being dropped is over or waits for us.
-                SELECT id FROM storage_upload WHERE id = ANY(%(uploads)s) ORDER BY id FOR NO KEY UPDATE
+                SELECT id FROM storage_upload WHERE id = ANY(%(uploads)s::uuid[]) ORDER BY id FOR NO KEY UPDATE
             ), wanted AS (
                 SELECT upload, hash, factor, size
-                  FROM unnest(%(uploads)s, %(hashes)s, %(factors)s::int[], %(sizes)s::int[])
+                  FROM unnest(%(uploads)s::uuid[], %(hashes)s::bytea[], %(factors)s::int[], %(sizes)s::int[])
                        AS w (upload, hash, factor, size) JOIN alive ON alive.id = upload
             ), chunk AS (
                 INSERT INTO storage_chunk (hash, size) SELECT DISTINCT hash, size FROM wanted ORDER BY hash
@@ -43,7 +43,7 @@ class UploadQuerySet(models.QuerySet["Upload"]):
                 SELECT upload, chunk.id, factor FROM wanted JOIN chunk USING (hash)
                 ON CONFLICT DO NOTHING
             )
-            SELECT hash, id FROM chunk
+            SELECT hash, id FROM chunk, set_config('synchronous_commit', 'off', true) AS lazily
             """,
             {
                 "uploads": list(uploads),
@@ -52,26 +52,31 @@ class UploadQuerySet(models.QuerySet["Upload"]):
                 "sizes": [sizes[chunk_hash] for _, chunk_hash in wanted],
             },
         )
-        return {bytes(chunk_hash).hex(): chunk_id for chunk_hash, chunk_id in rows}
+        return {chunk_hash.hex(): chunk_id for chunk_hash, chunk_id in found}
 
     def release(self, upload_ids: Iterable[uuid.UUID]) -> set[int]:
         """Delete uploads with their segments and pins; the row ids of the chunks that were pinned."""
-        ids = sorted(upload_ids)
-        with transaction.atomic(), connection.cursor() as cursor:
+        ids = {"ids": sorted(upload_ids)}
+        with transaction.atomic():
             # A worker that is just pinning holds the row: its pins must be there before they are looked for.
-            cursor.execute(
+            rows("SELECT id FROM storage_upload WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR UPDATE", ids)
+            unpinned = rows(
                 """
-                SELECT FROM storage_upload WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE;
-                DELETE FROM storage_pin WHERE upload_id = ANY(%(ids)s) RETURNING chunk_id;
-                WITH gone AS (DELETE FROM storage_segment WHERE upload_id = ANY(%(ids)s) RETURNING job_id)
-                DELETE FROM storage_job WHERE id IN (SELECT job_id FROM gone);
-                UPDATE storage_job SET upload_id = NULL WHERE upload_id = ANY(%(ids)s);
-                DELETE FROM storage_upload WHERE id = ANY(%(ids)s)
+                WITH segment AS (
+                    DELETE FROM storage_segment WHERE upload_id = ANY(%(ids)s::uuid[]) RETURNING job_id
+                ), segment_job AS (
+                    DELETE FROM storage_job WHERE id IN (SELECT job_id FROM segment)
+                ), job AS (
+                    UPDATE storage_job SET upload_id = NULL
+                     WHERE upload_id = ANY(%(ids)s::uuid[]) AND id NOT IN (SELECT job_id FROM segment)
+                ), upload AS (
+                    DELETE FROM storage_upload WHERE id = ANY(%(ids)s::uuid[])
+                )
+                DELETE FROM storage_pin WHERE upload_id = ANY(%(ids)s::uuid[]) RETURNING chunk_id
                 """,
-                {"ids": ids},
+                ids,
             )
-            cursor.nextset()
-            return {row[0] for row in cursor.fetchall()}
+            return {chunk_id for (chunk_id,) in unpinned}
 
 
 class Upload(models.Model):

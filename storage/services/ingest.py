@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +38,7 @@ BATCH_CHUNKS = 256
 BATCH_BYTES = 16 << 20
 ANNOUNCED_CHUNKS = 1024
 STAGING_DAMAGED = "Staging damaged"
-ALONE_BYTES = 1 << 20  # queued, below which two workers would only halve each other's batches
+ALONE_BYTES = 1 << 20  # claimed, below which two workers would only halve each other's batches
 ALONE_SECONDS = 0.1  # that a worker waits for another at most: it may be held up by a disk
 LOOK_AGAIN = 0.02  # seconds between two looks at the segments that other workers are at
 
@@ -102,18 +102,16 @@ class Piece:
 def run_queued() -> int:
     """Claim what is queued, as much as fits, and ingest it together; returns the number of jobs claimed.
 
-    Of little, one worker claims all and the others wait for a moment: what they find then is worth a batch.
+    While one worker is at little, the others wait for a moment: what they find then is worth a batch.
     """
-    wakeups.taken("ingest")
-    sizes = list(Job.objects.queued("ingest").values_list("size", flat=True)[: CLAIM_JOBS + 1])
-    if not sizes:
-        return 0
-    is_little = len(sizes) <= CLAIM_JOBS and sum(sizes) < ALONE_BYTES
-    with in_turn("ingest", ALONE_SECONDS) if is_little else nullcontext():
+    with in_turn("ingest", ALONE_SECONDS) as turn:
+        wakeups.taken("ingest")
         jobs = Job.objects.claim("ingest", most=CLAIM_JOBS, most_bytes=CLAIM_BYTES)
-        if len(jobs) < len(sizes):  # what has come since then sends its own
-            wakeups.wake("ingest")
-        ingest(jobs)
+        if len(jobs) == CLAIM_JOBS or sum(job.size for job in jobs) >= ALONE_BYTES:
+            turn.end()
+            wakeups.wake("ingest")  # there may be more
+        if jobs:
+            ingest(jobs)
     return len(jobs)
 
 

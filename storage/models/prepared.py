@@ -1,0 +1,59 @@
+"""Statements past the ORM, for what is done many times a second.
+
+The ORM's cursors put arguments into the text, so that PostgreSQL plans each statement anew; these it plans once in each
+connection. They take part in Django's transactions.
+
+One that has ``set_config('synchronous_commit', 'off', true) AS lazily`` in its FROM clause does not wait for the disk
+when it commits. That is for what is done again after a crash of PostgreSQL: its log is written in order, so that
+whatever relies on this, and commits as usual, makes it durable too. Others see it at once, as any commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import psycopg
+from django.db import connection, models
+
+M = TypeVar("M", bound=models.Model)
+
+
+def rows(statement: str, parameters: Mapping[str, Any] | Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Execute a statement; its rows, none if it returns nothing.
+
+    Arguments whose types PostgreSQL cannot tell need casts, lists above all.
+    """
+    connection.ensure_connection()
+    with connection.wrap_database_errors, psycopg.Cursor[Any](connection.connection) as cursor:
+        cursor.execute(statement, parameters, prepare=True, binary=True)
+        return cursor.fetchall() if cursor.description else []
+
+
+class Columns:
+    """All columns of a model, for statements that return whole rows of several tables."""
+
+    def __init__(self, model: type[models.Model]) -> None:
+        self._fields: list[Any] = list(model._meta.concrete_fields)
+        self._names = [field.attname for field in self._fields]
+        self._converters = [(place, c) for place, field in enumerate(self._fields) if (c := _converter(field))]
+
+    def of(self, alias: str) -> str:
+        """The columns, for a SELECT."""
+        return ", ".join(f"{alias}.{field.column}" for field in self._fields)
+
+    def take(self, model: type[M], row: Iterator[Any]) -> M | None:
+        """Take the model's values off a row; None if an outer join has found nothing."""
+        values = [next(row) for _ in self._fields]
+        if values[0] is None:
+            return None
+        for place, convert in self._converters:
+            values[place] = convert(values[place])
+        return model.from_db("default", self._names, values)
+
+
+def _converter(field: Any) -> Callable[[Any], Any] | None:
+    # JSON comes parsed, unlike the ORM's.
+    if isinstance(field, models.JSONField) or not hasattr(field, "from_db_value"):
+        return None
+    return lambda value: field.from_db_value(value, None, connection)
