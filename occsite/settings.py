@@ -86,7 +86,10 @@ _database["OPTIONS"] = {
     **_database.get("OPTIONS", {}),
     "connect_timeout": 3,
     "prepare_threshold": 5,  # statements that ask to be prepared may be; those of the ORM never are
-    "options": f"-c statement_timeout={PATIENCE}s -c idle_in_transaction_session_timeout=120000",
+    "options": f"-c statement_timeout={PATIENCE}s -c idle_in_transaction_session_timeout=120000"
+    # Of statements that are prepared, and those of triggers: all are looked up by keys, a few at a time. Left to
+    # itself, PostgreSQL would plan those with lists of keys anew each time, as it takes the lists to be longer.
+    " -c plan_cache_mode=force_generic_plan",
     # Reconnecting pauses longer each time; given up after a few seconds, it begins anew with the next request.
     "pool": {
         "min_size": 1,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from storage.conf import configuration
 
-LOOK_AGAIN = 0.002  # seconds
+LOOK_AGAIN = 0.004  # seconds
 
 
 class Turn:

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from functools import cache
 from typing import Any, ClassVar
 
 from django.db import connection, models, transaction
@@ -83,7 +84,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def _take(self, chosen: str, parameters: dict[str, Any]) -> list[Job]:
         """Take the jobs that ``chosen`` has locked, with their uploads and contents, in one statement."""
-        job, upload, content = (Columns(model) for model in (Job, Upload, Content))
+        job, upload, content = _columns()
         taken = rows(
             f"""
             {chosen}, job AS (
@@ -177,6 +178,11 @@ class JobQuerySet(models.QuerySet["Job"]):
             error={"title": "Worker lost", "detail": f"no worker survived it in {MAX_ATTEMPTS} attempts"},
         )
         return stale.update(state=Job.State.QUEUED, fence=F("fence") + 1, not_before=Clock())
+
+
+@cache
+def _columns() -> tuple[Columns, Columns, Columns]:
+    return Columns(Job), Columns(Upload), Columns(Content)
 
 
 class Job(models.Model):

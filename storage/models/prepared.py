@@ -27,7 +27,7 @@ def rows(statement: str, parameters: Mapping[str, Any] | Sequence[Any]) -> list[
     connection.ensure_connection()
     with connection.wrap_database_errors, psycopg.Cursor[Any](connection.connection) as cursor:
         cursor.execute(statement, parameters, prepare=True, binary=True)
-        return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
 
 class Columns:
