@@ -263,7 +263,8 @@ def _end_segments(works: Sequence[Work]) -> None:
         }
         for work in works
     }
-    Job.objects.succeed(results)
+    if results:
+        Job.objects.succeed(results)
     for work in works:
         work.over = True
 

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
+import redis
+from celery import current_app
+from django.db import connection
 
 from storage import tasks, wakeups
 from storage.exceptions import ContentUnavailable, VolumeOffline
 from storage.models import Job
 from storage.models.job import MAX_ATTEMPTS, Clock
 from tests.cluster import ClusterUnderTest, content_of
+from tests.system.conftest import wait_until
+
+wake, listen = wakeups.wake, wakeups.listen  # the real ones, whatever a test puts in their place
 
 
 def job_of(kind: str) -> Job:
@@ -74,6 +82,31 @@ def test_a_task_that_always_finds_work_makes_way(cluster: ClusterUnderTest, monk
     cluster.accept(content_of(1))
     tasks.ingest_queued()
     assert "ingest" in woken
+
+
+def test_a_task_takes_what_comes_while_it_listens(
+    cluster: ClusterUnderTest, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages: list[str] = []
+    monkeypatch.setattr(wakeups, "wake", wake)
+    monkeypatch.setattr(current_app, "send_task", lambda name, **_: messages.append(name))
+    listens = iter([lambda: listen("ingest", 30), lambda: False])
+    monkeypatch.setattr(wakeups, "listen", lambda *_: next(listens)())
+
+    def work() -> None:
+        try:
+            tasks.ingest_queued()
+        finally:
+            connection.close()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    wait_until(lambda: redis_client.info("clients")["blocked_clients"] == 1, 10)
+    accepted = cluster.accept(content_of(1))
+    worker.join()
+    accepted.job.refresh_from_db()
+    assert accepted.job.state == Job.State.SUCCEEDED
+    assert messages == []
 
 
 def test_sweep_probe_and_reclaim_are_tasks(cluster: ClusterUnderTest) -> None:

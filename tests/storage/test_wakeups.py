@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from celery import current_app
 
 from storage import wakeups
 from storage.models import Job
+from tests.system.conftest import wait_until
 
 wake = wakeups.wake  # the real one, whatever another test puts in its place
 
@@ -46,6 +48,7 @@ def test_without_redis_a_wake_up_is_lost_not_an_error(monkeypatch: pytest.Monkey
     wakeups.taken("ingest")
     wakeups.announce(job)
     assert wakeups.await_change(job, 0.1) is None
+    assert not wakeups.listen("ingest", 0.1)
 
 
 def test_everybody_who_waits_for_a_job_hears_of_its_end(redis_client: redis.Redis) -> None:
@@ -55,3 +58,23 @@ def test_everybody_who_waits_for_a_job_hears_of_its_end(redis_client: redis.Redi
     assert wakeups.await_change(job, 1) == {"said": 1}
     assert wakeups.await_change(job, 1) == {"said": 1}, "the announcement stays for the next waiter"
     assert redis_client.ttl(f"occ:job:{job.pk}") > 0
+
+
+def test_who_listens_hears_a_wake_up_and_no_task_is_sent(sent: list[str], redis_client: redis.Redis) -> None:
+    heard: list[bool] = []
+    listener = threading.Thread(target=lambda: heard.append(wakeups.listen("ingest", 30)))
+    listener.start()
+    wait_until(lambda: redis_client.info("clients")["blocked_clients"] == 1, 10)
+    wake("ingest")
+    listener.join()
+    assert heard == [True]
+    assert sent == []
+
+
+def test_a_wake_up_that_nobody_heard_is_there_for_who_listens_next(sent: list[str]) -> None:
+    for _ in range(3):  # more than one, as when all workers are busy
+        wake("ingest")
+        wakeups.taken("ingest")
+    assert sent == ["storage.ingest"] * 3
+    assert wakeups.listen("ingest", 0.01)
+    assert not wakeups.listen("ingest", 0.01)
