@@ -10,7 +10,7 @@ from celery.signals import task_prerun, worker_process_init
 from django.db import close_old_connections
 
 from occsite.liveness import show_signs_of_life
-from occsite.process import die_with_parent
+from occsite.process import die_with_parent, settle
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "occsite.settings")
 
@@ -55,5 +55,6 @@ def _begin_with_a_sound_connection(**_: Any) -> None:
 
 
 @worker_process_init.connect
-def _end_with_the_worker(**_: Any) -> None:
+def _begin(**_: Any) -> None:
     die_with_parent(signal.SIGKILL, _MAIN)
+    settle()

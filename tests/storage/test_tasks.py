@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
@@ -90,7 +91,7 @@ def test_a_task_takes_what_comes_while_it_listens(
     messages: list[str] = []
     monkeypatch.setattr(wakeups, "wake", wake)
     monkeypatch.setattr(current_app, "send_task", lambda name, **_: messages.append(name))
-    listens = iter([lambda: listen("ingest", 30), lambda: False])
+    listens: Iterator[Callable[[], bool]] = iter([lambda: listen("ingest", 30), lambda: False])
     monkeypatch.setattr(wakeups, "listen", lambda *_: next(listens)())
 
     def work() -> None:
