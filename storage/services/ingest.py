@@ -110,14 +110,16 @@ def run_queued() -> int:
         if len(jobs) == CLAIM_JOBS or sum(job.size for job in jobs) >= ALONE_BYTES:
             turn.end()
             wakeups.wake("ingest")  # there may be more
-        if jobs:
-            ingest(jobs)
+        ingest(jobs)
     return len(jobs)
 
 
 def ingest(jobs: Sequence[Job]) -> None:
     """Store the uploads of claimed jobs; each job ends, goes back to the queue, or is another worker's by now."""
+    if not jobs:
+        return
     works: list[Work] = []
+    log.info("ingest.started", attempts={str(job.pk): job.attempts for job in jobs})
     try:
         for job in jobs:
             with _sparing_others(job):
@@ -156,7 +158,6 @@ def _begin(job: Job) -> Work:
     phases.enter("ingest.read")
     span = range(begin * chunk_size, begin * chunk_size + size)
     chunks = staged_chunks(upload, span, chunk_size, checksums)
-    log.info("ingest.started", job=str(job.pk), upload=str(upload.pk), position=begin, attempt=job.attempts)
     return Work(job, upload, content, segments, chunks, chunk_count(size, chunk_size), begin)
 
 
@@ -356,13 +357,15 @@ def _result(content: Content) -> dict[str, Any]:
 
 
 def _end(works: Sequence[Work]) -> None:
-    """After the commit: the staged bytes go, and who waits for the upload is told where its chunks are."""
-    for work in works:
-        work.upload.discard_staged()
-        log.info("ingest.succeeded", job=str(work.job.pk), file_hash=work.job.file_hash)
+    """After the commit: who waits for the upload is told where its chunks are, and the staged bytes go."""
+    if not works:
+        return
     wakeups.announce_with(
         {work.job: {"distribution": work.distribution} if work.is_distribution_whole else {} for work in works}
     )
+    for work in works:
+        work.upload.discard_staged()
+    log.info("ingest.succeeded", files={str(work.job.pk): work.job.file_hash for work in works})
 
 
 @contextmanager
