@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from storage import phases, routing
+from storage import phases, routing, wakeups
 from storage.exceptions import VolumeFull
 from storage.models import Chunk, Content, File, Job, ManifestEntry, Pin, Upload
 from storage.models.job import MAX_ATTEMPTS, Clock
@@ -102,6 +102,17 @@ def test_one_bad_upload_spares_those_of_its_batch(cluster: ClusterUnderTest) -> 
     cluster.ingest()
     states = [Job.objects.get(pk=one.job.pk).state for one in accepted]
     assert states == [Job.State.SUCCEEDED, Job.State.FAILED, Job.State.SUCCEEDED]
+
+
+@pytest.mark.parametrize(("chunks", "woken"), [(4, []), (ingest.ALONE_BYTES // CHUNK_SIZE + 1, ["ingest"])])
+def test_who_has_claimed_much_wakes_another(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch, chunks: int, woken: list[str]
+) -> None:
+    cluster.accept(content_of(chunks))
+    heard: list[str] = []
+    monkeypatch.setattr(wakeups, "wake", heard.append)
+    assert ingest.run_queued() == 1
+    assert heard == woken
 
 
 def test_too_few_nodes_is_waiting_and_costs_no_attempt(cluster: ClusterUnderTest) -> None:
