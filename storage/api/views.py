@@ -133,19 +133,18 @@ class Rebalance(Endpoint):
         form = self.get_serializer(data=request.data)
         form.is_valid(raise_exception=True)
         job = rebalance.request(file, form.validated_data.get("replication_factor"))
-        if not prefers_async(request):
-            job, _ = intake.wait(job, configuration().upload_wait)
+        outcome = job if prefers_async(request) else intake.wait(job.pk, configuration().upload_wait)
         body: dict[str, Any] = {
             "success": True,
             "file_hash": file_hash,
             "file_name": file.name,
             "replication_factor": file.replication_factor,
         }
-        if job.state == models.Job.State.SUCCEEDED:
+        if not isinstance(outcome, models.Job) or outcome.state == models.Job.State.SUCCEEDED:
             body["new_distribution"] = verify.distribution(file)
             return Response(body)
-        if job.is_terminal:
-            intake.raise_for(job)
+        if outcome.is_terminal:
+            intake.raise_for(outcome)
         body["job"] = str(job.pk)
         headers = {"Location": reverse("job", args=[job.pk]), "Retry-After": str(RETRY_AFTER)}
         return Response(body, status.HTTP_202_ACCEPTED, headers=headers)
