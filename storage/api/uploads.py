@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rest_framework import status
@@ -13,9 +14,10 @@ from rest_framework.reverse import reverse
 
 from storage.api import serializers
 from storage.api.endpoint import RETRY_AFTER, Endpoint, prefers_async
-from storage.api.reception import FormOrFile, RawParser, StagedFile, StagingFormParser
+from storage.api.reception import FIELD, FormOrFile, RawParser, StagedFile, StagingFormParser
 from storage.api.transfers import transfer
 from storage.conf import configuration
+from storage.exceptions import InvalidRequest
 from storage.models import Accepted, Job, nobody
 from storage.services import catalogue, intake, verify
 from storage.services.intake import Reception
@@ -45,12 +47,14 @@ class Upload(Endpoint):
                 self.reception.abandon()
 
     def _receive(self, request: Request) -> Response:
-        form = self.get_serializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        staged: StagedFile = form.validated_data["file"]
-        factor = form.validated_data.get("replication_factor", configuration().replication_factor)
+        sent: Mapping[str, Any] = request.data  # type: ignore[assignment]  # as our parsers give it
+        staged = sent.get(FIELD)
+        if not isinstance(staged, StagedFile):
+            problem = "No file was submitted." if staged is None else "This is no file; its part has no file name."
+            raise InvalidRequest("a form with a file is expected", {FIELD: [problem]})
+        factor = serializers.wanted_factor(sent) or configuration().replication_factor
         respond_async = prefers_async(request)
-        accepted = staged.reception.accept(str(staged.name), factor, durable=respond_async)
+        accepted = staged.reception.accept(staged.name, factor, durable=respond_async)
         if respond_async:
             return self._accepted(accepted)
         outcome = intake.wait(accepted.job_id, configuration().upload_wait)

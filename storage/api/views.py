@@ -17,9 +17,8 @@ from rest_framework.reverse import reverse
 
 from storage import models
 from storage.api import serializers
-from storage.api.bodies import FieldsParser, JSONParser
+from storage.api.bodies import FieldsParser, JSONParser, sanitised
 from storage.api.endpoint import RETRY_AFTER, Endpoint, prefers_async, well_formed
-from storage.api.reception import StagedFile
 from storage.api.transfers import transfer
 from storage.conf import configuration
 from storage.exceptions import InvalidRequest, NoSuchJob
@@ -91,7 +90,7 @@ class File(Endpoint):
         file = catalogue.find(nobody(), well_formed(file_hash), ready=False)
         form = self.get_serializer(data=request.data)
         form.is_valid(raise_exception=True)
-        name = StagedFile.sanitised(form.validated_data["file_name"])
+        name = sanitised(form.validated_data["file_name"])
         if not name:
             raise InvalidRequest("not a file name", {"file_name": ["Not a file name."]})
         return self._shown(catalogue.rename(file, name))
