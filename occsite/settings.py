@@ -38,15 +38,14 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "storage.api.middleware.StallTimeout",
     "storage.api.middleware.RequestLog",
-    "corsheaders.middleware.CorsMiddleware",
-    "django.middleware.security.SecurityMiddleware",
+    "occsite.middleware.Cors",
+    "occsite.middleware.Protection",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "occsite.middleware.Sessions",
     "django.middleware.common.CommonMiddleware",
     "occsite.middleware.Csrf",
     "occsite.middleware.Authentication",
     "occsite.middleware.Messages",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
 ROOT_URLCONF = "occsite.urls"

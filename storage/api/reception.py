@@ -8,12 +8,12 @@ from typing import Any
 from django.db import connection
 from django.utils.datastructures import MultiValueDict
 from rest_framework.exceptions import UnsupportedMediaType
-from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser, DataAndFiles
 from rest_framework.request import Request
 
 from storage.api import digests, serializers
 from storage.api.bodies import Take, read_form, sanitised
+from storage.api.endpoint import Negotiation
 from storage.conf import configuration
 from storage.exceptions import InvalidRequest
 from storage.models import nobody
@@ -103,7 +103,7 @@ def _name(text: str) -> str:
     return name
 
 
-class FormOrFile(DefaultContentNegotiation):
+class FormOrFile(Negotiation):
     """A body is a form if its type says so, and otherwise the file itself.
 
     A form that cannot hold a file is refused where one is expected, with POST; ``curl --data-binary`` and ``-X PUT``
