@@ -14,7 +14,7 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser
 from rest_framework import parsers
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import DataAndFiles
-from rest_framework.request import Request
+from rest_framework.request import Empty, Request
 
 from storage.exceptions import BodyStalled, BodyTooLarge, BodyTruncated
 
@@ -94,6 +94,13 @@ class StrictRequest(Request):
     def _load_stream(self) -> None:
         stream = BodyStream(self._request.META)
         self._stream: Any = stream if stream.declared != 0 or self._takes_empty() else None
+
+    def _load_data_and_files(self) -> None:
+        """What the parser makes of the body; Django's own request, for which DRF would copy it, is not asked here."""
+        request: Any = self
+        if request._data is Empty:
+            request._data, request._files = request._parse()
+            request._full_data = request._data
 
     def _takes_empty(self) -> bool:
         """Whether no bytes are an empty file; to DRF they are no body at all, and so they are in a bare POST."""

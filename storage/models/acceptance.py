@@ -5,6 +5,12 @@ from dataclasses import dataclass
 
 from storage.models import prepared
 
+_BEGIN = """
+    INSERT INTO storage_upload (id, owner_id, state, replication_factor, reserved, piece_size, piece_checksums,
+           created_at, heartbeat_at)
+    VALUES (%(upload)s, %(owner)s, 'receiving', %(factor)s, %(reserved)s, %(piece_size)s, '',
+            statement_timestamp(), statement_timestamp())
+"""
 _RECORD = """
     WITH known AS (
         SELECT id FROM storage_upload WHERE id = %(upload)s FOR UPDATE
@@ -92,6 +98,28 @@ class Accepted:
     chunk_count: int
     replication_factor: int
     created: bool
+
+
+def record_reception(upload_id: uuid.UUID, *, owner_id: int, factor: int, reserved: int, piece_size: int) -> None:
+    """Record that a body has begun to come: the row owns what is staged of it, and promises the room that it will need.
+
+    Args:
+        upload_id: the upload's row id.
+        owner_id: whose file it will be.
+        factor: how many replicas it is assumed to have.
+        reserved: bytes that all of them will need.
+        piece_size: bytes that each piece checksum will cover.
+    """
+    prepared.rows(
+        _BEGIN,
+        {
+            "upload": upload_id,
+            "owner": owner_id,
+            "factor": factor,
+            "reserved": reserved,
+            "piece_size": piece_size,
+        },
+    )
 
 
 def record_acceptance(body: Body) -> Accepted | None:

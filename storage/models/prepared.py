@@ -34,4 +34,4 @@ def _execute(
 ) -> list[tuple[Any, ...]]:
     with psycopg.Cursor[Any](link) as cursor:
         cursor.execute(statement, parameters, prepare=True, binary=True)
-        return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []

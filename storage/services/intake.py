@@ -20,7 +20,18 @@ from storage.admission import admit
 from storage.chunking import PieceChecksums, chunk_count
 from storage.conf import configuration
 from storage.exceptions import BodyStalled, BodyTooLarge, ClusterUnavailable, IngestFailed, OutOfSpace
-from storage.models import Accepted, Body, Chunk, Content, Job, Segment, Upload, record_acceptance, segment
+from storage.models import (
+    Accepted,
+    Body,
+    Chunk,
+    Content,
+    Job,
+    Segment,
+    Upload,
+    record_acceptance,
+    record_reception,
+    segment,
+)
 from storage.topology import Topology
 
 log = structlog.get_logger(__name__)
@@ -62,7 +73,7 @@ class Reception:
         self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
         self._accepted = False
         self._held: list[bytes] = []
-        self._upload: Upload | None = None  # the row of a body that is staged before it is whole
+        self._is_known = False  # to PostgreSQL: a body that is staged before it is whole
         self._staged: FileIO | None = None
         self._segment_chunks = max(1, segment.SEGMENT_BYTES // conf.chunk_size)
         self._segments: int | None = 0
@@ -86,28 +97,29 @@ class Reception:
             raise BodyTooLarge(f"the file is larger than {self._limit} bytes")
         self._hash.update(data)
         self._checksums.update(data)
-        if self._upload is None and self.size <= HELD_BYTES:
-            self._held.append(data)
-            return
-        upload = self._upload or self._stage()
+        if not self._is_known:
+            if self.size <= HELD_BYTES:
+                self._held.append(data)
+                return
+            self._stage()
         self._write_out(data)
         if self.size >= segment.SEGMENT_BYTES:
-            self._cut_off_segments(upload)
+            self._cut_off_segments()
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
-            upload.beat()
+            Upload(pk=self.upload_id).beat()
             connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
 
-    def _cut_off_segments(self, upload: Upload) -> None:
+    def _cut_off_segments(self) -> None:
         """Have workers begin with what is there. Without PostgreSQL that waits until the body is whole."""
-        size = self._segment_chunks * upload.piece_size
+        size = self._segment_chunks * self._checksums.piece_size
         while self._segments is not None and self.size >= max(segment.SEGMENT_BYTES, (self._segments + 1) * size):
             position = self._segments * self._segment_chunks
             checksums = self._checksums.of(range(position, position + self._segment_chunks))
             try:
-                Segment.objects.cut_off(upload, position, size, checksums)
+                Segment.objects.cut_off(Upload(pk=self.upload_id), position, size, checksums)
             except (OperationalError, InterfaceError) as error:
-                log.warning("segment.uncut", upload=str(upload.pk), error=str(error))
+                log.warning("segment.uncut", upload=str(self.upload_id), error=str(error))
                 self._segments = None
                 return
             finally:
@@ -115,19 +127,17 @@ class Reception:
             self._segments += 1
             wakeups.wake("ingest")
 
-    def _stage(self) -> Upload:
+    def _stage(self) -> None:
         """Begin to stage a body that is too large to hold: its row first, which owns the staged bytes (RACES 1)."""
-        self._upload = Upload(
-            id=self.upload_id,
+        self._is_known = True  # perhaps, if PostgreSQL goes away now
+        record_reception(
+            self.upload_id,
             owner_id=self._owner_id,
-            replication_factor=self._factor,
+            factor=self._factor,
             reserved=self._declared_size * self._factor,
             piece_size=self._checksums.piece_size,
         )
-        self._upload.save(force_insert=True)
-        connection.close()  # back to the pool, as above
         self._write_out()
-        return self._upload
 
     def _write_out(self, data: bytes = b"") -> None:
         """Stage what was held, and then the next bytes."""
@@ -178,7 +188,7 @@ class Reception:
         piece_size = self._checksums.piece_size
         return Body(
             upload_id=self.upload_id,
-            is_known=self._upload is not None,
+            is_known=self._is_known,
             owner_id=self._owner_id,
             file_hash=self._hash.hexdigest(),
             name=name,
@@ -201,7 +211,7 @@ class Reception:
 
     def abandon(self) -> None:
         """Drop the upload unless it was accepted; nothing is left of one that was only held."""
-        if self._accepted or (self._staged is None and self._upload is None):
+        if self._accepted or not (self._is_known or self._staged):
             return
         self._accepted = True
         if self._staged is not None:
