@@ -11,7 +11,7 @@ from storage.conf import configuration
 from storage.exceptions import ClusterUnavailable, OutOfSpace, VolumeError
 from storage.models import prepared
 from storage.placement import acknowledgeable
-from storage.topology import Member, Topology
+from storage.topology import Topology
 
 HEADROOM = 256 << 20  # kept free on every file system, for PostgreSQL and for what was under way
 SMALL = 256 << 10  # bytes of a body of which the headroom has room for as many as come between two looks
@@ -31,9 +31,9 @@ def admit(topology: Topology, size: int, factor: int) -> None:
         OutOfSpace: too few nodes have room for it beside what is already promised.
     """
     needed = acknowledgeable(factor)
-    if sum(member.counts for member in topology.members) < needed:
-        raise ClusterUnavailable(f"fewer than {needed} nodes are online")
     room = _recent_room(topology)
+    if room.online < needed:
+        raise ClusterUnavailable(f"fewer than {needed} nodes are online")
     if room.staging < size + HEADROOM:
         raise OutOfSpace("staging has no room for it")
     answering = room.nodes.total()
@@ -48,21 +48,23 @@ class Room:
     """Where there is room, in bytes.
 
     Attributes:
+        topology: the nodes that were asked.
+        online: nodes whose replicas count.
         staging: free bytes of staging.
         free: file system → its free bytes.
         nodes: file system → how many nodes share it.
         silent: nodes that did not answer.
         promised: what uploads under way will need.
-        members: the nodes that were asked.
         at: when that was, of the monotonic clock.
     """
 
+    topology: Topology
+    online: int
     staging: int
     free: dict[str, int]
     nodes: Counter[str]
     silent: int
     promised: int
-    members: tuple[Member, ...]
     at: float
 
 
@@ -72,20 +74,23 @@ _last_room: Room | None = None
 def _recent_room(topology: Topology) -> Room:
     global _last_room
     seen = _last_room
-    accepting = topology.accepting
-    if seen is None or seen.members != accepting or time.monotonic() - seen.at > LOOK_SECONDS:
-        _last_room = seen = _look_for_room(accepting)
+    if seen is None or time.monotonic() - seen.at > LOOK_SECONDS or _differs(topology, seen.topology):
+        _last_room = seen = _look_for_room(topology)
     return seen
 
 
-def _look_for_room(members: tuple[Member, ...]) -> Room:
+def _differs(now: Topology, then: Topology) -> bool:
+    return now is not then and now.members != then.members
+
+
+def _look_for_room(topology: Topology) -> Room:
     at = time.monotonic()
     promised = _promised()  # first: what has become a replica meanwhile is counted twice, and never not at all
     staging = os.statvfs(configuration().staging_dir)
     free: dict[str, int] = {}
     nodes: Counter[str] = Counter()
     silent = 0
-    for member in members:
+    for member in topology.accepting:
         try:
             space = member.lane.call(member.lane.volume.space)
         except VolumeError:
@@ -93,7 +98,8 @@ def _look_for_room(members: tuple[Member, ...]) -> Room:
             continue
         free[space.device] = space.free
         nodes[space.device] += 1
-    return Room(staging.f_bavail * staging.f_frsize, free, nodes, silent, promised, members, at)
+    online = sum(member.counts for member in topology.members)
+    return Room(topology, online, staging.f_bavail * staging.f_frsize, free, nodes, silent, promised, at)
 
 
 def _promised() -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connections
 
 
 def rows(statement: str, parameters: Mapping[str, Any] | Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -16,11 +16,12 @@ def rows(statement: str, parameters: Mapping[str, Any] | Sequence[Any]) -> list[
     where the thread has a connection already, the statement is sent there; otherwise one of the pool is borrowed for
     it alone, without what Django does whenever it opens a connection.
     """
-    with connection.wrap_database_errors:
-        pool: Any = connection.pool  # type: ignore[attr-defined]
-        if pool is None or connection.connection is not None or connection.in_atomic_block:
-            connection.ensure_connection()
-            return _execute(connection.connection, statement, parameters)
+    django: Any = connections[DEFAULT_DB_ALIAS]
+    with django.wrap_database_errors:
+        pool = django.pool
+        if pool is None or django.connection is not None or django.in_atomic_block:
+            django.ensure_connection()
+            return _execute(django.connection, statement, parameters)
         pool.open()
         borrowed = pool.getconn()
         try:
