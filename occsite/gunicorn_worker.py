@@ -20,6 +20,7 @@ from http import HTTPStatus
 from typing import Any
 
 from gunicorn import util
+from gunicorn.http.body import Body, LengthReader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from storage.conf import Configuration
@@ -122,8 +123,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     # -- after the answer ----------------------------------------------------
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
-        if getattr(req.body.reader, "length", LARGE) >= LARGE:
+        length = getattr(req.body.reader, "length", LARGE)
+        if length >= LARGE:
             req.force_close()  # said in the answer, which may come before the body has
+        if length and isinstance(req.body.reader, LengthReader):
+            req.body = SizedBody(req.body.reader)
         return bool(super().handle_request(req, conn))
 
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
@@ -182,6 +186,36 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def _close(self, conn: TConn) -> None:
         self.nr_conns -= 1
         conn.close()
+
+
+class SizedBody(Body):  # type: ignore[misc]
+    """A body of known length, of which no more is received at once than is asked for.
+
+    gunicorn's own receives ahead, and copies what is left over at each read: more than once each byte.
+    """
+
+    def read(self, size: int | None = None) -> bytes:
+        """The next bytes: so many, or as many as there are before the body or the connection ends."""
+        if self.buf.tell():  # of a line that was read
+            return bytes(super().read(size))
+        left = min(self.getsize(size), self.reader.length)
+        unreader = self.reader.unreader
+        held: bytes = unreader.take_buffered()
+        if len(held) > left:
+            unreader.unread(held[left:])
+            held = held[:left]
+        pieces = [held] if held else []
+        left -= len(held)
+        self.reader.length -= len(held)
+        try:
+            while left and (piece := unreader.sock.recv(left)):
+                pieces.append(piece)
+                left -= len(piece)
+                self.reader.length -= len(piece)
+        except OSError:
+            self.failed = True
+            raise
+        return b"".join(pieces)
 
 
 def peek(sock: socket.socket) -> bytes | None:

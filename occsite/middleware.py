@@ -1,16 +1,49 @@
-"""Django's middleware for whoever logs in: only the administration has sessions, and only its pages pay for them."""
+"""Middleware of Django and others, where what it does can be had for less.
+
+Only the administration has sessions, and only its pages pay for them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from corsheaders.middleware import CorsMiddleware
+from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.middleware.csrf import CsrfViewMiddleware
 
 ADMIN = "/admin/"
+PROTECTION = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Cors(CorsMiddleware):
+    """Does nothing while no other site may use the API."""
+
+    def __call__(self, request: HttpRequest) -> Any:
+        return super().__call__(request) if settings.CORS_ALLOWED_ORIGINS else self.get_response(request)
+
+
+class Protection:
+    """The fields of every answer that Django's SecurityMiddleware and XFrameOptionsMiddleware would set."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self._get_response(request)
+        for name, value in PROTECTION.items():
+            response.headers.setdefault(name, value)
+        return response
 
 
 class _ForAdmin:

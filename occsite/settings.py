@@ -3,13 +3,11 @@
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
 import django_stubs_ext
-import structlog
 from corsheaders.defaults import default_headers
 
-from occsite import addresses, embedded
+from occsite import addresses, embedded, logs
 from occsite.database import PATIENCE, ImpatientConnection
 from occsite.secret import read_secret
 from storage.conf import Configuration
@@ -40,15 +38,14 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "storage.api.middleware.StallTimeout",
     "storage.api.middleware.RequestLog",
-    "corsheaders.middleware.CorsMiddleware",
-    "django.middleware.security.SecurityMiddleware",
+    "occsite.middleware.Cors",
+    "occsite.middleware.Protection",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "occsite.middleware.Sessions",
     "django.middleware.common.CommonMiddleware",
     "occsite.middleware.Csrf",
     "occsite.middleware.Authentication",
     "occsite.middleware.Messages",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
 ROOT_URLCONF = "occsite.urls"
@@ -143,32 +140,4 @@ CORS_EXPOSE_HEADERS = [
 LOG_LEVEL = os.environ.get("LOG_LEVEL", "INFO").upper()
 if LOG_LEVEL not in logging.getLevelNamesMapping():
     raise ConfigurationError(f"LOG_LEVEL={LOG_LEVEL!r} is none of DEBUG, INFO, WARNING, ERROR, CRITICAL")
-_shared_processors: list[Any] = [
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_logger_name,
-    structlog.stdlib.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso"),
-    structlog.processors.format_exc_info,
-]
-structlog.configure(
-    processors=[
-        structlog.stdlib.filter_by_level,
-        *_shared_processors,
-        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-    ],
-    logger_factory=structlog.stdlib.LoggerFactory(),
-    cache_logger_on_first_use=True,
-)
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "json": {
-            "()": structlog.stdlib.ProcessorFormatter,
-            "processor": structlog.processors.JSONRenderer(),
-            "foreign_pre_chain": _shared_processors,
-        },
-    },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
-    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
-}
+LOGGING = logs.configure(LOG_LEVEL)

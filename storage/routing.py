@@ -73,6 +73,7 @@ def batch_in_flight() -> Iterator[None]:
     It is a shared advisory lock of this thread's PostgreSQL session. A worker that dies gives it up, and its writes
     have ended then too; one that only loses its session fails at its next commit.
     """
+    connection.ensure_connection()  # kept by this thread: what follows goes to the same session
     prepared.rows("SELECT pg_advisory_lock_shared(%s)", [BATCHES_IN_FLIGHT])
     try:
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import redis
 import structlog
@@ -77,14 +78,14 @@ def announce_with(messages: Mapping[Job, Mapping[str, Any]]) -> None:
     try:
         with connect().pipeline(transaction=False) as pipe:
             for job, message in messages.items():
-                pipe.lpush(_changed(job), json.dumps(message))
-                pipe.expire(_changed(job), 60)
+                pipe.lpush(_changed(job.pk), json.dumps(message))
+                pipe.expire(_changed(job.pk), 60)
             pipe.execute()
     except redis.RedisError as error:
         log.warning("announcement.lost", jobs=[str(job.pk) for job in messages], error=repr(error))
 
 
-def await_change(job: Job, seconds: float) -> Mapping[str, Any] | None:
+def await_change(job_id: UUID, seconds: float) -> Mapping[str, Any] | None:
     """Wait until the job is announced, for so many seconds at most. Every waiter sees the announcement.
 
     Returns:
@@ -92,7 +93,7 @@ def await_change(job: Job, seconds: float) -> Mapping[str, Any] | None:
     """
     try:
         # The element is moved onto its own list: it stays for the next waiter, and expires.
-        moved = connect().blmove(_changed(job), _changed(job), seconds, "LEFT", "RIGHT")  # type: ignore[arg-type]  # Redis takes fractions
+        moved = connect().blmove(_changed(job_id), _changed(job_id), seconds, "LEFT", "RIGHT")  # type: ignore[arg-type]  # Redis takes fractions
     except redis.RedisError:
         return None
     return None if moved is None else json.loads(moved)
@@ -106,5 +107,5 @@ def _bell(queue: str) -> str:
     return f"occ:bell:{queue}"
 
 
-def _changed(job: Job) -> str:
-    return f"occ:job:{job.pk}"
+def _changed(job_id: UUID) -> str:
+    return f"occ:job:{job_id}"

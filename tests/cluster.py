@@ -17,14 +17,32 @@ import redis
 from storage import routing, topology, trust, wakeups
 from storage.conf import Configuration, configuration
 from storage.exceptions import TurnEnded
-from storage.models import File, Job, Node, nobody
+from storage.models import Accepted, File, Job, Node, Upload, nobody
 from storage.services import ingest, intake, probe, retrieve
-from storage.services.intake import Accepted
 from storage.services.provision import provision
 from storage.tasks import WORK
 from storage.topology import Member, Topology
 
 CHUNK_SIZE = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class AcceptedRows:
+    """What the database has of an upload when it has been accepted."""
+
+    recorded: Accepted
+    job: Job
+    file: File
+    upload: Upload
+
+    @classmethod
+    def of(cls, accepted: Accepted) -> AcceptedRows:
+        return cls(
+            accepted,
+            Job.objects.get(pk=accepted.job_id),
+            File.objects.select_related("content").get(pk=accepted.file_id),
+            Upload(pk=accepted.upload_id),  # a worker may have ended it
+        )
 
 
 class ClusterUnderTest:
@@ -33,12 +51,12 @@ class ClusterUnderTest:
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
 
-    def accept(self, data: bytes, name: str = "file.bin", factor: int = 3) -> Accepted:
+    def accept(self, data: bytes, name: str = "file.bin", factor: int = 3) -> AcceptedRows:
         """Receive an upload, up to the job that will ingest it."""
         with intake.Reception(nobody(), declared_size=len(data)) as reception:
             for start in range(0, len(data), 10_000):
                 reception.write(data[start : start + 10_000])
-            return reception.accept(name, factor, durable=False)
+            return AcceptedRows.of(reception.accept(name, factor, durable=False))
 
     def upload(self, data: bytes, name: str = "file.bin", factor: int = 3) -> File:
         """Receive and ingest."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import statistics
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from benchmarks.growth.installation import Client, Installation
 from benchmarks.growth.rows import name_of
 from storage.conf import configuration
-from storage.models import Chunk, Content, File, Job, ManifestEntry, Upload, nobody, record_acceptance
+from storage.models import Body, Chunk, Content, File, ManifestEntry, Upload, nobody, record_acceptance
 from storage.models.content import Health
 from storage.services import catalogue, probe, reclaim, survey, sweep
 from storage.topology import Topology
@@ -85,17 +86,28 @@ def statements(installed: Installed) -> dict[str, Callable[[], Any]]:
 def upload() -> None:
     """The statements of an upload of sixteen chunks, from its record to its end."""
     hashes = [secrets.token_hex(32) for _ in range(16)]
-    content = Content(file_hash=secrets.token_hex(32), size=16 * SMALL, chunk_size=SMALL, chunk_count=16)
-    file = File(owner_id=nobody().pk, name="explained", replication_factor=3)
-    coming = Upload(owner=nobody(), piece_size=SMALL, reserved=0)
-    job = Job(kind=Job.Kind.INGEST, queue="ingest", file_hash=content.file_hash, size=content.size)
-    record_acceptance(coming, content, file, job)
-    wanted = {(coming.pk, chunk_hash): 3 for chunk_hash in hashes}
+    body = Body(
+        upload_id=uuid.uuid4(),
+        is_known=False,
+        owner_id=nobody().pk,
+        file_hash=secrets.token_hex(32),
+        name="explained",
+        size=16 * SMALL,
+        chunk_size=SMALL,
+        chunk_count=16,
+        piece_checksums=b"",
+        replication_factor=3,
+    )
+    accepted = record_acceptance(body)
+    assert accepted is not None
+    wanted = {(accepted.upload_id, chunk_hash): 3 for chunk_hash in hashes}
     ids = Upload.objects.pin(wanted, dict.fromkeys(hashes, SMALL))
-    ManifestEntry.record([(content.pk, position, ids[chunk_hash]) for position, chunk_hash in enumerate(hashes)])
-    assert Content.objects.whole([content.pk]) == {content.pk}
-    Content.objects.become_ready({content.pk: Health(True, 3, 3.0, 3, 0)})
-    Upload.objects.release([coming.pk])
+    ManifestEntry.record(
+        [(accepted.content_id, position, ids[chunk_hash]) for position, chunk_hash in enumerate(hashes)]
+    )
+    assert Content.objects.whole([accepted.content_id]) == {accepted.content_id}
+    Content.objects.become_ready({accepted.content_id: Health(True, 3, 3.0, 3, 0)})
+    Upload.objects.release([accepted.upload_id])
 
 
 def milliseconds(operation: Callable[[], Any]) -> float:

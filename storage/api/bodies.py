@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from typing import IO, Any
 
-from django.core.files.uploadhandler import FileUploadHandler
 from django.http.multipartparser import MultiPartParser as DjangoMultiPartParser
-from django.http.multipartparser import MultiPartParserError
+from django.utils.datastructures import MultiValueDict
+from django.utils.http import parse_header_parameters
+from multipart import MultipartError, MultipartSegment, PushMultipartParser
 from rest_framework import parsers
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import DataAndFiles
-from rest_framework.request import Request
+from rest_framework.request import Empty, Request
 
 from storage.exceptions import BodyStalled, BodyTooLarge, BodyTruncated
 
 READ_SIZE = 256 << 10  # a read returns when it has so much: what a slow client sends in the time between heartbeats
 SMALL = 1 << 20  # bytes of a body that is read into memory
-TAIL = 1024  # bytes at the end of a form in which its last boundary must be
+PARTS = 1000  # of a form
+NAME_LENGTH = 255  # characters
+
+BOUNDARY = re.compile(r"[ -~]{0,200}[!-~]")
+PLAIN_FORM = re.compile(r"multipart/form-data; boundary=([0-9A-Za-z'()+_,./:=?-]{1,200})")
+QUOTED = re.compile(r"[\\\\%*]")  # in what says the names of a part: clients differ in what it means
+AS_IT_IS = ("7bit", "8bit", "binary")
+
+Take = Callable[[bytes], object]
 
 
 class BodyStream:
@@ -33,7 +44,6 @@ class BodyStream:
         self.declared = None if self.chunked else int(environ.get("CONTENT_LENGTH") or 0)
         self.limit = SMALL
         self.received = 0
-        self.tail = b""
 
     def allow(self, limit: int) -> None:
         """Set how many bytes may come.
@@ -66,7 +76,6 @@ class BodyStream:
             # Whatever the server raises for a reset connection or a malformed chunk.
             raise BodyTruncated("the body ended before its end") from error
         self.received += len(data)
-        self.tail = (self.tail + data)[-TAIL:] if len(data) < TAIL else data[-TAIL:]
         if not data and self.declared is not None:
             raise BodyTruncated(f"the body has {self.received} of the {self.declared} bytes that were declared")
         if self.received > self.limit:
@@ -78,11 +87,6 @@ class BodyStream:
         self.allow(SMALL)
         return b"".join(iter(self.read, b""))
 
-    def drain(self) -> None:
-        """Read to the end: only there it shows whether the body was as long as declared."""
-        while self.read():
-            pass
-
 
 class StrictRequest(Request):
     """A DRF request whose body is a ``BodyStream``, whatever its parser."""
@@ -90,6 +94,13 @@ class StrictRequest(Request):
     def _load_stream(self) -> None:
         stream = BodyStream(self._request.META)
         self._stream: Any = stream if stream.declared != 0 or self._takes_empty() else None
+
+    def _load_data_and_files(self) -> None:
+        """What the parser makes of the body; Django's own request, for which DRF would copy it, is not asked here."""
+        request: Any = self
+        if request._data is Empty:
+            request._data, request._files = request._parse()
+            request._full_data = request._data
 
     def _takes_empty(self) -> bool:
         """Whether no bytes are an empty file; to DRF they are no body at all, and so they are in a bare POST."""
@@ -122,29 +133,108 @@ class FieldsParser(parsers.BaseParser):
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> DataAndFiles[Any, Any]:
         stream.allow(SMALL)
-        return read_form(parser_context["request"].META, stream, [])
+        fields = read_form(parser_context["request"].META, stream, lambda _field, _name: None)
+        return DataAndFiles(MultiValueDict({name: [value] for name, value in fields.items()}), MultiValueDict())
 
 
 def read_form(
-    environ: Mapping[str, Any], body: BodyStream, handlers: Sequence[FileUploadHandler]
-) -> DataAndFiles[Any, Any]:
-    """Parse a multipart form, its files through ``handlers``.
+    environ: Mapping[str, Any], body: BodyStream, begin_file: Callable[[str, str], Take | None]
+) -> dict[str, str]:
+    """Parse a multipart form as it comes (RFC 7578), to the end of the body.
+
+    Args:
+        environ: of the request.
+        body: the form.
+        begin_file: called with the names of field and file of each file; returns what takes the file's bytes, or None
+            for a file that is skipped.
+
+    Returns:
+        The other fields; of several with one name the last.
 
     Raises:
-        ParseError: it is malformed.
+        ParseError: it is malformed, or has no end.
         BodyTruncated: it was cut.
+        BodyTooLarge: the fields have more than ``SMALL`` bytes.
     """
-    source: Any = body
-    declared = body.limit if body.declared is None else body.declared
+    form = _Form(begin_file)
     try:
-        parser: Any = DjangoMultiPartParser(
-            {**environ, "CONTENT_LENGTH": str(declared)}, source, list(handlers), "utf-8"
-        )
-        data, files = parser.parse()
-    except MultiPartParserError as error:
+        parser = PushMultipartParser(_boundary(environ), max_segment_count=PARTS)
+        for data in iter(body.read, b""):
+            for event in parser.parse(data):
+                form.go_on(event)
+        if body.received:
+            parser.close()
+    except MultipartError as error:
         raise ParseError(f"malformed form: {error}") from None
-    body.drain()
-    # Django takes a form that is cut anywhere after the last file's header for a whole one.
-    if body.received and b"--" + parser._boundary + b"--" not in body.tail:
-        raise BodyTruncated("the form has no end")
-    return DataAndFiles(data, files)
+    return form.fields
+
+
+class _Form:
+    """What has come of a form so far."""
+
+    def __init__(self, begin_file: Callable[[str, str], Take | None]) -> None:
+        self.fields: dict[str, str] = {}
+        self._begin_file = begin_file
+        self._held = 0
+        self._name = ""
+        self._field: list[bytes] | None = None
+        self._take: Take | None = None
+
+    def go_on(self, event: MultipartSegment | bytes | None) -> None:
+        """Take what the parser found: the head of a part, some of its bytes, or its end."""
+        if isinstance(event, MultipartSegment):
+            self._name, file_name = _names(event)
+            if file_name:
+                clean = sanitised(file_name)
+                self._field, self._take = None, self._begin_file(self._name, clean) if clean else None
+            else:
+                self._field, self._take = [], self._hold
+        elif event is not None:
+            if self._take is not None:
+                self._take(event)
+        elif self._field is not None:
+            self.fields[self._name] = b"".join(self._field).decode(errors="replace")
+
+    def _hold(self, data: bytes) -> None:
+        self._held += len(data)
+        if self._held > SMALL:
+            raise BodyTooLarge("the fields of the form are too large")
+        assert self._field is not None
+        self._field.append(data)
+
+
+def sanitised(file_name: str) -> str:
+    """A file name without folders and what cannot be printed, at most 255 characters; empty if nothing is left."""
+    clean: str = DjangoMultiPartParser.sanitize_file_name(None, file_name) or ""  # type: ignore[arg-type]
+    if len(clean) > NAME_LENGTH:
+        extension = PurePath(clean).suffix[:NAME_LENGTH]
+        clean = clean.removesuffix(extension)[: NAME_LENGTH - len(extension)] + extension
+    return clean
+
+
+def _boundary(environ: Mapping[str, Any]) -> str:
+    content_type = environ.get("CONTENT_TYPE", "")
+    if plain := PLAIN_FORM.fullmatch(content_type):
+        return plain[1]
+    try:
+        boundary = parse_header_parameters(content_type)[1].get("boundary", "")
+    except ValueError:
+        boundary = ""
+    if not BOUNDARY.fullmatch(boundary):
+        raise ParseError("malformed form: no boundary")
+    return boundary
+
+
+def _names(part: MultipartSegment) -> tuple[str, str]:
+    """The names of its field and its file; without a file's name, it is no file."""
+    if part.header("Content-Transfer-Encoding", AS_IT_IS[0]).strip().lower() not in AS_IT_IS:
+        raise ParseError("malformed form: a part of it is encoded")  # RFC 7578 §4.7
+    name, file_name = part.name, part.filename
+    disposition = part["Content-Disposition"]
+    if QUOTED.search(disposition):
+        try:
+            options = parse_header_parameters(disposition)[1]
+        except ValueError as error:
+            raise ParseError(f"malformed form: {error}") from None
+        name, file_name = options.get("name"), options.get("filename")
+    return (name or "").strip(), file_name or ""

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from django.http import HttpRequest
+from rest_framework.negotiation import BaseContentNegotiation, DefaultContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -14,10 +15,27 @@ from storage.exceptions import InvalidRequest
 from storage.models.fields import HEX_DIGEST
 
 RETRY_AFTER = 2
+ANYTHING = "*/*"
+
+
+class Negotiation(DefaultContentNegotiation):
+    """JSON for whoever accepts anything, or does not say what; the rest is looked at more closely."""
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        if request.META.get("HTTP_ACCEPT", ANYTHING) in (ANYTHING, renderers[0].media_type):
+            return renderers[0], renderers[0].media_type
+        return super().select_renderer(request, renderers, format_suffix)
 
 
 class Endpoint(APIView):
-    """A view that trusts no body."""
+    """A view that trusts no body. It has no versions, and whoever reaches it may use it."""
+
+    content_negotiation_class: type[BaseContentNegotiation] = Negotiation
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """All that is left of DRF's preparations."""
+        self.format_kwarg = None
+        request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request)
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> StrictRequest:
         return StrictRequest(
@@ -42,5 +60,5 @@ def well_formed(file_hash: str) -> str:
 
 def prefers_async(request: Request) -> bool:
     """Whether the client asks not to wait (RFC 7240)."""
-    preferences = re.split(r"[,;]", request.headers.get("Prefer", ""))
+    preferences = re.split(r"[,;]", request.META.get("HTTP_PREFER", ""))
     return any(preference.strip().lower() == "respond-async" for preference in preferences)

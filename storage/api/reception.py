@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from django.core.files.base import ContentFile
-from django.core.files.uploadedfile import UploadedFile
-from django.core.files.uploadhandler import FileUploadHandler, SkipFile
 from django.db import connection
-from django.http.multipartparser import MultiPartParser as DjangoMultiPartParser
+from django.utils.datastructures import MultiValueDict
 from rest_framework.exceptions import UnsupportedMediaType
-from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser, DataAndFiles
 from rest_framework.request import Request
 
 from storage.api import digests, serializers
-from storage.api.bodies import READ_SIZE, BodyStream, read_form
+from storage.api.bodies import Take, read_form, sanitised
+from storage.api.endpoint import Negotiation
 from storage.conf import configuration
 from storage.exceptions import InvalidRequest
 from storage.models import nobody
@@ -25,50 +23,16 @@ FIELD = "file"
 FORM_OVERHEAD = 1 << 20  # what boundaries, headers and other fields may add to MAX_UPLOAD_SIZE
 
 
-class StagedFile(UploadedFile[bytes]):
-    """A file field whose bytes are in staging already."""
+@dataclass(frozen=True)
+class StagedFile:
+    """A file field whose bytes have been received already, and the name that it is stored under."""
 
-    def __init__(self, reception: Reception, name: str) -> None:
-        super().__init__(ContentFile(b""), name=name, size=reception.size)
-        self.reception = reception
-
-    @staticmethod
-    def sanitised(name: str) -> str:
-        """A file name as a form upload would keep it; empty if nothing is left."""
-        clean = DjangoMultiPartParser.sanitize_file_name(None, name)  # type: ignore[arg-type]
-        return str(UploadedFile(ContentFile(b""), name=clean).name) if clean else ""
-
-
-class StagingHandler(FileUploadHandler):
-    """Sends the one file field into staging; other files are skipped."""
-
-    chunk_size = READ_SIZE
-
-    def __init__(self, stream: BodyStream) -> None:
-        super().__init__()
-        self._stream = stream
-        self.reception: Reception | None = None
-
-    def new_file(self, field_name: str, *args: Any, **kwargs: Any) -> None:
-        super().new_file(field_name, *args, **kwargs)
-        if field_name != FIELD:
-            raise SkipFile
-        if self.reception is not None:
-            raise InvalidRequest("an upload has one file", {FIELD: ["Send one file at a time."]})
-        self.reception = Reception(nobody(), declared_size=self._stream.declared or 0)
-        connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
-
-    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
-        if self.reception is not None:
-            self.reception.write(raw_data)
-        return None
-
-    def file_complete(self, file_size: int) -> StagedFile | None:
-        return StagedFile(self.reception, self.file_name or "") if self.reception is not None else None
+    reception: Reception
+    name: str
 
 
 class StagingFormParser(BaseParser):
-    """``multipart/form-data`` with the file staged while it arrives.
+    """``multipart/form-data``: its one file field is staged while it arrives, other files are skipped.
 
     The parser leaves the reception on the view, which ends it whatever happens afterwards.
     """
@@ -76,12 +40,22 @@ class StagingFormParser(BaseParser):
     media_type = "multipart/form-data"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> DataAndFiles[Any, Any]:
+        view = parser_context["view"]
+        files: dict[str, StagedFile] = {}
+
+        def begin_file(field: str, name: str) -> Take | None:
+            if field != FIELD:
+                return None
+            if view.reception is not None:
+                raise InvalidRequest("an upload has one file", {FIELD: ["Send one file at a time."]})
+            view.reception = reception = Reception(nobody(), declared_size=stream.declared or 0)
+            connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
+            files[FIELD] = StagedFile(reception, name)
+            return reception.write
+
         stream.allow(configuration().max_upload_size + FORM_OVERHEAD)
-        handler = StagingHandler(stream)
-        try:
-            return read_form(parser_context["request"].META, stream, [handler])
-        finally:
-            parser_context["view"].reception = handler.reception
+        fields = read_form(parser_context["request"].META, stream, begin_file)
+        return DataAndFiles({**fields, **files}, MultiValueDict())
 
 
 class RawParser(BaseParser):
@@ -98,17 +72,15 @@ class RawParser(BaseParser):
         _require_whole(request)
         claims = digests.claimed(request.headers)
         name = _name(view.kwargs.get("file_name") or request.query_params.get("file_name", ""))
-        form = serializers.RawUploadSerializer(data=request.query_params)
-        form.is_valid(raise_exception=True)
+        factor = serializers.wanted_factor(request.query_params)
         stream.allow(configuration().max_upload_size)
-        factor = form.validated_data.get("replication_factor")
         view.reception = reception = Reception(nobody(), declared_size=stream.declared or 0, replication_factor=factor)
         connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
         for data in iter(stream.read, b""):
             reception.write(data)
         digests.require(claims, reception.sha256)
         staged = StagedFile(reception, name or reception.sha256.hex())
-        return DataAndFiles(form.validated_data, {FIELD: staged})
+        return DataAndFiles({FIELD: staged, "replication_factor": factor}, MultiValueDict())
 
 
 def _require_whole(request: Request) -> None:
@@ -125,13 +97,13 @@ def _require_whole(request: Request) -> None:
 
 
 def _name(text: str) -> str:
-    name = StagedFile.sanitised(text)
+    name = sanitised(text)
     if text and not name:
         raise InvalidRequest("not a file name", {"file_name": ["Not a file name."]})
     return name
 
 
-class FormOrFile(DefaultContentNegotiation):
+class FormOrFile(Negotiation):
     """A body is a form if its type says so, and otherwise the file itself.
 
     A form that cannot hold a file is refused where one is expected, with POST; ``curl --data-binary`` and ``-X PUT``

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -39,16 +39,30 @@ class UploadSerializer(serializers.Serializer[Any]):
     replication_factor = ReplicationFactorField(required=False, help_text="how many nodes get a copy")
 
 
-class RawUploadSerializer(serializers.Serializer[Any]):
-    replication_factor = ReplicationFactorField(required=False, help_text="how many nodes get a copy")
-
-
 class RebalanceSerializer(serializers.Serializer[Any]):
     replication_factor = ReplicationFactorField(required=False, help_text="the file's new factor")
 
 
 class RenameSerializer(serializers.Serializer[Any]):
     file_name = serializers.CharField(max_length=255)
+
+
+_factor = ReplicationFactorField()
+
+
+def wanted_factor(fields: Mapping[str, Any]) -> int | None:
+    """The replication factor that an upload asks for, if it does: what its serializer would say, at a tenth the cost.
+
+    Raises:
+        ValidationError: it is none.
+    """
+    text = fields.get("replication_factor") or None
+    if text is None:
+        return None
+    try:
+        return int(_factor.run_validation(text))
+    except serializers.ValidationError as error:
+        raise serializers.ValidationError({"replication_factor": error.detail}) from None
 
 
 def file_summary(file: File, epoch: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rest_framework import status
@@ -13,12 +14,13 @@ from rest_framework.reverse import reverse
 
 from storage.api import serializers
 from storage.api.endpoint import RETRY_AFTER, Endpoint, prefers_async
-from storage.api.reception import FormOrFile, RawParser, StagedFile, StagingFormParser
+from storage.api.reception import FIELD, FormOrFile, RawParser, StagedFile, StagingFormParser
 from storage.api.transfers import transfer
 from storage.conf import configuration
-from storage.models import Job
-from storage.services import intake, verify
-from storage.services.intake import Accepted, Reception
+from storage.exceptions import InvalidRequest
+from storage.models import Accepted, Job, nobody
+from storage.services import catalogue, intake, verify
+from storage.services.intake import Reception
 
 
 class Upload(Endpoint):
@@ -45,48 +47,50 @@ class Upload(Endpoint):
                 self.reception.abandon()
 
     def _receive(self, request: Request) -> Response:
-        form = self.get_serializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        staged: StagedFile = form.validated_data["file"]
-        factor = form.validated_data.get("replication_factor", configuration().replication_factor)
+        sent: Mapping[str, Any] = request.data  # type: ignore[assignment]  # as our parsers give it
+        staged = sent.get(FIELD)
+        if not isinstance(staged, StagedFile):
+            problem = "No file was submitted." if staged is None else "This is no file; its part has no file name."
+            raise InvalidRequest("a form with a file is expected", {FIELD: [problem]})
+        factor = serializers.wanted_factor(sent) or configuration().replication_factor
         respond_async = prefers_async(request)
-        accepted = staged.reception.accept(str(staged.name), factor, durable=respond_async)
+        accepted = staged.reception.accept(staged.name, factor, durable=respond_async)
         if respond_async:
-            return self._accepted(request, accepted)
-        job, announced = intake.wait(accepted.job, configuration().upload_wait)
-        if job.state == Job.State.SUCCEEDED:
-            return self._stored(accepted, announced.get("distribution"))
-        if not job.is_terminal and not job.waiting_for:
-            intake.sync_staged(accepted.upload)
-            return self._accepted(request, accepted)
-        if intake.withdraw(accepted):
-            intake.raise_for(job)
+            return self._accepted(accepted)
+        outcome = intake.wait(accepted.job_id, configuration().upload_wait)
+        if not isinstance(outcome, Job):
+            return self._stored(accepted, outcome.get("distribution"))
+        if not outcome.is_terminal and not outcome.waiting_for:
+            intake.sync_staged(accepted.upload_id)
+            return self._accepted(accepted)
+        if outcome.state != Job.State.SUCCEEDED and intake.withdraw(accepted):
+            intake.raise_for(outcome)
         return self._stored(accepted, None)
 
     def _stored(self, accepted: Accepted, distribution: dict[str, list[str]] | None) -> Response:
-        file = accepted.file
+        if distribution is None:
+            distribution = verify.distribution(catalogue.find(nobody(), accepted.file_hash))
         body = {
             "success": True,
-            "file_hash": file.content.file_hash,
-            "file_name": file.name,
-            "file_size": file.content.size,
-            "chunks": file.content.chunk_count,
-            "replication_factor": file.replication_factor,
-            "distribution": verify.distribution(file) if distribution is None else distribution,
+            "file_hash": accepted.file_hash,
+            "file_name": accepted.name,
+            "file_size": accepted.size,
+            "chunks": accepted.chunk_count,
+            "replication_factor": accepted.replication_factor,
+            "distribution": distribution,
             "deduplicated": not accepted.created,
         }
         code = status.HTTP_201_CREATED if accepted.created else status.HTTP_200_OK
-        return Response(body, code, headers={"Location": reverse("file", args=[file.content.file_hash])})
+        return Response(body, code, headers={"Location": reverse("file", args=[accepted.file_hash])})
 
-    def _accepted(self, request: Request, accepted: Accepted) -> Response:
-        content = accepted.file.content
-        location = reverse("job", args=[accepted.job.pk])
+    def _accepted(self, accepted: Accepted) -> Response:
+        location = reverse("job", args=[accepted.job_id])
         body = {
             "success": True,
-            "file_hash": content.file_hash,
-            "file_name": accepted.file.name,
-            "file_size": content.size,
-            "job": str(accepted.job.pk),
+            "file_hash": accepted.file_hash,
+            "file_name": accepted.name,
+            "file_size": accepted.size,
+            "job": str(accepted.job_id),
         }
         return Response(body, status.HTTP_202_ACCEPTED, headers={"Location": location, "Retry-After": str(RETRY_AFTER)})
 

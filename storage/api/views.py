@@ -17,9 +17,8 @@ from rest_framework.reverse import reverse
 
 from storage import models
 from storage.api import serializers
-from storage.api.bodies import FieldsParser, JSONParser
+from storage.api.bodies import FieldsParser, JSONParser, sanitised
 from storage.api.endpoint import RETRY_AFTER, Endpoint, prefers_async, well_formed
-from storage.api.reception import StagedFile
 from storage.api.transfers import transfer
 from storage.conf import configuration
 from storage.exceptions import InvalidRequest, NoSuchJob
@@ -91,7 +90,7 @@ class File(Endpoint):
         file = catalogue.find(nobody(), well_formed(file_hash), ready=False)
         form = self.get_serializer(data=request.data)
         form.is_valid(raise_exception=True)
-        name = StagedFile.sanitised(form.validated_data["file_name"])
+        name = sanitised(form.validated_data["file_name"])
         if not name:
             raise InvalidRequest("not a file name", {"file_name": ["Not a file name."]})
         return self._shown(catalogue.rename(file, name))
@@ -133,19 +132,18 @@ class Rebalance(Endpoint):
         form = self.get_serializer(data=request.data)
         form.is_valid(raise_exception=True)
         job = rebalance.request(file, form.validated_data.get("replication_factor"))
-        if not prefers_async(request):
-            job, _ = intake.wait(job, configuration().upload_wait)
+        outcome = job if prefers_async(request) else intake.wait(job.pk, configuration().upload_wait)
         body: dict[str, Any] = {
             "success": True,
             "file_hash": file_hash,
             "file_name": file.name,
             "replication_factor": file.replication_factor,
         }
-        if job.state == models.Job.State.SUCCEEDED:
+        if not isinstance(outcome, models.Job) or outcome.state == models.Job.State.SUCCEEDED:
             body["new_distribution"] = verify.distribution(file)
             return Response(body)
-        if job.is_terminal:
-            intake.raise_for(job)
+        if outcome.is_terminal:
+            intake.raise_for(outcome)
         body["job"] = str(job.pk)
         headers = {"Location": reverse("job", args=[job.pk]), "Retry-After": str(RETRY_AFTER)}
         return Response(body, status.HTTP_202_ACCEPTED, headers=headers)

@@ -1,4 +1,4 @@
-from storage.models.acceptance import record_acceptance
+from storage.models.acceptance import Accepted, Body, record_acceptance, record_reception
 from storage.models.chunk import Chunk, Pin
 from storage.models.cluster import Cluster
 from storage.models.content import Content, ManifestEntry
@@ -13,6 +13,8 @@ from storage.models.upload import Upload
 
 __all__ = [
     "NOBODY",
+    "Accepted",
+    "Body",
     "Chunk",
     "Cluster",
     "Content",
@@ -28,4 +30,5 @@ __all__ = [
     "Upload",
     "nobody",
     "record_acceptance",
+    "record_reception",
 ]

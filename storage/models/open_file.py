@@ -2,12 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import psycopg
-from django.db import connection
 
 from storage.exceptions import NoSuchFile
+from storage.models import prepared
 from storage.models.content import Content
 
 HEAD = 64  # chunks whose hashes come with the file
@@ -55,10 +52,10 @@ class OpenFile:
     @classmethod
     def find(cls, owner_id: int, file_hash: str) -> OpenFile | None:
         """The owner's file on a content, if there is one."""
-        row = _first(_FIND, [HEAD, bytes.fromhex(file_hash), owner_id])
-        if row is None:
+        found = prepared.rows(_FIND, [HEAD, bytes.fromhex(file_hash), owner_id])
+        if not found:
             return None
-        content_id, name, size, chunk_size, chunk_count, state, head = row
+        content_id, name, size, chunk_size, chunk_count, state, head = found[0]
         return cls(content_id, file_hash, name, size, chunk_size, chunk_count, state, _hashes(head))
 
     @property
@@ -68,7 +65,7 @@ class OpenFile:
     def chunk_hashes(self, positions: range) -> Iterator[str]:
         """The hashes of a run of chunks, in order.
 
-        Between windows PostgreSQL's connection goes back to the pool: a reader waits for its client.
+        Between windows no connection to PostgreSQL is held: a reader waits for its client.
 
         Raises:
             NoSuchFile: the content was deleted meanwhile.
@@ -76,20 +73,11 @@ class OpenFile:
         yield from self.head[positions.start : positions.stop]
         for start in range(max(positions.start, len(self.head)), positions.stop, WINDOW):
             stop = min(start + WINDOW, positions.stop)
-            row = _first(_READ_ON, [self.content_id, start, stop])
-            connection.close()
-            hashes = _hashes(row[0] if row else None)
+            ((packed,),) = prepared.rows(_READ_ON, [self.content_id, start, stop])
+            hashes = _hashes(packed)
             if len(hashes) != stop - start:
                 raise NoSuchFile(f"no file {self.file_hash}")
             yield from hashes
-
-
-def _first(statement: str, arguments: list[Any]) -> tuple[Any, ...] | None:
-    """The first row of a statement that PostgreSQL plans once in each connection: past the ORM, whose way of putting
-    arguments into the text makes it plan anew each time."""
-    connection.ensure_connection()
-    with connection.wrap_database_errors, psycopg.Cursor[Any](connection.connection) as cursor:
-        return cursor.execute(statement, arguments, prepare=True, binary=True).fetchone()
 
 
 def _hashes(packed: bytes | None) -> list[str]:

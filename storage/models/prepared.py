@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import psycopg
-from django.db import connection, models
+from django.db import DEFAULT_DB_ALIAS, connection, connections, models
 
 M = TypeVar("M", bound=models.Model)
 
@@ -22,10 +22,28 @@ M = TypeVar("M", bound=models.Model)
 def rows(statement: str, parameters: Mapping[str, Any] | Sequence[Any]) -> list[tuple[Any, ...]]:
     """Execute a statement; its rows, none if it returns nothing.
 
-    Arguments whose types PostgreSQL cannot tell need casts, lists above all.
+    In a transaction, or where the thread has a connection already, it is sent there; otherwise one of the pool is
+    borrowed for it alone, without what Django does whenever it opens a connection. Arguments whose types PostgreSQL
+    cannot tell need casts, lists above all.
     """
-    connection.ensure_connection()
-    with connection.wrap_database_errors, psycopg.Cursor[Any](connection.connection) as cursor:
+    django: Any = connections[DEFAULT_DB_ALIAS]
+    with django.wrap_database_errors:
+        pool = django.pool
+        if pool is None or django.connection is not None or django.in_atomic_block:
+            django.ensure_connection()
+            return _execute(django.connection, statement, parameters)
+        pool.open()
+        borrowed = pool.getconn()
+        try:
+            return _execute(borrowed, statement, parameters)
+        finally:
+            pool.putconn(borrowed)
+
+
+def _execute(
+    link: psycopg.Connection[Any], statement: str, parameters: Mapping[str, Any] | Sequence[Any]
+) -> list[tuple[Any, ...]]:
+    with psycopg.Cursor[Any](link) as cursor:
         cursor.execute(statement, parameters, prepare=True, binary=True)
         return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
@@ -49,7 +67,7 @@ class Columns:
             return None
         for place, convert in self._converters:
             values[place] = convert(values[place])
-        return model.from_db("default", self._names, values)
+        return model.from_db(DEFAULT_DB_ALIAS, self._names, values)
 
 
 def _converter(field: Any) -> Callable[[Any], Any] | None:

@@ -5,32 +5,39 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections import Counter
+import uuid
 from collections.abc import Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass
 from io import FileIO
+from pathlib import Path
 from typing import Any
 
 import structlog
 from django.contrib.auth.models import User
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models import Sum
 
 from storage import wakeups
+from storage.admission import admit
 from storage.chunking import PieceChecksums, chunk_count
 from storage.conf import configuration
-from storage.exceptions import BodyStalled, BodyTooLarge, ClusterUnavailable, IngestFailed, OutOfSpace, VolumeError
-from storage.models import Chunk, Content, File, Job, Segment, Upload, record_acceptance, segment
-from storage.placement import acknowledgeable
-from storage.topology import Member, Topology
+from storage.exceptions import BodyStalled, BodyTooLarge, ClusterUnavailable, IngestFailed, OutOfSpace
+from storage.models import (
+    Accepted,
+    Body,
+    Chunk,
+    Content,
+    Job,
+    Segment,
+    Upload,
+    record_acceptance,
+    record_reception,
+    segment,
+)
+from storage.topology import Topology
 
 log = structlog.get_logger(__name__)
 
-HEADROOM = 256 << 20  # kept free on every file system, for PostgreSQL and for what was under way
 HEARTBEAT_SECONDS = 5.0
 HELD_BYTES = 256 << 10  # of a body that is kept in memory until all of it is there
-ROOM_SECONDS = 0.5  # for which a look at the free space is good enough for a body that is held
 
 
 class Reception:
@@ -55,20 +62,18 @@ class Reception:
         self._limit = conf.max_upload_size
         if declared_size > self._limit + (1 << 20):
             raise BodyTooLarge(f"the body is larger than {self._limit} bytes")
-        factor = replication_factor or conf.replication_factor
-        admit(Topology.recent(), declared_size, factor)
-        self.upload = Upload(
-            owner=owner,
-            replication_factor=factor,
-            reserved=declared_size * factor,
-            piece_size=conf.chunk_size,
-        )
+        self._factor = replication_factor or conf.replication_factor
+        admit(Topology.recent(), declared_size, self._factor)
+        self.upload_id = uuid.uuid4()
         self.size = 0
+        self._owner_id: int = owner.pk
+        self._declared_size = declared_size
         self._hash = hashlib.sha256()
         self._checksums = PieceChecksums(conf.chunk_size)
         self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
         self._accepted = False
         self._held: list[bytes] = []
+        self._is_known = False  # to PostgreSQL: a body that is staged before it is whole
         self._staged: FileIO | None = None
         self._segment_chunks = max(1, segment.SEGMENT_BYTES // conf.chunk_size)
         self._segments: int | None = 0
@@ -92,45 +97,60 @@ class Reception:
             raise BodyTooLarge(f"the file is larger than {self._limit} bytes")
         self._hash.update(data)
         self._checksums.update(data)
-        if self._staged is None and self.size <= HELD_BYTES:
-            self._held.append(data)
-            return
-        staged = self._staged or self._stage()
-        _write_to(staged, data)
-        self._cut_off_segments()
+        if not self._is_known:
+            if self.size <= HELD_BYTES:
+                self._held.append(data)
+                return
+            self._stage()
+        self._write_out(data)
+        if self.size >= segment.SEGMENT_BYTES:
+            self._cut_off_segments()
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
-            self.upload.beat()
+            Upload(pk=self.upload_id).beat()
+            connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
 
     def _cut_off_segments(self) -> None:
         """Have workers begin with what is there. Without PostgreSQL that waits until the body is whole."""
-        size = self._segment_chunks * self.upload.piece_size
+        size = self._segment_chunks * self._checksums.piece_size
         while self._segments is not None and self.size >= max(segment.SEGMENT_BYTES, (self._segments + 1) * size):
             position = self._segments * self._segment_chunks
             checksums = self._checksums.of(range(position, position + self._segment_chunks))
             try:
-                Segment.objects.cut_off(self.upload, position, size, checksums)
+                Segment.objects.cut_off(Upload(pk=self.upload_id), position, size, checksums)
             except (OperationalError, InterfaceError) as error:
-                log.warning("segment.uncut", upload=str(self.upload.pk), error=str(error))
+                log.warning("segment.uncut", upload=str(self.upload_id), error=str(error))
                 self._segments = None
                 return
             finally:
-                connection.close()  # back to the pool, as in _stage
+                connection.close()  # back to the pool, as above
             self._segments += 1
             wakeups.wake("ingest")
 
-    def _stage(self) -> FileIO:
+    def _stage(self) -> None:
         """Begin to stage a body that is too large to hold: its row first, which owns the staged bytes (RACES 1)."""
-        self.upload.save(force_insert=True)
-        connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
-        return self._open_staged()
+        self._is_known = True  # perhaps, if PostgreSQL goes away now
+        record_reception(
+            self.upload_id,
+            owner_id=self._owner_id,
+            factor=self._factor,
+            reserved=self._declared_size * self._factor,
+            piece_size=self._checksums.piece_size,
+        )
+        self._write_out()
 
-    def _open_staged(self) -> FileIO:
-        self._staged = self.upload.staged_path.open("xb", buffering=0)
-        for data in self._held:
-            _write_to(self._staged, data)
+    def _write_out(self, data: bytes = b"") -> None:
+        """Stage what was held, and then the next bytes."""
+        try:
+            if self._staged is None:
+                self._staged = FileIO(staged_path(self.upload_id), "xb")
+            for piece in (*self._held, data):
+                view = memoryview(piece)
+                while view:
+                    view = view[self._staged.write(view) :]
+        except OSError as error:
+            raise OutOfSpace(f"staging: {error.strerror}") from error
         self._held.clear()
-        return self._staged
 
     def accept(self, name: str, replication_factor: int, *, durable: bool) -> Accepted:
         """Record content, file and ingest job, and wake a worker.
@@ -144,45 +164,44 @@ class Reception:
             BodyStalled: the upload was dropped meanwhile, as its client had been silent for too long.
             OutOfSpace: staging is full.
         """
-        is_known = self._staged is not None
-        staged = self._staged or self._open_staged()
+        self._write_out()
         if durable:
             self.sync()
-        staged.close()
-        with transaction.atomic() if is_known else nullcontext():
-            if is_known and not Upload.objects.select_for_update().filter(pk=self.upload.pk).exists():
-                raise BodyStalled("the upload was silent for too long, and has been dropped")
-            accepted = self._record(name, replication_factor)
+        if self._staged is not None:
+            self._staged.close()
+        accepted = record_acceptance(self._body(name, replication_factor))
+        if accepted is None:
+            raise BodyStalled("the upload was silent for too long, and has been dropped")
         self._accepted = True
         wakeups.wake("ingest")
         log.info(
             "upload.accepted",
-            upload=str(self.upload.pk),
-            job=str(accepted.job.pk),
-            file_hash=accepted.file.content.file_hash,
+            upload=str(accepted.upload_id),
+            job=str(accepted.job_id),
+            file_hash=accepted.file_hash,
             size=self.size,
             created=accepted.created,
         )
         return accepted
 
-    def _record(self, name: str, factor: int) -> Accepted:
-        chunk_size = configuration().chunk_size
-        content = Content(
+    def _body(self, name: str, factor: int) -> Body:
+        piece_size = self._checksums.piece_size
+        return Body(
+            upload_id=self.upload_id,
+            is_known=self._is_known,
+            owner_id=self._owner_id,
             file_hash=self._hash.hexdigest(),
+            name=name,
             size=self.size,
-            chunk_size=chunk_size,
-            chunk_count=chunk_count(self.size, chunk_size),
+            chunk_size=piece_size,
+            chunk_count=chunk_count(self.size, piece_size),
+            piece_checksums=self._checksums.packed(),
+            replication_factor=factor,
         )
-        file = File(owner_id=self.upload.owner_id, name=name, replication_factor=factor)
-        job = Job(kind=Job.Kind.INGEST, queue="ingest", file_hash=content.file_hash, size=self.size)
-        self.upload.reserved = self.size * factor
-        self.upload.piece_checksums = self._checksums.packed()
-        created = record_acceptance(self.upload, content, file, job)
-        return Accepted(job, file, created, self.upload)
 
     def sync(self) -> None:
         """Make the staged bytes durable: a 202 does not vanish either."""
-        sync_staged(self.upload)
+        sync_staged(self.upload_id)
 
     def __enter__(self) -> Reception:
         return self
@@ -192,44 +211,29 @@ class Reception:
 
     def abandon(self) -> None:
         """Drop the upload unless it was accepted; nothing is left of one that was only held."""
-        if self._staged is None or self._accepted:
+        if self._accepted or not (self._is_known or self._staged):
             return
-        self._staged.close()
         self._accepted = True
+        if self._staged is not None:
+            self._staged.close()
         with transaction.atomic():
             # A commit whose answer was lost may have happened: then a worker has it now.
-            if Upload.objects.select_for_update().filter(pk=self.upload.pk, state=Upload.State.ACCEPTED).exists():
+            mine = Upload.objects.select_for_update().filter(pk=self.upload_id)
+            if mine.filter(state=Upload.State.ACCEPTED).exists():
                 return
-            self.upload.drop()
-        self.upload.discard_staged()
+            Chunk.objects.condemn_unreferenced(Upload.objects.release([self.upload_id]))
+        staged_path(self.upload_id).unlink(missing_ok=True)
 
 
-def _write_to(staged: FileIO, data: bytes) -> None:
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[staged.write(view) :]
-    except OSError as error:
-        raise OutOfSpace(f"staging: {error.strerror}") from error
+def staged_path(upload_id: uuid.UUID) -> Path:
+    """Where the bytes of an upload are while they wait for their ingest."""
+    return configuration().staging_dir / str(upload_id)
 
 
-@dataclass(frozen=True)
-class Accepted:
-    """An upload that the database knows.
-
-    Attributes:
-        created: whether the owner had no file on this content before.
-    """
-
-    job: Job
-    file: File
-    created: bool
-    upload: Upload
-
-
-def sync_staged(upload: Upload) -> None:
+def sync_staged(upload_id: uuid.UUID) -> None:
     """fsync the staged file and the name it has."""
-    for path, flags in ((upload.staged_path, os.O_RDONLY), (upload.staged_path.parent, os.O_RDONLY | os.O_DIRECTORY)):
+    staged = staged_path(upload_id)
+    for path, flags in ((staged, os.O_RDONLY), (staged.parent, os.O_RDONLY | os.O_DIRECTORY)):
         try:
             descriptor = os.open(path, flags)
         except FileNotFoundError:
@@ -240,119 +244,29 @@ def sync_staged(upload: Upload) -> None:
             os.close(descriptor)
 
 
-def admit(topology: Topology, size: int, factor: int) -> None:
-    """Refuse a body that could not be acknowledged, before it is read.
-
-    Raises:
-        ClusterUnavailable: too few nodes are online.
-        OutOfSpace: too few nodes have room for ``size`` bytes beside what is already promised (RACES 7).
-    """
-    needed = acknowledgeable(factor)
-    if len([member for member in topology.members if member.counts]) < needed:
-        raise ClusterUnavailable(f"fewer than {needed} nodes are online")
-    room = _recent_room(topology) if size <= HELD_BYTES else _look_for_room(topology)
-    if room.staging < size + HEADROOM:
-        raise OutOfSpace("staging has no room for it")
-    answering = room.nodes.total()
-    if answering < needed <= answering + room.silent:
-        raise ClusterUnavailable(f"fewer than {needed} nodes answer")
-    if _copies(room, size, factor) < needed:
-        raise OutOfSpace("too few nodes have room for it")
-
-
-@dataclass(frozen=True)
-class Room:
-    """Where there is room, in bytes.
-
-    Attributes:
-        staging: free bytes of staging.
-        free: file system → its free bytes.
-        nodes: file system → how many nodes share it.
-        silent: nodes that did not answer.
-        promised: what uploads under way will need.
-        members: the nodes that were asked.
-        at: when that was, of the monotonic clock.
-    """
-
-    staging: int
-    free: dict[str, int]
-    nodes: Counter[str]
-    silent: int
-    promised: int
-    members: tuple[Member, ...]
-    at: float
-
-
-_last_room: Room | None = None
-
-
-def _recent_room(topology: Topology) -> Room:
-    """What was seen a moment ago: so much as many small bodies need in that time, the headroom has."""
-    global _last_room
-    seen = _last_room
-    if seen is None or seen.members != topology.accepting or time.monotonic() - seen.at > ROOM_SECONDS:
-        _last_room = seen = _look_for_room(topology)
-    return seen
-
-
-def _look_for_room(topology: Topology) -> Room:
-    promised = Upload.objects.aggregate(Sum("reserved"))["reserved__sum"] or 0
-    staging = os.statvfs(configuration().staging_dir)
-    free: dict[str, int] = {}
-    nodes: Counter[str] = Counter()
-    silent = 0
-    for member in topology.accepting:
-        try:
-            space = member.lane.call(member.lane.volume.space)
-        except VolumeError:
-            silent += 1
-            continue
-        free[space.device] = space.free
-        nodes[space.device] += 1
-    available = staging.f_bavail * staging.f_frsize
-    return Room(available, free, nodes, silent, promised, topology.accepting, time.monotonic())
-
-
-def _copies(room: Room, size: int, factor: int) -> int:
-    """How many of ``factor`` copies would find room: nodes on one file system share it."""
-    free, nodes = dict(room.free), Counter(room.nodes)
-    share = room.promised // max(1, len(free))
-    copies = 0
-    for _ in range(factor):
-        roomy = [device for device in free if nodes[device] and free[device] - share - HEADROOM >= size]
-        if not roomy:
-            break
-        best = max(roomy, key=lambda device: free[device])
-        free[best] -= size
-        nodes[best] -= 1
-        copies += 1
-    return copies
-
-
 # -- waiting ---------------------------------------------------------------
 
 
-def wait(job: Job, seconds: float) -> tuple[Job, Mapping[str, Any]]:
+def wait(job_id: uuid.UUID, seconds: float) -> Job | Mapping[str, Any]:
     """Wait until the job has ended or waits for nodes or space, for so many seconds at most.
 
     Redis announces the end; PostgreSQL is asked behind it, at least every second, in case Redis forgets.
 
     Returns:
-        The job as it is now, and what was announced with its success.
+        What was announced with its success, or the job as it is now.
     """
     deadline = time.monotonic() + seconds
     pause = 0.0
     while True:
         connection.close()  # back to the pool: who waits must not keep others from PostgreSQL
         left = max(0.0, deadline - time.monotonic())
-        message = wakeups.await_change(job, min(1.0, left)) if left else None
+        message = wakeups.await_change(job_id, min(1.0, left)) if left else None
         if message:  # said after the commit, of its success alone
-            job.state = Job.State.SUCCEEDED
-            return job, message
-        job = Job.objects.get(pk=job.pk)
+            return message
+        job = Job.objects.get(pk=job_id)
         left = deadline - time.monotonic()
         if job.is_terminal or job.waiting_for or left <= 0:
-            return job, {}
+            return job
         if message is None:
             time.sleep(min(pause, left))
         pause = min(0.5, pause + 0.05)
@@ -364,17 +278,17 @@ def withdraw(accepted: Accepted) -> bool:
     The file goes too, whichever upload made it, unless its content is ready or another upload may still make it so.
     """
     with transaction.atomic():
-        content = Content.objects.select_for_update().filter(pk=accepted.file.content_id).first()
-        job = Job.objects.select_for_update().get(pk=accepted.job.pk)
+        content = Content.objects.select_for_update().filter(pk=accepted.content_id).first()
+        job = Job.objects.select_for_update().get(pk=accepted.job_id)
         if job.state == Job.State.SUCCEEDED:
             return False
         Job.cancel([job.pk])
-        chunk_ids = accepted.upload.release()
+        chunk_ids = Upload.objects.release([accepted.upload_id])
         if content is not None:
-            chunk_ids |= content.give_up(accepted.upload.owner_id)
+            chunk_ids |= content.give_up(accepted.owner_id)
         Chunk.objects.condemn_unreferenced(chunk_ids)
-    accepted.upload.discard_staged()
-    log.info("upload.withdrawn", upload=str(accepted.upload.pk), job=str(accepted.job.pk))
+    staged_path(accepted.upload_id).unlink(missing_ok=True)
+    log.info("upload.withdrawn", upload=str(accepted.upload_id), job=str(accepted.job_id))
     return True
 
 

@@ -47,16 +47,16 @@ def test_without_redis_a_wake_up_is_lost_not_an_error(monkeypatch: pytest.Monkey
     wake("ingest")
     wakeups.taken("ingest")
     wakeups.announce(job)
-    assert wakeups.await_change(job, 0.1) is None
+    assert wakeups.await_change(job.pk, 0.1) is None
     assert not wakeups.listen("ingest", 0.1)
 
 
 def test_everybody_who_waits_for_a_job_hears_of_its_end(redis_client: redis.Redis) -> None:
     job = Job()
-    assert not wakeups.await_change(job, 0.01)
+    assert not wakeups.await_change(job.pk, 0.01)
     wakeups.announce_with({job: {"said": 1}})
-    assert wakeups.await_change(job, 1) == {"said": 1}
-    assert wakeups.await_change(job, 1) == {"said": 1}, "the announcement stays for the next waiter"
+    assert wakeups.await_change(job.pk, 1) == {"said": 1}
+    assert wakeups.await_change(job.pk, 1) == {"said": 1}, "the announcement stays for the next waiter"
     assert redis_client.ttl(f"occ:job:{job.pk}") > 0
 
 

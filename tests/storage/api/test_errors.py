@@ -83,7 +83,8 @@ def test_a_logged_in_administrator_is_not_asked_for_a_csrf_token(workers: Cluste
 
 def test_cors_is_off_by_default_and_can_be_set(settings: Any) -> None:
     headers = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
-    assert "Access-Control-Allow-Origin" not in Client().get("/", headers=headers).headers
+    off = Client().get("/", headers=headers).headers
+    assert ("Access-Control-Allow-Origin" in off, "origin" in off["Vary"]) == (False, False)
     settings.CORS_ALLOWED_ORIGINS = ["https://app.example"]
     allowed = Client().get("/", headers=headers).headers
     assert allowed["Access-Control-Allow-Origin"] == "https://app.example"
@@ -91,6 +92,13 @@ def test_cors_is_off_by_default_and_can_be_set(settings: Any) -> None:
     preflight = Client().options("/upload", headers=headers).headers
     assert {"POST", "PUT"} <= set(preflight["Access-Control-Allow-Methods"].split(", "))
     assert {"range", "prefer", "repr-digest"} <= set(preflight["Access-Control-Allow-Headers"].split(", "))
+
+
+def test_every_answer_says_how_a_browser_is_to_treat_it(db: None) -> None:
+    for path in ("/", "/nothing", "/admin/login/"):
+        headers = Client().get(path).headers
+        assert (headers["X-Content-Type-Options"], headers["X-Frame-Options"]) == ("nosniff", "DENY")
+        assert headers["Referrer-Policy"] == headers["Cross-Origin-Opener-Policy"] == "same-origin"
 
 
 def test_a_defect_is_a_problem_document_that_hides_its_insides(db: None, monkeypatch: pytest.MonkeyPatch) -> None:

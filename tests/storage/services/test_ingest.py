@@ -59,7 +59,7 @@ def test_two_uploads_at_once_of_one_content_make_one_file(cluster: ClusterUnderT
     for accepted in (first, second):
         accepted.job.refresh_from_db()
         assert accepted.job.state == Job.State.SUCCEEDED
-    assert (first.created, second.created) == (True, False)
+    assert (first.recorded.created, second.recorded.created) == (True, False)
     file = File.objects.get()
     assert (file.name, file.replication_factor) == ("first", 4)
     assert all(len(cluster.holders(chunk_hash)) == 4 for chunk_hash, _ in file.content.manifest())

@@ -18,7 +18,7 @@ from storage.models import Chunk, File, Job, ManifestEntry, Pin, Segment, Upload
 from storage.models.job import Clock
 from storage.services import cancel, ingest, intake
 from storage.volumes import FilesystemVolume
-from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
+from tests.cluster import CHUNK_SIZE, AcceptedRows, ClusterUnderTest, content_of
 
 SEGMENT = 4  # chunks
 
@@ -49,7 +49,7 @@ def nothing_left(cluster: ClusterUnderTest) -> bool:
     return not any(found.exists() for found in rows) and cluster.staged() == []
 
 
-def stored(cluster: ClusterUnderTest, accepted: intake.Accepted) -> File:
+def stored(cluster: ClusterUnderTest, accepted: AcceptedRows) -> File:
     accepted.job.refresh_from_db()
     assert accepted.job.state == Job.State.SUCCEEDED, (accepted.job.state, accepted.job.error)
     return File.objects.select_related("content").get(pk=accepted.file.pk)
@@ -67,7 +67,7 @@ def test_what_was_stored_ahead_is_stored_once(
             reception.write(data[start : start + 10_000])
             cluster.ingest()
         assert len(written) == whole * SEGMENT, "before the body is whole, all segments that are"
-        accepted = reception.accept("large.bin", 3, durable=False)
+        accepted = AcceptedRows.of(reception.accept("large.bin", 3, durable=False))
     cluster.ingest()
     file = stored(cluster, accepted)
     assert cluster.download(file) == data
@@ -131,7 +131,7 @@ def test_more_replicas_than_were_assumed_are_added(cluster: ClusterUnderTest) ->
     with intake.Reception(nobody(), declared_size=len(data)) as reception:
         reception.write(data)
         cluster.ingest()
-        accepted = reception.accept("large.bin", 5, durable=False)
+        accepted = AcceptedRows.of(reception.accept("large.bin", 5, durable=False))
     cluster.ingest()
     file = stored(cluster, accepted)
     assert (file.content.min_replication, file.content.max_replication) == (5, 5)
@@ -143,7 +143,7 @@ def test_fewer_replicas_than_were_assumed_are_left_after_a_rebalance(cluster: Cl
     with intake.Reception(nobody(), declared_size=len(data)) as reception:
         reception.write(data)
         cluster.ingest()
-        accepted = reception.accept("large.bin", 2, durable=False)
+        accepted = AcceptedRows.of(reception.accept("large.bin", 2, durable=False))
     cluster.ingest()
     cluster.maintain()
     file = stored(cluster, accepted)
@@ -175,7 +175,7 @@ def test_a_worker_whose_upload_was_dropped_meanwhile_stores_nothing_for_good(clu
     data = content_of(SEGMENT + 1)
     with intake.Reception(nobody(), declared_size=len(data)) as reception:
         reception.write(data)
-        jobs = Job.objects.claim_segment(reception.upload)
+        jobs = Job.objects.claim_segment(Upload.objects.get())
         assert len(jobs) == 1
     ingest.ingest(jobs)
     assert nothing_left(cluster)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from storage import phases, wakeups
+from storage.exceptions import BodyStalled
 from storage.models import Chunk, Cluster, Content, File, Job, Node, Upload, nobody
 from storage.models.job import Clock
 from storage.services import ingest, intake, sweep
@@ -28,6 +29,18 @@ def test_an_upload_whose_client_and_process_are_gone_is_dropped(
     assert not Upload.objects.exists()
     assert cluster.staged() == []
     reception.abandon()
+
+
+def test_an_upload_that_was_dropped_while_it_arrived_is_not_accepted(cluster: ClusterUnderTest) -> None:
+    data = b"x" * (intake.HELD_BYTES + 1)
+    with intake.Reception(nobody(), declared_size=len(data)) as reception:
+        reception.write(data)
+        Upload.objects.update(heartbeat_at=Clock() - timedelta(hours=1))
+        sweep.sweep()
+        with pytest.raises(BodyStalled):
+            reception.accept("late", 3, durable=False)
+    assert [model.objects.count() for model in (Upload, Content, File, Job)] == [0, 0, 0, 0]
+    assert cluster.staged() == []
 
 
 def test_a_large_body_has_its_room_promised_before_its_first_byte(cluster: ClusterUnderTest) -> None:
@@ -86,7 +99,7 @@ def test_an_upload_that_was_dropped_half_way_leaves_its_chunks_to_reclaim(
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(phases, "enter", die)
         ingest.run_queued()
-    assert intake.withdraw(accepted)
+    assert intake.withdraw(accepted.recorded)
     assert Chunk.objects.filter(condemned_at__isnull=False).count() == 4
     assert not File.objects.exists()
     assert not Content.objects.exists()
@@ -131,7 +144,7 @@ def test_withdrawing_leaves_the_file_that_the_owner_had_before(cluster: ClusterU
     data = content_of(2)
     file = cluster.upload(data)
     again = cluster.accept(data)
-    assert intake.withdraw(again)
+    assert intake.withdraw(again.recorded)
     assert cluster.download(file) == data
     assert cluster.staged() == []
 
@@ -143,7 +156,7 @@ def test_the_last_of_several_uploads_that_are_withdrawn_takes_the_file_with_it(
     accepted = [cluster.accept(content_of(2)), cluster.accept(content_of(2))]
     for i in order:
         assert File.objects.exists()
-        assert intake.withdraw(accepted[i])
+        assert intake.withdraw(accepted[i].recorded)
     assert not File.objects.exists()
     assert not Content.objects.exists()
 
@@ -165,7 +178,7 @@ def test_the_last_of_several_uploads_that_expire_takes_the_file_with_it(
 def test_withdrawing_what_has_succeeded_meanwhile_does_nothing(cluster: ClusterUnderTest) -> None:
     accepted = cluster.accept(content_of(2))
     cluster.ingest()
-    assert not intake.withdraw(accepted)
+    assert not intake.withdraw(accepted.recorded)
     assert cluster.download(accepted.file) == content_of(2)
 
 
