@@ -46,7 +46,8 @@ _RECORD = """
         RETURNING id
     )
     SELECT content.id, content.chunk_count, file.id, file.name, file.replication_factor, file.made
-      FROM content, file, upload, job
+      FROM content, file, upload, job, set_config('synchronous_commit',
+           CASE WHEN %(durable)s THEN current_setting('synchronous_commit') ELSE 'off' END, true) AS lazily
 """
 
 
@@ -122,12 +123,17 @@ def record_reception(upload_id: uuid.UUID, *, owner_id: int, factor: int, reserv
     )
 
 
-def record_acceptance(body: Body) -> Accepted | None:
+def record_acceptance(body: Body, *, durable: bool) -> Accepted | None:
     """Record a whole body: its content, file and upload, each made if it is not there, and its job.
 
     One statement, hence one round trip and one commit. The content's row is locked: a deletion is over, and the
     content is made anew, or it waits (RACES 30). A file is new if its row has no deleting transaction, xmax: an
     insertion made it.
+
+    Args:
+        body: what has come.
+        durable: whether it must survive a crash from here on. Who waits for the ingest need not wait for the disk
+            twice: the commit that ends it comes after this one in the same log.
 
     Returns:
         None when the upload was known, and has been dropped meanwhile.
@@ -138,6 +144,7 @@ def record_acceptance(body: Body) -> Accepted | None:
         {
             "upload": body.upload_id,
             "is_known": body.is_known,
+            "durable": durable,
             "file_hash": bytes.fromhex(body.file_hash),
             "size": body.size,
             "chunk_size": body.chunk_size,

@@ -169,7 +169,7 @@ class Reception:
             self.sync()
         if self._staged is not None:
             self._staged.close()
-        accepted = record_acceptance(self._body(name, replication_factor))
+        accepted = record_acceptance(self._body(name, replication_factor), durable=durable)
         if accepted is None:
             raise BodyStalled("the upload was silent for too long, and has been dropped")
         self._accepted = True
@@ -242,6 +242,12 @@ def sync_staged(upload_id: uuid.UUID) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def keep(upload_id: uuid.UUID) -> None:
+    """Make an upload durable that was accepted as one that its client waits for."""
+    sync_staged(upload_id)
+    Upload(upload_id).beat()  # any commit, as it waits for the log up to here
 
 
 # -- waiting ---------------------------------------------------------------
