@@ -60,5 +60,6 @@ def well_formed(file_hash: str) -> str:
 
 def prefers_async(request: Request) -> bool:
     """Whether the client asks not to wait (RFC 7240)."""
-    preferences = re.split(r"[,;]", request.META.get("HTTP_PREFER", ""))
+    field = request.META.get("HTTP_PREFER", "")
+    preferences = re.split(r"[,;]", field) if field else ()
     return any(preference.strip().lower() == "respond-async" for preference in preferences)

@@ -208,6 +208,13 @@ def test_requests_on_one_connection_are_answered_in_turn(server: Server) -> None
         assert (response.status, response.headers["Connection"]) == (405, "keep-alive")
 
 
+def test_requests_that_are_sent_ahead_are_answered_in_turn(server: Server) -> None:
+    refused = upload(FORM.replace(b"file", b"text", 1))
+    unwanted = request("PUT", "/health", b"x" * 500)
+    with server.connect(refused + unwanted + request("GET", "/health")) as client:
+        assert [answer(client)[0] for _ in range(3)] == [400, 405, 200]
+
+
 def test_after_a_large_body_that_nobody_wants_the_connection_is_not_promised(server: Server) -> None:
     for body in (
         request("PUT", "/health", length=2 << 20),
