@@ -53,9 +53,13 @@ WORK: Mapping[str, Callable[[Job], Any]] = {
 def ingest_queued() -> None:
     """Ingest what is queued until nothing comes any more, or for as long as one task should last."""
     shift_ends = time.monotonic() + SHIFT
-    while ingest.run_queued() or wakeups.listen("ingest", LISTENING):
+    while True:
+        ingest.run_all(shift_ends)
         if time.monotonic() > shift_ends:
+            wakeups.taken("ingest")  # nobody was to be woken
             wakeups.wake("ingest")
+            break
+        if not wakeups.listen("ingest", LISTENING):
             break
 
 

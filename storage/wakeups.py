@@ -68,6 +68,14 @@ def taken(queue: str) -> None:
         log.warning("wakeup.pending", queue=queue, error=repr(error))
 
 
+def hush(queue: str, seconds: float) -> None:
+    """Have no wake-ups sent for so long, or until ``taken``: who says so will look by itself before that."""
+    try:
+        connect().set(_pending(queue), 1, px=int(seconds * 1000))
+    except redis.RedisError as error:
+        log.warning("wakeup.pending", queue=queue, error=repr(error))
+
+
 def announce(*jobs: Job) -> None:
     """Tell those who wait that the jobs' states have changed."""
     announce_with({job: {} for job in jobs})

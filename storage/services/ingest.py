@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 
 import structlog
@@ -39,7 +40,7 @@ BATCH_BYTES = 16 << 20
 ANNOUNCED_CHUNKS = 1024
 STAGING_DAMAGED = "Staging damaged"
 ALONE_BYTES = 1 << 20  # claimed, below which two workers would only halve each other's batches
-ALONE_SECONDS = 0.1  # that a worker waits for another at most: it may be held up by a disk
+ALONE_SECONDS = 0.1  # for which one worker is left alone with little; longer, and a disk may hold it up
 LOOK_AGAIN = 0.02  # seconds between two looks at the segments that other workers are at
 
 
@@ -99,19 +100,42 @@ class Piece:
     data: bytes
 
 
-def run_queued() -> int:
-    """Claim what is queued, as much as fits, and ingest it together; returns the number of jobs claimed.
+class Claimed(IntEnum):
+    """How much was there to do."""
 
-    While one worker is at little, the others wait for a moment: what they find then is worth a batch.
+    NOTHING = 0
+    LITTLE = 1
+    MUCH = 2
+
+
+def run_all(until: float) -> None:
+    """Ingest what is queued, batch by batch, until nothing is, or until a time of the monotonic clock.
+
+    Two workers would only halve each other's batches of little: it is left to the one whose turn it is.
     """
-    with in_turn("ingest", ALONE_SECONDS) as turn:
-        wakeups.taken("ingest")
-        jobs = Job.objects.claim("ingest", most=CLAIM_JOBS, most_bytes=CLAIM_BYTES)
-        if len(jobs) == CLAIM_JOBS or sum(job.size for job in jobs) >= ALONE_BYTES:
-            turn.end()
-            wakeups.wake("ingest")  # there may be more
-        ingest(jobs)
-    return len(jobs)
+    with in_turn("ingest") as is_mine:
+        claimed = Claimed.MUCH
+        while (claimed is Claimed.MUCH or (claimed and is_mine)) and time.monotonic() < until:
+            claimed = run_queued(goes_on=is_mine)
+
+
+def run_queued(*, goes_on: bool = False) -> Claimed:
+    """Claim what is queued, as much as fits, and ingest it together.
+
+    Args:
+        goes_on: whether this worker looks again afterwards: nobody has to be woken for what comes meanwhile.
+    """
+    wakeups.taken("ingest")
+    jobs = Job.objects.claim("ingest", most=CLAIM_JOBS, most_bytes=CLAIM_BYTES)
+    if not jobs:
+        return Claimed.NOTHING
+    is_much = len(jobs) == CLAIM_JOBS or sum(job.size for job in jobs) >= ALONE_BYTES
+    if is_much:
+        wakeups.wake("ingest")  # there may be more
+    elif goes_on:
+        wakeups.hush("ingest", ALONE_SECONDS)
+    ingest(jobs)
+    return Claimed.MUCH if is_much else Claimed.LITTLE
 
 
 def ingest(jobs: Sequence[Job]) -> None:

@@ -78,3 +78,13 @@ def test_a_wake_up_that_nobody_heard_is_there_for_who_listens_next(sent: list[st
     assert sent == ["storage.ingest"] * 3
     assert wakeups.listen("ingest", 0.01)
     assert not wakeups.listen("ingest", 0.01)
+
+
+def test_who_looks_by_itself_is_not_woken_meanwhile(sent: list[str], redis_client: redis.Redis) -> None:
+    wakeups.hush("ingest", 30)
+    wake("ingest")
+    assert sent == []
+    assert redis_client.ttl("occ:wakeup:ingest") <= 30, "should it not come to that, others are woken again"
+    wakeups.taken("ingest")
+    wake("ingest")
+    assert sent == ["storage.ingest"]

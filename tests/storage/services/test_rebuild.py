@@ -103,10 +103,10 @@ def test_a_rebuild_waits_for_a_batch_that_its_shadow_missed(
     write = FilesystemVolume.write
     writing, go_on = threading.Event(), threading.Event()
 
-    def slow(volume: FilesystemVolume, replicas: Mapping[str, bytes]) -> None:
+    def slow(volume: FilesystemVolume, replicas: Mapping[str, bytes], **options: Any) -> None:
         writing.set()
         assert go_on.wait(20)
-        write(volume, replicas)
+        write(volume, replicas, **options)
 
     monkeypatch.setattr(FilesystemVolume, "write", slow)
     uploading = threading.Thread(target=in_another_session, args=(cluster, content_of(5)))
@@ -177,12 +177,12 @@ def test_a_write_that_ends_after_its_batch_counts_once_more(
     write = FilesystemVolume.write
     go_on, written = threading.Event(), threading.Event()
 
-    def hang(volume: FilesystemVolume, replicas: Mapping[str, bytes]) -> None:
+    def hang(volume: FilesystemVolume, replicas: Mapping[str, bytes], **options: Any) -> None:
         if volume.root.name != "node_000":
-            write(volume, replicas)
+            write(volume, replicas, **options)
             return
         assert go_on.wait(20)
-        write(volume, replicas)
+        write(volume, replicas, **options)
         written.set()
 
     monkeypatch.setattr(FilesystemVolume, "write", hang)

@@ -35,8 +35,8 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counter: Counter[str] = Counter()
     write = FilesystemVolume.write
 
-    def counted(volume: FilesystemVolume, replicas: Mapping[str, bytes]) -> None:
-        write(volume, replicas)
+    def counted(volume: FilesystemVolume, replicas: Mapping[str, bytes], **options: Any) -> None:
+        write(volume, replicas, **options)
         counter.update(replicas.keys())
 
     monkeypatch.setattr(FilesystemVolume, "write", counted)
