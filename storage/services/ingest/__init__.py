@@ -11,9 +11,7 @@ does what is left, helps with segments that nobody is at, waits for the others, 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -21,13 +19,11 @@ import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from storage import phases, wakeups
-from storage.chunking import chunk_count
 from storage.exceptions import IngestFailed, LeaseLost, StagingDamaged, TooFewReplicas
 from storage.models import Chunk, Content, Job, ManifestEntry, Segment, Upload
-from storage.models.content import Health
 from storage.placement import acknowledgeable
 from storage.replicas.writing import Stored, store
-from storage.staging import staged_chunks
+from storage.services.ingest.work import STAGING_DAMAGED, Piece, Work, batches, begin, sparing_others, works_of
 from storage.topology import Topology
 from storage.turns import in_turn
 
@@ -35,69 +31,9 @@ log = structlog.get_logger(__name__)
 
 CLAIM_JOBS = 64
 CLAIM_BYTES = 16 << 20
-BATCH_CHUNKS = 256
-BATCH_BYTES = 16 << 20
-ANNOUNCED_CHUNKS = 1024
-STAGING_DAMAGED = "Staging damaged"
 ALONE_BYTES = 1 << 20  # claimed, below which two workers would only halve each other's batches
 ALONE_SECONDS = 0.1  # for which one worker is left alone with little; longer, and a disk may hold it up
 LOOK_AGAIN = 0.02  # seconds between two looks at the segments that other workers are at
-
-
-@dataclass(eq=False)
-class Work:
-    """What one job has to ingest, and what this run has learnt of it.
-
-    Attributes:
-        job: an upload's own, or that of a segment.
-        upload: whose body it is.
-        content: what the body is; None while that is not known.
-        segments: what other jobs see to, before the chunks of this one.
-        chunks: (hash, bytes) of those that are this job's.
-        count: how many they are.
-        position: of the next one in the manifest.
-        ids: row ids of a segment's chunks, in order.
-        replications: copies of each chunk.
-        distribution: chunk hash → node ids.
-        epoch: of the topology, when the first batch was stored.
-        over: it goes no further here.
-    """
-
-    job: Job
-    upload: Upload
-    content: Content | None
-    segments: list[Segment]
-    chunks: Iterator[tuple[str, bytes]]
-    count: int
-    position: int
-    ids: list[int] = field(default_factory=list)
-    replications: list[int] = field(default_factory=list)
-    distribution: dict[str, list[str]] = field(default_factory=dict)
-    epoch: int = -1
-    over: bool = False
-
-    @property
-    def is_done(self) -> bool:
-        return not self.over and len(self.replications) == self.count
-
-    @property
-    def is_distribution_whole(self) -> bool:
-        """Whether the distribution has every chunk: of many, it is asked of the volumes by who wants it."""
-        return not self.segments and self.count <= ANNOUNCED_CHUNKS
-
-    @property
-    def health(self) -> Health:
-        return Health.of(self.replications, target=self.upload.replication_factor, epoch=self.epoch)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One chunk of one upload."""
-
-    work: Work
-    position: int
-    chunk_hash: str
-    data: bytes
 
 
 class Claimed(IntEnum):
@@ -146,13 +82,13 @@ def ingest(jobs: Sequence[Job]) -> None:
     log.info("ingest.started", attempts={str(job.pk): job.attempts for job in jobs})
     try:
         for job in jobs:
-            with _sparing_others(job):
-                works.append(_begin(job))
-        for batch in _batches(works):
+            with sparing_others(job):
+                works.append(begin(job))
+        for batch in batches(works):
             _store_batch(batch)
         for work in works:
             if work.is_done:
-                with _sparing_others(work.job, work):
+                with sparing_others(work.job, work):
                     _join(work)
     except (OperationalError, InterfaceError) as error:
         log.warning("ingest.database", error=str(error))
@@ -161,51 +97,6 @@ def ingest(jobs: Sequence[Job]) -> None:
     except Exception as error:
         log.exception("ingest.failed", jobs=[str(job.pk) for job in jobs])
         _put_back([job for job in jobs if not job.is_terminal], error)
-
-
-def _begin(job: Job) -> Work:
-    upload = job.upload
-    if upload is None or (upload.content is None and job.kind == Job.Kind.INGEST):
-        raise LeaseLost("the upload has been dropped")
-    content = upload.content if job.kind == Job.Kind.INGEST else None
-    segments: list[Segment] = []
-    if content is None:
-        begin, size, chunk_size = job.segment.position, job.size, upload.piece_size
-        checksums = bytes(job.segment.checksums)
-    else:
-        chunk_size = content.chunk_size
-        if chunk_size == upload.piece_size:  # a content that was known keeps the size it was once cut to
-            segments = Segment.objects.of(upload)
-        begin = sum(segment.count for segment in segments)
-        size = content.size - begin * chunk_size
-        checksums = bytes(upload.piece_checksums)[4 * begin :]
-    phases.enter("ingest.read")
-    span = range(begin * chunk_size, begin * chunk_size + size)
-    chunks = staged_chunks(upload, span, chunk_size, checksums)
-    return Work(job, upload, content, segments, chunks, chunk_count(size, chunk_size), begin)
-
-
-def _batches(works: Sequence[Work]) -> Iterator[list[Piece]]:
-    """Chunks of all the uploads in turn, as many as fit a batch."""
-    batch: list[Piece] = []
-    size = 0
-    for work in works:
-        while not work.over:
-            chunk = None
-            with _sparing_others(work.job, work):
-                chunk = next(work.chunks, None)
-            if chunk is None:
-                break
-            chunk_hash, data = chunk
-            batch.append(Piece(work, work.position, chunk_hash, data))
-            work.position += 1
-            size += len(data)
-            if len(batch) >= BATCH_CHUNKS or size >= BATCH_BYTES:
-                yield batch
-                batch.clear()  # before the next is read, or there would be the bytes of two
-                size = 0
-    if batch:
-        yield batch
 
 
 def _store_batch(batch: Sequence[Piece]) -> None:
@@ -220,8 +111,8 @@ def _store_batch(batch: Sequence[Piece]) -> None:
     topology = Topology.recent()
     stored = store(topology, data, targets, operation="ingest")
     phases.enter("ingest.record")
-    for work in _works_of(batch):
-        with _sparing_others(work.job, work):
+    for work in works_of(batch):
+        with sparing_others(work.job, work):
             _judge(work, [piece for piece in batch if piece.work is work], stored, topology)
     _record(batch, ids)
     for chunk_hash in sorted(stored.suspects):
@@ -253,7 +144,7 @@ def _record(batch: Sequence[Piece], ids: dict[str, int]) -> None:
 
     It carries every job's fencing token. Staging goes once it has happened (RACES 4).
     """
-    works = [work for work in _works_of(batch) if not work.over]
+    works = [work for work in works_of(batch) if not work.over]
     if any(work.is_done for work in works):
         phases.enter("ingest.close")
     with transaction.atomic():
@@ -362,7 +253,7 @@ def _close(works: Mapping[Work, Content]) -> list[Work]:
     whole = Content.objects.whole({content.pk for content in works.values()})
     for work, content in works.items():
         if content.pk not in whole:
-            with _sparing_others(work.job, work):
+            with sparing_others(work.job, work):
                 raise IngestFailed("the manifest has a gap")
     sound = {work: content for work, content in works.items() if content.pk in whole}
     mine = Job.objects.succeed({work.job: _result(content) for work, content in sound.items()})
@@ -392,33 +283,6 @@ def _end(works: Sequence[Work]) -> None:
     log.info("ingest.succeeded", files={str(work.job.pk): work.job.file_hash for work in works})
 
 
-@contextmanager
-def _sparing_others(job: Job, work: Work | None = None) -> Iterator[None]:
-    """What goes wrong with one upload ends or delays its job, and leaves its batch-mates alone."""
-    try:
-        try:
-            yield
-        except LeaseLost:
-            raise
-        except TooFewReplicas as error:
-            job.wait(error.lack)
-            log.warning("ingest.waits", job=str(job.pk), lack=error.lack)
-            wakeups.announce(job)
-        except StagingDamaged as error:
-            job.fail(STAGING_DAMAGED, str(error))
-            log.error("ingest.staging_damaged", job=str(job.pk), error=str(error))
-            wakeups.announce(job)
-        except IngestFailed as error:
-            job.retry("Ingest failed", str(error))
-            log.error("ingest.failed", job=str(job.pk), error=str(error))
-        else:
-            return
-    except LeaseLost as error:
-        log.info("ingest.lease_lost", job=str(job.pk), error=str(error))
-    if work is not None:
-        work.over = True
-
-
 def _put_back(jobs: Sequence[Job], error: Exception, waiting_for: str = "") -> None:
     """After a failure that all share. When even this fails, the leases end and the sweeper does it."""
     for job in jobs:
@@ -433,7 +297,3 @@ def _put_back(jobs: Sequence[Job], error: Exception, waiting_for: str = "") -> N
             continue
         except (OperationalError, InterfaceError) as again:
             log.warning("ingest.left_to_sweeper", job=str(job.pk), error=str(again))
-
-
-def _works_of(batch: Sequence[Piece]) -> list[Work]:
-    return list(dict.fromkeys(piece.work for piece in batch))
