@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.system.conftest import alive, wait_until
@@ -44,13 +44,25 @@ class Gates:
 
 
 @contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """A process that does not run while the body does."""
-    os.kill(pid, signal.SIGSTOP)
+def stopped(*pids: int) -> Iterator[None]:
+    """Processes that do not run while the body does; those that stand still already are left alone."""
+    running = [pid for pid in pids if state_of(pid) not in "TX"]
+    for pid in running:
+        os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        for pid in running:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def state_of(pid: int) -> str:
+    """One letter, as in proc(5); ``X`` when the process is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except FileNotFoundError:
+        return "X"
 
 
 def kill_all(pids: Sequence[int]) -> None:

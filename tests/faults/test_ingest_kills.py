@@ -158,7 +158,7 @@ def api_killed(installation: Installation, worker_killed: Mapping[str, Wreck]) -
     waiting = bytes_of("waited for", MIB)
     file_hash = hashlib.sha256(waiting).hexdigest()
     wait_until(lambda: "worker" in system.pids(), PATIENCE, system.output)
-    with stopped(system.pids()["worker"]):
+    with stopped(*system.family("worker")):
         client = Thread(target=journal.upload, args=(waiting, "waited for when the API was killed"))
         client.start()
         wait_until(lambda: journal.ask(f"/files/{file_hash}")[0] == 200, PATIENCE)
@@ -177,7 +177,7 @@ def manager_killed(installation: Installation, api_killed: str) -> Mapping[str, 
     written = Wreck(accept_batch(installation, "everything killed in ingest.write"))
     gates.await_arrival("ingest.write")
     processes = system.processes()
-    with stopped(system.pids()["worker"]):
+    with stopped(*system.family("worker")):
         queued = Wreck([accept(installation, "queued when everything was killed", bytes_of("queued", 3 * MIB))])
         cut = journal.upload(bytes_of("cut too", 48 * MIB), "cut by all", midway=once_staged(installation, "manager"))
     assert cut.outcome is Outcome.UNKNOWN

@@ -107,7 +107,7 @@ def test_an_upload_whose_staged_bytes_are_damaged_fails_alone(
 ) -> None:
     journal, staging = installation.journal, installation.system.storage_dir / "staging"
     label = damage.__name__
-    with stopped(installation.system.pids()["worker"]):
+    with stopped(*installation.system.family("worker")):
         before = set(staging.iterdir())
         poison = accept(installation, f"poison {label}", bytes_of(f"poison {label}", MIB))
         (staged,) = set(staging.iterdir()) - before

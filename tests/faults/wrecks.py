@@ -48,7 +48,7 @@ def accept(installation: Installation, label: str, data: bytes, midway: Callable
 def accept_batch(installation: Installation, label: str) -> list[Attempt]:
     """Uploads that one worker process finds queued together: a large one, a small one, and one that is known."""
     contents = {"large": bytes_of(f"{label} large", 5 * MIB), "small": bytes_of(f"{label} small", 1000), "known": OLD}
-    with stopped(installation.system.pids()["worker"]):
+    with stopped(*installation.system.family("worker")):
         return [accept(installation, f"{label} {kind}", data) for kind, data in contents.items()]
 
 

@@ -112,6 +112,10 @@ class System:
         program = self.pids().get(name)
         return [child for child, parent in _parents().items() if parent == program]
 
+    def family(self, name: str) -> list[int]:
+        """A program that runs, and the processes that it has forked: those may listen for work by themselves."""
+        return [self.pids()[name], *self.children(name)]
+
     def health(self) -> dict[str, Any]:
         with build_opener(ProxyHandler({})).open(f"{self.base_url}/health", timeout=5) as response:
             return cast(dict[str, Any], json.load(response))
