@@ -68,8 +68,9 @@ class Snapshot:
         found = {row: self.sketches[node_id] for row, node_id in enumerate(node_ids) if node_id in self.sketches}
         if found:
             hashes64 = hash_chunks(chunk_hashes, next(iter(found.values())).seed)
+            places = {n_prime: registers_of(hashes64, n_prime) for n_prime in {s.n_prime for s in found.values()}}
             for row, sketch in found.items():
-                counts[row] = sketch.registers[registers_of(hashes64, sketch.n_prime)]
+                counts[row] = sketch.registers[places[sketch.n_prime]]
         return Lookup(counts, {node_id: self.headers.get(node_id) for node_id in node_ids}, self.run_id)
 
 

@@ -44,30 +44,47 @@ def rank(chunk_hashes: Sequence[str], candidates: Sequence[Candidate]) -> NDArra
     Returns:
         (n, m) indices into ``candidates``.
     """
-    scores = _scores(chunk_hashes, candidates)
+    field = _field(tuple(candidates))
+    scores = _scores(chunk_hashes, field)
+    if not field.neighbours:
+        return np.argsort(-scores, axis=1, kind="stable")
     place = np.zeros(scores.shape, dtype=np.intp)
-    zones = [candidate.zone or f"node {candidate.node_id}" for candidate in candidates]
-    for zone in set(zones):
-        columns = [i for i, name in enumerate(zones) if name == zone]
-        if len(columns) > 1:
-            inside = scores[:, columns]
-            place[:, columns] = np.argsort(np.argsort(-inside, axis=1, kind="stable"), axis=1, kind="stable")
+    for columns in field.neighbours:
+        inside = scores[:, columns]
+        place[:, columns] = np.argsort(np.argsort(-inside, axis=1, kind="stable"), axis=1, kind="stable")
     return np.lexsort((-scores, place), axis=1)
 
 
-def _scores(chunk_hashes: Sequence[str], candidates: Sequence[Candidate]) -> NDArray[np.float64]:
-    chunks = np.frombuffer(bytes.fromhex("".join([chunk_hash[:16] for chunk_hash in chunk_hashes])), dtype="<u8")
-    nodes = _hashes(tuple(c.node_id for c in candidates))
-    mixed = _splitmix64(chunks[:, None] ^ nodes[None, :])
-    uniform = ((mixed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-    weights = np.array([c.weight for c in candidates], dtype=np.float64)
-    return -weights[None, :] / np.log(uniform)
+@dataclass(frozen=True)
+class _Field:
+    """What there is to know of candidates whatever the chunk.
+
+    Attributes:
+        hashes: of their ids, uint64 ``[m]``.
+        weights: float64 ``[m]``.
+        neighbours: the columns of each zone that has several of them.
+    """
+
+    hashes: NDArray[np.uint64]
+    weights: NDArray[np.float64]
+    neighbours: list[list[int]]
 
 
 @lru_cache(maxsize=64)
-def _hashes(node_ids: tuple[str, ...]) -> NDArray[np.uint64]:
-    digests = [blake2b(node_id.encode(), digest_size=8).digest() for node_id in node_ids]
-    return np.array([int.from_bytes(digest, "little") for digest in digests], dtype="u8")
+def _field(candidates: tuple[Candidate, ...]) -> _Field:
+    digests = [blake2b(candidate.node_id.encode(), digest_size=8).digest() for candidate in candidates]
+    hashes = np.array([int.from_bytes(digest, "little") for digest in digests], dtype="u8")
+    weights = np.array([candidate.weight for candidate in candidates], dtype=np.float64)
+    zones = [candidate.zone for candidate in candidates]
+    shared = {zone for zone in zones if zone and zones.count(zone) > 1}
+    return _Field(hashes, weights, [[i for i, name in enumerate(zones) if name == zone] for zone in sorted(shared)])
+
+
+def _scores(chunk_hashes: Sequence[str], field: _Field) -> NDArray[np.float64]:
+    chunks = np.frombuffer(bytes.fromhex("".join([chunk_hash[:16] for chunk_hash in chunk_hashes])), dtype="<u8")
+    mixed = _splitmix64(chunks[:, None] ^ field.hashes)
+    uniform = ((mixed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return -field.weights / np.log(uniform)
 
 
 def _splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 
 BATCHES_IN_FLIGHT = 0x0CC0_5E7C  # key of the advisory lock; any constant will do
 PREFERRED = 0.95  # share of replicas that lie where placement would put them now
+LIKELY = 0.5  # from here on, placement decides who is asked first: readers take turns, and ask where bytes are cached
 STALE_LOSS = 0.5  # share of its chunks that a sketch which is not trusted is taken to lack
 RECENT = 1.0  # seconds for which reads go by the sketches that this process has seen
 RECENT_BYTES = 4 << 20  # of all nodes' sketches; larger ones are not fetched each second, but asked for each chunk
@@ -152,7 +153,8 @@ class Routes:
         members: all nodes.
         registers: uint8 ``[chunks, nodes]``; 0 where there is no sketch.
         probabilities: that a node holds a chunk, ``[chunks, nodes]``.
-        order: the nodes of each chunk, ``[chunks, nodes]``: online ones first, the most probable first.
+        order: the nodes of each chunk, ``[chunks, nodes]``: online ones first; of them the likely ones in the order of
+            placement, and then the others, the most probable first.
     """
 
     members: tuple[Member, ...]
@@ -179,15 +181,13 @@ def routes(topology: Topology, chunk_hashes: Sequence[str], target: int) -> Rout
 
 def locate(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[Member]]:
     """For each chunk, all nodes in the order in which to ask for it, by what the sketches said up to a second ago."""
-    members = np.fromiter(topology.members, object, len(topology.members))
-    target = configuration().replication_factor
+    members, target = topology.members, configuration().replication_factor
     if len(members) * sketch_size(topology.cluster.n_prime) > RECENT_BYTES:
         found = routes(topology, chunk_hashes, target)
     else:
         recent = _recent(topology, target)
         found = _routes(topology, chunk_hashes, target, recent.registers(chunk_hashes), recent.odds)
-    rows: list[list[Member]] = members[found.order].tolist()
-    return rows
+    return [[members[column] for column in row] for row in found.order.tolist()]
 
 
 def _routes(
@@ -200,10 +200,10 @@ def _routes(
     members = topology.members
     if 0 in registers.shape:
         return Routes(members, registers, np.zeros(registers.shape), np.zeros(registers.shape, np.intp))
-    place = np.argsort(placement.rank(chunk_hashes, [candidate_of(member) for member in members]), axis=1)
+    place = np.argsort(placement.rank(chunk_hashes, topology.candidates), axis=1)
     probabilities = odds[(place < target).astype(np.intp), registers, np.arange(len(members))]
-    offline = np.broadcast_to([not member.online for member in members], registers.shape)
-    order = np.lexsort((place, -probabilities, offline), axis=1)
+    offline = np.broadcast_to(topology.offline, registers.shape)
+    order = np.lexsort((place, -np.where(probabilities < LIKELY, probabilities, 1.0), offline), axis=1)
     return Routes(members, registers, probabilities, order)
 
 
@@ -293,13 +293,8 @@ def preferences(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[Me
     members = topology.accepting
     if not chunk_hashes or not members:
         return [[] for _ in chunk_hashes]
-    order = placement.rank(chunk_hashes, [candidate_of(member) for member in members])
+    order = placement.rank(chunk_hashes, [member.candidate for member in members])
     return [[members[i] for i in row] for row in order]
-
-
-def candidate_of(member: Member) -> placement.Candidate:
-    """A node as placement sees it."""
-    return placement.Candidate(member.node_id, max(member.weight, 1e-3), member.zone)
 
 
 __all__ = [
@@ -310,7 +305,6 @@ __all__ = [
     "StoreUnavailable",
     "batch_in_flight",
     "builds",
-    "candidate_of",
     "connect",
     "count",
     "locate",

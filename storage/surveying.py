@@ -28,7 +28,7 @@ from sketches.store import trusted
 from storage import placement
 from storage.conf import configuration
 from storage.models import Content
-from storage.routing import candidate_of, store_of
+from storage.routing import store_of
 from storage.topology import Member, Topology
 
 LARGE = 100_000  # registers of all nodes together
@@ -180,7 +180,7 @@ def _rounded(matrix: NDArray[np.float64], digits: int) -> list[list[float]]:
 def _expected(replicas: Mapping[int, int], held: NDArray[np.int64], online: Sequence[Member]) -> ExpectedOverlap:
     if not any(member.zone for member in online):
         return fitted_overlap(dict(replicas), held)
-    candidates = [candidate_of(member) for member in online]
+    candidates = [member.candidate for member in online]
     drawn = np.random.default_rng(0)  # the same samples each time: the null must not jitter
 
     def rank(chunks: int) -> NDArray[np.intp]:

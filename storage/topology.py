@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 from urllib.parse import urljoin
 
+import numpy as np
+from numpy.typing import NDArray
+
+from storage import placement
 from storage.conf import configuration
 from storage.exceptions import NoSuchNode
 from storage.models import Cluster, Node
@@ -34,6 +39,11 @@ class Member:
     identity: Identity
     lane: Lane
 
+    @cached_property
+    def candidate(self) -> placement.Candidate:
+        """This node as placement sees it."""
+        return placement.Candidate(self.node_id, max(self.weight, 1e-3), self.zone)
+
     @property
     def counts(self) -> bool:
         """Whether a replica here counts towards a target: a draining or offline node's does not."""
@@ -51,6 +61,15 @@ class Topology:
 
     cluster: Cluster
     members: tuple[Member, ...]
+
+    @cached_property
+    def candidates(self) -> tuple[placement.Candidate, ...]:
+        return tuple(member.candidate for member in self.members)
+
+    @cached_property
+    def offline(self) -> NDArray[np.bool_]:
+        """Which members are offline, ``[nodes]``."""
+        return np.array([not member.online for member in self.members], np.bool_)
 
     @classmethod
     def load(cls) -> Topology:

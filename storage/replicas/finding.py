@@ -150,6 +150,11 @@ def require_hash(data: bytes, chunk_hash: str) -> bytes:
     Raises:
         ReplicaCorrupt: it has not.
     """
-    if hashlib.sha256(data).hexdigest() != chunk_hash:
+    if not has_hash(data, chunk_hash):
         raise ReplicaCorrupt(chunk_hash)
     return data
+
+
+def has_hash(data: bytes, chunk_hash: str) -> bool:
+    """Whether bytes are those that are named so."""
+    return hashlib.sha256(data).hexdigest() == chunk_hash

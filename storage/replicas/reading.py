@@ -13,8 +13,9 @@ import structlog
 from storage import counters, routing
 from storage.counters import Event
 from storage.exceptions import ContentGone, ContentUnavailable, ReplicaCorrupt, ReplicaMissing, VolumeError
-from storage.replicas.finding import read_verified, rescue_verified
+from storage.replicas.finding import has_hash, read_verified, rescue_verified
 from storage.topology import Member, Topology
+from storage.volumes import Lane
 
 log = structlog.get_logger(__name__)
 
@@ -24,10 +25,13 @@ READ_AHEAD_CHUNKS = 8
 
 
 @dataclass
-class _Started:
+class _Begun:
+    """A chunk that has been read in place, or whose read has been started on its first candidate."""
+
     chunk_hash: str
     candidates: Sequence[Member]
-    first: Future[bytes] | None
+    data: bytes | None = None
+    first: Future[bytes] | None = None
 
 
 def read(
@@ -79,7 +83,7 @@ def read(
 def read_ahead(
     topology: Topology, chunk_hashes: Iterator[str], chunk_size: int, report: Callable[[str], None]
 ) -> Iterator[bytes]:
-    """Read chunks in order while the next ones are on their way.
+    """Read chunks in order: what is in memory when its turn comes, and the others while those before are on their way.
 
     Args:
         topology: the nodes.
@@ -87,14 +91,14 @@ def read_ahead(
         chunk_size: bytes of the largest.
         report: called with the hash of a chunk of which a bad copy was met.
     """
-    located = _located(topology, chunk_hashes)
     depth = max(1, min(READ_AHEAD_CHUNKS, READ_AHEAD_BYTES // chunk_size))
-    started = deque(_start(*item) for item in islice(located, depth))
-    while started:
-        next_one = started.popleft()
-        data = read(topology, next_one.chunk_hash, next_one.candidates, report, next_one.first)
-        started.extend(_start(*item) for item in islice(located, 1))
-        yield data
+    begun: deque[_Begun] = deque()
+    for chunk_hash, candidates in _located(topology, chunk_hashes):
+        begun.append(_begin(chunk_hash, candidates))
+        while begun and (begun[0].data is not None or len(begun) >= depth):
+            yield _end(topology, begun.popleft(), report)
+    while begun:
+        yield _end(topology, begun.popleft(), report)
 
 
 def _located(topology: Topology, chunk_hashes: Iterator[str]) -> Iterator[tuple[str, list[Member]]]:
@@ -102,12 +106,27 @@ def _located(topology: Topology, chunk_hashes: Iterator[str]) -> Iterator[tuple[
         yield from zip(batch, routing.locate(topology, batch), strict=True)
 
 
-def _start(chunk_hash: str, candidates: Sequence[Member]) -> _Started:
-    first = None
-    if candidates:
-        lane = candidates[0].lane
-        try:
-            first = lane.submit(read_verified, lane.volume, chunk_hash)
-        except VolumeError:
-            return _Started(chunk_hash, candidates[1:], None)
-    return _Started(chunk_hash, candidates, first)
+def _begin(chunk_hash: str, candidates: Sequence[Member]) -> _Begun:
+    if not candidates:
+        return _Begun(chunk_hash, candidates)
+    lane = candidates[0].lane
+    if (data := _read_in_place(lane, chunk_hash)) is not None:
+        return _Begun(chunk_hash, candidates, data)
+    try:
+        return _Begun(chunk_hash, candidates, first=lane.submit(read_verified, lane.volume, chunk_hash))
+    except VolumeError:
+        return _Begun(chunk_hash, candidates[1:])
+
+
+def _read_in_place(lane: Lane, chunk_hash: str) -> bytes | None:
+    """A good copy that is in memory, without the lane: it cannot hang. What is bad is the lane's to find out."""
+    if lane.breaker.is_open:
+        return None
+    data = lane.volume.read_cached(chunk_hash)
+    return data if data is not None and has_hash(data, chunk_hash) else None
+
+
+def _end(topology: Topology, begun: _Begun, report: Callable[[str], None]) -> bytes:
+    if begun.data is not None:
+        return begun.data
+    return read(topology, begun.chunk_hash, begun.candidates, report, begun.first)

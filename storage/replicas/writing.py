@@ -103,6 +103,7 @@ class _Writer:
         self.shunned: set[str] = set()
         self.lack = ""
         self.ended = Event()
+        self.asked_first: dict[str, Member] = {}  # by readers, as routing orders likely nodes as placement does
         self.found = {h: list(members) for h, members in holders.items() if members}
 
     def run(self) -> None:
@@ -132,6 +133,8 @@ class _Writer:
             if len(chosen) < short:
                 self.lack = self.lack or "nodes"
             if chosen:
+                if not held:
+                    self.asked_first[chunk_hash] = chosen[0]
                 self.untried[chunk_hash] = [member for member in untried if member not in chosen]
                 wave[chunk_hash] = chosen
         return wave
@@ -170,7 +173,10 @@ class _Writer:
 
     def _write_run(self, member: Member, run: Sequence[str]) -> None:
         """Runs in the node's lane, and on a hanging disk may end long after the batch has."""
-        member.lane.volume.write({chunk_hash: self.data[chunk_hash] for chunk_hash in run})
+        member.lane.volume.write(
+            {chunk_hash: self.data[chunk_hash] for chunk_hash in run},
+            keep_cached=[chunk_hash for chunk_hash in run if self.asked_first.get(chunk_hash) is member],
+        )
         if self.ended.is_set():
             # A rebuild may have listed the node and swapped its sketch in the meantime. Counted once more, even if
             # another chunk occupies the register: that one may go.

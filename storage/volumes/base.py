@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -100,6 +100,12 @@ class Volume(Protocol):
             ReplicaMissing: there is none.
         """
 
+    def read_cached(self, chunk_hash: str) -> bytes | None:
+        """The replica's bytes, unverified, if they can be had without waiting for any medium; otherwise None.
+
+        Never waits and raises nothing: None says neither that there is a replica nor that there is none.
+        """
+
     def rescue(self, chunk_hash: str) -> bytes:
         """The bytes of a replica that lies in the trash, unverified: the last resort of a read.
 
@@ -107,8 +113,10 @@ class Volume(Protocol):
             ReplicaMissing: there is none.
         """
 
-    def write(self, replicas: Mapping[str, bytes]) -> None:
+    def write(self, replicas: Mapping[str, bytes], *, keep_cached: Collection[str] = ()) -> None:
         """Store replicas, given by their hashes: all of them whole and durable when this returns.
+
+        Those in ``keep_cached`` are likely to be read from here soon.
 
         When it raises, none is there in part, and those that are there whole may not be durable.
 

@@ -12,12 +12,13 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from storage.exceptions import ForeignVolume, ReplicaMissing, VolumeFull, VolumeOffline, VolumeReadOnly
+from storage.volumes import page_cache
 from storage.volumes.base import Identity, Replica, Space, Trashed
 
 FORMAT = 1
@@ -93,6 +94,9 @@ class FilesystemVolume:
                 self._require_expected(root)
                 raise ReplicaMissing(chunk_hash) from None
 
+    def read_cached(self, chunk_hash: str) -> bytes | None:
+        return page_cache.read(f"{self.root}/{_replica(chunk_hash)}")
+
     def rescue(self, chunk_hash: str) -> bytes:
         with _as_volume_errors(), self._opened(check=False) as root:
             for trashed in self._trashed(root):
@@ -102,9 +106,10 @@ class FilesystemVolume:
             self._require_expected(root)
             raise ReplicaMissing(chunk_hash)
 
-    def write(self, replicas: Mapping[str, bytes]) -> None:
+    def write(self, replicas: Mapping[str, bytes], *, keep_cached: Collection[str] = ()) -> None:
+        files = {_replica(chunk_hash): data for chunk_hash, data in replicas.items()}
         with _as_volume_errors(writing=True), self._opened() as root:
-            _write_durably(root, {_replica(chunk_hash): data for chunk_hash, data in replicas.items()})
+            _write_durably(root, files, keep_cached={_replica(chunk_hash) for chunk_hash in keep_cached})
 
     def settle(self, chunk_hash: str) -> None:
         with _as_volume_errors(), self._opened() as root:
@@ -274,25 +279,29 @@ def _read_file(directory: int, name: str, *, uncached: bool = False) -> bytes:
         return data
 
 
-def _write_durably(root: int, files: Mapping[str, bytes], *, exclusive: bool = False) -> None:
+def _write_durably(
+    root: int, files: Mapping[str, bytes], *, keep_cached: Collection[str] = (), exclusive: bool = False
+) -> None:
     """Temporary files in the same directories, fsync, rename (or link, when exclusive), fsync of the directories.
 
     All bytes are on their way to the medium before the first fsync waits for them: the file system commits for all at
     once. A failed fsync is never retried on the same file: the kernel may have dropped the pages it could not write.
+    Of several copies that nobody may ever read, the page cache keeps those that a reader would ask for first.
     """
     token = uuid.uuid4().hex
     parents = {path: path.rpartition("/")[0] or "." for path in files}
     temporaries = {path: f"{parents[path]}/{TEMPORARY}{token}-{place}" for place, path in enumerate(files)}
-    opened: list[int] = []
+    opened: dict[int, str] = {}
     try:
         try:
             for path, temporary in temporaries.items():
-                opened.append(os.open(temporary, _NEW_FILE, 0o640, dir_fd=root))
-                _write_all(opened[-1], files[path])
+                descriptor = os.open(temporary, _NEW_FILE, 0o640, dir_fd=root)
+                opened[descriptor] = path
+                _write_all(descriptor, files[path])
             for descriptor in opened:
                 os.fsync(descriptor)
-                # Of several copies that nobody may ever read, the page cache needs none.
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+                if opened[descriptor] not in keep_cached:
+                    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             for descriptor in opened:
                 os.close(descriptor)

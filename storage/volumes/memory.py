@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from threading import RLock
 
 from storage.exceptions import ForeignVolume, ReplicaMissing, VolumeFull, VolumeOffline
@@ -56,6 +56,9 @@ class MemoryVolume:
             raise ReplicaMissing(chunk_hash)
         return found
 
+    def read_cached(self, chunk_hash: str) -> bytes | None:
+        return self._replicas.get(chunk_hash) if self.online else None
+
     def rescue(self, chunk_hash: str) -> bytes:
         self._checked()
         with self._lock:
@@ -64,7 +67,7 @@ class MemoryVolume:
                     return data
         raise ReplicaMissing(chunk_hash)
 
-    def write(self, replicas: Mapping[str, bytes]) -> None:
+    def write(self, replicas: Mapping[str, bytes], *, keep_cached: Collection[str] = ()) -> None:
         self._checked()
         with self._lock:
             if self._used() + sum(map(len, replicas.values())) > self.capacity:

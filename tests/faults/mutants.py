@@ -107,7 +107,7 @@ MUTANTS = (
     Mutant(
         "bytes are not hashed when they are read",
         "storage/replicas/finding.py",
-        (("    if hashlib.sha256(data).hexdigest() != chunk_hash:", "    if False:"),),
+        (("    return hashlib.sha256(data).hexdigest() == chunk_hash", "    return True"),),
         "test_damage.py::test_the_copies_that_are_left_serve_and_mend[flipped]",
         "bytes with the hash",
     ),
