@@ -177,9 +177,8 @@ def routes(topology: Topology, chunk_hashes: Sequence[str], target: int) -> Rout
     except StoreUnavailable as error:
         log.warning("sketch.unavailable", error=str(error))
         said = None
-    return _routes(
-        topology, chunk_hashes, target, _registers(said, topology, chunk_hashes), _odds(topology, said, target)
-    )
+    registers = said.counts.T.tolist() if said else _unknown(topology, chunk_hashes)
+    return _routes(topology, chunk_hashes, target, registers, _odds(topology, said, target))
 
 
 def locate(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[Member]]:
@@ -210,8 +209,9 @@ def _routes(
     return Routes(members, registers, probabilities, order)
 
 
-def _registers(said: Lookup | None, topology: Topology, chunk_hashes: Sequence[str]) -> list[list[int]]:
-    return said.counts.T.tolist() if said else [[0] * len(topology.members) for _ in chunk_hashes]
+def _unknown(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[int]]:
+    """What is known of chunks without Redis."""
+    return [[0] * len(topology.members) for _ in chunk_hashes]
 
 
 def _odds(topology: Topology, said: Lookup | Snapshot | None, target: int) -> Odds:
@@ -264,9 +264,9 @@ class _Recent:
 
     def registers(self, chunk_hashes: Sequence[str]) -> list[list[int]]:
         """A row for each chunk, of each node."""
-        node_ids = [member.node_id for member in self.topology.members]
-        said = self.snapshot.lookup(node_ids, chunk_hashes) if self.snapshot else None
-        return _registers(said, self.topology, chunk_hashes)
+        if self.snapshot is None:
+            return _unknown(self.topology, chunk_hashes)
+        return self.snapshot.registers([member.node_id for member in self.topology.members], chunk_hashes)
 
 
 _last: _Recent | None = None
