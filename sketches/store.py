@@ -62,16 +62,16 @@ class Snapshot:
     headers: dict[str, Header | None]
     run_id: str
 
-    def lookup(self, node_ids: Sequence[str], chunk_hashes: Sequence[str]) -> Lookup:
-        """The registers of chunks on nodes, as they were at that instant."""
-        counts = np.zeros((len(node_ids), len(chunk_hashes)), np.uint8)
-        found = {row: self.sketches[node_id] for row, node_id in enumerate(node_ids) if node_id in self.sketches}
-        if found:
-            hashes64 = hash_chunks(chunk_hashes, next(iter(found.values())).seed)
-            places = {n_prime: registers_of(hashes64, n_prime) for n_prime in {s.n_prime for s in found.values()}}
-            for row, sketch in found.items():
-                counts[row] = sketch.registers[places[sketch.n_prime]]
-        return Lookup(counts, {node_id: self.headers.get(node_id) for node_id in node_ids}, self.run_id)
+    def registers(self, node_ids: Sequence[str], chunk_hashes: Sequence[str]) -> list[list[int]]:
+        """The registers of chunks on nodes, as they were at that instant: a row for each chunk, 0 where unknown.
+
+        Readers ask for a chunk or two: made of single numbers, as arrays take longer to set up than to fill.
+        """
+        asked = [self.sketches.get(node_id) for node_id in node_ids]
+        sizes = {sketch.n_prime: sketch.seed for sketch in asked if sketch}
+        places = {n_prime: registers_of(hash_chunks(chunk_hashes, seed), n_prime) for n_prime, seed in sizes.items()}
+        columns = [(sketch.registers.item, places[sketch.n_prime].tolist()) if sketch else None for sketch in asked]
+        return [[column[0](column[1][row]) if column else 0 for column in columns] for row in range(len(chunk_hashes))]
 
 
 def trusted(header: Header | None, epoch: int, run_id: str) -> bool:

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
+from typing import TypeAlias
 
 import numpy as np
 import redis
 import structlog
 from django.conf import settings
 from django.db import connection
-from numpy.typing import NDArray
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -39,6 +39,8 @@ LIKELY = 0.5  # from here on, placement decides who is asked first: readers take
 STALE_LOSS = 0.5  # share of its chunks that a sketch which is not trusted is taken to lack
 RECENT = 1.0  # seconds for which reads go by the sketches that this process has seen
 RECENT_BYTES = 4 << 20  # of all nodes' sketches; larger ones are not fetched each second, but asked for each chunk
+
+Odds: TypeAlias = list[list[list[float]]]  # by whether placement prefers a node, its register, the node
 
 
 @lru_cache(maxsize=1)
@@ -146,20 +148,20 @@ def begin(cluster: Cluster, node: Node) -> None:
 
 @dataclass(frozen=True)
 class Routes:
-    """Where to look for some chunks.
+    """Where to look for some chunks; each list has a row for each chunk.
 
     Attributes:
         members: all nodes.
-        registers: uint8 ``[chunks, nodes]``; 0 where there is no sketch.
-        probabilities: that a node holds a chunk, ``[chunks, nodes]``.
-        order: the nodes of each chunk, ``[chunks, nodes]``: online ones first; of them the likely ones in the order of
+        registers: of each node; 0 where there is no sketch.
+        probabilities: of each node, that it holds the chunk.
+        order: the nodes, by their place among the members: online ones first; of them the likely ones in the order of
             placement, and then the others, the most probable first.
     """
 
     members: tuple[Member, ...]
-    registers: NDArray[np.uint8]
-    probabilities: NDArray[np.float64]
-    order: NDArray[np.intp]
+    registers: list[list[int]]
+    probabilities: list[list[float]]
+    order: list[list[int]]
 
 
 def routes(topology: Topology, chunk_hashes: Sequence[str], target: int) -> Routes:
@@ -174,7 +176,7 @@ def routes(topology: Topology, chunk_hashes: Sequence[str], target: int) -> Rout
     except StoreUnavailable as error:
         log.warning("sketch.unavailable", error=str(error))
         said = None
-    registers = said.counts.T if said else np.zeros((len(chunk_hashes), len(node_ids)), np.uint8)
+    registers = said.counts.T.tolist() if said else _unknown(topology, chunk_hashes)
     return _routes(topology, chunk_hashes, target, registers, _odds(topology, said, target))
 
 
@@ -186,36 +188,38 @@ def locate(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[Member]
     else:
         recent = _recent(topology, target)
         found = _routes(topology, chunk_hashes, target, recent.registers(chunk_hashes), recent.odds)
-    return [[members[column] for column in row] for row in found.order.tolist()]
+    return [[members[column] for column in row] for row in found.order]
 
 
 def _routes(
-    topology: Topology,
-    chunk_hashes: Sequence[str],
-    target: int,
-    registers: NDArray[np.uint8],
-    odds: NDArray[np.float64],
+    topology: Topology, chunk_hashes: Sequence[str], target: int, registers: list[list[int]], odds: Odds
 ) -> Routes:
-    members = topology.members
-    if 0 in registers.shape:
-        return Routes(members, registers, np.zeros(registers.shape), np.zeros(registers.shape, np.intp))
-    place = np.argsort(placement.rank(chunk_hashes, topology.candidates), axis=1)
-    probabilities = odds[(place < target).astype(np.intp), registers, np.arange(len(members))]
-    offline = np.broadcast_to(topology.offline, registers.shape)
-    order = np.lexsort((place, -np.where(probabilities < LIKELY, probabilities, 1.0), offline), axis=1)
+    """In plain Python but for the placement: NumPy takes longer to begin with five numbers than this to end."""
+    members, offline = topology.members, [2.0 * (not member.online) for member in topology.members]
+    probabilities, order = [], []
+    ranked = placement.rank(chunk_hashes, topology.candidates).tolist() if members and chunk_hashes else registers
+    for places, row in zip(ranked, registers, strict=True):
+        chances = [0.0] * len(members)
+        for place, node in enumerate(places):
+            chances[node] = odds[place < target][row[node]][node]
+        weights = [away - (1.0 if chance >= LIKELY else chance) for away, chance in zip(offline, chances, strict=True)]
+        probabilities.append(chances)
+        order.append(sorted(places, key=weights.__getitem__))  # stable: of equals, placement's first comes first
     return Routes(members, registers, probabilities, order)
 
 
-def _odds(topology: Topology, said: Lookup | Snapshot | None, target: int) -> NDArray[np.float64]:
+def _unknown(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[int]]:
+    """What is known of chunks without Redis."""
+    return [[0] * len(topology.members) for _ in chunk_hashes]
+
+
+def _odds(topology: Topology, said: Lookup | Snapshot | None, target: int) -> Odds:
     """The probability that a node holds a chunk: by whether placement prefers it, register, node.
 
     Args:
         topology: the nodes, m of them.
         said: the headers of their sketches; None if Redis does not answer.
         target: replicas of the chunk.
-
-    Returns:
-        ``[2, 256, m]``.
     """
     members = topology.members
     sizes, loss, tau = [topology.cluster.n_prime] * len(members), [1.0] * len(members), topology.cluster.tau
@@ -237,7 +241,8 @@ def _odds(topology: Topology, said: Lookup | Snapshot | None, target: int) -> ND
         np.broadcast_to(prior[:, None, None], shape).reshape(rows),
         loss,
     )
-    return weighed.probabilities.reshape(shape)
+    odds: Odds = weighed.probabilities.reshape(shape).tolist()
+    return odds
 
 
 @dataclass(frozen=True)
@@ -254,14 +259,13 @@ class _Recent:
     seen_at: float
     topology: Topology
     snapshot: Snapshot | None
-    odds: NDArray[np.float64]
+    odds: Odds
 
-    def registers(self, chunk_hashes: Sequence[str]) -> NDArray[np.uint8]:
-        """Shape ``[chunks, nodes]``."""
-        node_ids = [member.node_id for member in self.topology.members]
+    def registers(self, chunk_hashes: Sequence[str]) -> list[list[int]]:
+        """A row for each chunk, of each node."""
         if self.snapshot is None:
-            return np.zeros((len(chunk_hashes), len(node_ids)), np.uint8)
-        return self.snapshot.lookup(node_ids, chunk_hashes).counts.T
+            return _unknown(self.topology, chunk_hashes)
+        return self.snapshot.registers([member.node_id for member in self.topology.members], chunk_hashes)
 
 
 _last: _Recent | None = None

@@ -8,9 +8,6 @@ from functools import cached_property
 from threading import Lock
 from urllib.parse import urljoin
 
-import numpy as np
-from numpy.typing import NDArray
-
 from storage import placement
 from storage.conf import configuration
 from storage.exceptions import NoSuchNode
@@ -65,11 +62,6 @@ class Topology:
     @cached_property
     def candidates(self) -> tuple[placement.Candidate, ...]:
         return tuple(member.candidate for member in self.members)
-
-    @cached_property
-    def offline(self) -> NDArray[np.bool_]:
-        """Which members are offline, ``[nodes]``."""
-        return np.array([not member.online for member in self.members], np.bool_)
 
     @classmethod
     def load(cls) -> Topology:

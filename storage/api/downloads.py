@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.db import connection
-from django.http import HttpResponse, HttpResponseNotModified, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, StreamingHttpResponse
 from django.utils.http import content_disposition_header
 from rest_framework.exceptions import APIException
 from rest_framework.negotiation import BaseContentNegotiation
@@ -16,6 +16,7 @@ from rest_framework.request import Request
 from storage.api import preconditions, ranges
 from storage.api.digests import digest_field
 from storage.api.endpoint import Endpoint, well_formed
+from storage.api.errors import problem_response
 from storage.api.transfers import Slot
 from storage.models import OpenFile, nobody
 from storage.services import retrieve
@@ -49,10 +50,20 @@ class Download(Endpoint):
     content_negotiation_class: type[BaseContentNegotiation] = AnyAccept
     renderer_classes = (JSONRenderer,)  # one alone: the answer does not vary with Accept
 
-    def get(self, request: Request, file_hash: str) -> HttpResponse | StreamingHttpResponse:
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """GET and HEAD do without DRF: they have no body to parse, and nothing to negotiate."""
+        answer = {"GET": self.get, "HEAD": self.head}.get(request.method or "")
+        if answer is None:
+            return super().dispatch(request, *args, **kwargs)
+        try:
+            return answer(request, **kwargs)
+        except Exception as error:  # noqa: BLE001  every error is a problem document, or a defect that is logged
+            return problem_response(error, {"request": request})
+
+    def get(self, request: HttpRequest, file_hash: str) -> HttpResponse | StreamingHttpResponse:
         file = retrieve.find(nobody(), well_formed(file_hash))
         headers = _headers(file)
-        if preconditions.is_known(request.headers, headers["ETag"]):
+        if preconditions.is_known(request.META, headers["ETag"]):
             return HttpResponseNotModified(headers={**headers, "Content-Length": str(file.size)})
         wanted = _wanted(request, headers["ETag"], file.size)
         slot = Slot()
@@ -74,11 +85,11 @@ class Download(Endpoint):
         status = 200 if wanted is None else 206
         return StreamingHttpResponse(_Body(body, slot), content_type=content_type, status=status, headers=headers)
 
-    def head(self, request: Request, file_hash: str) -> HttpResponse:
+    def head(self, request: HttpRequest, file_hash: str) -> HttpResponse:
         """What a GET would answer, without ranges; a chunk that cannot be read is found now as then."""
         file = retrieve.find(nobody(), well_formed(file_hash))
         headers = {**_headers(file), "Content-Length": str(file.size)}
-        if preconditions.is_known(request.headers, headers["ETag"]):
+        if preconditions.is_known(request.META, headers["ETag"]):
             return HttpResponseNotModified(headers=headers)
         retrieve.retrieve(file, [range(1)] if file.size else None)
         return HttpResponse(content_type=CONTENT_TYPE, headers=headers)
@@ -97,14 +108,14 @@ def _headers(file: OpenFile) -> dict[str, str]:
     }
 
 
-def _wanted(request: Request, etag: str, size: int) -> list[range] | None:
+def _wanted(request: HttpRequest, etag: str, size: int) -> list[range] | None:
     """The ranges to send, or None for the whole file.
 
     Raises:
         RangeNotSatisfiable: the file has nothing of them.
     """
-    field = request.headers.get("Range")
-    if field is None or not preconditions.range_applies(request.headers, etag):
+    field = request.META.get("HTTP_RANGE")
+    if field is None or not preconditions.range_applies(request.META, etag):
         return None
     wanted = ranges.requested(field, size)
     if wanted is not None and not wanted:

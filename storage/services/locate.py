@@ -43,8 +43,8 @@ def locate(chunk_hash: str) -> list[Candidate]:
         Candidate(
             (member := found.members[i]).node_id,
             member.online,
-            int(found.registers[0, i]),
-            float(found.probabilities[0, i]),
+            found.registers[0][i],
+            found.probabilities[0][i],
         )
         for i in found.order[0]
     ]

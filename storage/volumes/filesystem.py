@@ -41,6 +41,7 @@ class FilesystemVolume:
         self.root = root
         self.expected = expected
         self._last_found: tuple[bytes, Identity] | None = None
+        self._is_local = False
 
     # -- identity ----------------------------------------------------------
 
@@ -87,6 +88,8 @@ class FilesystemVolume:
 
     def read(self, chunk_hash: str, *, uncached: bool = False) -> bytes:
         with _as_volume_errors(), self._opened(check=False) as root:
+            # Found out here, where to wait is allowed, and anew each time: what is mounted may change.
+            self._is_local = page_cache.is_local(root)
             try:
                 return _read_file(root, _replica(chunk_hash), uncached=uncached)
             except FileNotFoundError:
@@ -95,7 +98,7 @@ class FilesystemVolume:
                 raise ReplicaMissing(chunk_hash) from None
 
     def read_cached(self, chunk_hash: str) -> bytes | None:
-        return page_cache.read(f"{self.root}/{_replica(chunk_hash)}")
+        return page_cache.read(f"{self.root}/{_replica(chunk_hash)}") if self._is_local else None
 
     def rescue(self, chunk_hash: str) -> bytes:
         with _as_volume_errors(), self._opened(check=False) as root:

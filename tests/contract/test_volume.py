@@ -112,6 +112,17 @@ def test_the_identity_is_checked_before_every_change_and_listing(make: Maker, vo
     assert make(IDENTITY).read(chunk_hash) == data
 
 
+def test_what_can_be_had_at_once_are_the_bytes_or_nothing(make: Maker, volume: Volume) -> None:
+    chunk_hash, data = chunk()
+    assert make(IDENTITY).read_cached(chunk_hash) is None
+    volume.write({chunk_hash: data}, keep_cached=[chunk_hash])
+    volume.read(chunk_hash)
+    for _ in range(2):
+        assert volume.read_cached(chunk_hash) in (data, None)
+    volume.trash(chunk_hash, "t")
+    assert volume.read_cached(chunk_hash) is None
+
+
 def test_a_written_replica_is_read_listed_and_sized(volume: Volume) -> None:
     chunk_hash, data = chunk()
     volume.write({chunk_hash: data})

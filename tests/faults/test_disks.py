@@ -155,6 +155,8 @@ def test_a_disk_that_hangs_costs_a_request_a_few_time_limits_and_no_answer(
 
 
 def test_a_read_that_hangs_is_served_by_another_node(installation: Installation, file: Attempt) -> None:
+    """Through the lane of its volume, and not in place, where it was read before."""
+    assert all(readable(installation, file) for _ in range(8)), "and by now every process reads it in place"
     chunk = bytes_of(file.name, file.size)[:CHUNK_SIZE]
     _, route = installation.journal.ask(f"/route/{hashlib.sha256(chunk).hexdigest()}")
     first = next(c["node_id"] for c in route["candidates"] if c["node_id"] in copies(installation, chunk))

@@ -205,6 +205,17 @@ def test_a_snapshot_feeds_level_counts(store: SketchStore, chunk_names: Names, b
     assert level_counts(list(snapshot.sketches.values()), 5).tolist() == [14, 0, 2]
 
 
+def test_a_snapshot_has_the_registers_that_a_lookup_has(
+    store: SketchStore, chunk_names: Names, build_sketch: Build
+) -> None:
+    chunks, asked = chunk_names(20), ["b", "missing", "a"]
+    build_sketch(store, "a", 16, chunks[:6])
+    build_sketch(store, "b", 32, chunks[3:])
+    found = store.snapshot(["a", "b", "missing"]).registers(asked, chunks)
+    assert found == store.lookup(asked, chunks).counts.T.tolist()
+    assert store.snapshot(["missing"]).registers(["missing"], chunks[:2]) == [[0], [0]]
+
+
 def test_each_call_is_one_round_trip(redis_client: redis.Redis, chunk_names: Names, build_sketch: Build) -> None:
     client, sent = instrumented(redis_client)
     store = SketchStore(client, "occ", seed=11, base_n_prime=16, tau=5)
