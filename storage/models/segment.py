@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import models
@@ -49,17 +50,28 @@ class SegmentQuerySet(models.QuerySet["Segment"]):
         return bool(made)
 
     def of(self, upload: Upload) -> list[Segment]:
-        """An upload's segments from its beginning up to the first gap, with their jobs as they are now."""
+        """An upload's segments from its beginning up to the first gap, with their jobs but for the results."""
         if upload.content is not None and upload.content.size < SEGMENT_BYTES:
             return []
         found: list[Segment] = []
         end = 0
-        for segment in self.filter(upload=upload).select_related("job").order_by("position"):
+        for segment in self.filter(upload=upload).select_related("job").defer("job__result").order_by("position"):
             if segment.position != end:
                 break
             found.append(segment)
             end += segment.count
         return found
+
+    def unstored(self, segments: Sequence[Segment]) -> list[Job]:
+        """The jobs of those of an upload's segments that are not stored yet, as they are now."""
+        last = segments[-1]
+        mine = Job.objects.filter(segment__upload=last.upload_id, segment__position__lte=last.position)
+        return list(mine.exclude(state=Job.State.SUCCEEDED).defer("result"))
+
+    def results(self, upload: Upload) -> dict[uuid.UUID, dict[str, Any]]:
+        """Job id → what it found: ``chunks``, ``replications`` in order; at which ``factor`` and topology ``epoch``."""
+        jobs = Job.objects.filter(segment__upload=upload, result__isnull=False)
+        return {job_id: result or {} for job_id, result in jobs.values_list("pk", "result")}
 
     def reopen(self, upload: Upload) -> int:
         """Queue those segments again that were stored with fewer replicas than the upload wants by now."""
@@ -88,8 +100,3 @@ class Segment(models.Model):
     def count(self) -> int:
         """How many chunks it has."""
         return len(self.checksums) // 4
-
-    @property
-    def stored(self) -> dict[str, Any]:
-        """What its job found: ``chunks`` and ``replications`` in order, at which ``factor`` and topology ``epoch``."""
-        return self.job.result or {}

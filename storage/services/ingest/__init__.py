@@ -201,14 +201,15 @@ def _join(work: Work) -> None:
         if content is None or not Content.objects.locked({content.pk}):
             raise LeaseLost("the file was deleted")
         rows = []
+        results = Segment.objects.results(work.upload) if work.segments else {}
         for segment in work.segments:
-            stored = segment.stored
+            stored = results[segment.job_id]
             work.replications += stored["replications"]
             work.epoch = min(stored["epoch"], work.epoch) if work.epoch >= 0 else stored["epoch"]
             rows += [(content.pk, segment.position + place, row) for place, row in enumerate(stored["chunks"])]
         ManifestEntry.record(rows)
         closed = _close({work: content})
-        if any(segment.stored["factor"] > work.upload.replication_factor for segment in work.segments):
+        if any(stored["factor"] > work.upload.replication_factor for stored in results.values()):
             # Fewer are wanted than when they were stored: what is surplus goes as it always does (RACES 9).
             Job.request(Job.Kind.REBALANCE, f"content {content.pk}", file_hash=content.file_hash, size=content.size)
             wakeups.on_commit("maintenance")
@@ -217,19 +218,19 @@ def _join(work: Work) -> None:
 
 def _await_segments(work: Work) -> None:
     """Do the segments that no worker is at, and wait for the others."""
-    if work.segments:
-        phases.enter("ingest.join")
+    if not work.segments:
+        return
+    phases.enter("ingest.join")
     if Segment.objects.reopen(work.upload):
         wakeups.wake("ingest")
-        work.segments = Segment.objects.of(work.upload)
-    while any(segment.job.state != Job.State.SUCCEEDED for segment in work.segments):
+    taken: list[Job] = []
+    while unstored := Segment.objects.unstored(work.segments):
+        for job in unstored:
+            _raise_for(job, tried=job in taken)
         if not Job.objects.heartbeat({work.job: len(work.replications)}):
             raise LeaseLost(str(work.job.pk))
         taken = Job.objects.claim_segment(work.upload)
         ingest(taken)
-        work.segments = Segment.objects.of(work.upload)
-        for job in (segment.job for segment in work.segments):
-            _raise_for(job, tried=job in taken)
         if not taken:
             time.sleep(LOOK_AGAIN)
 
