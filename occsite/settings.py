@@ -104,7 +104,7 @@ CELERY_BROKER_URL = addresses.broker_url(REDIS_URL)
 
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": [
-        "rest_framework.renderers.JSONRenderer",
+        "storage.api.rendering.JsonRenderer",
         "rest_framework.renderers.BrowsableAPIRenderer",
     ],
     # Keys are off: the API knows one owner, nobody, and a logged-in admin's plain POST must not meet CSRF.

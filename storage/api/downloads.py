@@ -10,13 +10,13 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, Stre
 from django.utils.http import content_disposition_header
 from rest_framework.exceptions import APIException
 from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
 from storage.api import preconditions, ranges
 from storage.api.digests import digest_field
 from storage.api.endpoint import Endpoint, well_formed
 from storage.api.errors import problem_response
+from storage.api.rendering import JsonRenderer
 from storage.api.transfers import Slot
 from storage.models import OpenFile, nobody
 from storage.services import retrieve
@@ -48,7 +48,7 @@ class Download(Endpoint):
     """The bytes of a file; all of them, or those that `Range` asks for."""
 
     content_negotiation_class: type[BaseContentNegotiation] = AnyAccept
-    renderer_classes = (JSONRenderer,)  # one alone: the answer does not vary with Accept
+    renderer_classes = (JsonRenderer,)  # one alone: the answer does not vary with Accept
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """GET and HEAD do without DRF: they have no body to parse, and nothing to negotiate."""

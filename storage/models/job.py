@@ -85,6 +85,8 @@ class JobQuerySet(models.QuerySet["Job"]):
     def _take(self, chosen: str, parameters: dict[str, Any]) -> list[Job]:
         """Take the jobs that ``chosen`` has locked, with their uploads and contents, in one statement."""
         job, upload, content = _columns()
+        # A segment has checksums of its own: those of all of a large body are not for each of its many.
+        checksums = "CASE WHEN job.kind = 'ingest' THEN u.piece_checksums ELSE '' END"
         taken = rows(
             f"""
             {chosen}, job AS (
@@ -95,7 +97,7 @@ class JobQuerySet(models.QuerySet["Job"]):
                        lease_expires_at = clock_timestamp() + %(lease)s::float8 * interval '1 second'
                   FROM chosen WHERE j.id = chosen.id RETURNING j.*
             )
-            SELECT {job.of("job")}, {upload.of("u")}, {content.of("c")}
+            SELECT {job.of("job")}, {upload.of("u", piece_checksums=checksums)}, {content.of("c")}
               FROM job LEFT JOIN storage_upload u ON u.id = job.upload_id
                        LEFT JOIN storage_content c ON c.id = u.content_id,
                    set_config('synchronous_commit', 'off', true) AS lazily

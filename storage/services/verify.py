@@ -64,9 +64,15 @@ def verify(file: File, *, deep: bool = False) -> Report:
 
 def distribution(file: File) -> dict[str, list[str]]:
     """Chunk hash → ids of the nodes that hold it, each chunk once, asked of the volumes (RACES 29)."""
-    manifest = file.content.manifest()
-    holders = holders_of(Topology.load(), manifest)
-    return {chunk_hash: [member.node_id for member in members] for chunk_hash, members in holders.items()}
+    topology, count = Topology.load(), file.content.chunk_count
+    where: dict[str, list[str]] = {}
+    known: dict[tuple[str, ...], list[str]] = {}  # each set of nodes once, however many chunks lie there
+    for start in range(0, count, SURVEY_CHUNKS):
+        manifest = file.content.manifest(range(start, min(start + SURVEY_CHUNKS, count)))
+        for chunk_hash, members in holders_of(topology, manifest).items():
+            node_ids = tuple(member.node_id for member in members)
+            where[chunk_hash] = known.setdefault(node_ids, list(node_ids))
+    return where
 
 
 def refresh_health(job: Job) -> int:

@@ -92,8 +92,9 @@ def begin(job: Job) -> Work:
     content = upload.content if job.kind == Job.Kind.INGEST else None
     segments: list[Segment] = []
     if content is None:
-        start, size, chunk_size = job.segment.position, job.size, upload.piece_size
-        checksums = bytes(job.segment.checksums)
+        segment = Segment.objects.get(pk=job.pk)
+        start, size, chunk_size = segment.position, job.size, upload.piece_size
+        checksums = bytes(segment.checksums)
     else:
         chunk_size = content.chunk_size
         if chunk_size == upload.piece_size:  # a content that was known keeps the size it was once cut to
@@ -128,6 +129,7 @@ def batches(works: Sequence[Work]) -> Iterator[list[Piece]]:
                 size = 0
     if batch:
         yield batch
+        batch.clear()  # as above: whoever joins segments next reads batches of its own
 
 
 @contextmanager

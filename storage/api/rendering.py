@@ -1,0 +1,27 @@
+"""JSON, in less time and memory: an answer may list the nodes of forty thousand chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from rest_framework.renderers import JSONRenderer
+from rest_framework.utils.encoders import JSONEncoder
+
+_default = JSONEncoder().default
+
+
+class JsonRenderer(JSONRenderer):
+    """DRF's, written by orjson unless somebody wants to read it and asks for indentation."""
+
+    def render(
+        self,
+        data: Any,
+        accepted_media_type: str | None = None,
+        renderer_context: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        context = renderer_context or {}
+        if data is None or self.get_indent(accepted_media_type or self.media_type, context) is not None:
+            return bytes(super().render(data, accepted_media_type, context))
+        return orjson.dumps(data, default=_default, option=orjson.OPT_PASSTHROUGH_DATETIME)
