@@ -15,7 +15,7 @@ COPY occsite occsite
 ENV PATH=/opt/occ/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    MALLOC_ARENA_MAX=2 \
+    MALLOC_ARENA_MAX=1 \
     HOST=0.0.0.0 \
     STORAGE_DIR=/data/occ_storage \
     LOG_TO=stdout

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,6 +29,7 @@ from storage.exceptions import ConfigurationError
 DEPARTURE_LIMIT = 15.0  # seconds a database of a killed run has to write its last checkpoint
 REFUSAL = "occ-storage: "  # how manage.py begins the line with which it refuses
 POLL_INTERVAL = 0.2  # seconds until a signal is noticed
+GATHERING = 0.03  # seconds in which lines of the programs' logs gather, to be taken together
 
 
 class Options(ServerOptions):  # type: ignore[misc]  # supervisor has no types
@@ -52,9 +54,14 @@ class Manager(Supervisor):  # type: ignore[misc]  # supervisor has no types
         events.subscribe(events.ProcessStateFatalEvent, self.on_fatal)
         events.subscribe(events.ProcessStateExitedEvent, self.on_exit)
         events.subscribe(events.SupervisorStoppingEvent, lambda _: _say(sys.stdout, "OCC Storage stops\n"))
-        # A signal does not interrupt supervisor's wait, which lasts a second; ours is shorter.
         poll = self.options.poller.poll
-        self.options.poller.poll = lambda timeout: poll(min(timeout, POLL_INTERVAL))
+
+        def gather(timeout: float) -> Any:
+            time.sleep(GATHERING)
+            # A signal does not interrupt supervisor's wait, which lasts a second; ours is shorter.
+            return poll(min(timeout, POLL_INTERVAL))
+
+        self.options.poller.poll = gather
         super().runforever()
 
     def on_output(self, event: Any) -> None:
@@ -129,7 +136,7 @@ def _run(configuration: Configuration) -> int:
     runtime = runtime_dir(configuration.storage_dir)
     os.environ["TMPDIR"] = str(runtime)  # so that what a killed program leaves there goes with the next start
     # glibc would give each thread memory of its own, and there are as many as volumes have lanes.
-    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+    os.environ.setdefault("MALLOC_ARENA_MAX", "1")
     path = runtime / "manager.conf"
     write_private(path, supervisor_configuration(configuration))
     options = Options()

@@ -86,7 +86,8 @@ _database["OPTIONS"] = {
     "options": f"-c statement_timeout={PATIENCE}s -c idle_in_transaction_session_timeout=120000"
     # Of statements that are prepared, and those of triggers: all are looked up by keys, a few at a time. Left to
     # itself, PostgreSQL would plan those with lists of keys anew each time, as it takes the lists to be longer.
-    " -c plan_cache_mode=force_generic_plan",
+    # Plans are kept, also those that were made while a table was so small that to read all of it seemed best.
+    " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off",
     # Reconnecting pauses longer each time; given up after a few seconds, it begins anew with the next request.
     "pool": {
         "min_size": 1,

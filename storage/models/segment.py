@@ -50,12 +50,12 @@ class SegmentQuerySet(models.QuerySet["Segment"]):
         return bool(made)
 
     def of(self, upload: Upload) -> list[Segment]:
-        """An upload's segments from its beginning up to the first gap, with their jobs but for the results."""
+        """An upload's segments from its beginning up to the first gap."""
         if upload.content is not None and upload.content.size < SEGMENT_BYTES:
             return []
         found: list[Segment] = []
         end = 0
-        for segment in self.filter(upload=upload).select_related("job").defer("job__result").order_by("position"):
+        for segment in self.filter(upload=upload).order_by("position"):
             if segment.position != end:
                 break
             found.append(segment)
