@@ -7,7 +7,7 @@ from typing import Any
 
 from django.test import Client
 
-from storage.models import File
+from storage.models import File, Job
 from tests.cluster import ClusterUnderTest
 from tests.storage.api.conftest import assert_problem
 
@@ -36,6 +36,17 @@ def test_a_file_is_listed_with_the_fields_of_the_readme(cluster: ClusterUnderTes
     }
     assert {name: entry[name] for name in wanted} == wanted
     assert Client().get(f"/files/{file.content.file_hash}").json() == entry
+
+
+def test_json_is_indented_for_whoever_asks_and_says_the_same(cluster: ClusterUnderTest) -> None:
+    cluster.upload(b"x", name="Übersicht.pdf")
+    for url in ("/files", "/status", f"/jobs/{Job.objects.get().pk}"):  # names, numbers, and times
+        compact, indented = Client().get(url), Client().get(url, headers={"Accept": "application/json; indent=2"})
+        assert b"\n" not in compact.content
+        assert b"\n  " in indented.content
+        assert compact.json().keys() == indented.json().keys()
+        if url != "/status":  # which has the age of what it says
+            assert compact.json() == indented.json()
 
 
 def test_pages_follow_one_another_and_have_every_file_once(cluster: ClusterUnderTest) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
@@ -257,3 +259,22 @@ def test_a_segment_is_not_cancelled_by_itself(cluster: ClusterUnderTest) -> None
         cancel.cancel(segment_job)
     cluster.ingest()
     assert cluster.download(stored(cluster, accepted)) == data
+
+
+def test_the_job_of_a_segment_has_no_more_than_its_own_checksums_and_goes_when_it_is_done(
+    cluster: ClusterUnderTest,
+) -> None:
+    accepted = cluster.accept(content_of(3 * SEGMENT))
+    upload = Upload.objects.get()
+    assert len(upload.piece_checksums) == 3 * SEGMENT * 4
+    (job,) = Job.objects.claim_segment(upload)
+    gc.disable()
+    try:
+        ingest.ingest([job])
+        assert job.upload is not None
+        assert len(job.upload.piece_checksums) == 0
+        mine = weakref.ref(job)
+        del job
+        assert mine() is None, "it waits for the garbage collector, and so does each one of a large body"
+    finally:
+        gc.enable()
