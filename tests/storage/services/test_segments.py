@@ -264,7 +264,7 @@ def test_a_segment_is_not_cancelled_by_itself(cluster: ClusterUnderTest) -> None
 def test_the_job_of_a_segment_has_no_more_than_its_own_checksums_and_goes_when_it_is_done(
     cluster: ClusterUnderTest,
 ) -> None:
-    accepted = cluster.accept(content_of(3 * SEGMENT))
+    cluster.accept(content_of(3 * SEGMENT))
     upload = Upload.objects.get()
     assert len(upload.piece_checksums) == 3 * SEGMENT * 4
     (job,) = Job.objects.claim_segment(upload)
