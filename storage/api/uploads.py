@@ -62,7 +62,7 @@ class Upload(Endpoint):
         if not isinstance(outcome, Job):
             return self._stored(accepted, outcome.get("distribution"))
         if not outcome.is_terminal and not outcome.waiting_for:
-            intake.keep(accepted.upload_id)
+            intake.keep(accepted.upload_id, accepted.job_id)
             return self._accepted(accepted)
         if outcome.state != Job.State.SUCCEEDED and intake.withdraw(accepted):
             intake.raise_for(outcome)

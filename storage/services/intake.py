@@ -37,6 +37,7 @@ from storage.topology import Topology
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS = 5.0
+FORGOTTEN = "the database was restarted, and has forgotten the request: send it again"
 HELD_BYTES = 256 << 10  # of a body that is kept in memory until all of it is there
 
 
@@ -244,10 +245,16 @@ def sync_staged(upload_id: uuid.UUID) -> None:
             os.close(descriptor)
 
 
-def keep(upload_id: uuid.UUID) -> None:
-    """Make an upload durable that was accepted as one that its client waits for."""
+def keep(upload_id: uuid.UUID, job_id: uuid.UUID) -> None:
+    """Make an upload durable that was accepted as one that its client waits for.
+
+    Raises:
+        ClusterUnavailable: PostgreSQL has crashed, and forgotten it.
+    """
     sync_staged(upload_id)
-    Upload(upload_id).beat()  # any commit, as it waits for the log up to here
+    # A commit, as it waits for the log up to here. Without a row the upload has ended, or never was.
+    if not Upload(upload_id).beat() and not Job.objects.filter(pk=job_id).exists():
+        raise ClusterUnavailable(FORGOTTEN)
 
 
 # -- waiting ---------------------------------------------------------------
@@ -260,6 +267,9 @@ def wait(job_id: uuid.UUID, seconds: float) -> Job | Mapping[str, Any]:
 
     Returns:
         What was announced with its success, or the job as it is now.
+
+    Raises:
+        ClusterUnavailable: PostgreSQL has crashed, and forgotten it: its commit waits for no disk.
     """
     deadline = time.monotonic() + seconds
     pause = 0.0
@@ -269,7 +279,9 @@ def wait(job_id: uuid.UUID, seconds: float) -> Job | Mapping[str, Any]:
         message = wakeups.await_change(job_id, min(1.0, left)) if left else None
         if message:  # said after the commit, of its success alone
             return message
-        job = Job.objects.get(pk=job_id)
+        job = Job.objects.filter(pk=job_id).first()
+        if job is None:
+            raise ClusterUnavailable(FORGOTTEN)
         left = deadline - time.monotonic()
         if job.is_terminal or job.waiting_for or left <= 0:
             return job

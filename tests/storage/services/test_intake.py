@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import uuid
+
+import pytest
 from django.db import connection
 
+from storage.exceptions import ClusterUnavailable
 from storage.models import prepared
 from storage.services import intake
 from tests.cluster import ClusterUnderTest
@@ -13,6 +17,16 @@ def test_an_upload_that_is_kept_is_in_the_log_on_disk(cluster: ClusterUnderTest)
     prepared.rows("SET synchronous_commit TO 'local'", [])
     accepted = cluster.accept(b"some bytes")
     (written,) = prepared.rows("SELECT pg_current_wal_insert_lsn()::text", [])
-    intake.keep(accepted.upload.pk)
+    intake.keep(accepted.upload.pk, accepted.job.pk)
     assert prepared.rows("SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn", written) == [(True,)]
     prepared.rows("RESET synchronous_commit", [])
+
+
+def test_an_upload_that_a_crash_of_postgresql_has_undone_is_said_to_be_lost(cluster: ClusterUnderTest) -> None:
+    accepted = cluster.accept(b"x" * 5000)
+    accepted.job.delete()
+    accepted.upload.delete()
+    with pytest.raises(ClusterUnavailable, match="send it again"):
+        intake.wait(accepted.job.pk or uuid.uuid4(), 1.0)
+    with pytest.raises(ClusterUnavailable, match="send it again"):
+        intake.keep(accepted.upload.pk or uuid.uuid4(), uuid.uuid4())
