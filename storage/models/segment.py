@@ -63,21 +63,26 @@ class SegmentQuerySet(models.QuerySet["Segment"]):
         return found
 
     def unstored(self, segments: Sequence[Segment]) -> list[Job]:
-        """The jobs of those of an upload's segments that are not stored yet, as they are now."""
-        last = segments[-1]
-        mine = Job.objects.filter(segment__upload=last.upload_id, segment__position__lte=last.position)
-        return list(mine.exclude(state=Job.State.SUCCEEDED).defer("result"))
+        """The jobs of an upload's first segments that are not stored yet, as they are now."""
+        return list(_jobs(segments).exclude(state=Job.State.SUCCEEDED).defer("result"))
 
-    def results(self, upload: Upload) -> dict[uuid.UUID, dict[str, Any]]:
-        """Job id → what it found: ``chunks``, ``replications`` in order; at which ``factor`` and topology ``epoch``."""
-        jobs = Job.objects.filter(segment__upload=upload, result__isnull=False)
-        return {job_id: result or {} for job_id, result in jobs.values_list("pk", "result")}
+    def results(self, segments: Sequence[Segment]) -> dict[uuid.UUID, dict[str, Any]]:
+        """What the jobs of an upload's first segments found, by job id, when all of them are stored.
+
+        It has ``chunks`` and ``replications`` in order, and at which ``factor`` and topology ``epoch``.
+        """
+        return dict(_jobs(segments).values_list("pk", "result"))  # type: ignore[arg-type]  # none is null by then
 
     def reopen(self, upload: Upload) -> int:
         """Queue those segments again that were stored with fewer replicas than the upload wants by now."""
         stored = Job.objects.filter(segment__upload=upload, state=Job.State.SUCCEEDED)
         fewer = stored.filter(result__factor__lt=upload.replication_factor)
         return fewer.update(state=Job.State.QUEUED, finished_at=None, attempts=0)
+
+
+def _jobs(segments: Sequence[Segment]) -> models.QuerySet[Job]:
+    last = segments[-1]
+    return Job.objects.filter(segment__upload=last.upload_id, segment__position__lte=last.position)
 
 
 class Segment(models.Model):

@@ -9,7 +9,7 @@ import structlog
 
 from storage.models import Cluster, Content, File, Job, ManifestEntry
 from storage.models.content import Health
-from storage.replicas.finding import SURVEY_CHUNKS, health_of, holders_of, verified
+from storage.replicas.finding import SURVEY_CHUNKS, health_of, holders_of, survey, verified
 from storage.topology import Member, Topology
 
 log = structlog.get_logger(__name__)
@@ -69,7 +69,7 @@ def distribution(file: File) -> dict[str, list[str]]:
     known: dict[tuple[str, ...], list[str]] = {}  # each set of nodes once, however many chunks lie there
     for start in range(0, count, SURVEY_CHUNKS):
         manifest = file.content.manifest(range(start, min(start + SURVEY_CHUNKS, count)))
-        for chunk_hash, members in holders_of(topology, manifest).items():
+        for chunk_hash, members in survey(topology, dict(manifest)).holders.items():
             node_ids = tuple(member.node_id for member in members)
             where[chunk_hash] = known.setdefault(node_ids, list(node_ids))
     return where

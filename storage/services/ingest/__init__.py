@@ -201,7 +201,7 @@ def _join(work: Work) -> None:
         if content is None or not Content.objects.locked({content.pk}):
             raise LeaseLost("the file was deleted")
         rows = []
-        results = Segment.objects.results(work.upload) if work.segments else {}
+        results = Segment.objects.results(work.segments) if work.segments else {}
         for segment in work.segments:
             stored = results[segment.job_id]
             work.replications += stored["replications"]

@@ -92,7 +92,7 @@ def begin(job: Job) -> Work:
     content = upload.content if job.kind == Job.Kind.INGEST else None
     segments: list[Segment] = []
     if content is None:
-        segment = Segment.objects.get(pk=job.pk)
+        segment = Segment.objects.get(pk=job.pk)  # not job.segment: job and segment would keep each other in memory
         start, size, chunk_size = segment.position, job.size, upload.piece_size
         checksums = bytes(segment.checksums)
     else:

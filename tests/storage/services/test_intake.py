@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import uuid
-
 import pytest
 from django.db import connection
 
 from storage.exceptions import ClusterUnavailable
-from storage.models import prepared
+from storage.models import Job, Upload, prepared
 from storage.services import intake
 from tests.cluster import ClusterUnderTest
 
@@ -24,9 +22,19 @@ def test_an_upload_that_is_kept_is_in_the_log_on_disk(cluster: ClusterUnderTest)
 
 def test_an_upload_that_a_crash_of_postgresql_has_undone_is_said_to_be_lost(cluster: ClusterUnderTest) -> None:
     accepted = cluster.accept(b"x" * 5000)
+    upload_id, job_id = accepted.upload.pk, accepted.job.pk
     accepted.job.delete()
     accepted.upload.delete()
     with pytest.raises(ClusterUnavailable, match="send it again"):
-        intake.wait(accepted.job.pk or uuid.uuid4(), 1.0)
+        intake.wait(job_id, 1.0)
     with pytest.raises(ClusterUnavailable, match="send it again"):
-        intake.keep(accepted.upload.pk or uuid.uuid4(), uuid.uuid4())
+        intake.keep(upload_id, job_id)
+
+
+def test_an_upload_whose_ingest_has_ended_meanwhile_is_not_lost(cluster: ClusterUnderTest) -> None:
+    accepted = cluster.accept(b"x" * 5000)
+    upload_id, job_id = accepted.upload.pk, accepted.job.pk
+    cluster.ingest()
+    assert not Upload.objects.filter(pk=upload_id).exists()
+    intake.keep(upload_id, job_id)
+    assert Job.objects.get(pk=job_id).state == Job.State.SUCCEEDED
