@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -9,6 +10,8 @@ import signal
 
 _PR_SET_PDEATHSIG = 1
 _YOUNG = 10_000  # objects made until the garbage collector looks at them
+_M_MMAP_THRESHOLD = -3
+_LARGE = 128 << 10  # bytes, glibc's own first choice
 
 
 def die_with_parent(signum: signal.Signals, parent: int) -> None:
@@ -33,10 +36,13 @@ def dying_with_parent(signum: signal.Signals, argv: list[str]) -> list[str]:
 
 
 def settle() -> None:
-    """Have the garbage collector leave alone what has been loaded, and look at the rest less often.
+    """Have the garbage collector leave alone what has been loaded, and keep what is large out of the heap.
 
-    What batches leave behind goes by reference counts, nearly all of it.
+    What batches leave behind goes by reference counts, nearly all of it. Chunks, which glibc would begin to put among
+    small objects once it has seen some of them go, would leave holes there.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG)
+    with contextlib.suppress(AttributeError):  # another libc
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
