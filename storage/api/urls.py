@@ -2,13 +2,13 @@ from django.urls import path, re_path
 
 from storage.api import downloads, uploads, views
 
-urlpatterns = [  # what is asked most often first
-    path("download/<str:file_hash>", downloads.Download.as_view(), name="download"),
-    path("upload", uploads.Upload.as_view(), name="upload"),
-    re_path(r"^upload/(?P<file_name>(?s:.*))\Z", uploads.RawUpload.as_view()),
+urlpatterns = [
     path("", views.Root.as_view(), name="root"),
     path("health", views.Health.as_view(), name="health"),
     path("status", views.Status.as_view(), name="status"),
+    path("upload", uploads.Upload.as_view(), name="upload"),
+    re_path(r"^upload/(?P<file_name>(?s:.*))\Z", uploads.RawUpload.as_view()),
+    path("download/<str:file_hash>", downloads.Download.as_view(), name="download"),
     path("files", views.Files.as_view(), name="files"),
     path("files/<str:file_hash>", views.File.as_view(), name="file"),
     path("verify/<str:file_hash>", views.Verify.as_view(), name="verify"),
