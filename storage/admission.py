@@ -18,11 +18,12 @@ SMALL = 256 << 10  # bytes of a body of which the headroom has room for as many 
 LOOK_SECONDS = 0.5  # for which a look at the free space is good: no more is written in that time than the headroom has
 
 
-def admit(topology: Topology, size: int, factor: int) -> None:
+def admit(size: int, factor: int) -> None:
     """Refuse a body that could not be acknowledged, before it is read.
 
+    A look that is a little old may admit, and refuses nobody: a node may be back, and room again.
+
     Args:
-        topology: the nodes.
         size: bytes at most that the client announced.
         factor: how many replicas it is to have.
 
@@ -30,8 +31,14 @@ def admit(topology: Topology, size: int, factor: int) -> None:
         ClusterUnavailable: too few nodes are online.
         OutOfSpace: too few nodes have room for it beside what is already promised.
     """
+    try:
+        _require(_recent_room(Topology.recent()), size, factor)
+    except (ClusterUnavailable, OutOfSpace):
+        _require(_look_for_room(Topology.load()), size, factor)
+
+
+def _require(room: Room, size: int, factor: int) -> None:
     needed = acknowledgeable(factor)
-    room = _recent_room(topology)
     if room.online < needed:
         raise ClusterUnavailable(f"fewer than {needed} nodes are online")
     if room.staging < size + HEADROOM:

@@ -32,7 +32,6 @@ from storage.models import (
     record_reception,
     segment,
 )
-from storage.topology import Topology
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +63,7 @@ class Reception:
         if declared_size > self._limit + (1 << 20):
             raise BodyTooLarge(f"the body is larger than {self._limit} bytes")
         self._factor = replication_factor or conf.replication_factor
-        admit(Topology.recent(), declared_size, self._factor)
+        admit(declared_size, self._factor)
         self.upload_id = uuid.uuid4()
         self.size = 0
         self._owner_id: int = owner.pk

@@ -3,9 +3,12 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 
-from storage.exceptions import ClusterUnavailable
-from storage.models import Job, Upload, prepared
+from storage import topology
+from storage.exceptions import ClusterUnavailable, OutOfSpace
+from storage.models import Job, Node, Upload, nobody, prepared
 from storage.services import intake
+from storage.volumes import FilesystemVolume
+from storage.volumes.base import Space
 from tests.cluster import ClusterUnderTest
 
 
@@ -38,3 +41,15 @@ def test_an_upload_whose_ingest_has_ended_meanwhile_is_not_lost(cluster: Cluster
     assert not Upload.objects.filter(pk=upload_id).exists()
     intake.keep(upload_id, job_id)
     assert Job.objects.get(pk=job_id).state == Job.State.SUCCEEDED
+
+
+def test_whoever_comes_when_there_is_room_again_is_not_refused_for_what_was_seen_before(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Node.objects.update(writable=False)  # as the probe says of a full disk
+    topology.forget()
+    with monkeypatch.context() as full, pytest.raises(OutOfSpace):
+        full.setattr(FilesystemVolume, "space", lambda self: Space("disk", 100, 1000))
+        intake.Reception(nobody(), declared_size=5000)
+    Node.objects.update(writable=True)
+    intake.Reception(nobody(), declared_size=5000).abandon()
