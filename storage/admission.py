@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from storage.conf import configuration
 from storage.exceptions import ClusterUnavailable, OutOfSpace, VolumeError
 from storage.models import prepared
 from storage.placement import acknowledgeable
+from storage.recent import Recent
 from storage.topology import Topology
 
 HEADROOM = 256 << 20  # kept free on every file system, for PostgreSQL and for what was under way
@@ -62,7 +62,6 @@ class Room:
         nodes: file system → how many nodes share it.
         silent: nodes that did not answer.
         promised: what uploads under way will need.
-        at: when that was, of the monotonic clock.
     """
 
     topology: Topology
@@ -72,18 +71,13 @@ class Room:
     nodes: Counter[str]
     silent: int
     promised: int
-    at: float
 
 
-_last_room: Room | None = None
+_room: Recent[Room] = Recent(LOOK_SECONDS)
 
 
 def _recent_room(topology: Topology) -> Room:
-    global _last_room
-    seen = _last_room
-    if seen is None or time.monotonic() - seen.at > LOOK_SECONDS or _differs(topology, seen.topology):
-        _last_room = seen = _look_for_room(topology)
-    return seen
+    return _room.see(lambda: _look_for_room(topology), fits=lambda seen: not _differs(topology, seen.topology))
 
 
 def _differs(now: Topology, then: Topology) -> bool:
@@ -91,7 +85,6 @@ def _differs(now: Topology, then: Topology) -> bool:
 
 
 def _look_for_room(topology: Topology) -> Room:
-    at = time.monotonic()
     promised = _promised()  # first: what has become a replica meanwhile is counted twice, and never not at all
     staging = os.statvfs(configuration().staging_dir)
     free: dict[str, int] = {}
@@ -106,7 +99,7 @@ def _look_for_room(topology: Topology) -> Room:
         free[space.device] = space.free
         nodes[space.device] += 1
     online = sum(member.counts for member in topology.members)
-    return Room(topology, online, staging.f_bavail * staging.f_frsize, free, nodes, silent, promised, at)
+    return Room(topology, online, staging.f_bavail * staging.f_frsize, free, nodes, silent, promised)
 
 
 def _promised() -> int:

@@ -5,12 +5,10 @@ Redis is a hint: whatever fails here orders reads worse and makes statistics say
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from threading import Lock
 from typing import TypeAlias
 
 import numpy as np
@@ -29,6 +27,7 @@ from sketches.wire import HEADER_SIZE
 from storage import placement
 from storage.conf import configuration
 from storage.models import Cluster, Node, prepared
+from storage.recent import Recent
 from storage.topology import Member, Topology
 
 log = structlog.get_logger(__name__)
@@ -186,8 +185,8 @@ def locate(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[Member]
     if len(members) * sketch_size(topology.cluster.n_prime) > RECENT_BYTES:
         found = routes(topology, chunk_hashes, target)
     else:
-        recent = _recent(topology, target)
-        found = _routes(topology, chunk_hashes, target, recent.registers(chunk_hashes), recent.odds)
+        seen = _recent.see(lambda: _Seen.now(topology, target), fits=lambda seen: seen.is_of(topology))
+        found = _routes(topology, chunk_hashes, target, seen.registers(chunk_hashes), seen.odds)
     return [[members[column] for column in row] for row in found.order]
 
 
@@ -246,20 +245,32 @@ def _odds(topology: Topology, said: Lookup | Snapshot | None, target: int) -> Od
 
 
 @dataclass(frozen=True)
-class _Recent:
-    """The sketches as this process saw them last, ready to order reads.
+class _Seen:
+    """The sketches as this process saw them, ready to order reads.
 
     Attributes:
-        seen_at: when, of the monotonic clock.
         topology: the nodes that ``odds`` are of.
         snapshot: None if Redis did not answer.
         odds: as from ``_odds``.
     """
 
-    seen_at: float
     topology: Topology
     snapshot: Snapshot | None
     odds: Odds
+
+    @classmethod
+    def now(cls, topology: Topology, target: int) -> _Seen:
+        """Ask Redis for all of them."""
+        snapshot = None
+        try:
+            snapshot = store_of(topology.cluster).snapshot([member.node_id for member in topology.members])
+        except StoreUnavailable as error:
+            log.warning("sketch.unavailable", error=str(error))
+        return cls(topology, snapshot, _odds(topology, snapshot, target))
+
+    def is_of(self, topology: Topology) -> bool:
+        """Whether the nodes are these; a tally of what they hold that is a second older makes no difference."""
+        return self.topology is topology or self.topology.sketches == topology.sketches
 
     def registers(self, chunk_hashes: Sequence[str]) -> list[list[int]]:
         """A row for each chunk, of each node."""
@@ -268,27 +279,7 @@ class _Recent:
         return self.snapshot.registers([member.node_id for member in self.topology.members], chunk_hashes)
 
 
-_last: _Recent | None = None
-_looking = Lock()
-
-
-def _recent(topology: Topology, target: int) -> _Recent:
-    """The sketches as they were at most ``RECENT`` seconds ago.
-
-    One thread asks for them; others that come meanwhile wait, as they would for an answer of their own.
-    """
-    global _last
-    with _looking:
-        last = _last
-        if last is not None and last.topology is topology and time.monotonic() - last.seen_at <= RECENT:
-            return last
-        snapshot = None
-        try:
-            snapshot = store_of(topology.cluster).snapshot([member.node_id for member in topology.members])
-        except StoreUnavailable as error:
-            log.warning("sketch.unavailable", error=str(error))
-        _last = _Recent(time.monotonic(), topology, snapshot, _odds(topology, snapshot, target))
-        return _last
+_recent: Recent[_Seen] = Recent(RECENT)
 
 
 def preferences(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[Member]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -12,12 +11,12 @@ from storage import placement
 from storage.conf import configuration
 from storage.exceptions import NoSuchNode
 from storage.models import Cluster, Node
+from storage.recent import Recent
 from storage.volumes import Identity, Lane, open_volume
 
 _lanes: dict[tuple[str, str, str], Lane] = {}
 _lock = Lock()
-_asking = Lock()
-_seen: tuple[float, Topology] | None = None
+_recent: Recent[Topology] = Recent(seconds=1.0)
 
 
 @dataclass(frozen=True)
@@ -63,35 +62,33 @@ class Topology:
     def candidates(self) -> tuple[placement.Candidate, ...]:
         return tuple(member.candidate for member in self.members)
 
+    @cached_property
+    def sketches(self) -> tuple[object, ...]:
+        """What the nodes' sketches are, and how far each is trusted."""
+        cluster = self.cluster
+        nodes = tuple((member.node_id, member.sketch_epoch) for member in self.members)
+        return cluster.uuid, cluster.sketch_seed, cluster.base_n_prime, cluster.n_prime, cluster.tau, nodes
+
     @classmethod
     def load(cls) -> Topology:
         """Read PostgreSQL now."""
-        global _seen
-        cluster = Cluster.load()
-        nodes = Node.objects.exclude(state__in=(Node.State.RETIRED, Node.State.CREATING))
-        topology = cls(cluster, tuple(_member(cluster, node) for node in nodes))
-        _seen = (time.monotonic(), topology)
-        return topology
+        return _recent.keep(cls._read)
 
     @classmethod
-    def recent(cls, max_age: float = 1.0) -> Topology:
-        """What PostgreSQL said some ``max_age`` seconds ago, at most twice as many: good enough to order reads."""
-        seen = _seen
-        age = float("inf") if seen is None else time.monotonic() - seen[0]
-        if seen is not None and age <= max_age:
-            return seen[1]
-        asks = _asking.acquire(blocking=False)
-        try:
-            # While one thread asks, the others go on with what they have.
-            return seen[1] if seen is not None and age <= 2 * max_age and not asks else cls.load()
-        finally:
-            if asks:
-                _asking.release()
+    def _read(cls) -> Topology:
+        cluster = Cluster.load()
+        nodes = Node.objects.exclude(state__in=(Node.State.RETIRED, Node.State.CREATING))
+        return cls(cluster, tuple(_member(cluster, node) for node in nodes))
+
+    @classmethod
+    def recent(cls, seconds: float | None = None) -> Topology:
+        """What PostgreSQL said a second ago, or so many, at most twice as many: good enough to order reads."""
+        return _recent.see(cls._read, seconds=seconds)
 
     @classmethod
     def last_known(cls) -> Topology | None:
         """What this process saw last, whatever its age: for when PostgreSQL is away."""
-        return None if _seen is None else _seen[1]
+        return _recent.last
 
     @property
     def online(self) -> tuple[Member, ...]:
@@ -115,8 +112,7 @@ class Topology:
 
 def forget() -> None:
     """Drop what this process remembers, after a change to the nodes."""
-    global _seen
-    _seen = None
+    _recent.forget()
 
 
 def identity_of(cluster: Cluster, node: Node) -> Identity:

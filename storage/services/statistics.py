@@ -127,7 +127,7 @@ def fitness() -> Fitness:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
-        topology = Topology.recent(max_age=0.5)
+        topology = Topology.recent(seconds=0.5)
     except (DatabaseError, Cluster.DoesNotExist) as error:
         failing["postgresql"] = type(error).__name__
         topology = Topology.last_known()

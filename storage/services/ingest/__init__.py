@@ -61,17 +61,24 @@ def run_queued(*, goes_on: bool = False) -> Claimed:
     Args:
         goes_on: whether this worker looks again afterwards: nobody has to be woken for what comes meanwhile.
     """
-    wakeups.taken("ingest")
-    jobs = Job.objects.claim("ingest", most=CLAIM_JOBS, most_bytes=CLAIM_BYTES)
+    jobs = _claim(goes_on)
     if not jobs:
         return Claimed.NOTHING
     is_much = len(jobs) == CLAIM_JOBS or sum(job.size for job in jobs) >= ALONE_BYTES
     if is_much:
+        wakeups.taken("ingest")
         wakeups.wake("ingest")  # there may be more
-    elif goes_on:
-        wakeups.hush("ingest", ALONE_SECONDS)
     ingest(jobs)
     return Claimed.MUCH if is_much else Claimed.LITTLE
+
+
+def _claim(goes_on: bool) -> list[Job]:
+    if goes_on:
+        wakeups.hush("ingest", ALONE_SECONDS)  # before the look: what comes after it waits for the next one
+        if jobs := Job.objects.claim("ingest", most=CLAIM_JOBS, most_bytes=CLAIM_BYTES):
+            return jobs
+    wakeups.taken("ingest")  # and then the look: nobody was woken for what has just come
+    return Job.objects.claim("ingest", most=CLAIM_JOBS, most_bytes=CLAIM_BYTES)
 
 
 def ingest(jobs: Sequence[Job]) -> None:

@@ -6,6 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import redis
+from celery import current_app
 
 from storage import phases, routing, wakeups
 from storage.exceptions import VolumeFull
@@ -15,6 +17,7 @@ from storage.replicas import finding, writing
 from storage.services import ingest
 from storage.topology import Topology
 from storage.volumes import FilesystemVolume
+from storage.wakeups import wake
 from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 
 
@@ -113,6 +116,46 @@ def test_who_has_claimed_much_wakes_another(
     monkeypatch.setattr(wakeups, "wake", heard.append)
     assert ingest.run_queued()
     assert heard == woken
+
+
+def test_nobody_is_woken_for_what_comes_while_the_one_whose_turn_it_is_is_at_little(
+    cluster: ClusterUnderTest, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(current_app, "send_task", lambda name, **_: sent.append(name))
+    monkeypatch.setattr(ingest, "ALONE_SECONDS", 30)
+    claim = Job.objects.claim
+
+    def meanwhile(*args: Any, **kwargs: Any) -> list[Job]:
+        jobs = claim(*args, **kwargs)
+        if File.objects.count() == 1:
+            cluster.accept(content_of(2, "meanwhile"))
+            wake("ingest")
+        return jobs
+
+    cluster.accept(content_of(1))
+    monkeypatch.setattr(Job.objects, "claim", meanwhile)
+    assert ingest.run_queued(goes_on=True)
+    assert sent == []
+    assert ingest.run_queued(goes_on=True)
+    assert not Job.objects.exclude(state=Job.State.SUCCEEDED).exists()
+    assert not ingest.run_queued(goes_on=True)
+    wake("ingest")
+    assert sent == ["storage.ingest"], "who leaves is not waited for"
+
+
+def test_what_comes_at_the_last_moment_before_others_are_woken_again_is_not_forgotten(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = wakeups.taken
+
+    def late(queue: str) -> None:
+        cluster.accept(content_of(1))
+        taken(queue)
+
+    monkeypatch.setattr(wakeups, "taken", late)
+    assert ingest.run_queued(goes_on=True)
+    assert Job.objects.get().state == Job.State.SUCCEEDED
 
 
 def test_too_few_nodes_is_waiting_and_costs_no_attempt(cluster: ClusterUnderTest) -> None:

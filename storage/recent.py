@@ -1,0 +1,71 @@
+"""What was seen a moment ago, where that is good enough."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from threading import Lock
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Recent(Generic[T]):
+    """One thing that the threads of a process look at, and that one of them looks at for all.
+
+    Whoever comes while it is looked at anew goes on with what was seen last, up to twice its age, and waits otherwise.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        """
+        Args:
+            seconds: for which a look is good.
+        """
+        self._seconds = seconds
+        self._looking = Lock()
+        self._seen: tuple[float, T] | None = None
+
+    def see(self, look: Callable[[], T], *, seconds: float | None = None, fits: Callable[[T], bool] | None = None) -> T:
+        """What was seen lately, or is now.
+
+        Args:
+            look: sees it now; what it raises, its caller gets.
+            seconds: for which a look is good to this caller.
+            fits: whether it is good at all; if not, what is seen now is taken as it is.
+        """
+        good_for = self._seconds if seconds is None else seconds
+        if (seen := self._lately(good_for, fits)) is not None:
+            return seen[0]
+        old = self._lately(2 * good_for, fits)
+        # Nobody waits longer than a look is good for: whoever looks may hang.
+        looks = self._looking.acquire(blocking=False) if old else self._looking.acquire(timeout=good_for)
+        try:
+            if old and not looks:
+                return old[0]
+            seen = self._lately(good_for, fits)
+            return seen[0] if seen is not None else self.keep(look)
+        finally:
+            if looks:
+                self._looking.release()
+
+    def keep(self, look: Callable[[], T]) -> T:
+        """Look now, whatever was seen before."""
+        at = time.monotonic()
+        value = look()
+        self._seen = (at, value)
+        return value
+
+    @property
+    def last(self) -> T | None:
+        """What was seen last, whatever its age."""
+        return None if self._seen is None else self._seen[1]
+
+    def forget(self) -> None:
+        """Have the next one look again."""
+        self._seen = None
+
+    def _lately(self, seconds: float, fits: Callable[[T], bool] | None) -> tuple[T] | None:
+        seen = self._seen
+        if seen is None or time.monotonic() - seen[0] > seconds or (fits is not None and not fits(seen[1])):
+            return None
+        return (seen[1],)

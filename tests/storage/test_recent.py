@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from storage.recent import Recent
+from tests.system.conftest import wait_until
+
+
+class Sight:
+    """Something to look at, which can be made to take its time."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.is_open = threading.Event()
+        self.is_open.set()
+
+    def look(self) -> int:
+        self.looks += 1
+        seen = self.looks
+        assert self.is_open.wait(30)
+        return seen
+
+
+@pytest.fixture
+def sight() -> Sight:
+    return Sight()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_look_is_good_for_a_while(sight: Sight, clock: list[float]) -> None:
+    things: Recent[int] = Recent(seconds=2)
+    assert [things.see(sight.look), things.see(sight.look)] == [1, 1]
+    clock[0] += 1
+    assert things.see(sight.look, seconds=0.5) == 2, "not for this one"
+    clock[0] += 2.1
+    assert things.see(sight.look) == 3
+    things.forget()
+    assert things.see(sight.look) == 4
+    assert things.last == 4
+
+
+def test_what_does_not_fit_is_not_taken(sight: Sight, clock: list[float]) -> None:
+    things: Recent[int] = Recent(seconds=2)
+    things.keep(sight.look)
+    assert things.see(sight.look, fits=lambda seen: seen == 2) == 2
+    assert things.see(sight.look, fits=lambda seen: seen == 1) == 3, "what is there now is, whatever it is"
+
+
+def test_those_who_come_while_one_looks_go_on_with_what_was_seen_last(sight: Sight, clock: list[float]) -> None:
+    things: Recent[int] = Recent(seconds=2)
+    things.keep(sight.look)
+    clock[0] += 3
+    sight.is_open.clear()
+    looker = threading.Thread(target=things.see, args=[sight.look])
+    looker.start()
+    wait_until(lambda: sight.looks == 2, 10)
+    assert things.see(sight.look) == 1
+    sight.is_open.set()
+    looker.join()
+    assert things.see(sight.look) == 2
+
+
+def test_many_who_have_nothing_to_go_on_with_look_once(sight: Sight) -> None:
+    things: Recent[int] = Recent(seconds=60)
+    seen: list[int] = []
+    sight.is_open.clear()
+    threads = [threading.Thread(target=lambda: seen.append(things.see(sight.look))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: sight.looks == 1, 10)
+    sight.is_open.set()
+    for thread in threads:
+        thread.join()
+    assert seen == [1] * 8
+
+
+def test_nobody_waits_for_ever_for_one_that_hangs(sight: Sight) -> None:
+    things: Recent[int] = Recent(seconds=0.01)
+    sight.is_open.clear()
+    hanging = threading.Thread(target=things.see, args=[sight.look])
+    hanging.start()
+    wait_until(lambda: sight.looks == 1, 10)
+    assert things.see(lambda: -1) == -1
+    sight.is_open.set()
+    hanging.join()
+
+
+def test_a_look_that_fails_is_nobody_elses(sight: Sight) -> None:
+    things: Recent[int] = Recent(seconds=60)
+
+    def fail() -> int:
+        raise OSError("away")
+
+    with pytest.raises(OSError, match="away"):
+        things.see(fail)
+    assert things.see(sight.look) == 1
