@@ -57,7 +57,7 @@ class UploadQuerySet(models.QuerySet["Upload"]):
     def release(self, upload_ids: Iterable[uuid.UUID]) -> set[int]:
         """Delete uploads with their segments and pins; the row ids of the chunks that were pinned."""
         ids = {"ids": sorted(upload_ids)}
-        with transaction.atomic():
+        with transaction.atomic(savepoint=False):
             # A worker that is just pinning holds the row: its pins must be there before they are looked for.
             rows("SELECT id FROM storage_upload WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR UPDATE", ids)
             unpinned = rows(
