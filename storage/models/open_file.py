@@ -8,7 +8,7 @@ from storage.models import prepared
 from storage.models.content import Content
 
 HEAD = 64  # chunks whose hashes come with the file
-WINDOW = 4096  # chunks whose hashes are asked for at once when a reader comes to them: 1 GiB, in chunks of 256 KiB
+WINDOW = 512  # chunks whose hashes are asked for at once when a reader comes to them: 128 MiB, in chunks of 256 KiB
 
 _FIND = """
     SELECT c.id, f.name, c.size, c.chunk_size, c.chunk_count, c.state,
