@@ -23,7 +23,8 @@ class Recent(Generic[T]):
         """
         self._seconds = seconds
         self._looking = Lock()
-        self._seen: tuple[float, T] | None = None
+        self._era = 0  # raised by whoever knows that things have changed: what was being looked at then is not kept
+        self._seen: tuple[int, float, T] | None = None
 
     def see(self, look: Callable[[], T], *, seconds: float | None = None, fits: Callable[[T], bool] | None = None) -> T:
         """What was seen lately, or is now.
@@ -50,22 +51,23 @@ class Recent(Generic[T]):
 
     def keep(self, look: Callable[[], T]) -> T:
         """Look now, whatever was seen before."""
-        at = time.monotonic()
+        era = self._era
         value = look()
-        self._seen = (at, value)
+        self._seen = (era, time.monotonic(), value)
         return value
 
     @property
     def last(self) -> T | None:
         """What was seen last, whatever its age."""
-        return None if self._seen is None else self._seen[1]
+        seen = self._seen
+        return None if seen is None or seen[0] != self._era else seen[2]
 
     def forget(self) -> None:
         """Have the next one look again."""
-        self._seen = None
+        self._era += 1
 
     def _lately(self, seconds: float, fits: Callable[[T], bool] | None) -> tuple[T] | None:
         seen = self._seen
-        if seen is None or time.monotonic() - seen[0] > seconds or (fits is not None and not fits(seen[1])):
+        if seen is None or seen[0] != self._era or time.monotonic() - seen[1] > seconds:
             return None
-        return (seen[1],)
+        return None if fits is not None and not fits(seen[2]) else (seen[2],)

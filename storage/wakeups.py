@@ -26,13 +26,17 @@ def on_commit(queue: str) -> None:
     transaction.on_commit(lambda: wake(queue))
 
 
-def wake(queue: str) -> None:
+def wake(queue: str, *, hushed: bool = False) -> None:
     """Send a wake-up, unless one that no worker has taken yet is on its way. Losing it costs a sweep.
 
     Who listens hears it at once; a Celery task, which is dearer by far, is sent when nobody does.
+
+    Args:
+        queue: where there is work.
+        hushed: whether this is from who has said ``hush``, which is over now.
     """
     try:
-        if connect().set(_pending(queue), 1, nx=True, ex=PENDING_SECONDS) and not _is_heard(queue):
+        if connect().set(_pending(queue), 1, nx=not hushed, ex=PENDING_SECONDS) and not _is_heard(queue):
             current_app.send_task(TASKS[queue], retry=False, expires=60)
     except Exception as error:  # noqa: BLE001  whatever the broker's client raises: the sweeper is behind it
         log.warning("wakeup.lost", queue=queue, error=repr(error))

@@ -155,7 +155,7 @@ def cluster(
     settings.OCC = dataclasses.replace(
         configuration(), storage_dir=folder, chunk_size=CHUNK_SIZE, num_nodes=5, replication_factor=3
     )
-    monkeypatch.setattr(wakeups, "wake", lambda queue: None)
+    monkeypatch.setattr(wakeups, "wake", lambda queue, **_: None)
     topology.forget()
     nobody.cache_clear()  # of the test before
     provision(settings.OCC)

@@ -94,6 +94,30 @@ def test_nobody_waits_for_ever_for_one_that_hangs(sight: Sight) -> None:
     hanging.join()
 
 
+def test_a_look_from_before_a_change_is_not_kept(sight: Sight) -> None:
+    things: Recent[int] = Recent(seconds=60)
+    sight.is_open.clear()
+    before = threading.Thread(target=things.see, args=[sight.look])
+    before.start()
+    wait_until(lambda: sight.looks == 1, 10)
+    things.forget()
+    sight.is_open.set()
+    before.join()
+    assert things.last is None
+    assert things.see(sight.look) == 2
+
+
+def test_a_look_is_good_from_its_end_on(clock: list[float]) -> None:
+    things: Recent[int] = Recent(seconds=2)
+
+    def slow() -> int:
+        clock[0] += 5
+        return 1
+
+    things.keep(slow)
+    assert things.see(lambda: 2) == 1
+
+
 def test_a_look_that_fails_is_nobody_elses(sight: Sight) -> None:
     things: Recent[int] = Recent(seconds=60)
 

@@ -66,8 +66,7 @@ def run_queued(*, goes_on: bool = False) -> Claimed:
         return Claimed.NOTHING
     is_much = len(jobs) == CLAIM_JOBS or sum(job.size for job in jobs) >= ALONE_BYTES
     if is_much:
-        wakeups.taken("ingest")
-        wakeups.wake("ingest")  # there may be more
+        wakeups.wake("ingest", hushed=goes_on)  # there may be more
     ingest(jobs)
     return Claimed.MUCH if is_much else Claimed.LITTLE
 

@@ -20,7 +20,7 @@ Send = Callable[..., Any]
 def workers(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> ClusterUnderTest:
     """A cluster whose queued work is done as soon as it is committed, as by workers that are never busy."""
 
-    def wake(queue: str) -> None:
+    def wake(queue: str, **_: object) -> None:
         if queue == "ingest":
             cluster.ingest()
         else:

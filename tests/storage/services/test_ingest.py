@@ -107,15 +107,22 @@ def test_one_bad_upload_spares_those_of_its_batch(cluster: ClusterUnderTest) -> 
     assert states == [Job.State.SUCCEEDED, Job.State.FAILED, Job.State.SUCCEEDED]
 
 
-@pytest.mark.parametrize(("chunks", "woken"), [(4, []), (ingest.ALONE_BYTES // CHUNK_SIZE + 1, ["ingest"])])
+@pytest.mark.parametrize("goes_on", [False, True])
+@pytest.mark.parametrize(("chunks", "sent"), [(4, []), (ingest.ALONE_BYTES // CHUNK_SIZE + 1, ["storage.ingest"])])
 def test_who_has_claimed_much_wakes_another(
-    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch, chunks: int, woken: list[str]
+    cluster: ClusterUnderTest,
+    redis_client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    chunks: int,
+    sent: list[str],
+    goes_on: bool,
 ) -> None:
     cluster.accept(content_of(chunks))
     heard: list[str] = []
-    monkeypatch.setattr(wakeups, "wake", heard.append)
-    assert ingest.run_queued()
-    assert heard == woken
+    monkeypatch.setattr(current_app, "send_task", lambda name, **_: heard.append(name))
+    monkeypatch.setattr(wakeups, "wake", wake)
+    assert ingest.run_queued(goes_on=goes_on)
+    assert heard == sent
 
 
 def test_nobody_is_woken_for_what_comes_while_the_one_whose_turn_it_is_is_at_little(
