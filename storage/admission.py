@@ -15,9 +15,7 @@ from storage.topology import Topology
 
 HEADROOM = 256 << 20  # kept free on every file system, for PostgreSQL and for what was under way
 SMALL = 256 << 10  # bytes of a body of which the headroom has room for as many as come between two looks
-LOOK_SECONDS = (
-    0.25  # for which a look at the free space is good: in twice that no more is written than the headroom has
-)
+LOOK_SECONDS = 0.25  # for which a look at the free space is good; in twice that the headroom is not used up
 
 
 def admit(size: int, factor: int) -> None:
