@@ -34,7 +34,7 @@ def admit(size: int, factor: int) -> None:
     try:
         _require(_recent_room(Topology.recent()), size, factor)
     except (ClusterUnavailable, OutOfSpace):
-        _require(_look_for_room(Topology.load()), size, factor)
+        _require(_room.keep(lambda: _look_for_room(Topology.load())), size, factor)
 
 
 def _require(room: Room, size: int, factor: int) -> None:

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Recent(Generic[T]):
-    """One thing that the threads of a process look at, and that one of them looks at for all.
+    """One thing, never None, that the threads of a process look at, and that one of them looks at for all.
 
     Whoever comes while it is looked at anew goes on with what was seen last, up to twice its age, and waits otherwise.
     """
@@ -36,15 +36,15 @@ class Recent(Generic[T]):
         """
         good_for = self._seconds if seconds is None else seconds
         if (seen := self._lately(good_for, fits)) is not None:
-            return seen[0]
+            return seen
         old = self._lately(2 * good_for, fits)
         # Nobody waits longer than a look is good for: whoever looks may hang.
-        looks = self._looking.acquire(blocking=False) if old else self._looking.acquire(timeout=good_for)
+        looks = self._looking.acquire(timeout=good_for if old is None else 0)
         try:
-            if old and not looks:
-                return old[0]
+            if old is not None and not looks:
+                return old
             seen = self._lately(good_for, fits)
-            return seen[0] if seen is not None else self.keep(look)
+            return self.keep(look) if seen is None else seen
         finally:
             if looks:
                 self._looking.release()
@@ -66,8 +66,8 @@ class Recent(Generic[T]):
         """Have the next one look again."""
         self._era += 1
 
-    def _lately(self, seconds: float, fits: Callable[[T], bool] | None) -> tuple[T] | None:
+    def _lately(self, seconds: float, fits: Callable[[T], bool] | None) -> T | None:
         seen = self._seen
         if seen is None or seen[0] != self._era or time.monotonic() - seen[1] > seconds:
             return None
-        return None if fits is not None and not fits(seen[2]) else (seen[2],)
+        return None if fits is not None and not fits(seen[2]) else seen[2]

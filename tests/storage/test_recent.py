@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import threading
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,6 +25,28 @@ class Sight:
         assert self.is_open.wait(30)
         return seen
 
+    @contextmanager
+    def held(self, things: Recent[int], threads: int = 1) -> Iterator[list[int]]:
+        """While so many come and one of them is looking; afterwards the list has what they saw."""
+        seen: list[int] = []
+        together = threading.Barrier(threads)
+
+        def come() -> None:
+            together.wait(30)
+            seen.append(things.see(self.look))
+
+        before, coming = self.looks, [threading.Thread(target=come) for _ in range(threads)]
+        self.is_open.clear()
+        for thread in coming:
+            thread.start()
+        wait_until(lambda: self.looks > before, 10)
+        try:
+            yield seen
+        finally:
+            self.is_open.set()
+            for thread in coming:
+                thread.join()
+
 
 @pytest.fixture
 def sight() -> Sight:
@@ -32,7 +56,7 @@ def sight() -> Sight:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("storage.recent.time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 
@@ -56,53 +80,35 @@ def test_what_does_not_fit_is_not_taken(sight: Sight, clock: list[float]) -> Non
 
 
 def test_those_who_come_while_one_looks_go_on_with_what_was_seen_last(sight: Sight, clock: list[float]) -> None:
-    things: Recent[int] = Recent(seconds=2)
+    things: Recent[int] = Recent(seconds=60)
     things.keep(sight.look)
-    clock[0] += 3
-    sight.is_open.clear()
-    looker = threading.Thread(target=things.see, args=[sight.look])
-    looker.start()
-    wait_until(lambda: sight.looks == 2, 10)
-    assert things.see(sight.look) == 1
-    sight.is_open.set()
-    looker.join()
+    clock[0] += 61
+    seen: list[int] = []
+    another = threading.Thread(target=lambda: seen.append(things.see(sight.look)))
+    with sight.held(things):
+        another.start()
+        another.join(10)
+        assert seen == [1], "it does not wait"
+    another.join()
     assert things.see(sight.look) == 2
 
 
 def test_many_who_have_nothing_to_go_on_with_look_once(sight: Sight) -> None:
-    things: Recent[int] = Recent(seconds=60)
-    seen: list[int] = []
-    sight.is_open.clear()
-    threads = [threading.Thread(target=lambda: seen.append(things.see(sight.look))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: sight.looks == 1, 10)
-    sight.is_open.set()
-    for thread in threads:
-        thread.join()
+    with sight.held(Recent(seconds=60), threads=8) as seen:
+        pass
     assert seen == [1] * 8
 
 
 def test_nobody_waits_for_ever_for_one_that_hangs(sight: Sight) -> None:
     things: Recent[int] = Recent(seconds=0.01)
-    sight.is_open.clear()
-    hanging = threading.Thread(target=things.see, args=[sight.look])
-    hanging.start()
-    wait_until(lambda: sight.looks == 1, 10)
-    assert things.see(lambda: -1) == -1
-    sight.is_open.set()
-    hanging.join()
+    with sight.held(things):
+        assert things.see(lambda: -1) == -1
 
 
 def test_a_look_from_before_a_change_is_not_kept(sight: Sight) -> None:
     things: Recent[int] = Recent(seconds=60)
-    sight.is_open.clear()
-    before = threading.Thread(target=things.see, args=[sight.look])
-    before.start()
-    wait_until(lambda: sight.looks == 1, 10)
-    things.forget()
-    sight.is_open.set()
-    before.join()
+    with sight.held(things):
+        things.forget()
     assert things.last is None
     assert things.see(sight.look) == 2
 

@@ -54,6 +54,26 @@ def test_sketches_too_large_to_be_fetched_each_second_order_the_same(
     assert routing.locate(topology, hashes) == whole
 
 
+def test_readers_who_saw_the_same_nodes_at_other_times_go_by_one_look_at_the_sketches(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes = [chunk_hash for chunk_hash, _ in cluster.upload(content_of(3)).content.manifest()]
+    earlier, later = Topology.load(), Topology.load()
+    located = routing.locate(earlier, hashes)
+    monkeypatch.setattr("sketches.store.SketchStore.snapshot", None)
+    assert routing.locate(later, hashes) == located
+
+
+def test_a_look_at_the_sketches_of_other_nodes_is_not_gone_by(cluster: ClusterUnderTest) -> None:
+    hashes = [chunk_hash for chunk_hash, _ in cluster.upload(content_of(50)).content.manifest()]
+    topology = Topology.load()
+    routing.locate(topology, hashes)
+    fewer = dataclasses.replace(topology, members=topology.members[1:])
+    for chunk_hash, order in zip(hashes, routing.locate(fewer, hashes), strict=True):
+        holders = set(cluster.holders(chunk_hash)) - {"node_000"}
+        assert {member.node_id for member in order[: len(holders)]} == holders
+
+
 def test_without_nodes_there_is_nowhere_to_look(cluster: ClusterUnderTest) -> None:
     topology = dataclasses.replace(Topology.load(), members=())
     assert routing.locate(topology, ["0" * 64]) == [[]]
