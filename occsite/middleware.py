@@ -5,8 +5,9 @@ Only the administration has sessions, and only its pages pay for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
@@ -14,7 +15,6 @@ from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest
-from django.http.response import HttpResponseBase
 from django.middleware.csrf import CsrfViewMiddleware
 
 ADMIN = "/admin/"
@@ -34,16 +34,18 @@ class Cors(CorsMiddleware):
 
 
 class Protection:
-    """The fields of every answer that Django's SecurityMiddleware and XFrameOptionsMiddleware would set."""
+    """WSGI: the fields of every answer that Django's SecurityMiddleware and XFrameOptionsMiddleware would set."""
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
-        self._get_response = get_response
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        response = self._get_response(request)
-        for name, value in PROTECTION.items():
-            response.headers.setdefault(name, value)
-        return response
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
+            said = {name for name, _ in headers}
+            headers += [(name, value) for name, value in PROTECTION.items() if name not in said]
+            return start_response(status, headers, *exc_info)
+
+        return self._application(environ, start)
 
 
 class _ForAdmin:

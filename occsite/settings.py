@@ -36,10 +36,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "storage.api.middleware.StallTimeout",
-    "storage.api.middleware.RequestLog",
     "occsite.middleware.Cors",
-    "occsite.middleware.Protection",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "occsite.middleware.Sessions",
     "django.middleware.common.CommonMiddleware",

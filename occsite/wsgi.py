@@ -1,6 +1,14 @@
+"""What gunicorn serves: the API, the administration, and downloads past both."""
+
 import os
 
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "occsite.settings")
-application = get_wsgi_application()
+_django = get_wsgi_application()
+
+from occsite.middleware import Protection  # noqa: E402  once Django is set up
+from storage.api.downloads import Downloads  # noqa: E402
+from storage.api.middleware import RequestLog, StallTimeout  # noqa: E402
+
+application = RequestLog(StallTimeout(Protection(Downloads(_django))))

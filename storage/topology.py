@@ -76,8 +76,7 @@ class Topology:
 
     @classmethod
     def _read(cls) -> Topology:
-        cluster = Cluster.load()
-        nodes = Node.objects.exclude(state__in=(Node.State.RETIRED, Node.State.CREATING))
+        cluster, nodes = Node.all_with_cluster()
         return cls(cluster, tuple(_member(cluster, node) for node in nodes))
 
     @classmethod

@@ -1,12 +1,22 @@
-"""Files on their way out."""
+"""Files on their way out.
+
+A download is answered by ``answer`` whichever way it has come: past Django, as most do, or through it, where it has to
+say more than the file (ADR 15).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from http import HTTPStatus
 from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from django.conf import settings
 from django.db import connection
-from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.request import split_domain_port, validate_host
 from django.utils.http import content_disposition_header
 from rest_framework.exceptions import APIException
 from rest_framework.negotiation import BaseContentNegotiation
@@ -19,19 +29,84 @@ from storage.api.errors import problem_response
 from storage.api.rendering import JsonRenderer
 from storage.api.transfers import Slot
 from storage.models import OpenFile, nobody
+from storage.models.fields import HEX_DIGEST
 from storage.services import retrieve
 
 CONTENT_TYPE = "application/octet-stream"
+PATH = "/download/"
 
 
-class AnyAccept(BaseContentNegotiation):
-    """Bytes are bytes: whatever the client accepts, it gets the file, and JSON for a problem."""
+@dataclass(frozen=True)
+class Answer:
+    """What a client gets; whoever sends the body closes it.
 
-    def select_parser(self, request: Request, parsers: Any) -> Any:
-        return parsers[0] if parsers else None
+    Attributes:
+        status: of HTTP.
+        headers: its fields.
+        body: in pieces; None if there is none.
+    """
 
-    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
-        return renderers[0], renderers[0].media_type
+    status: int
+    headers: dict[str, str]
+    body: _Body | None = None
+
+
+def answer(environ: Mapping[str, Any], file_hash: str) -> Answer:
+    """Answer a GET or a HEAD, which is told what a GET would be: of the whole file, as HEAD knows no ranges.
+
+    Args:
+        environ: of the request, as in WSGI.
+        file_hash: what the path has in its place.
+
+    Raises:
+        Exception: what ``errors`` makes a problem document of.
+    """
+    try:
+        file = retrieve.find(nobody(), well_formed(file_hash))
+        headers = _headers(file)
+        if preconditions.is_known(environ, headers["ETag"]):
+            return Answer(304, headers)
+        headers["Content-Type"] = CONTENT_TYPE
+        if environ["REQUEST_METHOD"] == "HEAD":
+            retrieve.retrieve(file, [range(1)] if file.size else None)  # what cannot be read is found now as then
+            return Answer(200, headers)
+        return _send(file, headers, _wanted(environ, headers["ETag"], file.size))
+    finally:
+        connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
+
+
+def _send(file: OpenFile, headers: dict[str, str], wanted: list[range] | None) -> Answer:
+    slot = Slot()
+    try:
+        chunks = retrieve.retrieve(file, wanted)
+    except BaseException:
+        slot.release()
+        raise
+    if wanted is None:
+        return Answer(200, headers, _Body(chunks, slot))
+    if len(wanted) == 1:
+        headers["Content-Range"] = ranges.content_range(wanted[0], file.size)
+        headers["Content-Length"] = str(len(wanted[0]))
+    else:
+        parts = ranges.Multipart(wanted, file.size, CONTENT_TYPE)
+        chunks = parts.body(chunks)
+        headers["Content-Type"] = parts.content_type
+        headers["Content-Length"] = str(len(parts))
+    return Answer(206, headers, _Body(chunks, slot))
+
+
+def _headers(file: OpenFile) -> dict[str, str]:
+    """What is said of a file whichever part of it is sent, and if none is."""
+    return {
+        "Accept-Ranges": "bytes",
+        # Its bytes never change, but it can be deleted or renamed: a cache has to ask, and a 304 costs next to nothing.
+        "Cache-Control": "no-cache",
+        "Content-Disposition": content_disposition_header(True, file.name) or "attachment",
+        "Content-Length": str(file.size),
+        "ETag": f'"{file.file_hash}"',
+        "Repr-Digest": digest_field(bytes.fromhex(file.file_hash)),
+        "X-Content-Type-Options": "nosniff",
+    }
 
 
 class RangeNotSatisfiable(APIException):
@@ -44,78 +119,14 @@ class RangeNotSatisfiable(APIException):
         self.headers = {"Content-Range": ranges.content_range(None, size)}
 
 
-class Download(Endpoint):
-    """The bytes of a file; all of them, or those that `Range` asks for."""
-
-    content_negotiation_class: type[BaseContentNegotiation] = AnyAccept
-    renderer_classes = (JsonRenderer,)  # one alone: the answer does not vary with Accept
-
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """GET and HEAD do without DRF: they have no body to parse, and nothing to negotiate."""
-        answer = {"GET": self.get, "HEAD": self.head}.get(request.method or "")
-        if answer is None:
-            return super().dispatch(request, *args, **kwargs)
-        try:
-            return answer(request, **kwargs)
-        except Exception as error:  # noqa: BLE001  every error is a problem document, or a defect that is logged
-            return problem_response(error, {"request": request})
-
-    def get(self, request: HttpRequest, file_hash: str) -> HttpResponse | StreamingHttpResponse:
-        file = retrieve.find(nobody(), well_formed(file_hash))
-        headers = _headers(file)
-        if preconditions.is_known(request.META, headers["ETag"]):
-            return HttpResponseNotModified(headers={**headers, "Content-Length": str(file.size)})
-        wanted = _wanted(request, headers["ETag"], file.size)
-        slot = Slot()
-        try:
-            chunks = retrieve.retrieve(file, wanted)
-        except BaseException:
-            slot.release()
-            raise
-        connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
-        if wanted is None:
-            body, length, content_type = chunks, file.size, CONTENT_TYPE
-        elif len(wanted) == 1:
-            body, length, content_type = chunks, len(wanted[0]), CONTENT_TYPE
-            headers["Content-Range"] = ranges.content_range(wanted[0], file.size)
-        else:
-            parts = ranges.Multipart(wanted, file.size, CONTENT_TYPE)
-            body, length, content_type = parts.body(chunks), len(parts), parts.content_type
-        headers["Content-Length"] = str(length)
-        status = 200 if wanted is None else 206
-        return StreamingHttpResponse(_Body(body, slot), content_type=content_type, status=status, headers=headers)
-
-    def head(self, request: HttpRequest, file_hash: str) -> HttpResponse:
-        """What a GET would answer, without ranges; a chunk that cannot be read is found now as then."""
-        file = retrieve.find(nobody(), well_formed(file_hash))
-        headers = {**_headers(file), "Content-Length": str(file.size)}
-        if preconditions.is_known(request.META, headers["ETag"]):
-            return HttpResponseNotModified(headers=headers)
-        retrieve.retrieve(file, [range(1)] if file.size else None)
-        return HttpResponse(content_type=CONTENT_TYPE, headers=headers)
-
-
-def _headers(file: OpenFile) -> dict[str, str]:
-    """What is said of a file whichever part of it is sent, and if none is."""
-    return {
-        "Accept-Ranges": "bytes",
-        # Its bytes never change, but it can be deleted or renamed: a cache has to ask, and a 304 costs next to nothing.
-        "Cache-Control": "no-cache",
-        "Content-Disposition": content_disposition_header(True, file.name) or "attachment",
-        "ETag": f'"{file.file_hash}"',
-        "Repr-Digest": digest_field(bytes.fromhex(file.file_hash)),
-        "X-Content-Type-Options": "nosniff",
-    }
-
-
-def _wanted(request: HttpRequest, etag: str, size: int) -> list[range] | None:
+def _wanted(environ: Mapping[str, Any], etag: str, size: int) -> list[range] | None:
     """The ranges to send, or None for the whole file.
 
     Raises:
         RangeNotSatisfiable: the file has nothing of them.
     """
-    field = request.META.get("HTTP_RANGE")
-    if field is None or not preconditions.range_applies(request.META, etag):
+    field = environ.get("HTTP_RANGE")
+    if field is None or not preconditions.range_applies(environ, etag):
         return None
     wanted = ranges.requested(field, size)
     if wanted is not None and not wanted:
@@ -135,3 +146,88 @@ class _Body:
 
     def close(self) -> None:
         self._slot.release()
+        connection.close()  # of a bad copy that was reported on the way
+
+
+# -- through Django ----------------------------------------------------------
+
+
+class AnyAccept(BaseContentNegotiation):
+    """Bytes are bytes: whatever the client accepts, it gets the file, and JSON for a problem."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        return parsers[0] if parsers else None
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
+class Download(Endpoint):
+    """The bytes of a file; all of them, or those that `Range` asks for."""
+
+    content_negotiation_class: type[BaseContentNegotiation] = AnyAccept
+    renderer_classes = (JsonRenderer,)  # one alone: the answer does not vary with Accept
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """GET and HEAD do without DRF: they have no body to parse, and nothing to negotiate."""
+        if request.method not in ("GET", "HEAD"):
+            return super().dispatch(request, *args, **kwargs)
+        try:
+            return self.get(request, **kwargs)
+        except Exception as error:  # noqa: BLE001  every error is a problem document, or a defect that is logged
+            return problem_response(error, {"request": request})
+
+    def get(self, request: HttpRequest, file_hash: str) -> HttpResponse | StreamingHttpResponse:
+        found = answer(request.META, file_hash)
+        response: HttpResponse | StreamingHttpResponse
+        if found.body is None:
+            response = HttpResponse(status=found.status, headers=found.headers)
+        else:
+            response = StreamingHttpResponse(found.body, status=found.status, headers=found.headers)
+        if "Content-Type" not in found.headers:
+            del response["Content-Type"]
+        return response
+
+
+# -- past Django -------------------------------------------------------------
+
+
+class Downloads:
+    """WSGI: answers plain downloads, and leaves all else to another application, Django."""
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        file_hash = environ["PATH_INFO"].removeprefix(PATH)
+        if not HEX_DIGEST.fullmatch(file_hash) or not _is_plain(environ):
+            return self._application(environ, start_response)
+        try:
+            found = answer(environ, file_hash)
+        except Exception as error:  # noqa: BLE001  as above
+            problem = problem_response(error, {})
+            problem.headers["Content-Length"] = str(len(problem.content))
+            start_response(_line(problem.status_code), list(problem.headers.items()))
+            return [problem.content]
+        start_response(_line(found.status), list(found.headers.items()))
+        return () if found.body is None else found.body
+
+
+def _is_plain(environ: WSGIEnvironment) -> bool:
+    """Whether a request asks for bytes, of this host, and no other site has a say in what its browser may do."""
+    return (
+        environ["REQUEST_METHOD"] in ("GET", "HEAD")
+        and environ["PATH_INFO"].startswith(PATH)
+        and not settings.CORS_ALLOWED_ORIGINS
+        and _is_ours(environ.get("HTTP_HOST", ""), tuple(settings.ALLOWED_HOSTS))
+    )
+
+
+def _line(status: int) -> str:
+    return f"{status} {HTTPStatus(status).phrase}"
+
+
+@lru_cache(maxsize=256)
+def _is_ours(host: str, allowed: tuple[str, ...]) -> bool:
+    domain, _ = split_domain_port(host)
+    return bool(domain) and validate_host(domain, allowed)

@@ -45,7 +45,7 @@ STATUS: Mapping[type[Exception], int] = {
 }
 
 
-def problem_response(error: Exception, context: Mapping[str, Any]) -> Response | HttpResponse | None:
+def problem_response(error: Exception, context: Mapping[str, Any]) -> HttpResponse:
     """DRF's exception handler: every error of a view, in JSON or on a browsable page.
 
     An error that is in no list is a defect: it is logged with its traceback, and the client gets a problem document.

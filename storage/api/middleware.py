@@ -1,3 +1,5 @@
+"""What every request goes through, as WSGI (PEP 3333): Django's own middleware is for what reaches Django."""
+
 from __future__ import annotations
 
 import logging
@@ -5,10 +7,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.http.response import HttpResponseBase
 
 from storage.conf import configuration
 
@@ -21,14 +22,14 @@ class StallTimeout:
     gunicorn's threads have no such limit of their own.
     """
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self._get_response = get_response
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
 
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        socket = request.META.get("gunicorn.socket")
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        socket = environ.get("gunicorn.socket")
         if socket is not None:
             socket.settimeout(configuration().stall_timeout)
-        return self._get_response(request)
+        return self._application(environ, start_response)
 
 
 class RequestLog:
@@ -37,59 +38,63 @@ class RequestLog:
     The id is the one that ``X-Request-ID`` gives, or a new one.
     """
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
-        self._get_response = get_response
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         began_at = time.monotonic()
-        forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").partition(",")[0].strip()
+        forwarded = environ.get("HTTP_X_FORWARDED_FOR", "").partition(",")[0].strip()
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(
-            request_id=request.META.get("HTTP_X_REQUEST_ID") or str(uuid.uuid4()),
-            ip=forwarded or request.META.get("REMOTE_ADDR", ""),
+            request_id=environ.get("HTTP_X_REQUEST_ID") or str(uuid.uuid4()),
+            ip=forwarded or environ.get("REMOTE_ADDR", ""),
         )
-        response = self._get_response(request)
+        code = 500
+
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
+            nonlocal code
+            code = int(status[:3])
+            return start_response(status, headers, *exc_info)
 
         def finished(**more: Any) -> None:
             log.log(
-                _level(response.status_code if "error" not in more else 500),
+                _level(500 if "error" in more else code),
                 "request_finished",
-                request=f"{request.method} {request.get_full_path()}",
-                code=response.status_code,
+                request=f"{environ['REQUEST_METHOD']} {environ['RAW_URI']}",
+                code=code,
                 seconds=round(time.monotonic() - began_at, 4),
                 **more,
             )
             structlog.contextvars.clear_contextvars()
 
-        if isinstance(response, StreamingHttpResponse):
-            response.streaming_content = _Stream(response.streaming_content, finished)  # type: ignore[arg-type]
-        else:
-            finished()
-        return response
+        pieces = self._application(environ, start)
+        return _Body(pieces, finished, is_sent=environ["REQUEST_METHOD"] != "HEAD")
 
 
-class _Stream:
-    """A body that says when it has been sent, and how much of it."""
+class _Body:
+    """A body that says when it has been sent, and how much of it; of an answer to HEAD the server sends nothing."""
 
-    def __init__(self, pieces: Iterable[bytes], finished: Callable[..., None]) -> None:
+    def __init__(self, pieces: Iterable[bytes], finished: Callable[..., None], *, is_sent: bool) -> None:
         self._pieces = pieces
         self._finished = finished
+        self._is_sent = is_sent
         self._said: dict[str, Any] = {"bytes": 0}
-        self._is_open = True
 
     def __iter__(self) -> Iterator[bytes]:
         try:
             for piece in self._pieces:
                 yield piece
-                self._said["bytes"] += len(piece)  # the next is asked for when this one has been taken
+                self._said["bytes"] += self._is_sent * len(piece)  # the next is asked for when this one has been taken
         except Exception as error:
             self._said["error"] = repr(error)
             raise
 
     def close(self) -> None:
-        """Called by Django when the server is through with the response; perhaps more than once."""
-        if self._is_open:
-            self._is_open = False
+        """Called by the server, once, when it is through with the response."""
+        try:
+            if (close := getattr(self._pieces, "close", None)) is not None:
+                close()
+        finally:
             self._finished(**self._said)
 
 

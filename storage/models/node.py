@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
+from functools import cache
 
 from django.db import models, transaction
 from django.db.models import F
 
 from storage.models.cluster import Cluster
-from storage.models.prepared import rows
+from storage.models.prepared import Columns, rows
 
 
 class Node(models.Model):
@@ -53,6 +54,29 @@ class Node(models.Model):
         return str(self.state)
 
     @classmethod
+    def all_with_cluster(cls) -> tuple[Cluster, list[Node]]:
+        """The cluster, and its nodes but for those being created and retired ones, as they were at one instant.
+
+        Raises:
+            Cluster.DoesNotExist: nothing has been prepared yet.
+        """
+        cluster, node = _columns()
+        found = rows(
+            f"""
+            SELECT {cluster.of("c")}, {node.of("n")}
+              FROM storage_cluster c LEFT JOIN storage_node n ON n.state NOT IN ('retired', 'creating')
+             ORDER BY n.node_id
+            """,  # noqa: S608  the names of our own columns
+            [],
+        )
+        if not found:
+            raise Cluster.DoesNotExist
+        split = [(cluster.take(Cluster, row), node.take(cls, row)) for row in map(iter, found)]
+        the_cluster = split[0][0]
+        assert the_cluster is not None
+        return the_cluster, [each for _, each in split if each is not None]
+
+    @classmethod
     def accepting_ids(cls) -> set[str]:
         """The ids of the nodes that new replicas may be written to, now."""
         active = rows("SELECT node_id FROM storage_node WHERE state = %s", [cls.State.ACTIVE.value])
@@ -95,3 +119,8 @@ class Node(models.Model):
             """,
             {"ids": node_ids, "chunks": chunks, "bytes": sizes},
         )
+
+
+@cache
+def _columns() -> tuple[Columns, Columns]:
+    return Columns(Cluster), Columns(Node)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.http import HttpResponse, StreamingHttpResponse
 from django.test import Client
 
+from occsite.wsgi import application
 from storage import wakeups
 from storage.models import Content, File, Upload
 from tests.cluster import ClusterUnderTest, cluster
@@ -14,6 +17,7 @@ from tests.cluster import ClusterUnderTest, cluster
 __all__ = ["cluster"]
 
 Send = Callable[..., Any]
+STREAMED = ("application/octet-stream", "multipart/byteranges")
 
 
 @pytest.fixture
@@ -38,6 +42,57 @@ def send(cluster: ClusterUnderTest) -> Send:
         return Client().post("/upload", {"file": SimpleUploadedFile(name, data), **fields}, headers=headers)
 
     return post
+
+
+class Served:
+    """A body as a server treats it: closed once, at its end or before."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+        self._is_open = True
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._body
+        self.close()
+
+    def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._body.close()
+
+
+class WholeClient(Client):
+    """Django's test client, before all that gunicorn serves and not just before Django."""
+
+    def request(self, **request: Any) -> Any:
+        environ = {"HTTP_HOST": "testserver", **self._base_environ(**request)}  # type: ignore[attr-defined]
+        environ["RAW_URI"] = "?".join(filter(None, (environ["PATH_INFO"], environ["QUERY_STRING"])))
+        told: list[tuple[str, list[tuple[str, str]]]] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], *_: object) -> Any:
+            told.append((status, headers))
+
+        body: Any = application(environ, start_response)
+        ((status, fields),) = told
+        headers = dict(fields)
+        response: Any
+        if environ["REQUEST_METHOD"] == "GET" and headers.get("Content-Type", "").startswith(STREAMED):
+            response = StreamingHttpResponse(Served(body), status=int(status[:3]), headers=headers)
+        else:
+            content = b"".join(Served(body))
+            if environ["REQUEST_METHOD"] == "HEAD":
+                content = b""
+            response = HttpResponse(content, status=int(status[:3]), headers=headers)
+            response.json = lambda: json.loads(content)
+        if "Content-Type" not in headers:
+            del response["Content-Type"]
+        return response
+
+
+@pytest.fixture(params=[Client, WholeClient], ids=["through Django", "past Django"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a module's clients ask through Django, and again past it."""
+    monkeypatch.setattr(request.module, "Client", request.param)
 
 
 class Socket:

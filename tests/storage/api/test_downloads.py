@@ -12,6 +12,8 @@ from storage.api import transfers
 from tests.cluster import ClusterUnderTest, content_of
 from tests.storage.api.conftest import assert_problem
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 
 def download(file_hash: str, **headers: Any) -> Any:
     return Client().get(f"/download/{file_hash}", headers=headers)
@@ -98,3 +100,23 @@ def test_a_download_holds_a_place_until_its_body_is_closed(
         assert_problem(download("0" * 64), 404)
         Client().head(f"/download/{file_hash}").close()
     assert download(file_hash).status_code == 200
+
+
+def test_a_download_asked_of_another_host_is_refused(cluster: ClusterUnderTest, settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["occ.example"]
+    file_hash = cluster.upload(b"x").content.file_hash
+    for host in ("evil.example", "a b", "", "[::1"):
+        assert_problem(download(file_hash, Host=host), 400)
+    assert download(file_hash, Host="occ.example:5000").status_code == 200
+
+
+def test_another_site_may_download_if_it_may_use_the_api(cluster: ClusterUnderTest, settings: Any) -> None:
+    settings.CORS_ALLOWED_ORIGINS = ["https://app.example"]
+    response = download(cluster.upload(b"x").content.file_hash, Origin="https://app.example")
+    assert response.headers["Access-Control-Allow-Origin"] == "https://app.example"
+
+
+def test_a_download_is_got_and_nothing_else(cluster: ClusterUnderTest) -> None:
+    path = f"/download/{cluster.upload(b'x').content.file_hash}"
+    assert_problem(Client().post(path), 405)
+    assert_problem(Client().get(f"{path}/"), 404)

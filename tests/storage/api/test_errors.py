@@ -12,7 +12,7 @@ from rest_framework import exceptions as drf
 
 from storage.services import catalogue
 from tests.cluster import ClusterUnderTest
-from tests.storage.api.conftest import Send, assert_problem
+from tests.storage.api.conftest import Send, WholeClient, assert_problem
 
 HASH = "0" * 64
 PATHS = {
@@ -96,7 +96,7 @@ def test_cors_is_off_by_default_and_can_be_set(settings: Any) -> None:
 
 def test_every_answer_says_how_a_browser_is_to_treat_it(db: None) -> None:
     for path in ("/", "/nothing", "/admin/login/"):
-        headers = Client().get(path).headers
+        headers = WholeClient().get(path).headers
         assert (headers["X-Content-Type-Options"], headers["X-Frame-Options"]) == ("nosniff", "DENY")
         assert headers["Referrer-Policy"] == headers["Cross-Origin-Opener-Policy"] == "same-origin"
 

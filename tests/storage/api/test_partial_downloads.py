@@ -17,6 +17,8 @@ from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 from tests.storage.api.conftest import assert_problem
 from tests.storage.api.test_ranges import parts_of
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import structlog
-from django.test import Client
 
 from tests.cluster import ClusterUnderTest, content_of
+from tests.storage.api.conftest import WholeClient
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_a_request_leaves_one_line_with_the_id_that_came_with_it(lines: list[dict[str, Any]]) -> None:
-    Client().get("/nowhere?x=1", headers={"X-Request-ID": "abc", "X-Forwarded-For": "192.0.2.1, 10.0.0.1"})
+    WholeClient().get("/nowhere?x=1", headers={"X-Request-ID": "abc", "X-Forwarded-For": "192.0.2.1, 10.0.0.1"})
     (line,) = lines
     assert (line["event"], line["request"], line["code"]) == ("request_finished", "GET /nowhere?x=1", 404)
     assert (line["request_id"], line["ip"]) == ("abc", "192.0.2.1")
@@ -37,12 +37,17 @@ def test_a_download_is_logged_when_it_has_ended_with_what_was_sent(
 ) -> None:
     data = content_of(3)
     path = f"/download/{cluster.upload(data).content.file_hash}"
-    whole: Any = Client().get(path)
+    whole: Any = WholeClient().get(path)
     assert lines == []
     assert b"".join(whole.streaming_content) == data
-    whole.close()
-    cut: Any = Client().get(path)
+    cut: Any = WholeClient().get(path)
     next(iter(cut.streaming_content))
     cut.close()
     assert [line["bytes"] for line in lines] == [len(data), 0], "what was taken, not what was about to be"
     assert lines[0]["request_id"] != lines[1]["request_id"]
+
+
+def test_of_an_answer_to_head_no_bytes_are_sent(lines: list[dict[str, Any]]) -> None:
+    WholeClient().head("/")
+    WholeClient().get("/")
+    assert (lines[0]["bytes"], lines[1]["bytes"] > 0) == (0, True)
