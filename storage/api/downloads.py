@@ -7,6 +7,7 @@ say more than the file (ADR 15).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
@@ -49,6 +50,16 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: _Body | None = None
+
+    @contextmanager
+    def handing_over(self) -> Iterator[None]:
+        """Close the body if nobody takes it."""
+        try:
+            yield
+        except BaseException:
+            if self.body is not None:
+                self.body.close()
+            raise
 
 
 def answer(environ: Mapping[str, Any], file_hash: str) -> Answer:
@@ -180,10 +191,11 @@ class Download(Endpoint):
     def get(self, request: HttpRequest, file_hash: str) -> HttpResponse | StreamingHttpResponse:
         found = answer(request.META, file_hash)
         response: HttpResponse | StreamingHttpResponse
-        if found.body is None:
-            response = HttpResponse(status=found.status, headers=found.headers)
-        else:
-            response = StreamingHttpResponse(found.body, status=found.status, headers=found.headers)
+        with found.handing_over():
+            if found.body is None:
+                response = HttpResponse(status=found.status, headers=found.headers)
+            else:
+                response = StreamingHttpResponse(found.body, status=found.status, headers=found.headers)
         if "Content-Type" not in found.headers:
             del response["Content-Type"]
         return response
@@ -208,8 +220,9 @@ class Downloads:
             problem = problem_response(error, {})
             problem.headers["Content-Length"] = str(len(problem.content))
             start_response(_line(problem.status_code), list(problem.headers.items()))
-            return [problem.content]
-        start_response(_line(found.status), list(found.headers.items()))
+            return [problem.content] if environ["REQUEST_METHOD"] == "GET" else ()
+        with found.handing_over():
+            start_response(_line(found.status), list(found.headers.items()))
         return () if found.body is None else found.body
 
 

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from urllib.parse import quote
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
@@ -43,6 +44,7 @@ class RequestLog:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         began_at = time.monotonic()
+        asked = _asked(environ)  # now: Django changes the path in place
         forwarded = environ.get("HTTP_X_FORWARDED_FOR", "").partition(",")[0].strip()
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(
@@ -60,14 +62,18 @@ class RequestLog:
             log.log(
                 _level(500 if "error" in more else code),
                 "request_finished",
-                request=f"{environ['REQUEST_METHOD']} {environ['RAW_URI']}",
+                request=asked,
                 code=code,
                 seconds=round(time.monotonic() - began_at, 4),
                 **more,
             )
             structlog.contextvars.clear_contextvars()
 
-        pieces = self._application(environ, start)
+        try:
+            pieces = self._application(environ, start)
+        except Exception as error:
+            finished(error=repr(error))
+            raise
         return _Body(pieces, finished, is_sent=environ["REQUEST_METHOD"] != "HEAD")
 
 
@@ -96,6 +102,12 @@ class _Body:
                 close()
         finally:
             self._finished(**self._said)
+
+
+def _asked(environ: WSGIEnvironment) -> str:
+    path = quote(environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"], safe="/:@&+$,!~*'()", encoding="latin-1")
+    query = environ.get("QUERY_STRING", "")
+    return f"{environ['REQUEST_METHOD']} {path}{'?' * bool(query)}{query}"
 
 
 def _level(status: int) -> int:

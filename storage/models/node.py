@@ -71,10 +71,10 @@ class Node(models.Model):
         )
         if not found:
             raise Cluster.DoesNotExist
-        split = [(cluster.take(Cluster, row), node.take(cls, row)) for row in map(iter, found)]
-        the_cluster = split[0][0]
+        the_cluster = cluster.take(Cluster, iter(found[0]))
         assert the_cluster is not None
-        return the_cluster, [each for _, each in split if each is not None]
+        nodes = [node.take(cls, iter(row[len(cluster) :])) for row in found]
+        return the_cluster, [each for each in nodes if each is not None]
 
     @classmethod
     def accepting_ids(cls) -> set[str]:

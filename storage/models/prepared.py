@@ -56,6 +56,9 @@ class Columns:
         self._names = [field.attname for field in self._fields]
         self._converters = [(place, c) for place, field in enumerate(self._fields) if (c := _converter(field))]
 
+    def __len__(self) -> int:
+        return len(self._fields)
+
     def of(self, alias: str, **instead: str) -> str:
         """The columns, for a SELECT; instead of some of them other expressions."""
         return ", ".join(instead.get(field.column, f"{alias}.{field.column}") for field in self._fields)

@@ -66,7 +66,6 @@ class WholeClient(Client):
 
     def request(self, **request: Any) -> Any:
         environ = {"HTTP_HOST": "testserver", **self._base_environ(**request)}  # type: ignore[attr-defined]
-        environ["RAW_URI"] = "?".join(filter(None, (environ["PATH_INFO"], environ["QUERY_STRING"])))
         told: list[tuple[str, list[tuple[str, str]]]] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], *_: object) -> Any:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from threading import BoundedSemaphore
 from typing import Any
 
 import pytest
-from django.test import Client
+from django.test import Client, RequestFactory
 
 from occsite.middleware import PROTECTION
+from occsite.wsgi import application
+from storage.api import transfers
 from tests.cluster import ClusterUnderTest, content_of
 from tests.storage.api.conftest import WholeClient
 
@@ -44,3 +47,28 @@ def test_the_answer_is_the_same(cluster: ClusterUnderTest) -> None:
             assert dict(through.headers) == {n: v for n, v in past.headers.items() if n in through.headers}
             assert set(past.headers) - set(through.headers) <= PROTECTION.keys()
             assert body_of(through) == body_of(past)
+
+
+def test_a_server_that_takes_no_answer_leaves_the_place_of_the_transfer_free(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Any:
+        raise ValueError("a field of the answer is malformed")
+
+    monkeypatch.setattr(transfers, "_slots", BoundedSemaphore(1))
+    path = f"/download/{cluster.upload(b'x').content.file_hash}"
+    environ = {**RequestFactory().get(path).environ, "HTTP_HOST": "testserver"}
+    with pytest.raises(ValueError):
+        application(environ, refuse)
+    assert WholeClient().get(path).status_code == 200
+
+
+def test_an_answer_to_head_has_no_body_whatever_it_is(cluster: ClusterUnderTest) -> None:
+    environ = {**RequestFactory().head(f"/download/{'0' * 64}").environ, "HTTP_HOST": "testserver"}
+    said: list[str] = []
+
+    def start_response(status: str, *_: object) -> Any:
+        said.append(status)
+
+    assert list(application(environ, start_response)) == []
+    assert said == ["404 Not Found"]

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import structlog
+from django.test import RequestFactory
 
+from storage.api.middleware import RequestLog
 from tests.cluster import ClusterUnderTest, content_of
 from tests.storage.api.conftest import WholeClient
 
@@ -25,9 +27,9 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_a_request_leaves_one_line_with_the_id_that_came_with_it(lines: list[dict[str, Any]]) -> None:
-    WholeClient().get("/nowhere?x=1", headers={"X-Request-ID": "abc", "X-Forwarded-For": "192.0.2.1, 10.0.0.1"})
+    WholeClient().get("/no ☃?x=1", headers={"X-Request-ID": "abc", "X-Forwarded-For": "192.0.2.1, 10.0.0.1"})
     (line,) = lines
-    assert (line["event"], line["request"], line["code"]) == ("request_finished", "GET /nowhere?x=1", 404)
+    assert (line["event"], line["request"], line["code"]) == ("request_finished", "GET /no%20%E2%98%83?x=1", 404)
     assert (line["request_id"], line["ip"]) == ("abc", "192.0.2.1")
     assert structlog.contextvars.get_contextvars() == {}
 
@@ -51,3 +53,15 @@ def test_of_an_answer_to_head_no_bytes_are_sent(lines: list[dict[str, Any]]) -> 
     WholeClient().head("/")
     WholeClient().get("/")
     assert (lines[0]["bytes"], lines[1]["bytes"] > 0) == (0, True)
+
+
+def test_what_nobody_has_answered_is_logged_too(lines: list[dict[str, Any]]) -> None:
+    def defect(_environ: Any, _start_response: Any) -> Any:
+        raise KeyError("a defect")
+
+    environ = RequestFactory().get("/x").environ
+    with pytest.raises(KeyError):
+        RequestLog(defect)(environ, lambda *_: lambda _: None)
+    (line,) = lines
+    assert (line["request"], line["code"], line["error"]) == ("GET /x", 500, "KeyError('a defect')")
+    assert structlog.contextvars.get_contextvars() == {}
