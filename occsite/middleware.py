@@ -5,9 +5,7 @@ Only the administration has sessions, and only its pages pay for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
@@ -18,12 +16,6 @@ from django.http import HttpRequest
 from django.middleware.csrf import CsrfViewMiddleware
 
 ADMIN = "/admin/"
-PROTECTION = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-}
 
 
 class Cors(CorsMiddleware):
@@ -31,21 +23,6 @@ class Cors(CorsMiddleware):
 
     def __call__(self, request: HttpRequest) -> Any:
         return super().__call__(request) if settings.CORS_ALLOWED_ORIGINS else self.get_response(request)
-
-
-class Protection:
-    """WSGI: the fields of every answer that Django's SecurityMiddleware and XFrameOptionsMiddleware would set."""
-
-    def __init__(self, application: WSGIApplication) -> None:
-        self._application = application
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
-            said = {name for name, _ in headers}
-            headers += [(name, value) for name, value in PROTECTION.items() if name not in said]
-            return start_response(status, headers, *exc_info)
-
-        return self._application(environ, start)
 
 
 class _ForAdmin:

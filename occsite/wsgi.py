@@ -7,8 +7,7 @@ from django.core.wsgi import get_wsgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "occsite.settings")
 _django = get_wsgi_application()
 
-from occsite.middleware import Protection  # noqa: E402  once Django is set up
-from storage.api.downloads import Downloads  # noqa: E402
-from storage.api.middleware import RequestLog, StallTimeout  # noqa: E402
+from storage.api.middleware import Protection, RequestLog, StallTimeout  # noqa: E402  once Django is set up
+from storage.api.past_django import Downloads  # noqa: E402
 
 application = RequestLog(StallTimeout(Protection(Downloads(_django))))

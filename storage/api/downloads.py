@@ -6,18 +6,13 @@ say more than the file (ADR 15).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from http import HTTPStatus
 from typing import Any
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.http.request import split_domain_port, validate_host
 from django.utils.http import content_disposition_header
 from rest_framework.exceptions import APIException
 from rest_framework.negotiation import BaseContentNegotiation
@@ -30,11 +25,9 @@ from storage.api.errors import problem_response
 from storage.api.rendering import JsonRenderer
 from storage.api.transfers import Slot
 from storage.models import OpenFile, nobody
-from storage.models.fields import HEX_DIGEST
 from storage.services import retrieve
 
 CONTENT_TYPE = "application/octet-stream"
-PATH = "/download/"
 
 
 @dataclass(frozen=True)
@@ -87,23 +80,22 @@ def answer(environ: Mapping[str, Any], file_hash: str) -> Answer:
 
 
 def _send(file: OpenFile, headers: dict[str, str], wanted: list[range] | None) -> Answer:
+    parts = None
+    if wanted is not None and len(wanted) == 1:
+        headers["Content-Range"] = ranges.content_range(wanted[0], file.size)
+        headers["Content-Length"] = str(len(wanted[0]))
+    elif wanted is not None:
+        parts = ranges.Multipart(wanted, file.size, CONTENT_TYPE)
+        headers["Content-Type"] = parts.content_type
+        headers["Content-Length"] = str(len(parts))
     slot = Slot()
     try:
         chunks = retrieve.retrieve(file, wanted)
     except BaseException:
         slot.release()
         raise
-    if wanted is None:
-        return Answer(200, headers, _Body(chunks, slot))
-    if len(wanted) == 1:
-        headers["Content-Range"] = ranges.content_range(wanted[0], file.size)
-        headers["Content-Length"] = str(len(wanted[0]))
-    else:
-        parts = ranges.Multipart(wanted, file.size, CONTENT_TYPE)
-        chunks = parts.body(chunks)
-        headers["Content-Type"] = parts.content_type
-        headers["Content-Length"] = str(len(parts))
-    return Answer(206, headers, _Body(chunks, slot))
+    body = chunks if parts is None else parts.body(chunks)
+    return Answer(200 if wanted is None else 206, headers, _Body(body, slot))
 
 
 def _headers(file: OpenFile) -> dict[str, str]:
@@ -199,48 +191,3 @@ class Download(Endpoint):
         if "Content-Type" not in found.headers:
             del response["Content-Type"]
         return response
-
-
-# -- past Django -------------------------------------------------------------
-
-
-class Downloads:
-    """WSGI: answers plain downloads, and leaves all else to another application, Django."""
-
-    def __init__(self, application: WSGIApplication) -> None:
-        self._application = application
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        file_hash = environ["PATH_INFO"].removeprefix(PATH)
-        if not HEX_DIGEST.fullmatch(file_hash) or not _is_plain(environ):
-            return self._application(environ, start_response)
-        try:
-            found = answer(environ, file_hash)
-        except Exception as error:  # noqa: BLE001  as above
-            problem = problem_response(error, {})
-            problem.headers["Content-Length"] = str(len(problem.content))
-            start_response(_line(problem.status_code), list(problem.headers.items()))
-            return [problem.content] if environ["REQUEST_METHOD"] == "GET" else ()
-        with found.handing_over():
-            start_response(_line(found.status), list(found.headers.items()))
-        return () if found.body is None else found.body
-
-
-def _is_plain(environ: WSGIEnvironment) -> bool:
-    """Whether a request asks for bytes, of this host, and no other site has a say in what its browser may do."""
-    return (
-        environ["REQUEST_METHOD"] in ("GET", "HEAD")
-        and environ["PATH_INFO"].startswith(PATH)
-        and not settings.CORS_ALLOWED_ORIGINS
-        and _is_ours(environ.get("HTTP_HOST", ""), tuple(settings.ALLOWED_HOSTS))
-    )
-
-
-def _line(status: int) -> str:
-    return f"{status} {HTTPStatus(status).phrase}"
-
-
-@lru_cache(maxsize=256)
-def _is_ours(host: str, allowed: tuple[str, ...]) -> bool:
-    domain, _ = split_domain_port(host)
-    return bool(domain) and validate_host(domain, allowed)

@@ -16,6 +16,13 @@ from storage.conf import configuration
 
 log = structlog.get_logger(__name__)
 
+PROTECTION = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
+
 
 class StallTimeout:
     """No client may hold a thread by neither sending nor reading: its socket times out after STALL_TIMEOUT.
@@ -31,6 +38,21 @@ class StallTimeout:
         if socket is not None:
             socket.settimeout(configuration().stall_timeout)
         return self._application(environ, start_response)
+
+
+class Protection:
+    """The fields of every answer that Django's SecurityMiddleware and XFrameOptionsMiddleware would set."""
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
+            said = {name for name, _ in headers}
+            headers += [(name, value) for name, value in PROTECTION.items() if name not in said]
+            return start_response(status, headers, *exc_info)
+
+        return self._application(environ, start)
 
 
 class RequestLog:

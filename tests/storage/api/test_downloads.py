@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.test import Client as DjangoClient
 
 from storage.api import transfers
+from storage.models import File
 from tests.cluster import ClusterUnderTest, content_of
 from tests.storage.api.conftest import assert_problem
 
@@ -120,3 +122,15 @@ def test_a_download_is_got_and_nothing_else(cluster: ClusterUnderTest) -> None:
     path = f"/download/{cluster.upload(b'x').content.file_hash}"
     assert_problem(Client().post(path), 405)
     assert_problem(Client().get(f"{path}/"), 404)
+
+
+def test_an_answer_that_cannot_be_made_holds_no_place(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "_slots", BoundedSemaphore(1))
+    file = cluster.upload(b"x")
+    File.objects.update(name="a\n")  # nobody can name a file so
+    through: Any = DjangoClient().get(f"/download/{file.content.file_hash}")
+    assert_problem(through, 500)
+    File.objects.update(name="a")
+    assert download(file.content.file_hash).status_code == 200

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from django.test import Client, RequestFactory
 
-from occsite.middleware import PROTECTION
 from occsite.wsgi import application
 from storage.api import transfers
+from storage.api.middleware import PROTECTION
 from tests.cluster import ClusterUnderTest, content_of
 from tests.storage.api.conftest import WholeClient
 
