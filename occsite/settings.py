@@ -8,7 +8,7 @@ import django_stubs_ext
 from corsheaders.defaults import default_headers
 
 from occsite import addresses, embedded, logs
-from occsite.database import PATIENCE, ImpatientConnection
+from occsite.postgresql.connection import PATIENCE
 from occsite.secret import read_secret
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
@@ -75,7 +75,7 @@ DATABASE_URL = OCC.database_url or embedded.database_url(OCC.storage_dir)
 REDIS_URL = addresses.redis_url(OCC.redis_url or embedded.redis_url(OCC.storage_dir))
 
 _database = addresses.database_config(DATABASE_URL)
-_database["CONN_HEALTH_CHECKS"] = True
+_database["ENGINE"] = "occsite.postgresql"
 _database["OPTIONS"] = {
     **_database.get("OPTIONS", {}),
     "connect_timeout": 3,
@@ -85,14 +85,7 @@ _database["OPTIONS"] = {
     # itself, PostgreSQL would plan those with lists of keys anew each time, as it takes the lists to be longer.
     # Plans are kept, also those that were made while a table was so small that to read all of it seemed best.
     " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off",
-    # Reconnecting pauses longer each time; given up after a few seconds, it begins anew with the next request.
-    "pool": {
-        "min_size": 1,
-        "max_size": 16,
-        "timeout": 5,
-        "reconnect_timeout": 5,
-        "connection_class": ImpatientConnection,
-    },
+    "pool": 16,
 }
 DATABASES = {"default": _database}
 

@@ -1,4 +1,4 @@
-"""The pool's question whether a connection is good."""
+"""Whether a connection is taken to work."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from django import db
 
-from occsite import database
-from occsite.database import ImpatientConnection
+from occsite.postgresql import connection as module
+from occsite.postgresql.connection import ImpatientConnection
 from tests.system.conftest import wait_until
 
 pytestmark = pytest.mark.django_db
@@ -27,27 +27,19 @@ def test_a_connection_that_worked_just_now_is_not_asked(
     conn.execute("SELECT 1")
     asked = []
     monkeypatch.setattr(psycopg.Connection, "execute", lambda *_: asked.append(True))
-    monkeypatch.setattr(database, "FRESH", 1000.0)
-    conn.execute("")
+    monkeypatch.setattr(module, "FRESH", 1000.0)
+    assert conn.is_sound()
     assert not asked
-    monkeypatch.setattr(database, "FRESH", 0.0)
-    conn.execute("")
+    monkeypatch.setattr(module, "FRESH", 0.0)
+    assert conn.is_sound()
     assert asked
 
 
-def test_one_that_the_server_has_closed_is_found_out_at_once(
+def test_a_connection_that_the_server_has_closed_is_found_out_at_once(
     conn: ImpatientConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conn.execute("SELECT 1")
-    monkeypatch.setattr(database, "FRESH", 1000.0)
+    monkeypatch.setattr(module, "FRESH", 1000.0)
     with db.connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s)", [conn.info.backend_pid])
-
-    def is_bad() -> bool:
-        try:
-            conn.execute("")
-        except psycopg.OperationalError:
-            return True
-        return False
-
-    wait_until(is_bad, 10)
+    wait_until(lambda: not conn.is_sound(), 10)

@@ -13,19 +13,19 @@ from psycopg.errors import _WaitTimeout
 
 T = TypeVar("T")
 
-# Seconds that a statement may take. Who answers clients has less: gunicorn's configuration sets it.
+# A statement may take this many seconds. The API's processes have less: gunicorn's configuration sets it.
 PATIENCE = int(os.environ.get("DATABASE_PATIENCE", "60"))
-GRACE = 2.0  # for PostgreSQL to say itself that a statement took too long
-FRESH = 1.0  # seconds in which a connection that worked is not asked again whether it still does
+GRACE = 2.0  # PostgreSQL has this many more seconds to say itself that a statement took too long.
+FRESH = 1.0  # A connection that worked this many seconds ago is taken to work still.
 
 
 class ImpatientConnection(psycopg.Connection[Any]):
-    """Gives up on a server that is there but does not answer, of which no setting of libpq would tell."""
+    """Gives up on a server that is there but does not answer: no setting of libpq notices such a server."""
 
     _worked_at = float("-inf")
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """What every statement waits in."""
+        """Every statement waits in this method."""
         try:
             result = super().wait(gen, interval, PATIENCE + GRACE if timeout is None else timeout)
         except _WaitTimeout:
@@ -36,14 +36,20 @@ class ImpatientConnection(psycopg.Connection[Any]):
         self._worked_at = time.monotonic()
         return result
 
-    def execute(self, query: Any, *args: Any, **kwargs: Any) -> psycopg.Cursor[Any]:
-        """An empty statement is the pool's question, before every loan, whether the connection is good.
+    def is_sound(self) -> bool:
+        """Tell whether the connection works; a connection that worked a moment ago is asked nothing.
 
-        One that worked just now is good, unless the server has sent what nobody asked for: its farewell.
+        A server that closes a connection sends a farewell, which nobody asked for: that is seen at once.
         """
-        if query == "" and time.monotonic() - self._worked_at < FRESH and not self._has_something_to_read():
-            return self.cursor()
-        return super().execute(query, *args, **kwargs)
+        if self.closed or self._has_something_to_read():
+            return False
+        if time.monotonic() - self._worked_at < FRESH:
+            return True
+        try:
+            self.execute("")
+        except psycopg.Error:
+            return False
+        return True
 
     def _has_something_to_read(self) -> bool:
         poll = select.poll()
