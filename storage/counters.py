@@ -10,7 +10,7 @@ from threading import Lock, Timer
 import redis
 import structlog
 
-from storage.routing import connect
+from storage.redis_connection import connect
 
 log = structlog.get_logger(__name__)
 

@@ -12,12 +12,8 @@ from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
-import redis
 import structlog
-from django.conf import settings
 from django.db import connection
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from sketches.estimators import Estimate
 from sketches.estimators.membership import candidates
@@ -28,6 +24,7 @@ from storage import placement
 from storage.conf import configuration
 from storage.models import Cluster, Node, prepared
 from storage.recent import Recent
+from storage.redis_connection import connect
 from storage.topology import Member, Topology
 
 log = structlog.get_logger(__name__)
@@ -40,14 +37,6 @@ RECENT = 1.0  # seconds for which reads go by the sketches that this process has
 RECENT_BYTES = 4 << 20  # of all nodes' sketches; larger ones are not fetched each second, but asked for each chunk
 
 Odds: TypeAlias = list[list[list[float]]]  # by whether placement prefers a node, its register, the node
-
-
-@lru_cache(maxsize=1)
-def connect() -> redis.Redis:
-    """This process's connections to Redis; none of them waits long."""
-    return redis.Redis.from_url(
-        settings.REDIS_URL, socket_timeout=5, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0)
-    )
 
 
 @lru_cache(maxsize=4)
@@ -299,7 +288,6 @@ __all__ = [
     "StoreUnavailable",
     "batch_in_flight",
     "builds",
-    "connect",
     "count",
     "locate",
     "preferences",

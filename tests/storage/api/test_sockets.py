@@ -27,7 +27,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from occsite.process import dying_with_parent
-from storage import routing, topology
+from storage import redis_connection, topology
 from storage.api.transfers import THREADS
 from storage.models import Content, File, Upload
 from storage.services.provision import provision
@@ -142,7 +142,7 @@ def server(django_db_setup: None, django_db_blocker: Any) -> Iterator[Server]:
             running.process.terminate()
             running.process.wait(15)
             call_command("flush", interactive=False, verbosity=0)
-            routing.connect().flushdb()
+            redis_connection.connect().flushdb()
             settings.OCC = configuration
             topology.forget()
             shutil.rmtree(folder)
