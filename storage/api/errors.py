@@ -10,12 +10,14 @@ from typing import Any
 import redis
 import structlog
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
 from storage import exceptions as domain
+from storage.models import refusals
+from storage.models.refusals import UNAVAILABLE
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +43,7 @@ STATUS: Mapping[type[Exception], int] = {
     Http404: 404,
     OperationalError: 503,
     InterfaceError: 503,
+    InternalError: 503,
     redis.RedisError: 503,
 }
 
@@ -100,9 +103,9 @@ def _words(error: Exception, status: int) -> tuple[str, Mapping[str, list[str]] 
         return "a field of the form is too large", None
     if isinstance(error, SuspiciousOperation):
         return "the request is malformed", None
-    if isinstance(error, OperationalError | InterfaceError):
+    if isinstance(error, UNAVAILABLE):
         log.warning("database.unavailable", error=str(error))
-        return "the database does not answer", None
+        return refusals.words(error), None
     if isinstance(error, redis.RedisError):
         return "Redis does not answer", None
     return HTTPStatus(status).phrase, None

@@ -10,10 +10,11 @@ from time import sleep
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 
 from storage.exceptions import InvalidRequest, StorageError
 from storage.models import Job
+from storage.models.refusals import UNAVAILABLE
 
 PAUSE = 0.5  # seconds between two looks at a job
 
@@ -39,7 +40,7 @@ class Door(BaseCommand):
             self.act(options)
         except StorageError as error:
             raise CommandError(complaint(error)) from error
-        except (OperationalError, InterfaceError) as error:
+        except UNAVAILABLE as error:
             message = "PostgreSQL does not answer: the system does not run, or STORAGE_DIR or DATABASE_URL is another's"
             raise CommandError(message) from error
 

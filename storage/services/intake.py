@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 from django.contrib.auth.models import User
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import connection, transaction
 
 from storage import wakeups
 from storage.admission import admit
@@ -32,6 +32,7 @@ from storage.models import (
     record_reception,
     segment,
 )
+from storage.models.refusals import UNAVAILABLE
 
 log = structlog.get_logger(__name__)
 
@@ -118,7 +119,7 @@ class Reception:
             checksums = self._checksums.of(range(position, position + self._segment_chunks))
             try:
                 Segment.objects.cut_off(Upload(pk=self.upload_id), position, size, checksums)
-            except (OperationalError, InterfaceError) as error:
+            except UNAVAILABLE as error:
                 log.warning("segment.uncut", upload=str(self.upload_id), error=str(error))
                 self._segments = None
                 return

@@ -16,11 +16,12 @@ from enum import IntEnum
 from typing import Any
 
 import structlog
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import connection, transaction
 
 from storage import phases, wakeups
 from storage.exceptions import IngestFailed, LeaseLost, StagingDamaged, TooFewReplicas
 from storage.models import Chunk, Content, Job, ManifestEntry, Segment, Upload
+from storage.models.refusals import UNAVAILABLE
 from storage.placement import acknowledgeable
 from storage.replicas.writing import Stored, store
 from storage.services.ingest.work import STAGING_DAMAGED, Piece, Work, batches, begin, sparing_others, works_of
@@ -96,7 +97,7 @@ def ingest(jobs: Sequence[Job]) -> None:
             if work.is_done:
                 with sparing_others(work.job, work):
                     _join(work)
-    except (OperationalError, InterfaceError) as error:
+    except UNAVAILABLE as error:
         log.warning("ingest.database", error=str(error))
         connection.close()
         _put_back([job for job in jobs if not job.is_terminal], error, waiting_for="database")
@@ -302,5 +303,5 @@ def _put_back(jobs: Sequence[Job], error: Exception, waiting_for: str = "") -> N
                 wakeups.announce(job)
         except LeaseLost:
             continue
-        except (OperationalError, InterfaceError) as again:
+        except UNAVAILABLE as again:
             log.warning("ingest.left_to_sweeper", job=str(job.pk), error=str(again))

@@ -1,0 +1,71 @@
+"""What PostgreSQL says when it cannot serve, as opposed to what it says of a faulty statement.
+
+The codes are SQLSTATEs (PostgreSQL's manual, appendix A).
+"""
+
+from __future__ import annotations
+
+import time
+
+from django.db import InterfaceError, InternalError, OperationalError
+
+UNAVAILABLE = (OperationalError, InterfaceError, InternalError)
+"""Django's exceptions for a PostgreSQL that is away or refuses; a read-only one raises ``InternalError``."""
+
+READ_ONLY = "PostgreSQL is read-only, as after a failover: connect DATABASE_URL to the primary server"
+DISK_FULL = "PostgreSQL's disk is full: make room on it"
+NO_MEMORY = "PostgreSQL has no memory left: give it more, or lower its settings"
+NO_CONNECTION = "PostgreSQL has no connection left: raise its max_connections"
+BROKEN = "PostgreSQL's disk answers with errors: look into PostgreSQL's log, and replace the disk"
+STARTING = "PostgreSQL is starting or stopping: it will be back by itself"
+AWAY = "PostgreSQL does not answer: start it, or look into its log"
+
+_WORDS = {
+    "25006": READ_ONLY,
+    "53100": DISK_FULL,
+    "53200": NO_MEMORY,
+    "53300": NO_CONNECTION,
+    "57P01": STARTING,
+    "57P02": STARTING,
+    "57P03": STARTING,
+    "58030": BROKEN,
+}
+# A connection that is refused has a message only.
+_MESSAGES = {
+    "too many clients": NO_CONNECTION,
+    "too many connections": NO_CONNECTION,
+    "remaining connection slots": NO_CONNECTION,
+    "No space left on device": DISK_FULL,
+    "is starting up": STARTING,
+    "is shutting down": STARTING,
+    "in recovery mode": STARTING,
+    "not yet accepting connections": STARTING,
+}
+_MET_BY_WRITERS_ALONE = (DISK_FULL, NO_MEMORY, BROKEN)
+REMEMBERED_SECONDS = 10.0
+
+_last: tuple[float, str] | None = None
+
+
+def words(error: BaseException) -> str:
+    """Say in plain words why PostgreSQL refused.
+
+    Args:
+        error: one of ``UNAVAILABLE``.
+    """
+    global _last
+    state = getattr(error.__cause__ or error, "sqlstate", None)
+    found = _WORDS.get(str(state)) or next((said for part, said in _MESSAGES.items() if part in str(error)), AWAY)
+    if found in _MET_BY_WRITERS_ALONE:
+        _last = (time.monotonic(), found)
+    return found
+
+
+def lately() -> str | None:
+    """What this process's writes were refused for in the last seconds, None if they were not.
+
+    A full disk is found out by writing alone: a health check learns it from the requests that wrote.
+    """
+    if _last is None or time.monotonic() - _last[0] > REMEMBERED_SECONDS:
+        return None
+    return _last[1]
