@@ -1,15 +1,17 @@
-"""The Celery application. A message only wakes a worker; the queue of record is the Job table."""
+"""The Celery application. A message only wakes a worker; the queue of record is the Job table.
+
+Without a broker the workers go on: their processes look into the Job table by themselves (``occsite.lookout``).
+"""
 
 import os
 import signal
-from datetime import timedelta
 from typing import Any
 
 from celery import Celery
-from celery.signals import task_prerun, worker_process_init
+from celery.signals import celeryd_after_setup, task_prerun, worker_process_init
 from django.db import close_old_connections
 
-from occsite.liveness import show_signs_of_life
+from occsite.lookout import keep_lookout
 from occsite.process import die_with_parent, settle
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "occsite.settings")
@@ -29,24 +31,25 @@ app.conf.update(
     task_soft_time_limit=6 * 3600 - 60,
     broker_transport_options={"visibility_timeout": 24 * 3600, "socket_timeout": 10, "socket_connect_timeout": 3},
     broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_channel_error_retry=True,  # A Redis that refuses, being full or a replica, may take it back.
+    worker_consumer="occsite.consumer:PatientConsumer",
     worker_hijack_root_logger=False,
     worker_cancel_long_running_tasks_on_connection_loss=False,
     task_default_queue="maintenance",
     task_routes={"storage.ingest": {"queue": "ingest"}},
     timezone="UTC",
     CELERY_DB_REUSE_MAX=10**9,  # or Celery closes the pool of PostgreSQL sessions after every task
-    # A beat that was away must not flood the queue: a wake-up not taken within its period is dropped.
-    beat_schedule={
-        "sweep": {"task": "storage.sweep", "schedule": timedelta(seconds=5), "options": {"expires": 5}},
-        "probe": {"task": "storage.probe", "schedule": timedelta(seconds=5), "options": {"expires": 5}},
-        "survey": {"task": "storage.survey", "schedule": timedelta(seconds=15), "options": {"expires": 15}},
-        "reclaim": {"task": "storage.reclaim", "schedule": timedelta(seconds=30), "options": {"expires": 30}},
-    },
 )
 app.autodiscover_tasks(["storage"])
-show_signs_of_life(app)
 
 _MAIN = os.getpid()  # read before any fork
+_queues: list[str] = []
+
+
+@celeryd_after_setup.connect
+def _remember_queues(instance: Any, **_: Any) -> None:
+    _queues[:] = instance.app.amqp.queues.consume_from
 
 
 @task_prerun.connect
@@ -58,3 +61,4 @@ def _begin_with_a_sound_connection(**_: Any) -> None:
 def _begin(**_: Any) -> None:
     die_with_parent(signal.SIGKILL, _MAIN)
     settle()
+    keep_lookout(app, _queues)

@@ -19,8 +19,8 @@ from storage.conf import Configuration
 PROJECT = Path(__file__).resolve().parent.parent
 # Started by boot: what serves clients first, so that the rest does not take the processor from it while it loads.
 FOREGROUND = ("api", "worker")
-BACKGROUND = ("maintenance", "beat")
-MAINTENANCE_PROCESSES = 3  # one for jobs, one for reclaim, one for sweeps and probes
+BACKGROUND = ("maintenance",)
+MAINTENANCE_PROCESSES = 1  # jobs; sweeps, probes and reclaim run in threads beside them
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,10 @@ def commands(configuration: Configuration) -> dict[str, list[str]]:
     """The programs that make the system on top of its databases, by name: here children of one manager, in
     ``docker-compose.yml`` a container each."""
     celery = [sys.executable, "-m", "celery", "--quiet", "-A", "occsite"]
-    # The plain scheduler keeps nothing on disk: a schedule of seconds has nothing worth keeping, or corrupting.
-    scheduler = ["--scheduler", "celery.beat:Scheduler"]
     return {
         "api": [sys.executable, "-m", "gunicorn", "-c", "python:occsite.gunicorn_conf", "occsite.wsgi:application"],
         "worker": [*celery, "worker", *_consuming("ingest", configuration.ingest_workers)],
         "maintenance": [*celery, "worker", *_consuming("maintenance", MAINTENANCE_PROCESSES)],
-        "beat": [*celery, "beat", *scheduler],
     }
 
 

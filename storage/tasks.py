@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import timedelta
+from threading import Lock
 from typing import Any
 
 import structlog
 from celery import shared_task
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 
-from storage import wakeups
+from storage import clocks, wakeups
 from storage.conf import configuration
 from storage.exceptions import ForeignDatabase, LeaseLost, StorageError, TurnEnded, VolumeError
 from storage.models import Job
+from storage.models.clock import Clock
+from storage.models.refusals import UNAVAILABLE
 from storage.routing import ShadowLost, StoreUnavailable
 from storage.services import (
     audit,
@@ -32,6 +36,7 @@ from storage.services import (
 
 log = structlog.get_logger(__name__)
 
+OVERDUE = timedelta(seconds=0.5)  # A message would have reached a worker in this time.
 SHIFT = 60.0  # seconds after which a task that still finds work makes way, so that sweeps get their turn
 LISTENING = 1.0  # seconds that an ingest task waits for more: shorter than the time in which workers have to stop
 
@@ -49,9 +54,39 @@ WORK: Mapping[str, Callable[[Job], Any]] = {
 }
 
 
+# A process does one thing at a time, whether a message has woken it or it has looked for work by itself.
+_ingesting, _maintaining = Lock(), Lock()
+
+
 @shared_task(name="storage.ingest")
 def ingest_queued() -> None:
     """Ingest what is queued until nothing comes any more, or for as long as one task should last."""
+    if _ingesting.acquire(blocking=False):
+        try:
+            _ingest_queued()
+        finally:
+            _ingesting.release()
+
+
+@shared_task(name="storage.look_for_uploads")
+def look_for_uploads() -> None:
+    """Ingest uploads that no message has brought to a worker."""
+    if not _ingesting.locked() and _has_overdue("ingest"):
+        ingest_queued()
+
+
+@shared_task(name="storage.look_for_jobs")
+def look_for_jobs() -> None:
+    """Do maintenance jobs that no message has brought to a worker."""
+    if not _maintaining.locked() and _has_overdue("maintenance"):
+        maintain()
+
+
+def _has_overdue(queue: str) -> bool:
+    return Job.objects.queued(queue).exclude(not_before__gt=Clock() - OVERDUE, not_before__lte=Clock()).exists()
+
+
+def _ingest_queued() -> None:
     shift_ends = time.monotonic() + SHIFT
     while True:
         ingest.run_all(shift_ends)
@@ -67,9 +102,16 @@ def ingest_queued() -> None:
 def maintain() -> None:
     """Do maintenance jobs, one after the other, until none is queued, or for as long as one task should last.
 
-    One at a time: the other processes of the maintenance worker are for reclaim, and for sweeps and probes, which
-    must not wait for a long job.
+    One job at a time, of all workers.
     """
+    if _maintaining.acquire(blocking=False):
+        try:
+            _maintain()
+        finally:
+            _maintaining.release()
+
+
+def _maintain() -> None:
     if Job.objects.filter(queue="maintenance", state=Job.State.RUNNING).exists():
         return
     shift_ends = time.monotonic() + SHIFT
@@ -90,6 +132,11 @@ def sweep_once() -> None:
 @shared_task(name="storage.probe")
 def probe_once() -> None:
     probe.probe()
+
+
+@shared_task(name="storage.compare_clocks")
+def compare_clocks(program: str) -> None:
+    clocks.report(program)
 
 
 @shared_task(name="storage.survey")
@@ -117,7 +164,7 @@ def _carry_out(job: Job) -> None:
         except (VolumeError, StoreUnavailable, ShadowLost) as error:
             log.warning("job.waits", job=str(job.pk), kind=job.kind, error=repr(error))
             job.wait("redis" if not isinstance(error, VolumeError) else "nodes")
-        except (LeaseLost, OperationalError, InterfaceError):
+        except (LeaseLost, *UNAVAILABLE):
             raise
         except StorageError as error:
             log.warning("job.retries", job=str(job.pk), kind=job.kind, error=repr(error))
@@ -127,7 +174,7 @@ def _carry_out(job: Job) -> None:
             job.retry("Failed", repr(error))
     except LeaseLost:
         log.info("job.lease_lost", job=str(job.pk), kind=job.kind)
-    except (OperationalError, InterfaceError) as error:
+    except UNAVAILABLE as error:
         # Its lease ends, and the sweeper puts it back.
         log.warning("job.database", job=str(job.pk), error=str(error))
         connection.close()

@@ -1,31 +1,54 @@
-"""Taking turns among the processes of one machine."""
+"""Taking turns among the processes of one machine: a courtesy, and no lock that anything may rely on.
+
+The kernel ends a turn with its process. Where no file can be locked, it is everybody's turn.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from storage.conf import configuration
 
 
+class Turn:
+    """A turn that a process keeps once it has it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._descriptor: int | None = None
+
+    def take(self) -> bool:
+        """Tell whether it is this process's turn, and keep it if so."""
+        if self._descriptor is not None:
+            return True
+        path = configuration().storage_dir / f"{self._name}.turn"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError:
+            return True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def give_up(self) -> None:
+        if self._descriptor is not None:
+            with suppress(OSError):
+                os.close(self._descriptor)
+            self._descriptor = None
+
+
 @contextmanager
 def in_turn(name: str) -> Iterator[bool]:
-    """Whether it is this process's turn, and no other one's, while the body runs.
-
-    A courtesy, and no lock that anything may rely on. The kernel ends it with the process.
-    """
-    descriptor = os.open(configuration().storage_dir / f"{name}.turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    """Tell whether it is this process's turn, and no other process's, while the body runs."""
+    turn = Turn(name)
     try:
-        yield _is_free(descriptor)
+        yield turn.take()
     finally:
-        os.close(descriptor)
-
-
-def _is_free(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        turn.give_up()

@@ -13,7 +13,7 @@ from celery import current_app
 from django.db import transaction
 
 from storage.models import Job
-from storage.routing import connect
+from storage.redis_connection import connect
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ def wake(queue: str, *, hushed: bool = False) -> None:
     """
     try:
         if connect().set(_pending(queue), 1, nx=not hushed, ex=PENDING_SECONDS) and not _is_heard(queue):
-            current_app.send_task(TASKS[queue], retry=False, expires=60)
+            current_app.send_task(TASKS[queue], retry=False)
     except Exception as error:  # noqa: BLE001  whatever the broker's client raises: the sweeper is behind it
         log.warning("wakeup.lost", queue=queue, error=repr(error))
 

@@ -23,7 +23,7 @@ from storage.api.transfers import transfer
 from storage.conf import configuration
 from storage.exceptions import InvalidRequest, NoSuchJob
 from storage.models import Cluster, nobody
-from storage.services import catalogue, intake, locate, rebalance, statistics, verify
+from storage.services import catalogue, health, intake, locate, rebalance, statistics, verify
 
 PAGE_LIMIT = 1000
 
@@ -37,18 +37,21 @@ class Root(Endpoint):
 
 
 class Health(Endpoint):
-    """Whether uploads and downloads can be served; if not, what is missing."""
+    """Whether uploads and downloads can be served; if not, what is missing, and what else is in trouble."""
 
     def get(self, request: Request) -> Response:
-        fitness = statistics.fitness()
+        found = health.examine()
+        troubled = "degraded" if found.degraded else "healthy"
         body: dict[str, Any] = {
-            "status": "unhealthy" if fitness.failing else "healthy",
-            "nodes": fitness.nodes,
-            "ready": not fitness.failing,
+            "status": "unhealthy" if found.failing else troubled,
+            "nodes": found.nodes,
+            "ready": not found.failing,
         }
-        if not fitness.failing:
+        if found.degraded:
+            body["degraded"] = [f"{name}: {words}" for name, words in found.degraded.items()]
+        if not found.failing:
             return Response(body)
-        body["failing"] = fitness.failing
+        body["failing"] = found.failing
         return Response(body, status.HTTP_503_SERVICE_UNAVAILABLE, headers={"Retry-After": str(RETRY_AFTER)})
 
 

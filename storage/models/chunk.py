@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
-from django.db import connection, models
+from django.db import connection, models, transaction
+from django.db.models.functions import Now
 
 from storage.models.fields import DigestField
 
@@ -36,6 +38,17 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
                 """,
                 [ids],
             )
+
+    def condemn_anew(self, ahead: timedelta) -> None:
+        """Begin the grace period again of chunks that were condemned after now: the clock was set back since then.
+
+        Args:
+            ahead: a time up to this much after now is no sign of that.
+        """
+        # The statement's time, as a clock that may tick while it runs would keep PostgreSQL from using the index.
+        with transaction.atomic():
+            later = self.filter(condemned_at__gt=Now() + ahead).order_by("hash").select_for_update(skip_locked=True)
+            self.filter(pk__in=list(later.values_list("pk", flat=True))).update(condemned_at=Now())
 
     def condemn_orphans(self, sizes: Mapping[str, int]) -> int:
         """Give copies that have no row one that is condemned: it can be locked, and its grace begins (RACES 11).

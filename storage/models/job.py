@@ -9,33 +9,37 @@ from functools import cache
 from typing import Any, ClassVar
 
 from django.db import connection, models, transaction
-from django.db.models import F, Func, Q
+from django.db.models import F, Q
 
 from storage.exceptions import LeaseLost, TurnEnded
+from storage.models.clock import Clock
 from storage.models.content import Content
 from storage.models.fields import DigestField
 from storage.models.prepared import Columns, rows
 from storage.models.upload import Upload
 
 LEASE = timedelta(seconds=20)
+LONGEST_DELAY = timedelta(seconds=60)  # No ``not_before`` is further ahead, unless PostgreSQL's clock was set back.
 MAX_ATTEMPTS = 5
 RETRY_DELAYS = (0, 1, 5, 15, 30)
 TURN = 60.0  # seconds that a long job may last before others of its priority go first
 LOOK_AROUND = 1.0  # seconds between two looks for more urgent jobs
 
 
-class Clock(Func):
-    """PostgreSQL's clock: the only one that leases are compared with (RACES 27)."""
-
-    function = "clock_timestamp"
-    output_field = models.DateTimeField()
-
-
 class JobQuerySet(models.QuerySet["Job"]):
     def queued(self, queue: str) -> JobQuerySet:
         """What may be claimed now, the most urgent and then the oldest first."""
-        claimable = self.filter(queue=queue, state=Job.State.QUEUED, not_before__lte=Clock())
-        return claimable.order_by("priority", "created_at", "id")
+        due = Q(not_before__lte=Clock()) | Q(not_before__gt=Clock() + LONGEST_DELAY)
+        return self.filter(due, queue=queue, state=Job.State.QUEUED).order_by("priority", "created_at", "id")
+
+    def abandoned(self) -> JobQuerySet:
+        """Running jobs whose lease is over: it has ended, or lies further ahead than any lease lasts.
+
+        The latter are leases from before PostgreSQL's clock was set back. A worker that is still at such a job finds
+        its lease lost, and the job is done again.
+        """
+        over = Q(lease_expires_at__lt=Clock()) | Q(lease_expires_at__gt=Clock() + LEASE)
+        return self.filter(over, state=Job.State.RUNNING)
 
     def open(self) -> JobQuerySet:
         """What has not come to its end."""
@@ -55,7 +59,9 @@ class JobQuerySet(models.QuerySet["Job"]):
             """
             WITH candidate AS (
                 SELECT id, attempts, size, priority, created_at FROM storage_job
-                 WHERE queue = %(queue)s AND state = 'queued' AND not_before <= clock_timestamp()
+                 WHERE queue = %(queue)s AND state = 'queued'
+                   AND (not_before <= clock_timestamp()
+                        OR not_before > clock_timestamp() + %(longest_delay)s::float8 * interval '1 second')
                  ORDER BY priority, created_at, id LIMIT %(most)s::int FOR UPDATE SKIP LOCKED
             ), ranked AS (
                 SELECT id, row_number() OVER w AS place, sum(size) OVER w AS total,
@@ -65,7 +71,12 @@ class JobQuerySet(models.QuerySet["Job"]):
                 SELECT id FROM ranked WHERE place = 1 OR (total <= %(most_bytes)s::bigint AND NOT tried)
             )
             """,
-            {"queue": queue, "most": most, "most_bytes": most_bytes},
+            {
+                "queue": queue,
+                "most": most,
+                "most_bytes": most_bytes,
+                "longest_delay": LONGEST_DELAY.total_seconds(),
+            },
         )
 
     def claim_segment(self, upload: Upload) -> list[Job]:
@@ -75,7 +86,9 @@ class JobQuerySet(models.QuerySet["Job"]):
             WITH chosen AS (
                 SELECT id FROM storage_job
                  WHERE upload_id = %(upload)s::uuid AND kind = %(kind)s
-                   AND (state = 'queued' OR (state = 'running' AND lease_expires_at < clock_timestamp()))
+                   AND (state = 'queued' OR (state = 'running' AND (
+                            lease_expires_at < clock_timestamp()
+                            OR lease_expires_at > clock_timestamp() + %(lease)s::float8 * interval '1 second')))
                  ORDER BY created_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
             )
             """,
@@ -168,11 +181,11 @@ class JobQuerySet(models.QuerySet["Job"]):
         return mine
 
     def requeue_stale(self) -> int:
-        """Put running jobs whose lease has ended back into the queue, or end them after too many attempts.
+        """Put abandoned jobs back into the queue, or end them after too many attempts.
 
         Returns how many were put back.
         """
-        stale = self.filter(state=Job.State.RUNNING, lease_expires_at__lt=Clock())
+        stale = self.abandoned()
         stale.filter(attempts__gte=MAX_ATTEMPTS).update(
             state=Job.State.FAILED,
             fence=F("fence") + 1,

@@ -9,13 +9,12 @@ from datetime import timedelta
 import structlog
 from django.db import transaction
 from django.db.models import Max, Q
-from django.utils import timezone
 
 from storage import topology, trust, wakeups
 from storage.conf import configuration
 from storage.exceptions import VolumeError
-from storage.models import Cluster, Content, Job, Node
-from storage.models.job import Clock
+from storage.models import Cluster, Content, Job, Node, clock
+from storage.models.clock import Clock
 from storage.routing import StoreUnavailable
 from storage.topology import Member, Topology
 from storage.trust import Reason
@@ -95,7 +94,7 @@ def _queue_audit(seen: Topology) -> None:
     ended = dict(audits.values_list("subject").annotate(at=last).values_list("subject", "at"))
     due = Node.objects.filter(node_id__in=online)
     waiting = sorted((ended.get(node.node_id) or node.created_at, node.node_id) for node in due)
-    if waiting and waiting[0][0] < timezone.now() - timedelta(seconds=interval):
+    if waiting and waiting[0][0] < clock.now() - timedelta(seconds=interval):
         Job.ensure(Job.Kind.AUDIT, waiting[0][1])
 
 
@@ -132,4 +131,4 @@ def _round() -> int:
 
 def _rebuilt_recently(member: Member) -> bool:
     ended = Job.objects.filter(kind=Job.Kind.REBUILD_SKETCH, subject=member.node_id, state__in=Job.TERMINAL)
-    return ended.filter(finished_at__gt=Clock() - INSPECTION_PAUSE).exists()
+    return ended.filter(finished_at__range=(Clock() - INSPECTION_PAUSE, Clock())).exists()

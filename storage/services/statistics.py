@@ -1,4 +1,4 @@
-"""Statistics of the whole cluster, and whether it is fit to serve."""
+"""Statistics of the whole cluster."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from datetime import datetime
 
 import redis
 import structlog
-from django.db import DatabaseError, connection
 from django.utils import timezone
 
-from storage import counters, routing, surveying, trust
-from storage.conf import configuration
-from storage.exceptions import VolumeError
+from storage import counters, surveying, trust
 from storage.models import Cluster, File, LastSurvey, Node, Tally
-from storage.placement import acknowledgeable
 from storage.routing import StoreUnavailable
 from storage.surveying import Survey
 from storage.topology import Topology
@@ -110,52 +106,3 @@ def _counted() -> dict[str, int] | None:
     except redis.RedisError as error:
         log.warning("counters.unavailable", error=str(error))
         return None
-
-
-@dataclass(frozen=True)
-class Fitness:
-    """Whether uploads and downloads can be served; ``failing`` maps each part that is missing to the reason."""
-
-    nodes: int
-    failing: dict[str, str]
-
-
-def fitness() -> Fitness:
-    """Ask PostgreSQL, Redis and every volume, now; none of them for long."""
-    failing: dict[str, str] = {}
-    topology = None
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-        topology = Topology.recent(seconds=0.5)
-    except (DatabaseError, Cluster.DoesNotExist) as error:
-        failing["postgresql"] = type(error).__name__
-        topology = Topology.last_known()
-    try:
-        routing.connect().ping()
-    except redis.RedisError as error:
-        failing["redis"] = type(error).__name__
-    nodes = _answering(topology) if topology else 0
-    needed = acknowledgeable(configuration().replication_factor)
-    if nodes < needed:
-        failing["nodes"] = f"{nodes} of the {needed} that an upload needs"
-    return Fitness(nodes, failing)
-
-
-def _answering(topology: Topology) -> int:
-    """Active nodes whose volume is there and theirs."""
-    asked = []
-    for member in topology.members:
-        if member.state != Node.State.ACTIVE:
-            continue
-        try:
-            asked.append((member, member.lane.submit(member.lane.volume.identity)))
-        except VolumeError:
-            continue
-    count = 0
-    for member, future in asked:
-        try:
-            count += future.result(timeout=1.0).same_volume(member.identity)
-        except (VolumeError, TimeoutError):
-            continue
-    return count

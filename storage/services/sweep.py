@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import time
 from datetime import timedelta
 
 import structlog
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from storage import wakeups
 from storage.conf import configuration
 from storage.models import Chunk, Cluster, Content, Job, Node, Tally, Upload
-from storage.models.job import Clock
+from storage.models.clock import Clock
 from storage.topology import Topology
 
 log = structlog.get_logger(__name__)
 
 SLACK = timedelta(seconds=10)  # beside the stall timeout: the time between two heartbeats, and a busy machine
-UNRECORDED = timedelta(seconds=60)  # that a staged file may be without its row: far longer than a commit may take
+UNRECORDED = 60.0  # A staged file may be without its row for this many seconds: far longer than a commit may take.
+AHEAD = timedelta(seconds=10)  # A time further ahead than this is from before PostgreSQL's clock was set back.
 FAILED_UPLOAD_KEPT = timedelta(days=7)
 TERMINAL_JOBS_KEPT = timedelta(days=7)
 AUDITS_KEPT = timedelta(days=400)
 HEAL_CONTENTS = 100
 TRIED_RECENTLY = timedelta(seconds=60)
+
+_unrecorded_since: dict[str, float] = {}
 
 
 def sweep() -> None:
@@ -33,6 +35,7 @@ def sweep() -> None:
     requeued = Job.objects.requeue_stale()
     if requeued:
         log.warning("jobs.requeued", count=requeued)
+    _begin_times_anew()
     _drop_abandoned_uploads()
     _remove_forgotten_staging()
     _heal_short_contents()
@@ -41,6 +44,13 @@ def sweep() -> None:
     for queue in ("ingest", "maintenance"):
         if Job.objects.queued(queue).exists():
             wakeups.wake(queue)
+
+
+def _begin_times_anew() -> None:
+    """Have spans of time begin now that began after now: PostgreSQL's clock was set back since then."""
+    Upload.objects.filter(state=Upload.State.RECEIVING, heartbeat_at__gt=Clock() + AHEAD).update(heartbeat_at=Clock())
+    Node.objects.filter(online_changed_at__gt=Clock() + AHEAD).update(online_changed_at=Clock())
+    Chunk.objects.condemn_anew(AHEAD)
 
 
 def _forget_ended_jobs() -> None:
@@ -79,22 +89,21 @@ def _drop(upload: Upload) -> bool:
 
 
 def _remove_forgotten_staging() -> None:
-    """A staged file without a row is garbage, unless it was made just now, when its row is about to be committed."""
+    """A staged file without a row is garbage, unless it was made just now, when its row is about to be committed.
+
+    Its age is how long this process has seen it so, by the monotonic clock: a clock that jumps makes no file old.
+    """
     staging = configuration().staging_dir
-    staged = {entry.name for entry in os.scandir(staging) if _age(entry) > UNRECORDED} if staging.is_dir() else set()
-    if not staged:
-        return
-    known = {str(upload_id) for upload_id in Upload.objects.values_list("id", flat=True)}
+    staged = {path.name for path in staging.iterdir()} if staging.is_dir() else set()
+    known = {str(upload_id) for upload_id in Upload.objects.values_list("id", flat=True)} if staged else set()
+    now = time.monotonic()
+    for name in list(_unrecorded_since):
+        if name not in staged or name in known:
+            del _unrecorded_since[name]
     for name in staged - known:
-        (staging / name).unlink(missing_ok=True)
-        log.info("staging.removed", upload=name)
-
-
-def _age(entry: os.DirEntry[str]) -> timedelta:
-    try:
-        return timedelta(seconds=time.time() - entry.stat(follow_symlinks=False).st_mtime)
-    except FileNotFoundError:
-        return timedelta(0)
+        if now - _unrecorded_since.setdefault(name, now) >= UNRECORDED:
+            (staging / name).unlink(missing_ok=True)
+            log.info("staging.removed", upload=name)
 
 
 def _heal_short_contents() -> None:
@@ -133,4 +142,5 @@ def _node_went_just_now() -> bool:
 
 def _recently_tried(kind: str, subject: str) -> bool:
     recent = Job.objects.filter(kind=kind, subject=subject)
-    return recent.exclude(state__in=Job.TERMINAL, finished_at__lt=Clock() - TRIED_RECENTLY).exists()
+    lately = Q(finished_at__range=(Clock() - TRIED_RECENTLY, Clock()))
+    return recent.filter(~Q(state__in=Job.TERMINAL) | lately).exists()

@@ -187,7 +187,7 @@ def test_an_env_file_reaches_every_service(make_stack: Callable[..., Stack], tmp
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in wanted.items()))
     stack = make_stack([], tmp_path / ".env")
     stack.up()
-    for service in ("occ-storage", "worker", "maintenance", "beat"):
+    for service in ("occ-storage", "worker", "maintenance"):
         found = stack.compose("exec", "-T", service, "env").splitlines()
         assert {f"{name}={value}" for name, value in wanted.items()} <= set(found), service
     journal = stack.journal()

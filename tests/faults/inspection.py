@@ -20,7 +20,7 @@ from django.db.models import Q
 from storage import routing, trust
 from storage.conf import configuration
 from storage.models import Chunk, Content, Job, Upload
-from storage.models.job import Clock
+from storage.models.clock import Clock
 from storage.replicas.removing import trashed_at
 from storage.routing import StoreUnavailable
 from storage.services import audit, drain, provision, reclaim, repair

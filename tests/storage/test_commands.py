@@ -13,7 +13,8 @@ from django.core.management.base import CommandError
 from storage import tasks
 from storage.management import operation
 from storage.models import Cluster, File, Job, Node
-from storage.models.job import MAX_ATTEMPTS, Clock
+from storage.models.clock import Clock
+from storage.models.job import MAX_ATTEMPTS
 from storage.services import catalogue, rebalance
 from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 

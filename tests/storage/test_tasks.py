@@ -11,7 +11,8 @@ from django.db import connection
 from storage import tasks, wakeups
 from storage.exceptions import ContentUnavailable, VolumeOffline
 from storage.models import Job
-from storage.models.job import MAX_ATTEMPTS, Clock
+from storage.models.clock import Clock
+from storage.models.job import MAX_ATTEMPTS
 from tests.cluster import ClusterUnderTest, content_of
 from tests.system.conftest import wait_until
 

@@ -40,7 +40,7 @@ def await_end(pids: list[int], limit: float) -> None:
 
 def test_the_system_becomes_ready(system: System) -> None:
     assert system.health()["status"] == "healthy"
-    assert {"postgres", "valkey", "api", "worker", "maintenance", "beat"} <= system.pids().keys()
+    assert {"postgres", "valkey", "api", "worker", "maintenance"} <= system.pids().keys()
 
 
 def test_state_and_sockets_are_for_their_owner_alone(system: System) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 import redis
-from django.db import OperationalError
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import OperationalError, connection
 from django.test import Client
 
 from storage import routing, surveying
-from storage.models import Content, Job
-from storage.services import statistics, survey
+from storage.models import Content, Job, Node, refusals
+from storage.services import health, survey
 from storage.topology import Topology
 from tests.cluster import ClusterUnderTest, content_of
 from tests.storage.api.conftest import assert_problem
@@ -38,22 +41,76 @@ def test_a_healthy_cluster_says_so(cluster: ClusterUnderTest) -> None:
     assert response.json() == {"status": "healthy", "nodes": 5, "ready": True}
 
 
-def test_health_without_redis_is_503_and_names_it(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "connect", lambda: Away(redis.ConnectionError()))
+def test_without_redis_the_cluster_serves_and_says_what_it_lacks(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "connect", lambda: Away(redis.ConnectionError("connection refused")))
+    response = Client().get("/health")
+    assert response.status_code == 200
+    body = response.json()
+    assert (body["status"], body["ready"], body["nodes"]) == ("degraded", True, 5)
+    assert [words.partition(":")[0] for words in body["degraded"]] == ["redis"]
+    assert "connection refused" in body["degraded"][0]
+
+
+def test_health_without_postgresql_is_503_and_says_what_to_do(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "connection", Away(OperationalError()))
     response = Client().get("/health")
     assert response.status_code == 503
     assert response.json()["ready"] is False
-    assert set(response.json()["failing"]) == {"redis"}
+    assert response.json()["failing"] == {"postgresql": refusals.AWAY}
     assert int(response.headers["Retry-After"]) > 0
 
 
-def test_health_without_postgresql_is_503_and_names_it(
-    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(statistics, "connection", Away(OperationalError()))
+@pytest.fixture
+def read_only(cluster: ClusterUnderTest) -> Iterator[None]:
+    """PostgreSQL as it is after a failover: it answers, and takes no changes."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+        yield
+        cursor.execute("SET default_transaction_read_only = off")
+
+
+def test_a_read_only_postgresql_is_a_503_that_says_so(cluster: ClusterUnderTest, read_only: None) -> None:
+    response = Client().post("/upload", {"file": SimpleUploadedFile("a.txt", b"refused")})
+    assert assert_problem(response, 503)["detail"] == refusals.READ_ONLY
     response = Client().get("/health")
     assert response.status_code == 503
-    assert set(response.json()["failing"]) == {"postgresql"}
+    assert response.json()["failing"] == {"postgresql": refusals.READ_ONLY}
+
+
+def test_a_refusal_that_only_writers_meet_is_remembered_for_a_while(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "_last", None)
+    full = OperationalError("could not extend file")
+    full.__cause__ = psycopg.errors.DiskFull()
+    assert refusals.words(full) == refusals.DISK_FULL
+    assert Client().get("/health").json()["failing"] == {"postgresql": refusals.DISK_FULL}
+    monkeypatch.setattr(refusals, "REMEMBERED_SECONDS", 0.0)
+    assert Client().get("/health").status_code == 200
+
+
+def test_health_names_what_is_degraded(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = cluster.upload(content_of(1))
+    Node.distrust_sketches(["node_001"])
+    cluster.take_offline(cluster.holders(file.content.manifest()[0][0])[0])
+    Content.objects.update(min_replication=2)
+    monkeypatch.setattr(health, "WAITING_SECONDS", 0.0)
+    cluster.accept(content_of(2))
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    body = Client().get("/health").json()
+    assert (body["status"], body["nodes"]) == ("degraded", 4)
+    names = {words.partition(":")[0] for words in body["degraded"]}
+    assert names - {"node_000", "node_001", "node_002", "node_003", "node_004"} == {
+        "copies",
+        "uploads",
+        "clock of this API",
+        "sketches",
+    }
+    assert len(names) == 5
 
 
 def test_health_without_enough_nodes_is_503_and_names_them(cluster: ClusterUnderTest) -> None:
@@ -75,7 +132,7 @@ def test_without_postgresql_every_endpoint_is_a_503(cluster: ClusterUnderTest, m
         paths = ("/status", "/files", *(f"/{name}/{'0' * 64}" for name in ("files", "download", "verify")))
         responses = [Client().get(path) for path in paths]
     for response in responses:
-        assert "database" in assert_problem(response, 503)["detail"]
+        assert assert_problem(response, 503)["detail"] == refusals.AWAY
         assert int(response.headers["Retry-After"]) > 0
 
 

@@ -9,7 +9,8 @@ from django.db import connection
 
 from storage.exceptions import LeaseLost, TurnEnded
 from storage.models import Job
-from storage.models.job import LEASE, MAX_ATTEMPTS, Clock
+from storage.models.clock import Clock
+from storage.models.job import LEASE, MAX_ATTEMPTS
 from tests.cluster import ClusterUnderTest
 
 

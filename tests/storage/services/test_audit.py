@@ -11,7 +11,7 @@ import pytest
 from storage import phases
 from storage.exceptions import LeaseLost, TurnEnded, VolumeOffline
 from storage.models import Chunk, Content, Job, Node
-from storage.models.job import Clock
+from storage.models.clock import Clock
 from storage.services import audit, catalogue, probe, reclaim, sweep
 from storage.services.audit import COUNTED
 from tests.cluster import ClusterUnderTest, content_of

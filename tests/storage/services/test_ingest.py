@@ -12,7 +12,8 @@ from celery import current_app
 from storage import phases, routing, wakeups
 from storage.exceptions import VolumeFull
 from storage.models import Chunk, Content, File, Job, ManifestEntry, Pin, Upload
-from storage.models.job import MAX_ATTEMPTS, Clock
+from storage.models.clock import Clock
+from storage.models.job import MAX_ATTEMPTS
 from storage.replicas import finding, writing
 from storage.services import ingest
 from storage.topology import Topology

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from storage.models import Cluster, Content, Job, Node
-from storage.services import probe, statistics, verify
+from storage.services import health, probe, verify
 from tests.cluster import ClusterUnderTest, content_of
 
 
@@ -10,7 +10,7 @@ def test_a_node_that_goes_away_is_noticed_and_noticed_again_when_it_is_back(clus
     cluster.take_offline("node_002")
     assert Node.objects.get(node_id="node_002").condition == "offline"
     assert Cluster.load().topology_epoch == epoch + 1
-    assert statistics.fitness().nodes == 4
+    assert health.examine().nodes == 4
     cluster.bring_back("node_002")
     assert Node.objects.get(node_id="node_002").condition == "active"
     assert Cluster.load().topology_epoch == epoch + 2
@@ -26,10 +26,10 @@ def test_an_empty_folder_in_the_place_of_a_node_is_an_offline_node(cluster: Clus
 
 
 def test_health_says_which_part_is_missing(cluster: ClusterUnderTest) -> None:
-    assert statistics.fitness().failing == {}
+    assert health.examine().failing == {}
     for node_id in ("node_000", "node_001", "node_002", "node_003"):
         cluster.take_offline(node_id)
-    assert set(statistics.fitness().failing) == {"nodes"}
+    assert set(health.examine().failing) == {"nodes"}
 
 
 def test_summaries_become_exact_again_after_a_node_has_gone(cluster: ClusterUnderTest) -> None:

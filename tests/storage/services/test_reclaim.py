@@ -7,7 +7,7 @@ import pytest
 
 from storage.exceptions import ForeignDatabase
 from storage.models import Chunk, Cluster, Content, File
-from storage.models.job import Clock
+from storage.models.clock import Clock
 from storage.replicas.removing import remove_replica
 from storage.services import catalogue, reclaim
 from storage.topology import Topology

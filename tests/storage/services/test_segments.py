@@ -17,7 +17,7 @@ from django.db import OperationalError, connection
 
 from storage.exceptions import InvalidRequest
 from storage.models import Chunk, File, Job, ManifestEntry, Pin, Segment, Upload, nobody, segment
-from storage.models.job import Clock
+from storage.models.clock import Clock
 from storage.services import cancel, ingest, intake
 from storage.volumes import FilesystemVolume
 from tests.cluster import CHUNK_SIZE, AcceptedRows, ClusterUnderTest, content_of

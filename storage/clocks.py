@@ -1,0 +1,60 @@
+"""Whether the clocks of the programs agree with PostgreSQL's.
+
+Nothing relies on it: times are compared by PostgreSQL's clock alone. A clock that is off makes logs and certificates
+disagree, and is worth a look.
+"""
+
+from __future__ import annotations
+
+import time
+
+import redis
+import structlog
+
+from storage.models import clock
+from storage.redis_connection import connect
+
+log = structlog.get_logger(__name__)
+
+TOLERATED = 5.0  # seconds
+KEPT_SECONDS = 60
+KEY = "occ:clocks"
+
+_reported: dict[str, bool] = {}
+
+
+def difference() -> float:
+    """Seconds that this process's clock is ahead of PostgreSQL's, not counting the time that the question took."""
+    asked = time.time()
+    theirs = clock.now().timestamp()
+    return min(time.time() - theirs, 0.0) or max(asked - theirs, 0.0)
+
+
+def report(program: str) -> None:
+    """Compare the clocks, log a difference when it begins and ends, and show it in ``differences`` meanwhile."""
+    ahead = difference()
+    is_off = abs(ahead) > TOLERATED
+    if is_off != _reported.get(program, False):
+        say = log.warning if is_off else log.info
+        say("clock.differs" if is_off else "clock.agrees", program=program, seconds=round(ahead, 1))
+        _reported[program] = is_off
+    try:
+        if is_off:
+            connect().hset(KEY, program, f"{ahead:.1f}")
+            connect().expire(KEY, KEPT_SECONDS)
+        else:
+            connect().hdel(KEY, program)
+    except redis.RedisError:
+        return
+
+
+def differences() -> dict[str, float]:
+    """The programs whose clocks are off: program → seconds that its clock is ahead of PostgreSQL's."""
+    try:
+        said: dict[bytes, bytes] = connect().hgetall(KEY)  # type: ignore[assignment]  # The client answers bytes.
+        found = {name.decode(): float(seconds) for name, seconds in said.items()}
+    except (redis.RedisError, ValueError):
+        found = {}
+    if abs(ahead := difference()) > TOLERATED:
+        found["this API"] = ahead
+    return found

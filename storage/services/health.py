@@ -1,0 +1,194 @@
+"""Whether the cluster can serve now, and what troubles it otherwise: each in words, and with what to do.
+
+*Failing* is what has uploads or downloads refused now. *Degraded* is what costs redundancy, speed or knowledge while
+both go on. Each trouble has a name, which stays the same while its words change.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field
+
+import redis
+import structlog
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.models import Count, F, Min
+
+from storage import admission, clocks, trust
+from storage.conf import configuration
+from storage.exceptions import VolumeError
+from storage.models import Cluster, Content, Job, Node, clock, refusals
+from storage.placement import acknowledgeable
+from storage.redis_connection import connect
+from storage.routing import StoreUnavailable
+from storage.topology import Member, Topology
+from storage.volumes import Space
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 1.0  # A volume has this long to answer.
+WAITING_SECONDS = 10.0  # An upload that no worker has taken for this long is a trouble.
+COUNTED = 1000  # Files in danger are counted up to this number.
+
+
+@dataclass
+class Health:
+    """What was found.
+
+    Attributes:
+        nodes: active nodes whose volumes answer.
+        failing: name of a trouble → its words.
+        degraded: likewise.
+    """
+
+    nodes: int = 0
+    failing: dict[str, str] = field(default_factory=dict)
+    degraded: dict[str, str] = field(default_factory=dict)
+
+
+def examine() -> Health:
+    """Ask PostgreSQL, Redis and every volume, now; none of them for long."""
+    found = Health()
+    topology = _ask_postgresql(found)
+    if lack := getattr(admission, "staging_lack", str)():
+        found.failing["staging"] = f"no upload can be received: {lack}"
+    if topology is not None:
+        _look_at_nodes(topology, found)
+    if topology is not None and "postgresql" not in found.failing:
+        try:
+            _look_at_files(topology, found)
+            _look_at_uploads(found)
+            _compare_clocks(found)
+        except (DatabaseError, InterfaceError) as error:
+            found.failing["postgresql"] = refusals.words(error)
+    _ask_redis(topology if "postgresql" not in found.failing else None, found)
+    return found
+
+
+def _ask_postgresql(found: Health) -> Topology | None:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('transaction_read_only') = 'on' OR pg_is_in_recovery()")
+            if cursor.fetchone()[0]:
+                found.failing["postgresql"] = refusals.READ_ONLY
+        topology = Topology.recent(seconds=0.5)
+    except (DatabaseError, InterfaceError) as error:
+        found.failing["postgresql"] = refusals.words(error)
+        return Topology.last_known()
+    except Cluster.DoesNotExist:
+        found.failing["postgresql"] = "the database is empty: run `manage.py prepare`"
+        return None
+    if said := refusals.lately():
+        found.failing.setdefault("postgresql", said)
+    return topology
+
+
+# -- nodes -------------------------------------------------------------------
+
+
+def _look_at_nodes(topology: Topology, found: Health) -> None:
+    needed = acknowledgeable(configuration().replication_factor)
+    asked = [(member, _ask(member)) for member in topology.members]
+    taking = 0
+    deadline = time.monotonic() + LOOK_SECONDS
+    for member, future in asked:
+        trouble = _trouble_of(member, future, max(0.0, deadline - time.monotonic()))
+        is_active = member.state == Node.State.ACTIVE
+        if is_active and trouble != OFFLINE:
+            found.nodes += 1
+        if trouble:
+            found.degraded[member.node_id] = f"{member.node_id} {trouble}"
+        elif is_active:
+            taking += 1
+    if taking < needed:
+        troubles = "; ".join(found.degraded[m.node_id] for m in topology.members if m.node_id in found.degraded)
+        found.failing["nodes"] = (
+            f"{taking} of {len(topology.members)} nodes take new copies, and an upload needs {needed}: {troubles}"
+        )
+
+
+OFFLINE = "is offline: see that its disk is there and answers"
+
+
+def _ask(member: Member) -> Future[Space] | None:
+    try:
+        return getattr(member.lane, "look", member.lane.submit)(_space_if_ours, member)
+    except VolumeError:
+        return None
+
+
+def _space_if_ours(member: Member) -> Space:
+    if not member.lane.volume.identity().same_volume(member.identity):
+        raise VolumeError("another node's volume")
+    return member.lane.volume.space()
+
+
+def _trouble_of(member: Member, future: Future[Space] | None, seconds: float) -> str:
+    """What keeps a node from taking copies, nothing if it takes them."""
+    try:
+        space = future.result(timeout=seconds) if future is not None else None
+    except (VolumeError, FutureTimeout):
+        space = None
+    if space is None:
+        return OFFLINE
+    if not space.writable:
+        return "is read-only: see why its file system is mounted so"
+    if getattr(space, "lack", "") == "bytes":
+        return f"is full: {space.free >> 20} MiB are free on its disk; delete files or make room"
+    if getattr(space, "lack", "") == "files":
+        return f"is full: {getattr(space, 'free_files', 0)} more files fit on its disk; delete files or make room"
+    return ""
+
+
+# -- what is stored ----------------------------------------------------------
+
+
+def _look_at_files(topology: Topology, found: Health) -> None:
+    ready = Content.objects.filter(state=Content.State.READY)
+    if lost := ready.filter(retrievable=False)[:COUNTED].count():
+        found.degraded["unreadable"] = f"{_number(lost)} cannot be read: bring the nodes back that hold their chunks"
+    short = ready.filter(retrievable=True, chunk_count__gt=0, min_replication__lt=F("target"))
+    if number := short[:COUNTED].count():
+        found.degraded["copies"] = (
+            f"{_number(number)} have fewer copies than they should: copies are made as soon as there are nodes for them"
+        )
+
+
+def _number(files: int) -> str:
+    return f"{files} file{'s' * (files != 1)}" if files < COUNTED else f"{files} or more files"
+
+
+def _look_at_uploads(found: Health) -> None:
+    """Uploads that nobody stores: the workers are away, or whatever they need is."""
+    waiting = Job.objects.queued("ingest").filter(waiting_for="").aggregate(number=Count("id"), since=Min("not_before"))
+    if not waiting["number"]:
+        return
+    seconds = (clock.now() - waiting["since"]).total_seconds()
+    if seconds > WAITING_SECONDS:
+        found.degraded["uploads"] = (
+            f"{waiting['number']} uploads have waited for a worker for up to {seconds:.0f} s: see that the workers run"
+        )
+
+
+def _compare_clocks(found: Health) -> None:
+    for program, seconds in clocks.differences().items():
+        found.degraded[f"clock of {program}"] = (
+            f"the clock of {program} is {seconds:+.0f} s off PostgreSQL's: set both by NTP"
+        )
+
+
+def _ask_redis(topology: Topology | None, found: Health) -> None:
+    """Redis is a hint: without it the sketches tell nothing, and all else goes on."""
+    try:
+        connect().set("occ:health", 1, ex=60)
+        stale = [member.node_id for member in trust.untrusted(topology)] if topology is not None else []
+    except (redis.RedisError, StoreUnavailable) as error:
+        found.degraded["redis"] = (
+            f"Redis does not answer, or refuses ({str(error)[:100]}): uploads and downloads go on; "
+            "sketches are not trusted until it is back"
+        )
+        return
+    if stale:
+        found.degraded["sketches"] = f"the sketches of {', '.join(stale)} are not trusted: they are being rebuilt"
