@@ -27,11 +27,15 @@ class ForeignVolume(VolumeOffline):
 
 
 class VolumeFull(VolumeError):
-    """No space is left on the volume."""
+    """No space, or no inode, is left on the volume."""
 
 
 class VolumeReadOnly(VolumeError):
     """The volume can be read, and not be written to."""
+
+
+class VolumeUnasked(VolumeError):
+    """This process lacks descriptors, threads or memory to ask the volume: that says nothing about the volume."""
 
 
 class ReplicaMissing(VolumeError):
@@ -51,6 +55,10 @@ class ClusterUnavailable(StorageError):
 
 class OutOfSpace(StorageError):
     """No node has room for another replica."""
+
+
+class StagingUnavailable(StorageError):
+    """The folder where uploads wait for their ingest is missing, or cannot be written to."""
 
 
 class TooFewReplicas(StorageError):

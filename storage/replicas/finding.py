@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from storage.exceptions import ReplicaCorrupt, VolumeError, VolumeOffline
+from storage.exceptions import ReplicaCorrupt, VolumeError
 from storage.models.content import Health
 from storage.topology import Member, Topology
 from storage.volumes import Volume
@@ -87,7 +87,7 @@ def verified(holders: Mapping[str, Sequence[Member]]) -> tuple[dict[str, list[Me
         for member in members:
             try:
                 asked.append((chunk_hash, member, member.lane.submit(check, member.lane.volume, chunk_hash)))
-            except VolumeOffline:
+            except VolumeError:
                 continue
     good: dict[str, list[Member]] = {chunk_hash: [] for chunk_hash in holders}
     bad = set()

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
+
+HEADROOM = 256 << 20  # bytes that stay free on every file system, for PostgreSQL and for uploads under way
+HEADROOM_FILES = 4096  # files that can still be made on every file system, for the same
+
+Lack = Literal["", "bytes", "files"]
 
 
 @dataclass(frozen=True)
@@ -33,15 +39,50 @@ class Identity:
 
 @dataclass(frozen=True)
 class Space:
-    """Room on the file system below a volume, in bytes; volumes with one ``device`` share it.
+    """Room on the file system below a volume; volumes with one ``device`` share it.
 
-    ``writable`` is false when the file system, or who owns it, allows no changes.
+    Attributes:
+        device: names the file system.
+        free: bytes that this process may still take.
+        total: bytes.
+        writable: false when the file system, or the rights of this process, allow no changes.
+        free_files: how many files can still be made; None when the file system sets no limit.
     """
 
     device: str
     free: int
     total: int
     writable: bool = True
+    free_files: int | None = None
+
+    @classmethod
+    def of(cls, found: os.statvfs_result, device: str, *, writable: bool) -> Space:
+        """What statvfs(3) has found."""
+        free_files = found.f_favail if found.f_files else None
+        return cls(device, found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, writable, free_files)
+
+    @property
+    def lack(self) -> Lack:
+        """What is used up but for the headroom: ``"bytes"``, ``"files"`` or nothing."""
+        return self.lacks()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more may be stored here."""
+        return bool(self.lack)
+
+    def lacks(self, size: int = 0, files: int = 0) -> Lack:
+        """What there is too little of for so many more bytes and files, with the headroom left over."""
+        if self.free - size < HEADROOM:
+            return "bytes"
+        if self.free_files is not None and self.free_files - files < HEADROOM_FILES:
+            return "files"
+        return ""
+
+    def less(self, size: int, files: int) -> Space:
+        """The room that is left after so many more bytes and files."""
+        free_files = None if self.free_files is None else self.free_files - files
+        return replace(self, free=self.free - size, free_files=free_files)
 
 
 @dataclass(frozen=True)
@@ -65,7 +106,7 @@ class Trashed:
 
 
 class Volume(Protocol):
-    """A node's storage backend. Thread-safe; every verb may raise ``VolumeOffline``.
+    """A node's storage backend. Thread-safe; every verb may raise ``VolumeOffline`` or ``VolumeUnasked``.
 
     Bytes are named by their SHA-256 in hex (``chunk_hash``); a volume stores and returns them, and judges nothing.
     """
@@ -78,14 +119,24 @@ class Volume(Protocol):
         """
 
     def identity(self) -> Identity:
-        """The identity that the volume carries.
+        """The identity that the volume carries, read from the medium as far as that can be done.
 
         Raises:
             ForeignVolume: there is none.
         """
 
     def set_generation(self, generation: int) -> None:
-        """Record, durably, that a reclaim pass of this generation is about to work here."""
+        """Record, durably, that a reclaim pass of this generation is about to work here; a full volume can do it."""
+
+    def keep_spare(self) -> None:
+        """Set a little room aside, from which removals are served when the volume is full.
+
+        A spare that is there already is left alone; a removal that used it up leaves none.
+
+        Raises:
+            VolumeFull: there is no room for it.
+            VolumeReadOnly: the volume can only be read.
+        """
 
     def space(self) -> Space:
         """Room below the volume."""
@@ -141,7 +192,10 @@ class Volume(Protocol):
         """Remove what an unfinished write left; returns the bytes freed. If the write still goes on, it fails."""
 
     def trash(self, chunk_hash: str, token: str) -> bool:
-        """Rename the replica into the trash, durably, under a unique token; false when there is none."""
+        """Rename the replica into the trash, durably, under a unique token; false when there is none.
+
+        A full volume can do it, as long as it has its spare.
+        """
 
     def trashed(self) -> Iterator[Trashed]:
         """What lies in the trash."""

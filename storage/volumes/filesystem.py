@@ -2,29 +2,35 @@
 
 ``identity`` names the volume. ``chunks/ab/<hash>`` are replicas, in 256 directories made at creation: a write never
 makes a parent, so that a disk that is not mounted is never taken for an empty volume. ``trash/<hash>~<token>`` and
-``quarantine/<hash>~<token>`` are replicas renamed out of the way.
+``quarantine/<hash>~<token>`` are replicas renamed out of the way. ``spare`` is room that removals on a full disk take.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 
-from storage.exceptions import ForeignVolume, ReplicaMissing, VolumeFull, VolumeOffline, VolumeReadOnly
-from storage.volumes import page_cache
+from storage.exceptions import (
+    ForeignVolume,
+    ReplicaMissing,
+    VolumeFull,
+    VolumeOffline,
+    VolumeReadOnly,
+    VolumeUnasked,
+)
+from storage.volumes import identity_file, page_cache, spare
 from storage.volumes.base import Identity, Replica, Space, Trashed
+from storage.volumes.descriptors import DIRECTORY, open_at, read_file, sync_directory, write_all
 
-FORMAT = 1
 TEMPORARY = ".tmp-"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_OWN_NAMES = {"chunks", "trash", "quarantine", spare.NAME, "lost+found"}
+_OF_THIS_PROCESS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _PREFIXES = [f"{i:02x}" for i in range(256)]
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -52,35 +58,47 @@ class FilesystemVolume:
                 if self.identity().same_volume(identity):
                     return
                 raise ForeignVolume(f"{self.root} belongs to another node or cluster")
-            strangers = {entry.name for entry in self.root.iterdir()} - {"chunks", "trash", "quarantine", "lost+found"}
+            strangers = {entry.name for entry in self.root.iterdir()} - _OWN_NAMES
             if any(not name.startswith(TEMPORARY) for name in strangers):
                 raise ForeignVolume(f"{self.root} is neither empty nor a volume")
             for name in [*(f"chunks/{p}" for p in _PREFIXES), "trash", "quarantine"]:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             with self._opened(check=False) as root:
                 for name in ("chunks", "trash", "quarantine"):
-                    _fsync_directory(root, name)
+                    sync_directory(root, name)
+                spare.keep(root)
                 # Last, and exclusively: a volume with an identity is complete, and has one creator.
-                _write_durably(root, {"identity": _encode(identity)}, exclusive=True)
-            _fsync_directory(None, str(self.root.parent))
+                _write_durably(root, {identity_file.NAME: identity_file.encode(identity)}, exclusive=True)
+            sync_directory(None, str(self.root.parent))
 
     def identity(self) -> Identity:
         with _as_volume_errors(), self._opened(check=False) as root:
-            return self._read_identity(root)
+            # What the page cache answers says nothing about a disk that hangs.
+            return self._read_identity(root, uncached=True)
 
     def set_generation(self, generation: int) -> None:
-        with _as_volume_errors(), self._opened() as root:
-            _write_durably(root, {"identity": _encode(self._read_identity(root).at(generation))})
+        with _as_volume_errors(writing=True), self._opened() as root:
+            data = identity_file.encode(self._read_identity(root).at(generation))
+            try:
+                _write_durably(root, {identity_file.NAME: data})
+            except OSError as error:
+                if error.errno not in spare.FULL:
+                    raise
+                # There is no room for a second file: a removal, which makes room, must not end here.
+                spare.with_spare(root, lambda: identity_file.overwrite(root, data))
+
+    def keep_spare(self) -> None:
+        with _as_volume_errors(writing=True), self._opened() as root:
+            spare.keep(root)
 
     # -- replicas ----------------------------------------------------------
 
     def space(self) -> Space:
         with _as_volume_errors(), self._opened(check=False) as root:
             found = os.fstatvfs(root)
-            device = str(os.fstat(root).st_dev)
             # The effective user's rights; false for anybody, root too, where the file system is mounted read-only.
             writable = os.access("chunks", os.W_OK, dir_fd=root, effective_ids=True)
-            return Space(device, found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, writable)
+            return Space.of(found, str(os.fstat(root).st_dev), writable=writable)
 
     def sizes(self, chunk_hashes: Sequence[str]) -> list[int | None]:
         with _as_volume_errors(), self._opened() as root:
@@ -91,7 +109,7 @@ class FilesystemVolume:
             # Found out here, where to wait is allowed, and anew each time: what is mounted may change.
             self._is_local = page_cache.is_local(root)
             try:
-                return _read_file(root, _replica(chunk_hash), uncached=uncached)
+                return read_file(root, _replica(chunk_hash), uncached=uncached)
             except FileNotFoundError:
                 # An empty mount point must not say "absent": only a volume that is there may.
                 self._require_expected(root)
@@ -105,7 +123,7 @@ class FilesystemVolume:
             for trashed in self._trashed(root):
                 if trashed.chunk_hash == chunk_hash:
                     with suppress(FileNotFoundError):
-                        return _read_file(root, f"trash/{trashed.name}")
+                        return read_file(root, f"trash/{trashed.name}")
             self._require_expected(root)
             raise ReplicaMissing(chunk_hash)
 
@@ -117,9 +135,9 @@ class FilesystemVolume:
     def settle(self, chunk_hash: str) -> None:
         with _as_volume_errors(), self._opened() as root:
             # The bytes may be another writer's that has not come to its fsync yet.
-            with _descriptor(root, _replica(chunk_hash), os.O_RDONLY | os.O_CLOEXEC) as replica:
+            with open_at(root, _replica(chunk_hash), os.O_RDONLY | os.O_CLOEXEC) as replica:
                 os.fsync(replica)
-            _fsync_directory(root, f"chunks/{chunk_hash[:2]}")
+            sync_directory(root, f"chunks/{chunk_hash[:2]}")
 
     def replicas(self, prefix: str = "") -> Iterator[Replica]:
         for _, found in self._listings(prefix):
@@ -132,13 +150,13 @@ class FilesystemVolume:
             yield from (f"{directory}/{name}" for name, _ in found if name.startswith(TEMPORARY))
 
     def discard(self, leftover: str) -> int:
-        with _as_volume_errors(), self._opened() as root:
+        with _as_volume_errors(writing=True), self._opened() as root:
             return _unlink(root, f"chunks/{leftover}")
 
     # -- removal -----------------------------------------------------------
 
     def trash(self, chunk_hash: str, token: str) -> bool:
-        with _as_volume_errors(), self._opened() as root:
+        with _as_volume_errors(writing=True), self._opened() as root:
             return _move(root, _replica(chunk_hash), f"trash/{Trashed(chunk_hash, token).name}")
 
     def trashed(self) -> Iterator[Trashed]:
@@ -147,22 +165,22 @@ class FilesystemVolume:
         yield from found
 
     def restore(self, trashed: Trashed) -> bool:
-        with _as_volume_errors(), self._opened() as root:
+        with _as_volume_errors(writing=True), self._opened() as root:
             return _move(root, f"trash/{trashed.name}", _replica(trashed.chunk_hash))
 
     def purge(self, trashed: Trashed) -> int:
-        with _as_volume_errors(), self._opened() as root:
+        with _as_volume_errors(writing=True), self._opened() as root:
             return _unlink(root, f"trash/{trashed.name}")
 
     def quarantine(self, chunk_hash: str, token: str) -> bytes | None:
         name = f"quarantine/{Trashed(chunk_hash, token).name}"
-        with _as_volume_errors(), self._opened() as root:
+        with _as_volume_errors(writing=True), self._opened() as root:
             if not _move(root, _replica(chunk_hash), name):
                 return None
-            return _read_file(root, name, uncached=True)
+            return read_file(root, name, uncached=True)
 
     def acquit(self, chunk_hash: str, token: str) -> None:
-        with _as_volume_errors(), self._opened() as root:
+        with _as_volume_errors(writing=True), self._opened() as root:
             _move(root, f"quarantine/{Trashed(chunk_hash, token).name}", _replica(chunk_hash))
 
     # -- the directory -----------------------------------------------------
@@ -170,7 +188,7 @@ class FilesystemVolume:
     @contextmanager
     def _opened(self, check: bool = True) -> Iterator[int]:
         """A handle of the volume's directory, whose identity has been checked; all paths start at the handle."""
-        with _descriptor(None, str(self.root), _DIRECTORY) as root:
+        with open_at(None, str(self.root), DIRECTORY) as root:
             if check:
                 self._require_expected(root)
             yield root
@@ -179,15 +197,15 @@ class FilesystemVolume:
         if self.expected is not None and not self._read_identity(root).same_volume(self.expected):
             raise ForeignVolume(f"{self.root} carries another identity")
 
-    def _read_identity(self, root: int) -> Identity:
+    def _read_identity(self, root: int, *, uncached: bool = False) -> Identity:
         """Read at every call, and parsed only when the bytes are others than the last time."""
         try:
-            found = _read_file(root, "identity")
+            found = read_file(root, identity_file.NAME, uncached=uncached)
         except FileNotFoundError:
             raise _NoIdentity(f"{self.root} carries no identity") from None
         known = self._last_found
         if known is None or known[0] != found:
-            self._last_found = known = (found, _decode(found, self.root))
+            self._last_found = known = (found, identity_file.decode(found, self.root))
         return known[1]
 
     def _listings(self, prefix: str) -> Iterator[tuple[str, list[tuple[str, int]]]]:
@@ -209,20 +227,6 @@ class _NoIdentity(ForeignVolume):
     """Nothing says whose directory this is: a new volume may be made here, nothing else."""
 
 
-def _encode(identity: Identity) -> bytes:
-    return json.dumps({"format": FORMAT, **asdict(identity)}).encode()
-
-
-def _decode(data: bytes, root: Path) -> Identity:
-    try:
-        fields = json.loads(data)
-        if fields.pop("format") != FORMAT:
-            raise ForeignVolume(f"{root} has another format")
-        return Identity(**fields)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise ForeignVolume(f"{root} carries an identity that cannot be read") from None
-
-
 def _replica(chunk_hash: str) -> str:
     return f"chunks/{chunk_hash[:2]}/{chunk_hash}"
 
@@ -232,21 +236,14 @@ def _as_volume_errors(*, writing: bool = False) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in spare.FULL or (writing and error.errno == errno.EFBIG):
             raise VolumeFull(str(error)) from error
+        if error.errno in _OF_THIS_PROCESS:
+            raise VolumeUnasked(str(error)) from error
         # What cannot be written to may still be read: that must not open the breaker.
         if error.errno == errno.EROFS or (writing and error.errno in (errno.EACCES, errno.EPERM)):
             raise VolumeReadOnly(str(error)) from error
         raise VolumeOffline(str(error)) from error
-
-
-@contextmanager
-def _descriptor(directory: int | None, name: str, flags: int) -> Iterator[int]:
-    descriptor = os.open(name, flags, dir_fd=directory)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _size(directory: int, name: str) -> int | None:
@@ -264,22 +261,6 @@ def _unlink(directory: int, name: str) -> int:
     except FileNotFoundError:
         return 0
     return size
-
-
-def _fsync_directory(directory: int | None, name: str) -> None:
-    with _descriptor(directory, name, _DIRECTORY) as descriptor:
-        os.fsync(descriptor)
-
-
-def _read_file(directory: int, name: str, *, uncached: bool = False) -> bytes:
-    with _descriptor(directory, name, os.O_RDONLY | os.O_CLOEXEC) as descriptor:
-        if uncached:
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        size = os.fstat(descriptor).st_size
-        data = os.read(descriptor, size + 1)
-        while len(data) < size and (more := os.read(descriptor, size - len(data))):
-            data += more
-        return data
 
 
 def _write_durably(
@@ -300,7 +281,9 @@ def _write_durably(
             for path, temporary in temporaries.items():
                 descriptor = os.open(temporary, _NEW_FILE, 0o640, dir_fd=root)
                 opened[descriptor] = path
-                _write_all(descriptor, files[path])
+                write_all(descriptor, files[path])
+                # Pages that are still dirty are not dropped: the kernel begins to write them, and does not wait for it.
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             for descriptor in opened:
                 os.fsync(descriptor)
                 if opened[descriptor] not in keep_cached:
@@ -320,30 +303,22 @@ def _write_durably(
                 os.unlink(temporary, dir_fd=root)
         raise
     for parent in set(parents.values()):
-        _fsync_directory(root, parent)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    # Pages that are still dirty are not dropped: the kernel begins to write them, and does not wait for it.
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        sync_directory(root, parent)
 
 
 def _move(root: int, source: str, target: str) -> bool:
     """Rename and make it durable on both sides; false when the source is not there."""
     try:
-        os.rename(source, target, src_dir_fd=root, dst_dir_fd=root)
+        spare.with_spare(root, lambda: os.rename(source, target, src_dir_fd=root, dst_dir_fd=root))
     except FileNotFoundError:
         return False
-    _fsync_directory(root, str(Path(target).parent))
-    _fsync_directory(root, str(Path(source).parent))
+    sync_directory(root, str(Path(target).parent))
+    sync_directory(root, str(Path(source).parent))
     return True
 
 
 def _listing(root: int, directory: str) -> Iterator[tuple[str, int]]:
-    with _descriptor(root, directory, _DIRECTORY) as descriptor, os.scandir(descriptor) as entries:
+    with open_at(root, directory, DIRECTORY) as descriptor, os.scandir(descriptor) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):
                 yield entry.name, entry.stat(follow_symlinks=False).st_size

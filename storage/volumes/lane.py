@@ -1,7 +1,8 @@
 """The lane to one volume: its own bounded threads, a time limit, and a circuit breaker.
 
 A hung disk cannot be interrupted in a thread. So each node has threads of its own, and a node that hangs takes
-nobody else's (RACES 21); after some failures in a row the lane refuses at once for a while.
+nobody else's (RACES 21). After some failures in a row the breaker opens, and the lane refuses calls for a while. A
+look, and the news that the node has come back, end that sooner.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from datetime import datetime
 from threading import BoundedSemaphore, Lock
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from storage.exceptions import VolumeOffline
+from storage.exceptions import VolumeOffline, VolumeUnasked
 from storage.volumes.base import Volume
 
 T = TypeVar("T")
@@ -41,6 +43,17 @@ class Breaker:
     @property
     def is_open(self) -> bool:
         return self._failures >= FAILURES_TO_OPEN and self._clock() < self._closed_again_at
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is wrong; between open and closed the next call decides."""
+        return self._failures < FAILURES_TO_OPEN
+
+    def half_open(self) -> None:
+        """Let the next call decide, and forget how often the breaker has opened: the volume is another one by now."""
+        with self._lock:
+            self._openings = 0
+            self._closed_again_at = self._clock()
 
     def succeeded(self) -> None:
         if self._failures:
@@ -83,6 +96,9 @@ class Lane:
         self._slots = BoundedSemaphore(BACKLOG)
         self._calls: WeakKeyDictionary[Future[Any], _Call] = WeakKeyDictionary()
         self._last_ended = time.monotonic()
+        self._looking = Lock()
+        self._look: Future[Any] | None = None
+        self._returned_at: datetime | None = None
         self._lock = Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._pid = 0
@@ -92,14 +108,66 @@ class Lane:
 
         Raises:
             VolumeOffline: the breaker is open or the backlog is full.
+            VolumeUnasked: this process can start no thread.
         """
         if self.breaker.is_open:
             raise VolumeOffline("not asked: it failed just now")
+        return self._submit(verb, *arguments)
+
+    def look(self, verb: Callable[..., T], *arguments: object) -> T:
+        """Call a verb even if the breaker is open: its success closes the breaker.
+
+        Such a look reads the identity from the medium first: what the kernel answers from memory, such as the free
+        space, says nothing about a disk that hangs. While a look hangs, further looks are refused for as long as the
+        longest back-off lasts, so that a disk that hangs costs no more threads and callers than without looks.
+
+        Raises:
+            VolumeOffline: as ``result``; or an earlier look hangs.
+            VolumeUnasked: this process can start no thread.
+            VolumeError: what the verb raised.
+        """
+        if self.breaker.is_closed:
+            return self.call(verb, *arguments)
+        with self._looking:
+            if self._look is not None and self._is_under_way(self._look):
+                raise VolumeOffline("not asked: an earlier look at it has not ended yet")
+            look: Future[T] = self._submit(self._after_identity, verb, arguments)
+            self._look = look
+        return self._await(look)
+
+    def returned(self, at: datetime | None) -> None:
+        """Half-open the breaker when this tells of a return of the node that the lane has not heard of.
+
+        Args:
+            at: when the node was last seen to come back; None while it is away.
+        """
+        if at is not None and at != self._returned_at:
+            self._returned_at = at
+            self.breaker.half_open()
+
+    def _is_under_way(self, look: Future[Any]) -> bool:
+        """Whether to wait for the end of a look, which may come when the disk answers again."""
+        # A child of a fork has none of its parent's threads: there, the parent's look never ends.
+        if look.done() or self._pid != os.getpid():
+            return False
+        if time.monotonic() - self._calls[look].asked_at < BACK_OFF[-1]:
+            return True
+        look.cancel()
+        return False
+
+    def _after_identity(self, verb: Callable[..., T], arguments: tuple[object, ...]) -> T:
+        self.volume.identity()
+        return verb(*arguments)
+
+    def _submit(self, verb: Callable[..., T], *arguments: object) -> Future[T]:
         if not self._slots.acquire(blocking=False):
             raise VolumeOffline("not asked: too many calls wait for it")
         try:
             call = _Call(asked_at=time.monotonic())
             future = self._executor().submit(self._run, call, verb, *arguments)
+        except RuntimeError as error:  # "can't start new thread"
+            self._slots.release()
+            raise VolumeUnasked(str(error)) from error
         except BaseException:
             self._slots.release()
             raise
@@ -117,6 +185,12 @@ class Lane:
             VolumeOffline: it did not answer in time (a write may still happen later), or could not be reached.
             VolumeError: what the verb raised.
         """
+        try:
+            return self._await(future)
+        finally:
+            future.cancel()  # it is too late for a verb that has not begun
+
+    def _await(self, future: Future[T]) -> T:
         call = self._calls[future]
         while True:
             try:
@@ -124,7 +198,6 @@ class Lane:
             except FutureTimeout:
                 if self._deadline(call) > time.monotonic():
                     continue
-                future.cancel()
                 # One hang is enough: whoever waits for it three times has lost its lease.
                 self.breaker.trip()
                 raise VolumeOffline(f"no answer within {self.timeout:g} s") from None

@@ -40,6 +40,9 @@ class MemoryVolume:
         with self._lock:
             self._identity = self._checked().at(generation)
 
+    def keep_spare(self) -> None:
+        self._checked()  # a removal takes no room here
+
     def space(self) -> Space:
         self._require_online()
         return Space(self.name, self.capacity - self._used(), self.capacity)

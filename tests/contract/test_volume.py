@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storage.exceptions import ForeignVolume, ReplicaMissing
+from storage.exceptions import ForeignVolume, ReplicaMissing, VolumeFull
 from storage.volumes import FilesystemVolume, Identity, MemoryVolume, Replica, Trashed, Volume
 
 IDENTITY = Identity("11111111-cluster", "node_000", "22222222-node")
@@ -48,6 +50,44 @@ def volume(make: Maker) -> Volume:
     volume = make(IDENTITY)
     volume.create(IDENTITY)
     return volume
+
+
+@pytest.fixture
+def fill(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Leaves the volume of the test without room for one more byte, file or name."""
+
+    def fill() -> None:
+        if isinstance(volume, MemoryVolume):
+            volume.capacity = volume.capacity - volume.space().free
+        else:
+            assert isinstance(volume, FilesystemVolume)
+            fill_file_system(volume.root, monkeypatch)
+
+    return fill
+
+
+def fill_file_system(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """System calls refuse what a full file system refuses; a rename finds a block only once the spare is gone."""
+    open_file, pwrite, rename = os.open, os.pwrite, os.rename
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def opening(path: str, flags: int, *rest: int, **names: int) -> int:
+        return full() if flags & os.O_CREAT else open_file(path, flags, *rest, **names)
+
+    def pwriting(descriptor: int, data: bytes, offset: int) -> int:
+        return full() if offset + len(data) > os.fstat(descriptor).st_size else pwrite(descriptor, data, offset)
+
+    def renaming(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        if (root / "spare").exists():
+            full()
+        rename(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+
+    monkeypatch.setattr(os, "open", opening)
+    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "pwrite", pwriting)
+    monkeypatch.setattr(os, "rename", renaming)
 
 
 def chunk(data: bytes = b"some bytes") -> tuple[str, bytes]:
@@ -105,6 +145,7 @@ def test_the_identity_is_checked_before_every_change_and_listing(make: Maker, vo
         lambda: foreign.purge(Trashed(chunk_hash, "t")),
         lambda: foreign.quarantine(chunk_hash, "t"),
         lambda: foreign.set_generation(1),
+        lambda: foreign.keep_spare(),
         lambda: foreign.read(chunk(b"absent")[0]),
     ):
         with pytest.raises(ForeignVolume):
@@ -195,9 +236,36 @@ def test_the_generation_is_kept_beside_the_identity(volume: Volume) -> None:
     assert volume.identity().same_volume(IDENTITY)
 
 
+def test_a_full_volume_takes_no_replica_but_lets_removals_make_room(volume: Volume, fill: Callable[[], None]) -> None:
+    (one, data), (two, _) = chunk(b"one" * 100), chunk(b"two" * 100)
+    volume.write({one: data})
+    volume.write({two: data})
+    fill()
+    with pytest.raises(VolumeFull):
+        volume.write(dict([chunk(b"more")]))
+    volume.set_generation(9)
+    volume.set_generation(10)
+    assert volume.identity() == IDENTITY.at(10)
+    assert volume.trash(one, "t")
+    assert volume.trash(two, "t")
+    assert volume.restore(Trashed(two, "t"))
+    assert volume.quarantine(two, "q") == data
+    volume.acquit(two, "q")
+    assert volume.sizes([one, two]) == [None, len(data)]
+    assert volume.purge(Trashed(one, "t")) == len(data)
+
+
+def test_a_spare_is_no_replica_and_is_kept_without_end(volume: Volume) -> None:
+    for _ in range(2):
+        volume.keep_spare()
+    assert not any([*volume.replicas(), *volume.trashed(), *volume.leftovers()])
+    assert volume.identity() == IDENTITY
+
+
 def test_space_says_how_much_is_left(volume: Volume) -> None:
     space = volume.space()
     assert 0 < space.free <= space.total
+    assert space.free_files is None or space.free_files > 0
     assert space.device
 
 

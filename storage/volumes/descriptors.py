@@ -1,0 +1,44 @@
+"""Files and directories by their names below a directory's descriptor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+@contextmanager
+def open_at(directory: int | None, name: str, flags: int, mode: int = 0o640) -> Iterator[int]:
+    """A descriptor that is closed in the end; ``mode`` holds for a file that this makes."""
+    descriptor = os.open(name, flags, mode, dir_fd=directory)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(directory: int | None, name: str) -> None:
+    """Make the names in a directory durable."""
+    with open_at(directory, name, DIRECTORY) as descriptor:
+        os.fsync(descriptor)
+
+
+def read_file(directory: int, name: str, *, uncached: bool = False) -> bytes:
+    """The bytes of a file; ``uncached`` from the medium, as far as the kernel drops what it has in memory."""
+    with open_at(directory, name, os.O_RDONLY | os.O_CLOEXEC) as descriptor:
+        if uncached:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        size = os.fstat(descriptor).st_size
+        data = os.read(descriptor, size + 1)
+        while len(data) < size and (more := os.read(descriptor, size - len(data))):
+            data += more
+        return data
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of the bytes where the descriptor stands."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
