@@ -9,10 +9,10 @@ from urllib.parse import urljoin
 
 from storage import placement
 from storage.conf import configuration
-from storage.exceptions import NoSuchNode
+from storage.exceptions import ForeignVolume, NoSuchNode
 from storage.models import Cluster, Node
 from storage.recent import Recent
-from storage.volumes import Identity, Lane, open_volume
+from storage.volumes import Identity, Lane, Space, open_volume
 
 _lanes: dict[tuple[str, str, str], Lane] = {}
 _lock = Lock()
@@ -49,6 +49,18 @@ class Member:
     def accepts(self) -> bool:
         """Whether new replicas may go here."""
         return self.counts and self.writable and self.weight > 0
+
+    def look(self) -> Space:
+        """Ask the volume itself whether it is there and what room it has, whatever this process thought of it before.
+
+        Raises:
+            VolumeUnasked: this process could not ask.
+            VolumeError: it is not there, does not answer, or is another node's.
+        """
+        volume = self.lane.volume
+        if not self.lane.look(volume.identity).same_volume(self.identity):
+            raise ForeignVolume(f"the volume of {self.node_id} carries another identity")
+        return self.lane.look(volume.space)
 
 
 @dataclass(frozen=True)
@@ -131,6 +143,7 @@ def _member(cluster: Cluster, node: Node) -> Member:
         if key not in _lanes:
             _lanes[key] = Lane(open_volume(absolute_url(node), identity))
         lane = _lanes[key]
+    lane.returned(node.online_changed_at if node.online else None)
     return Member(
         node.node_id,
         node.state,

@@ -36,6 +36,7 @@ STATUS: Mapping[type[Exception], int] = {
     domain.NoSuchFile: 404,
     domain.NoSuchJob: 404,
     domain.OutOfSpace: 507,
+    domain.StagingUnavailable: 503,
     domain.TooManyTransfers: 503,
     RequestDataTooBig: 413,
     SuspiciousOperation: 400,

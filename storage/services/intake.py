@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
@@ -19,7 +20,14 @@ from storage import wakeups
 from storage.admission import admit
 from storage.chunking import PieceChecksums, chunk_count
 from storage.conf import configuration
-from storage.exceptions import BodyStalled, BodyTooLarge, ClusterUnavailable, IngestFailed, OutOfSpace
+from storage.exceptions import (
+    BodyStalled,
+    BodyTooLarge,
+    ClusterUnavailable,
+    IngestFailed,
+    OutOfSpace,
+    StagingUnavailable,
+)
 from storage.models import (
     Accepted,
     Body,
@@ -92,6 +100,7 @@ class Reception:
         Raises:
             BodyTooLarge: the body has grown beyond MAX_UPLOAD_SIZE.
             OutOfSpace: staging is full.
+            StagingUnavailable: staging is missing or cannot be written to.
         """
         self.size += len(data)
         if self.size > self._limit:
@@ -150,7 +159,9 @@ class Reception:
                 while view:
                     view = view[self._staged.write(view) :]
         except OSError as error:
-            raise OutOfSpace(f"staging: {error.strerror}") from error
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise OutOfSpace(f"staging has no room for it: {error.strerror}") from error
+            raise StagingUnavailable(f"the staging folder cannot be used: {error.strerror}") from error
         self._held.clear()
 
     def accept(self, name: str, replication_factor: int, *, durable: bool) -> Accepted:

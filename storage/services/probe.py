@@ -12,16 +12,16 @@ from django.db.models import Max, Q
 
 from storage import topology, trust, wakeups
 from storage.conf import configuration
-from storage.exceptions import VolumeError
+from storage.exceptions import VolumeError, VolumeUnasked
 from storage.models import Cluster, Content, Job, Node, clock
 from storage.models.clock import Clock
 from storage.routing import StoreUnavailable
 from storage.topology import Member, Topology
 from storage.trust import Reason
+from storage.volumes.base import Lack
 
 log = structlog.get_logger(__name__)
 
-HEADROOM = 256 << 20
 WEIGHT_STEPS = 16
 ROUND = 5.0  # seconds
 INSPECTION_PAUSE = timedelta(minutes=10)  # after a rebuild, before what is inside a sketch has it rebuilt again
@@ -38,7 +38,7 @@ def probe() -> None:
         sight = sights[member.node_id]
         if sight is not None and (sight.weight, sight.writable) != (member.weight, member.writable):
             Node.objects.filter(node_id=member.node_id).update(weight=sight.weight, writable=sight.writable)
-            log.info("node.changed", node=member.node_id, weight=sight.weight, writable=sight.writable)
+            log.info("node.changed", node=member.node_id, weight=sight.weight, writable=sight.writable, lack=sight.lack)
     topology.forget()
     seen = Topology.load()
     _queue_rebuilds(seen)
@@ -51,25 +51,42 @@ def probe() -> None:
 
 @dataclass(frozen=True)
 class Sight:
-    """A node that is there: its share of free space in sixteenths, 0 when it is full; and whether it can be written."""
+    """A node that is there.
+
+    Attributes:
+        weight: its share of free space in sixteenths, 0 when it is full.
+        writable: whether it can be written to.
+        lack: what it is full of: ``"bytes"``, ``"files"`` or nothing.
+    """
 
     weight: float
     writable: bool
+    lack: Lack = ""
 
 
 def _look(member: Member) -> Sight | None:
     """What a node is like now; None when it is not there."""
     try:
-        identity = member.lane.call(member.lane.volume.identity)
-        if not identity.same_volume(member.identity):
-            return None
-        space = member.lane.call(member.lane.volume.space)
+        space = member.look()
+    except VolumeUnasked as error:
+        log.warning("node.unasked", node=member.node_id, error=str(error))
+        return Sight(member.weight, member.writable) if member.online else None
     except VolumeError:
         return None
-    if space.free < HEADROOM:
-        return Sight(0.0, space.writable)
+    if space.is_full:
+        return Sight(0.0, space.writable, space.lack)
+    if space.writable:
+        _keep_spare(member)
     # Coarse, so that a retry finds the same order of nodes as the attempt before it.
     return Sight(max(1, round(WEIGHT_STEPS * space.free / space.total)) / WEIGHT_STEPS, space.writable)
+
+
+def _keep_spare(member: Member) -> None:
+    """Give the volume its spare back once a removal on the full disk has used it up."""
+    try:
+        member.lane.call(member.lane.volume.keep_spare)
+    except VolumeError as error:
+        log.warning("node.without_spare", node=member.node_id, error=str(error))
 
 
 @transaction.atomic

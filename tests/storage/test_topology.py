@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from storage import topology
+from storage.exceptions import ForeignVolume, VolumeOffline
 from storage.models import Cluster, Node
-from storage.topology import Topology
+from storage.services import probe
+from storage.topology import Member, Topology
 from tests.cluster import ClusterUnderTest
 
 
@@ -32,3 +35,53 @@ def test_what_is_not_there_yet_or_no_longer_is_no_member(cluster: ClusterUnderTe
 def test_before_anything_was_prepared_there_is_no_topology(db: None) -> None:
     with pytest.raises(Cluster.DoesNotExist):
         Topology.load()
+
+
+def opened_breaker(member: Member) -> None:
+    """As after several back-offs: the next one lasts half a minute."""
+    for _ in range(5):
+        member.lane.breaker.trip()
+        member.lane.breaker._closed_again_at = 0.0
+    member.lane.breaker.trip()
+    assert member.lane.breaker.is_open
+
+
+def test_a_node_that_has_come_back_is_asked_at_once_by_every_process(cluster: ClusterUnderTest) -> None:
+    """What another process has seen arrives with the row."""
+    member = cluster.members()[2]
+    cluster.take_offline("node_002")
+    opened_breaker(member)
+    cluster.members()
+    refuses = [member.lane.breaker.is_open]
+    cluster.folder("node_002").with_suffix(".away").rename(cluster.folder("node_002"))
+    probe._record_change({"node_002": True})
+    topology.forget()
+    Topology.recent()
+    refuses.append(member.lane.breaker.is_open)
+    assert member.lane.call(member.lane.volume.identity) == member.identity
+    opened_breaker(member)
+    cluster.members()
+    refuses.append(member.lane.breaker.is_open)
+    assert refuses == [True, False, True], "while it is away; when it has come back; when that is known"
+
+
+def test_the_breaker_of_the_process_that_probes_hides_no_node(cluster: ClusterUnderTest) -> None:
+    cluster.take_offline("node_002")
+    member = cluster.members()[2]
+    opened_breaker(member)
+    cluster.folder("node_002").with_suffix(".away").rename(cluster.folder("node_002"))
+    probe.probe()
+    assert Node.objects.get(node_id="node_002").condition == "active"
+    assert member.lane.breaker.is_closed
+
+
+def test_a_look_at_a_node_says_what_room_it_has_unless_another_volume_lies_there(cluster: ClusterUnderTest) -> None:
+    first = cluster.members()[0]
+    assert first.look().total == first.lane.volume.space().total
+    away = cluster.folder("node_000").with_suffix(".away")
+    cluster.folder("node_000").rename(away)
+    with pytest.raises(VolumeOffline):
+        first.look()
+    cluster.folder("node_001").rename(cluster.folder("node_000"))
+    with pytest.raises(ForeignVolume):
+        first.look()

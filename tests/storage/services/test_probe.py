@@ -1,7 +1,14 @@
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
 from storage.models import Cluster, Content, Job, Node
 from storage.services import health, probe, verify
+from storage.volumes import FilesystemVolume, Space
 from tests.cluster import ClusterUnderTest, content_of
 
 
@@ -23,6 +30,48 @@ def test_an_empty_folder_in_the_place_of_a_node_is_an_offline_node(cluster: Clus
     probe.probe()
     assert Node.objects.get(node_id="node_003").condition == "offline"
     assert list(folder.iterdir()) == []
+
+
+def conditions() -> list[str]:
+    return [node.condition for node in Node.objects.all()]
+
+
+def test_a_node_without_inodes_is_full(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(FilesystemVolume, "space", lambda self: Space("disk", 1 << 40, 1 << 40, free_files=10))
+        probe.probe()
+        assert conditions() == ["full"] * 5
+    probe.probe()
+    assert conditions() == ["active"] * 5
+
+
+def test_a_node_whose_spare_was_used_up_gets_it_back_when_it_is_no_longer_full(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spare = cluster.folder("node_001") / "spare"
+    spare.unlink()
+    with monkeypatch.context() as full:
+        full.setattr(FilesystemVolume, "space", lambda self: Space("disk", 1000, 1 << 40))
+        probe.probe()
+        assert not spare.exists(), "the last bytes are not the spare's"
+    probe.probe()
+    assert spare.exists()
+
+
+def test_a_process_without_descriptors_does_not_say_that_nodes_are_away(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_file, volumes = os.open, str(cluster.configuration.nodes_dir)
+
+    def lacking(path: str | Path, flags: int, *rest: int, **names: int) -> int:
+        if str(path).startswith(volumes):
+            raise OSError(errno.EMFILE, "too many open files")
+        return open_file(path, flags, *rest, **names)
+
+    cluster.take_offline("node_004")
+    monkeypatch.setattr(os, "open", lacking)
+    probe.probe()
+    assert conditions() == ["active"] * 4 + ["offline"]
 
 
 def test_health_says_which_part_is_missing(cluster: ClusterUnderTest) -> None:
