@@ -7,7 +7,7 @@ both go on. Each trouble has a name, which stays the same while its words change
 from __future__ import annotations
 
 import time
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 
@@ -18,16 +18,16 @@ from django.db.models import Count, F, Min
 
 from storage import admission, clocks, trust
 from storage.conf import configuration
-from storage.exceptions import VolumeError
+from storage.exceptions import VolumeError, VolumeUnasked
 from storage.models import Cluster, Content, Job, Node, clock, refusals
 from storage.placement import acknowledgeable
 from storage.redis_connection import connect
 from storage.routing import StoreUnavailable
 from storage.topology import Member, Topology
-from storage.volumes import Space
 
 log = structlog.get_logger(__name__)
 
+LOOKS = 32  # Volumes are looked at by this many threads.
 LOOK_SECONDS = 1.0  # A volume has this long to answer.
 WAITING_SECONDS = 10.0  # An upload that no worker has taken for this long is a trouble.
 COUNTED = 1000  # Files in danger are counted up to this number.
@@ -52,7 +52,7 @@ def examine() -> Health:
     """Ask PostgreSQL, Redis and every volume, now; none of them for long."""
     found = Health()
     topology = _ask_postgresql(found)
-    if lack := getattr(admission, "staging_lack", str)():
+    if lack := admission.staging_lack():
         found.failing["staging"] = f"no upload can be received: {lack}"
     if topology is not None:
         _look_at_nodes(topology, found)
@@ -87,21 +87,28 @@ def _ask_postgresql(found: Health) -> Topology | None:
 
 # -- nodes -------------------------------------------------------------------
 
+OFFLINE = "is offline: see that its disk is there and answers"
+READ_ONLY = "is read-only: see why its file system is mounted so"
+
+# A volume that hangs holds up one of these threads for its lane's time limit, and nobody else.
+_eyes = ThreadPoolExecutor(LOOKS, thread_name_prefix="health")
+
 
 def _look_at_nodes(topology: Topology, found: Health) -> None:
     needed = acknowledgeable(configuration().replication_factor)
-    asked = [(member, _ask(member)) for member in topology.members]
-    taking = 0
+    looks = [(member, _eyes.submit(_trouble_of, member)) for member in topology.members]
     deadline = time.monotonic() + LOOK_SECONDS
-    for member, future in asked:
-        trouble = _trouble_of(member, future, max(0.0, deadline - time.monotonic()))
+    taking = 0
+    for member, look in looks:
+        try:
+            trouble = look.result(max(0.0, deadline - time.monotonic()))
+        except FutureTimeout:
+            trouble = OFFLINE
         is_active = member.state == Node.State.ACTIVE
-        if is_active and trouble != OFFLINE:
-            found.nodes += 1
+        found.nodes += is_active and trouble != OFFLINE
+        taking += is_active and not trouble
         if trouble:
             found.degraded[member.node_id] = f"{member.node_id} {trouble}"
-        elif is_active:
-            taking += 1
     if taking < needed:
         troubles = "; ".join(found.degraded[m.node_id] for m in topology.members if m.node_id in found.degraded)
         found.failing["nodes"] = (
@@ -109,36 +116,20 @@ def _look_at_nodes(topology: Topology, found: Health) -> None:
         )
 
 
-OFFLINE = "is offline: see that its disk is there and answers"
-
-
-def _ask(member: Member) -> Future[Space] | None:
+def _trouble_of(member: Member) -> str:
+    """What keeps a node from taking copies, in words; nothing if it takes them."""
     try:
-        return getattr(member.lane, "look", member.lane.submit)(_space_if_ours, member)
+        space = member.look()
+    except VolumeUnasked:
+        return ""  # This process lacks threads or descriptors, which says nothing about the node.
     except VolumeError:
-        return None
-
-
-def _space_if_ours(member: Member) -> Space:
-    if not member.lane.volume.identity().same_volume(member.identity):
-        raise VolumeError("another node's volume")
-    return member.lane.volume.space()
-
-
-def _trouble_of(member: Member, future: Future[Space] | None, seconds: float) -> str:
-    """What keeps a node from taking copies, nothing if it takes them."""
-    try:
-        space = future.result(timeout=seconds) if future is not None else None
-    except (VolumeError, FutureTimeout):
-        space = None
-    if space is None:
         return OFFLINE
     if not space.writable:
-        return "is read-only: see why its file system is mounted so"
-    if getattr(space, "lack", "") == "bytes":
+        return READ_ONLY
+    if space.lack == "bytes":
         return f"is full: {space.free >> 20} MiB are free on its disk; delete files or make room"
-    if getattr(space, "lack", "") == "files":
-        return f"is full: {getattr(space, 'free_files', 0)} more files fit on its disk; delete files or make room"
+    if space.lack == "files":
+        return f"is full: its disk has {space.free_files} inodes left; delete files or make room"
     return ""
 
 
