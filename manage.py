@@ -9,17 +9,25 @@ import sys
 # second to load.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
-from django.core.management import execute_from_command_line  # noqa: E402
-
-from storage.exceptions import ConfigurationError  # noqa: E402
-
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "occsite.settings")
     try:
-        execute_from_command_line(sys.argv)
-    except ConfigurationError as error:
-        sys.exit(f"occ-storage: {error}")
+        from django.core.management import execute_from_command_line
+
+        from storage.exceptions import ConfigurationError
+
+        try:
+            execute_from_command_line(sys.argv)
+        except ConfigurationError as error:
+            sys.exit(f"occ-storage: {error}")
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package in ("occsite", "storage", "sketches"):
+            raise
+        sys.exit(f"occ-storage: the package {package} is not installed; run `make run`, or install requirements.txt")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

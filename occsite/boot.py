@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import time
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
-from occsite.preparation import LIMIT, in_a_line, pause, prepare
+from occsite.preparation import LIMIT, pause, prepare
 from occsite.programs import BACKGROUND, FOREGROUND, manager_proxy
 from occsite.state import local_url
+from occsite.watch import ask
 from storage.conf import Configuration
+
+SETTLING = 10.0  # seconds in which the API that answers may still become ready
 
 
 def boot(configuration: Configuration) -> None:
-    """Bring the databases up to date, start the programs, wait until the API is ready, and say so.
+    """Bring the databases up to date, start the programs, wait for the API, and say so.
 
     Raises:
         ConfigurationError: a part did not come up, or the cluster does not fit the environment.
@@ -37,27 +37,14 @@ def start_programs(configuration: Configuration, names: Iterable[str]) -> None:
 
 
 def await_api(url: str) -> None:
-    """Wait until the API says that it is ready.
+    """Wait until the API is ready. An API that answers, and goes on to say that something else fails, is left to it:
+    whether disks and databases are well is no reason to end the run, and the manager says what is wrong.
 
     Raises:
-        ConfigurationError: it does not.
+        ConfigurationError: the API does not answer.
     """
-    deadline = time.monotonic() + LIMIT
-    while (answer := _health(url)) != "ready":
-        pause(deadline, "the API", answer)
-
-
-def _health(url: str) -> str:
-    """``ready``, or why not."""
-    server = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
-    try:
-        server.request("GET", "/health")
-        response = server.getresponse()
-        body = response.read()
-        if response.status != 200:
-            return f"/health answers {response.status}"
-        return "ready" if json.loads(body).get("ready") is True else f"/health answers {body.decode()[:200]}"
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        return in_a_line(error)
-    finally:
-        server.close()
+    begun = time.monotonic()
+    while (document := ask(url)) is None or not document.get("ready"):
+        if document is not None and time.monotonic() > begun + SETTLING:
+            return
+        pause(begun + LIMIT, "the API", "/health does not answer")

@@ -30,7 +30,7 @@ POSTGRES_SETTINGS = {
     "max_connections": "100",
     "shared_buffers": "128MB",
     "max_wal_size": "512MB",
-    "min_wal_size": "80MB",
+    "min_wal_size": "128MB",  # the log's segments that are kept for later: a full disk has no room for new ones
     "fsync": "on",
     "full_page_writes": "on",
     "jit": "off",
@@ -41,6 +41,10 @@ POSTGRES_SETTINGS = {
     "log_checkpoints": "off",
 }
 _UNSAFE_BUT_FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+# PostgreSQL stops when its log needs a new segment (16 MB) and the disk is full. A new cluster has one segment. These
+# statements fill one after the other, for the checkpoint to keep them as segments that are used again: min_wal_size
+# of them, which last for hours on a disk on which nothing is stored.
+_RESERVE = "SELECT pg_logical_emit_message(true, '', ''), pg_switch_wal()\n" * 7 + "CHECKPOINT\n"
 
 
 def database_url(storage_dir: Path) -> str:
@@ -79,7 +83,7 @@ def prepare_postgres(storage_dir: Path, durable: bool = True) -> None:
     ]
     _run(initdb, password + "\n")
     single = [str(_postgres_bin() / "postgres"), "--single", "-D", str(draft), *_options(storage_dir, durable)]
-    _run([*single, "postgres"], f"CREATE DATABASE {DATABASE}\n")
+    _run([*single, "postgres"], f"CREATE DATABASE {DATABASE}\n" + (_RESERVE if durable else ""))
     draft.rename(cluster)
     sync_directory(storage_dir)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from typing import Any
 
 import psycopg
 import redis
@@ -11,6 +12,8 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import DatabaseError, connection
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import PGconn, Ping
 
 from occsite.secret import make_secret
 from occsite.state import local_url, make_state_dir
@@ -18,8 +21,13 @@ from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
 from storage.services.provision import provision
 
-LIMIT = 60.0  # seconds for each part to come up
+LIMIT = 60.0  # seconds for a part that runs here to come up: the manager notices sooner if it does not stay up
+REACH_LIMIT = 6.0  # seconds for a server that runs elsewhere; each attempt to connect may take three
 PAUSE = 0.1
+REMEDIES = {
+    "PostgreSQL": "start it, or correct DATABASE_URL",
+    "the API": "logs/api.log in STORAGE_DIR, or the lines above, may say why",
+}
 MIGRATION_LOCK = 0x0CC5_7043  # several installations may share one server, and start at once
 ADMIN = "admin"
 
@@ -29,12 +37,12 @@ def prepare(configuration: Configuration) -> None:
     password is printed. Whatever is there already stays; running twice at once does no harm.
 
     Raises:
-        ConfigurationError: a server does not answer, or the cluster does not fit the environment.
+        ConfigurationError: PostgreSQL does not answer, or the cluster does not fit the environment.
     """
     make_state_dir(configuration.storage_dir)
     make_secret(configuration.storage_dir)
-    await_redis()
-    with await_database() as lock:
+    await_redis(REACH_LIMIT if configuration.redis_url else LIMIT)
+    with await_database(REACH_LIMIT if configuration.database_url else LIMIT) as lock:
         lock.execute("SET statement_timeout = 0")
         lock.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
         try:
@@ -48,37 +56,60 @@ def prepare(configuration: Configuration) -> None:
         print(f"Administration: {url}/admin/ user {ADMIN}, password {password} (shown only this once)", flush=True)  # noqa: T201
 
 
-def await_redis() -> None:
-    """Wait until Redis has loaded its data and answers.
+def await_redis(limit: float) -> None:
+    """Wait until Redis has loaded its data and answers. Redis holds hints only: the start goes on without it.
+
+    Args:
+        limit: seconds to wait.
 
     Raises:
-        ConfigurationError: it does not.
+        ConfigurationError: it refuses the password.
     """
     client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=3, socket_connect_timeout=3)
-    deadline = time.monotonic() + LIMIT
+    deadline = time.monotonic() + limit
     with client:
         while True:
             try:
                 client.ping()
+            except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+                raise ConfigurationError(f"Redis refuses REDIS_URL: {in_a_line(error)}; correct the password") from None
             except redis.RedisError as error:
-                pause(deadline, "Redis", in_a_line(error))
+                if time.monotonic() > deadline:
+                    say(f"Redis does not serve: {in_a_line(error)}; the start goes on without it, see to REDIS_URL")
+                    return
+                time.sleep(PAUSE)
             else:
                 return
 
 
-def await_database() -> psycopg.Connection[tuple[object, ...]]:
-    """A connection to PostgreSQL beside Django's own, as soon as it accepts one.
+def await_database(limit: float) -> psycopg.Connection[tuple[object, ...]]:
+    """A connection to PostgreSQL next to Django's own, as soon as PostgreSQL accepts one.
+
+    Args:
+        limit: seconds to wait. A server that answers that it is starting is waited for without a limit, as recovery
+            after a crash may take long.
 
     Raises:
-        ConfigurationError: it does not.
+        ConfigurationError: PostgreSQL cannot be reached, or refuses.
     """
     parameters = connection.get_connection_params()
-    deadline = time.monotonic() + LIMIT
+    deadline = time.monotonic() + limit
+    said = False
     while True:
         try:
             return psycopg.connect(**parameters, autocommit=True)
         except psycopg.OperationalError as error:
+            if _is_starting(parameters):
+                if not said:
+                    say(f"PostgreSQL is still starting: {in_a_line(error)}; waiting for it")
+                said, deadline = True, time.monotonic() + limit
             pause(deadline, "PostgreSQL", in_a_line(error))
+
+
+def _is_starting(parameters: dict[str, Any]) -> bool:
+    """Whether PostgreSQL answers that it takes no connections yet (SQLSTATE 57P03), in whatever language."""
+    ours = {name: value for name, value in parameters.items() if name in ("host", "port", "connect_timeout")}
+    return PGconn.ping(make_conninfo(**ours).encode()) == Ping.REJECT
 
 
 def create_admin() -> str | None:
@@ -98,10 +129,15 @@ def pause(deadline: float, part: str, reason: str) -> None:
         ConfigurationError: the deadline, on the monotonic clock, has passed.
     """
     if time.monotonic() > deadline:
-        raise ConfigurationError(f"{part} did not come up within {LIMIT:.0f} s: {reason}")
+        raise ConfigurationError(f"{part} cannot be reached: {reason}; {REMEDIES[part]}")
     time.sleep(PAUSE)
 
 
 def in_a_line(error: Exception) -> str:
     """What an error says, without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def say(words: str) -> None:
+    """A line for the terminal."""
+    print(f"occ-storage: {words}", flush=True)  # noqa: T201

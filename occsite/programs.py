@@ -22,6 +22,8 @@ FOREGROUND = ("api", "worker")
 BACKGROUND = ("maintenance",)
 MAINTENANCE_PROCESSES = 1  # jobs; sweeps, probes and reclaim run in threads beside them
 
+FOR_EVER = 10**9  # starts
+
 
 @dataclass(frozen=True)
 class Program:
@@ -33,6 +35,11 @@ class Program:
     stop_within: int = 4
     once: bool = False
     autostart: bool = False
+
+    @property
+    def command(self) -> str:
+        """``argv`` as supervisor takes it apart again."""
+        return shlex.join(self.argv)
 
 
 def databases(configuration: Configuration) -> list[Program]:
@@ -66,31 +73,33 @@ def commands(configuration: Configuration) -> dict[str, list[str]]:
     }
 
 
+def programs(configuration: Configuration) -> list[Program]:
+    """All programs of a run."""
+    return [*databases(configuration), *application(configuration)]
+
+
 def supervisor_configuration(configuration: Configuration) -> str:
-    """The text of the supervisor configuration. The last group stops first, each as a whole."""
-    storage_dir = configuration.storage_dir
-    runtime = runtime_dir(storage_dir)
+    """The text of the supervisor configuration. The last group stops first, each as a whole.
+
+    It names no path but those below the runtime folder: the manager puts the commands in their place.
+    """
+    runtime = runtime_dir(configuration.storage_dir)
     groups = {"databases": databases(configuration), "application": application(configuration)}
     sections = [
         _section(
-            "supervisord",
-            nodaemon="true",
-            silent=str(not configuration.log_to_stdout).lower(),
-            logfile="/dev/null" if configuration.log_to_stdout else storage_dir / "logs" / "manager.log",
-            pidfile=runtime / "manager.pid",
-            childlogdir=storage_dir / "logs",
+            "supervisord", nodaemon="true", logfile="/dev/null", pidfile=runtime / "manager.pid", nocleanup="true"
         ),
-        _section("unix_http_server", file=control_socket(storage_dir), chmod="0700"),
+        _section("unix_http_server", file=control_socket(configuration.storage_dir), chmod="0700"),
         _section(
             "rpcinterface:supervisor",
             **{"supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"},
         ),
     ]
-    for priority, (group, programs) in enumerate(groups.items()):
-        if programs:
-            names = ",".join(program.name for program in programs)
+    for priority, (group, members) in enumerate(groups.items()):
+        if members:
+            names = ",".join(program.name for program in members)
             sections.append(_section(f"group:{group}", programs=names, priority=priority))
-            sections += [_program_section(program, configuration) for program in programs]
+            sections += [_program_section(program) for program in members]
     return "\n".join(sections)
 
 
@@ -119,30 +128,27 @@ def _consuming(queue: str, processes: int) -> list[str]:
     return ["-Q", queue, "--concurrency", str(processes), "-n", f"{queue}@%h", "--loglevel", "INFO", *quiet]
 
 
-def _program_section(program: Program, configuration: Configuration) -> str:
-    log = log_path(configuration.storage_dir, program.name)
-    relayed = {"stdout_logfile": "NONE", "stdout_events_enabled": "true"}  # the manager prints what comes
+def _program_section(program: Program) -> str:
+    # The manager writes the log files: supervisor's own writers do not survive a full disk.
     options: dict[str, object] = {
-        "command": shlex.join(program.argv),
-        "directory": PROJECT,
+        "command": program.name,
         "autostart": str(program.autostart).lower(),
         "stopsignal": program.stop_signal,
         "stopwaitsecs": program.stop_within,
         "killasgroup": "true",
+        "stdout_logfile": "NONE",
+        "stdout_events_enabled": "true",
     }
     if program.once:
-        # What it prints is for the terminal alone: the first password of the administrator is part of it.
         options |= {"autorestart": "false", "startsecs": 0, "exitcodes": 0}
-        options |= {**relayed, "stderr_logfile": log}
+        options |= {"stderr_logfile": "NONE", "stderr_events_enabled": "true"}
     else:
         # startsecs is longer than an import that fails, and than gunicorn's attempts to listen on a port that is
-        # taken: a program that ends later than that would be started again for ever.
-        options |= {"autorestart": "true", "startsecs": 10, "startretries": 4}
-        kept = {"stdout_logfile": log, "stdout_logfile_maxbytes": "10MB", "stdout_logfile_backups": 3}
-        options |= {"redirect_stderr": "true", **(relayed if configuration.log_to_stdout else kept)}
+        # taken: a program that ends later than that is started again without a pause.
+        options |= {"autorestart": "true", "startsecs": 10, "startretries": FOR_EVER, "redirect_stderr": "true"}
     return _section(f"program:{program.name}", **options)
 
 
 def _section(title: str, /, **options: object) -> str:
-    lines = [f"{name} = {str(value).replace('%', '%%')}" for name, value in options.items()]
+    lines = [f"{name} = {value}" for name, value in options.items()]
     return "\n".join([f"[{title}]", *lines, ""])

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from storage.exceptions import ConfigurationError
 
+MEMORY = Path("/dev/shm")  # noqa: S108  owner and mode of the folder in it are checked
+
 
 def runtime_dir(storage_dir: Path) -> Path:
     """The folder of the sockets that belong to ``storage_dir``, the same for every process of one user.
@@ -21,13 +23,28 @@ def runtime_dir(storage_dir: Path) -> Path:
     return Path(f"/tmp/occ-{os.geteuid()}-{digest[:12]}")  # noqa: S108  owner and mode are checked below
 
 
+def scratch_dir(storage_dir: Path) -> Path:
+    """The folder of the programs' temporary files: in memory where Linux offers that, as Celery cannot start a process
+    without such a file, and a full disk must not keep it from doing so."""
+    runtime = runtime_dir(storage_dir)
+    return MEMORY / runtime.name if os.access(MEMORY, os.W_OK | os.X_OK) else runtime
+
+
 def make_runtime_dir(storage_dir: Path) -> Path:
     """Create the runtime folder with mode 0700, or make sure that the one there is ours alone.
 
     Raises:
         ConfigurationError: something else lies at its path, or others may enter it.
     """
-    path = runtime_dir(storage_dir)
+    return make_own_dir(runtime_dir(storage_dir))
+
+
+def make_own_dir(path: Path) -> Path:
+    """Create a folder with mode 0700 in one that everybody may write to, or make sure that the one there is ours alone.
+
+    Raises:
+        ConfigurationError: something else lies at its path, or others may enter it.
+    """
     try:
         path.mkdir(mode=0o700)
     except FileExistsError:
@@ -35,7 +52,9 @@ def make_runtime_dir(storage_dir: Path) -> Path:
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) != 0o700:
             raise ConfigurationError(f"{path} must be a folder with mode 0700 of this user; remove it") from None
     except OSError as error:
-        raise ConfigurationError(f"the folder for sockets cannot be made: {error}") from None
+        raise ConfigurationError(
+            f"the folder {path} cannot be made: {error.strerror}; make {path.parent} writable, with room for it"
+        ) from None
     return path
 
 
@@ -61,5 +80,6 @@ def await_departure(storage_dir: Path, limit: float) -> None:
     deadline = time.monotonic() + limit
     while remaining := lingering(storage_dir):
         if time.monotonic() > deadline:
-            raise ConfigurationError(f"processes of an earlier run still use {storage_dir}: {remaining}")
+            pids = ", ".join(map(str, remaining))
+            raise ConfigurationError(f"processes of an earlier run still use {storage_dir}; end them: {pids}")
         time.sleep(0.1)

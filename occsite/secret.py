@@ -23,7 +23,7 @@ def read_secret(storage_dir: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise ConfigurationError(f"the secret cannot be read: {error}") from None
+        raise ConfigurationError(f"the secret cannot be read: {error}; be the user that it belongs to") from None
 
 
 def make_secret(storage_dir: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -15,17 +16,19 @@ def make_state_dir(storage_dir: Path) -> None:
     """Create the state folder.
 
     Raises:
-        ConfigurationError: it cannot be created or written, or its path cannot be written into a supervisor file.
+        ConfigurationError: it cannot be created or written, or its path has characters that lines of text cannot hold.
     """
     path = str(storage_dir)
-    if not path.isprintable() or " ;" in path or " #" in path:
-        raise ConfigurationError(f"STORAGE_DIR={path!r} has characters that no configuration file can hold")
+    if not path.isprintable():
+        raise ConfigurationError(f"STORAGE_DIR={path!r} has characters that cannot be printed; choose another folder")
     try:
         storage_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"STORAGE_DIR cannot be made: {error}") from None
+        raise ConfigurationError(f"STORAGE_DIR cannot be made: {error}; choose another folder") from None
     if not os.access(storage_dir, os.W_OK | os.X_OK):
-        raise ConfigurationError(f"STORAGE_DIR={path} is not writable")
+        raise ConfigurationError(
+            f"STORAGE_DIR={path} is not writable for this user; change its owner or choose another"
+        )
 
 
 def lock_state(storage_dir: Path) -> IO[str]:
@@ -39,17 +42,20 @@ def lock_state(storage_dir: Path) -> IO[str]:
     try:
         file = (storage_dir / "lock").open("a+")
     except OSError as error:
-        raise ConfigurationError(f"the state folder cannot be locked: {error}") from None
+        raise ConfigurationError(f"STORAGE_DIR cannot be locked: {error}; be the user that it belongs to") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         file.seek(0)
         holder = file.read().strip() or "unknown"
         file.close()
-        raise ConfigurationError(f"another run (pid {holder}) uses {storage_dir}") from None
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
+        raise ConfigurationError(
+            f"another run (pid {holder}) uses {storage_dir}; stop it, or set another STORAGE_DIR and PORT"
+        ) from None
+    with contextlib.suppress(OSError):  # the pid is for people; a full disk has no room for it
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
     return file
 
 
@@ -65,7 +71,8 @@ def check_port(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        raise ConfigurationError(f"cannot listen on {authority(host, port)}: {error.strerror}") from None
+        where = authority(host, port)
+        raise ConfigurationError(f"cannot listen on {where}: {error.strerror}; set another PORT or HOST") from None
 
 
 def authority(host: str, port: int) -> str:

@@ -52,7 +52,7 @@ class Configuration:
         storage_dir = environment.get("STORAGE_DIR") or "var/occ_storage"
         configuration = cls(
             storage_dir=Path(storage_dir).absolute(),
-            host=environment.get("HOST") or "127.0.0.1",
+            host=environment.get("HOST", "").strip().removeprefix("[").removesuffix("]") or "127.0.0.1",
             port=read.integer("PORT", 5000, 1, 65535),
             debug=read.boolean("DEBUG", False),
             num_nodes=read.integer("NUM_NODES", 5, 1, 1000),
@@ -74,7 +74,8 @@ class Configuration:
         )
         if configuration.replication_factor > configuration.num_nodes:
             raise ConfigurationError(
-                f"REPLICATION_FACTOR={configuration.replication_factor} is above NUM_NODES={configuration.num_nodes}"
+                f"REPLICATION_FACTOR={configuration.replication_factor} is above NUM_NODES={configuration.num_nodes}; "
+                "lower the one or raise the other"
             )
         return configuration
 

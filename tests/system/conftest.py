@@ -21,7 +21,7 @@ import pytest
 
 from occsite.process import dying_with_parent
 from occsite.programs import manager_proxy
-from occsite.runtime import lingering, runtime_dir
+from occsite.runtime import lingering, runtime_dir, scratch_dir
 
 PROJECT = Path(__file__).resolve().parents[2]
 START_LIMIT = 60.0  # seconds
@@ -185,21 +185,22 @@ def make_system() -> Iterator[Callable[..., System]]:
     root = Path(tempfile.mkdtemp(prefix="occ-system-"))
     made: list[System] = []
 
-    def make(**environment: str) -> System:
-        made.append(System(root / f"state_{len(made)}", **environment))
+    def make(folder: str = "", **environment: str) -> System:
+        made.append(System(root / (folder or f"state_{len(made)}"), **environment))
         return made[-1]
 
     yield make
     for system in made:
         system.stop()
         wait_until(lambda system=system: not lingering(system.storage_dir), STOP_LIMIT)  # type: ignore[misc]
-        shutil.rmtree(runtime_dir(system.storage_dir), ignore_errors=True)
+        for folder in (runtime_dir(system.storage_dir), scratch_dir(system.storage_dir)):
+            shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(root)
 
 
 @pytest.fixture(scope="module")
 def system(make_system: Callable[..., System]) -> System:
-    """A running installation, shared by the tests of a module."""
-    found = make_system()
+    """A running installation, shared by the tests of a module, in a folder such as people make."""
+    found = make_system("Daten 100% für; #1 'd\"")
     found.start()
     return found

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-from occsite.runtime import lingering, runtime_dir
-from tests.system.conftest import INHERITED_LIMIT, START_LIMIT, STOP_LIMIT, System, alive, wait_until
+from occsite.runtime import lingering, runtime_dir, scratch_dir
+from tests.system.conftest import INHERITED_LIMIT, START_LIMIT, STOP_LIMIT, System, alive, free_port, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -68,10 +68,30 @@ def test_a_taken_port_is_refused(system: System, refused: Callable[..., str]) ->
         ("DATABASE_URL", "mysql://localhost/occ"),
         ("REDIS_URL", "localhost"),
         ("LOG_LEVEL", "NONSENSE"),
+        ("STORAGE_DIR", "/tmp/two\nlines"),
     ],
 )
 def test_a_bad_value_is_refused(name: str, value: str, refused: Callable[..., str]) -> None:
     assert name in refused(**{name: value})
+
+
+def test_a_database_that_refuses_is_named_at_once(make_system: Callable[..., System]) -> None:
+    system = make_system(DATABASE_URL=f"postgres://occ:hidden@127.0.0.1:{free_port()}/occ")
+    assert system.serve().wait(STOP_LIMIT + 5) == 1  # of which ten seconds are for the refusal
+    said = [line for line in system.output().splitlines() if line.startswith("occ-storage: ")]
+    assert len(said) == 1
+    assert "PostgreSQL cannot be reached" in said[0]
+    assert "refused" in said[0]
+    assert "correct DATABASE_URL" in said[0]
+    assert "hidden" not in system.output()
+
+
+def test_a_redis_that_refuses_the_password_is_named_at_once(system: System, make_system: Callable[..., System]) -> None:
+    socket = runtime_dir(system.storage_dir) / "valkey.sock"
+    other = make_system(REDIS_URL=f"unix://:hidden@{socket}?db=0", DATABASE_URL="postgres://127.0.0.1:1/occ")
+    assert other.serve().wait(STOP_LIMIT + 5) == 1
+    assert "occ-storage: Redis refuses REDIS_URL" in other.output()
+    assert "hidden" not in other.output()
 
 
 @pytest.mark.parametrize("name", ["worker", "valkey", "postgres", "api"])
@@ -79,6 +99,8 @@ def test_a_killed_program_is_started_again(system: System, name: str) -> None:
     before = system.kill(name)
     wait_until(lambda: system.pids().get(name, before) != before, START_LIMIT, system.output)
     wait_until(system.is_ready, START_LIMIT, system.output)
+    log = system.storage_dir / "logs" / f"{name}.log"
+    assert f"occ-storage: {name} has ended and is started again; its last words are in {log}" in system.output()
 
 
 def test_a_worker_process_dies_with_its_main_process(system: System) -> None:
@@ -114,6 +136,7 @@ def test_a_signal_ends_everything_in_order(system: System, signum: signal.Signal
     assert not alive(pids)
     assert not lingering(system.storage_dir)
     assert not runtime_dir(system.storage_dir).exists()
+    assert not scratch_dir(system.storage_dir).exists()
     log = (system.storage_dir / "logs" / "manager.log").read_text()
     assert log.rindex("stopped: api") < log.rindex("stopped: postgres")
     again = system.start()
@@ -136,10 +159,12 @@ def test_a_failed_boot_ends_the_run(make_system: Callable[..., System]) -> None:
     assert not lingering(system.storage_dir)
 
 
-def test_a_program_that_does_not_stay_up_ends_the_run(make_system: Callable[..., System]) -> None:
+def test_a_program_that_does_not_stay_up_ends_the_first_start(make_system: Callable[..., System]) -> None:
     system = make_system(GUNICORN_CMD_ARGS="--nonsense")
     assert system.serve().wait(START_LIMIT) == 1
-    assert (
-        f"occ-storage: api does not stay up; its last words are in {system.storage_dir}/logs/api.log" in system.output()
-    )
+    log = system.storage_dir / "logs" / "api.log"
+    assert [line for line in system.output().splitlines() if line.startswith("occ-storage: ")] == [
+        f"occ-storage: api does not stay up; its last words are in {log}"
+    ]
+    assert "nonsense" in log.read_text()
     assert not lingering(system.storage_dir)

@@ -3,16 +3,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from occsite.manager import serve
+from occsite.start import serve
 from storage.conf import configuration
 
 
 class Command(BaseCommand):
-    help = "Runs the whole system in the foreground: databases, API, workers and scheduler."
+    help = "Runs the whole system in the foreground: databases, API and workers."
     requires_system_checks = ()  # there is no database yet; boot checks
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            sys.exit(serve(configuration()))
-        except KeyboardInterrupt:
-            sys.exit(130)
+        sys.exit(serve(configuration()))

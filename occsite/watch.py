@@ -1,0 +1,92 @@
+"""One line on the terminal for each trouble that begins or ends, as /health tells of it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import threading
+from collections.abc import Callable, Set
+from typing import Any
+from urllib.parse import urlsplit
+
+INTERVAL = 2.0  # seconds between two looks
+PATIENCE = 8.0  # seconds that /health may take
+SILENCE = "api"  # the key of the trouble that /health does not answer
+# Keys of /health, by the program whose end explains them: the manager has said that the program has ended.
+EXPLAINED = {"api": SILENCE, "postgres": "postgresql", "valkey": "redis"}
+_NUMBER = re.compile(r"\b\d[\d.,]*\b")
+
+
+class Watch:
+    """Compares each look at /health with the one before. A trouble is announced when two looks in a row have it, and is
+    over when two looks in a row do not have it: what comes and goes in between is not worth a line."""
+
+    def __init__(self, url: str, announce: Callable[[str], None], down: Callable[[], Set[str]]) -> None:
+        """
+        Args:
+            url: where the API listens.
+            announce: takes a line for the terminal.
+            down: the programs that have ended and do not run again yet.
+        """
+        self.url = url
+        self.announce = announce
+        self.down = down
+        self.shown: dict[str, str] = {}
+        self._last: dict[str, str] = {}
+
+    def start(self) -> threading.Event:
+        """Look at /health every two seconds in a thread of its own, until the returned event is set."""
+        ended = threading.Event()
+
+        def look() -> None:
+            while not ended.wait(INTERVAL):
+                self.see(ask(self.url))
+
+        threading.Thread(target=look, name="watch", daemon=True).start()
+        return ended
+
+    def see(self, document: dict[str, Any] | None) -> None:
+        """Take one look's result: the document of /health, or None if there was no answer."""
+        if document is None:
+            # Nothing is known about the other troubles now.
+            found = {**self.shown, SILENCE: "the API does not answer; its log may say why"}
+        else:
+            found = troubles(document)
+        for program in self.down():
+            key = EXPLAINED.get(program, "")
+            if key not in self.shown:
+                found.pop(key, None)
+        for key in [key for key in self.shown if key not in found and key not in self._last]:
+            self.announce(f"over: {self.shown.pop(key)}")
+        for key, words in found.items():
+            if key in self._last and key not in self.shown:
+                self.shown[key] = words
+                self.announce(words)
+        self._last = found
+
+
+def troubles(document: dict[str, Any]) -> dict[str, str]:
+    """What /health finds wrong, in words, by a key that stays the same while numbers in the words change."""
+    failing, degraded = document.get("failing") or {}, document.get("degraded") or []
+    found = {str(part): _line(words) for part, words in failing.items()}
+    for words in map(_line, degraded):
+        found.setdefault(_NUMBER.sub("", words.partition(":")[0]), words)
+    return found
+
+
+def ask(url: str) -> dict[str, Any] | None:
+    """The document of /health, whatever its status; None if there is none."""
+    server = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE)
+    try:
+        server.request("GET", "/health")
+        document = json.loads(server.getresponse().read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        server.close()
+    return document if isinstance(document, dict) else None
+
+
+def _line(words: object) -> str:
+    return " ".join(str(words).split())
