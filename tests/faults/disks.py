@@ -149,29 +149,29 @@ class Disk:
         """There is no room for another page while the body runs."""
         found = os.statvfs(self.backing)
         used = (found.f_blocks - found.f_bfree) * found.f_frsize
-        _mount("-o", f"remount,size={max(used, found.f_frsize)}", str(self.backing))
+        mount("-o", f"remount,size={max(used, found.f_frsize)}", str(self.backing))
         try:
             yield
         finally:
-            _mount("-o", f"remount,size={ROOMY}", str(self.backing))
+            mount("-o", f"remount,size={ROOMY}", str(self.backing))
 
     @contextmanager
     def read_only(self) -> Iterator[None]:
-        _mount("-o", "remount,bind,ro", str(self.folder))
+        mount("-o", "remount,bind,ro", str(self.folder))
         try:
             yield
         finally:
-            _mount("-o", "remount,bind,rw", str(self.folder))
+            mount("-o", "remount,bind,rw", str(self.folder))
 
     @contextmanager
     def loose(self) -> Iterator[None]:
         """Only the empty directory below is there while the body runs."""
-        _unmount(self.folder)
+        unmount(self.folder)
         try:
             yield
             assert list(self.folder.iterdir()) == [], "something was written to a disk that is not there"
         finally:
-            _mount("--bind", str(self.backing), str(self.folder))
+            mount("--bind", str(self.backing), str(self.folder))
 
 
 @contextmanager
@@ -233,17 +233,17 @@ def _moved(folder: Path, backing: Path, *what: str) -> Iterator[None]:
         raise CannotMount("only root may mount file systems")
     backing.mkdir()
     with ExitStack() as mounted:
-        _mount(*what, str(backing))
-        mounted.callback(_unmount, backing)
+        mount(*what, str(backing))
+        mounted.callback(unmount, backing)
         shutil.copytree(folder, backing, dirs_exist_ok=True)
         shutil.rmtree(folder)
         folder.mkdir()
-        _mount("--bind", str(backing), str(folder))
-        mounted.callback(_unmount, folder)
+        mount("--bind", str(backing), str(folder))
+        mounted.callback(unmount, folder)
         yield
 
 
-def _mount(*arguments: str) -> None:
+def mount(*arguments: str) -> None:
     _checked("mount", *arguments)
 
 
@@ -256,6 +256,6 @@ def _checked(*command: str) -> None:
         raise CannotMount(f"{' '.join(command)}: {error.stderr.strip()}") from None
 
 
-def _unmount(folder: Path) -> None:
+def unmount(folder: Path) -> None:
     while folder.is_mount():
         subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -109,8 +109,7 @@ class System:
 
     def children(self, name: str) -> list[int]:
         """The processes that a program has forked; none while it does not run."""
-        program = self.pids().get(name)
-        return [child for child, parent in _parents().items() if parent == program]
+        return children_of(self.pids().get(name))
 
     def family(self, name: str) -> list[int]:
         """A program that runs, and the processes that it has forked: those may listen for work by themselves."""
@@ -164,6 +163,11 @@ def free_port() -> int:
 def alive(pids: list[int]) -> list[int]:
     """Those of ``pids`` that still run; a zombie does not."""
     return [pid for pid in pids if pid in _parents()]
+
+
+def children_of(program: int | None) -> list[int]:
+    """The processes whose parent is ``program``."""
+    return [child for child, parent in _parents().items() if parent == program]
 
 
 def _parents() -> dict[int, int]:

@@ -1,0 +1,97 @@
+"""A machine with one small file system for everything: the code, ``/tmp``, STORAGE_DIR and what the terminal says.
+
+It is a tmpfs in a mount namespace of the run's own; memory, processes and the network are those of this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from occsite.process import dying_with_parent
+from tests.faults.disks import CannotMount, mount, unmount
+from tests.system.conftest import PROJECT, System, children_of
+
+SIZE = 1300 << 20  # bytes
+_ENTER = 'mount --bind "$0/tmp" /tmp && mount --bind "$0/tmp" /var/tmp && cd "$0/clone" && exec "$@"'
+_CLONED = ("manage.py", "occsite", "storage", "sketches")
+
+
+class Machine(System):
+    """An installation on such a file system."""
+
+    def __init__(self, root: Path, project: Path = PROJECT, **environment: str) -> None:
+        super().__init__(root / "state", **environment)
+        self.root = root
+        for name in ("tmp", "clone"):
+            (root / name).mkdir()
+        for name in _CLONED:
+            copy = shutil.copytree if (project / name).is_dir() else shutil.copy
+            copy(project / name, root / "clone" / name)
+
+    def serve(self, **environment: str) -> subprocess.Popen[bytes]:
+        entered = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _ENTER, str(self.root)]
+        argv = [*entered, sys.executable, "manage.py", "serve"]
+        with self.output_path.open("ab") as output:
+            return subprocess.Popen(
+                dying_with_parent(signal.SIGKILL, argv),
+                env=self.environment | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def programs(self) -> dict[int, str]:
+        """The processes that the manager has started, and their command lines: its control socket is out of reach."""
+        found = {}
+        for pid in children_of(self.pid):
+            with suppress(OSError):
+                found[pid] = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+        return found
+
+    @contextmanager
+    def full(self) -> Iterator[Path]:
+        """Another program has taken the last byte; ``top_up`` takes what has become free since."""
+        filler = self.root / "filler"
+        try:
+            self.top_up()
+            yield filler
+        finally:
+            filler.unlink()
+
+    def top_up(self) -> None:
+        """Take every byte that is free now."""
+        zeros = bytes(1 << 20)
+        with suppress(OSError), (self.root / "filler").open("ab", buffering=0) as file:
+            while True:
+                file.write(zeros)
+
+
+@contextmanager
+def machine(project: Path = PROJECT, **environment: str) -> Iterator[Machine]:
+    """A machine that is not started yet; it is ended and unmounted in the end.
+
+    Raises:
+        CannotMount: it is not allowed here.
+    """
+    if os.geteuid() != 0:
+        raise CannotMount("only root may mount file systems")
+    # The folder is not below /tmp, in whose place the machine has a folder of its own.
+    root = Path(tempfile.mkdtemp(prefix="occ-machine-", dir="/run"))
+    try:
+        mount("-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(root))
+        found = Machine(root, project, **environment)
+        try:
+            yield found
+        finally:
+            found.stop()
+    finally:
+        unmount(root)
+        root.rmdir()
