@@ -20,7 +20,7 @@ from psycopg.pq import TransactionStatus
 from occsite.postgresql.connection import ImpatientConnection
 
 QUEUE_SECONDS = 5.0  # A thread waits this long for another thread to give a connection back.
-OUTAGE_SECONDS = 2.0  # In this time after the first failure, threads go on trying: a restart is over sooner.
+OUTAGE_SECONDS = 5.0  # In this time after the first failure, threads go on trying: a restart is over sooner.
 RETRY_PAUSE = 0.05  # seconds
 IDLE_SECONDS = 60.0  # A connection that was not needed for this long is closed.
 LIFE_SECONDS = 3600.0  # A connection is closed at this age: its server process has gathered memory.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from datetime import timedelta
+from datetime import datetime, timedelta
+from uuid import UUID
 
 import structlog
 from django.db import transaction
@@ -14,11 +14,12 @@ from storage import wakeups
 from storage.conf import configuration
 from storage.models import Chunk, Cluster, Content, Job, Node, Tally, Upload
 from storage.models.clock import Clock
+from storage.stillness import Stillness
 from storage.topology import Topology
 
 log = structlog.get_logger(__name__)
 
-SLACK = timedelta(seconds=10)  # beside the stall timeout: the time between two heartbeats, and a busy machine
+SLACK = 10.0  # seconds more than the stall timeout: the time between two heartbeats, and a busy machine
 UNRECORDED = 60.0  # A staged file may be without its row for this many seconds: far longer than a commit may take.
 AHEAD = timedelta(seconds=10)  # A time further ahead than this is from before PostgreSQL's clock was set back.
 FAILED_UPLOAD_KEPT = timedelta(days=7)
@@ -27,7 +28,8 @@ AUDITS_KEPT = timedelta(days=400)
 HEAL_CONTENTS = 100
 TRIED_RECENTLY = timedelta(seconds=60)
 
-_unrecorded_since: dict[str, float] = {}
+_beats: Stillness[UUID, datetime] = Stillness()
+_unrecorded: Stillness[str, None] = Stillness()
 
 
 def sweep() -> None:
@@ -48,7 +50,6 @@ def sweep() -> None:
 
 def _begin_times_anew() -> None:
     """Have spans of time begin now that began after now: PostgreSQL's clock was set back since then."""
-    Upload.objects.filter(state=Upload.State.RECEIVING, heartbeat_at__gt=Clock() + AHEAD).update(heartbeat_at=Clock())
     Node.objects.filter(online_changed_at__gt=Clock() + AHEAD).update(online_changed_at=Clock())
     Chunk.objects.condemn_anew(AHEAD)
 
@@ -65,8 +66,9 @@ def _forget_ended_jobs() -> None:
 
 def _drop_abandoned_uploads() -> None:
     """Uploads whose API process is gone, and those of jobs that failed so long ago that nobody will retry them."""
-    silence = 2 * timedelta(seconds=configuration().stall_timeout) + SLACK
-    silent = Upload.objects.filter(state=Upload.State.RECEIVING, heartbeat_at__lt=Clock() - silence)
+    receiving = Upload.objects.filter(state=Upload.State.RECEIVING)
+    beats = dict(receiving.values_list("id", "heartbeat_at"))
+    silent = receiving.filter(id__in=_beats.unchanged(beats, 2 * configuration().stall_timeout + SLACK))
     ended = Job.objects.filter(state__in=(Job.State.FAILED, Job.State.CANCELLED), upload__isnull=False)
     expired = ended.filter(finished_at__lt=Clock() - FAILED_UPLOAD_KEPT).values("upload")
     for upload in (*silent, *Upload.objects.filter(id__in=expired)):
@@ -89,21 +91,13 @@ def _drop(upload: Upload) -> bool:
 
 
 def _remove_forgotten_staging() -> None:
-    """A staged file without a row is garbage, unless it was made just now, when its row is about to be committed.
-
-    Its age is how long this process has seen it so, by the monotonic clock: a clock that jumps makes no file old.
-    """
+    """A staged file without a row is garbage, unless it was made just now, when its row is about to be committed."""
     staging = configuration().staging_dir
     staged = {path.name for path in staging.iterdir()} if staging.is_dir() else set()
     known = {str(upload_id) for upload_id in Upload.objects.values_list("id", flat=True)} if staged else set()
-    now = time.monotonic()
-    for name in list(_unrecorded_since):
-        if name not in staged or name in known:
-            del _unrecorded_since[name]
-    for name in staged - known:
-        if now - _unrecorded_since.setdefault(name, now) >= UNRECORDED:
-            (staging / name).unlink(missing_ok=True)
-            log.info("staging.removed", upload=name)
+    for name in _unrecorded.unchanged(dict.fromkeys(staged - known), UNRECORDED):
+        (staging / name).unlink(missing_ok=True)
+        log.info("staging.removed", upload=name)
 
 
 def _heal_short_contents() -> None:

@@ -19,7 +19,7 @@ from django.db.models import Q
 
 from storage import routing, trust
 from storage.conf import configuration
-from storage.models import Chunk, Content, Job, Upload
+from storage.models import Chunk, Content, Job, Upload, clock
 from storage.models.clock import Clock
 from storage.replicas.removing import trashed_at
 from storage.routing import StoreUnavailable
@@ -52,7 +52,8 @@ def reclaim_until(stop: str) -> None:
 
 
 def audit_node(node_id: str) -> None:
-    audit.request(node_id)
+    """Queue an audit, and print the id of its job."""
+    sys.stdout.write(str(audit.request(node_id).pk))
 
 
 def repair_cluster() -> None:
@@ -122,8 +123,9 @@ def not_reclaimed() -> list[str]:
     if len(seen.online) < len(seen.members):
         return []
     condemned = Chunk.objects.filter(condemned_at__lt=Clock() - timedelta(seconds=grace))
+    now = clock.now().timestamp()
     trash = [path for member in seen.members for path in Path(member.lane.volume.root).glob("trash/*")]  # type: ignore[attr-defined]
-    overdue = [path.name for path in trash if trashed_at(path.name.partition("~")[2]) < time.time() - grace]
+    overdue = [path.name for path in trash if trashed_at(path.name.partition("~")[2]) < now - grace]
     return [*map(str, condemned), *overdue]
 
 

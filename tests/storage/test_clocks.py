@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from storage import clocks
+from storage import clocks, stillness
 from storage.models import Chunk, Cluster, Content, Job, Node, Upload, nobody, segment
 from storage.models.clock import Clock
 from storage.models.job import LEASE
@@ -50,17 +50,21 @@ def test_a_segment_of_a_dead_worker_is_taken_over(cluster: ClusterUnderTest, mon
     assert accepted.job.state == Job.State.SUCCEEDED
 
 
-def test_an_upload_whose_client_vanished_is_dropped_all_the_same(cluster: ClusterUnderTest) -> None:
-    Upload.objects.create(owner=nobody(), replication_factor=3, piece_size=4096)
-    Upload.objects.update(heartbeat_at=Clock() + HOUR)
-    sweep.sweep()
-    Upload.objects.update(heartbeat_at=Clock() - timedelta(minutes=10))
-    sweep.sweep()
-    assert not Upload.objects.exists()
-    Upload.objects.create(owner=nobody(), replication_factor=3, piece_size=4096)
-    Upload.objects.update(heartbeat_at=Clock() + HOUR)
-    sweep.sweep()
-    assert Upload.objects.filter(heartbeat_at__lte=Clock()).exists(), "its silence is counted from now on"
+@pytest.mark.parametrize("step", [HOUR, -HOUR])
+def test_an_upload_under_way_is_not_silent_because_a_clock_was_set(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch, step: timedelta
+) -> None:
+    monkeypatch.setattr(intake, "HELD_BYTES", 0)
+    with intake.Reception(nobody(), declared_size=100) as reception:
+        reception.write(b"some")
+        sweep.sweep()
+        Upload.objects.update(heartbeat_at=Clock() + step)
+        sweep.sweep()
+        assert Upload.objects.exists()
+        now = time.monotonic()
+        monkeypatch.setattr(stillness, "monotonic", lambda: now + 3600)
+        sweep.sweep()
+        assert not Upload.objects.exists(), "an hour of silence is one"
 
 
 def test_the_grace_of_a_condemned_chunk_begins_anew(cluster: ClusterUnderTest) -> None:

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from storage import phases, wakeups
+from storage import phases, stillness, wakeups
 from storage.exceptions import BodyStalled
 from storage.models import Chunk, Cluster, Content, File, Job, Node, Upload, nobody
 from storage.models.clock import Clock
 from storage.services import ingest, intake, sweep
 from tests.cluster import ClusterUnderTest, content_of
+
+
+def an_hour_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(stillness, "monotonic", lambda: now + 3600)
 
 
 def test_an_upload_whose_client_and_process_are_gone_is_dropped(
@@ -22,18 +28,21 @@ def test_an_upload_whose_client_and_process_are_gone_is_dropped(
     reception.write(b"half of it")
     sweep.sweep()
     assert cluster.staged(), "it still arrives"
-    Upload.objects.update(heartbeat_at=Clock() - timedelta(hours=1))
+    an_hour_later(monkeypatch)
     sweep.sweep()
     assert not Upload.objects.exists()
     assert cluster.staged() == []
     reception.abandon()
 
 
-def test_an_upload_that_was_dropped_while_it_arrived_is_not_accepted(cluster: ClusterUnderTest) -> None:
+def test_an_upload_that_was_dropped_while_it_arrived_is_not_accepted(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = b"x" * (intake.HELD_BYTES + 1)
     with intake.Reception(nobody(), declared_size=len(data)) as reception:
         reception.write(data)
-        Upload.objects.update(heartbeat_at=Clock() - timedelta(hours=1))
+        sweep.sweep()
+        an_hour_later(monkeypatch)
         sweep.sweep()
         with pytest.raises(BodyStalled):
             reception.accept("late", 3, durable=False)
@@ -54,7 +63,8 @@ def test_a_reception_says_that_it_is_alive(cluster: ClusterUnderTest, monkeypatc
     monkeypatch.setattr(intake, "HELD_BYTES", 0)
     with intake.Reception(nobody(), declared_size=100) as reception:
         reception.write(b"some")
-        Upload.objects.update(heartbeat_at=Clock() - timedelta(hours=1))
+        sweep.sweep()
+        an_hour_later(monkeypatch)
         reception.write(b"more")
         sweep.sweep()
         assert Upload.objects.exists()
