@@ -65,11 +65,14 @@ def test_one_process_makes_the_rounds_of_a_machine(storage_dir: None, stop: Even
     done: list[str] = []
     first, second = Turn("rounds"), Turn("rounds")
     assert first.take()
-    begin(Round("first", 0.01), lambda: done.append("first"), first, stop)
+    first_ends = Event()
+    process = begin(Round("first", 0.01), lambda: done.append("first"), first, first_ends)
     begin(Round("second", 0.01), lambda: done.append("second"), second, stop)
     wait_until(lambda: len(done) > 3, 10)
     assert set(done) == {"first"}
-    first.give_up()  # as the kernel does when a process ends
+    first_ends.set()
+    process.join(10)
+    first.give_up()  # The kernel does this when a process ends.
     wait_until(lambda: "second" in done, 10)
 
 
