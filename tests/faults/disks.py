@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 
 from tests.faults import conftest
@@ -156,6 +158,21 @@ class Disk:
             mount("-o", f"remount,size={ROOMY}", str(self.backing))
 
     @contextmanager
+    def used_up(self, what: str) -> Iterator[None]:
+        """Another program's files hold every free block, or every free inode, while the body runs.
+
+        Args:
+            what: ``"blocks"`` or ``"inodes"``.
+        """
+        foreign = self.backing / "foreign"
+        foreign.mkdir()
+        try:
+            _take_blocks(foreign / "blocks") if what == "blocks" else _take_inodes(foreign)
+            yield
+        finally:
+            shutil.rmtree(foreign)
+
+    @contextmanager
     def read_only(self) -> Iterator[None]:
         mount("-o", "remount,bind,ro", str(self.folder))
         try:
@@ -196,6 +213,38 @@ def own_disks(installation: Installation, backings: Path) -> Iterator[dict[str, 
             backing = backings / folder.name
             disks[folder.name] = Disk(folder, backing)
             mounted.enter_context(_moved(folder, backing, "-t", "tmpfs", "-o", f"size={ROOMY}", "tmpfs"))
+        yield disks
+
+
+@contextmanager
+def limited_disks(
+    installation: Installation, backings: Path, kinds: Mapping[str, Sequence[str]]
+) -> Iterator[dict[str, Disk]]:
+    """Move nodes of a running installation to file systems of limited size, unmounted in the end.
+
+    Args:
+        installation: whose nodes.
+        backings: a folder for what is mounted.
+        kinds: node id → a file system and its options, such as ``("tmpfs", "nr_inodes=5000")`` for one in memory and
+            ``("ext4", "-N", "8192")`` for one that ``mkfs.ext4`` makes.
+
+    Raises:
+        CannotMount: it is not allowed here.
+    """
+    with ExitStack() as mounted:
+        disks = {}
+        for node_id, (kind, *options) in kinds.items():
+            backing = backings / node_id
+            what = ["-t", "tmpfs", "-o", ",".join([f"size={ROOMY}", *options]), "tmpfs"]
+            if kind == "ext4":
+                image = backing.with_suffix(".img")
+                with image.open("wb") as file:
+                    file.truncate(ROOMY)
+                # Nothing is set aside for root, which is who runs these tests.
+                _checked("mkfs.ext4", "-q", "-F", "-m", "0", *options, str(image))
+                what = ["-o", "loop", str(image)]
+            disks[node_id] = Disk(nodes_dir(installation) / node_id, backing)
+            mounted.enter_context(_moved(disks[node_id].folder, backing, *what))
         yield disks
 
 
@@ -243,6 +292,30 @@ def _moved(folder: Path, backing: Path, *what: str) -> Iterator[None]:
         yield
 
 
+def _take_blocks(path: Path) -> None:
+    """To the last block; none of them is written to, so that the image of a disk stays small."""
+    with path.open("wb") as file:
+        size, step = 0, 64 << 20
+        while step >= 512:
+            try:
+                os.posix_fallocate(file.fileno(), size, step)
+                size += step
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                step //= 2
+
+
+def _take_inodes(folder: Path) -> None:
+    for number in count():
+        try:
+            (folder / str(number)).touch()
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            return
+
+
 def mount(*arguments: str) -> None:
     _checked("mount", *arguments)
 
@@ -257,5 +330,5 @@ def _checked(*command: str) -> None:
 
 
 def unmount(folder: Path) -> None:
-    while folder.is_mount():
+    while folder.ismount():
         subprocess.run(["umount", "--lazy", str(folder)], check=True)

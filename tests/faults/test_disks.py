@@ -169,6 +169,38 @@ def test_a_read_that_hangs_is_served_by_another_node(installation: Installation,
     installation.settle("a read that hangs")
 
 
+def test_a_node_that_is_back_takes_uploads_when_another_one_goes_at_once(
+    make_installation: Callable[..., Installation],
+) -> None:
+    """Whatever breakers the processes have opened meanwhile; with both nodes away nothing could be acknowledged."""
+    installation = make_installation(CHUNK_SIZE=str(CHUNK_SIZE), NUM_NODES="3")
+    first, second, _ = sorted(nodes_dir(installation).glob("node_*"))
+
+    def upload() -> Attempt:
+        label = f"one of three away {len(installation.journal.attempts)}"
+        return installation.journal.upload(bytes_of(label, 4 * CHUNK_SIZE), label)
+
+    with emptied(first):
+        back_at = time.monotonic() + 20
+        while time.monotonic() < back_at:
+            assert (attempt := upload()).status == 201, attempt
+            time.sleep(0.1)
+    await_states(installation, ["active"] * 3)
+    with emptied(second):
+        begun = time.monotonic()
+        refused = 0
+        while (attempt := upload()).status != 201:
+            refused += 1
+            assert time.monotonic() - begun < PATIENCE, attempt
+            time.sleep(0.1)
+        took = time.monotonic() - begun
+        print(f"an upload was stored after {took:.1f} s, {refused} were refused before")
+        assert took < 3.0
+    await_states(installation, ["active"] * 3)
+    installation.settle("a node back, and another one gone at once")
+    installation.system.stop()
+
+
 # -- full ------------------------------------------------------------------
 
 
