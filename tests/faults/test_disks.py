@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from storage.services import probe
 from storage.volumes import lane
 from tests.faults.conftest import PATIENCE, Installation, bytes_of
 from tests.faults.disks import (
@@ -185,7 +186,11 @@ def test_a_node_that_is_back_takes_uploads_when_another_one_goes_at_once(
         while time.monotonic() < back_at:
             assert (attempt := upload()).status == 201, attempt
             time.sleep(0.1)
+    back_at = time.monotonic()
     await_states(installation, ["active"] * 3)
+    seen_after = time.monotonic() - back_at
+    print(f"the node was seen to be back after {seen_after:.1f} s")
+    assert seen_after < 3 * probe.ROUND
     with emptied(second):
         begun = time.monotonic()
         refused = 0
