@@ -31,6 +31,7 @@ POSTGRES_SETTINGS = {
     "shared_buffers": "128MB",
     "max_wal_size": "512MB",
     "min_wal_size": "128MB",  # the log's segments that are kept for later: a full disk has no room for new ones
+    "max_active_replication_origins": "0",  # or each checkpoint writes a file for them, and stops all on a full disk
     "fsync": "on",
     "full_page_writes": "on",
     "jit": "off",

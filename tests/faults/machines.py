@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from occsite.process import dying_with_parent
+from occsite.runtime import runtime_dir, scratch_dir
 from tests.faults.disks import CannotMount, mount, unmount
 from tests.system.conftest import PROJECT, System, children_of
 
@@ -48,8 +49,13 @@ class Machine(System):
                 stderr=subprocess.STDOUT,
             )
 
+    @property
+    def runtime_dir(self) -> Path:
+        """The folder of the sockets, as a process outside the mount namespace reaches it."""
+        return Path(f"/proc/{self.pid}/root{runtime_dir(self.storage_dir)}")
+
     def programs(self) -> dict[int, str]:
-        """The processes that the manager has started, and their command lines: its control socket is out of reach."""
+        """The processes that the manager has started, and their command lines."""
         found = {}
         for pid in children_of(self.pid):
             with suppress(OSError):
@@ -57,14 +63,13 @@ class Machine(System):
         return found
 
     @contextmanager
-    def full(self) -> Iterator[Path]:
+    def full(self) -> Iterator[None]:
         """Another program has taken the last byte; ``top_up`` takes what has become free since."""
-        filler = self.root / "filler"
         try:
             self.top_up()
-            yield filler
+            yield
         finally:
-            filler.unlink()
+            (self.root / "filler").unlink()
 
     def top_up(self) -> None:
         """Take every byte that is free now."""
@@ -95,3 +100,4 @@ def machine(project: Path = PROJECT, **environment: str) -> Iterator[Machine]:
     finally:
         unmount(root)
         root.rmdir()
+        shutil.rmtree(scratch_dir(root / "state"), ignore_errors=True)

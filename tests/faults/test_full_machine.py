@@ -9,8 +9,11 @@ from collections import Counter
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
 
+import psycopg
 import pytest
 
+from occsite.embedded import DATABASE, POSTGRES_PORT, ROLE
+from occsite.secret import derive, read_secret
 from tests.faults.conftest import bytes_of
 from tests.faults.disks import CannotMount
 from tests.faults.machines import Machine, machine
@@ -72,6 +75,7 @@ def test_a_full_machine_serves_what_it_has_and_takes_uploads_again(system: Machi
     try:
         with system.full():
             begun = time.monotonic()
+            checkpoint(system)  # which comes every five minutes
             while time.monotonic() - begun < FULL:
                 system.top_up()
                 asked = time.monotonic()
@@ -101,6 +105,16 @@ def upload(system: Machine, data: bytes) -> str:
     status, body = request(system, "PUT", "/upload/file", data)
     assert status == 201, body
     return str(json.loads(body)["file_hash"])
+
+
+def checkpoint(system: Machine) -> None:
+    """Have PostgreSQL write down everything, and go on with the next segment of its log."""
+    password = derive(str(read_secret(system.storage_dir)), "postgres")
+    with psycopg.connect(
+        host=str(system.runtime_dir), port=POSTGRES_PORT, user=ROLE, dbname=DATABASE, password=password, autocommit=True
+    ) as session:
+        session.execute("SELECT pg_logical_emit_message(true, '', ''), pg_switch_wal()")
+        session.execute("CHECKPOINT")
 
 
 def settled_programs(system: Machine) -> dict[int, str]:
