@@ -7,6 +7,7 @@ namespace in which they are nobody: PostgreSQL refuses to be root, and the files
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -42,6 +43,7 @@ POSTGRES_SETTINGS = {
     "log_checkpoints": "off",
 }
 _UNSAFE_BUT_FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+_FAILURE = re.compile(r"\b(error|ERROR|FATAL|PANIC): ")
 # PostgreSQL stops when its log needs a new segment (16 MB) and the disk is full. A new cluster has one segment. These
 # statements fill one after the other, for the checkpoint to keep them as segments that are used again: min_wal_size
 # of them, which last for hours on a disk on which nothing is stored.
@@ -155,7 +157,9 @@ def _options(storage_dir: Path, durable: bool) -> list[str]:
 def _package(name: str) -> Path:
     spec = find_spec(name)
     if spec is None or spec.origin is None:
-        raise ConfigurationError(f"the package {name} is not installed; install it or name servers of your own")
+        raise ConfigurationError(
+            f"the package {name} is not installed; install requirements.txt, or set DATABASE_URL and REDIS_URL"
+        )
     return Path(spec.origin).parent
 
 
@@ -181,7 +185,10 @@ def _check_namespaces() -> None:
 
 
 def _run(argv: list[str], stdin: str) -> None:
-    done = subprocess.run(_confined(signal.SIGKILL, argv), input=stdin, capture_output=True, text=True)
+    environment = os.environ | {"LC_ALL": "C"}
+    command = _confined(signal.SIGKILL, argv)
+    done = subprocess.run(command, input=stdin, env=environment, capture_output=True, text=True, errors="replace")
     if done.returncode != 0:
-        last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
-        raise ConfigurationError(f"{Path(argv[0]).name} failed with status {done.returncode}: {last}")
+        said = (done.stderr + done.stdout).strip().splitlines() or ["no output"]
+        reason = next((line for line in said if _FAILURE.search(line)), said[-1])
+        raise ConfigurationError(f"{Path(argv[0]).name} failed: {reason.strip()}; mend that and start again")

@@ -52,9 +52,9 @@ class LogFile:
                 self._rotate()
 
     def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)  # which frees the number even when it raises
 
     def _rotate(self) -> None:
         names = [self.path, *(Path(f"{self.path}.{number}") for number in range(1, self.copies + 1))]

@@ -40,7 +40,10 @@ def prepare(configuration: Configuration) -> None:
         ConfigurationError: PostgreSQL does not answer, or the cluster does not fit the environment.
     """
     make_state_dir(configuration.storage_dir)
-    make_secret(configuration.storage_dir)
+    try:
+        make_secret(configuration.storage_dir)
+    except OSError as error:
+        raise ConfigurationError(f"STORAGE_DIR cannot be written: {error}; mend that and start again") from None
     await_redis(REACH_LIMIT if configuration.redis_url else LIMIT)
     with await_database(REACH_LIMIT if configuration.database_url else LIMIT) as lock:
         lock.execute("SET statement_timeout = 0")

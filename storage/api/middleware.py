@@ -82,7 +82,7 @@ class RequestLog:
 
         def finished(**more: Any) -> None:
             log.log(
-                _level(500 if "error" in more else code),
+                _level(500 if "error" in more else code, asked),
                 "request_finished",
                 request=asked,
                 code=code,
@@ -132,5 +132,7 @@ def _asked(environ: WSGIEnvironment) -> str:
     return f"{environ['REQUEST_METHOD']} {path}{'?' * bool(query)}{query}"
 
 
-def _level(status: int) -> int:
+def _level(status: int, asked: str) -> int:
+    if asked == "GET /health" and status == 200:
+        return logging.DEBUG  # the manager asks every two seconds, day and night
     return logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO

@@ -104,6 +104,26 @@ def test_before_the_first_start_has_succeeded_a_program_that_fails_ends_the_run(
     assert capfd.readouterr().err == f"occ-storage: api does not stay up; its last words are in {log}\n"
 
 
+@pytest.mark.parametrize(
+    ("said", "status", "reason"),
+    [
+        (b"a warning\nocc-storage: NUM_NODES is wrong\n", 1, "NUM_NODES is wrong"),
+        (b"Traceback:\nKeyError: 'x'\n", 1, "boot failed (KeyError: 'x'); its last words are in "),
+        (b"", -1, "boot was killed before the system was ready; start again"),
+    ],
+)
+def test_a_boot_that_fails_ends_the_run_with_its_reason(
+    manager: Manager, capfd: pytest.CaptureFixture[str], said: bytes, status: int, reason: str
+) -> None:
+    process = process_of(manager, "boot")
+    events.notify(events.ProcessLogStderrEvent(process, 1, said))
+    process.exitstatus = status
+    process.change_state(ProcessStates.EXITED, expected=False)
+    assert manager.failed
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"occ-storage: {reason}")
+
+
 def test_a_program_that_flaps_is_told_of_once(
     manager: Manager, clock: list[float], capfd: pytest.CaptureFixture[str]
 ) -> None:

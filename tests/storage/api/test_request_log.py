@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -47,6 +48,14 @@ def test_a_download_is_logged_when_it_has_ended_with_what_was_sent(
     cut.close()
     assert [line["bytes"] for line in lines] == [len(data), 0], "what was taken, not what was about to be"
     assert lines[0]["request_id"] != lines[1]["request_id"]
+
+
+def test_a_service_that_is_well_does_not_fill_the_log_with_saying_so(
+    cluster: ClusterUnderTest, lines: list[dict[str, Any]]
+) -> None:
+    WholeClient().get("/health")
+    WholeClient().get("/health?x=1")
+    assert [line["level"] for line in lines] == [logging.DEBUG, logging.INFO]
 
 
 def test_of_an_answer_to_head_no_bytes_are_sent(lines: list[dict[str, Any]]) -> None:
