@@ -330,5 +330,5 @@ def _checked(*command: str) -> None:
 
 
 def unmount(folder: Path) -> None:
-    while folder.ismount():
+    while folder.is_mount():
         subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
 
-from occsite.watch import Watch
+from occsite.watch import Watch, ask
 
 HEALTHY: dict[str, Any] = {"status": "healthy", "nodes": 5, "ready": True}
 
@@ -88,3 +90,31 @@ def test_the_end_of_a_program_is_not_told_twice(watch: Watch, said: list[str], d
     down.clear()
     see(watch, None, None)
     assert said == ["the API does not answer; its log may say why"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "document"),
+    [
+        (200, b'{"ready": true}', {"ready": True}),
+        (503, b'{"ready": false}', {"ready": False}),
+        (200, b"[]", None),
+        (502, b"Bad Gateway", None),
+    ],
+)
+def test_health_is_read_whatever_its_status(status: int, body: bytes, document: dict[str, Any] | None) -> None:
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.path == "/health"
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Health) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        assert ask(f"http://127.0.0.1:{server.server_port}") == document
+        thread.join()
+    assert ask(f"http://127.0.0.1:{server.server_port}") is None
