@@ -25,7 +25,7 @@ from storage.exceptions import ConfigurationError
 REFUSAL = "occ-storage: "  # how manage.py begins the line with which it refuses
 POLL_INTERVAL = 0.2  # seconds until a signal is noticed
 GATHERING = 0.03  # seconds in which lines of the programs' logs gather, to be taken together
-ATTEMPTS = 3  # starts in a row that may fail before the system has been ready for the first time
+ATTEMPTS = 2  # starts in a row that may fail before the system has been ready for the first time
 # Seconds after which a program that does not stay up is tried again, at most; the other programs wait for databases.
 LONGEST_PAUSE = {"application": 30, "databases": 5}
 
