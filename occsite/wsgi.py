@@ -2,12 +2,14 @@
 
 import os
 
-from django.core.wsgi import get_wsgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "occsite.settings")
-_django = get_wsgi_application()
+django.setup(set_prefix=False)
 
-from storage.api.middleware import Protection, RequestLog, StallTimeout  # noqa: E402  once Django is set up
+from storage.api.forwarding import Forwarded  # noqa: E402  once Django is set up
+from storage.api.hosts import Handler, Hosts  # noqa: E402
+from storage.api.middleware import Protection, RequestLog  # noqa: E402
 from storage.api.past_django import Downloads  # noqa: E402
 
-application = RequestLog(StallTimeout(Protection(Downloads(_django))))
+application = Forwarded(RequestLog(Protection(Hosts(Downloads(Handler())))))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from django.conf import settings
 
 from storage.exceptions import ConfigurationError
 
+ANYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 MAX_TAU = 255
 LARGEST_SKETCH = (512 << 20) - 72  # registers: Redis holds values of up to 512 MiB, header included
 MAX_CHUNK_SIZE = 64 << 20
@@ -38,6 +40,7 @@ class Configuration:
     audit_rate: int
     ingest_workers: int
     log_to_stdout: bool
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     database_url: str | None
     redis_url: str | None
 
@@ -69,6 +72,7 @@ class Configuration:
             audit_rate=read.integer("AUDIT_RATE", 20 << 20, 1, 1 << 40),
             ingest_workers=read.integer("INGEST_WORKERS", os.cpu_count() or 1, 1, 256),
             log_to_stdout=read.choice("LOG_TO", ("files", "stdout")) == "stdout",
+            trusted_proxies=read.networks("TRUSTED_PROXIES"),
             database_url=environment.get("DATABASE_URL") or None,
             redis_url=environment.get("REDIS_URL") or None,
         )
@@ -110,6 +114,16 @@ class _Reader:
         if text not in allowed:
             raise ConfigurationError(f"{name}={text!r} is none of {', '.join(allowed)}")
         return text
+
+    def networks(self, name: str) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Addresses and networks, separated by commas; all there are for ``*``, none by default."""
+        found: list[IPv4Network | IPv6Network] = []
+        for text in filter(None, map(str.strip, self.environment.get(name, "").split(","))):
+            try:
+                found += ANYWHERE if text == "*" else [ip_network(text)]
+            except ValueError as error:
+                raise ConfigurationError(f"{name}: {error}") from None
+        return tuple(found)
 
     def boolean(self, name: str, default: bool) -> bool:
         text = self.environment.get(name, "").strip().lower()

@@ -120,6 +120,10 @@ class BodyStalled(StorageError):
     """The client stopped sending."""
 
 
+class LengthRequired(StorageError):
+    """The request does not say how long its body is."""
+
+
 class BodyTooLarge(StorageError):
     """The body is larger than MAX_UPLOAD_SIZE."""
 

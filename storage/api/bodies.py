@@ -16,9 +16,9 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import DataAndFiles
 from rest_framework.request import Empty, Request
 
-from storage.exceptions import BodyStalled, BodyTooLarge, BodyTruncated
+from storage.exceptions import BodyStalled, BodyTooLarge, BodyTruncated, InvalidRequest, LengthRequired
 
-READ_SIZE = 256 << 10  # a read returns when it has so much: what a slow client sends in the time between heartbeats
+READ_SIZE = 256 << 10  # bytes that a read returns at most
 SMALL = 1 << 20  # bytes of a body that is read into memory
 PARTS = 1000  # of a form
 NAME_LENGTH = 255  # characters
@@ -39,7 +39,9 @@ class BodyStream:
     """
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
-        self._input = environ["wsgi.input"]
+        source = environ["wsgi.input"]
+        # The server's ``read1`` returns what comes within a second: a slow client must not look like a dead one.
+        self._read: Callable[[int], bytes] = getattr(source, "read1", source.read)
         self.chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
         self.declared = None if self.chunked else int(environ.get("CONTENT_LENGTH") or 0)
         self.limit = SMALL
@@ -69,7 +71,7 @@ class BodyStream:
         if size <= 0:
             return b""
         try:
-            data: bytes = self._input.read(size)
+            data = self._read(size)
         except TimeoutError:
             raise BodyStalled("the client stopped sending") from None
         except Exception as error:
@@ -86,6 +88,21 @@ class BodyStream:
         """All of a small body."""
         self.allow(SMALL)
         return b"".join(iter(self.read, b""))
+
+
+def require_length(environ: Mapping[str, Any]) -> None:
+    """Refuse a request that does not say how long its body is: an empty file would be stored in the body's place.
+
+    Raises:
+        LengthRequired: it has neither Content-Length nor Transfer-Encoding.
+        InvalidRequest: the same in HTTP/1.0, whose clients do not know 411 (RFC 1945 §7.2.2).
+    """
+    if environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING"):
+        return
+    detail = "a body has a Content-Length or a Transfer-Encoding"
+    if environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
+        raise InvalidRequest(detail)
+    raise LengthRequired(detail)
 
 
 class StrictRequest(Request):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import redis
 import structlog
@@ -32,6 +33,7 @@ STATUS: Mapping[type[Exception], int] = {
     domain.ClusterUnavailable: 503,
     domain.IngestFailed: 503,
     domain.InvalidRequest: 400,
+    domain.LengthRequired: 411,
     domain.NoSuchChunk: 404,
     domain.NoSuchFile: 404,
     domain.NoSuchJob: 404,
@@ -67,6 +69,19 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> HttpRespon
     if renderer is not None and renderer.format == "api":
         return Response(body, status=status, headers=headers)
     return _json(body, headers)
+
+
+def send_problem(error: Exception, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer with an error's problem document as WSGI, past Django."""
+    response = problem_response(error, {})
+    response.headers["Content-Length"] = str(len(response.content))
+    start_response(status_line(response.status_code), list(response.headers.items()))
+    return () if environ["REQUEST_METHOD"] == "HEAD" else [response.content]
+
+
+def status_line(status: int) -> str:
+    """A status with its reason phrase, as WSGI wants it."""
+    return f"{status} {HTTPStatus(status).phrase}"
 
 
 def problem(status: int, detail: str, errors: Mapping[str, list[str]] | None = None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +13,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
 
-from storage.conf import configuration
+from storage.api.forwarding import PEER
 
 log = structlog.get_logger(__name__)
 
@@ -22,22 +23,7 @@ PROTECTION = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "X-Frame-Options": "DENY",
 }
-
-
-class StallTimeout:
-    """No client may hold a thread by neither sending nor reading: its socket times out after STALL_TIMEOUT.
-
-    gunicorn's threads have no such limit of their own.
-    """
-
-    def __init__(self, application: WSGIApplication) -> None:
-        self._application = application
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        socket = environ.get("gunicorn.socket")
-        if socket is not None:
-            socket.settimeout(configuration().stall_timeout)
-        return self._application(environ, start_response)
+REQUEST_ID = re.compile(r"[A-Za-z0-9._=:+/-]{1,128}", re.ASCII)
 
 
 class Protection:
@@ -58,7 +44,8 @@ class Protection:
 class RequestLog:
     """One line in the log for each request, when it has been answered; what is logged meanwhile carries its id.
 
-    The id is the one that ``X-Request-ID`` gives, or a new one.
+    The id is the one that ``X-Request-ID`` gives if it is short and harmless, or a new one. ``ip`` is the client's
+    address; with a trusted proxy in between, ``peer`` is the proxy's.
     """
 
     def __init__(self, application: WSGIApplication) -> None:
@@ -67,11 +54,12 @@ class RequestLog:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         began_at = time.monotonic()
         asked = _asked(environ)  # now: Django changes the path in place
-        forwarded = environ.get("HTTP_X_FORWARDED_FOR", "").partition(",")[0].strip()
+        given = environ.get("HTTP_X_REQUEST_ID", "")
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(
-            request_id=environ.get("HTTP_X_REQUEST_ID") or str(uuid.uuid4()),
-            ip=forwarded or environ.get("REMOTE_ADDR", ""),
+            request_id=given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4()),
+            ip=environ.get("REMOTE_ADDR", ""),
+            **({"peer": environ[PEER]} if PEER in environ else {}),
         )
         code = 500
 

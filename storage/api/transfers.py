@@ -1,17 +1,31 @@
-"""How many requests may wait for their client at once: some threads always stay free for everything else."""
+"""How many threads may wait for their clients at once: some threads always stay free for everything else."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Lock, local
 
 from storage.exceptions import TooManyTransfers
 
-THREADS = 64  # of each of gunicorn's processes
-RESERVED = 8  # of them for requests that no client can hold up, such as /health
+TRANSFERS = 56  # uploads, downloads and other requests that may take long, in each of gunicorn's processes
+WAITS = 8  # other requests whose client is slow to send or to read, such as a form of the administration
+FREE = 8  # threads that no client can hold up: they answer /health
+THREADS = TRANSFERS + WAITS + FREE
 
-_slots = BoundedSemaphore(THREADS - RESERVED)
+_slots = BoundedSemaphore(TRANSFERS)
+_waits: dict[object, tuple[float, Callable[[], object]]] = {}
+_waits_lock = Lock()
+
+
+class _Thread(local):
+    """What one thread holds."""
+
+    def __init__(self) -> None:
+        self.slots: set[Slot] = set()
+
+
+_thread = _Thread()
 
 
 class Slot:
@@ -25,10 +39,13 @@ class Slot:
         if not _slots.acquire(blocking=False):
             raise TooManyTransfers("too many transfers at once")
         self._held = True
+        self._holders = _thread.slots  # another thread may release the slot
+        self._holders.add(self)
 
     def release(self) -> None:
         if self._held:
             self._held = False
+            self._holders.discard(self)
             _slots.release()
 
 
@@ -44,3 +61,30 @@ def transfer() -> Iterator[None]:
         yield
     finally:
         slot.release()
+
+
+@contextmanager
+def waiting_for_client(since: float, cut_off: Callable[[], object]) -> Iterator[None]:
+    """Let this thread wait for its client while the body runs: within a transfer, or in one of the few other places.
+
+    When those places are taken, the request that has been waiting for longest is cut off. A client that is slow can
+    so hold up other slow clients, but neither /health nor a request that needs no wait.
+
+    Args:
+        since: when the request began to wait, by the monotonic clock.
+        cut_off: ends the wait of this thread; another thread may call it.
+    """
+    if _thread.slots:
+        yield
+        return
+    wait = object()
+    with _waits_lock:
+        if len(_waits) >= WAITS:
+            oldest = min(_waits, key=lambda other: _waits[other][0])
+            _waits.pop(oldest)[1]()
+        _waits[wait] = since, cut_off
+    try:
+        yield
+    finally:
+        with _waits_lock:
+            _waits.pop(wait, None)

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from storage.api import serializers
+from storage.api.bodies import require_length
 from storage.api.endpoint import RETRY_AFTER, Endpoint, prefers_async
 from storage.api.reception import FIELD, FormOrFile, RawParser, StagedFile, StagingFormParser
 from storage.api.transfers import transfer
@@ -48,6 +49,7 @@ class Upload(Endpoint):
                 self.reception.abandon()
 
     def _receive(self, request: Request) -> Response:
+        require_length(request.META)
         sent: Mapping[str, Any] = request.data  # type: ignore[assignment]  # as our parsers give it
         staged = sent.get(FIELD)
         if not isinstance(staged, StagedFile):

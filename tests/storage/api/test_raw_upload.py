@@ -20,7 +20,7 @@ URLENCODED = "application/x-www-form-urlencoded"
 
 def put(path: str, data: bytes, content_type: str = "", headers: Mapping[str, str] | None = None) -> Any:
     """As ``curl -T`` does it, which sends no Content-Type."""
-    return Client().put(path, data, content_type=content_type, headers=headers)
+    return Client().put(path, data, content_type=content_type, headers=headers, CONTENT_LENGTH=str(len(data)))
 
 
 def stream(method: str, path: str, body: Socket, **environ: str) -> Any:
@@ -83,7 +83,14 @@ def test_an_empty_file_is_a_file_but_a_bare_post_is_none(workers: ClusterUnderTe
     assert chunked.status_code == 200
     typed = stream("POST", "/upload", Socket(b""), CONTENT_TYPE="application/octet-stream", CONTENT_LENGTH="0")
     assert typed.status_code == 200
-    assert_problem(stream("POST", "/upload", Socket(b"")), 400, "file")
+    assert_problem(stream("POST", "/upload", Socket(b""), CONTENT_LENGTH="0"), 400, "file")
+
+
+def test_a_body_whose_length_is_not_said_is_not_an_empty_file(workers: ClusterUnderTest) -> None:
+    for method, path in (("PUT", "/upload/a.txt"), ("POST", "/upload"), ("POST", "/upload?file_name=a")):
+        assert_problem(stream(method, path, Socket(b"the bytes")), 411)
+        assert_problem(stream(method, path, Socket(b"the bytes"), SERVER_PROTOCOL="HTTP/1.0"), 400)
+    assert not File.objects.exists()
 
 
 def test_a_chunked_body_is_a_file(workers: ClusterUnderTest) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import uuid
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -28,11 +31,38 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_a_request_leaves_one_line_with_the_id_that_came_with_it(lines: list[dict[str, Any]]) -> None:
-    WholeClient().get("/no ☃?x=1", headers={"X-Request-ID": "abc", "X-Forwarded-For": "192.0.2.1, 10.0.0.1"})
+    WholeClient().get("/no ☃?x=1", headers={"X-Request-ID": "abc", "X-Forwarded-For": "192.0.2.1"})
     (line,) = lines
     assert (line["event"], line["request"], line["code"]) == ("request_finished", "GET /no%20%E2%98%83?x=1", 404)
-    assert (line["request_id"], line["ip"]) == ("abc", "192.0.2.1")
+    assert (line["request_id"], line["ip"], line.get("peer")) == ("abc", "127.0.0.1", None)
     assert structlog.contextvars.get_contextvars() == {}
+
+
+def test_with_a_trusted_proxy_the_line_has_both_addresses(lines: list[dict[str, Any]], settings: Any) -> None:
+    settings.OCC = dataclasses.replace(settings.OCC, trusted_proxies=(ip_network("127.0.0.0/8"),))
+    WholeClient().get("/", headers={"X-Forwarded-For": "203.0.113.9, 192.0.2.1"})
+    (line,) = lines
+    assert (line["ip"], line["peer"]) == ("192.0.2.1", "127.0.0.1")
+
+
+@pytest.mark.parametrize("given", ["", "x" * 129, 'a"b', "a b", "é", "a\tb"])
+def test_an_id_that_is_long_or_may_do_harm_is_replaced(lines: list[dict[str, Any]], given: str) -> None:
+    WholeClient().get("/", headers={"X-Request-ID": given})
+    assert str(uuid.UUID(lines[0]["request_id"])) == lines[0]["request_id"]
+
+
+@pytest.mark.parametrize("given", ["x" * 128, "Root=1-67891233-abcdef012345678912345678", "a.b_c-d:e/f+g"])
+def test_an_id_of_a_tracing_proxy_is_kept(lines: list[dict[str, Any]], given: str) -> None:
+    WholeClient().get("/", headers={"X-Request-ID": given})
+    assert lines[0]["request_id"] == given
+
+
+def test_a_host_that_is_refused_is_one_short_line(lines: list[dict[str, Any]], settings: Any, capfd: Any) -> None:
+    settings.ALLOWED_HOSTS = ["occ.example"]
+    assert WholeClient().get("/", headers={"Host": "evil.example" * 50}).status_code == 400
+    (line,) = lines
+    assert (line["code"], line["refused_host"]) == (400, ("evil.example" * 50)[:100])
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def test_a_download_is_logged_when_it_has_ended_with_what_was_sent(

@@ -1,0 +1,73 @@
+"""For which hosts requests are answered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+import structlog
+from django.conf import settings
+from django.core.exceptions import DisallowedHost
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
+from django.http.request import validate_host
+
+from storage.api.errors import send_problem
+from storage.exceptions import InvalidRequest
+
+# A name may have underscores, as those of containers do, and a port may be empty (RFC 3986 §3.2).
+HOST = re.compile(r"(?P<name>[a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{0,5}))?", re.IGNORECASE | re.ASCII)
+SHOWN = 100  # characters of a refused host that the log has
+
+
+class Hosts:
+    """WSGI: refuses requests for other hosts than ALLOWED_HOSTS; one line in the log says so."""
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if host_of(environ) is not None:
+            return self._application(environ, start_response)
+        structlog.contextvars.bind_contextvars(refused_host=_asked(environ)[:SHOWN])
+        return send_problem(InvalidRequest("this host is not served: see ALLOWED_HOSTS"), environ, start_response)
+
+
+class Request(WSGIRequest):
+    """Django's request, which names its host as ``Hosts`` has understood it: Django itself refuses an underscore."""
+
+    def get_host(self) -> str:
+        """
+        Raises:
+            DisallowedHost: it is none of ALLOWED_HOSTS.
+        """
+        host = host_of(self.META)
+        if host is None:
+            raise DisallowedHost("the host is none of ALLOWED_HOSTS")
+        return host
+
+
+class Handler(WSGIHandler):
+    """Django, with our requests."""
+
+    request_class = Request
+
+
+def host_of(environ: dict[str, Any]) -> str | None:
+    """The host and, if it is not the scheme's own, the port that a request is for; None if it is not served here."""
+    return _allowed(_asked(environ), tuple(settings.ALLOWED_HOSTS))
+
+
+def _asked(environ: dict[str, Any]) -> str:
+    host: str | None = environ.get("HTTP_HOST")
+    return f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}" if host is None else host
+
+
+@lru_cache(maxsize=256)
+def _allowed(host: str, allowed: tuple[str, ...]) -> str | None:
+    parts = HOST.fullmatch(host)
+    if parts is None or not validate_host(parts["name"].lower().removesuffix("."), allowed):
+        return None
+    return f"{parts['name']}:{parts['port']}" if parts["port"] else parts["name"]
