@@ -255,6 +255,73 @@ def test_a_digest_that_is_wrong_is_a_400_that_leaves_nothing(server: Server) -> 
     assert server.ask(chunked(RAW, wrong, begin=put) + b"0\r\n\r\n")[0] == 400
 
 
+@pytest.mark.parametrize(
+    ("status", "data"),
+    [
+        (404, request("PUT", "/nothing", b"", length=LIMIT)),
+        (400, request("PUT", "/upload/a?replication_factor=77", b"", length=LIMIT)),
+        (405, request("PUT", "/health", b"", length=LIMIT)),
+        (413, request("PUT", "/upload/a", b"", length=10**10)),
+        (413, upload(b"", length=10**10)),
+        (415, request("PUT", "/upload/a", b"", "Content-Encoding: gzip", "Transfer-Encoding: chunked")),
+        (400, request("PUT", "/upload/a", b"", "Content-Range: bytes 0-1/2", length=LIMIT)),
+    ],
+)
+def test_a_body_that_the_head_decides_about_is_not_invited(server: Server, status: int, data: bytes) -> None:
+    """The connection ends with the answer: what comes after it may be the body."""
+    expecting = data.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
+    with server.connect(expecting) as client:
+        head = client.recv(10_000)
+        assert head.startswith(b"HTTP/1.1 %d " % status)
+        assert b"Connection: close\r\n" in head
+        while client.recv(10_000):
+            pass
+
+
+def test_a_body_that_was_invited_leaves_the_connection_open(server: Server) -> None:
+    form = upload(b"", "Expect: 100-continue", length=len(FORM))
+    with server.connect(form.replace(b"/upload", b"/files/" + b"0" * 64).replace(b"POST", b"PATCH")) as client:
+        assert answer(client)[0] == 404
+    refused = FORM.replace(b"file", b"text", 1)
+    with server.connect(upload(b"", "Expect: 100-continue", length=len(refused))) as client:
+        assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(refused)
+        assert answer(client)[0] == 400
+        client.sendall(request("GET", "/health"))
+        assert answer(client)[0] == 200
+
+
+def test_empty_lines_before_a_request_are_skipped(server: Server) -> None:
+    refused = upload(FORM.replace(b"file", b"text", 1))
+    with server.connect(b"\r\n" + request("GET", "/health")) as client:
+        assert answer(client)[0] == 200
+        client.sendall(b"\r\n\r\n" + request("GET", "/health"))
+        assert answer(client)[0] == 200
+        client.sendall(b"\r\n\r\n")
+        client.sendall(b"\r" + b"\n" + refused + b"\r\n")
+        assert answer(client)[0] == 400
+        client.sendall(request("GET", "/health") + b"\r\n")
+        assert answer(client)[0] == 200
+    assert server.ask(b"\r\n" * 40_000)[0] == 431
+
+
+def test_a_body_that_is_not_announced_is_refused_and_not_taken_for_a_request(server: Server) -> None:
+    smuggled = request("GET", "/files")
+    for method, path in (("PUT", "/upload/a"), ("POST", "/upload")):
+        with server.connect(request(method, path) + smuggled) as client:
+            assert answer(client)[0] == 411
+            assert client.recv(1000) == b""
+        old = f"{method} {path} HTTP/1.0\r\n\r\nthe bytes".encode()
+        assert server.ask(old)[0] == 400
+
+
+def test_a_client_cannot_say_where_the_api_is_mounted(server: Server) -> None:
+    """SCRIPT_NAME would pass a proxy's rules on paths by: this peer is no trusted proxy."""
+    for prefix in ("/files", "/evil"):
+        status, listing = server.ask(request("GET", "/files", b"", f"SCRIPT_NAME: {prefix}"))
+        assert (status, listing["total_files"]) == (200, 0)
+
+
 def test_expect_100_continue_is_answered(server: Server) -> None:
     with server.connect(upload(b"", "Expect: 100-continue", length=len(FORM) + 9)) as client:
         assert client.recv(1000).startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -271,6 +338,17 @@ NOT_HTTP = [
     (400, request("GET", "/health", b"", "Bad Header: x")),
     (400, request("GET", "/health", b"", "X: a\0b")),
     (400, request("GET", "/\xff")),
+    (400, b"GET /health HTTP/1.1\r\n\r\n"),
+    (400, b"GET /health HTTP/1.1\r\nAccept: */*\r\n\r\n"),
+    (400, request("GET", "/health", b"", "Host: occ.example")),
+    *((400, put(b"", f"Transfer-Encoding: {codings}")) for codings in ("chunked, gzip", "gzip", "identity", "x", ",")),
+    *((400, put(b"", f"Transfer-Encoding: {codings}")) for codings in ("chunked, chunked", "chunked;a=b", "")),
+    *(
+        (501, put(b"", f"Transfer-Encoding: {codings}"))
+        for codings in ("gzip, chunked", "identity,chunked", "x, chunked")
+    ),
+    (501, put(b"", "Transfer-Encoding: gzip", "Transfer-Encoding: chunked")),
+    (400, put(b"", "Transfer-Encoding: chunked").replace(b"HTTP/1.1", b"HTTP/1.0")),
     (400, b"GET /health HTTP/3.0\r\n\r\n"),
     (400, b"\x16\x03\x01\r\n\r\n"),
     (414, request("GET", "/" + "a" * 5000)),
@@ -287,16 +365,40 @@ def test_what_is_not_http_is_a_problem_document(server: Server) -> None:
         assert (answered, problem["status"]) == (status, status), data[:80]
 
 
+def test_a_refusal_has_its_own_reason_phrase(server: Server) -> None:
+    with server.connect(put(b"", "Transfer-Encoding: gzip, chunked")) as client:
+        assert client.recv(100).startswith(b"HTTP/1.1 501 Not Implemented\r\n")
+
+
+def test_clients_that_send_slowly_and_steadily_are_not_cut_off(server: Server) -> None:
+    """For longer than STALL_TIMEOUT, and in pieces that one read would gather; then they hang up."""
+    in_chunks = b"%x\r\n%s\r\n" % (len(BEGIN), BEGIN)
+    sized = [server.connect(begin(BEGIN, length=5000)) for begin in (upload, put)]
+    chunks = [server.connect(begin(b"", "Transfer-Encoding: chunked") + in_chunks) for begin in (upload, put)]
+    for _ in range(20):
+        time.sleep(STALL / 10)
+        for client in (*sized, *chunks):
+            client.sendall(b"x" if client in sized else b"1\r\nx\r\n")
+            with pytest.raises(BlockingIOError):
+                client.recv(1, socket.MSG_DONTWAIT)
+    for client in (*sized, *chunks):
+        client.shutdown(socket.SHUT_WR)
+        assert answer(client)[0] == 400
+        client.close()
+
+
 @pytest.mark.parametrize(
     "data",
     [
         b"",
         b"GET /health HTTP/1.1\r\nHos",
         request("PUT", "/health", b"x", length=500),
+        request("POST", "/admin/login/", b"x", "Content-Type: application/x-www-form-urlencoded", length=500),
+        request("PATCH", f"/files/{'0' * 64}", b"x", length=500),
         upload(BEGIN + b"x" * 400_000, length=LIMIT),
         put(b"x" * 400_000, length=LIMIT),
     ],
-    ids=["nothing", "head", "unwanted body", "form", "file"],
+    ids=["nothing", "head", "unwanted body", "admin", "rename", "form", "file"],
 )
 def test_health_answers_while_clients_stall(server: Server, data: bytes) -> None:
     clients = [server.connect(data) for _ in range(3 * THREADS)]
