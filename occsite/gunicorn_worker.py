@@ -120,7 +120,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Called by the event loop. Room is made when no event is left that may belong to an idle connection."""
         super().wait_for_and_dispatch_events(timeout)
-        if self._is_short:
+        if self._is_short and self.alive:
             self._is_short = False
             spared = sum(self._close_longest_idle() for _ in range(SPARED))
             log.warning("connections.short_of_descriptors", connections=self.nr_conns, closed=spared)

@@ -51,7 +51,7 @@ class Slot:
 
 @contextmanager
 def transfer() -> Iterator[None]:
-    """Hold a place while the body runs; also a decorator, for whatever reads a body or waits for a worker.
+    """Hold a place while the body runs; also a decorator, for whatever reads a body, or waits for a worker or a disk.
 
     Raises:
         TooManyTransfers: all places are taken.

@@ -109,6 +109,7 @@ class File(Endpoint):
 class Verify(Endpoint):
     """Which nodes hold each chunk of a file, asked of the volumes; `?deep=true` reads and hashes every copy."""
 
+    @transfer()
     def get(self, request: Request, file_hash: str) -> Response:
         file = catalogue.find(nobody(), well_formed(file_hash))
         return Response(serializers.verification(verify.verify(file, deep=switch(request, "deep"))))

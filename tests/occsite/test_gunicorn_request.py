@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import threading
 import time
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 
-from occsite.gunicorn_request import SOON, Parser
+from occsite.gunicorn_request import SOON, Parser, Refused
 from occsite.steady_socket import SteadySocket
+from storage.conf import ANYWHERE
 
 SIZE = 40
 PAUSE = SOON / 8
@@ -28,11 +30,31 @@ def pair() -> Iterator[tuple[SteadySocket, socket.socket]]:
         yield server, client
 
 
-def received(pair: tuple[SteadySocket, socket.socket], *fields: str) -> Any:
-    """The body of a request whose head has come."""
+def request(pair: tuple[SteadySocket, socket.socket], *fields: str) -> Any:
+    """A request whose head has come."""
     server, client = pair
     client.sendall("\r\n".join(["PUT /upload/a HTTP/1.1", "Host: a", *fields, "", ""]).encode())
-    return next(Parser(Config(), server, ("127.0.0.1", 1))).body
+    return next(Parser(Config(), server, ("127.0.0.1", 1)))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "taken"),
+    [("/upload", "/upload"), ("/upload/", "/upload"), ("/upload/a", "/upload/a"), ("/", ""), ("", "")],
+)
+def test_a_trusted_proxy_says_where_the_api_is_mounted(
+    pair: tuple[SteadySocket, socket.socket], settings: Any, prefix: str, taken: str
+) -> None:
+    settings.OCC = dataclasses.replace(settings.OCC, trusted_proxies=ANYWHERE)
+    assert ("SCRIPT_NAME", taken) in request(pair, f"SCRIPT_NAME: {prefix}").headers
+
+
+@pytest.mark.parametrize("prefix", ["/evil", "/up", "upload", "/upload/a/b"])
+def test_a_mount_that_the_path_is_not_below_is_refused(
+    pair: tuple[SteadySocket, socket.socket], settings: Any, prefix: str
+) -> None:
+    settings.OCC = dataclasses.replace(settings.OCC, trusted_proxies=ANYWHERE)
+    with pytest.raises(Refused):
+        request(pair, f"SCRIPT_NAME: {prefix}")
 
 
 def trickle(client: socket.socket, chunked: bool) -> threading.Thread:
@@ -52,7 +74,7 @@ def trickle(client: socket.socket, chunked: bool) -> threading.Thread:
 def test_what_a_slow_client_has_sent_is_there_after_a_second(
     pair: tuple[SteadySocket, socket.socket], field: str
 ) -> None:
-    body = received(pair, field)
+    body = request(pair, field).body
     sending = trickle(pair[1], "chunked" in field)
     begun = time.monotonic()
     first = body.read1(1 << 20)
@@ -65,7 +87,7 @@ def test_what_a_slow_client_has_sent_is_there_after_a_second(
 
 @pytest.mark.parametrize("field", [f"Content-Length: {SIZE}", "Transfer-Encoding: chunked"])
 def test_a_body_is_invited_once_and_when_it_is_read(pair: tuple[SteadySocket, socket.socket], field: str) -> None:
-    body = received(pair, field, "Expect: 100-continue")
+    body = request(pair, field, "Expect: 100-continue").body
     client = pair[1]
     with pytest.raises(BlockingIOError):
         client.recv(1, socket.MSG_DONTWAIT)
