@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: run test faults mutants test-containers lint bench bench-sketches bench-growth clean
+.PHONY: run test faults endurance mutants test-containers lint bench bench-sketches bench-growth clean
 
 # The manager replaces the shell. It stops in order when make is interrupted or terminated; only when make itself is
 # killed is it killed too, and takes everything with it.
@@ -14,7 +14,11 @@ test: $(VENV)/requirements-dev.stamp
 
 # Every fault scenario, the long ones too. SEED=1 draws what an earlier run drew; REPORT=path writes the table there too.
 faults: $(VENV)/requirements-dev.stamp
-	$(VENV)/bin/python -m pytest -m "not mutants" tests/faults $(SEED:%=--fault-seed %) $(REPORT:%=--fault-report %)
+	$(VENV)/bin/python -m pytest -m "not mutants and not endurance" tests/faults $(SEED:%=--fault-seed %) $(REPORT:%=--fault-report %)
+
+# Mixed load, and what every process holds after a minute, half-way and at the end. MINUTES=2 is a short one.
+endurance: $(VENV)/requirements-dev.stamp
+	MINUTES=$(or $(MINUTES),20) $(VENV)/bin/python -m pytest -m endurance -s tests/faults/test_endurance.py
 
 # Takes guards out, one at a time, in a copy of the project: a scenario must fail.
 mutants: $(VENV)/requirements-dev.stamp

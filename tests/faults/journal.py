@@ -12,7 +12,7 @@ import math
 import socket
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -172,19 +172,24 @@ class Journal:
 
     # -- not recorded ------------------------------------------------------
 
-    def ask(self, path: str) -> tuple[int, Any]:
-        """The status and the document of a GET; 0 and None when there is no whole answer."""
-        return self._request("GET", path)
+    def ask(self, path: str, **fields: str) -> tuple[int, Any]:
+        """The status and the document of a GET with header fields; 0 and None when there is no whole document."""
+        return self._request("GET", path, None, fields)
 
-    def order(self, path: str, **document: Any) -> tuple[int, Any]:
-        """The status and the document of a POST that does not wait for what it asks for; 0 and None as above."""
-        return self._request("POST", path, json.dumps(document).encode())
+    def order(self, path: str, *, method: str = "POST", **document: Any) -> tuple[int, Any]:
+        """The status and the document of a request that does not wait for what it asks for; 0 and None as above."""
+        return self._request(method, path, json.dumps(document).encode(), {})
 
-    def _request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
-        headers = {"Accept": "application/json", "Content-Type": "application/json", "Prefer": "respond-async"}
+    def _request(self, method: str, path: str, body: bytes | None, fields: Mapping[str, str]) -> tuple[int, Any]:
+        headers = {
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "Prefer": "respond-async",
+            **fields,
+        }
         with closing(HTTPConnection(self.address, timeout=self.timeout)) as connection:
             try:
-                connection.request(method, path, body, headers)
+                connection.request(method, path, body, {**headers, **fields})
                 response = connection.getresponse()
                 return response.status, json.loads(response.read())
             except (OSError, HTTPException, ValueError):

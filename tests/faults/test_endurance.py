@@ -1,0 +1,137 @@
+"""Mixed load for a long time: what every process holds must not grow with it (``make endurance``).
+
+MINUTES of the environment says for how long. Resident memory, descriptors, threads, sessions of PostgreSQL and sizes of
+logs are read at three moments: after a minute, half-way, and at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from tests.faults.conftest import Installation, bytes_of
+from tests.faults.journal import Attempt, Outcome
+from tests.faults.load import answers
+
+pytestmark = [pytest.mark.system, pytest.mark.endurance]
+
+MINUTES = float(os.environ.get("MINUTES", "20"))
+CLIENTS = 8
+CHUNK_SIZE = 65536
+KEPT = 40  # files that each client leaves standing
+GROWTH = 1.25  # a process may hold this many times what it held after the first minute …
+SPARE_MIB = 24.0  # … and this much more: caches fill, and small processes are noisy
+
+
+def test_mixed_load_leaves_nothing_behind(
+    make_installation: Callable[..., Installation], chance: random.Random
+) -> None:
+    installation = make_installation(INGEST_WORKERS="2", CHUNK_SIZE=str(CHUNK_SIZE), RECLAIM_GRACE="20")
+    looks: dict[float, Mapping[str, Figures]] = {}
+    with mixed_load(installation, chance) as attempts:
+        began = time.monotonic()
+        for minute in (min(1.0, MINUTES / 3), MINUTES / 2, MINUTES):
+            time.sleep(max(0.0, began + 60 * minute - time.monotonic()))
+            looks[minute] = look(installation)
+    print_table(looks)
+    print(answers(attempts))
+    assert {attempt.status for attempt in attempts if attempt.outcome is Outcome.UNKNOWN} == set()
+    assert not [attempt for attempt in attempts if attempt.status is not None and attempt.status >= 500]
+    first, *_, last = looks.values()
+    for name, figures in last.items():
+        before = first[name]
+        assert figures.rss_mib <= GROWTH * before.rss_mib + SPARE_MIB, name
+        assert figures.descriptors <= GROWTH * before.descriptors + 16, name
+        assert figures.threads <= GROWTH * before.threads + 8, name
+    installation.settle(f"{CLIENTS} clients for {MINUTES:g} minutes")
+
+
+@contextmanager
+def mixed_load(installation: Installation, chance: random.Random) -> Iterator[list[Attempt]]:
+    """Clients that upload, upload again, download whole and in part, rename, verify, rebalance and delete."""
+    stop, numbers = Event(), count()
+    made: list[Attempt] = []
+
+    def work(draw: random.Random) -> None:
+        journal, standing = installation.journal, list[str]()
+        while not stop.is_set():
+            number = next(numbers)
+            data = bytes_of(f"endurance {number}", draw.choice((100, 5_000, CHUNK_SIZE, 1 << 20, 3 << 20)))
+            attempt = journal.upload(data, f"endurance {number}")
+            made.append(attempt)
+            if attempt.outcome is not Outcome.ACKNOWLEDGED:
+                continue
+            standing.append(attempt.file_hash)
+            made.append(journal.download(draw.choice(standing)))
+            chosen = draw.choice(standing)
+            what = draw.random()
+            if what < 0.2:
+                made.append(journal.upload(data, f"endurance {number}"))
+            elif what < 0.4:
+                installation.journal.ask(f"/download/{chosen}", Range="bytes=10-99")
+            elif what < 0.6:
+                installation.journal.order(f"/files/{chosen}", method="PATCH", file_name=f"renamed {number}")
+            elif what < 0.8:
+                installation.journal.ask(f"/verify/{chosen}")
+            elif what < 0.9:
+                installation.journal.order(f"/rebalance/{chosen}", replication_factor=draw.choice((2, 3, 4)))
+            while len(standing) > KEPT:
+                made.append(journal.delete(standing.pop(draw.randrange(len(standing)))))
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        working = [pool.submit(work, random.Random(chance.random())) for _ in range(CLIENTS)]
+        try:
+            yield made
+        finally:
+            stop.set()
+        for client in working:
+            client.result()
+
+
+class Figures:
+    """What the processes of one program hold, all together."""
+
+    def __init__(self, pids: list[int], log: Path) -> None:
+        self.rss_mib = sum(_pss_kib(pid) for pid in pids) / 1024
+        self.descriptors = sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)
+        self.threads = sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in pids)
+        self.processes = len(pids)
+        self.log_mib = sum(path.stat().st_size for path in log.parent.glob(f"{log.name}*")) / (1 << 20)
+
+
+def _pss_kib(pid: int) -> int:
+    """Resident memory, shared pages divided among those that share them."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    return 0
+
+
+def look(installation: Installation) -> Mapping[str, Figures]:
+    system = installation.system
+    logs = Path(system.storage_dir) / "logs"
+    found = {}
+    for name in sorted(set(system.pids()) - {"boot"}):
+        found[name] = Figures(system.family(name), logs / f"{name}.log")
+    found["manager"] = Figures([system.pid], logs / "manager.log")
+    return found
+
+
+def print_table(looks: Mapping[float, Mapping[str, Figures]]) -> None:
+    """PostgreSQL has one process for each session, besides some of its own."""
+    print("\n| program | minute | processes | memory, MiB | descriptors | threads | logs, MiB |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    for name in next(iter(looks.values())):
+        for minute, seen in looks.items():
+            f = seen[name]
+            cells = (f.processes, f"{f.rss_mib:.0f}", f.descriptors, f.threads, f"{f.log_mib:.1f}")
+            print(f"| {name} | {minute:g} | {' | '.join(map(str, cells))} |")
