@@ -48,7 +48,7 @@ class Health(Endpoint):
             "ready": not found.failing,
         }
         if found.degraded:
-            body["degraded"] = [f"{name}: {words}" for name, words in found.degraded.items()]
+            body["degraded"] = list(found.degraded.values())
         if not found.failing:
             return Response(body)
         body["failing"] = found.failing

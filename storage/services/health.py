@@ -1,7 +1,8 @@
 """Whether the cluster can serve now, and what troubles it otherwise: each in words, and with what to do.
 
 *Failing* is what has uploads or downloads refused now. *Degraded* is what costs redundancy, speed or knowledge while
-both go on. Each trouble has a name, which stays the same while its words change.
+both go on. The words of a trouble begin with a clause that stays the same until the trouble is over; what follows the
+first colon may change, and says what to do.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def examine() -> Health:
     found = Health()
     topology = _ask_postgresql(found)
     if lack := admission.staging_lack():
-        found.failing["staging"] = f"no upload can be received: {lack}"
+        found.failing["staging"] = f"no upload can be received: {lack}; make room, or mend the folder"
     if topology is not None:
         _look_at_nodes(topology, found)
     if topology is not None and "postgresql" not in found.failing:
@@ -112,7 +113,7 @@ def _look_at_nodes(topology: Topology, found: Health) -> None:
     if taking < needed:
         troubles = "; ".join(found.degraded[m.node_id] for m in topology.members if m.node_id in found.degraded)
         found.failing["nodes"] = (
-            f"{taking} of {len(topology.members)} nodes take new copies, and an upload needs {needed}: {troubles}"
+            f"too few nodes take copies: {taking} of {len(topology.members)}, and an upload needs {needed}; {troubles}"
         )
 
 
@@ -129,7 +130,7 @@ def _trouble_of(member: Member) -> str:
     if space.lack == "bytes":
         return f"is full: {space.free >> 20} MiB are free on its disk; delete files or make room"
     if space.lack == "files":
-        return f"is full: its disk has {space.free_files} inodes left; delete files or make room"
+        return f"is full: {space.free_files} inodes are left on its disk; delete files or make room"
     return ""
 
 
@@ -139,16 +140,18 @@ def _trouble_of(member: Member) -> str:
 def _look_at_files(topology: Topology, found: Health) -> None:
     ready = Content.objects.filter(state=Content.State.READY)
     if lost := ready.filter(retrievable=False)[:COUNTED].count():
-        found.degraded["unreadable"] = f"{_number(lost)} cannot be read: bring the nodes back that hold their chunks"
+        found.degraded["unreadable"] = (
+            f"files cannot be read: {_number(lost)}; bring the nodes back that hold their chunks"
+        )
     short = ready.filter(retrievable=True, chunk_count__gt=0, min_replication__lt=F("target"))
     if number := short[:COUNTED].count():
         found.degraded["copies"] = (
-            f"{_number(number)} have fewer copies than they should: copies are made as soon as there are nodes for them"
+            f"files have fewer copies than they should: {_number(number)}; they are made as soon as nodes can take them"
         )
 
 
 def _number(files: int) -> str:
-    return f"{files} file{'s' * (files != 1)}" if files < COUNTED else f"{files} or more files"
+    return str(files) if files < COUNTED else f"{files} or more"
 
 
 def _look_at_uploads(found: Health) -> None:
@@ -159,14 +162,14 @@ def _look_at_uploads(found: Health) -> None:
     seconds = (clock.now() - waiting["since"]).total_seconds()
     if seconds > WAITING_SECONDS:
         found.degraded["uploads"] = (
-            f"{waiting['number']} uploads have waited for a worker for up to {seconds:.0f} s: see that the workers run"
+            f"uploads wait for a worker: {waiting['number']}, for up to {seconds:.0f} s; see that the workers run"
         )
 
 
 def _compare_clocks(found: Health) -> None:
     for program, seconds in clocks.differences().items():
         found.degraded[f"clock of {program}"] = (
-            f"the clock of {program} is {seconds:+.0f} s off PostgreSQL's: set both by NTP"
+            f"the clock of {program} is not PostgreSQL's: it is {seconds:+.0f} s ahead; set both by NTP"
         )
 
 
@@ -177,9 +180,9 @@ def _ask_redis(topology: Topology | None, found: Health) -> None:
         stale = [member.node_id for member in trust.untrusted(topology)] if topology is not None else []
     except (redis.RedisError, StoreUnavailable) as error:
         found.degraded["redis"] = (
-            f"Redis does not answer, or refuses ({str(error)[:100]}): uploads and downloads go on; "
-            "sketches are not trusted until it is back"
+            "Redis does not answer, or refuses: uploads and downloads go on, sketches are not trusted until it is back "
+            f"({str(error)[:100]})"
         )
         return
     if stale:
-        found.degraded["sketches"] = f"the sketches of {', '.join(stale)} are not trusted: they are being rebuilt"
+        found.degraded["sketches"] = f"sketches are not trusted: those of {', '.join(stale)} are being rebuilt"

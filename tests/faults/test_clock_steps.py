@@ -89,7 +89,7 @@ def jump(installation: Installation, chance: random.Random, clock: Clock, whose:
         noticed["back"] = wait_until(lambda: state_of(installation, "node_004") == "active", NOTICED)
         wait_until(lambda: journal.ask(f"/jobs/{orphan}")[1]["state"] == "succeeded", PATIENCE)
         noticed["orphan"] = time.monotonic() - jumped_at
-        clocks = [words for words in system.health().get("degraded", []) if words.startswith("clock of")]
+        clocks = [words for words in system.health().get("degraded", []) if words.startswith("the clock of")]
         assert bool(clocks) == (whose != "all programs" and seconds != 0), clocks
     print(f"{label}: {answers(attempts)}; seconds until noticed: { {k: round(v, 1) for k, v in noticed.items()} }")
     assert {attempt.outcome for attempt in attempts} == {Outcome.ACKNOWLEDGED}, answers(attempts)

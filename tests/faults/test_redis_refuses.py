@@ -120,7 +120,7 @@ def test_uploads_do_without_a_redis_that_refuses(
                     assert time.monotonic() - began < STORED_WITHIN
                     health = system.health()
                     assert health["ready"] is True
-                    assert any(words.startswith("redis:") for words in health["degraded"]), health
+                    assert any(words.startswith("Redis ") for words in health["degraded"]), health
             over = time.monotonic()
             took = wait_until(lambda: system.health()["status"] == "healthy", WELL_AGAIN, lambda: str(system.health()))
     print(f"{name}: {answers(attempts)}; healthy after {took:.1f} s")
