@@ -1,0 +1,45 @@
+"""What a client is told when an upload cannot be taken: which part lacks what."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from storage import admission
+from storage.models import File, Upload
+from storage.volumes import FilesystemVolume, Space
+from tests.cluster import ClusterUnderTest
+from tests.storage.api.conftest import Send
+
+
+@pytest.fixture(autouse=True)
+def looks_anew(cluster: ClusterUnderTest) -> None:
+    admission._room.forget()
+
+
+@pytest.mark.parametrize("trouble", ["missing", "not writable"])
+def test_staging_that_cannot_be_used_is_a_503_in_words(
+    workers: ClusterUnderTest, send: Send, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    staging = workers.configuration.staging_dir
+    if trouble == "missing":
+        shutil.rmtree(staging)
+    else:
+        monkeypatch.setattr(os, "access", lambda path, mode, **_: not mode & os.W_OK)
+    answer = send(b"nowhere to wait")
+    assert (answer.status_code, answer["Content-Type"]) == (503, "application/problem+json")
+    assert answer.json()["detail"].startswith("the staging folder cannot be")
+    assert str(staging) not in answer.json()["detail"]
+    assert not Upload.objects.exists()
+    assert not File.objects.exists()
+
+
+def test_nodes_without_inodes_are_a_507_that_says_so(
+    workers: ClusterUnderTest, send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FilesystemVolume, "space", lambda self: Space("disk", 1 << 40, 1 << 40, free_files=100))
+    answer = send(b"one inode too many")
+    assert (answer.status_code, answer.json()["detail"]) == (507, "too few nodes have free inodes for it")
+    assert not Upload.objects.exists()
