@@ -6,15 +6,13 @@ much, and come out the same.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor
 
-STDERR = 2
+from occsite.output import STDERR, say
 
 
 class Lines:
@@ -27,10 +25,7 @@ class Lines:
         self.name = name
 
     def msg(self, line: str) -> None:
-        rest = f"{line}\n".encode()
-        with contextlib.suppress(OSError):
-            while rest:
-                rest = rest[os.write(STDERR, rest) :]
+        say(f"{line}\n", STDERR)
 
     debug = info = warning = error = critical = msg
 

@@ -1,4 +1,4 @@
-"""Where the manager writes: its terminal and the log files. A line that cannot be written is dropped."""
+"""Terminals, pipes and log files, on which a line that cannot be written is dropped and is no error."""
 
 from __future__ import annotations
 
