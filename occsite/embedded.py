@@ -31,8 +31,8 @@ POSTGRES_SETTINGS = {
     "max_connections": "100",
     "shared_buffers": "128MB",
     "max_wal_size": "512MB",
-    "min_wal_size": "128MB",  # the log's segments that are kept for later: a full disk has no room for new ones
-    "max_active_replication_origins": "0",  # or each checkpoint writes a file for them, and stops all on a full disk
+    "min_wal_size": "128MB",  # PostgreSQL keeps eight segments of its log: a full disk has no room for new ones.
+    "max_active_replication_origins": "0",  # Each checkpoint would write a file for them, and panic on a full disk.
     "fsync": "on",
     "full_page_writes": "on",
     "jit": "off",
@@ -45,8 +45,8 @@ POSTGRES_SETTINGS = {
 _UNSAFE_BUT_FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 _FAILURE = re.compile(r"\b(error|ERROR|FATAL|PANIC): ")
 # PostgreSQL stops when its log needs a new segment (16 MB) and the disk is full. A new cluster has one segment. These
-# statements fill one after the other, for the checkpoint to keep them as segments that are used again: min_wal_size
-# of them, which last for hours on a disk on which nothing is stored.
+# statements make eight, and the checkpoint keeps them for later use. Each following checkpoint, every five minutes,
+# does the same, and less than a segment is written in between while nothing can be stored.
 _RESERVE = "SELECT pg_logical_emit_message(true, '', ''), pg_switch_wal()\n" * 7 + "CHECKPOINT\n"
 
 

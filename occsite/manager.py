@@ -26,7 +26,7 @@ REFUSAL = "occ-storage: "  # how manage.py begins the line with which it refuses
 POLL_INTERVAL = 0.2  # seconds until a signal is noticed
 GATHERING = 0.03  # seconds in which lines of the programs' logs gather, to be taken together
 ATTEMPTS = 2  # starts in a row that may fail before the system has been ready for the first time
-# Seconds after which a program that does not stay up is tried again, at most; the other programs wait for databases.
+# The longest pause in seconds before a failing program is started again. Databases are tried sooner: all others wait.
 LONGEST_PAUSE = {"application": 30, "databases": 5}
 
 
@@ -42,7 +42,7 @@ class Options(ServerOptions):  # type: ignore[misc]  # supervisor has no types
 
     def process_groups_from_parser(self, parser: Any) -> Any:
         groups = super().process_groups_from_parser(parser)
-        # Paths of this machine may have any character, and the configuration file has a meaning for many.
+        # Supervisor gives a meaning to %, ; and # in its configuration file, and paths may have these characters.
         for process in (process for group in groups for process in group.process_configs):
             process.command, process.directory = self.commands[process.name], str(PROJECT)
         return groups

@@ -13,14 +13,18 @@ from urllib.parse import urlsplit
 INTERVAL = 2.0  # seconds between two looks
 PATIENCE = 8.0  # seconds that /health may take
 SILENCE = "api"  # the key of the trouble that /health does not answer
-# Keys of /health, by the program whose end explains them: the manager has said that the program has ended.
+# The manager has said that a program has ended, so the trouble that follows from that is not announced as well. This
+# maps the program to the key of that trouble in /health.
 EXPLAINED = {"api": SILENCE, "postgres": "postgresql", "valkey": "redis"}
 _NUMBER = re.compile(r"\b\d[\d.,]*\b")
 
 
 class Watch:
-    """Compares each look at /health with the one before. A trouble is announced when two looks in a row have it, and is
-    over when two looks in a row do not have it: what comes and goes in between is not worth a line."""
+    """Compares each look at /health with the one before.
+
+    A trouble is announced when two looks in a row find it, and is over when two looks in a row do not find it, so that
+    a trouble that comes and goes does not fill the terminal.
+    """
 
     def __init__(self, url: str, announce: Callable[[str], None], down: Callable[[], Set[str]]) -> None:
         """
