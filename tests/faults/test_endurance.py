@@ -50,7 +50,9 @@ def test_mixed_load_leaves_nothing_behind(
     for name, figures in last.items():
         before = first[name]
         assert figures.rss_mib <= GROWTH * before.rss_mib + SPARE_MIB, name
-        assert figures.descriptors <= GROWTH * before.descriptors + 16, name
+        # PostgreSQL has a process for each session, and a pool has as many as its threads happened to need.
+        sessions = 4 * figures.processes if name == "postgres" else 0
+        assert figures.descriptors <= GROWTH * before.descriptors + 16 + sessions, name
         assert figures.threads <= GROWTH * before.threads + 8, name
     installation.settle(f"{CLIENTS} clients for {MINUTES:g} minutes")
 

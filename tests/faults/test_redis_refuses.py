@@ -128,3 +128,27 @@ def test_uploads_do_without_a_redis_that_refuses(
     assert {attempt.status for attempt in attempts if attempt.action is Action.UPLOAD} == {201}
     assert running(installation) == before, "a program has ended"
     installation.settle(f"Redis is {name} under load", since=over)
+
+
+def test_killing_redis_while_the_cluster_rebalances_ends_nothing(
+    installation: Installation, chance: random.Random
+) -> None:
+    before = running(installation)
+    slowest = 0.0
+    with load(installation, "while the cluster rebalances", chance, chunk_size=CHUNK_SIZE, pause=0.2) as attempts:
+        installation.run("add_node")
+        for number in range(4):
+            installation.system.kill("valkey")
+            for part in range(5):
+                began = time.monotonic()
+                data = bytes_of(f"rebalancing {number} {part}", 2 * CHUNK_SIZE)
+                attempt = installation.journal.upload(data, "while the cluster rebalances")
+                slowest = max(slowest, time.monotonic() - began)
+                assert attempt.status == 201
+            wait_until(lambda: "valkey" in running(installation), PATIENCE)
+    over = time.monotonic()
+    print(f"{answers(attempts)}; slowest of the others {slowest:.1f} s")
+    assert slowest < STORED_WITHIN
+    assert {attempt.outcome for attempt in attempts} == {Outcome.ACKNOWLEDGED}, answers(attempts)
+    assert running(installation) | {"valkey": 0} == before | {"valkey": 0}, "a program has ended"
+    installation.settle("Redis killed four times while the cluster rebalances", since=over)
