@@ -63,8 +63,10 @@ class Watch:
                 found.pop(key, None)
         for key in [key for key in self.shown if key not in found and key not in self._last]:
             self.announce(f"over: {self.shown.pop(key)}")
+        # What is merely degraded while something fails is mostly the same trouble: a full disk makes every node full.
+        failing = (document or {}).get("failing")
         for key, words in found.items():
-            if key in self._last and key not in self.shown:
+            if key in self._last and key not in self.shown and (not failing or key in failing):
                 self.shown[key] = words
                 self.announce(words)
         self._last = found

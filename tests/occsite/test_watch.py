@@ -71,6 +71,14 @@ def test_each_node_is_a_trouble_of_its_own(watch: Watch, said: list[str]) -> Non
     assert said == ["node_003 is offline: gone", "node_004 is offline: gone", "over: node_003 is offline: gone"]
 
 
+def test_what_is_degraded_is_told_of_once_nothing_fails(watch: Watch, said: list[str]) -> None:
+    full = {**failing(disk="the disk is full"), "degraded": ["node_000 is full", "node_001 is full"]}
+    see(watch, full, full, full)
+    assert said == ["the disk is full"]
+    see(watch, *[degraded("node_001 is full")] * 2)
+    assert said[1:] == ["node_001 is full", "over: the disk is full"]
+
+
 def test_words_stay_in_a_line(watch: Watch, said: list[str]) -> None:
     see(watch, *[failing(disk="two\nlines")] * 2)
     assert said == ["two lines"]
