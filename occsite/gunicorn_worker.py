@@ -39,7 +39,8 @@ LAST_WORDS = 2.0  # seconds in which a worker that stops still takes a request, 
 LEFTOVER = 256 << 10  # bytes thrown away at once
 SHORTAGE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 BREATH = 0.5  # seconds for which a worker that is short of descriptors accepts nothing
-SPARED = 32  # idle connections that such a worker closes at once
+FEWEST_IDLE = 16  # connections that it may still have: whoever connects is idle until the head is there
+SHORT_FOR = 60.0  # seconds for which it has fewer idle connections
 
 
 class Connection(TConn):  # type: ignore[misc]
@@ -79,6 +80,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._leaving: dict[Connection, float] = {}
         self._is_short = False
         self._resumes_at = 0.0
+        self._short_until = 0.0
+        self._idle_limit: int = self.worker_connections
         util.write_error = write_problem  # gunicorn's own answers, which it has no setting for
         super().init_process()
 
@@ -122,12 +125,29 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().wait_for_and_dispatch_events(timeout)
         if self._is_short and self.alive:
             self._is_short = False
-            spared = sum(self._close_longest_idle() for _ in range(SPARED))
-            log.warning("connections.short_of_descriptors", connections=self.nr_conns, closed=spared)
-            self._resumes_at = time.monotonic() + BREATH
-            self.set_accept_enabled(False)
-        while self.nr_conns >= self.worker_connections and self._close_longest_idle():
-            pass
+            self._make_do()
+        while self.nr_conns >= self.worker_connections or self._idle() > self._idle_limit:
+            if not self._close_longest_idle():
+                break
+
+    def _idle(self) -> int:
+        """How many connections wait in the event loop."""
+        return len(self.keepalived_conns) + len(self._arriving) + len(self._leaving)
+
+    def _make_do(self) -> None:
+        """Close half of the idle connections, and have no more for a while: files and databases need descriptors too.
+
+        Connections that threads work on do not count: a limit for all would let those keep out /health. If nothing is
+        idle, nothing is accepted for a moment.
+        """
+        idle, now = self._idle(), time.monotonic()
+        if now > self._short_until:
+            log.warning("connections.short_of_descriptors", connections=self.nr_conns, idle=idle)
+        self._idle_limit, self._short_until = max(FEWEST_IDLE, idle // 2), now + SHORT_FOR
+        for _ in range(max(1, idle // 2)):
+            if not self._close_longest_idle():
+                self._resumes_at = now + BREATH
+                self.set_accept_enabled(False)
 
     def _close_longest_idle(self) -> bool:
         """Close one connection, of those that are idle; False if there is none."""
@@ -250,6 +270,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Called by the event loop every second or more often."""
         super().murder_pending()
         now = time.monotonic()
+        if now > self._short_until:
+            self._idle_limit = self.worker_connections
         while conn := expired(self._arriving, now):
             if self.alive and conn.sock.peek(1):
                 self._refuse(conn, 408, "the client stopped sending")

@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from tests.faults.conftest import Installation, bytes_of
+from tests.faults.conftest import Installation, bytes_of, log_of
 from tests.faults.load import load
 from tests.faults.wrecks import MIB
 from tests.system.conftest import System
@@ -154,6 +154,7 @@ def test_an_api_without_descriptors_goes_on(installation: Installation, chance: 
             for pid in processes:
                 resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
     print(found)
+    assert "connections.short_of_descriptors" in log_of(system, "api"), "no descriptor was missing"
     assert system.children("api") == processes
     assert max(found.values()) < 2 * PROMPTLY
     installation.settle("no descriptors left")
