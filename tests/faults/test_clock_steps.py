@@ -62,6 +62,8 @@ def test_a_clock_that_jumps_by_an_hour_delays_nothing(
     installation = make_installation(
         INGEST_WORKERS="2",
         CHUNK_SIZE=str(CHUNK_SIZE),
+        AUDIT_RATE=str(1 << 30),
+        RECLAIM_GRACE=str(86400),  # An hour more must not make all that was deleted due at one time.
         LD_PRELOAD=str(library),
         CLOCK_STEP=str(clock.path),
         **WHOSE[whose],
