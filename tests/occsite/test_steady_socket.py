@@ -17,6 +17,12 @@ SILENCE = 1.0
 MSS = 64 << 10  # a loopback's: the client's kernel tells of room for as much, and not of less
 
 
+@pytest.fixture(autouse=True)
+def no_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This thread holds no place, whatever tests before it have left open."""
+    monkeypatch.setattr(transfers, "_thread", transfers._Thread())
+
+
 @pytest.fixture
 def pair() -> Iterator[tuple[SteadySocket, socket.socket]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
