@@ -19,6 +19,7 @@ from storage.exceptions import InvalidRequest
 
 # A name may have underscores, as those of containers do, and a port may be empty (RFC 3986 §3.2).
 HOST = re.compile(r"(?P<name>[a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{0,5}))?", re.IGNORECASE | re.ASCII)
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")  # Health checks of this machine ask for these, whatever is allowed.
 SHOWN = 100  # characters of a refused host that the log has
 
 
@@ -57,7 +58,7 @@ class Handler(WSGIHandler):
 
 def host_of(environ: dict[str, Any]) -> str | None:
     """The host and, if it is not the scheme's own, the port that a request is for; None if it is not served here."""
-    return _allowed(_asked(environ), tuple(settings.ALLOWED_HOSTS))
+    return _allowed(_asked(environ), (*settings.ALLOWED_HOSTS, *LOOPBACK))
 
 
 def _asked(environ: dict[str, Any]) -> str:

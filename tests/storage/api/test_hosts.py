@@ -43,3 +43,11 @@ def test_only_allowed_hosts_are_served_on_both_ways(cluster: ClusterUnderTest, s
     for host, status in (("my_host:1", 200), ("a.OCC.example", 200), ("occ.example", 200), ("other", 400), ("my", 400)):
         assert WholeClient().head(path, headers={"Host": host}).status_code == status
         assert WholeClient().get("/", headers={"Host": host}).status_code == status
+
+
+def test_the_health_checks_of_this_machine_are_answered_whatever_is_allowed(
+    cluster: ClusterUnderTest, settings: Any
+) -> None:
+    settings.ALLOWED_HOSTS = ["occ.example"]
+    for host in ("127.0.0.1:5000", "localhost", "[::1]:5000"):
+        assert WholeClient().get("/health", headers={"Host": host}).status_code == 200
