@@ -68,13 +68,13 @@ def answer(environ: Mapping[str, Any], file_hash: str) -> Answer:
     try:
         file = retrieve.find(nobody(), well_formed(file_hash))
         headers = _headers(file)
-        if preconditions.is_known(environ, headers["ETag"]):
+        if preconditions.check(environ, headers["ETag"], file.created_at):
             return Answer(304, headers)
         headers["Content-Type"] = CONTENT_TYPE
         if environ["REQUEST_METHOD"] == "HEAD":
             retrieve.retrieve(file, [range(1)] if file.size else None)  # what cannot be read is found now as then
             return Answer(200, headers)
-        return _send(file, headers, _wanted(environ, headers["ETag"], file.size))
+        return _send(file, headers, _wanted(environ, headers["ETag"], file))
     finally:
         connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
 
@@ -107,6 +107,7 @@ def _headers(file: OpenFile) -> dict[str, str]:
         "Content-Disposition": content_disposition_header(True, file.name) or "attachment",
         "Content-Length": str(file.size),
         "ETag": f'"{file.file_hash}"',
+        "Last-Modified": preconditions.http_date(file.created_at),
         "Repr-Digest": digest_field(bytes.fromhex(file.file_hash)),
         "X-Content-Type-Options": "nosniff",
     }
@@ -122,18 +123,18 @@ class RangeNotSatisfiable(APIException):
         self.headers = {"Content-Range": ranges.content_range(None, size)}
 
 
-def _wanted(environ: Mapping[str, Any], etag: str, size: int) -> list[range] | None:
+def _wanted(environ: Mapping[str, Any], etag: str, file: OpenFile) -> list[range] | None:
     """The ranges to send, or None for the whole file.
 
     Raises:
         RangeNotSatisfiable: the file has nothing of them.
     """
     field = environ.get("HTTP_RANGE")
-    if field is None or not preconditions.range_applies(environ, etag):
+    if field is None or not preconditions.range_applies(environ, etag, file.created_at):
         return None
-    wanted = ranges.requested(field, size)
+    wanted = ranges.requested(field, file.size)
     if wanted is not None and not wanted:
-        raise RangeNotSatisfiable(size)
+        raise RangeNotSatisfiable(file.size)
     return wanted
 
 

@@ -1,40 +1,73 @@
-"""Conditional requests (RFC 9110 §13), for what has a strong entity tag and no date of modification.
-
-Without that date ``If-Modified-Since`` and ``If-Unmodified-Since`` say nothing, and no date is the right ``If-Range``.
-"""
+"""Conditional requests (RFC 9110 §13), in the order that its §13.2.2 gives. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
-from django.utils.http import parse_etags
+from django.utils import http
 from rest_framework.exceptions import APIException
+
+SAFE = ("GET", "HEAD")
 
 
 class PreconditionFailed(APIException):
-    """``If-Match`` names other versions than the one that is here."""
+    """The resource is not in the state that the client wants it in."""
 
     status_code = 412
-    default_detail = "If-Match does not name this file"
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field} does not hold for this file")
 
 
-def is_known(environ: Mapping[str, str], etag: str) -> bool:
-    """Whether the client of a GET or HEAD has what it asks for already, and is to be told so: 304.
+def check(environ: Mapping[str, str], etag: str, modified: datetime) -> bool:
+    """Evaluate the conditions of a request on something that exists, before the request is acted on.
+
+    A date that cannot be read says nothing and is ignored, as §13.1 asks.
 
     Args:
-        environ: the request's, of WSGI: to take its fields from there costs nothing.
-        etag: of what is here.
+        environ: the request's, of WSGI; ``REQUEST_METHOD`` decides which conditions count.
+        etag: the strong entity tag of what is here, with its quotation marks.
+        modified: the time of its last modification, as ``Last-Modified`` says it.
+
+    Returns:
+        True if the client of a GET or HEAD has this version already: the answer is 304. False if the request goes on.
 
     Raises:
-        PreconditionFailed: it wants something else.
+        PreconditionFailed: the request must not be carried out: 412.
     """
-    wanted = environ.get("HTTP_IF_MATCH")
-    if wanted is not None and not {"*", etag} & set(parse_etags(wanted)):
-        raise PreconditionFailed
-    known = environ.get("HTTP_IF_NONE_MATCH")
-    return known is not None and bool({"*", etag, f"W/{etag}"} & set(parse_etags(known)))
+    is_safe = environ["REQUEST_METHOD"] in SAFE
+    if (wanted := environ.get("HTTP_IF_MATCH")) is not None:
+        if not {"*", etag} & set(http.parse_etags(wanted)):
+            raise PreconditionFailed("If-Match")
+    elif _unchanged_since(modified, environ.get("HTTP_IF_UNMODIFIED_SINCE")) is False:
+        raise PreconditionFailed("If-Unmodified-Since")
+    if (known := environ.get("HTTP_IF_NONE_MATCH")) is not None:
+        is_known = bool({"*", etag, f"W/{etag}"} & set(http.parse_etags(known)))
+        if is_known and not is_safe:
+            raise PreconditionFailed("If-None-Match")
+        return is_known
+    return is_safe and _unchanged_since(modified, environ.get("HTTP_IF_MODIFIED_SINCE")) is True
 
 
-def range_applies(environ: Mapping[str, str], etag: str) -> bool:
-    """Whether ``Range`` counts: the part that the client has is of this version, as far as it says."""
-    return environ.get("HTTP_IF_RANGE", etag).strip() == etag
+def range_applies(environ: Mapping[str, str], etag: str, modified: datetime) -> bool:
+    """Whether ``Range`` counts (§13.1.5): the client's part is of this version, or the client does not say.
+
+    A date has to be exactly that of ``Last-Modified``. The date is a strong validator (§8.8.2.2), because the bytes of
+    a file never change.
+    """
+    field = environ.get("HTTP_IF_RANGE")
+    if field is None or field.strip() == etag:
+        return True
+    return http.parse_http_date_safe(field.strip()) == int(modified.timestamp())
+
+
+def http_date(time: datetime) -> str:
+    """A time as HTTP writes it (RFC 9110 §5.6.7), cut to the second."""
+    return http.http_date(int(time.timestamp()))
+
+
+def _unchanged_since(modified: datetime, field: str | None) -> bool | None:
+    """Whether nothing has changed after the date of a field; None without a date that can be read."""
+    date = None if field is None else http.parse_http_date_safe(field.strip())
+    return None if date is None else int(modified.timestamp()) <= date

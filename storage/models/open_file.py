@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from storage.exceptions import NoSuchFile
 from storage.models import prepared
@@ -11,7 +12,7 @@ HEAD = 64  # chunks whose hashes come with the file
 WINDOW = 512  # chunks whose hashes are asked for at once when a reader comes to them: 128 MiB, in chunks of 256 KiB
 
 _FIND = """
-    SELECT c.id, f.name, c.size, c.chunk_size, c.chunk_count, c.state,
+    SELECT c.id, f.name, f.created_at, c.size, c.chunk_size, c.chunk_count, c.state,
            (SELECT string_agg(k.hash, '' ORDER BY e.position)
               FROM storage_manifestentry e JOIN storage_chunk k ON k.id = e.chunk_id
              WHERE e.content_id = c.id AND e.position < %s)
@@ -33,6 +34,7 @@ class OpenFile:
         content_id: row id of its content.
         file_hash: SHA-256 in hex.
         name: what it is downloaded as.
+        created_at: when it was stored under this owner.
         size: in bytes.
         chunk_size: bytes of each chunk, but for the last one.
         chunk_count: length of the manifest.
@@ -43,6 +45,7 @@ class OpenFile:
     content_id: int
     file_hash: str
     name: str
+    created_at: datetime
     size: int
     chunk_size: int
     chunk_count: int
@@ -55,8 +58,8 @@ class OpenFile:
         found = prepared.rows(_FIND, [HEAD, bytes.fromhex(file_hash), owner_id])
         if not found:
             return None
-        content_id, name, size, chunk_size, chunk_count, state, head = found[0]
-        return cls(content_id, file_hash, name, size, chunk_size, chunk_count, state, _hashes(head))
+        content_id, name, created_at, size, chunk_size, chunk_count, state, head = found[0]
+        return cls(content_id, file_hash, name, created_at, size, chunk_size, chunk_count, state, _hashes(head))
 
     @property
     def is_ready(self) -> bool:

@@ -82,7 +82,7 @@ def test_a_part_says_what_the_whole_says_of_the_file(cluster: ClusterUnderTest) 
     assert whole.headers["Cache-Control"] == "no-cache"
     assert "Accept" not in whole.headers.get("Vary", "")
     for part in (download(file_hash, Range="bytes=0-0"), download(file_hash, Range="bytes=0-0,2-2")):
-        for name in ("Accept-Ranges", "Cache-Control", "Content-Disposition", "ETag", "Repr-Digest"):
+        for name in ("Accept-Ranges", "Cache-Control", "Content-Disposition", "ETag", "Last-Modified", "Repr-Digest"):
             assert part.headers[name] == whole.headers[name]
         assert part.headers["X-Content-Type-Options"] == "nosniff"
 
@@ -206,9 +206,20 @@ def test_conditions_are_looked_at_in_the_order_of_rfc_9110(cluster: ClusterUnder
     assert download(file_hash, If_Match=etag, If_None_Match=etag, Range=out_of_it).status_code == 304
     assert download(file_hash, If_None_Match='"other"', If_Range=etag, Range=out_of_it).status_code == 416
     assert download(file_hash, If_Range='"other"', Range=out_of_it).status_code == 200
-    # There is no date of modification: a condition on it says nothing.
-    assert download(file_hash, If_Modified_Since=DATE).status_code == 200
-    assert download(file_hash, If_Unmodified_Since=DATE).status_code == 200
+
+
+def test_a_date_is_a_condition_as_an_entity_tag_is(cluster: ClusterUnderTest) -> None:
+    data = content_of(2)
+    file_hash = cluster.upload(data).content.file_hash
+    modified = download(file_hash).headers["Last-Modified"]
+    for method in ("GET", "HEAD"):
+        response: Any = Client().generic(method, f"/download/{file_hash}", headers={"If-Modified-Since": modified})
+        assert (response.status_code, response.content) == (304, b"")
+        assert response.headers["Last-Modified"] == modified
+    assert body_of(download(file_hash, If_Modified_Since=DATE)) == data
+    assert_problem(download(file_hash, If_Unmodified_Since=DATE), 412)
+    assert body_of(download(file_hash, If_Unmodified_Since=modified)) == data
+    assert body_of(download(file_hash, Range="bytes=5-", If_Range=modified)) == data[5:]
 
 
 def test_a_part_is_only_sent_to_go_with_the_same_version(cluster: ClusterUnderTest) -> None:
