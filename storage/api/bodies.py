@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from pathlib import PurePath
 from typing import IO, Any
+from urllib.parse import parse_qsl
 
-from django.http.multipartparser import MultiPartParser as DjangoMultiPartParser
 from django.utils.datastructures import MultiValueDict
 from django.utils.http import parse_header_parameters
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
@@ -16,16 +15,17 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import DataAndFiles
 from rest_framework.request import Empty, Request
 
+from storage.api.dispositions import form_names
+from storage.api.names import decoded
 from storage.exceptions import BodyStalled, BodyTooLarge, BodyTruncated, InvalidRequest, LengthRequired
 
 READ_SIZE = 256 << 10  # bytes that a read returns at most
 SMALL = 1 << 20  # bytes of a body that is read into memory
 PARTS = 1000  # of a form
-NAME_LENGTH = 255  # characters
 
 BOUNDARY = re.compile(r"[ -~]{0,200}[!-~]")
 PLAIN_FORM = re.compile(r"multipart/form-data; boundary=([0-9A-Za-z'()+_,./:=?-]{1,200})")
-QUOTED = re.compile(r"[\\\\%*]")  # in what says the names of a part: clients differ in what it means
+HEAD_CHARSET = "latin-1"  # shows every byte of a part's head; ``decoded`` then says which are not UTF-8
 AS_IT_IS = ("7bit", "8bit", "binary")
 
 Take = Callable[[bytes], object]
@@ -139,8 +139,26 @@ class JSONParser(parsers.JSONParser):
     def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Any = None) -> Any:
         try:
             return super().parse(stream, media_type, parser_context)
+        except ParseError as error:
+            if isinstance(error.__context__, UnicodeDecodeError):
+                raise ParseError("JSON parse error - not in UTF-8") from None
+            raise
         except RecursionError:
             raise ParseError("JSON parse error - nested too deeply") from None
+
+
+class FormParser(parsers.BaseParser):
+    """A small form in the encoding of a query. Bytes that are not UTF-8 stay visible, as ``decoded`` leaves them."""
+
+    media_type = "application/x-www-form-urlencoded"
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> MultiValueDict[str, str]:
+        text = decoded(stream.whole())
+        try:
+            fields = parse_qsl(text, keep_blank_values=True, errors="surrogateescape", max_num_fields=PARTS)
+        except ValueError:
+            raise ParseError(f"malformed form: more than {PARTS} fields") from None
+        return MultiValueDict({name: [value] for name, value in fields})
 
 
 class FieldsParser(parsers.BaseParser):
@@ -162,11 +180,11 @@ def read_form(
     Args:
         environ: of the request.
         body: the form.
-        begin_file: called with the names of field and file of each file; returns what takes the file's bytes, or None
-            for a file that is skipped.
+        begin_file: called with the names of field and file of each file, as the client wrote them; returns what takes
+            the file's bytes, or None for a file that is skipped.
 
     Returns:
-        The other fields; of several with one name the last.
+        The other fields; of several with one name the last. Bytes that are not UTF-8 are as ``decoded`` leaves them.
 
     Raises:
         ParseError: it is malformed, or has no end.
@@ -175,7 +193,7 @@ def read_form(
     """
     form = _Form(begin_file)
     try:
-        parser = PushMultipartParser(_boundary(environ), max_segment_count=PARTS)
+        parser = PushMultipartParser(_boundary(environ), max_segment_count=PARTS, header_charset=HEAD_CHARSET)
         for data in iter(body.read, b""):
             for event in parser.parse(data):
                 form.go_on(event)
@@ -202,15 +220,14 @@ class _Form:
         if isinstance(event, MultipartSegment):
             self._name, file_name = _names(event)
             if file_name:
-                clean = sanitised(file_name)
-                self._field, self._take = None, self._begin_file(self._name, clean) if clean else None
+                self._field, self._take = None, self._begin_file(self._name, file_name)
             else:
                 self._field, self._take = [], self._hold
         elif event is not None:
             if self._take is not None:
                 self._take(event)
         elif self._field is not None:
-            self.fields[self._name] = b"".join(self._field).decode(errors="replace")
+            self.fields[self._name] = decoded(b"".join(self._field))
 
     def _hold(self, data: bytes) -> None:
         self._held += len(data)
@@ -218,15 +235,6 @@ class _Form:
             raise BodyTooLarge("the fields of the form are too large")
         assert self._field is not None
         self._field.append(data)
-
-
-def sanitised(file_name: str) -> str:
-    """A file name without folders and what cannot be printed, at most 255 characters; empty if nothing is left."""
-    clean: str = DjangoMultiPartParser.sanitize_file_name(None, file_name) or ""  # type: ignore[arg-type]
-    if len(clean) > NAME_LENGTH:
-        extension = PurePath(clean).suffix[:NAME_LENGTH]
-        clean = clean.removesuffix(extension)[: NAME_LENGTH - len(extension)] + extension
-    return clean
 
 
 def _boundary(environ: Mapping[str, Any]) -> str:
@@ -246,12 +254,8 @@ def _names(part: MultipartSegment) -> tuple[str, str]:
     """The names of its field and its file; without a file's name, it is no file."""
     if part.header("Content-Transfer-Encoding", AS_IT_IS[0]).strip().lower() not in AS_IT_IS:
         raise ParseError("malformed form: a part of it is encoded")  # RFC 7578 §4.7
-    name, file_name = part.name, part.filename
-    disposition = part["Content-Disposition"]
-    if QUOTED.search(disposition):
-        try:
-            options = parse_header_parameters(disposition)[1]
-        except ValueError as error:
-            raise ParseError(f"malformed form: {error}") from None
-        name, file_name = options.get("name"), options.get("filename")
+    try:
+        name, file_name = form_names(decoded(part["Content-Disposition"].encode(HEAD_CHARSET)))
+    except ValueError as error:
+        raise ParseError(f"malformed form: {error}") from None
     return (name or "").strip(), file_name or ""

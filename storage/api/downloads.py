@@ -13,15 +13,16 @@ from typing import Any
 
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.utils.http import content_disposition_header
 from rest_framework.exceptions import APIException
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 
 from storage.api import preconditions, ranges
 from storage.api.digests import digest_field
+from storage.api.dispositions import attachment
 from storage.api.endpoint import Endpoint, well_formed
 from storage.api.errors import problem_response
+from storage.api.names import valid_name
 from storage.api.rendering import JsonRenderer
 from storage.api.transfers import Slot
 from storage.models import OpenFile, nobody
@@ -55,19 +56,23 @@ class Answer:
             raise
 
 
-def answer(environ: Mapping[str, Any], file_hash: str) -> Answer:
+def answer(environ: Mapping[str, Any], file_hash: str, name: str = "") -> Answer:
     """Answer a GET or a HEAD, which is told what a GET would be: of the whole file, as HEAD knows no ranges.
 
     Args:
         environ: of the request, as in WSGI.
         file_hash: what the path has in its place.
+        name: what the client is to save the file under; empty for the file's own name.
 
     Raises:
         Exception: what ``errors`` makes a problem document of.
     """
     try:
-        file = retrieve.find(nobody(), well_formed(file_hash))
-        headers = _headers(file)
+        well_formed(file_hash)
+        if name:
+            valid_name(name)
+        file = retrieve.find(nobody(), file_hash)
+        headers = _headers(file, name or file.name)
         if preconditions.check(environ, headers["ETag"], file.created_at):
             return Answer(304, headers)
         headers["Content-Type"] = CONTENT_TYPE
@@ -98,13 +103,13 @@ def _send(file: OpenFile, headers: dict[str, str], wanted: list[range] | None) -
     return Answer(200 if wanted is None else 206, headers, _Body(body, slot))
 
 
-def _headers(file: OpenFile) -> dict[str, str]:
+def _headers(file: OpenFile, name: str) -> dict[str, str]:
     """What is said of a file whichever part of it is sent, and if none is."""
     return {
         "Accept-Ranges": "bytes",
         # Its bytes never change, but it can be deleted or renamed: a cache has to ask, and a 304 costs next to nothing.
         "Cache-Control": "no-cache",
-        "Content-Disposition": content_disposition_header(True, file.name) or "attachment",
+        "Content-Disposition": attachment(name, otherwise=file.file_hash),
         "Content-Length": str(file.size),
         "ETag": f'"{file.file_hash}"',
         "Last-Modified": preconditions.http_date(file.created_at),
@@ -181,8 +186,8 @@ class Download(Endpoint):
         except Exception as error:  # noqa: BLE001  every error is a problem document, or a defect that is logged
             return problem_response(error, {"request": request})
 
-    def get(self, request: HttpRequest, file_hash: str) -> HttpResponse | StreamingHttpResponse:
-        found = answer(request.META, file_hash)
+    def get(self, request: HttpRequest, file_hash: str, file_name: str = "") -> HttpResponse | StreamingHttpResponse:
+        found = answer(request.META, file_hash, file_name)
         response: HttpResponse | StreamingHttpResponse
         with found.handing_over():
             if found.body is None:

@@ -51,9 +51,16 @@ class Request(WSGIRequest):
 
 
 class Handler(WSGIHandler):
-    """Django, with our requests."""
+    """Django, with our requests. Their paths are UTF-8: Django would take other bytes for percent signs and digits."""
 
     request_class = Request
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+        try:
+            environ["PATH_INFO"].encode("latin-1").decode()
+        except UnicodeDecodeError:
+            return send_problem(InvalidRequest("the path of the address is not UTF-8"), environ, start_response)
+        return super().__call__(environ, start_response)
 
 
 def host_of(environ: dict[str, Any]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -9,9 +10,10 @@ from django.conf import settings
 
 from storage.api.downloads import answer
 from storage.api.errors import send_problem, status_line
+from storage.api.names import decoded
 from storage.models.fields import HEX_DIGEST
 
-PATH = "/download/"
+PATH = re.compile(rf"/download/({HEX_DIGEST.pattern})(?:/(.+))?", re.DOTALL)
 
 
 class Downloads:
@@ -21,11 +23,11 @@ class Downloads:
         self._application = application
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        file_hash = environ["PATH_INFO"].removeprefix(PATH)
-        if not HEX_DIGEST.fullmatch(file_hash) or not _is_plain(environ):
+        path = PATH.fullmatch(environ["PATH_INFO"])
+        if path is None or not _is_plain(environ):
             return self._application(environ, start_response)
         try:
-            found = answer(environ, file_hash)
+            found = answer(environ, path[1], decoded((path[2] or "").encode("latin-1")))
         except Exception as error:  # noqa: BLE001  every error is a problem document, or a defect that is logged
             return send_problem(error, environ, start_response)
         with found.handing_over():
@@ -35,8 +37,4 @@ class Downloads:
 
 def _is_plain(environ: WSGIEnvironment) -> bool:
     """Whether a request asks for bytes, and no other site has a say in what its browser may do."""
-    return (
-        environ["REQUEST_METHOD"] in ("GET", "HEAD")
-        and environ["PATH_INFO"].startswith(PATH)
-        and not settings.CORS_ALLOWED_ORIGINS
-    )
+    return environ["REQUEST_METHOD"] in ("GET", "HEAD") and not settings.CORS_ALLOWED_ORIGINS

@@ -11,8 +11,8 @@ from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.parsers import BaseParser, DataAndFiles
 from rest_framework.request import Request
 
-from storage.api import digests, serializers
-from storage.api.bodies import Take, read_form, sanitised
+from storage.api import digests, names, serializers
+from storage.api.bodies import Take, read_form
 from storage.api.endpoint import Negotiation
 from storage.conf import configuration
 from storage.exceptions import InvalidRequest
@@ -48,6 +48,7 @@ class StagingFormParser(BaseParser):
                 return None
             if view.reception is not None:
                 raise InvalidRequest("an upload has one file", {FIELD: ["Send one file at a time."]})
+            names.valid_name(name, FIELD)
             view.reception = reception = Reception(nobody(), declared_size=stream.declared or 0)
             connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
             files[FIELD] = StagedFile(reception, name)
@@ -71,7 +72,9 @@ class RawParser(BaseParser):
         request, view = parser_context["request"], parser_context["view"]
         _require_whole(request)
         claims = digests.claimed(request.headers)
-        name = _name(view.kwargs.get("file_name") or request.query_params.get("file_name", ""))
+        name = view.kwargs.get("file_name") or names.in_query(request.META)
+        if name:
+            names.valid_name(name)
         factor = serializers.wanted_factor(request.query_params)
         stream.allow(configuration().max_upload_size)
         view.reception = reception = Reception(nobody(), declared_size=stream.declared or 0, replication_factor=factor)
@@ -94,13 +97,6 @@ def _require_whole(request: Request) -> None:
         raise UnsupportedMediaType(coding, detail="send the file without a Content-Encoding")
     if "Content-Range" in request.headers:
         raise InvalidRequest("send the whole file", {"Content-Range": ["An upload cannot be resumed."]})
-
-
-def _name(text: str) -> str:
-    name = sanitised(text)
-    if text and not name:
-        raise InvalidRequest("not a file name", {"file_name": ["Not a file name."]})
-    return name
 
 
 class FormOrFile(Negotiation):

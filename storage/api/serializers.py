@@ -8,6 +8,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from storage.api import names
 from storage.conf import configuration
 from storage.models import Content, File, Job
 from storage.routing import Estimate, sketch_size
@@ -43,8 +44,18 @@ class RebalanceSerializer(serializers.Serializer[Any]):
     replication_factor = ReplicationFactorField(required=False, help_text="the file's new factor")
 
 
+class NameField(serializers.CharField):
+    """A file's name, kept as it was written."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=names.MAX_LENGTH, trim_whitespace=False, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        return names.valid_name(super().to_internal_value(data))
+
+
 class RenameSerializer(serializers.Serializer[Any]):
-    file_name = serializers.CharField(max_length=255)
+    file_name = NameField()
 
 
 _factor = ReplicationFactorField()

@@ -9,6 +9,7 @@ urlpatterns = [
     path("upload", uploads.Upload.as_view(), name="upload"),
     re_path(r"^upload/(?P<file_name>(?s:.*))\Z", uploads.RawUpload.as_view()),
     path("download/<str:file_hash>", downloads.Download.as_view(), name="download"),
+    re_path(r"^download/(?P<file_hash>[^/]+)/(?P<file_name>(?s:.+))\Z", downloads.Download.as_view()),
     path("files", views.Files.as_view(), name="files"),
     path("files/<str:file_hash>", views.File.as_view(), name="file"),
     path("verify/<str:file_hash>", views.Verify.as_view(), name="verify"),

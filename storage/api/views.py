@@ -10,14 +10,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from rest_framework import status
-from rest_framework.parsers import FormParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from storage import models
 from storage.api import serializers
-from storage.api.bodies import FieldsParser, JSONParser, sanitised
+from storage.api.bodies import FieldsParser, FormParser, JSONParser
 from storage.api.endpoint import RETRY_AFTER, Endpoint, prefers_async, well_formed
 from storage.api.transfers import transfer
 from storage.conf import configuration
@@ -93,10 +92,7 @@ class File(Endpoint):
         file = catalogue.find(nobody(), well_formed(file_hash), ready=False)
         form = self.get_serializer(data=request.data)
         form.is_valid(raise_exception=True)
-        name = sanitised(form.validated_data["file_name"])
-        if not name:
-            raise InvalidRequest("not a file name", {"file_name": ["Not a file name."]})
-        return self._shown(catalogue.rename(file, name))
+        return self._shown(catalogue.rename(file, form.validated_data["file_name"]))
 
     def delete(self, request: Request, file_hash: str) -> Response:
         catalogue.delete(catalogue.find(nobody(), well_formed(file_hash), ready=False))

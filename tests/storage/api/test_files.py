@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 from django.test import Client
+from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 
 from storage.models import File, Job
 from tests.cluster import ClusterUnderTest
@@ -87,7 +89,7 @@ def test_a_rename_is_what_downloads_are_called(cluster: ClusterUnderTest) -> Non
 
 def test_a_name_that_is_none_is_a_400(cluster: ClusterUnderTest) -> None:
     file = cluster.upload(b"x", name="old.txt")
-    names: list[Any] = ["a\0b", "\ud800", "", "  ", None, True, ["a"], {"a": 1}, "x" * 256, "..", "a/", "\u202e"]
+    names: list[Any] = ["a\0b", "\ud800", "", None, True, ["a"], {"a": 1}, "x" * 256, "..", "a/", "a\n", "\x85"]
     for name in names:
         assert_problem(patch(file, {"file_name": name}), 400, "file_name")
     for body in ("{}", "[]", "null", "5", "{bad", ""):
@@ -96,9 +98,35 @@ def test_a_name_that_is_none_is_a_400(cluster: ClusterUnderTest) -> None:
     assert file.name == "old.txt"
 
 
-def test_a_new_name_is_sanitised_like_that_of_an_upload(cluster: ClusterUnderTest) -> None:
+def test_a_new_name_is_kept_as_it_is_written(cluster: ClusterUnderTest) -> None:
     file = cluster.upload(b"x")
-    assert patch(file, {"file_name": "../../etc/pass\r\nwd"}).json()["file_name"] == "passwd"
+    for name in (" a ", "research&notes.txt", "C:\\x", "\u202e", "x" * 255):
+        for content_type, body in (
+            ("application/json", json.dumps({"file_name": name})),
+            ("application/x-www-form-urlencoded", urlencode({"file_name": name})),
+            (MULTIPART_CONTENT, encode_multipart(BOUNDARY, {"file_name": name})),
+        ):
+            response: Any = Client().patch(f"/files/{file.content.file_hash}", body, content_type=content_type)
+            assert (response.status_code, response.json()["file_name"]) == (200, name), content_type
+
+
+def test_a_new_name_that_is_not_utf_8_is_refused_in_words(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(b"x", name="old.txt")
+    multipart = b'--BB\r\nContent-Disposition: form-data; name="file_name"\r\n\r\n\xff\r\n--BB--\r\n'
+    for content_type, body in (
+        ("application/json", b'{"file_name": "\xff"}'),
+        ("application/x-www-form-urlencoded", b"file_name=%FF"),
+        ("application/x-www-form-urlencoded", b"file_name=\xff"),
+        ("multipart/form-data; boundary=BB", multipart),
+    ):
+        path = f"/files/{file.content.file_hash}"
+        problem = assert_problem(Client().patch(path, body, content_type=content_type), 400)
+        assert "UTF-8" in str(problem), problem
+        assert "0x" not in str(problem), problem
+        page: Any = Client().patch(path, body, content_type=content_type, headers={"Accept": "text/html"})
+        assert page.status_code == 400
+    file.refresh_from_db()
+    assert file.name == "old.txt"
 
 
 def test_a_deleted_file_is_gone(cluster: ClusterUnderTest) -> None:

@@ -12,7 +12,7 @@ from occsite.wsgi import application
 from storage.api import transfers
 from storage.api.middleware import PROTECTION
 from tests.cluster import ClusterUnderTest, content_of
-from tests.storage.api.conftest import WholeClient
+from tests.storage.api.conftest import WholeClient, assert_problem
 
 
 def body_of(response: Any) -> bytes:
@@ -24,8 +24,17 @@ def test_a_plain_download_does_not_reach_django(cluster: ClusterUnderTest, monke
     path = f"/download/{cluster.upload(b'bytes').content.file_hash}"
     monkeypatch.setattr("django.core.handlers.wsgi.WSGIHandler.__call__", lambda *_: pytest.fail("it does"))
     assert body_of(WholeClient().get(path)) == b"bytes"
+    assert body_of(WholeClient().get(f"{path}/name.txt")) == b"bytes"
     assert WholeClient().head(path).status_code == 200
     assert WholeClient().get(f"/download/{'0' * 64}").status_code == 404
+
+
+def test_an_address_that_is_not_utf_8_is_refused_in_words(cluster: ClusterUnderTest, settings: Any) -> None:
+    file_hash = cluster.upload(b"bytes").content.file_hash
+    for origins in ([], ["https://app.example"]):  # past Django, and through it
+        settings.CORS_ALLOWED_ORIGINS = origins
+        for path in (f"/download/{file_hash}/%FF.txt", "/download/%FF", f"/files/{file_hash}%FF"):
+            assert "UTF-8" in str(assert_problem(WholeClient().get(path), 400)), path
 
 
 def test_the_answer_is_the_same(cluster: ClusterUnderTest) -> None:
@@ -37,10 +46,11 @@ def test_the_answer_is_the_same(cluster: ClusterUnderTest) -> None:
         {"If-None-Match": f'"{file_hash}"'},
         {"If-Match": '"other"'},
     ]
-    for headers in asked:
+    names: list[tuple[str, dict[str, str]]] = [("/a", {}), ("/é☃", {}), ("/..", {})]
+    for name, headers in [*names, *(("", headers) for headers in asked)]:
         for method in ("get", "head"):
             through, past = (
-                getattr(client, method)(f"/download/{file_hash}", headers=headers)
+                getattr(client, method)(f"/download/{file_hash}{name}", headers=headers)
                 for client in (Client(), WholeClient())
             )
             assert through.status_code == past.status_code

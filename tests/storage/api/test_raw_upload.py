@@ -13,7 +13,7 @@ from django.test import Client
 
 from storage.models import File
 from tests.cluster import ClusterUnderTest, content_of
-from tests.storage.api.conftest import Socket, assert_nothing_left, assert_problem
+from tests.storage.api.conftest import Socket, WholeClient, assert_nothing_left, assert_problem
 
 URLENCODED = "application/x-www-form-urlencoded"
 
@@ -106,13 +106,12 @@ def test_the_name_is_that_of_the_path_or_of_the_query_or_the_hash(workers: Clust
         "/upload/?file_name=b%20c.txt": "b c.txt",
         "/upload/": hashlib.sha256(b"/upload/").hexdigest(),
         "/upload/?file_name=": hashlib.sha256(b"/upload/?file_name=").hexdigest(),
-        "/upload/folder/c.txt": "c.txt",
-        "/upload/..%2f..%2fetc%2fpasswd": "passwd",
-        "/upload/C:%5Cx%5Cy.txt": "y.txt",
+        "/upload/C:%5Cx%5Cy.txt": "C:\\x\\y.txt",
         "/upload/%C3%A9%E2%98%83.txt": "é☃.txt",
-        "/upload/%E2%80%AEgpj.exe": "gpj.exe",
-        "/upload/a%00%0Ab": "ab",
-        f"/upload/{'x' * 300}.txt": "x" * 251 + ".txt",
+        "/upload/%E2%80%AEgpj.exe": "\u202egpj.exe",
+        "/upload/%20%25FF%20": " %FF ",
+        "/upload/?file_name=%C2%A0%26": "\xa0&",
+        f"/upload/{'x' * 251}.txt": "x" * 251 + ".txt",
     }
     for path, name in names.items():
         response = put(path, path.encode())
@@ -122,8 +121,20 @@ def test_the_name_is_that_of_the_path_or_of_the_query_or_the_hash(workers: Clust
 
 
 def test_what_is_no_name_is_a_400(workers: ClusterUnderTest) -> None:
-    for path in ("/upload/..", "/upload/%2e", "/upload/%00", "/upload/a/", "/upload/?file_name=..", "/upload/%0d%0a"):
-        assert_problem(put(path, b"x"), 400, "file_name")
+    names = ("..", "%2e", "%00", "a%0Ab", "a/", "folder/c.txt", "..%2fetc", "%7F", "%C2%85")
+    for name in (*names, "%F0%9F%98%80" * 256):
+        for path in (f"/upload/{name}", f"/upload/?file_name={name}"):
+            body = Socket(b"", AssertionError("the body was read"))
+            assert_problem(stream("PUT", path, body, CONTENT_LENGTH="9"), 400, "file_name")
+    assert_nothing_left(workers)
+
+
+def test_a_name_that_is_not_utf_8_is_refused_in_words(workers: ClusterUnderTest) -> None:
+    for name in ("%FF.txt", "%ED%A0%80", "%C3"):
+        for path in (f"/upload/{name}", f"/upload/?file_name={name}"):
+            problem = assert_problem(WholeClient().put(path, b"x"), 400)
+            assert "UTF-8" in str(problem), problem
+            assert "0x" not in str(problem), problem
     assert_nothing_left(workers)
 
 

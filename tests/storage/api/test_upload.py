@@ -180,19 +180,41 @@ def test_a_file_above_the_limit_is_a_413(workers: ClusterUnderTest, send: Send, 
     assert workers.staged() == []
 
 
-def test_a_file_name_is_stored_sanitised_and_comes_back(workers: ClusterUnderTest) -> None:
+def form_of(file_name: bytes) -> Any:
+    head = b'--BB\r\nContent-Disposition: form-data; name="file"; filename="' + file_name + b'"\r\n\r\n'
+    form = head + file_name + b"\r\n--BB--\r\n"
+    return Client().post("/upload", form, content_type="multipart/form-data; boundary=BB")
+
+
+def test_a_name_is_kept_as_it_was_written(workers: ClusterUnderTest) -> None:
+    family, persian = (
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+        "\u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+    )
     names = {
-        "../../etc/passwd": "passwd",
-        "C:\\Users\\x\\y.txt": "y.txt",
+        "C:\\Users\\x\\y.txt": "C:\\Users\\x\\y.txt",
         "é☃.txt": "é☃.txt",
-        "\u202egpj.exe": "gpj.exe",
-        "a&amp;b": "a&b",
-        "x" * 300 + ".txt": "x" * 251 + ".txt",
+        "\u202egpj.exe": "\u202egpj.exe",
+        "a&amp;b": "a&amp;b",
+        "research&notes.txt": "research&notes.txt",
+        "say %22hi%22.txt": 'say "hi".txt',
+        "back\\slash.txt": "back\\slash.txt",
+        family: family,
+        persian: persian,
+        "a\xa0b\u3000c\u202fd\ue000": "a\xa0b\u3000c\u202fd\ue000",
+        "\U0001f600" * 255: "\U0001f600" * 255,
     }
     for sent, stored in names.items():
-        form = f'--BB\r\nContent-Disposition: form-data; name="file"; filename="{sent}"\r\n\r\n{sent}\r\n--BB--\r\n'
-        response = Client().post("/upload", form.encode(), content_type="multipart/form-data; boundary=BB")
+        response = form_of(sent.encode())
         assert response.status_code == 201, response.content
         shown = Client().get(f"/files/{response.json()['file_hash']}").json()
         assert response.json()["file_name"] == shown["file_name"] == stored
         assert not list(workers.configuration.storage_dir.rglob(f"*{stored}"))
+
+
+def test_a_form_whose_file_has_no_name_that_can_be_one_is_a_400(workers: ClusterUnderTest) -> None:
+    for name in (b"..", b".", b"../../etc/passwd", b"a%0Ab", b"a%0D", b"a\0b", b"\xff.txt", b"\x7f", b"x" * 256):
+        problem = assert_problem(form_of(name), 400, "file")
+        assert "No file was submitted" not in str(problem)
+        assert "\\x" not in str(problem), problem
+    assert_nothing_left(workers)

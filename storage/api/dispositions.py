@@ -1,0 +1,98 @@
+"""``Content-Disposition``: read in the parts of forms (RFC 7578), written for downloads (RFC 6266). Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from urllib.parse import quote, unquote
+
+LONGEST = 255  # bytes of a name that file systems take
+ATTR_CHAR = "!#$&+-.^_`|~"  # RFC 8187 leaves these as they are, next to letters and digits
+
+_PARAMETER = re.compile(
+    r"""[ \t]*;[ \t]*(?P<key>[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*
+    (?:"(?P<escaped>(?:[^"\\]|\\["\\])*)" | "(?P<plain>[^"]*)" | (?P<token>[^\s";]*))
+    (?=[ \t]*(?:;|\Z))""",
+    re.VERBOSE,
+)
+_ESCAPE = re.compile(r'\\(["\\])')
+_PERCENT = re.compile("%(22|0D|0A)")
+_EXTENDED = re.compile(r"(utf-8|iso-8859-1)'[^']*'(.*)", re.IGNORECASE | re.DOTALL)
+
+_PLAIN = re.compile(r"(?:[ !#$&-.0-\[\]-~]|%(?![0-9A-Fa-f]{2}))*")
+_UNSAFE = re.compile(r"[^ !#$&-.0-\[\]-~]+")
+
+
+def form_names(value: str) -> tuple[str | None, str | None]:
+    """The names of field and file of a form's part; None if it does not say.
+
+    Browsers, and curl since 7.81, write a quotation mark as ``%22`` and a backslash as it is (WHATWG, HTML §4.10.21.8).
+    Older clients put a backslash before both, and are known by having done so with each of them.
+
+    Args:
+        value: of the field ``Content-Disposition``.
+
+    Raises:
+        ValueError: the field is malformed.
+    """
+    start = value.find(";")
+    end = len(value.rstrip("; \t"))
+    found: dict[str, str] = {}
+    while 0 <= start < end:
+        match = _PARAMETER.match(value, start)
+        if match is None:
+            raise ValueError("a Content-Disposition cannot be read")
+        key = match["key"].lower()
+        if key in found:
+            raise ValueError("a Content-Disposition says something twice")
+        found[key] = _extended(_unquoted(match)) if key.endswith("*") else _unescaped(match)
+        start = match.end()
+    return found.get("name"), found.get("filename*", found.get("filename"))
+
+
+def _unquoted(match: re.Match[str]) -> str:
+    return next(text for text in (match["escaped"], match["plain"], match["token"]) if text is not None)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    text = _unquoted(match)
+    if match["escaped"] and "\\" in text:
+        text = _ESCAPE.sub(r"\1", text)
+        if '"' in text:  # A client that has escaped this one with a backslash does not mean %22 as another.
+            return text
+    return _PERCENT.sub(lambda percent: chr(int(percent[1], 16)), text)
+
+
+def _extended(text: str) -> str:
+    """The value of a parameter with an asterisk (RFC 8187 §3.2)."""
+    match = _EXTENDED.fullmatch(text)
+    if match is None:
+        raise ValueError("a Content-Disposition has an unknown charset")
+    return unquote(match[2], match[1], errors="surrogateescape")
+
+
+def attachment(name: str, otherwise: str) -> str:
+    """The value that makes a client save a download under a name.
+
+    The parameter ``filename`` is ASCII, for clients that know no other, and has nothing that some of them misread:
+    no backslash, no quotation mark, no percent-encoding (RFC 6266, appendix D). If it would say too little, the whole
+    name is in ``filename*``, which others prefer.
+
+    Args:
+        name: a valid one.
+        otherwise: ASCII; takes the place of all but the extension where nothing of the name can be written in ASCII.
+    """
+    if _PLAIN.fullmatch(name):
+        return f'attachment; filename="{name}"'
+    return f"attachment; filename=\"{_ascii(name, otherwise)}\"; filename*=UTF-8''{quote(name, safe=ATTR_CHAR)}"
+
+
+def _ascii(name: str, otherwise: str) -> str:
+    letters = (letter for letter in unicodedata.normalize("NFD", name) if not unicodedata.combining(letter))
+    stem, dot, extension = _UNSAFE.sub("_", "".join(letters)).rpartition(".")
+    if not dot:
+        stem, extension = extension, ""
+    if not any(letter.isalnum() for letter in stem):
+        stem = otherwise
+    has_extension = any(letter.isalnum() for letter in extension)
+    return f"{stem}.{extension}"[:LONGEST] if has_extension else stem

@@ -1,0 +1,60 @@
+"""File names: which texts can be one, and how they are read from addresses. Pure.
+
+A name is kept as it was written. A text that cannot be a name is refused and never changed into another name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+from storage.exceptions import InvalidRequest
+
+FIELD = "file_name"
+MAX_LENGTH = 255  # characters; in UTF-8 they have at most 1020 bytes
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def valid_name(text: str, field: str = FIELD) -> str:
+    """Return a text unchanged if it can be the name of a file.
+
+    Args:
+        text: the name, in which ``decoded`` marks bytes that are not UTF-8.
+        field: the part of the request that errors are reported for.
+
+    Raises:
+        InvalidRequest: it cannot be a name; the message says why.
+    """
+    if reason := _fault(text):
+        raise InvalidRequest("this cannot be the name of a file", {field: [reason]})
+    return text
+
+
+def _fault(text: str) -> str | None:
+    if not text:
+        return "A file name has at least one character."
+    if len(text) > MAX_LENGTH:
+        return f"A file name has at most {MAX_LENGTH} characters; this one has {len(text)}."
+    if _SURROGATE.search(text):
+        return "A file name is text in UTF-8; this one has bytes or surrogates that are no characters."
+    if control := _CONTROL.search(text):
+        return f"A file name has no control characters; this one has U+{ord(control[0]):04X}."
+    if "/" in text:
+        return "A file name has no slash: there are no folders."
+    if text in (".", ".."):
+        return "The names . and .. mean folders."
+    return None
+
+
+def decoded(data: bytes) -> str:
+    """UTF-8 as text. Each byte that is not UTF-8 becomes a lone surrogate, which ``valid_name`` refuses."""
+    return data.decode(errors="surrogateescape")
+
+
+def in_query(environ: Mapping[str, str]) -> str:
+    """The query's ``file_name``, the last if there are several, or nothing."""
+    query = decoded(environ.get("QUERY_STRING", "").encode("latin-1"))
+    return dict(parse_qsl(query, keep_blank_values=True, errors="surrogateescape")).get(FIELD, "")
