@@ -126,3 +126,39 @@ def test_answers_without_a_body_leave_the_connection_usable(url: str, source: Pa
     assert done.stderr == b"304 1,206 0,200 0,206 0,"
     assert done.stdout.startswith(source.read_bytes()[5:10])
     assert done.stdout.endswith(source.read_bytes()[5:10])
+
+
+NAMES = {
+    "日.txt": "{hash}.txt",
+    "Übersicht 2024.pdf": "Ubersicht 2024.pdf",
+    "research&notes.txt": "research&notes.txt",
+    "back\\slash.txt": "back_slash.txt",
+    'say "hi".txt': "say _hi_.txt",
+}
+
+
+def test_a_file_keeps_its_name_and_curl_that_reads_ascii_alone_its_extension(system: System, tmp_path: Path) -> None:
+    for name, otherwise in NAMES.items():
+        source = tmp_path / name
+        source.write_bytes(os.urandom(10))
+        quoted = str(source).replace("\\", "\\\\").replace('"', '\\"')
+        body = uploaded(curl("-F", f'file=@"{quoted}"', f"{system.base_url}/upload"))
+        assert body["file_name"] == name
+        target = tmp_path / otherwise.format(hash=body["file_hash"])
+        folder = tmp_path / body["file_hash"]
+        folder.mkdir()
+        curl("--output-dir", folder, "-OJ", f"{system.base_url}/download/{body['file_hash']}")
+        assert [path.name for path in folder.iterdir()] == [target.name]
+
+
+@pytest.mark.skipif(shutil.which("wget") is None, reason="there is no wget on this machine")
+def test_wget_takes_the_name_from_the_address_and_fetches_what_is_newer(url: str, source: Path, tmp_path: Path) -> None:
+    argv = ["wget", "--no-proxy", "--no-verbose", "--restrict-file-names=nocontrol", "-N", f"{url}/%E6%97%A5.bin"]
+    target = tmp_path / "日.bin"
+    said = []
+    for _ in range(2):
+        environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+        said.append(subprocess.run(argv, cwd=tmp_path, env=environment, check=True, capture_output=True).stderr)
+        assert list(tmp_path.iterdir()) == [target]
+        assert target.read_bytes() == source.read_bytes()
+    assert [b"->" in words for words in said] == [True, False], said
