@@ -1,7 +1,10 @@
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
+
+from storage.api import slashes
 
 urlpatterns = [
+    re_path(r"^admin(?://+)?\Z", slashes.with_slash),
     path("admin/", admin.site.urls),
     path("", include("storage.api.urls")),
 ]

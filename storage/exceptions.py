@@ -147,5 +147,9 @@ class StagingDamaged(StorageError):
     """What staging gives back is not what came in."""
 
 
-class IngestFailed(StorageError):
+class JobFailed(StorageError):
+    """A job that a client waits for has failed, or was cancelled."""
+
+
+class IngestFailed(JobFailed):
     """The upload was received but could not be stored."""

@@ -23,6 +23,7 @@ from storage.api.dispositions import attachment
 from storage.api.endpoint import Endpoint, well_formed
 from storage.api.errors import problem_response
 from storage.api.names import valid_name
+from storage.api.parameters import require_known
 from storage.api.rendering import JsonRenderer
 from storage.api.transfers import Slot
 from storage.models import OpenFile, nobody
@@ -69,6 +70,7 @@ def answer(environ: Mapping[str, Any], file_hash: str, name: str = "") -> Answer
     """
     try:
         well_formed(file_hash)
+        require_known(environ, ())
         if name:
             valid_name(name)
         file = retrieve.find(nobody(), file_hash)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Collection
 from typing import Any
 
 from django.http import HttpRequest
@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from storage.api.bodies import StrictRequest
+from storage.api.parameters import require_known
 from storage.exceptions import InvalidRequest
 from storage.models.fields import HEX_DIGEST
 
@@ -28,14 +29,20 @@ class Negotiation(DefaultContentNegotiation):
 
 
 class Endpoint(APIView):
-    """A view that trusts no body. It has no versions, and whoever reaches it may use it."""
+    """A view that trusts no body. It has no versions, and whoever reaches it may use it.
 
+    Attributes:
+        parameters: what it takes in the query of its address; any other parameter is a 400.
+    """
+
+    parameters: Collection[str] = ()
     content_negotiation_class: type[BaseContentNegotiation] = Negotiation
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """All that is left of DRF's preparations."""
         self.format_kwarg = None
         request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request)
+        require_known(request.META, self.parameters)
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> StrictRequest:
         return StrictRequest(
@@ -56,10 +63,3 @@ def well_formed(file_hash: str) -> str:
     if not HEX_DIGEST.fullmatch(file_hash):
         raise InvalidRequest("a file hash has 64 lower-case hex digits", {"file_hash": ["Not a SHA-256."]})
     return file_hash
-
-
-def prefers_async(request: Request) -> bool:
-    """Whether the client asks not to wait (RFC 7240)."""
-    field = request.META.get("HTTP_PREFER", "")
-    preferences = re.split(r"[,;]", field) if field else ()
-    return any(preference.strip().lower() == "respond-async" for preference in preferences)

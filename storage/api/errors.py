@@ -31,7 +31,7 @@ STATUS: Mapping[type[Exception], int] = {
     domain.ContentNotReady: 503,
     domain.ContentUnavailable: 503,
     domain.ClusterUnavailable: 503,
-    domain.IngestFailed: 503,
+    domain.JobFailed: 503,
     domain.InvalidRequest: 400,
     domain.LengthRequired: 411,
     domain.NoSuchChunk: 404,

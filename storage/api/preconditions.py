@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from django.utils import http
@@ -48,6 +48,23 @@ def check(environ: Mapping[str, str], etag: str, modified: datetime) -> bool:
             raise PreconditionFailed("If-None-Match")
         return is_known
     return is_safe and _unchanged_since(modified, environ.get("HTTP_IF_MODIFIED_SINCE")) is True
+
+
+def require(environ: Mapping[str, str], etags: Collection[str], modified: datetime) -> None:
+    """Evaluate the conditions on a change to something that exists and has several entity tags.
+
+    Args:
+        environ: the request's, of WSGI.
+        etags: the strong entity tags by which a client may name what is here.
+        modified: as for ``check``.
+
+    Raises:
+        PreconditionFailed: the change must not be made: 412.
+    """
+    wanted = environ.get("HTTP_IF_MATCH")
+    named = set(http.parse_etags(wanted)) & set(etags) if wanted is not None else set()
+    for etag in named or list(etags)[:1]:
+        check(environ, etag, modified)
 
 
 def range_applies(environ: Mapping[str, str], etag: str, modified: datetime) -> bool:

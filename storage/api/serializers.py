@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -94,6 +95,12 @@ def file_summary(file: File, epoch: int) -> dict[str, Any]:
         "health_exact": content.health_epoch >= epoch,
         "created_at": file.created_at,
     }
+
+
+def file_tag(file: File) -> str:
+    """The strong entity tag of what a file's owner can change: its content, name and replication factor."""
+    text = f"{file.content.file_hash} {file.replication_factor} {file.name}"
+    return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
 def verification(report: Report) -> dict[str, Any]:

@@ -15,11 +15,15 @@ from rest_framework.reverse import reverse
 
 from storage.api import serializers
 from storage.api.bodies import require_length
-from storage.api.endpoint import RETRY_AFTER, Endpoint, prefers_async
+from storage.api.endpoint import RETRY_AFTER, Endpoint
+from storage.api.names import FIELD as FILE_NAME
+from storage.api.preferences import DISTRIBUTION, Preferences, preferred
 from storage.api.reception import FIELD, FormOrFile, RawParser, StagedFile, StagingFormParser
+from storage.api.slashes import without_slash
 from storage.api.transfers import transfer
 from storage.conf import configuration
 from storage.exceptions import InvalidRequest
+from storage.jobs import waiting
 from storage.models import Accepted, Job, nobody
 from storage.services import catalogue, intake, verify
 from storage.services.intake import Reception
@@ -33,6 +37,7 @@ class Upload(Endpoint):
     UPLOAD_WAIT.
     """
 
+    parameters = (FILE_NAME, "replication_factor", DISTRIBUTION)
     content_negotiation_class: type[BaseContentNegotiation] = FormOrFile
     parser_classes: tuple[type[BaseParser], ...] = (StagingFormParser, RawParser)
     reception: Reception | None = None
@@ -50,44 +55,46 @@ class Upload(Endpoint):
 
     def _receive(self, request: Request) -> Response:
         require_length(request.META)
+        wishes = preferred(request)
         sent: Mapping[str, Any] = request.data  # type: ignore[assignment]  # as our parsers give it
         staged = sent.get(FIELD)
         if not isinstance(staged, StagedFile):
             problem = "No file was submitted." if staged is None else "This is no file; its part has no file name."
             raise InvalidRequest("a form with a file is expected", {FIELD: [problem]})
         factor = serializers.wanted_factor(sent) or configuration().replication_factor
-        respond_async = prefers_async(request)
-        accepted = staged.reception.accept(staged.name, factor, durable=respond_async)
-        if respond_async:
-            return self._accepted(accepted)
-        outcome = intake.wait(accepted.job_id, configuration().upload_wait)
+        accepted = staged.reception.accept(staged.name, factor, durable=wishes.respond_async)
+        if wishes.respond_async:
+            return self._accepted(accepted, wishes)
+        outcome = waiting.wait(accepted.job_id, configuration().upload_wait)
         if not isinstance(outcome, Job):
-            return self._stored(accepted, outcome.get("distribution"))
+            return self._stored(accepted, wishes, outcome.get("distribution"))
         if not outcome.is_terminal and not outcome.waiting_for:
             intake.keep(accepted.upload_id, accepted.job_id)
-            return self._accepted(accepted)
+            return self._accepted(accepted, wishes)
         if outcome.state != Job.State.SUCCEEDED and intake.withdraw(accepted):
-            intake.raise_for(outcome)
-        return self._stored(accepted, None)
+            waiting.raise_for(outcome)
+        return self._stored(accepted, wishes, None)
 
-    def _stored(self, accepted: Accepted, distribution: dict[str, list[str]] | None) -> Response:
-        if distribution is None:
-            distribution = verify.distribution(catalogue.find(nobody(), accepted.file_hash))
-        body = {
+    def _stored(self, accepted: Accepted, wishes: Preferences, distribution: dict[str, list[str]] | None) -> Response:
+        body: dict[str, Any] = {
             "success": True,
             "file_hash": accepted.file_hash,
             "file_name": accepted.name,
             "file_size": accepted.size,
             "chunks": accepted.chunk_count,
             "replication_factor": accepted.replication_factor,
-            "distribution": distribution,
-            "deduplicated": not accepted.created,
         }
+        if wishes.distribution:
+            if distribution is None:
+                distribution = verify.distribution(catalogue.find(nobody(), accepted.file_hash))
+            body["distribution"] = distribution
+        body["deduplicated"] = not accepted.created
         code = status.HTTP_201_CREATED if accepted.created else status.HTTP_200_OK
         # As reverse() would make it, which takes longer than all the rest of the answer.
-        return Response(body, code, headers={"Location": f"{get_script_prefix()}files/{accepted.file_hash}"})
+        location = f"{get_script_prefix()}files/{accepted.file_hash}"
+        return Response(body, code, headers={"Location": location, **wishes.headers})
 
-    def _accepted(self, accepted: Accepted) -> Response:
+    def _accepted(self, accepted: Accepted, wishes: Preferences) -> Response:
         location = reverse("job", args=[accepted.job_id])
         body = {
             "success": True,
@@ -96,7 +103,8 @@ class Upload(Endpoint):
             "file_size": accepted.size,
             "job": str(accepted.job_id),
         }
-        return Response(body, status.HTTP_202_ACCEPTED, headers={"Location": location, "Retry-After": str(RETRY_AFTER)})
+        headers = {"Location": location, "Retry-After": str(RETRY_AFTER), **wishes.headers}
+        return Response(body, status.HTTP_202_ACCEPTED, headers=headers)
 
 
 class RawUpload(Upload):
@@ -110,3 +118,9 @@ class RawUpload(Upload):
 
     def put(self, request: Request, file_name: str) -> Response:
         return self.post(request)
+
+    def http_method_not_allowed(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """Without a name, any other method means ``/upload``."""
+        if not kwargs["file_name"]:
+            return without_slash(request._request)
+        return super().http_method_not_allowed(request, *args, **kwargs)

@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from storage.api import downloads, uploads, views
+from storage.api import downloads, slashes, uploads, views
 
 urlpatterns = [
     path("", views.Root.as_view(), name="root"),
@@ -16,4 +16,5 @@ urlpatterns = [
     path("route/<str:chunk_hash>", views.Route.as_view(), name="route"),
     path("rebalance/<str:file_hash>", views.Rebalance.as_view(), name="rebalance"),
     path("jobs/<str:job_id>", views.Job.as_view(), name="job"),
+    re_path(r"/\Z", slashes.without_slash),
 ]

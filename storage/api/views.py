@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 import uuid
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,14 +16,17 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from storage import models
-from storage.api import serializers
+from storage.api import preconditions, serializers
 from storage.api.bodies import FieldsParser, FormParser, JSONParser
-from storage.api.endpoint import RETRY_AFTER, Endpoint, prefers_async, well_formed
+from storage.api.endpoint import RETRY_AFTER, Endpoint, well_formed
+from storage.api.parameters import switch, whole_number
+from storage.api.preferences import DISTRIBUTION, preferred
 from storage.api.transfers import transfer
 from storage.conf import configuration
 from storage.exceptions import InvalidRequest, NoSuchJob
+from storage.jobs import waiting
 from storage.models import Cluster, nobody
-from storage.services import catalogue, health, intake, locate, rebalance, statistics, verify
+from storage.services import catalogue, health, locate, rebalance, statistics, verify
 
 PAGE_LIMIT = 1000
 
@@ -64,6 +68,8 @@ class Status(Endpoint):
 class Files(Endpoint):
     """The files, page by page: `limit` (1000), and `cursor` as `next` gives it."""
 
+    parameters = ("limit", "cursor")
+
     def get(self, request: Request) -> Response:
         limit = whole_number(request, "limit", PAGE_LIMIT, 1, PAGE_LIMIT)
         page = catalogue.page(nobody(), limit=limit, after=read_cursor(request))
@@ -77,7 +83,12 @@ class Files(Endpoint):
 
 
 class File(Endpoint):
-    """One file: show it, rename it (`PATCH` with `file_name`), remove it (`DELETE`)."""
+    """One file: show it, rename it (`PATCH` with `file_name`), remove it (`DELETE`).
+
+    `ETag` is of what its owner can change, and `Last-Modified` is when that was; the health of its copies changes by
+    itself, and is not part of either. `If-Match`, which may also name the tag of the file's bytes, and
+    `If-Unmodified-Since` are honoured by `PATCH` and `DELETE`.
+    """
 
     parser_classes = (JSONParser, FormParser, FieldsParser)
 
@@ -90,20 +101,34 @@ class File(Endpoint):
     @transfer()
     def patch(self, request: Request, file_hash: str) -> Response:
         file = catalogue.find(nobody(), well_formed(file_hash), ready=False)
+        self._require_conditions(request, file)  # before the body is asked for, and again under the lock
         form = self.get_serializer(data=request.data)
         form.is_valid(raise_exception=True)
-        return self._shown(catalogue.rename(file, form.validated_data["file_name"]))
+        name = form.validated_data["file_name"]
+        return self._shown(catalogue.rename(file, name, permit=partial(self._require_conditions, request)))
 
     def delete(self, request: Request, file_hash: str) -> Response:
-        catalogue.delete(catalogue.find(nobody(), well_formed(file_hash), ready=False))
+        file = catalogue.find(nobody(), well_formed(file_hash), ready=False)
+        catalogue.delete(file, permit=partial(self._require_conditions, request))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
+    def _require_conditions(self, request: Request, file: models.File) -> None:
+        tags = (serializers.file_tag(file), f'"{file.content.file_hash}"')
+        preconditions.require(request.META, tags, file.modified_at)
+
     def _shown(self, file: models.File) -> Response:
-        return Response(serializers.file_summary(file, Cluster.load().topology_epoch))
+        headers = {
+            "ETag": serializers.file_tag(file),
+            "Last-Modified": preconditions.http_date(file.modified_at),
+            "Cache-Control": "no-cache",
+        }
+        return Response(serializers.file_summary(file, Cluster.load().topology_epoch), headers=headers)
 
 
 class Verify(Endpoint):
     """Which nodes hold each chunk of a file, asked of the volumes; `?deep=true` reads and hashes every copy."""
+
+    parameters = ("deep",)
 
     @transfer()
     def get(self, request: Request, file_hash: str) -> Response:
@@ -121,6 +146,7 @@ class Route(Endpoint):
 class Rebalance(Endpoint):
     """Bring a file to its replication factor, or to a new one (`replication_factor`)."""
 
+    parameters = (DISTRIBUTION,)
     parser_classes = (JSONParser, FormParser, FieldsParser)
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.RebalanceSerializer:
@@ -129,10 +155,11 @@ class Rebalance(Endpoint):
     @transfer()
     def post(self, request: Request, file_hash: str) -> Response:
         file = catalogue.find(nobody(), well_formed(file_hash))
+        wishes = preferred(request)
         form = self.get_serializer(data=request.data)
         form.is_valid(raise_exception=True)
         job = rebalance.request(file, form.validated_data.get("replication_factor"))
-        outcome = job if prefers_async(request) else intake.wait(job.pk, configuration().upload_wait)
+        outcome = job if wishes.respond_async else waiting.wait(job.pk, configuration().upload_wait)
         body: dict[str, Any] = {
             "success": True,
             "file_hash": file_hash,
@@ -140,12 +167,13 @@ class Rebalance(Endpoint):
             "replication_factor": file.replication_factor,
         }
         if not isinstance(outcome, models.Job) or outcome.state == models.Job.State.SUCCEEDED:
-            body["new_distribution"] = verify.distribution(file)
-            return Response(body)
+            if wishes.distribution:
+                body["new_distribution"] = verify.distribution(file)
+            return Response(body, headers=wishes.headers)
         if outcome.is_terminal:
-            intake.raise_for(outcome)
+            waiting.raise_for(outcome)
         body["job"] = str(job.pk)
-        headers = {"Location": reverse("job", args=[job.pk]), "Retry-After": str(RETRY_AFTER)}
+        headers = {"Location": reverse("job", args=[job.pk]), "Retry-After": str(RETRY_AFTER), **wishes.headers}
         return Response(body, status.HTTP_202_ACCEPTED, headers=headers)
 
 
@@ -162,34 +190,6 @@ class Job(Endpoint):
 
 
 # -- what requests say -------------------------------------------------------
-
-
-def whole_number(request: Request, name: str, default: int, low: int, high: int) -> int:
-    """A number of the query.
-
-    Raises:
-        InvalidRequest: it is none, or out of range.
-    """
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
-        raise InvalidRequest(f"{name} is a number from {low} to {high}", {name: [f"{low} to {high}."]})
-    return int(text)
-
-
-def switch(request: Request, name: str) -> bool:
-    """A yes or no of the query; no if it is not there.
-
-    Raises:
-        InvalidRequest: it is neither.
-    """
-    text = request.query_params.get(name, "false").lower()
-    if text in ("1", "true", "yes"):
-        return True
-    if text in ("0", "false", "no"):
-        return False
-    raise InvalidRequest(f"{name} is true or false", {name: ["true or false."]})
 
 
 def make_cursor(file_id: int) -> str:

@@ -26,7 +26,9 @@ _RECORD = """
         INSERT INTO storage_file AS f (owner_id, content_id, name, replication_factor, created_at)
         SELECT %(owner)s, id, %(name)s, %(factor)s, statement_timestamp() FROM content
         ON CONFLICT (owner_id, content_id) DO UPDATE
-           SET replication_factor = greatest(f.replication_factor, EXCLUDED.replication_factor)
+           SET replication_factor = greatest(f.replication_factor, EXCLUDED.replication_factor),
+               modified_at = CASE WHEN f.replication_factor < EXCLUDED.replication_factor
+                                  THEN statement_timestamp() ELSE f.modified_at END
         RETURNING id, name, replication_factor, xmax = 0 AS made
     ), upload AS (
         INSERT INTO storage_upload (id, owner_id, state, content_id, replication_factor, reserved,

@@ -5,6 +5,7 @@ from functools import lru_cache
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection, models
+from django.db.models.functions import Now
 
 from storage.models.content import Content
 
@@ -26,6 +27,7 @@ class File(models.Model):
     name = models.CharField(max_length=255)
     replication_factor = models.PositiveIntegerField()
     created_at = models.DateTimeField(auto_now_add=True)
+    modified_at = models.DateTimeField(db_default=Now(), help_text="when its name or factor was changed last")
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=["owner", "content"], name="file_one_per_owner_and_content"),)

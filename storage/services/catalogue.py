@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models.functions import Now
 
 from storage.exceptions import ContentNotReady, NoSuchFile
 from storage.models import Chunk, Content, File, Job, Upload
@@ -59,21 +60,40 @@ def find(owner: User, file_hash: str, *, ready: bool = True) -> File:
     return file
 
 
-def rename(file: File, name: str) -> File:
-    """Change the name that the file is downloaded under."""
-    file.name = name
-    file.save(update_fields=["name"])
+Permit = Callable[[File], None]
+"""Raises what its caller is to be told if the file, whose row is locked, must not be changed."""
+
+
+def rename(file: File, name: str, *, permit: Permit = lambda _: None) -> File:
+    """Change the name that the file is downloaded under.
+
+    Raises:
+        NoSuchFile: it was deleted meanwhile.
+    """
+    with transaction.atomic():
+        locked = File.objects.select_for_update(of=("self",)).select_related("content").filter(pk=file.pk).first()
+        if locked is None:
+            raise NoSuchFile(f"no file {file.content.file_hash}")
+        permit(locked)
+        File.objects.filter(pk=file.pk).update(name=name, modified_at=Now())
+        locked.refresh_from_db(fields=["name", "modified_at"])
     log.info("file.renamed", file_hash=file.content.file_hash)
-    return file
+    return locked
 
 
-def delete(file: File) -> None:
-    """Remove a file; with the last one on a content, the content goes, and reclaim frees its bytes."""
+def delete(file: File, *, permit: Permit = lambda _: None) -> None:
+    """Remove a file; with the last one on a content, the content goes, and reclaim frees its bytes.
+
+    Raises:
+        NoSuchFile: it was deleted meanwhile.
+    """
     file_hash = file.content.file_hash
     with transaction.atomic():
         content = Content.objects.select_for_update().filter(pk=file.content_id).first()
-        if content is None or not File.objects.filter(pk=file.pk).exists():
+        locked = File.objects.select_for_update(of=("self",)).select_related("content").filter(pk=file.pk).first()
+        if content is None or locked is None:
             raise NoSuchFile(f"no file {file_hash}")
+        permit(locked)
         # The owner's uploads of it that are under way are given up with it, in the order in which workers lock them.
         uploads = list(Upload.objects.filter(content=content, owner_id=file.owner_id).order_by("id"))
         Job.cancel(Job.objects.filter(upload__in=uploads).values_list("id", flat=True))

@@ -7,10 +7,8 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
-from typing import Any
 
 import structlog
 from django.contrib.auth.models import User
@@ -24,10 +22,10 @@ from storage.exceptions import (
     BodyStalled,
     BodyTooLarge,
     ClusterUnavailable,
-    IngestFailed,
     OutOfSpace,
     StagingUnavailable,
 )
+from storage.jobs.waiting import FORGOTTEN
 from storage.models import (
     Accepted,
     Body,
@@ -45,7 +43,6 @@ from storage.models.refusals import UNAVAILABLE
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS = 5.0
-FORGOTTEN = "the database was restarted, and has forgotten the request: send it again"
 HELD_BYTES = 256 << 10  # of a body that is kept in memory until all of it is there
 
 
@@ -268,39 +265,6 @@ def keep(upload_id: uuid.UUID, job_id: uuid.UUID) -> None:
         raise ClusterUnavailable(FORGOTTEN)
 
 
-# -- waiting ---------------------------------------------------------------
-
-
-def wait(job_id: uuid.UUID, seconds: float) -> Job | Mapping[str, Any]:
-    """Wait until the job has ended or waits for nodes or space, for so many seconds at most.
-
-    Redis announces the end; PostgreSQL is asked behind it, at least every second, in case Redis forgets.
-
-    Returns:
-        What was announced with its success, or the job as it is now.
-
-    Raises:
-        ClusterUnavailable: PostgreSQL has crashed, and forgotten it: its commit waits for no disk.
-    """
-    deadline = time.monotonic() + seconds
-    pause = 0.0
-    while True:
-        connection.close()  # back to the pool: who waits must not keep others from PostgreSQL
-        left = max(0.0, deadline - time.monotonic())
-        message = wakeups.await_change(job_id, min(1.0, left)) if left else None
-        if message:  # said after the commit, of its success alone
-            return message
-        job = Job.objects.filter(pk=job_id).first()
-        if job is None:
-            raise ClusterUnavailable(FORGOTTEN)
-        left = deadline - time.monotonic()
-        if job.is_terminal or job.waiting_for or left <= 0:
-            return job
-        if message is None:
-            time.sleep(min(pause, left))
-        pause = min(0.5, pause + 0.05)
-
-
 def withdraw(accepted: Accepted) -> bool:
     """Take an upload back that its client was told has failed; false when it has succeeded meanwhile.
 
@@ -319,21 +283,3 @@ def withdraw(accepted: Accepted) -> bool:
     staged_path(accepted.upload_id).unlink(missing_ok=True)
     log.info("upload.withdrawn", upload=str(accepted.upload_id), job=str(accepted.job_id))
     return True
-
-
-def raise_for(job: Job) -> None:
-    """Turn a job that did not succeed into the error that its client is told.
-
-    Raises:
-        ClusterUnavailable: it waits for nodes.
-        OutOfSpace: it waits for space.
-        IngestFailed: it has failed or was cancelled.
-    """
-    if job.state == Job.State.SUCCEEDED:
-        return
-    if job.waiting_for == "space":
-        raise OutOfSpace("no node has room left")
-    if job.waiting_for:
-        raise ClusterUnavailable(f"the upload lacks {job.waiting_for}")
-    detail = (job.error or {}).get("detail", "the upload was cancelled")
-    raise IngestFailed(str(detail))

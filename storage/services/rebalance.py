@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 from django.db import transaction
+from django.db.models.functions import Now
 
 from storage import counters, wakeups
 from storage.counters import Event
@@ -72,7 +73,9 @@ def request(file: File, replication_factor: int | None) -> Job:
     factor = _possible_factor(Topology.load(), file, replication_factor)
     with transaction.atomic():
         Content.objects.locked([file.content_id])  # contents before files, as a deletion does
-        File.objects.filter(pk=file.pk).update(replication_factor=factor)
+        File.objects.filter(pk=file.pk).exclude(replication_factor=factor).update(
+            replication_factor=factor, modified_at=Now()
+        )
         file.replication_factor = factor
         job = Job.request(
             Job.Kind.REBALANCE,

@@ -145,7 +145,7 @@ def test_another_site_may_download_if_it_may_use_the_api(cluster: ClusterUnderTe
 def test_a_download_is_got_and_nothing_else(cluster: ClusterUnderTest) -> None:
     path = f"/download/{cluster.upload(b'x').content.file_hash}"
     assert_problem(Client().post(path), 405)
-    assert_problem(Client().get(f"{path}/"), 404)
+    assert Client().get(f"{path}/").headers["Location"] == path
 
 
 def test_an_answer_that_cannot_be_made_holds_no_place(

@@ -34,8 +34,8 @@ PATHS = {
 def test_a_wrong_method_is_a_405_that_names_the_right_ones() -> None:
     all_methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "FOO")
     for (path, methods), method in product(PATHS.items(), all_methods):
-        if method in methods or (method == "HEAD" and "GET" in methods):
-            continue
+        if method in methods or (method == "HEAD" and "GET" in methods) or path == "/upload/":
+            continue  # Without a name, any method but PUT is led to /upload.
         response = Client().generic(method, path)
         assert response.status_code == 405, path
         assert set(methods.split(", ")) <= set(response.headers["Allow"].split(", "))
@@ -51,7 +51,7 @@ def test_options_describe_every_path() -> None:
 
 
 def test_an_unknown_path_is_a_404() -> None:
-    paths = ("/nothing", "/health/", "/files/", "/download/", f"/download/{HASH}/", "/%00", "/%ff", "/static/nothing")
+    paths = ("/nothing", "/nothing/", "/download/", "/%00", "/%ff", "/static/nothing")
     for path, accept in product(paths, ("*/*", "text/html")):
         assert_problem(Client().get(path, headers={"Accept": accept}), 404)
 
@@ -70,7 +70,7 @@ def test_what_cannot_be_had_in_json_is_a_406() -> None:
 
 def test_who_asks_for_nothing_else_gets_json() -> None:
     for headers in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}, {"Accept": "application/*"}):
-        response = Client().get("/?format=api", headers=headers)
+        response = Client().get("/", headers=headers)
         assert response.headers["Content-Type"] == "application/json"
 
 

@@ -84,7 +84,7 @@ def test_a_service_that_is_well_does_not_fill_the_log_with_saying_so(
     cluster: ClusterUnderTest, lines: list[dict[str, Any]]
 ) -> None:
     WholeClient().get("/health")
-    WholeClient().get("/health?x=1")
+    WholeClient().get("/files")
     assert [line["level"] for line in lines] == [logging.DEBUG, logging.INFO]
 
 

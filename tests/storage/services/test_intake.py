@@ -5,6 +5,7 @@ from django.db import connection
 
 from storage import topology
 from storage.exceptions import ClusterUnavailable, OutOfSpace
+from storage.jobs import waiting
 from storage.models import Job, Node, Upload, nobody, prepared
 from storage.services import intake
 from storage.volumes import FilesystemVolume
@@ -29,7 +30,7 @@ def test_an_upload_that_a_crash_of_postgresql_has_undone_is_said_to_be_lost(clus
     accepted.job.delete()
     accepted.upload.delete()
     with pytest.raises(ClusterUnavailable, match="send it again"):
-        intake.wait(job_id, 1.0)
+        waiting.wait(job_id, 1.0)
     with pytest.raises(ClusterUnavailable, match="send it again"):
         intake.keep(upload_id, job_id)
 
