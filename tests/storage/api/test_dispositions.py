@@ -57,6 +57,7 @@ def test_a_name_is_what_an_older_client_means(name: str) -> None:
         ('; name="a"; filename=""', ("a", "")),
         (';name = a ; FileName = a.txt ; other="x"', ("a", "a.txt")),
         ('; filename="a;b.txt"; name="c"', ("c", "a;b.txt")),
+        (r'; name="a"; filename="\\server\share"', ("a", r"\\server\share")),  # the single one says: not escaped
         ('; name="a"; filename="100%.txt"', ("a", "100%.txt")),
         ('; name="a"; filename="%41%0a%2F.txt"', ("a", "%41%0a%2F.txt")),
         ('; name="a"; filename="%0D%0A"', ("a", "\r\n")),
@@ -123,6 +124,7 @@ def test_a_client_that_knows_ascii_alone_gets_a_name_that_can_be_one(name: str) 
         ("日.本", HASH),
         ("a.日", "a"),
         ("．．", HASH),
+        ("㎏.txt", f"{HASH}.txt"),  # nothing becomes longer
         ("..／日", HASH),
         ('say "hi".txt', "say _hi_.txt"),
         ("back\\slash.txt", "back_slash.txt"),
