@@ -52,8 +52,12 @@ def reclaim_until(stop: str) -> None:
 
 
 def audit_node(node_id: str) -> None:
-    """Queue an audit, and print the id of its job."""
-    sys.stdout.write(str(audit.request(node_id).pk))
+    audit.request(node_id)
+
+
+def rebuild_sketch(node_id: str) -> None:
+    """Queue a rebuild, and print the id of its job."""
+    sys.stdout.write(str(Job.ensure(Job.Kind.REBUILD_SKETCH, node_id).pk))
 
 
 def repair_cluster() -> None:

@@ -62,7 +62,6 @@ def test_a_clock_that_jumps_by_an_hour_delays_nothing(
     installation = make_installation(
         INGEST_WORKERS="2",
         CHUNK_SIZE=str(CHUNK_SIZE),
-        AUDIT_RATE=str(1 << 30),
         RECLAIM_GRACE=str(86400),  # An hour more must not make all that was deleted due at one time.
         LD_PRELOAD=str(library),
         CLOCK_STEP=str(clock.path),
@@ -84,7 +83,7 @@ def jump(installation: Installation, chance: random.Random, clock: Clock, whose:
             attempt = journal.upload(bytes_of(f"{label} {number}", 2 * CHUNK_SIZE), label)
             assert attempt.status == 201
             assert time.monotonic() - began < STORED_WITHIN
-        gates.open("audit.list")
+        gates.open("rebuild.list")
         noticed = {}
         with emptied(nodes_dir(installation) / "node_004"):
             noticed["away"] = wait_until(lambda: state_of(installation, "node_004") == "offline", NOTICED)
@@ -101,9 +100,9 @@ def jump(installation: Installation, chance: random.Random, clock: Clock, whose:
 
 def leave_a_lease_behind(installation: Installation) -> str:
     """Have the maintenance worker die with a job in its hands. Returns the job's id."""
-    installation.gates.close("audit.list")
-    job = installation.run("audit_node", repr("node_001"))
-    kill_all([installation.gates.await_arrival("audit.list")])
+    installation.gates.close("rebuild.list")
+    job = installation.run("rebuild_sketch", repr("node_001"))
+    kill_all([installation.gates.await_arrival("rebuild.list")])
     return job
 
 
