@@ -6,8 +6,10 @@ from django.http import Http404, HttpRequest, HttpResponsePermanentRedirect
 from django.urls import is_valid_path
 from django.utils.encoding import escape_uri_path, iri_to_uri
 from django.utils.http import escape_leading_slashes
+from django.views.decorators.csrf import csrf_exempt
 
 
+@csrf_exempt
 def without_slash(request: HttpRequest, **_: object) -> HttpResponsePermanentRedirect:
     """Lead to the address without the slashes at its end.
 
@@ -19,6 +21,7 @@ def without_slash(request: HttpRequest, **_: object) -> HttpResponsePermanentRed
     return _moved(request, request.path.rstrip("/"))
 
 
+@csrf_exempt
 def with_slash(request: HttpRequest, **_: object) -> HttpResponsePermanentRedirect:
     """Lead to the address with one slash at its end."""
     return _moved(request, request.path.rstrip("/") + "/")
