@@ -83,7 +83,7 @@ def test_every_container_turns_healthy(stack: Stack) -> None:
         return [c["Name"] for c in running if c["State"]["Health"]["Status"] != "healthy"]
 
     wait_until(lambda: not ailing(), START_LIMIT, lambda: str(ailing()))
-    assert len(stack.all_containers()) == 8  # the one that prepares has ended
+    assert len(stack.all_containers()) == 7  # the one that prepares has ended
 
 
 def test_logs_of_the_api_are_lines_of_json(stack: Stack) -> None:
