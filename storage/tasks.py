@@ -38,6 +38,7 @@ log = structlog.get_logger(__name__)
 
 OVERDUE = timedelta(seconds=0.5)  # A message would have reached a worker in this time.
 SHIFT = 60.0  # seconds after which a task that still finds work makes way, so that sweeps get their turn
+RECLAIMING = 25.0  # seconds after which a round of reclaim ends; the next one begins half a minute after it began
 LISTENING = 1.0  # seconds that an ingest task waits for more: shorter than the time in which workers have to stop
 
 WORK: Mapping[str, Callable[[Job], Any]] = {
@@ -146,8 +147,11 @@ def survey_once() -> None:
 
 @shared_task(name="storage.reclaim")
 def reclaim_once() -> None:
+    """Make passes, one after the other while there is more than one may do, or for as long as a round should last."""
+    ends = time.monotonic() + RECLAIMING
     try:
-        reclaim.reclaim(configuration().reclaim_grace)
+        while reclaim.reclaim(configuration().reclaim_grace).was_capped and time.monotonic() < ends:
+            continue
     except ForeignDatabase as error:
         log.error("reclaim.refused", error=str(error))
 

@@ -53,6 +53,11 @@ class Outcome:
     purged: int = 0
     freed_bytes: int = 0
 
+    @property
+    def was_capped(self) -> bool:
+        """Whether the pass ended because it had done as much as one pass may: there may be more."""
+        return self.forgotten >= CHUNKS_PER_PASS or self.purged >= PURGES_PER_PASS
+
 
 def plan(topology: Topology, grace: float) -> Plan:
     """Choose what may go.

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -10,9 +12,10 @@ from django.db import connection
 
 from storage import tasks, wakeups
 from storage.exceptions import ContentUnavailable, VolumeOffline
-from storage.models import Job
+from storage.models import Chunk, Job
 from storage.models.clock import Clock
 from storage.models.job import MAX_ATTEMPTS
+from storage.services import catalogue, reclaim
 from tests.cluster import ClusterUnderTest, content_of
 from tests.system.conftest import wait_until
 
@@ -116,3 +119,15 @@ def test_sweep_probe_and_reclaim_are_tasks(cluster: ClusterUnderTest) -> None:
     tasks.probe_once()
     tasks.reclaim_once()
     assert not Job.objects.exclude(state__in=Job.TERMINAL).exists()
+
+
+def test_a_round_of_reclaim_goes_on_while_passes_are_full(
+    cluster: ClusterUnderTest, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More is deleted in half a minute than one pass may remove."""
+    settings.OCC = dataclasses.replace(settings.OCC, reclaim_grace=0)
+    monkeypatch.setattr(reclaim, "CHUNKS_PER_PASS", 2)
+    catalogue.delete(cluster.upload(content_of(7)))
+    tasks.reclaim_once()
+    assert not Chunk.objects.exists()
+    assert not list(cluster.configuration.nodes_dir.glob("*/chunks/*/*"))
