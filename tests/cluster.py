@@ -18,7 +18,7 @@ from storage import routing, topology, trust, wakeups
 from storage.conf import Configuration, configuration
 from storage.exceptions import TurnEnded
 from storage.models import Accepted, File, Job, Node, Upload, nobody
-from storage.services import ingest, intake, probe, retrieve
+from storage.services import health, ingest, intake, probe, retrieve
 from storage.services.provision import provision
 from storage.tasks import WORK
 from storage.topology import Member, Topology
@@ -156,6 +156,7 @@ def cluster(
         configuration(), storage_dir=folder, chunk_size=CHUNK_SIZE, num_nodes=5, replication_factor=3
     )
     monkeypatch.setattr(wakeups, "wake", lambda queue, **_: None)
+    monkeypatch.setattr(health, "GOOD_SECONDS", 0.0)
     topology.forget()
     nobody.cache_clear()  # of the test before
     provision(settings.OCC)

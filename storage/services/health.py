@@ -22,12 +22,14 @@ from storage.conf import configuration
 from storage.exceptions import VolumeError, VolumeUnasked
 from storage.models import Cluster, Content, Job, Node, clock, refusals
 from storage.placement import acknowledgeable
+from storage.recent import Recent
 from storage.redis_connection import connect
 from storage.routing import StoreUnavailable
 from storage.topology import Member, Topology
 
 log = structlog.get_logger(__name__)
 
+GOOD_SECONDS = 0.5  # An examination is good for this long.
 LOOKS = 32  # Volumes are looked at by this many threads.
 LOOK_SECONDS = 1.0  # A volume has this long to answer.
 WAITING_SECONDS = 10.0  # An upload that no worker has taken for this long is a trouble.
@@ -50,7 +52,11 @@ class Health:
 
 
 def examine() -> Health:
-    """Ask PostgreSQL, Redis and every volume, now; none of them for long."""
+    """Ask PostgreSQL, Redis and every volume, none of them for long; many who ask at one time share the answer."""
+    return _recent.see(_examine, seconds=GOOD_SECONDS)
+
+
+def _examine() -> Health:
     found = Health()
     topology = _ask_postgresql(found)
     if lack := admission.staging_lack():
@@ -66,6 +72,9 @@ def examine() -> Health:
             found.failing["postgresql"] = refusals.words(error)
     _ask_redis(topology if "postgresql" not in found.failing else None, found)
     return found
+
+
+_recent: Recent[Health] = Recent(GOOD_SECONDS)
 
 
 def _ask_postgresql(found: Health) -> Topology | None:
