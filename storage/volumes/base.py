@@ -64,7 +64,7 @@ class Space:
     @property
     def lack(self) -> Lack:
         """What is used up but for the headroom: ``"bytes"``, ``"files"`` or nothing."""
-        return self.lacks()
+        return self.lacks(1, 1)  # What takes not even one more byte in one more file is full.
 
     @property
     def is_full(self) -> bool:

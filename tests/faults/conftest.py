@@ -144,4 +144,6 @@ def bytes_of(label: str, size: int) -> bytes:
 
 
 def log_of(system: System, program: str) -> str:
-    return (Path(system.storage_dir) / "logs" / f"{program}.log").read_text()
+    """What a program has said; it has no log before its first line."""
+    log = Path(system.storage_dir) / "logs" / f"{program}.log"
+    return log.read_text() if log.exists() else ""
