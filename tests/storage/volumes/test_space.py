@@ -16,10 +16,10 @@ FILES = st.integers(0, 4 * HEADROOM_FILES)
 @pytest.mark.parametrize(
     ("free", "free_files", "lack"),
     [
-        (HEADROOM, HEADROOM_FILES, ""),
-        (HEADROOM - 1, HEADROOM_FILES, "bytes"),
-        (HEADROOM, HEADROOM_FILES - 1, "files"),
-        (HEADROOM, None, ""),
+        (HEADROOM + 1, HEADROOM_FILES + 1, ""),
+        (HEADROOM, HEADROOM_FILES + 1, "bytes"),
+        (HEADROOM + 1, HEADROOM_FILES, "files"),
+        (HEADROOM + 1, None, ""),
         (0, 0, "bytes"),
     ],
 )
