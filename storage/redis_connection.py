@@ -16,8 +16,8 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-CONNECT_SECONDS = 2
-ANSWER_SECONDS = 3
+CONNECT_SECONDS = 1
+ANSWER_SECONDS = 2  # Longer than any call lets Redis wait for something to happen.
 PAUSE = 1.0  # After a failure, no call is tried for this many seconds.
 
 
