@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 
+import structlog
 from celery.worker.consumer import Consumer
+
+log = structlog.get_logger(__name__)
 
 PAUSE = 2.0  # seconds until a broker that cut or refused the connection is tried again
 
@@ -17,5 +20,10 @@ class PatientConsumer(Consumer):
         time.sleep(PAUSE)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        super().on_connection_error_after_connected(exc)
+        try:
+            super().on_connection_error_after_connected(exc)
+        except Exception as error:  # noqa: BLE001  whatever kombu meets
+            # kombu hands unacknowledged messages back while it closes the connection, and fails if the broker has died.
+            # That would end the worker with its child processes, and keep their uploads until the leases end.
+            log.warning("broker.unclosed", error=repr(error))
         time.sleep(PAUSE)
