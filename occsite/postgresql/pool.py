@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from threading import BoundedSemaphore, Lock
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -68,7 +68,7 @@ class Pool:
         except BaseException:
             self._places.release()
             raise
-        lent._pool = self  # type: ignore[assignment]  # Django gives the connection back to this attribute.
+        lent._pool = cast(Any, self)  # Django gives the connection back to this attribute.
         return lent
 
     def putconn(self, connection: psycopg.Connection[Any]) -> None:
