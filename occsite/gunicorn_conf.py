@@ -11,8 +11,8 @@ from occsite.state import authority
 from storage.api.transfers import FREE, THREADS
 from storage.conf import Configuration
 
-MOST_CONNECTIONS = 4000  # of each process: more cost memory, and help no client
-DESCRIPTORS = 8  # for the files and database sockets of one thread
+MOST_CONNECTIONS = 4000  # Each process takes this many at most: more connections cost memory, and help no client.
+DESCRIPTORS = 8  # The files and database sockets of one thread need this many.
 
 
 def _raise_descriptor_limit() -> int:

@@ -111,7 +111,7 @@ class RequestBody(body.Body):  # type: ignore[misc]
 
     def read1(self, size: int) -> bytes:
         """The next bytes, at most ``size``: what comes within SOON, or what comes first if that takes longer."""
-        if held := self.buf.tell():  # of a line that was read
+        if held := self.buf.tell():  # The buffer holds the rest of a line that was read.
             return bytes(self.read(min(size, held)))
         return self._read_reader(size)
 

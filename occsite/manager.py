@@ -119,7 +119,7 @@ class Manager(Supervisor):  # type: ignore[misc]  # supervisor has no types
     def on_output(self, event: Any) -> None:
         name = event.process.config.name
         if name == "boot":
-            say(event.data)  # for the terminal alone: the first password of the administrator is part of it
+            say(event.data)  # No log gets this: the administrator's first password is part of it.
         else:
             self.log(name, event.data)
 

@@ -54,7 +54,7 @@ class LogFile:
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            os.close(descriptor)  # which frees the number even when it raises
+            os.close(descriptor)  # Closing frees the number even when it raises.
 
     def _rotate(self) -> None:
         names = [self.path, *(Path(f"{self.path}.{number}") for number in range(1, self.copies + 1))]

@@ -55,7 +55,7 @@ def _prepare(configuration: Configuration, folders: list[Path]) -> None:
         )
     try:
         for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)  # what a killed run left in it
+            shutil.rmtree(folder, ignore_errors=True)  # A killed run may have left files in it.
             make_own_dir(folder)
         make_secret(storage_dir)
         (storage_dir / "logs").mkdir(exist_ok=True)
@@ -68,6 +68,6 @@ def _prepare(configuration: Configuration, folders: list[Path]) -> None:
         raise ConfigurationError(f"the start cannot be prepared: {error}; mend that and start again") from None
     # The programs run in another folder than a relative STORAGE_DIR may have been meant from.
     os.environ["STORAGE_DIR"] = str(storage_dir)
-    os.environ["TMPDIR"] = str(scratch_dir(storage_dir))  # what a killed program leaves there goes with the next start
+    os.environ["TMPDIR"] = str(scratch_dir(storage_dir))  # The next start removes what killed programs leave.
     # glibc would give each thread memory of its own, and there are as many as volumes have lanes.
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")

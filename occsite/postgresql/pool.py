@@ -49,7 +49,7 @@ class Pool:
         with self._lock:
             if self._pid == os.getpid():
                 return
-            # The connections are the parent's: to close them here would end them there.
+            # The connections are the parent's: closing them here would end them there, so they are kept and not used.
             self._parents = (self._idle, self._made_at)
             self._idle, self._made_at = deque(), {}
             self._places = BoundedSemaphore(self._size)
