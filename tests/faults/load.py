@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
@@ -66,10 +66,26 @@ def load(
                     made.append(journal.delete(attempt.file_hash))
             stop.wait(pause)
 
+    with clients_at_work(work, stop, chance, clients):
+        yield made
+
+
+@contextmanager
+def clients_at_work(
+    work: Callable[[random.Random], None], stop: Event, chance: random.Random, clients: int
+) -> Iterator[None]:
+    """Threads that each do the work of a client while the body runs; what one of them raises, the body's end raises.
+
+    Args:
+        work: goes on until ``stop`` is set, and draws from what it is given.
+        stop: set when the body ends.
+        chance: each client's own chance is drawn from this one.
+        clients: how many there are.
+    """
     with ThreadPoolExecutor(clients) as pool:
         working = [pool.submit(work, random.Random(chance.random())) for _ in range(clients)]
         try:
-            yield made
+            yield
         finally:
             stop.set()
         for client in working:

@@ -10,7 +10,6 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -20,7 +19,7 @@ import pytest
 
 from tests.faults.conftest import Installation, bytes_of
 from tests.faults.journal import Attempt, Outcome
-from tests.faults.load import answers
+from tests.faults.load import answers, clients_at_work
 
 pytestmark = [pytest.mark.system, pytest.mark.endurance]
 
@@ -40,7 +39,7 @@ def test_mixed_load_leaves_nothing_behind(
     looks: dict[float, Mapping[str, Figures]] = {}
     with mixed_load(installation, chance) as attempts:
         began = time.monotonic()
-        for minute in (min(1.0, MINUTES / 3), MINUTES / 2, MINUTES):
+        for minute in (1.0, max(1.0, MINUTES / 2), max(1.0, MINUTES)):  # After a minute every process is warm.
             time.sleep(max(0.0, began + 60 * minute - time.monotonic()))
             looks[minute] = look(installation)
     print_table(looks)
@@ -91,14 +90,8 @@ def mixed_load(installation: Installation, chance: random.Random) -> Iterator[li
             while len(standing) > KEPT:
                 made.append(journal.delete(standing.pop(draw.randrange(len(standing)))))
 
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        working = [pool.submit(work, random.Random(chance.random())) for _ in range(CLIENTS)]
-        try:
-            yield made
-        finally:
-            stop.set()
-        for client in working:
-            client.result()
+    with clients_at_work(work, stop, chance, CLIENTS):
+        yield made
 
 
 class Figures:
