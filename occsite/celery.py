@@ -8,7 +8,7 @@ import signal
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_after_setup, task_prerun, worker_process_init
+from celery.signals import celeryd_after_setup, task_prerun, worker_process_init, worker_process_shutdown
 from django.db import close_old_connections
 
 from occsite.lookout import keep_lookout
@@ -62,3 +62,9 @@ def _begin(**_: Any) -> None:
     die_with_parent(signal.SIGKILL, _MAIN)
     settle()
     keep_lookout(app, _queues)
+
+
+@worker_process_shutdown.connect
+def _end(**_: Any) -> None:
+    if "maintenance" in _queues:
+        app.tasks["storage.close_generation"]()

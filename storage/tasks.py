@@ -12,7 +12,7 @@ import structlog
 from celery import shared_task
 from django.db import connection
 
-from storage import clocks, wakeups
+from storage import clocks, generations, routing, wakeups
 from storage.conf import configuration
 from storage.exceptions import ForeignDatabase, LeaseLost, StorageError, TurnEnded, VolumeError
 from storage.models import Job
@@ -20,6 +20,7 @@ from storage.models.clock import Clock
 from storage.models.refusals import UNAVAILABLE
 from storage.routing import ShadowLost, StoreUnavailable
 from storage.services import (
+    adopt,
     audit,
     drain,
     ingest,
@@ -33,6 +34,7 @@ from storage.services import (
     sweep,
     verify,
 )
+from storage.topology import Topology
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +54,7 @@ WORK: Mapping[str, Callable[[Job], Any]] = {
     Job.Kind.RECLAIM: lambda job: reclaim.reclaim_all(job, configuration().reclaim_grace),
     Job.Kind.REBALANCE_ALL: rebalance_all.rebalance_all,
     Job.Kind.AUDIT: audit.audit,
+    Job.Kind.ADOPT: adopt.adopt,
 }
 
 
@@ -138,6 +141,16 @@ def probe_once() -> None:
 @shared_task(name="storage.compare_clocks")
 def compare_clocks(program: str) -> None:
     clocks.report(program)
+
+
+@shared_task(name="storage.close_generation")
+def close_generation() -> None:
+    """Called when the maintenance worker stops: copies of the database made until now are older than the volumes."""
+    try:
+        routing.wait_for_batches()
+        generations.close(Topology.load())
+    except UNAVAILABLE as error:
+        log.warning("generation.left_open", error=str(error))
 
 
 @shared_task(name="storage.survey")

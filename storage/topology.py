@@ -32,6 +32,7 @@ class Member:
     stored_bytes: int
     stored_chunks: int
     sketch_epoch: int
+    generation: int
     identity: Identity
     lane: Lane
 
@@ -154,6 +155,7 @@ def _member(cluster: Cluster, node: Node) -> Member:
         stored_bytes=node.bytes,
         stored_chunks=node.chunks,
         sketch_epoch=node.sketch_epoch,
+        generation=node.generation,
         identity=identity,
         lane=lane,
     )

@@ -50,6 +50,7 @@ class NodeAdmin(NoHandEdits[Node]):
         "zone",
         "audited_at",
         "verdict",
+        "foreign_writes",
         "url",
     )
     list_filter = ("state", "online", "zone")

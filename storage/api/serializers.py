@@ -149,6 +149,7 @@ def cluster_status(statistics: Statistics) -> dict[str, Any]:
                 "size_mb": round(node.bytes / MIB, 2),
                 "union_size": node.union_size,
                 "state": node.condition,
+                "foreign_writes": node.foreign_writes,
             }
             for node in statistics.nodes
         ],
@@ -167,7 +168,7 @@ def cluster_status(statistics: Statistics) -> dict[str, Any]:
             "load": round(survey.load, 4) if survey else None,
             "false_positive_rate": round(survey.false_positive_rate, 4) if survey else None,
             "trusted": statistics.sketch_state == "trusted",
-            "generation": statistics.cluster.generation,
+            "generation": statistics.generation,
             "as_of": statistics.surveyed_at,
         },
         "overlap": {"nodes": survey.node_ids, **asdict(survey.overlap)} if survey and survey.overlap else None,

@@ -3,6 +3,7 @@ from storage.models.chunk import Chunk, Pin
 from storage.models.cluster import Cluster
 from storage.models.content import Content, ManifestEntry
 from storage.models.file import NOBODY, File, nobody
+from storage.models.generation import Generation
 from storage.models.job import Job
 from storage.models.node import Node
 from storage.models.open_file import OpenFile
@@ -19,6 +20,7 @@ __all__ = [
     "Cluster",
     "Content",
     "File",
+    "Generation",
     "Job",
     "LastSurvey",
     "ManifestEntry",

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
 
 from django.db import connection, models, transaction
 from django.db.models.functions import Now
@@ -50,6 +51,27 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
             later = self.filter(condemned_at__gt=Now() + ahead).order_by("hash").select_for_update(skip_locked=True)
             self.filter(pk__in=list(later.values_list("pk", flat=True))).update(condemned_at=Now())
 
+    def keep_orphans(self, sizes: Mapping[str, int]) -> int:
+        """Give copies that have no row one that nothing refers to and that is not condemned: they stay.
+
+        Args:
+            sizes: chunk hash → size in bytes of the copies found.
+
+        Returns:
+            How many rows are new.
+        """
+        return self._record_orphans(sizes, "NULL")
+
+    def kept(self, prefix: str) -> models.QuerySet[Chunk]:
+        """Chunks with this prefix of hex digits that ``keep_orphans`` kept, and that nothing refers to by now."""
+        first, last = (prefix.ljust(64, digit) for digit in "0f")
+        return self.filter(hash__range=(first, last), condemned_at=None, entries=None, pins=None)
+
+    @transaction.atomic
+    def condemn_kept(self, prefix: str) -> None:
+        """Condemn such chunks after all."""
+        self.condemn_unreferenced(self.kept(prefix).values_list("id", flat=True))
+
     def condemn_orphans(self, sizes: Mapping[str, int]) -> int:
         """Give copies that have no row one that is condemned: it can be locked, and its grace begins (RACES 11).
 
@@ -59,14 +81,17 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         Returns:
             How many rows are new.
         """
+        return self._record_orphans(sizes, "clock_timestamp()")
+
+    def _record_orphans(self, sizes: Mapping[str, int], condemned_at: Literal["NULL", "clock_timestamp()"]) -> int:
         hashes = sorted(sizes)
         with connection.cursor() as cursor:
             cursor.execute(
-                """
+                f"""
                 INSERT INTO storage_chunk (hash, size, condemned_at)
-                SELECT hash, size, clock_timestamp() FROM unnest(%s::bytea[], %s::int[]) AS found (hash, size)
+                SELECT hash, size, {condemned_at} FROM unnest(%s::bytea[], %s::int[]) AS found (hash, size)
                  ORDER BY hash ON CONFLICT (hash) DO NOTHING
-                """,
+                """,  # noqa: S608  one of two expressions of our own
                 [[bytes.fromhex(h) for h in hashes], [sizes[h] for h in hashes]],
             )
             return int(cursor.rowcount)

@@ -23,7 +23,6 @@ class Cluster(models.Model):
     n_prime = models.BigIntegerField(help_text="registers per sketch now: N_PRIME times a power of two")
     tau = models.PositiveSmallIntegerField(help_text="a register saturates here")
     num_nodes = models.PositiveIntegerField(help_text="NUM_NODES at the last start")
-    generation = models.BigIntegerField(default=0, help_text="raised by every reclaim pass; volumes carry a copy")
     topology_epoch = models.BigIntegerField(default=0, help_text="raised when a node changes state")
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -70,9 +69,3 @@ class Cluster(models.Model):
     def bump_topology(cls) -> None:
         """Say that a node changed state: older health summaries are estimates from now on."""
         cls.objects.update(topology_epoch=F("topology_epoch") + 1)
-
-    @classmethod
-    def next_generation(cls) -> int:
-        """Raise the generation and return it; committed before a volume is told (RACES 12)."""
-        cls.objects.update(generation=F("generation") + 1)
-        return cls.load().generation

@@ -228,6 +228,7 @@ class Job(models.Model):
         RECLAIM = "reclaim"
         REBALANCE_ALL = "rebalance all"
         AUDIT = "audit"
+        ADOPT = "adopt"
 
     PRIORITY: ClassVar[Mapping[str, int]] = {kind: place for place, kind in enumerate(Kind.values)}
     TERMINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED)

@@ -31,6 +31,14 @@ class Node(models.Model):
     writable = models.BooleanField(default=True, editable=False, help_text="what the last probe saw")
     zone = models.CharField(max_length=64, blank=True, help_text="replicas go to distinct zones first")
     weight = models.FloatField(default=1.0, help_text="share of free space, quantised; 0 is full")
+    generation = models.BigIntegerField(
+        default=0, editable=False, help_text="the last one that the volume was given; 0 is none"
+    )
+    foreign_writes = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="the volume was written to under a database that this one does not know: see `manage.py adopt`",
+    )
     sketch_epoch = models.BigIntegerField(default=0, help_text="raised by a writer that could not count")
     chunks = models.BigIntegerField(default=0, help_text="the volume's tally of replicas")
     bytes = models.BigIntegerField(default=0, help_text="the volume's tally of bytes")

@@ -51,11 +51,13 @@ class Census:
     """What is and what should be, of one range.
 
     Attributes:
+        prefix: the hex digits that its hashes begin with.
         entries: chunk hash → what is known of it.
         orphans: chunk hash → copies (node, bytes) of what PostgreSQL does not know.
         silent: nodes that could not be listed: what they hold is missing here.
     """
 
+    prefix: str
     entries: dict[str, Entry]
     orphans: dict[str, list[tuple[Member, int]]]
     silent: list[Member]
@@ -86,7 +88,7 @@ def take(topology: Topology, prefix: str) -> Census:
                 orphans[replica.chunk_hash].append((member, replica.size))
             else:
                 (entry.holders if replica.size == entry.size else entry.misfits).append(member)
-    return Census(entries, dict(orphans), silent)
+    return Census(prefix, entries, dict(orphans), silent)
 
 
 def _list(topology: Topology, prefix: str) -> tuple[list[tuple[Member, list[Replica]]], list[Member]]:

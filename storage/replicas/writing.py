@@ -9,7 +9,7 @@ from threading import Event
 
 import structlog
 
-from storage import phases, placement, routing
+from storage import generations, phases, placement, routing
 from storage.exceptions import VolumeError, VolumeFull
 from storage.models import Node
 from storage.replicas.finding import survey, verified
@@ -67,6 +67,7 @@ def store(
     holders, suspects = verified(found.holders)
     if preferences is None:
         preferences = dict(zip(data, routing.preferences(topology, list(data)), strict=True))
+    generations.before_writing(topology)
     with routing.batch_in_flight():
         # Read within the lease: who begins to drain a node, and then waits for batches, knows that no later one writes.
         accepting = Node.accepting_ids()

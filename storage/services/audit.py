@@ -19,8 +19,8 @@ from storage import counters, phases, routing, wakeups
 from storage.conf import configuration
 from storage.counters import Event
 from storage.exceptions import ReplicaCorrupt, ReplicaMissing, VolumeOffline
-from storage.models import Chunk, Job
-from storage.replicas import census, moving
+from storage.models import Job
+from storage.replicas import census, moving, orphans
 from storage.replicas.census import Census
 from storage.replicas.finding import examine
 from storage.replicas.moving import Move
@@ -154,8 +154,7 @@ def _settle(topology: Topology, member: Member, taken: Census, step: int) -> Cou
     for chunk_hash, entry in taken.entries.items():
         if member in entry.misfits:
             report(chunk_hash)
-    if orphans := _orphans(member, taken):
-        counters.add(Event.ORPHANS_FOUND, Chunk.objects.condemn_orphans(orphans))
+    orphans.condemn(topology, _orphans(member, taken))
     if short := [chunk_hash for chunk_hash, entry in taken.entries.items() if entry.short]:
         moving.outdate_health(short)  # need is state: who makes the summaries exact finds it (RACES 18)
     _trim(topology, taken)

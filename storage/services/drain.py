@@ -18,8 +18,8 @@ from django.db.models import Max
 from storage import counters, phases, routing, topology, wakeups
 from storage.counters import Event
 from storage.exceptions import InvalidRequest, OutOfSpace, VolumeError, VolumeOffline
-from storage.models import Chunk, Cluster, File, Job, Node
-from storage.replicas import census, moving
+from storage.models import Cluster, File, Job, Node
+from storage.replicas import census, moving, orphans
 from storage.replicas.reporting import report
 from storage.routing import StoreUnavailable
 from storage.topology import Member, Topology
@@ -119,14 +119,14 @@ def _empty_range(job: Job, step: int) -> None:
     taken = census.take(seen, census.prefix_of(step))
     if member in taken.silent:
         raise VolumeOffline(f"{member.node_id} cannot be listed")
-    orphans = {h: size for h, copies in taken.orphans.items() for holder, size in copies if holder == member}
-    counters.add(Event.ORPHANS_FOUND, Chunk.objects.condemn_orphans(orphans) if orphans else 0)
+    unknown = {h: size for h, copies in taken.orphans.items() for holder, size in copies if holder == member}
+    orphans.condemn(seen, unknown)
     for chunk_hash, entry in taken.entries.items():
         if member in entry.misfits:
             report(chunk_hash)
     held = {h: entry for h, entry in taken.entries.items() if member in entry.holders}
-    holders = {h: entry.holders for h, entry in held.items()} | {h: [member] for h in orphans}
-    targets = {h: entry.target for h, entry in held.items()} | dict.fromkeys(orphans, 0)
+    holders = {h: entry.holders for h, entry in held.items()} | {h: [member] for h in unknown}
+    targets = {h: entry.target for h, entry in held.items()} | dict.fromkeys(unknown, 0)
     for batch in moving.batches(moving.plan(seen, holders, targets)):
         moved = moving.carry_out(seen, batch, operation="drain")
         counters.add(Event.REPLICAS_MOVED, moved.added)

@@ -66,6 +66,7 @@ def _examine() -> Health:
     if topology is not None and "postgresql" not in found.failing:
         try:
             _look_at_files(topology, found)
+            _look_at_generations(topology, found)
             _look_at_uploads(found)
             _compare_clocks(found)
         except (DatabaseError, InterfaceError) as error:
@@ -156,6 +157,15 @@ def _look_at_files(topology: Topology, found: Health) -> None:
     if number := short[:COUNTED].count():
         found.degraded["copies"] = (
             f"files have fewer copies than they should: {_number(number)}; they are made as soon as nodes can take them"
+        )
+
+
+def _look_at_generations(topology: Topology, found: Health) -> None:
+    foreign = Node.objects.filter(node_id__in=[member.node_id for member in topology.members], foreign_writes=True)
+    if node_ids := list(foreign.values_list("node_id", flat=True)):
+        found.degraded["database"] = (
+            "the database is older than the volumes, or another: nothing is removed until the newer one is back, or "
+            f"until `manage.py adopt` decides what becomes of what {', '.join(node_ids)} may hold beyond it"
         )
 
 

@@ -10,7 +10,7 @@ import structlog
 from django.db import transaction
 from django.db.models import Max, Q
 
-from storage import topology, trust, wakeups
+from storage import generations, topology, trust, wakeups
 from storage.conf import configuration
 from storage.exceptions import VolumeError, VolumeUnasked
 from storage.models import Cluster, Content, Job, Node, clock
@@ -41,6 +41,8 @@ def probe() -> None:
             log.info("node.changed", node=member.node_id, weight=sight.weight, writable=sight.writable, lack=sight.lack)
     topology.forget()
     seen = Topology.load()
+    generations.keep_up(seen)
+    generations.recognise(seen)
     _queue_rebuilds(seen)
     _queue_audit(seen)
     if Content.objects.filter(state=Content.State.READY, health_epoch__lt=seen.cluster.topology_epoch).exists():

@@ -8,7 +8,7 @@ from itertools import count
 import structlog
 from django.db import connection, transaction
 
-from storage import routing, topology, wakeups
+from storage import generations, routing, topology, wakeups
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError, InvalidRequest, VolumeError
 from storage.models import Cluster, Content, Job, Node, nobody
@@ -42,6 +42,7 @@ def provision(configuration: Configuration) -> None:
         finally:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [PROVISIONING])
     topology.forget()
+    generations.recognise(topology.Topology.load())
 
 
 def plan(url: str = "", zone: str = "") -> Node:

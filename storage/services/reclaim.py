@@ -14,10 +14,10 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 
-from storage import counters, phases, wakeups
+from storage import counters, generations, phases, wakeups
 from storage.counters import Event
 from storage.exceptions import ForeignDatabase, VolumeError
-from storage.models import Chunk, Cluster, Job, ManifestEntry, Pin
+from storage.models import Chunk, Job, ManifestEntry, Pin
 from storage.replicas.finding import survey
 from storage.replicas.removing import purge_trash, remove_replica
 from storage.topology import Member, Topology
@@ -67,8 +67,8 @@ def plan(topology: Topology, grace: float) -> Plan:
         grace: seconds since a chunk was condemned, by PostgreSQL's clock.
 
     Raises:
-        ForeignDatabase: a volume belongs to another cluster, or has seen a later generation than this database:
-            this is an older copy of it, and does not know what the volumes hold.
+        ForeignDatabase: a volume belongs to another cluster, or was written to under a database that this one does not
+            know: this is an older copy, and does not know what the volumes hold.
     """
     members: list[Member] = []
     absent: list[Member] = []
@@ -78,9 +78,10 @@ def plan(topology: Topology, grace: float) -> Plan:
         except VolumeError:
             absent.append(member)
             continue
-        if identity.cluster != member.identity.cluster or identity.generation > topology.cluster.generation:
-            raise ForeignDatabase(f"{member.node_id} was last reclaimed under another or a later database")
+        if identity.cluster != member.identity.cluster:
+            raise ForeignDatabase(f"{member.node_id} is the volume of another cluster")
         (members if identity.same_volume(member.identity) else absent).append(member)
+    generations.require_known(members)
     return Plan(_due(grace), members, absent)
 
 
@@ -147,10 +148,9 @@ def _execute(topology: Topology, todo: Plan, grace: float) -> Outcome:
     removed = forgotten = purged = freed = 0
     if todo.chunks:
         phases.enter("reclaim.mark")
-        members = _raise_generation(todo.members)
         for chunk_hash, size in todo.chunks:
             phases.enter("reclaim.trash")
-            removed += _trash_everywhere(topology, members, chunk_hash, size)
+            removed += _trash_everywhere(topology, todo.members, chunk_hash, size)
             phases.enter("reclaim.forget")
             forgotten += _forget(topology, chunk_hash)
     phases.enter("reclaim.purge")
@@ -167,20 +167,6 @@ def _execute(topology: Topology, todo: Plan, grace: float) -> Outcome:
         counters.add(Event.BYTES_RECLAIMED, freed)
         log.info("reclaim.done", removed=removed, forgotten=forgotten, purged=purged, freed_bytes=freed)
     return outcome
-
-
-def _raise_generation(members: list[Member]) -> list[Member]:
-    """Commit the next generation, then tell the volumes; those that could be told take part."""
-    generation = Cluster.next_generation()
-    told = []
-    for member in members:
-        try:
-            member.lane.call(member.lane.volume.set_generation, generation)
-        except VolumeError as error:
-            log.warning("reclaim.skipped", node=member.node_id, error=str(error))
-        else:
-            told.append(member)
-    return told
 
 
 def _trash_everywhere(topology: Topology, members: list[Member], chunk_hash: str, size: int) -> int:

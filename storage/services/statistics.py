@@ -10,7 +10,7 @@ import structlog
 from django.utils import timezone
 
 from storage import counters, surveying, trust
-from storage.models import Cluster, File, LastSurvey, Node, Tally
+from storage.models import Cluster, File, Generation, LastSurvey, Node, Tally
 from storage.routing import StoreUnavailable
 from storage.surveying import Survey
 from storage.topology import Topology
@@ -20,13 +20,17 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class NodeStatistics:
-    """One node's tallies, and the distinct chunks that its sketch estimates; None while that is missing."""
+    """One node's tallies, and the distinct chunks that its sketch estimates; None while that is missing.
+
+    ``foreign_writes`` tells whether the volume was written to under a database that this one does not know.
+    """
 
     node_id: str
     condition: str
     chunks: int
     bytes: int
     union_size: int | None
+    foreign_writes: bool
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Statistics:
 
     Attributes:
         cluster: its row.
+        generation: the number of the database's last generation (RACES 12).
         nodes: all that are not retired.
         files: number of files.
         chunks: number of distinct chunks, those included that wait to be reclaimed.
@@ -44,6 +49,7 @@ class Statistics:
     """
 
     cluster: Cluster
+    generation: int
     nodes: list[NodeStatistics]
     files: int
     chunks: int
@@ -85,11 +91,13 @@ def gather() -> Statistics:
             node.chunks,
             node.bytes,
             round(union.estimate) if (union := unions.get(node.node_id)) else None,
+            node.foreign_writes,
         )
         for node in Node.objects.exclude(state=Node.State.RETIRED)
     ]
     return Statistics(
         topology.cluster,
+        Generation.latest(),
         nodes,
         files=File.count_ready(),
         chunks=sum(Tally.totals(Tally.What.CHUNKS).values()),

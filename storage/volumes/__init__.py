@@ -2,12 +2,14 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from storage.exceptions import ConfigurationError
-from storage.volumes.base import Identity, Replica, Space, Trashed, Volume
+from storage.volumes.base import GENERATIONS, MANY, Identity, Replica, Space, Trashed, Volume
 from storage.volumes.filesystem import FilesystemVolume
 from storage.volumes.lane import Lane
 from storage.volumes.memory import MemoryVolume
 
 __all__ = [
+    "GENERATIONS",
+    "MANY",
     "FilesystemVolume",
     "Identity",
     "Lane",

@@ -10,31 +10,38 @@ from typing import Literal, Protocol
 HEADROOM = 256 << 20  # bytes that stay free on every file system, for PostgreSQL and for uploads under way
 HEADROOM_FILES = 4096  # files that can still be made on every file system, for the same
 
+GENERATIONS = 4
+"""A volume carries the generations of this many databases."""
+
+MANY = "f" * 32
+"""Stands for generations that a volume has no room for; no database knows it."""
+
 Lack = Literal["", "bytes", "files"]
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose volume it is; written once when the node is created, apart from the generation.
+    """Whose volume it is; written once when the node is created, apart from the generations.
 
     Attributes:
         cluster: UUID of the cluster.
         node_id: such as ``node_000``.
         node: UUID of the node; replacing a disk draws a new one.
-        generation: the reclaim pass that was here last (RACES 12).
+        generations: tokens of 32 hex digits: the last generation of each database that has written here (RACES 12).
+            There is one, unless another copy of the database has been in use.
     """
 
     cluster: str
     node_id: str
     node: str
-    generation: int = 0
+    generations: tuple[str, ...] = ()
 
-    def at(self, generation: int) -> Identity:
-        return replace(self, generation=generation)
+    def at(self, *generations: str) -> Identity:
+        return replace(self, generations=generations)
 
     def same_volume(self, other: Identity) -> bool:
-        """Whether both name one volume, whatever the generation."""
-        return self.at(0) == other.at(0)
+        """Whether both name one volume, whatever the generations."""
+        return self.at() == other.at()
 
 
 @dataclass(frozen=True)
@@ -125,8 +132,12 @@ class Volume(Protocol):
             ForeignVolume: there is none.
         """
 
-    def set_generation(self, generation: int) -> None:
-        """Record, durably, that a reclaim pass of this generation is about to work here; a full volume can do it."""
+    def set_generations(self, generations: Sequence[str]) -> None:
+        """Put these generations in the place of those that the volume carries, durably; a full volume can do it.
+
+        Args:
+            generations: tokens of 32 hex digits, at most ``GENERATIONS``.
+        """
 
     def keep_spare(self) -> None:
         """Set a little room aside, from which removals are served when the volume is full.

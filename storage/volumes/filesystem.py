@@ -76,9 +76,9 @@ class FilesystemVolume:
             # What the page cache answers says nothing about a disk that hangs.
             return self._read_identity(root, uncached=True)
 
-    def set_generation(self, generation: int) -> None:
+    def set_generations(self, generations: Sequence[str]) -> None:
         with _as_volume_errors(writing=True), self._opened() as root:
-            data = identity_file.encode(self._read_identity(root).at(generation))
+            data = identity_file.encode(self._read_identity(root).at(*generations))
             try:
                 _write_durably(root, {identity_file.NAME: data})
             except OSError as error:

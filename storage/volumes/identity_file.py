@@ -13,39 +13,50 @@ from storage.volumes.base import Identity
 from storage.volumes.descriptors import open_at
 
 NAME = "identity"
-FORMAT = 1
+FORMAT = 2
 SIZE = 512  # bytes: one sector, which a medium writes as a whole or not at all
 
 
 def encode(identity: Identity) -> bytes:
     """JSON of ``SIZE`` bytes.
 
-    The generation comes last and is aligned to the right. Files of one volume differ in its digits only, so that a
-    reader who meets ``overwrite`` half done always finds JSON, and always the right volume.
+    The generations come last, in a string that fills the sector. Files of one volume differ inside this string only, so
+    that a reader who meets ``overwrite`` half done always finds JSON, and always the right volume.
     """
     fields = asdict(identity)
-    generation = fields.pop("generation")
-    head = json.dumps({"format": FORMAT, **fields})[:-1] + ', "generation": '
-    return f"{head}{generation:>{SIZE - len(head) - 1}}}}".encode()
+    generations = " ".join(fields.pop("generations"))
+    head = json.dumps({"format": FORMAT, **fields})[:-1] + ', "generations": "'
+    return f'{head}{generations:<{max(SIZE - len(head) - 2, 0)}}"}}'.encode()
 
 
 def decode(data: bytes, root: Path) -> Identity:
-    """The identity in a file's bytes, which an older version may have written in another length.
+    """The identity in a file's bytes, which an older version may have written.
 
     Args:
         data: the bytes.
         root: where they were found, for the messages.
 
     Raises:
-        ForeignVolume: they are no identity of this format.
+        ForeignVolume: they are no identity of a known format.
     """
     try:
         fields = json.loads(data)
-        if fields.pop("format") != FORMAT:
+        form = fields.pop("format")
+        if form not in (1, FORMAT):
             raise ForeignVolume(f"{root} has another format")
-        return Identity(**fields)
+        if form == 1:
+            fields["generations"] = first_format(fields.pop("generation"))
+        return Identity(**{**fields, "generations": tuple(fields["generations"].split())})
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ForeignVolume(f"{root} carries an identity that cannot be read") from None
+
+
+def first_format(generation: int) -> str:
+    """The token of a generation of format 1, which was a number; 0 stood for none.
+
+    Migration 0007 gives these tokens to the generations that such a database knows.
+    """
+    return f"{generation:032x}" if generation else ""
 
 
 def overwrite(root: int, data: bytes) -> None:

@@ -36,9 +36,9 @@ class MemoryVolume:
             raise ForeignVolume(f"{self.name} carries no identity")
         return self._identity
 
-    def set_generation(self, generation: int) -> None:
+    def set_generations(self, generations: Sequence[str]) -> None:
         with self._lock:
-            self._identity = self._checked().at(generation)
+            self._identity = self._checked().at(*generations)
 
     def keep_spare(self) -> None:
         self._checked()  # a removal takes no room here

@@ -94,6 +94,11 @@ def chunk(data: bytes = b"some bytes") -> tuple[str, bytes]:
     return hashlib.sha256(data).hexdigest(), data
 
 
+def token(number: int) -> str:
+    """The token of a generation."""
+    return f"{number:032x}"
+
+
 def test_a_created_volume_carries_its_identity(volume: Volume) -> None:
     assert volume.identity() == IDENTITY
 
@@ -101,10 +106,10 @@ def test_a_created_volume_carries_its_identity(volume: Volume) -> None:
 def test_creating_again_leaves_the_volume_alone(volume: Volume) -> None:
     chunk_hash, data = chunk()
     volume.write({chunk_hash: data})
-    volume.set_generation(7)
+    volume.set_generations([token(7)])
     volume.create(IDENTITY)
     assert volume.read(chunk_hash) == data
-    assert volume.identity().generation == 7
+    assert volume.identity().generations == (token(7),)
 
 
 def test_a_volume_of_another_node_is_not_taken_over(make: Maker, volume: Volume) -> None:
@@ -144,7 +149,7 @@ def test_the_identity_is_checked_before_every_change_and_listing(make: Maker, vo
         lambda: foreign.restore(Trashed(chunk_hash, "t")),
         lambda: foreign.purge(Trashed(chunk_hash, "t")),
         lambda: foreign.quarantine(chunk_hash, "t"),
-        lambda: foreign.set_generation(1),
+        lambda: foreign.set_generations([token(1)]),
         lambda: foreign.keep_spare(),
         lambda: foreign.read(chunk(b"absent")[0]),
     ):
@@ -230,9 +235,9 @@ def test_quarantine_returns_the_renamed_bytes_and_acquits(volume: Volume) -> Non
     assert volume.read(chunk_hash) == data
 
 
-def test_the_generation_is_kept_beside_the_identity(volume: Volume) -> None:
-    volume.set_generation(3)
-    assert volume.identity() == IDENTITY.at(3)
+def test_generations_are_kept_beside_the_identity(volume: Volume) -> None:
+    volume.set_generations([token(3)])
+    assert volume.identity() == IDENTITY.at(token(3))
     assert volume.identity().same_volume(IDENTITY)
 
 
@@ -243,9 +248,9 @@ def test_a_full_volume_takes_no_replica_but_lets_removals_make_room(volume: Volu
     fill()
     with pytest.raises(VolumeFull):
         volume.write(dict([chunk(b"more")]))
-    volume.set_generation(9)
-    volume.set_generation(10)
-    assert volume.identity() == IDENTITY.at(10)
+    volume.set_generations([token(9)])
+    volume.set_generations([token(10)])
+    assert volume.identity() == IDENTITY.at(token(10))
     assert volume.trash(one, "t")
     assert volume.trash(two, "t")
     assert volume.restore(Trashed(two, "t"))

@@ -26,7 +26,7 @@ HASH = hashlib.sha256(DATA).hexdigest()
 # What each verb is called on: the statement before it prepares the volume and is not judged.
 VERBS = {
     "create": ("", "volume.create(identity)"),
-    "set_generation": ("volume.create(identity)", "volume.set_generation(7)"),
+    "set_generations": ("volume.create(identity)", "volume.set_generations(['7' * 32])"),
     "write": ("volume.create(identity)", "volume.write({name: data})"),
     "write again": ("volume.create(identity); volume.write({name: data})", "volume.write({name: data})"),
     "trash": ("volume.create(identity); volume.write({name: data})", "volume.trash(name, 't')"),

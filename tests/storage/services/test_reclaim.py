@@ -96,20 +96,6 @@ def test_an_offline_node_keeps_the_condemned_row_until_it_is_back(cluster: Clust
     assert not Chunk.objects.filter(hash=chunk_hash).exists()
 
 
-def test_an_older_database_never_reclaims(cluster: ClusterUnderTest) -> None:
-    """RACES 12: a restored backup does not know what was uploaded after it."""
-    catalogue.delete(cluster.upload(content_of(1, "first")))
-    reclaim.reclaim(0)
-    assert Cluster.load().generation > 0
-    file = cluster.upload(content_of(1, "second"))
-    chunk_hash = chunk_of(file)
-    Cluster.objects.update(generation=0)
-    catalogue.delete(file)
-    with pytest.raises(ForeignDatabase):
-        reclaim.reclaim(0)
-    assert len(cluster.holders(chunk_hash)) == 3
-
-
 def test_another_cluster_never_reclaims(cluster: ClusterUnderTest) -> None:
     file = cluster.upload(content_of(1))
     catalogue.delete(file)

@@ -6,14 +6,13 @@ import errno
 import hashlib
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from storage.exceptions import VolumeFull, VolumeOffline, VolumeReadOnly, VolumeUnasked
 from storage.volumes import FilesystemVolume, Identity, Lane, identity_file, spare
-from tests.contract.test_volume import fill_file_system
+from tests.contract.test_volume import fill_file_system, token
 
 IDENTITY = Identity("cluster", "node_000", "node")
 DATA = b"x" * 5000
@@ -38,7 +37,8 @@ def failing(error: int) -> object:
 def older(volume: FilesystemVolume) -> None:
     """As a version without spares, and with identities of any length, has left it."""
     (volume.root / "spare").unlink()
-    (volume.root / "identity").write_text(json.dumps({"format": 1, **asdict(IDENTITY.at(9))}))
+    fields = {"cluster": "cluster", "node_id": "node_000", "node": "node", "generation": 9}
+    (volume.root / "identity").write_text(json.dumps({"format": 1, **fields}))
 
 
 def test_a_new_volume_has_a_spare_of_real_blocks_and_an_identity_of_one_sector(volume: FilesystemVolume) -> None:
@@ -86,10 +86,10 @@ def test_other_failures_of_a_rename_cost_no_spare(volume: FilesystemVolume, monk
 
 def test_an_older_volume_opens_and_gets_a_spare_and_a_full_sector(volume: FilesystemVolume) -> None:
     older(volume)
-    assert volume.identity() == IDENTITY.at(9)
+    assert volume.identity() == IDENTITY.at(token(9))
     volume.keep_spare()
-    volume.set_generation(10)
-    assert volume.identity() == IDENTITY.at(10)
+    volume.set_generations([token(10)])
+    assert volume.identity() == IDENTITY.at(token(10))
     assert (volume.root / "identity").stat().st_size == identity_file.SIZE
 
 
@@ -97,8 +97,8 @@ def test_an_older_identity_is_overwritten_too(volume: FilesystemVolume, monkeypa
     """Its file grows within the block that it has."""
     older(volume)
     monkeypatch.setattr("storage.volumes.filesystem._write_durably", failing(errno.EDQUOT))
-    volume.set_generation(10)
-    assert volume.identity() == IDENTITY.at(10)
+    volume.set_generations([token(10)])
+    assert volume.identity() == IDENTITY.at(token(10))
 
 
 def test_an_identity_that_was_not_written_as_a_whole_is_a_failure(
@@ -107,7 +107,7 @@ def test_an_identity_that_was_not_written_as_a_whole_is_a_failure(
     monkeypatch.setattr("storage.volumes.filesystem._write_durably", failing(errno.ENOSPC))
     monkeypatch.setattr(os, "pwrite", lambda *_: 100)
     with pytest.raises(VolumeFull):
-        volume.set_generation(10)
+        volume.set_generations([token(10)])
 
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
@@ -146,5 +146,5 @@ def test_removals_from_what_is_read_only_open_no_breaker(
         with pytest.raises(VolumeReadOnly):
             lane.call(volume.discard, f"{HASH[:2]}/{HASH}")
         with pytest.raises(VolumeReadOnly):
-            lane.call(volume.set_generation, 3)
+            lane.call(volume.set_generations, [token(3)])
     assert lane.call(volume.read, HASH) == DATA

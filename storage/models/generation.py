@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from datetime import timedelta
+
+from django.db import models
+
+from storage.models.clock import Clock
+
+
+class Generation(models.Model):
+    """A span in the life of this database, which volumes remember the database by (RACES 12, ADR 18).
+
+    While the cluster runs, a generation lasts for about a minute. A copy of the database that was made in one span does
+    not know the next one, and so does not know the volumes that were written to in it.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    token = models.UUIDField(default=uuid.uuid4, unique=True)
+    begun_at = models.DateTimeField(db_default=Clock())
+
+    def __str__(self) -> str:
+        return f"generation {self.pk}"
+
+    @property
+    def name(self) -> str:
+        """What volumes carry: 32 hex digits."""
+        return uuid.UUID(str(self.token)).hex
+
+    @classmethod
+    def latest(cls) -> int:
+        """The number of the last generation; 0 if there is none."""
+        return cls.objects.aggregate(last=models.Max("id"))["last"] or 0
+
+    @classmethod
+    def current(cls, span: timedelta) -> Generation | None:
+        """The last generation if it began within this span of PostgreSQL's clock, which may have been set back."""
+        last = cls.objects.order_by("-id").first()
+        fresh = cls.objects.filter(pk=last.pk, begun_at__range=(Clock() - span, Clock())) if last else None
+        return last if fresh is not None and fresh.exists() else None
+
+    @classmethod
+    def begin(cls) -> Generation:
+        """Begin the next generation; the caller is in no transaction, so that it is durable before a volume is told."""
+        return cls.objects.create()
+
+    @classmethod
+    def known(cls, names: Iterable[str]) -> dict[str, int]:
+        """The number of each of these generations that this database knows."""
+        tokens = {uuid.UUID(name): name for name in names}
+        found = cls.objects.filter(token__in=list(tokens)).values_list("token", "id")
+        return {tokens[token]: number for token, number in found}
+
+    @classmethod
+    def forget(cls, older_than: timedelta) -> None:
+        """Delete what no volume is likely to carry any more: a volume that does is then taken for a stranger's."""
+        cls.objects.filter(begun_at__lt=Clock() - older_than).exclude(pk=cls.latest()).delete()

@@ -1,0 +1,37 @@
+"""Copies that the database does not know: of a chunk it has forgotten, or of one that it has never heard of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+
+from storage import counters, generations
+from storage.counters import Event
+from storage.exceptions import ForeignDatabase
+from storage.models import Chunk
+from storage.topology import Topology
+
+log = structlog.get_logger(__name__)
+
+
+def condemn(topology: Topology, sizes: Mapping[str, int]) -> int:
+    """Begin the grace period of orphans, unless this database may be older than they are (RACES 12).
+
+    Args:
+        topology: the nodes.
+        sizes: chunk hash → size in bytes of the copies found.
+
+    Returns:
+        How many chunks were condemned just now.
+    """
+    if not sizes:
+        return 0
+    try:
+        generations.require_known(topology.members)
+    except ForeignDatabase as error:
+        log.warning("orphans.kept", chunks=len(sizes), error=str(error))
+        return 0
+    condemned = Chunk.objects.condemn_orphans(sizes)
+    counters.add(Event.ORPHANS_FOUND, condemned)
+    return condemned

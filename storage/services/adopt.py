@@ -1,0 +1,139 @@
+"""Go on with volumes that another copy of the database has written to, as after an older backup was put back.
+
+Until the operator has decided, nothing is condemned and nothing reclaimed (RACES 12): the copies that this database
+does not know may be files that were acknowledged under the other one, which can still be put back.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import structlog
+
+from storage import generations, wakeups
+from storage.models import Chunk, Cluster, Job
+from storage.replicas import census, moving
+from storage.replicas.census import Census
+from storage.topology import Topology
+
+log = structlog.get_logger(__name__)
+
+
+class Unknown(StrEnum):
+    """What becomes of the chunks that the database does not know."""
+
+    KEEP = "keep"  # They stay: a later database finds them, and an upload of the same bytes needs no new copies.
+    CONDEMN = "condemn"  # They go when RECLAIM_GRACE is over.
+
+
+@dataclass
+class Plan:
+    """What the database knows and what the volumes hold.
+
+    Attributes:
+        foreign: the nodes that were written to under another database.
+        silent: the nodes that do not answer: what they hold is missing here.
+        unknown: chunks that the database does not know.
+        unknown_bytes: the size of one copy of each of them.
+        kept: chunks that an earlier adoption kept, which no file refers to.
+        lost: chunks of files that no node holds.
+        short: chunks of files with fewer copies than they should have.
+    """
+
+    foreign: list[str] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
+    unknown: int = 0
+    unknown_bytes: int = 0
+    kept: int = 0
+    lost: int = 0
+    short: int = 0
+
+
+def plan(tell: Callable[[str, int], None] = lambda _hash, _size: None) -> Plan:
+    """List all nodes and compare; changes nothing.
+
+    Args:
+        tell: called with the hash and the size in bytes of each chunk that the database does not know.
+    """
+    topology = Topology.load()
+    found = Plan(foreign=[m.node_id for m in generations.strangers(generations.look(topology.members))])
+    silent: set[str] = set()
+    for taken in _ranges(topology):
+        silent |= {member.node_id for member in taken.silent}
+        sizes = _sizes(taken)
+        for chunk_hash, size in sorted(sizes.items()):
+            tell(chunk_hash, size)
+        found.unknown += len(sizes)
+        found.unknown_bytes += sum(sizes.values())
+        wanted = [entry for entry in taken.entries.values() if entry.target]
+        found.lost += sum(not entry.holders for entry in wanted)
+        found.short += sum(bool(entry.short and entry.holders) for entry in wanted)
+        found.kept += Chunk.objects.kept(taken.prefix).count()
+    found.silent = sorted(silent)
+    return found
+
+
+def request(unknown: Unknown) -> Job:
+    """Queue the adoption of the volumes by this database."""
+    job = Job.ensure(Job.Kind.ADOPT, str(unknown))
+    wakeups.wake("maintenance")
+    return job
+
+
+def adopt(job: Job) -> dict[str, Any]:
+    """Carry out an adoption, whose subject is one of ``Unknown``.
+
+    A node that does not answer is not adopted: when it is back, this has to be asked for again.
+
+    Returns:
+        The ids of the nodes ``adopted`` and of those left ``silent``; how many chunks were ``unknown``; and the chunks
+        of files that are ``short`` of copies, those without any included.
+
+    Raises:
+        LeaseLost: the job is another worker's, or was cancelled.
+        TurnEnded: more urgent work waits.
+    """
+    found: dict[str, Any] = {"silent": [], "unknown": 0, "short": 0} | (job.result or {})
+    job.result = found
+    for step in job.steps(census.RANGES):
+        taken = census.take(Topology.load(), census.prefix_of(step))
+        found["silent"] = sorted({*found["silent"], *(member.node_id for member in taken.silent)})
+        found["unknown"] += _decide(Unknown(str(job.subject)), taken)
+        if short := [chunk_hash for chunk_hash, entry in taken.entries.items() if entry.short]:
+            found["short"] += len(short)
+            moving.outdate_health(short)
+    topology = Topology.load()
+    listed = [member for member in topology.members if member.node_id not in found["silent"]]
+    # Last of all: until here another attempt, and another database, find everything as it was.
+    found["adopted"] = generations.adopt(topology, listed)
+    Cluster.bump_topology()
+    log.warning("database.adopted", job=str(job.pk), unknown_chunks=job.subject, **found)
+    return found
+
+
+def _decide(unknown: Unknown, taken: Census) -> int:
+    """Keep or condemn the orphans of a range; returns how many there are."""
+    sizes = _sizes(taken)
+    if unknown is Unknown.KEEP:
+        Chunk.objects.keep_orphans(sizes)
+    else:
+        Chunk.objects.condemn_orphans(sizes)
+        Chunk.objects.condemn_kept(taken.prefix)
+    return len(sizes)
+
+
+def _ranges(topology: Topology) -> Iterator[Census]:
+    for step in range(census.RANGES):
+        yield census.take(topology, census.prefix_of(step))
+
+
+def _sizes(taken: Census) -> dict[str, int]:
+    """Chunk hash → size in bytes of the copy that most nodes hold, of the chunks that have no row."""
+    return {
+        chunk_hash: Counter(size for _, size in copies).most_common(1)[0][0]
+        for chunk_hash, copies in taken.orphans.items()
+    }
