@@ -67,4 +67,4 @@ def _begin(**_: Any) -> None:
 @worker_process_shutdown.connect
 def _end(**_: Any) -> None:
     if "maintenance" in _queues:
-        app.tasks["storage.close_generation"]()
+        app.tasks["storage.begin_generation"]()

@@ -60,11 +60,11 @@ def keep_up(seen: Topology) -> None:
         _give(current, [member for member in seen.online if member.generation < current.pk])
 
 
-def close(seen: Topology) -> None:
-    """Begin a generation in which nothing is written: called when the cluster stops, after the last batch.
+def begin(seen: Topology) -> None:
+    """Begin a generation, however young the last one is: called when the cluster starts, and when it stops.
 
-    A copy of the database that was made while it still wrote is so recognised, even if it is put back before the next
-    start.
+    What was written last before a stop, or before a crash, is so followed by another generation. A copy of the database
+    that was made while it was written is recognised, even if it is put back before the minute is over.
     """
     with _one_at_a_time():
         _give(Generation.begin(), seen.online)

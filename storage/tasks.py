@@ -143,14 +143,14 @@ def compare_clocks(program: str) -> None:
     clocks.report(program)
 
 
-@shared_task(name="storage.close_generation")
-def close_generation() -> None:
+@shared_task(name="storage.begin_generation")
+def begin_generation() -> None:
     """Called when the maintenance worker stops: copies of the database made until now are older than the volumes."""
     try:
         routing.wait_for_batches()
-        generations.close(Topology.load())
+        generations.begin(Topology.load())
     except UNAVAILABLE as error:
-        log.warning("generation.left_open", error=str(error))
+        log.warning("generation.not_begun", error=str(error))
 
 
 @shared_task(name="storage.survey")

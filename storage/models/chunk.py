@@ -25,20 +25,30 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         """The rows, locked in the order of their hashes."""
         return list(self.filter(id__in=list(chunk_ids)).order_by("hash").select_for_update())
 
-    def condemn_unreferenced(self, chunk_ids: Iterable[int]) -> None:
-        """Start the grace period of those chunks that no manifest and no pin refers to."""
+    def condemn_unreferenced(self, chunk_ids: Iterable[int], *, factor: int = 0) -> None:
+        """Start the grace period of those chunks that no manifest and no pin refers to.
+
+        Args:
+            chunk_ids: row ids.
+            factor: the replicas that they were to have; 0 if that is not known.
+        """
         in_order = self.filter(id__in=list(chunk_ids)).order_by("hash").select_for_update()
         ids = list(in_order.values_list("id", flat=True))
         with connection.cursor() as cursor:
             cursor.execute(
                 """
-                UPDATE storage_chunk c SET condemned_at = clock_timestamp()
+                UPDATE storage_chunk c SET condemned_at = clock_timestamp(), condemned_factor = %s
                  WHERE c.id = ANY(%s) AND c.condemned_at IS NULL
                    AND NOT EXISTS (SELECT FROM storage_manifestentry e WHERE e.chunk_id = c.id)
                    AND NOT EXISTS (SELECT FROM storage_pin p WHERE p.chunk_id = c.id)
                 """,
-                [ids],
+                [factor, ids],
             )
+
+    def condemned_by_factor(self) -> dict[int, int]:
+        """Replicas that condemned chunks were to have → chunks; 0 stands for those of which it is not known."""
+        condemned = self.filter(condemned_at__isnull=False).values_list("condemned_factor")
+        return dict(condemned.annotate(models.Count("id")))
 
     def condemn_anew(self, ahead: timedelta) -> None:
         """Begin the grace period again of chunks that were condemned after now: the clock was set back since then.
@@ -136,6 +146,9 @@ class Chunk(models.Model):
     hash = DigestField(unique=True)
     size = models.IntegerField(editable=False)
     condemned_at = models.DateTimeField(null=True, editable=False)
+    condemned_factor = models.PositiveSmallIntegerField(
+        db_default=0, editable=False, help_text="the replicas that it was to have when it was condemned; 0 is unknown"
+    )
 
     objects = ChunkQuerySet.as_manager()
 

@@ -98,7 +98,7 @@ def delete(file: File, *, permit: Permit = lambda _: None) -> None:
         uploads = list(Upload.objects.filter(content=content, owner_id=file.owner_id).order_by("id"))
         Job.cancel(Job.objects.filter(upload__in=uploads).values_list("id", flat=True))
         chunk_ids = set[int]().union(*(upload.release() for upload in uploads), file.remove())
-        Chunk.objects.condemn_unreferenced(chunk_ids)
+        Chunk.objects.condemn_unreferenced(chunk_ids, factor=content.target)
     for upload in uploads:
         upload.discard_staged()
     log.info("file.deleted", file_hash=file_hash)

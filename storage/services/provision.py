@@ -43,6 +43,7 @@ def provision(configuration: Configuration) -> None:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [PROVISIONING])
     topology.forget()
     generations.recognise(topology.Topology.load())
+    generations.begin(topology.Topology.load())
 
 
 def plan(url: str = "", zone: str = "") -> Node:

@@ -145,9 +145,9 @@ def test_what_was_written_last_is_followed_by_another_generation(cluster: Cluste
         reclaim.reclaim(0)
 
 
-def test_a_stop_in_order_is_followed_by_another_generation(cluster: ClusterUnderTest) -> None:
+def test_a_start_and_a_stop_are_followed_by_another_generation(cluster: ClusterUnderTest) -> None:
     older = DatabaseCopy()
-    generations.close(Topology.load())
+    generations.begin(Topology.load())
     newer = DatabaseCopy()
     older.put_back()
     with pytest.raises(ForeignDatabase):

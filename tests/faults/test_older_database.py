@@ -1,0 +1,121 @@
+"""An earlier copy of the database folder is put back, works for a while, and the newer one takes its place again.
+
+Whatever was acknowledged under either of them is there when its database is: nothing is condemned or reclaimed that a
+database does not know, until an operator adopts the volumes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import PATIENCE, Installation, bytes_of
+from tests.faults.journal import Attempt, Outcome
+from tests.system.conftest import PROJECT, wait_until
+
+pytestmark = [pytest.mark.system, pytest.mark.faults]
+
+SIZE = 100_000
+
+
+class Databases:
+    """Copies of the database folder of a stopped installation."""
+
+    def __init__(self, installation: Installation) -> None:
+        self.system = installation.system
+        self.folder = self.system.storage_dir / "postgres"
+
+    def keep(self, name: str) -> None:
+        """Stop, and copy the folder."""
+        self.system.stop()
+        shutil.copytree(self.folder, self._copy(name), dirs_exist_ok=False)
+
+    def put_back(self, name: str) -> None:
+        """Stop, put a copy in the place of the folder, and start."""
+        self.system.stop()
+        shutil.rmtree(self.folder)
+        shutil.copytree(self._copy(name), self.folder)
+        self.system.start()
+
+    def _copy(self, name: str) -> Path:
+        return self.system.storage_dir / f"{name}.copy"
+
+
+def upload(installation: Installation, label: str) -> Attempt:
+    attempt = installation.journal.upload(bytes_of(label, SIZE), label)
+    assert attempt.status == 201, attempt
+    return attempt
+
+
+def manage(installation: Installation, *arguments: str) -> str:
+    """Run an operator's command; what it prints."""
+    ran = subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=PROJECT,
+        env=installation.system.environment,
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def tidy(installation: Installation) -> None:
+    """Have all nodes audited; reclaim works all the time, without grace, where it is not refused."""
+    manage(installation, "audit")
+
+
+def require_all(installation: Installation, attempts: list[Attempt]) -> None:
+    for attempt in attempts:
+        download = installation.journal.download(attempt.file_hash)
+        assert download.outcome is Outcome.ACKNOWLEDGED, (attempt, download)
+
+
+def troubles(installation: Installation) -> list[str]:
+    _, health = installation.journal.ask("/health")
+    return list(health.get("degraded", []))
+
+
+@pytest.mark.parametrize("since", ["uploads", "uploads and deletions", "uploads, deletions and reclaim"])
+def test_nothing_is_lost_that_one_of_two_databases_knows(
+    make_installation: Callable[..., Installation], since: str
+) -> None:
+    installation = make_installation(RECLAIM_GRACE="0", CHUNK_SIZE="16384")
+    databases = Databases(installation)
+    first = [upload(installation, f"first {number}") for number in range(4)]
+    databases.keep("older")
+
+    installation.system.start()
+    late = [upload(installation, f"late {number}") for number in range(4)]
+    if "deletions" in since:
+        installation.journal.delete(first.pop().file_hash)
+    if "reclaim" in since:
+        manage(installation, "reclaim")
+    databases.keep("newer")
+
+    databases.put_back("older")
+    wait_until(lambda: any("manage.py adopt" in words for words in troubles(installation)), PATIENCE)
+    diverged = [upload(installation, f"diverged {number}") for number in range(4)]
+    tidy(installation)
+    assert "does not know" in manage(installation, "adopt", "--dry-run")
+    require_all(installation, [*first, *diverged])
+    databases.keep("older, later")
+
+    databases.put_back("newer")
+    wait_until(lambda: any("manage.py adopt" in words for words in troubles(installation)), PATIENCE)
+    tidy(installation)
+    require_all(installation, [*first, *late])
+
+    databases.put_back("older, later")
+    require_all(installation, [*first, *diverged])
+
+    databases.put_back("newer")
+    manage(installation, "adopt", "--keep")
+    wait_until(lambda: not any("manage.py adopt" in words for words in troubles(installation)), PATIENCE)
+    require_all(installation, [*first, *late])
