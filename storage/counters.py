@@ -22,6 +22,7 @@ class Event(StrEnum):
     """What is counted, each since Redis was last emptied."""
 
     FAILOVERS = "failovers"  # reads that had to go to another node, because one failed or had a bad copy
+    MISSES_REPORTED = "misses_reported"  # copies that a sketch was nearly certain of, and a reader did not find
     CORRUPT_FOUND = "corrupt_found"  # bad copies moved to quarantine
     REPLICAS_REPAIRED = "replicas_repaired"  # copies made because there were too few
     REPLICAS_MOVED = "replicas_moved"  # copies made on one node to leave another
@@ -31,6 +32,7 @@ class Event(StrEnum):
     CHUNKS_RECLAIMED = "chunks_reclaimed"
     BYTES_RECLAIMED = "bytes_reclaimed"
     SKETCHES_REBUILT = "sketches_rebuilt"
+    COPIES_MISSED = "copies_missed"  # copies that a node should have had, and that a rebuild did not find there
     SKETCH_DRIFT = "sketch_drift"  # registers that a rebuild of a quiet node found to be wrong
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import structlog
@@ -33,6 +33,7 @@ BATCHES_IN_FLIGHT = 0x0CC0_5E7C  # key of the advisory lock; any constant will d
 PREFERRED = 0.95  # share of replicas that lie where placement would put them now
 LIKELY = 0.5  # from here on, placement decides who is asked first: readers take turns, and ask where bytes are cached
 STALE_LOSS = 0.5  # share of its chunks that a sketch which is not trusted is taken to lack
+CERTAIN = 0.95  # A missing copy is reported if its node held it with this probability: few reports are for nothing.
 RECENT = 1.0  # seconds for which reads go by the sketches that this process has seen
 RECENT_BYTES = 4 << 20  # of all nodes' sketches; larger ones are not fetched each second, but asked for each chunk
 
@@ -158,6 +159,11 @@ def routes(topology: Topology, chunk_hashes: Sequence[str], target: int) -> Rout
     A zero register of a trusted sketch makes a node improbable, not impossible: it only orders (RACES 14), and every
     node is in every order.
     """
+    return _routes_now(topology, chunk_hashes, target)[0]
+
+
+def _routes_now(topology: Topology, chunk_hashes: Sequence[str], target: int) -> tuple[Routes, list[bool]]:
+    """The routes, and of each node whether its sketch is trusted, by what Redis says at this moment."""
     node_ids = [member.node_id for member in topology.members]
     try:
         said: Lookup | None = store_of(topology.cluster).lookup(node_ids, chunk_hashes)
@@ -165,18 +171,59 @@ def routes(topology: Topology, chunk_hashes: Sequence[str], target: int) -> Rout
         log.warning("sketch.unavailable", error=str(error))
         said = None
     registers = said.counts.T.tolist() if said else _unknown(topology, chunk_hashes)
-    return _routes(topology, chunk_hashes, target, registers, _odds(topology, said, target))
+    found = _routes(topology, chunk_hashes, target, registers, _odds(topology, said, target))
+    return found, _trusted(topology, said)
 
 
-def locate(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[Member]]:
-    """For each chunk, all nodes in the order in which to ask for it, by what the sketches said up to a second ago."""
+class Route(NamedTuple):
+    """Where to look for one chunk.
+
+    What is not needed unless a copy is missing is worked out then: most chunks are where they are looked for first.
+
+    Attributes:
+        order: all nodes, in the order in which to ask them.
+        members: all nodes, in the order in which the following lists speak of them.
+        trusted: of each node, whether its sketch is trusted.
+        registers: of each node, the register that the chunk falls into.
+        probabilities: of each node, that it holds the chunk.
+        target: replicas that the chunk is taken to have.
+    """
+
+    order: Sequence[Member]
+    members: Sequence[Member] = ()
+    trusted: Sequence[bool] = ()
+    registers: Sequence[int] = ()
+    probabilities: Sequence[float] = ()
+    target: int = 0
+
+    def is_certain(self, member: Member) -> bool:
+        """Whether a trusted sketch is nearly certain that the node holds the chunk.
+
+        The probability alone may rest on where placement would put the chunk now, which after a growth is not where the
+        chunk lies. So the registers must leave no room for another explanation either: the copies that they count, with
+        those that nodes without a trusted sketch may have, are no more than the chunk's own.
+        """
+        if member not in self.members:
+            return False
+        column = self.members.index(member)
+        if not self.trusted[column] or self.probabilities[column] < CERTAIN:
+            return False
+        visible = self.target - self.trusted.count(False)
+        return self.registers[column] * visible >= CERTAIN * sum(self.registers)
+
+
+def locate(topology: Topology, chunk_hashes: Sequence[str]) -> list[Route]:
+    """For each chunk, where to look for it, by what the sketches said up to a second ago."""
     members, target = topology.members, configuration().replication_factor
     if len(members) * sketch_size(topology.cluster.n_prime) > RECENT_BYTES:
-        found = routes(topology, chunk_hashes, target)
+        found, trust = _routes_now(topology, chunk_hashes, target)
     else:
         seen = _recent.see(lambda: _Seen.now(topology, target), fits=lambda seen: seen.is_of(topology))
-        found = _routes(topology, chunk_hashes, target, seen.registers(chunk_hashes), seen.odds)
-    return [[members[column] for column in row] for row in found.order]
+        found, trust = _routes(topology, chunk_hashes, target, seen.registers(chunk_hashes), seen.odds), seen.trusted
+    return [
+        Route([members[column] for column in row], members, trust, registers, probabilities, target)
+        for row, registers, probabilities in zip(found.order, found.registers, found.probabilities, strict=True)
+    ]
 
 
 def _routes(
@@ -199,6 +246,15 @@ def _routes(
 def _unknown(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[int]]:
     """What is known of chunks without Redis."""
     return [[0] * len(topology.members) for _ in chunk_hashes]
+
+
+def _trusted(topology: Topology, said: Lookup | Snapshot | None) -> list[bool]:
+    """Of each node, whether its sketch is trusted; none is if Redis does not answer."""
+    headers = [said.headers.get(member.node_id) if said else None for member in topology.members]
+    return [
+        header is not None and said is not None and trusted(header, member.sketch_epoch, said.run_id)
+        for member, header in zip(topology.members, headers, strict=True)
+    ]
 
 
 def _odds(topology: Topology, said: Lookup | Snapshot | None, target: int) -> Odds:
@@ -241,11 +297,13 @@ class _Seen:
         topology: the nodes that ``odds`` are of.
         snapshot: None if Redis did not answer.
         odds: as from ``_odds``.
+        trusted: as from ``_trusted``.
     """
 
     topology: Topology
     snapshot: Snapshot | None
     odds: Odds
+    trusted: list[bool]
 
     @classmethod
     def now(cls, topology: Topology, target: int) -> _Seen:
@@ -255,7 +313,7 @@ class _Seen:
             snapshot = store_of(topology.cluster).snapshot([member.node_id for member in topology.members])
         except StoreUnavailable as error:
             log.warning("sketch.unavailable", error=str(error))
-        return cls(topology, snapshot, _odds(topology, snapshot, target))
+        return cls(topology, snapshot, _odds(topology, snapshot, target), _trusted(topology, snapshot))
 
     def is_of(self, topology: Topology) -> bool:
         """Whether the nodes are these; a tally of what they hold that is a second older makes no difference."""
@@ -282,6 +340,7 @@ def preferences(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[Me
 
 __all__ = [
     "Estimate",
+    "Route",
     "Routes",
     "ShadowLost",
     "SketchError",

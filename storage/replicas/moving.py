@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
+from django.db.models import Q
 
 from storage import phases, routing
 from storage.exceptions import ContentGone, ContentUnavailable, VolumeError
 from storage.models import Content, Job
 from storage.replicas.reading import read
 from storage.replicas.removing import remove_replica
-from storage.replicas.reporting import report
 from storage.replicas.writing import store
 from storage.topology import Member, Topology
 
@@ -97,9 +97,14 @@ def carry_out(topology: Topology, moves: Sequence[Move], *, operation: str) -> M
     return moved + Moved(removed=removed)
 
 
-def outdate_health(chunk_hashes: Sequence[str]) -> None:
-    """Say that the summaries of all contents with these chunks are no longer exact, and queue what makes them so."""
-    if Content.objects.filter(entries__chunk__hash__in=list(chunk_hashes)).update(health_epoch=-1):
+def outdate_health(chunk_hashes: Sequence[str], *, of: Q | None = None) -> None:
+    """Say that the summaries of all contents with these chunks are no longer exact, and queue what makes them so.
+
+    Args:
+        chunk_hashes: the chunks.
+        of: restricts the contents, such as to those whose summaries contradict what was found.
+    """
+    if Content.objects.filter(of or Q(), entries__chunk__hash__in=list(chunk_hashes)).update(health_epoch=-1):
         Job.request(Job.Kind.REFRESH_HEALTH, "all")
 
 
@@ -118,11 +123,11 @@ def _add(topology: Topology, moves: Sequence[Move], operation: str) -> Moved:
 
 
 def _read(topology: Topology, moves: Sequence[Move]) -> tuple[dict[str, bytes], int]:
-    candidates = routing.locate(topology, [move.chunk_hash for move in moves])
+    routes = routing.locate(topology, [move.chunk_hash for move in moves])
     data = {}
-    for move, order in zip(moves, candidates, strict=True):
+    for move, route in zip(moves, routes, strict=True):
         try:
-            data[move.chunk_hash] = read(topology, move.chunk_hash, order, report)
+            data[move.chunk_hash] = read(topology, move.chunk_hash, route)
         except (ContentGone, ContentUnavailable) as error:
             # One chunk that is lost must not keep the others from being mended.
             log.error("chunk.unreadable", chunk=move.chunk_hash, error=str(error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +14,9 @@ from storage import counters, routing
 from storage.counters import Event
 from storage.exceptions import ContentGone, ContentUnavailable, ReplicaCorrupt, ReplicaMissing, VolumeError
 from storage.replicas.finding import has_hash, read_verified, rescue_verified
-from storage.topology import Member, Topology
+from storage.replicas.reporting import report, report_miss, report_rescue
+from storage.routing import Route
+from storage.topology import Topology
 from storage.volumes import Lane
 
 log = structlog.get_logger(__name__)
@@ -29,38 +31,36 @@ class _Begun:
     """A chunk that has been read in place, or whose read has been started on its first candidate."""
 
     chunk_hash: str
-    candidates: Sequence[Member]
+    route: Route
     data: bytes | None = None
     first: Future[bytes] | None = None
 
 
-def read(
-    topology: Topology,
-    chunk_hash: str,
-    candidates: Sequence[Member],
-    report: Callable[[str], None],
-    first: Future[bytes] | None = None,
-) -> bytes:
-    """Read one chunk from the first candidate that has a good copy.
+def read(topology: Topology, chunk_hash: str, route: Route, first: Future[bytes] | None = None) -> bytes:
+    """Read one chunk from the first node on its route that has a good copy.
+
+    A bad copy on the way is reported, and so is a copy that is missing where a sketch was nearly certain of it, or that
+    lay in the trash: the reader judges nothing (RACES 16).
 
     Args:
-        topology: the nodes; all that are not among the candidates are asked after them.
+        topology: the nodes; all that are not on the route are asked after it.
         chunk_hash: SHA-256 in hex.
-        candidates: nodes in the order in which to ask.
-        report: called with the hash when a bad copy was met; the reader judges nothing (RACES 16).
-        first: the read that was already started on the first candidate.
+        route: where to look.
+        first: the read that was already started on the first node of the route.
 
     Raises:
         ContentUnavailable: no good copy was found, and some node did not answer or has a bad one.
         ContentGone: every node answered that it has none.
     """
-    order = list(candidates) + [member for member in topology.members if member not in candidates]
+    order = list(route.order) + [member for member in topology.members if member not in route.order]
     absent = True
     for member in order:
         try:
             future, first = first or member.lane.submit(read_verified, member.lane.volume, chunk_hash), None
             return member.lane.result(future)
         except ReplicaMissing:
+            if route.is_certain(member):
+                report_miss(chunk_hash, member.node_id)
             continue
         except ReplicaCorrupt:
             log.warning("replica.corrupt", chunk=chunk_hash, node=member.node_id)
@@ -72,50 +72,49 @@ def read(
         absent = False
     for member in order:
         try:
-            return member.lane.call(rescue_verified, member.lane.volume, chunk_hash)
+            data = member.lane.call(rescue_verified, member.lane.volume, chunk_hash)
         except VolumeError:
             continue
+        report_rescue(chunk_hash)
+        return data
     if absent:
         raise ContentGone(f"no node has chunk {chunk_hash}")
     raise ContentUnavailable(f"no node that answers has a good copy of chunk {chunk_hash}")
 
 
-def read_ahead(
-    topology: Topology, chunk_hashes: Iterator[str], chunk_size: int, report: Callable[[str], None]
-) -> Iterator[bytes]:
+def read_ahead(topology: Topology, chunk_hashes: Iterator[str], chunk_size: int) -> Iterator[bytes]:
     """Read chunks in order: what is in memory when its turn comes, and the others while those before are on their way.
 
     Args:
         topology: the nodes.
         chunk_hashes: in order, asked for as they are needed.
         chunk_size: bytes of the largest.
-        report: called with the hash of a chunk of which a bad copy was met.
     """
     depth = max(1, min(READ_AHEAD_CHUNKS, READ_AHEAD_BYTES // chunk_size))
     begun: deque[_Begun] = deque()
-    for chunk_hash, candidates in _located(topology, chunk_hashes):
-        begun.append(_begin(chunk_hash, candidates))
+    for chunk_hash, route in _located(topology, chunk_hashes):
+        begun.append(_begin(chunk_hash, route))
         while begun and (begun[0].data is not None or len(begun) >= depth):
-            yield _end(topology, begun.popleft(), report)
+            yield _end(topology, begun.popleft())
     while begun:
-        yield _end(topology, begun.popleft(), report)
+        yield _end(topology, begun.popleft())
 
 
-def _located(topology: Topology, chunk_hashes: Iterator[str]) -> Iterator[tuple[str, list[Member]]]:
+def _located(topology: Topology, chunk_hashes: Iterator[str]) -> Iterator[tuple[str, Route]]:
     while batch := list(islice(chunk_hashes, LOCATE_CHUNKS)):
         yield from zip(batch, routing.locate(topology, batch), strict=True)
 
 
-def _begin(chunk_hash: str, candidates: Sequence[Member]) -> _Begun:
-    if not candidates:
-        return _Begun(chunk_hash, candidates)
-    lane = candidates[0].lane
+def _begin(chunk_hash: str, route: Route) -> _Begun:
+    if not route.order:
+        return _Begun(chunk_hash, route)
+    lane = route.order[0].lane
     if (data := _read_in_place(lane, chunk_hash)) is not None:
-        return _Begun(chunk_hash, candidates, data)
+        return _Begun(chunk_hash, route, data)
     try:
-        return _Begun(chunk_hash, candidates, first=lane.submit(read_verified, lane.volume, chunk_hash))
+        return _Begun(chunk_hash, route, first=lane.submit(read_verified, lane.volume, chunk_hash))
     except VolumeError:
-        return _Begun(chunk_hash, candidates[1:])
+        return _Begun(chunk_hash, route._replace(order=route.order[1:]))
 
 
 def _read_in_place(lane: Lane, chunk_hash: str) -> bytes | None:
@@ -126,7 +125,7 @@ def _read_in_place(lane: Lane, chunk_hash: str) -> bytes | None:
     return data if data is not None and has_hash(data, chunk_hash) else None
 
 
-def _end(topology: Topology, begun: _Begun, report: Callable[[str], None]) -> bytes:
+def _end(topology: Topology, begun: _Begun) -> bytes:
     if begun.data is not None:
         return begun.data
-    return read(topology, begun.chunk_hash, begun.candidates, report, begun.first)
+    return read(topology, begun.chunk_hash, begun.route, begun.first)

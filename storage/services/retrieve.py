@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from storage.exceptions import ContentNotReady, NoSuchFile
 from storage.models import OpenFile
 from storage.replicas.reading import read_ahead
-from storage.replicas.reporting import report
+from storage.replicas.reporting import report_readable
 from storage.topology import Topology
 
 
@@ -42,18 +42,25 @@ def retrieve(file: OpenFile, ranges: Sequence[range] | None = None) -> Iterator[
         ContentUnavailable: the first chunk that is needed cannot be read now.
         ContentGone: no node has it any more.
     """
-    if ranges is None:
-        ranges = [range(file.size)] if file.size else []
-    pieces = _pieces(file, ranges)
+    whole = [range(file.size)] if file.size else []
+    pieces = _pieces(file, whole if ranges is None else ranges)
+    if ranges is None and not file.retrievable:
+        pieces = _against_the_summary(file, pieces)
     first = next(pieces, None)
     return pieces if first is None else chain((first,), pieces)
+
+
+def _against_the_summary(file: OpenFile, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The bytes of a whole file that is said to be unretrievable: if they come to their end, it is not."""
+    yield from pieces
+    report_readable(file.content_id)
 
 
 def _pieces(file: OpenFile, ranges: Sequence[range]) -> Iterator[bytes]:
     """The bytes of ranges; a chunk that several of them need is read once."""
     size = file.chunk_size
     spans = [range(wanted.start // size, (wanted.stop - 1) // size + 1) for wanted in ranges]
-    chunks = read_ahead(Topology.recent(), _needed(file, spans), size, report)
+    chunks = read_ahead(Topology.recent(), _needed(file, spans), size)
     reached, data = -1, b""
     for wanted, span in zip(ranges, spans, strict=True):
         for position in span:

@@ -30,7 +30,7 @@ def test_a_read_that_meets_a_bad_copy_is_a_failover(cluster: ClusterUnderTest) -
     data = content_of(1)
     file = cluster.upload(data)
     chunk_hash, _ = file.content.manifest()[0]
-    for member in routing.locate(Topology.load(), [chunk_hash])[0][:2]:
+    for member in routing.locate(Topology.load(), [chunk_hash])[0].order[:2]:
         cluster.replica_path(member.node_id, chunk_hash).write_bytes(b"bad")
     assert cluster.download(file) == data
     cluster.maintain()

@@ -9,6 +9,7 @@ import pytest
 
 from storage.exceptions import VolumeOffline
 from storage.replicas import reading
+from storage.routing import Route
 from storage.topology import Member, Topology
 from storage.volumes import Identity, Lane, MemoryVolume
 from tests.contract.test_volume import chunk
@@ -55,10 +56,11 @@ def members(volumes: list[Volume]) -> Iterator[list[Member]]:
 
 
 def read(members: list[Member], monkeypatch: pytest.MonkeyPatch, reports: list[str] | None = None) -> bytes:
-    monkeypatch.setattr("storage.routing.locate", lambda topology, hashes: [members for _ in hashes])
-    topology = Topology(None, tuple(members))  # type: ignore[arg-type]
     reported = [] if reports is None else reports
-    return b"".join(reading.read_ahead(topology, iter([HASH]), len(DATA), reported.append))
+    monkeypatch.setattr("storage.routing.locate", lambda topology, hashes: [Route(members) for _ in hashes])
+    monkeypatch.setattr(reading, "report", reported.append)
+    topology = Topology(None, tuple(members))  # type: ignore[arg-type]
+    return b"".join(reading.read_ahead(topology, iter([HASH]), len(DATA)))
 
 
 def test_what_is_in_memory_is_read_in_place(
