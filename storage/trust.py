@@ -23,6 +23,7 @@ class Reason(StrEnum):
     SIZE = "size"  # the cluster's N' or TAU is another one by now
     WORN = "worn"  # too many registers are stuck at TAU
     DRIFTED = "drifted"  # it contradicts itself or the node's tally
+    LISTED = "listed"  # an audit or a reconcile has just compared its node, and has mended what was amiss
 
 
 def outdated(topology: Topology) -> dict[str, Reason]:

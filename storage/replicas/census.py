@@ -62,6 +62,13 @@ class Census:
     orphans: dict[str, list[tuple[Member, int]]]
     silent: list[Member]
 
+    @property
+    def lost(self) -> list[str]:
+        """Chunks without a copy on any node: none can be told while a node is silent."""
+        if self.silent:
+            return []
+        return sorted(h for h, entry in self.entries.items() if entry.target and not entry.holders)
+
 
 def prefix_of(step: int) -> str:
     """The hex digits that the hashes of a range begin with."""

@@ -10,8 +10,8 @@ from django.db import connection, transaction
 from storage import routing
 from storage.models import Chunk, Node
 from storage.replicas.finding import survey, verified
+from storage.replicas.restoring import is_needed, restore
 from storage.topology import Member, Topology
-from storage.volumes import Trashed
 
 log = structlog.get_logger(__name__)
 
@@ -29,26 +29,37 @@ def remove_replica(topology: Topology, chunk_hash: str, member: Member) -> bool:
     Raises:
         VolumeError: the node failed; whether the copy went is not known, and its count stays.
     """
+    # In flight until it is tallied, so that a rebuild that compares the tally with its listing can wait for that. Taken
+    # before the row is locked, as nobody who holds a chunk's row waits for a batch.
+    with routing.batch_in_flight():
+        size = _remove(topology, chunk_hash, member)
+        if size is None:
+            return False
+        Node.tally({member.node_id: (-1, -size)})
+    return True
+
+
+def _remove(topology: Topology, chunk_hash: str, member: Member) -> int | None:
+    """The size of the copy that was removed; None if none was."""
     with transaction.atomic():
         chunk = Chunk.objects.select_for_update().filter(hash=chunk_hash).first()
         if chunk is None:
-            return False
+            return None
         target = Chunk.objects.targets([chunk.pk])[chunk.pk]
         if target:
             holders = survey(topology, {chunk_hash: chunk.size}).holders[chunk_hash]
             others = [m for m in holders if m.counts and m.node_id != member.node_id]
             good, _ = verified({chunk_hash: others})
             if len(good[chunk_hash]) < target:
-                return False
+                return None
         elif chunk.condemned_at is None:
-            return False
+            return None
         builds = routing.builds(topology, [member.node_id])
         if not member.lane.call(member.lane.volume.trash, chunk_hash, trash_token()):
-            return False
+            return None
         routing.uncount(topology, {member.node_id: [chunk_hash]}, builds)
-    Node.tally({member.node_id: (-1, -chunk.size)})
     log.info("replica.removed", chunk=chunk_hash, node=member.node_id, target=target)
-    return True
+    return chunk.size
 
 
 def purge_trash(topology: Topology, member: Member, *, older_than: float, most: int) -> tuple[int, int]:
@@ -67,44 +78,26 @@ def purge_trash(topology: Topology, member: Member, *, older_than: float, most: 
         VolumeError: the node failed.
     """
     volume = member.lane.volume
-    limit = _clock() - older_than
+    limit = database_time() - older_than
     purged = freed = 0
     for trashed in member.lane.call(lambda: list(volume.trashed())):
         if purged >= most or trashed_at(trashed.token) > limit:
             continue
         with transaction.atomic():
             chunk = Chunk.objects.select_for_update().filter(hash=trashed.chunk_hash).first()
-            needed = chunk is not None and _is_needed(topology, chunk, member)
+            needed = chunk is not None and is_needed(topology, chunk, member)
             if not needed:
                 freed += member.lane.call(volume.purge, trashed)
                 purged += 1
         if chunk is not None and needed:
             # After the transaction: an epoch that the count raises must be committed before the copy is back.
-            _restore(topology, member, trashed, chunk.size)
+            restore(topology, member, trashed, chunk.size)
     return purged, freed
-
-
-def _is_needed(topology: Topology, chunk: Chunk, member: Member) -> bool:
-    """Whether the chunk is short of good copies, and has none on this node."""
-    target = Chunk.objects.targets([chunk.pk])[chunk.pk]
-    if not target:
-        return False
-    holders = survey(topology, {chunk.hash: chunk.size}).holders[chunk.hash]
-    good, _ = verified({chunk.hash: [m for m in holders if m.counts]})
-    return len(good[chunk.hash]) < target and member not in good[chunk.hash]
-
-
-def _restore(topology: Topology, member: Member, trashed: Trashed, size: int) -> None:
-    with routing.batch_in_flight():
-        routing.count(topology, {member.node_id: [trashed.chunk_hash]})
-        if member.lane.call(member.lane.volume.restore, trashed):
-            Node.tally({member.node_id: (1, size)})
-            log.warning("replica.restored", chunk=trashed.chunk_hash, node=member.node_id)
 
 
 def trash_token() -> str:
     """A unique name for a removed copy that tells when it was removed, by PostgreSQL's clock."""
-    return f"{int(_clock() * 1000):012x}{secrets.token_hex(10)}"
+    return f"{int(database_time() * 1000):012x}{secrets.token_hex(10)}"
 
 
 def trashed_at(token: str) -> float:
@@ -115,7 +108,8 @@ def trashed_at(token: str) -> float:
         return float("inf")
 
 
-def _clock() -> float:
+def database_time() -> float:
+    """Seconds since 1970 by PostgreSQL's clock, which trash tokens carry."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
         return float(cursor.fetchone()[0])

@@ -25,11 +25,14 @@ from storage.replicas.census import Census
 from storage.replicas.finding import examine
 from storage.replicas.moving import Move
 from storage.replicas.reporting import report
+from storage.replicas.restoring import bring_back
 from storage.topology import Member, Topology
+from storage.trust import Reason
 
 log = structlog.get_logger(__name__)
 
 CHECKPOINT_SECONDS = 1.0
+LOST_NAMED = 20  # The log names so many of the lost chunks of a range; `/files` names their files.
 COUNTED = ("replicas", "bytes", "corrupt", "unreadable", "short", "lost", "surplus", "orphans", "leftovers")
 
 
@@ -105,15 +108,22 @@ def _examine(job: Job, *, reading: bool) -> dict[str, Any]:
         phases.enter("audit.list")
         taken = _take(topology, member, step)
         if not found["read_to"]:
-            _add_to(found, _settle(topology, member, taken, step))
+            _add_to(found, _settle(job, topology, member, taken, step))
         if reading:
             phases.enter("audit.read")
             _read(job, member, taken)
         found["read_to"] = ""
-    Job.request(Job.Kind.REBUILD_SKETCH, str(job.subject))
+    _request_rebuild(str(job.subject))
     done = {name: found[name] for name in COUNTED}
     log.info("audit.done", job=str(job.pk), node=job.subject, reading=reading, **done)
     return done
+
+
+def _request_rebuild(node_id: str) -> None:
+    """Have the node's sketch built anew, and say why: what this rebuild misses has been found already."""
+    job = Job.request(Job.Kind.REBUILD_SKETCH, node_id)
+    new = Job.objects.filter(pk=job.pk, state=Job.State.QUEUED, result__isnull=True)
+    new.update(result={"reason": str(Reason.LISTED)})
 
 
 def _take(topology: Topology, member: Member, step: int) -> Census:
@@ -131,8 +141,8 @@ def _compared(member: Member, taken: Census) -> Counter[str]:
             found["replicas"] += 1
             found["bytes"] += entry.size
         found["short"] += bool(entry.short and entry.holders)
-        found["lost"] += bool(entry.target and not entry.holders and not taken.silent)
         found["surplus"] += bool(entry.surplus)
+    found["lost"] += len(taken.lost)
     found["orphans"] += len(_orphans(member, taken))
     return found
 
@@ -145,12 +155,15 @@ def _leftovers(member: Member, step: int) -> list[str]:
     return member.lane.call(lambda: list(member.lane.volume.leftovers(census.prefix_of(step))))
 
 
-def _settle(topology: Topology, member: Member, taken: Census, step: int) -> Counter[str]:
+def _settle(job: Job, topology: Topology, member: Member, taken: Census, step: int) -> Counter[str]:
     """Do what the comparison asks for; returns it, in numbers."""
     found = _compared(member, taken)
-    lost = sorted(h for h, entry in taken.entries.items() if entry.target and not entry.holders and not taken.silent)
-    if lost:
-        log.error("chunks.lost", chunks=lost)
+    if taken.lost:
+        # What lies in the trash is not lost.
+        restored = bring_back(topology, taken.lost, job.progress)
+        found["lost"] -= len(restored)
+        if lost := [chunk_hash for chunk_hash in taken.lost if chunk_hash not in restored]:
+            log.error("chunks.lost", number=len(lost), chunks=lost[:LOST_NAMED])
     for chunk_hash, entry in taken.entries.items():
         if member in entry.misfits:
             report(chunk_hash)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import structlog
-from django.db.models import Max
+from django.db.models import Max, Q
 
 from storage import counters, phases, wakeups
 from storage.counters import Event
@@ -21,6 +21,7 @@ from storage.replicas import census, moving
 from storage.replicas.census import Census
 from storage.replicas.judging import judge
 from storage.replicas.moving import Moved
+from storage.replicas.restoring import bring_back
 from storage.replicas.writing import store
 from storage.topology import Topology
 
@@ -40,12 +41,20 @@ def repair(job: Job) -> dict[str, int]:
     topology = Topology.load()
     good, data, quarantined = judge(topology, chunk.hash, chunk.size)
     target = Chunk.objects.targets([chunk.pk])[chunk.pk]
+    changed = quarantined > 0
+    if data is None and target and bring_back(topology, [chunk.hash]):
+        good, data, _ = judge(topology, chunk.hash, chunk.size)
+        changed = True
     job.progress(done=0, total=1)
     if data is not None and target:
         stored = store(topology, {chunk.hash: data}, {chunk.hash: target}, operation="repair")
         good = stored.holders[chunk.hash]
         counters.add(Event.REPLICAS_REPAIRED, stored.written)
-    moving.outdate_health([chunk.hash])
+        changed |= stored.written > 0
+    # If nothing has changed, only summaries that say otherwise are made anew: a report that was wrong costs this look
+    # and nothing else, and a chunk that is lost is not looked for in a circle of repairs and summaries.
+    contradicted = ~Q(retrievable=bool(good)) | Q(min_replication__gt=len(good))
+    moving.outdate_health([chunk.hash], of=None if changed else contradicted)
     log.info("repair.done", job=str(job.pk), chunk=chunk.hash, quarantined=quarantined, good=len(good))
     return {"quarantined": quarantined, "good": len(good)}
 
@@ -98,6 +107,8 @@ def repair_all(job: Job) -> dict[str, Any]:
             continue
         topology = Topology.load()
         taken = census.take(topology, census.prefix_of(place))
+        if not level and taken.lost and bring_back(topology, taken.lost, job.progress):
+            taken = census.take(topology, census.prefix_of(place))
         _mend(job, topology, taken, copies, last=copies == found["levels"])
         if not level:
             _remember(found, taken)
@@ -115,8 +126,7 @@ def _remember(found: dict[str, Any], taken: Census) -> None:
     """Which numbers of copies were too few, and how many chunks are lost."""
     short = [entry for entry in taken.entries.values() if entry.short]
     found["short"] = sorted({*found["short"], *(len(entry.holders) for entry in short if entry.holders)})
-    if not taken.silent:
-        found["lost"] += sum(not entry.holders for entry in short)
+    found["lost"] += len(taken.lost)
 
 
 def _mend(job: Job, topology: Topology, taken: Census, copies: int, *, last: bool) -> None:

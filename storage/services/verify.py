@@ -10,11 +10,13 @@ import structlog
 from storage.models import Cluster, Content, File, Job, ManifestEntry
 from storage.models.content import Health
 from storage.replicas.finding import SURVEY_CHUNKS, health_of, holders_of, survey, verified
+from storage.replicas.restoring import bring_back
 from storage.topology import Member, Topology
 
 log = structlog.get_logger(__name__)
 
 REFRESH_CONTENTS = 500
+MISSING_REPORTED = 100  # A verify asks for the repair of no more chunks that it has found nowhere than this.
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,10 @@ def verify(file: File, *, deep: bool = False) -> Report:
     ]
     health = health_of(topology, manifest, holders, file.content.target)
     file.content.record_health(health)
-    return Report(file, chunks, health)
+    report = Report(file, chunks, health)
+    for chunk_hash in report.missing[:MISSING_REPORTED]:
+        Job.request(Job.Kind.REPAIR, chunk_hash)  # whoever repairs it looks into the trash
+    return report
 
 
 def distribution(file: File) -> dict[str, list[str]]:
@@ -82,7 +87,7 @@ def refresh_health(job: Job) -> int:
     while True:
         done = 0
         for together in _groups(Content.objects.outdated(epoch, REFRESH_CONTENTS)):
-            done += _refresh(together)
+            done += _refresh(job, together)
             job.progress(done=refreshed + done)
         if not done:
             return refreshed
@@ -101,10 +106,15 @@ def _groups(contents: Sequence[Content]) -> Iterator[list[Content]]:
         yield group
 
 
-def _refresh(contents: Sequence[Content]) -> int:
+def _refresh(job: Job, contents: Sequence[Content]) -> int:
     manifests = ManifestEntry.of(contents)
     topology = Topology.load()
-    holders = holders_of(topology, [chunk for manifest in manifests.values() for chunk in manifest])
+    sizes = {chunk_hash: size for manifest in manifests.values() for chunk_hash, size in manifest}
+    holders = holders_of(topology, list(sizes.items()))
+    # What lies in the trash is not lost: a content is only called unretrievable once that has been looked through.
+    missing = [chunk_hash for chunk_hash, members in holders.items() if not members]
+    if restored := bring_back(topology, missing, job.progress):
+        holders |= holders_of(topology, [(chunk_hash, sizes[chunk_hash]) for chunk_hash in restored])
     whole = [content for content in contents if len(manifests[content.pk]) == content.chunk_count]  # not just deleted
     for content in whole:
         content.record_health(health_of(topology, manifests[content.pk], holders, content.target))

@@ -1,0 +1,126 @@
+"""Copies that lie in the trash and are needed again come back (RACES 10)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeAlias
+
+import structlog
+from django.db import transaction
+
+from storage import routing
+from storage.exceptions import ReplicaCorrupt, VolumeError
+from storage.models import Chunk, Node
+from storage.replicas.finding import rescue_verified, survey, verified
+from storage.topology import Member, Topology
+from storage.volumes import Trashed
+
+log = structlog.get_logger(__name__)
+
+Entry: TypeAlias = tuple[Member, Trashed]
+
+PROGRESS_EVERY = 32  # chunks: bringing back so many takes far less time than a lease lasts
+
+
+def bring_back(
+    topology: Topology, chunk_hashes: Collection[str], progress: Callable[[], object] = lambda: None
+) -> set[str]:
+    """Restore trashed copies of chunks that something refers to and that are short of good copies.
+
+    The trash of every node is listed once. Nothing is restored whose bytes in the trash are not those of the chunk. A
+    purge of the same entry decides under the same row lock, by the same rule: it spares what is needed here, and what
+    it has unlinked before cannot be restored.
+
+    Args:
+        topology: the nodes.
+        chunk_hashes: the chunks to look for.
+        progress: called now and then, so that the caller's lease goes on.
+
+    Returns:
+        The chunks of which a copy is back.
+    """
+    restored = set()
+    for number, (chunk_hash, entries) in enumerate(sorted(_trashed(topology, frozenset(chunk_hashes)).items())):
+        if number % PROGRESS_EVERY == PROGRESS_EVERY - 1:
+            progress()
+        if _bring_back(topology, chunk_hash, entries):
+            restored.add(chunk_hash)
+    return restored
+
+
+def _trashed(topology: Topology, chunk_hashes: frozenset[str]) -> dict[str, list[Entry]]:
+    """What lies in the trash of the chunks, by chunk: one entry of each node, those of nodes that count first."""
+    found: dict[str, list[Entry]] = defaultdict(list)
+    if not chunk_hashes:
+        return found
+    for member in sorted(topology.members, key=lambda member: not member.counts):
+        try:
+            entries = member.lane.call(_list, member, chunk_hashes)
+        except VolumeError:
+            continue
+        for trashed in entries:
+            found[trashed.chunk_hash].append((member, trashed))
+    return found
+
+
+def _list(member: Member, chunk_hashes: frozenset[str]) -> Sequence[Trashed]:
+    """Runs in the node's lane. Of several entries of a chunk the first one is taken, which ``rescue`` reads too."""
+    found: dict[str, Trashed] = {}
+    for trashed in member.lane.volume.trashed():
+        if trashed.chunk_hash in chunk_hashes:
+            found.setdefault(trashed.chunk_hash, trashed)
+    return list(found.values())
+
+
+def _bring_back(topology: Topology, chunk_hash: str, entries: Sequence[Entry]) -> bool:
+    """Restore as many of the copies as the chunk is short of; false if it is not short, or none could be restored."""
+    with transaction.atomic():
+        chunk = Chunk.objects.select_for_update().filter(hash=chunk_hash).first()
+        short, good = _shortage(topology, chunk) if chunk is not None else (0, [])
+    if chunk is None:
+        return False
+    restored = False
+    for member, trashed in entries:
+        if short <= 0:
+            break
+        if member in good:
+            continue
+        try:
+            member.lane.call(rescue_verified, member.lane.volume, chunk_hash)
+            # After the transaction: an epoch that the count raises must be committed before the copy is back.
+            back = restore(topology, member, trashed, chunk.size)
+        except VolumeError as error:
+            event = "replica.not_restored" if isinstance(error, ReplicaCorrupt) else "restore.failed"
+            log.warning(event, chunk=chunk_hash, node=member.node_id, error=str(error))
+            continue
+        restored |= back
+        short -= back and member.counts
+    return restored
+
+
+def is_needed(topology: Topology, chunk: Chunk, member: Member) -> bool:
+    """Whether the chunk is short of good copies, and has none on this node; asked with the chunk's row locked."""
+    short, good = _shortage(topology, chunk)
+    return short > 0 and member not in good
+
+
+def restore(topology: Topology, member: Member, trashed: Trashed, size: int) -> bool:
+    """Count a copy and put it back from the trash; false if it was no longer there."""
+    with routing.batch_in_flight():
+        routing.count(topology, {member.node_id: [trashed.chunk_hash]})
+        if not member.lane.call(member.lane.volume.restore, trashed):
+            return False
+        Node.tally({member.node_id: (1, size)})
+    log.warning("replica.restored", chunk=trashed.chunk_hash, node=member.node_id)
+    return True
+
+
+def _shortage(topology: Topology, chunk: Chunk) -> tuple[int, list[Member]]:
+    """How many good copies a chunk is short of on nodes that count, and all nodes that have a good one."""
+    target = Chunk.objects.targets([chunk.pk])[chunk.pk]
+    if not target:
+        return 0, []
+    holders = survey(topology, {chunk.hash: chunk.size}).holders[chunk.hash]
+    good = verified({chunk.hash: holders})[0][chunk.hash]
+    return target - sum(member.counts for member in good), good
