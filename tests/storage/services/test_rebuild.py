@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -12,8 +13,8 @@ import redis
 from django.db import connection
 
 from storage import phases, routing, trust
-from storage.models import Job, Node
-from storage.services import probe, statistics
+from storage.models import File, Job, Node
+from storage.services import catalogue, probe, reclaim, statistics, sweep
 from storage.topology import Topology
 from storage.volumes import FilesystemVolume
 from tests.cluster import ClusterUnderTest, content_of
@@ -199,3 +200,120 @@ def test_a_write_that_ends_after_its_batch_counts_once_more(
     while registers("node_000") != [1]:
         assert time.monotonic() < deadline
     assert cluster.false_negatives() == []
+
+
+def rebuild(cluster: ClusterUnderTest, node_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = cluster.result_of(Job.request(Job.Kind.REBUILD_SKETCH, node_id))
+    return found
+
+
+def reconciles() -> int:
+    return Job.objects.filter(kind=Job.Kind.RECONCILE).count()
+
+
+def heal(cluster: ClusterUnderTest) -> None:
+    """What the workers do by themselves, one round after the other."""
+    for _ in range(3):
+        cluster.maintain()
+        sweep.sweep()
+    cluster.maintain()
+
+
+def test_copies_that_vanished_are_noticed_by_the_next_rebuild_and_made_again(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(content_of(120))
+    copies = sorted(cluster.folder("node_001").glob("chunks/*/*"))
+    for path in copies[:50]:
+        path.unlink()
+    found = rebuild(cluster, "node_001")
+    assert (found["missed"], found["quiet"], found["chunks"]) == (50, True, len(copies) - 50)
+    assert reconciles() == 1, "and the rebuild at its end has asked for no other one"
+    heal(cluster)
+    assert all(len(cluster.holders(chunk_hash)) == 3 for chunk_hash, _ in file.content.manifest())
+    assert cluster.false_negatives() == []
+    assert reconciles() == 1
+
+
+def test_one_copy_that_vanished_is_enough(cluster: ClusterUnderTest) -> None:
+    cluster.upload(content_of(10))
+    next(cluster.folder("node_001").glob("chunks/*/*")).unlink()
+    assert rebuild(cluster, "node_001")["missed"] == 1
+
+
+def test_a_folder_that_was_replaced_by_an_older_snapshot_is_noticed(
+    cluster: ClusterUnderTest, redis_client: redis.Redis
+) -> None:
+    """While the service was stopped: no node goes, and none comes back."""
+    cluster.upload(content_of(30, "before"))
+    snapshot = cluster.folder("node_003").with_suffix(".snapshot")
+    shutil.copytree(cluster.folder("node_003"), snapshot)
+    file = cluster.upload(content_of(60, "after"))
+    shutil.rmtree(cluster.folder("node_003"))
+    snapshot.rename(cluster.folder("node_003"))
+    redis_client.flushall()
+    probe.probe()
+    heal(cluster)
+    assert reconciles() == 1
+    assert all(len(cluster.holders(chunk_hash)) == 3 for chunk_hash, _ in file.content.manifest())
+    assert trust.untrusted(Topology.load()) == []
+    assert cluster.false_negatives() == []
+
+
+def test_removals_during_a_rebuild_raise_no_alarm(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do they if as many copies are written meanwhile, so that the tally is what it was."""
+    file = cluster.upload(content_of(40, "deleted"))
+    listing = FilesystemVolume.replicas
+    busy = [True]
+
+    def replace_all(volume: FilesystemVolume, prefix: str = "") -> Any:
+        if volume.root.name == "node_000" and prefix == "00" and busy:
+            busy.clear()
+            thread = threading.Thread(target=replace_in_another_session, args=(cluster, file))
+            thread.start()
+            thread.join()
+        return listing(volume, prefix)
+
+    monkeypatch.setattr(FilesystemVolume, "replicas", replace_all)
+    found = rebuild(cluster, "node_000")
+    assert not busy
+    assert (found["missed"], found["quiet"]) == (0, False)
+    assert reconciles() == 0
+
+
+def replace_in_another_session(cluster: ClusterUnderTest, file: File) -> None:
+    """Remove every copy of a file, and have the tally say that as many were written where nobody lists any more."""
+    try:
+        had = Node.objects.get(node_id="node_000")
+        catalogue.delete(file)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reclaim, "purge_trash", lambda *_, **__: (0, 0))  # its grace has not passed
+            reclaim.reclaim(0)
+        Node.tally({"node_000": (had.chunks, had.bytes)})
+    finally:
+        connection.close()
+
+
+def test_a_busy_node_that_lacks_copies_raises_one_alarm(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.upload(content_of(60, "before"))
+    for path in sorted(cluster.folder("node_000").glob("chunks/*/*"))[:20]:
+        path.unlink()
+    listing = FilesystemVolume.replicas
+    busy = [True]
+
+    def busily(volume: FilesystemVolume, prefix: str = "") -> Any:
+        if volume.root.name == "node_000" and prefix == "80" and busy:
+            busy.clear()
+            thread = threading.Thread(target=in_another_session, args=(cluster, content_of(5, "during")))
+            thread.start()
+            thread.join()
+        return listing(volume, prefix)
+
+    monkeypatch.setattr(FilesystemVolume, "replicas", busily)
+    found = rebuild(cluster, "node_000")
+    assert not found["quiet"]
+    assert 15 <= found["missed"] <= 20
+    assert reconciles() == 1
+    again = rebuild(cluster, "node_000")
+    assert (again["missed"], again["quiet"]) == (0, True)
+    assert Node.objects.get(node_id="node_000").chunks == again["chunks"]
