@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 from django.db import connection, models
 from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 
 from storage.exceptions import NoSuchFile
 from storage.models.chunk import Chunk
 from storage.models.fields import DigestField
 from storage.models.prepared import rows
 from storage.models.tally import Tally
+
+SHORTEST_PAUSE = 60.0  # seconds between two looks at an unretrievable content, at least
+LONGEST_PAUSE = 86_400.0  # seconds between two looks, at most
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,37 @@ class ContentQuerySet(models.QuerySet["Content"]):
         )
         return list(found)
 
+    def look_again_at_lost(self, most: int) -> int:
+        """Outdate the summaries of unretrievable contents that have not been looked at for long enough.
+
+        The pause is half as long as the content had been lost when it was looked at last, between a minute and a day:
+        each is half as long again as the one before. A look further ahead of now than a minute is from before
+        PostgreSQL's clock was set back.
+
+        Args:
+            most: how many at most.
+
+        Returns:
+            How many there were.
+        """
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                UPDATE storage_content SET health_epoch = -1 WHERE id IN (
+                    SELECT id FROM storage_content,
+                           LATERAL (SELECT (health_at - coalesce(lost_at, health_at)) / 2) AS h (half),
+                           LATERAL (SELECT %(shortest)s * interval '1 second', %(longest)s * interval '1 second')
+                                   AS p (shortest, longest)
+                     WHERE state = 'ready' AND NOT retrievable AND health_epoch >= 0
+                       AND (health_at + least(greatest(half, shortest), longest) <= statement_timestamp()
+                            OR health_at > statement_timestamp() + shortest)
+                     LIMIT %(most)s FOR NO KEY UPDATE OF storage_content SKIP LOCKED
+                )
+                """,
+                {"shortest": SHORTEST_PAUSE, "longest": LONGEST_PAUSE, "most": most},
+            )
+            return int(cursor.rowcount)
+
     def become_ready(self, health: Mapping[int, Health]) -> None:
         """Turn contents ready; those that are ready already keep a health summary of a newer topology.
 
@@ -108,6 +142,8 @@ class ContentQuerySet(models.QuerySet["Content"]):
                    avg_replication = CASE WHEN newer THEN average ELSE c.avg_replication END,
                    max_replication = CASE WHEN newer THEN maximum ELSE c.max_replication END,
                    health_at = CASE WHEN newer THEN statement_timestamp() ELSE c.health_at END,
+                   lost_at = CASE WHEN NOT newer THEN c.lost_at
+                                  WHEN NOT seen.retrievable THEN coalesce(c.lost_at, statement_timestamp()) END,
                    health_epoch = greatest(c.health_epoch, epoch)
               FROM seen JOIN storage_content had USING (id), LATERAL (SELECT had.health_epoch <= epoch) AS n (newer)
              WHERE c.id = seen.id
@@ -141,6 +177,9 @@ class Content(models.Model):
     max_replication = models.PositiveIntegerField(default=0, editable=False)
     health_at = models.DateTimeField(null=True, editable=False)
     health_epoch = models.BigIntegerField(default=-1, editable=False)
+    lost_at = models.DateTimeField(
+        null=True, editable=False, help_text="when it was first seen to be unretrievable, if it is so by now"
+    )
 
     objects = ContentQuerySet.as_manager()
 
@@ -171,6 +210,7 @@ class Content(models.Model):
             max_replication=health.maximum,
             health_at=Now(),
             health_epoch=health.epoch,
+            lost_at=None if health.retrievable else Coalesce("lost_at", Now()),
         )
 
     @classmethod

@@ -26,6 +26,7 @@ FAILED_UPLOAD_KEPT = timedelta(days=7)
 TERMINAL_JOBS_KEPT = timedelta(days=7)
 AUDITS_KEPT = timedelta(days=400)
 HEAL_CONTENTS = 100
+LOOK_AGAIN_CONTENTS = 500  # a round: the rest is due in the next one
 TRIED_RECENTLY = timedelta(seconds=60)
 
 _beats: Stillness[UUID, datetime] = Stillness()
@@ -40,6 +41,7 @@ def sweep() -> None:
     _begin_times_anew()
     _drop_abandoned_uploads()
     _remove_forgotten_staging()
+    _look_again_at_lost_contents()
     _heal_short_contents()
     Tally.fold()
     _forget_ended_jobs()
@@ -98,6 +100,12 @@ def _remove_forgotten_staging() -> None:
     for name in _unrecorded.unchanged(dict.fromkeys(staged - known), UNRECORDED):
         (staging / name).unlink(missing_ok=True)
         log.info("staging.removed", upload=name)
+
+
+def _look_again_at_lost_contents() -> None:
+    """Have contents that were found unretrievable looked at again, ever more seldom: a copy may be back."""
+    if Content.objects.look_again_at_lost(LOOK_AGAIN_CONTENTS):
+        Job.request(Job.Kind.REFRESH_HEALTH, "all")
 
 
 def _heal_short_contents() -> None:

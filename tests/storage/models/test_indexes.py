@@ -62,6 +62,10 @@ INDEXED: tuple[tuple[Callable[[], Any], str], ...] = (
     (lambda: Content.objects.outdated(1000, 500), "Index Scan using content_health … Index Cond: (health_epoch = "),
     (File.count_ready, "content_unreadable … Index Cond: ((state)::text = 'ingesting'::text)"),
     (Content.objects.filter(state="ready", retrievable=False).count, "content_unreadable"),
+    (
+        lambda: Content.objects.look_again_at_lost(500),
+        "content_unreadable … Index Cond: ((state)::text = 'ready'::text)",
+    ),
     (lambda: reclaim.plan(Topology.load(), 60), "chunk_condemned"),
     (lambda: searched(File, "annual"), "file_name_trigrams … Index Cond: "),
     (lambda: searched(File, "0123456789"), "storage_content_file_hash_key … Index Cond: "),

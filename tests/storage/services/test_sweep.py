@@ -6,12 +6,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db.models import F
 
 from storage import phases, stillness, wakeups
-from storage.exceptions import BodyStalled
+from storage.exceptions import BodyStalled, ContentGone
 from storage.models import Chunk, Cluster, Content, File, Job, Node, Upload, nobody
 from storage.models.clock import Clock
-from storage.services import ingest, intake, sweep
+from storage.services import ingest, intake, retrieve, sweep, verify
 from tests.cluster import ClusterUnderTest, content_of
 
 
@@ -217,3 +218,73 @@ def test_jobs_that_ended_long_ago_are_forgotten_audits_later(cluster: ClusterUnd
     job(Job.Kind.AUDIT, 401)
     sweep.sweep()
     assert set(Job.objects.all()) == set(kept)
+
+
+def a_chunk_without_copies(cluster: ClusterUnderTest) -> tuple[File, str, dict[str, bytes]]:
+    """A file that a look has found to be lost, its chunk without a copy, and the copies that were removed, by node."""
+    file = cluster.upload(content_of(3))
+    chunk_hash = file.content.manifest()[1][0]
+    copies = {node_id: cluster.replica_path(node_id, chunk_hash) for node_id in cluster.holders(chunk_hash)}
+    removed = {node_id: path.read_bytes() for node_id, path in copies.items()}
+    for path in copies.values():
+        path.unlink()
+    assert not verify.verify(file).health.retrievable
+    cluster.maintain()
+    return file, chunk_hash, removed
+
+
+def later(**by: int) -> None:
+    """Let so much time pass for the summaries."""
+    Content.objects.update(health_at=F("health_at") - timedelta(**by), lost_at=F("lost_at") - timedelta(**by))
+
+
+def test_a_lost_content_heals_by_itself_once_a_copy_is_back(cluster: ClusterUnderTest) -> None:
+    file, chunk_hash, removed = a_chunk_without_copies(cluster)
+    sweep.sweep()
+    assert not Job.objects.open().exists(), "it was looked at just now"
+    node_id, data = next(iter(removed.items()))
+    cluster.replica_path(node_id, chunk_hash).write_bytes(data)
+    later(seconds=61)
+    for _ in range(2):
+        sweep.sweep()
+        cluster.maintain()
+    assert len(cluster.holders(chunk_hash)) == 3
+    file.content.refresh_from_db()
+    assert (file.content.retrievable, file.content.min_replication, file.content.lost_at) == (True, 3, None)
+    assert cluster.download(file) == content_of(3)
+
+
+def test_a_download_that_succeeds_has_a_lost_content_looked_at_at_once(cluster: ClusterUnderTest) -> None:
+    file, chunk_hash, removed = a_chunk_without_copies(cluster)
+    node_id, data = next(iter(removed.items()))
+    cluster.replica_path(node_id, chunk_hash).write_bytes(data)
+    whole = range(file.content.size)
+    b"".join(retrieve.retrieve(retrieve.find(file.owner, file.content.file_hash), [whole[:10]]))
+    assert not Job.objects.open().filter(kind=Job.Kind.REFRESH_HEALTH).exists(), "a part proves nothing"
+    for _ in range(2):
+        assert cluster.download(file) == content_of(3)
+    assert Job.objects.open().filter(kind=Job.Kind.REFRESH_HEALTH).count() == 1
+    cluster.maintain()
+    sweep.sweep()
+    cluster.maintain()
+    assert len(cluster.holders(chunk_hash)) == 3
+
+
+def test_a_download_that_breaks_off_has_nothing_looked_at(cluster: ClusterUnderTest) -> None:
+    file, _, _ = a_chunk_without_copies(cluster)
+    with pytest.raises(ContentGone):
+        cluster.download(file)
+    assert not Job.objects.open().filter(kind=Job.Kind.REFRESH_HEALTH).exists()
+
+
+def test_a_node_that_returns_has_lost_contents_looked_at_at_once(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(content_of(1), factor=1)
+    (only,) = cluster.holders(file.content.manifest()[0][0])
+    cluster.take_offline(only)
+    cluster.maintain()
+    file.content.refresh_from_db()
+    assert not file.content.retrievable
+    cluster.bring_back(only)
+    cluster.maintain()
+    file.content.refresh_from_db()
+    assert (file.content.retrievable, file.content.lost_at) == (True, None)
