@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from storage import phases
+from storage import counters, phases
 from storage.exceptions import LeaseLost, TurnEnded, VolumeOffline
 from storage.models import Chunk, Content, Job, Node
 from storage.models.clock import Clock
+from storage.replicas import census
 from storage.services import audit, catalogue, probe, reclaim, sweep
 from storage.services.audit import COUNTED
 from tests.cluster import ClusterUnderTest, content_of
@@ -218,3 +221,67 @@ def test_an_audit_that_waits_for_its_node_keeps_no_other_from_being_audited(clus
     probe.probe()
     open_audits = Job.objects.open().filter(kind=Job.Kind.AUDIT)
     assert set(open_audits.values_list("subject", flat=True)) == {"node_000", "node_001"}
+
+
+def test_a_node_that_comes_back_as_an_older_snapshot_is_made_whole(cluster: ClusterUnderTest) -> None:
+    files = [cluster.upload(content_of(30, "before"))]
+    older = cluster.folder("node_002").with_suffix(".older")
+    shutil.copytree(cluster.folder("node_002"), older)
+    files.append(cluster.upload(content_of(60, "after")))
+    cluster.take_offline("node_002")
+    shutil.rmtree(cluster.folder("node_002").with_suffix(".away"))
+    older.rename(cluster.folder("node_002").with_suffix(".away"))
+    cluster.bring_back("node_002")
+    reconciled = Job.objects.open().get(kind=Job.Kind.RECONCILE)
+    for _ in range(2):
+        cluster.maintain()
+        sweep.sweep()
+    cluster.maintain()
+    reconciled.refresh_from_db()
+    assert reconciled.state == Job.State.SUCCEEDED
+    for file in files:
+        assert all(len(cluster.holders(chunk_hash)) == 3 for chunk_hash, _ in file.content.manifest())
+        file.content.refresh_from_db()
+        assert file.content.min_replication == 3
+    assert Job.objects.filter(kind=Job.Kind.RECONCILE).count() == 1, "its rebuild asks for no other one"
+    assert cluster.false_negatives() == []
+
+
+def test_a_reconcile_alone_has_what_is_short_mended(cluster: ClusterUnderTest) -> None:
+    """Summaries that are exact and of this topology are outdated by it, made anew, and what they show is healed."""
+    file, before = cluster.upload(content_of(40)), counted_misses()
+    for path in cluster.folder("node_004").glob("chunks/*/*"):
+        path.unlink()
+    found = cluster.result_of(Job.ensure(Job.Kind.RECONCILE, "node_004"))
+    assert found["short"] > 0
+    assert Job.objects.filter(kind=Job.Kind.RECONCILE).count() == 1
+    sweep.sweep()
+    cluster.maintain()
+    assert all(len(cluster.holders(chunk_hash)) == 3 for chunk_hash, _ in file.content.manifest())
+    assert counted_misses() - before == found["short"]
+
+
+def counted_misses() -> int:
+    counters.flush()
+    return counters.totals()["copies_missed"]
+
+
+def test_the_log_names_no_more_than_some_of_the_lost(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(audit, "LOST_NAMED", 2)
+    monkeypatch.setattr(census, "RANGES", 1)
+    monkeypatch.setattr(census, "prefix_of", lambda step: "")
+    hashes = [chunk_hash for chunk_hash, _ in cluster.upload(content_of(5)).content.manifest()]
+    for node in Node.objects.all():
+        for path in cluster.folder(node.node_id).glob("chunks/*/*"):
+            path.unlink()
+    audit.audit(claim_audit("node_000"))
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if '"chunks.lost"' in line]
+    told = json.loads(line)
+    assert (told["number"], told["chunks"]) == (5, sorted(hashes)[:2])
+
+
+def claim_audit(node_id: str) -> Job:
+    audit.request(node_id)
+    return claim_one()
