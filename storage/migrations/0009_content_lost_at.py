@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("storage", "0006_file_modified_at")]
+    dependencies = [("storage", "0008_condemned_factor")]
 
     operations = [
         migrations.AddField(
