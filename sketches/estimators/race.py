@@ -8,8 +8,10 @@ last of A arrives, no more than r - k others have:
     ``P(A) = integral of (sum over a in A of w_a q_a prod over b in A, not a, of p_b) P(N <= r - k) dt``
 
 N, the number of arrivals outside A, has the generating function ``prod (q + pz)`` over all nodes, divided by that over
-A. Its distribution is the Fourier transform over m or m + 1 roots of unity, an odd number: no ``q + pz`` is then 0, and
-as all the products are at most 1, the division costs no digits. The integral is the trapezoidal rule in x for
+A. Its distribution is the Fourier transform over roots of unity. Their number is odd: no ``q + pz`` is then 0, and as
+all the products are at most 1, the division costs no digits. Only the coefficients up to ``z^r`` are needed, for which
+some 4 r roots on a smaller circle do (Cauchy's formula; a coefficient is mistaken for one that is so many powers
+higher, which the radius makes 10^13 times smaller). The integral is the trapezoidal rule in x for
 ``t = exp(x - e^(-x)) / sum w`` (Takahasi and Mori, Publ. RIMS 9, 1974), which converges exponentially whatever the
 weights.
 """
@@ -28,35 +30,30 @@ Replicas: TypeAlias = Mapping[int, float]
 STEP = 0.2
 """Of the trapezoidal rule. Probabilities are exact to 1e-13 for r up to 5, and 1e-9 for 25 of 50 nodes."""
 
+ROOTS_PER_REPLICA = 4
+"""Roots of unity per replica, where there are no fewer nodes."""
+
+ALIASING = 1e-13
+"""Share of a coefficient that is mistaken for another one where there are fewer roots than nodes."""
+
+FEW_ENTRIES = 1 << 18
+"""Up to so many numbers, the products of all times are made at once and then summed."""
+
+SMALL_PRODUCT = 1 << 17
+"""A product of matrices has at most so many multiplications."""
+
 FIRST = -3.6
 """Where the rule begins, at ``e^-40`` of the time that the first arrival takes."""
 
 LAST = 40.0
 """The rule ends when those who did not arrive would have done so with probability ``1 - e^-40``."""
 
-PRECISION = 1e-10
-"""Of fitted shares, which are kept ten times as far from 0 and 1: their weights would be 0 and infinite."""
-
-LEAST_WEIGHT = 1e-12
-"""Relative to the largest."""
-
-RIDGE = 1e-14
-"""Keeps the equations solvable where nodes have nothing to exchange."""
-
-MAX_FITTING_STEPS = 50
-MAX_HALVINGS = 10
-PROGRESS = 0.99
-"""A step must leave at most so much of the sum of squared gaps; else what is left cannot be closed."""
-
-LONGEST_STEP = 4.0
-"""Of a fitted log weight."""
-
 
 class Race:
     """Nodes of given weights, and the times at which to look at them.
 
     All results are for a mixture of replica numbers and linear in it: ``{r: 1}`` gives probabilities, ``{r: chunks}``
-    expected numbers of chunks.
+    expected numbers of chunks. Memory grows as m r, time as m^2 r.
 
     Attributes:
         weights: float64 ``[m]``, above 0.
@@ -68,9 +65,10 @@ class Race:
         total, left = weights.sum(), np.sort(weights)[: len(weights) - most].sum()
         x = np.arange(FIRST, np.log(LAST * total / left) + STEP, STEP)
         self._time = np.exp(x - np.exp(-x))[:, None] / total
-        roots = len(weights) | 1
+        roots = min(len(weights) | 1, ROOTS_PER_REPLICA * most | 1)
+        radius = 1.0 if roots >= len(weights) else ALIASING ** (1 / roots)
         half = np.arange(roots // 2 + 1)  # the others are conjugate
-        self._root = np.exp(2j * np.pi / roots * half)
+        self._root = radius * np.exp(2j * np.pi / roots * half)
         each = STEP * self._time * (1 + np.exp(-x))[:, None] * np.where(half == 0, 1, 2) / roots
         present = -np.expm1(-weights * self._time)[..., None]
         absent = np.exp(-weights * self._time)[..., None]
@@ -85,23 +83,34 @@ class Race:
 
     def pairs(self, replicas: Replicas) -> Floats:
         """Chunks expected on both of two nodes, float64 ``[m, m]``; the diagonal is each node with itself."""
-        last = _summed(self._at_most(replicas, 2)[:, None] * self._arriving, self._arrived).sum(axis=0)
+        last = _summed(self._at_most(replicas, 2)[:, None] * self._arriving, self._arrived)
         both = np.asarray(last + last.T)
         np.fill_diagonal(both, self.inclusion(replicas))
         return both
 
-    def triples(self, replicas: Replicas) -> Floats:
-        """Chunks expected on all of three nodes, not necessarily distinct, float64 ``[m, m, m]``."""
-        nodes = len(self.weights)
-        last = np.zeros((nodes, nodes, nodes))
-        # All times at once would need as many times the memory.
-        for weight, arriving, arrived in zip(self._at_most(replicas, 3), self._arriving, self._arrived, strict=True):
-            last += _summed((weight * arriving)[:, None] * arrived, arrived)
-        three = last + last.swapaxes(0, 1) + last.swapaxes(0, 2)
-        node, two = np.arange(nodes), self.pairs(replicas)
-        three[node, node] = three[node, :, node] = two
-        three[:, node, node] = two
-        return three
+    def pairs_with(self, replicas: Replicas, values: Floats) -> Floats:
+        """The sum of ``values`` over all nodes of each chunk, summed over the chunks expected on both of two nodes.
+
+        Args:
+            replicas: r → chunks.
+            values: of each node, float64 ``[m]``.
+
+        Returns:
+            float64 ``[m, m]``; the diagonal is each node with itself.
+        """
+        weight = self._at_most(replicas, 3)[:, None]
+        valued_arriving, valued_arrived = values[:, None] * self._arriving, values[:, None] * self._arrived
+        # Sums over the third node include the first two, which are taken off: values[a] and values[b] come back below.
+        arrived = weight * (valued_arrived.sum(axis=1, keepdims=True) - valued_arrived)
+        last = _summed(arrived * self._arriving, self._arrived)
+        last -= _summed(weight * self._arriving, self._arrived * valued_arrived)
+        third = weight * valued_arriving.sum(axis=1, keepdims=True) * self._arrived
+        both = _summed(third, self._arrived) - _summed(weight * valued_arriving * self._arrived, self._arrived)
+        both -= _summed(weight * self._arrived, valued_arriving * self._arrived)
+        two = self.pairs(replicas)
+        summed = np.asarray(last + last.T + both + (values[:, None] + values) * two)
+        np.fill_diagonal(summed, two @ values)
+        return summed
 
     def sensitivity(self, replicas: Replicas) -> Floats:
         """The derivative of `inclusion` by the logarithms of the weights, float64 ``[m, m]``.
@@ -110,7 +119,7 @@ class Race:
         matrix is symmetric, its rows add up to 0, and all but its diagonal is negative: the Laplacian of a graph.
         """
         exactly = sum(chunks * self._root ** (1 - r) for r, chunks in replicas.items())
-        tied = _summed((self._time * self._product * exactly)[:, None] * self._arriving, self._arriving).sum(axis=0)
+        tied = _summed((self._time * self._product * exactly)[:, None] * self._arriving, self._arriving)
         np.fill_diagonal(tied, 0.0)
         return np.asarray(np.diag(tied.sum(axis=1)) - tied)
 
@@ -123,56 +132,19 @@ class Race:
         return np.asarray(self._product * kernel)
 
 
-def fitted_race(replicas: Replicas, held: Floats) -> Race:
-    """The race in which nodes are expected to hold as many chunks as they do.
-
-    `Race.inclusion` is the gradient, by the log weights, of a convex function: the expected sum of the r largest of
-    independent Gumbel variables located at them (their order is that of the race). There is one solution, but for
-    scale, and Newton's method finds it, from the weights that would fit if nodes took chunks independently.
-
-    Args:
-        replicas: r, 1 to m - 1 → chunks; at least one chunk.
-        held: chunks on each node, ``[m]``. What no placement could bring about is fitted as far as it goes.
-    """
-    chunks = sum(replicas.values())
-    mixture = {r: count / chunks for r, count in replicas.items()}
-    share = _possible(held / chunks, sum(r * part for r, part in mixture.items()))
-    race = Race(-np.log1p(-share), max(mixture))
-    gap = share - race.inclusion(mixture)
-    for _ in range(MAX_FITTING_STEPS):
-        if np.abs(gap).max() < PRECISION:
-            break
-        # The weights' common scale is free: one more equation has it stay.
-        equations = race.sensitivity(mixture) + 1 + RIDGE * np.eye(len(gap))
-        step = np.clip(np.linalg.solve(equations, gap), -LONGEST_STEP, LONGEST_STEP)
-        for _ in range(MAX_HALVINGS):
-            weights = race.weights * np.exp(step)
-            closer = Race(np.maximum(weights / weights.max(), LEAST_WEIGHT), max(mixture))
-            left = share - closer.inclusion(mixture)
-            if left @ left < PROGRESS * (gap @ gap):
-                break
-            step /= 2
-        else:
-            break
-        race, gap = closer, left
-    return race
-
-
-def _possible(share: Floats, total: float) -> Floats:
-    """The shares, brought to within 0 and 1 and to their sum, and away from 0 and 1 by 10 `PRECISION`."""
-    share = np.clip(share, 0.0, 1.0)
-    lack = total - share.sum()
-    if lack > 0:
-        share += (1 - share) * (lack / (1 - share).sum())
-    elif lack < 0:
-        share *= total / share.sum()
-    return np.asarray(share + 10 * PRECISION * (total / len(share) - share))
-
-
 def _summed(left: Complexes, right: Complexes) -> Floats:
-    """Sum products over the roots, and take the real part: ``[..., a, roots]``, ``[..., b, roots]`` to ``[..., a, b]``.
+    """Sum products over times and roots, and take the real part: twice ``[times, m, roots]`` to ``[m, m]``.
 
     As many small products of real matrices: BLAS would compute large ones in several threads, which wait for each other
     a hundred times as long as they work where cores are busy.
     """
-    return np.asarray(left.conj().view(np.float64) @ right.view(np.float64).swapaxes(-1, -2))
+    times, nodes, roots = left.shape
+    ones, others = left.conj().view(np.float64), right.view(np.float64).swapaxes(1, 2)
+    if times * nodes**2 <= FEW_ENTRIES:
+        return np.asarray((ones @ others).sum(axis=0))
+    total = np.zeros((nodes, nodes))
+    rows = max(SMALL_PRODUCT // (2 * nodes * roots), 1)
+    for one, other in zip(ones, others, strict=True):
+        for start in range(0, nodes, rows):
+            total[start : start + rows] += one[start : start + rows] @ other
+    return total

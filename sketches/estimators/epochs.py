@@ -1,0 +1,240 @@
+"""A cluster's history in epochs, and the weights of a race for which its nodes came to be as full as they are.
+
+An epoch is a span of time in which the set of nodes was the same. Its chunks could only go to the nodes that were
+there, so that nodes which joined late share more with each other, and less with the others, than one placement over
+today's nodes would bring about. How many chunks an epoch stored, and of how many replicas, is on record; where they lie
+is not needed. One set of weights serves all epochs.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sketches.estimators.race import Race, Replicas
+
+Floats: TypeAlias = NDArray[np.float64]
+
+PRECISION = 1e-10
+"""Fitted shares are as precise; they are kept ten times as far from 0 and 1, where weights are 0 and infinite."""
+
+LEAST_WEIGHT = 1e-12
+"""The smallest weight, relative to the largest."""
+
+RIDGE = 1e-14
+"""The ridge keeps the equations solvable where nodes have nothing to exchange."""
+
+MAX_FITTING_STEPS = 50
+MAX_HALVINGS = 10
+PROGRESS = 0.99
+"""A step must leave at most so much of the sum of squared gaps; else what is left cannot be closed."""
+
+LONGEST_STEP = 4.0
+"""The longest step of a fitted log weight."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Chunks that were placed over the same nodes.
+
+    A chunk that a rebalance or a drain has since placed again belongs to the epoch of that move.
+
+    Attributes:
+        nodes: today's nodes that were there, as indices from 0 to m - 1.
+        replicas: number of replicas r, 0 to the number of these nodes → chunks with so many.
+    """
+
+    nodes: tuple[int, ...]
+    replicas: Replicas
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The chunks of all epochs of the same nodes.
+
+    Attributes:
+        nodes: int64 ``[k]``, ascending.
+        choosing: r, 1 to k - 1 → chunks with so many replicas, more than none.
+        everywhere: chunks on all k nodes.
+    """
+
+    nodes: NDArray[np.int64]
+    choosing: Mapping[int, float]
+    everywhere: float
+
+    @property
+    def block(self) -> tuple[NDArray[np.int64], ...]:
+        """Where its pairs of nodes are in a matrix of all nodes."""
+        return np.ix_(self.nodes, self.nodes)
+
+    @property
+    def chunks(self) -> float:
+        """Chunks that chose among the nodes."""
+        return sum(self.choosing.values())
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """Epochs, and the weights by which their chunks would have chosen the nodes.
+
+    Attributes:
+        weights: float64 ``[m]``, above 0; of a node that no chunk could choose, any.
+        parts: the epochs; those of the same nodes are one.
+    """
+
+    weights: Floats
+    parts: tuple[Part, ...]
+
+    def races(self) -> Iterator[tuple[Part, Race]]:
+        """Each part whose chunks had a choice, with its race."""
+        for part in self.parts:
+            if part.choosing:
+                yield part, Race(self.weights[part.nodes], max(part.choosing))
+
+    def everywhere(self) -> Floats:
+        """Chunks on both of two nodes, or on one, that had no choice, float64 ``[m, m]``."""
+        chunks = np.zeros(2 * self.weights.shape)
+        for part in self.parts:
+            chunks[part.block] += part.everywhere
+        return chunks
+
+
+def fitted_history(epochs: Sequence[Epoch], chunks_per_node: ArrayLike) -> History:
+    """Fit one set of weights, for which nodes are expected to hold as many chunks as they do.
+
+    `Race.inclusion` is the gradient, by the log weights, of a convex function: the expected sum of the r largest of
+    independent Gumbel variables located at them (their order is that of the race). Sums over epochs are convex as well.
+    There is one solution, but for scale, and Newton's method finds it, from the weights that would fit if nodes took
+    chunks independently.
+
+    Args:
+        epochs: where chunks were placed.
+        chunks_per_node: of m nodes, known exactly, shape ``[m]``; rescaled to add up to the replicas. What no placement
+            could bring about is fitted as far as it goes.
+
+    Raises:
+        ValueError: a number of replicas is not 0 to the number of nodes of its epoch, a number of chunks is negative,
+            or a node is unknown or named twice.
+    """
+    held = np.array(chunks_per_node, np.float64)
+    if held.ndim != 1 or (held < 0).any():
+        raise ValueError("every node holds a number of chunks, none of them negative")
+    parts = _merged(epochs, len(held))
+    total = sum(r * chunks for epoch in epochs for r, chunks in epoch.replicas.items())
+    held = held * (total / held.sum()) if held.any() else np.full_like(held, total / max(len(held), 1))
+    unfitted = History(np.ones_like(held), parts)
+    return History(_fitted_weights(unfitted, held - np.diagonal(unfitted.everywhere())), parts)
+
+
+def _merged(epochs: Sequence[Epoch], nodes: int) -> tuple[Part, ...]:
+    merged: dict[tuple[int, ...], dict[int, float]] = {}
+    for epoch in epochs:
+        present = tuple(sorted(set(epoch.nodes)))
+        if len(present) < len(epoch.nodes) or any(not 0 <= node < nodes for node in present):
+            raise ValueError(f"{epoch.nodes} are no distinct nodes out of {nodes}")
+        check_replicas(epoch.replicas, len(present))
+        replicas = merged.setdefault(present, {})
+        for r, chunks in epoch.replicas.items():
+            replicas[r] = replicas.get(r, 0.0) + chunks
+    return tuple(
+        Part(
+            np.array(present, np.int64),
+            {r: chunks for r, chunks in replicas.items() if 0 < r < len(present) and chunks},
+            replicas.get(len(present), 0.0) if present else 0.0,
+        )
+        for present, replicas in merged.items()
+    )
+
+
+def check_replicas(replicas: Replicas, nodes: int) -> None:
+    """Refuse numbers of replicas that so many nodes cannot hold.
+
+    Raises:
+        ValueError: a number of replicas is not 0 to ``nodes``, or one of chunks is negative.
+    """
+    if any(not 0 <= r <= nodes or chunks < 0 for r, chunks in replicas.items()):
+        raise ValueError(f"{dict(replicas)} are no numbers of chunks by number of replicas on {nodes} nodes")
+
+
+def _fitted_weights(unfitted: History, held: Floats) -> Floats:
+    """Find the weights of the chunks that had a choice, of which each node holds so many."""
+    choosing = [part for part in unfitted.parts if part.choosing]
+    chunks = sum(part.chunks for part in choosing)
+    exposure = np.zeros_like(held)
+    for part in choosing:
+        exposure[part.nodes] += part.chunks / chunks
+    free = exposure > 0
+    if not free.any():
+        return unfitted.weights
+    total = sum(r * count for part in choosing for r, count in part.choosing.items()) / chunks
+    share = _possible(held[free] / chunks, exposure[free], total)
+    weights = unfitted.weights.copy()
+    weights[free] = -np.log1p(-share / exposure[free])
+    fit = _Fit.of(weights, choosing, chunks)
+    gap = share - fit.inclusion[free]
+    for _ in range(MAX_FITTING_STEPS):
+        if np.abs(gap).max() < PRECISION:
+            break
+        # The weights' common scale is free: one more equation has it stay.
+        equations = fit.sensitivity()[np.ix_(free, free)] + 1 + RIDGE * np.eye(len(gap))
+        step = np.clip(np.linalg.solve(equations, gap), -LONGEST_STEP, LONGEST_STEP)
+        for _ in range(MAX_HALVINGS):
+            weights = fit.weights.copy()
+            weights[free] *= np.exp(step)
+            closer = _Fit.of(weights, choosing, chunks)
+            left = share - closer.inclusion[free]
+            if left @ left < PROGRESS * (gap @ gap):
+                break
+            step /= 2
+        else:
+            break
+        fit, gap = closer, left
+    return fit.weights
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """One try of weights.
+
+    Attributes:
+        weights: float64 ``[m]``, the largest 1.
+        races: each part, as a mixture of replica numbers that adds up to its share of all chunks, with its race.
+        inclusion: float64 ``[m]``, share of all chunks expected on each node.
+    """
+
+    weights: Floats
+    races: Sequence[tuple[Part, Replicas, Race]]
+    inclusion: Floats
+
+    @classmethod
+    def of(cls, weights: Floats, choosing: Sequence[Part], chunks: float) -> "_Fit":
+        scaled = np.maximum(weights / weights.max(), LEAST_WEIGHT)
+        races = [
+            (part, {r: count / chunks for r, count in part.choosing.items()}, race)
+            for part, race in History(scaled, tuple(choosing)).races()
+        ]
+        inclusion = np.zeros_like(scaled)
+        for part, mixture, race in races:
+            inclusion[part.nodes] += race.inclusion(mixture)
+        return cls(scaled, races, inclusion)
+
+    def sensitivity(self) -> Floats:
+        """The derivative of ``inclusion`` by the logarithms of the weights, float64 ``[m, m]``."""
+        summed = np.zeros(2 * self.weights.shape)
+        for part, mixture, race in self.races:
+            summed[part.block] += race.sensitivity(mixture)
+        return summed
+
+
+def _possible(share: Floats, exposure: Floats, total: float) -> Floats:
+    """The shares, brought to within 0 and the exposure and to their sum, and away from both by 10 `PRECISION`."""
+    share = np.clip(share, 0.0, exposure)
+    lack = total - share.sum()
+    if lack > 0:
+        room = exposure - share
+        share += room * (lack / room.sum())
+    elif lack < 0:
+        share *= total / share.sum()
+    return np.asarray(share + 10 * PRECISION * (exposure * (total / exposure.sum()) - share))
