@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -29,6 +31,7 @@ class Member:
     writable: bool
     zone: str
     weight: float
+    capacity: float
     stored_bytes: int
     stored_chunks: int
     sketch_epoch: int
@@ -38,8 +41,8 @@ class Member:
 
     @cached_property
     def candidate(self) -> placement.Candidate:
-        """This node as placement sees it."""
-        return placement.Candidate(self.node_id, max(self.weight, 1e-3), self.zone)
+        """This node as placement sees it: by its capacity, which uploads do not change, so that copies stay placed."""
+        return placement.Candidate(self.node_id, self.capacity, self.zone)
 
     @property
     def counts(self) -> bool:
@@ -90,7 +93,8 @@ class Topology:
     @classmethod
     def _read(cls) -> Topology:
         cluster, nodes = Node.all_with_cluster()
-        return cls(cluster, tuple(_member(cluster, node) for node in nodes))
+        capacities = zip(nodes, _capacities(nodes), strict=True)
+        return cls(cluster, tuple(_member(cluster, node, capacity) for node, capacity in capacities))
 
     @classmethod
     def recent(cls, seconds: float | None = None) -> Topology:
@@ -137,7 +141,19 @@ def absolute_url(node: Node) -> str:
     return urljoin(f"{configuration().nodes_dir.as_uri()}/", node.url)
 
 
-def _member(cluster: Cluster, node: Node) -> Member:
+def _capacities(nodes: Sequence[Node]) -> list[float]:
+    """Each node's part of its file system: nodes on one file system have equal parts of it.
+
+    A node that was not probed yet is taken to be as large as the others are on average.
+    """
+    sharing = Counter(node.file_system for node in nodes)
+    parts = [node.file_system_bytes / sharing[node.file_system] for node in nodes]
+    known = [part for part in parts if part]
+    average = sum(known) / len(known) if known else 1.0
+    return [part or average for part in parts]
+
+
+def _member(cluster: Cluster, node: Node, capacity: float) -> Member:
     identity = identity_of(cluster, node)
     key = (node.node_id, absolute_url(node), identity.node)
     with _lock:
@@ -152,6 +168,7 @@ def _member(cluster: Cluster, node: Node) -> Member:
         node.writable,
         node.zone,
         node.weight,
+        capacity,
         stored_bytes=node.bytes,
         stored_chunks=node.chunks,
         sketch_epoch=node.sketch_epoch,

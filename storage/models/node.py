@@ -10,6 +10,8 @@ from django.db.models import F
 from storage.models.cluster import Cluster
 from storage.models.prepared import Columns, rows
 
+SAME_SIZE = 0.01  # share by which the size of a file system may change before placement heeds it
+
 
 class Node(models.Model):
     """A named place that holds replicas."""
@@ -39,6 +41,8 @@ class Node(models.Model):
         editable=False,
         help_text="the volume was written to under a database that this one does not know: see `manage.py adopt`",
     )
+    file_system = models.CharField(max_length=64, blank=True, editable=False, help_text="what the last probe saw")
+    file_system_bytes = models.BigIntegerField(default=0, editable=False, help_text="0 is not known yet")
     sketch_epoch = models.BigIntegerField(default=0, help_text="raised by a writer that could not count")
     chunks = models.BigIntegerField(default=0, help_text="the volume's tally of replicas")
     bytes = models.BigIntegerField(default=0, help_text="the volume's tally of bytes")
@@ -98,6 +102,19 @@ class Node(models.Model):
             if kept.update(state=cls.State.RETIRED, chunks=0, bytes=0, online=False):
                 Cluster.bump_topology()
                 Cluster.objects.update(num_nodes=cls.objects.exclude(state=cls.State.RETIRED).count())
+
+    @classmethod
+    def record_file_systems(cls, seen: Mapping[str, tuple[str, int]]) -> None:
+        """Keep on which file system each node lies and how large that is: node id → its name, bytes.
+
+        Placement goes by that size. Some file systems (ZFS, Btrfs) change theirs all the time: a change below
+        ``SAME_SIZE`` is left out, because each change of a weight makes copies misplaced.
+        """
+        for node in cls.objects.filter(node_id__in=list(seen)):
+            name, size = seen[node.node_id]
+            differs = abs(size - node.file_system_bytes) > SAME_SIZE * size
+            if name != node.file_system or differs:
+                cls.objects.filter(pk=node.pk).update(file_system=name, file_system_bytes=size)
 
     @classmethod
     def distrust_sketches(cls, node_ids: Iterable[str]) -> None:

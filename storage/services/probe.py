@@ -18,6 +18,7 @@ from storage.models.clock import Clock
 from storage.routing import StoreUnavailable
 from storage.topology import Member, Topology
 from storage.trust import Reason
+from storage.volumes import Space
 from storage.volumes.base import Lack
 
 log = structlog.get_logger(__name__)
@@ -39,6 +40,8 @@ def probe() -> None:
         if sight is not None and (sight.weight, sight.writable) != (member.weight, member.writable):
             Node.objects.filter(node_id=member.node_id).update(weight=sight.weight, writable=sight.writable)
             log.info("node.changed", node=member.node_id, weight=sight.weight, writable=sight.writable, lack=sight.lack)
+    spaces = {node_id: sight.space for node_id, sight in sights.items() if sight and sight.space}
+    Node.record_file_systems({node_id: (space.device, space.total) for node_id, space in spaces.items()})
     topology.forget()
     seen = Topology.load()
     generations.keep_up(seen)
@@ -59,11 +62,13 @@ class Sight:
         weight: its share of free space in sixteenths, 0 when it is full.
         writable: whether it can be written to.
         lack: what it is full of: ``"bytes"``, ``"files"`` or nothing.
+        space: the room on its file system; None if this process could not ask.
     """
 
     weight: float
     writable: bool
     lack: Lack = ""
+    space: Space | None = None
 
 
 def _look(member: Member) -> Sight | None:
@@ -76,11 +81,12 @@ def _look(member: Member) -> Sight | None:
     except VolumeError:
         return None
     if space.is_full:
-        return Sight(0.0, space.writable, space.lack)
+        return Sight(0.0, space.writable, space.lack, space)
     if space.writable:
         _keep_spare(member)
-    # Coarse, so that a retry finds the same order of nodes as the attempt before it.
-    return Sight(max(1, round(WEIGHT_STEPS * space.free / space.total)) / WEIGHT_STEPS, space.writable)
+    # The weight is coarse, so that the row changes seldom.
+    weight = max(1, round(WEIGHT_STEPS * space.free / space.total)) / WEIGHT_STEPS
+    return Sight(weight, space.writable, space=space)
 
 
 def _keep_spare(member: Member) -> None:

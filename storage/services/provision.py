@@ -134,13 +134,18 @@ def _free_id() -> str:
 
 def _create_volume(cluster: Cluster, node: Node) -> None:
     identity = topology.identity_of(cluster, node)
-    open_volume(topology.absolute_url(node), identity).create(identity)
+    volume = open_volume(topology.absolute_url(node), identity)
+    volume.create(identity)
+    with suppress(VolumeError):  # The probe will see it.
+        space = volume.space()
+        node.file_system, node.file_system_bytes = space.device, space.total
     with suppress(SketchError):
         routing.begin(cluster, node)
     node.state = Node.State.ACTIVE
     node.online = True
-    node.save(update_fields=["state", "online"])
+    node.save(update_fields=["state", "online", "file_system", "file_system_bytes"])
     Cluster.bump_topology()
     if Content.objects.exists():
-        Job.ensure(Job.Kind.REBALANCE_ALL, "cluster")  # it is empty, and the others are not
+        # It is empty, and the others are not. A rebalance that runs already may be past its last look at the nodes.
+        Job.request(Job.Kind.REBALANCE_ALL, "cluster")
     log.info("node.created", node=node.node_id)

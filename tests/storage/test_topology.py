@@ -32,6 +32,26 @@ def test_what_is_not_there_yet_or_no_longer_is_no_member(cluster: ClusterUnderTe
     assert Topology.load().members == ()
 
 
+def test_a_second_node_on_a_file_system_halves_what_each_is_taken_for(cluster: ClusterUnderTest) -> None:
+    for node_id, name, size in [("node_000", "1", 400), ("node_001", "1", 400), ("node_002", "2", 800)]:
+        Node.objects.filter(node_id=node_id).update(file_system=name, file_system_bytes=size)
+    Node.objects.filter(node_id__in=["node_003", "node_004"]).update(file_system="", file_system_bytes=0)
+    capacities = [member.candidate.weight for member in Topology.load().members]
+    assert capacities == [200, 200, 800, 400, 400], "those not probed yet are taken for average ones"
+
+
+def test_how_full_a_node_is_does_not_change_what_placement_wants(cluster: ClusterUnderTest) -> None:
+    before = Topology.load().candidates
+    Node.objects.filter(node_id="node_001").update(weight=0.0625)
+    Node.objects.filter(node_id="node_002").update(weight=0.0)
+    assert Topology.load().candidates == before
+    size = Node.objects.get(node_id="node_003").file_system_bytes
+    Node.record_file_systems({"node_003": (Node.objects.get(node_id="node_003").file_system, size + size // 200)})
+    assert Topology.load().candidates == before, "a file system whose size floats makes nothing misplaced"
+    Node.record_file_systems({"node_003": (Node.objects.get(node_id="node_003").file_system, size * 2)})
+    assert Topology.load().candidates != before
+
+
 def test_before_anything_was_prepared_there_is_no_topology(db: None) -> None:
     with pytest.raises(Cluster.DoesNotExist):
         Topology.load()

@@ -48,7 +48,7 @@ def volumes() -> list[Volume]:
 def members(volumes: list[Volume]) -> Iterator[list[Member]]:
     def member(volume: Volume) -> Member:
         lane = Lane(volume, timeout=0.2)
-        return Member(volume.name, "active", True, True, "", 1.0, 0, 0, 0, 0, volume.identity(), lane)
+        return Member(volume.name, "active", True, True, "", 1.0, 1.0, 0, 0, 0, 0, volume.identity(), lane)
 
     yield [member(volume) for volume in volumes]
     for volume in volumes:
