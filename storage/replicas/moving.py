@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 from django.db.models import Q
 
-from storage import phases, routing
+from storage import phases, placement, routing
 from storage.exceptions import ContentGone, ContentUnavailable, VolumeError
 from storage.models import Content, Job
 from storage.replicas.reading import read
@@ -19,6 +20,8 @@ from storage.topology import Member, Topology
 log = structlog.get_logger(__name__)
 
 BATCH_CHUNKS = 32
+RANKED_CHUNKS = 4096
+"""This many chunks are ranked at a time: a range of hashes of a large cluster would take much memory at once."""
 
 
 @dataclass(frozen=True)
@@ -56,26 +59,62 @@ class Moved:
 
 
 def plan(topology: Topology, holders: Mapping[str, Sequence[Member]], targets: Mapping[str, int]) -> list[Move]:
-    """Decide what every chunk needs: copies go to the least loaded nodes and leave the most loaded.
+    """Decide what every chunk needs: copies go where placement wants them most, and leave where it wants them least.
+
+    Copies that are neither missing nor too many stay, even where placement would not put them now.
 
     Args:
         topology: the nodes.
         holders: chunk hash → nodes that have a copy.
         targets: chunk hash → replicas wanted.
     """
-    by_load = sorted(topology.accepting, key=lambda member: (member.stored_bytes / member.weight, member.node_id))
-    place = {member.node_id: i for i, member in enumerate(by_load)}
     moves = []
-    for chunk_hash, held in holders.items():
-        target = targets[chunk_hash]
-        counting = [member for member in held if member.counts]
-        add = [member for member in by_load if member not in held] if len(counting) < target else []
-        surplus = sorted(counting, key=lambda m: place.get(m.node_id, len(place)), reverse=True)
-        drop = surplus[: max(0, len(counting) - target)]
+    for chunk_hash, order in orders(topology, holders):
+        held, target = holders[chunk_hash], targets[chunk_hash]
+        counting = [member for member in order if member.counts and member in held]
+        add = [member for member in order if member not in held] if len(counting) < target else []
+        drop = _least_wanted(counting, target)
         drop += [member for member in held if member.online and member.state == "draining"]
         if add or drop:
             moves.append(Move(chunk_hash, target, add, drop))
     return moves
+
+
+def orders(topology: Topology, holders: Mapping[str, Sequence[Member]]) -> Iterator[tuple[str, list[Member]]]:
+    """For each chunk, the nodes where its copies may lie, in the order of placement.
+
+    These are the nodes that accept copies, and those full or read-only ones that have a copy of the chunk: a full node
+    keeps what it has, and is passed over for what it lacks.
+
+    Args:
+        topology: the nodes.
+        holders: chunk hash → nodes that have a copy.
+    """
+    keeping = [member for member in topology.members if member.counts and not member.accepts]
+    groups: dict[tuple[Member, ...], list[str]] = defaultdict(list)
+    for chunk_hash, held in holders.items():
+        groups[tuple(member for member in keeping if member in held)].append(chunk_hash)
+    for kept, chunk_hashes in groups.items():
+        members = (*topology.accepting, *kept)
+        candidates = [member.candidate for member in members]
+        for start in range(0, len(chunk_hashes), RANKED_CHUNKS):
+            block = chunk_hashes[start : start + RANKED_CHUNKS]
+            ranked = placement.rank(block, candidates).tolist() if members else [[]] * len(block)
+            yield from ((h, [members[i] for i in row]) for h, row in zip(block, ranked, strict=True))
+
+
+def _least_wanted(counting: Sequence[Member], target: int) -> list[Member]:
+    """Copies too many, the least wanted first; what stays is spread over zones.
+
+    Args:
+        counting: the holders whose copies count, in the order of placement.
+        target: replicas wanted.
+    """
+    if len(counting) <= target:
+        return []
+    stay = placement.spread([member.candidate for member in counting], [], target)
+    node_ids = {candidate.node_id for candidate in stay}
+    return [member for member in reversed(counting) if member.node_id not in node_ids]
 
 
 def batches(moves: Sequence[Move]) -> Iterator[Sequence[Move]]:

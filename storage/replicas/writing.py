@@ -60,7 +60,7 @@ def store(
         data: chunk hash → bytes.
         targets: chunk hash → replicas wanted.
         operation: whose phases are entered: ``<operation>.locate``, ``.count``, ``.write``.
-        preferences: chunk hash → nodes that accept replicas, best first; by default those of the placement.
+        preferences: chunk hash → nodes that accept replicas, best first; by default all, in the order of placement.
     """
     phases.enter(f"{operation}.locate")
     found = survey(topology, {chunk_hash: len(chunk) for chunk_hash, chunk in data.items()})
@@ -202,8 +202,8 @@ def _spread(order: Sequence[Member], held: Sequence[Member], count: int) -> list
         return list(order[:count])
     by_id = {member.node_id: member for member in order}
     chosen = placement.spread(
-        [placement.Candidate(member.node_id, member.weight, member.zone) for member in order],
-        [placement.Candidate(member.node_id, member.weight, member.zone) for member in held],
+        [member.candidate for member in order],
+        [member.candidate for member in held],
         count,
     )
     return [by_id[candidate.node_id] for candidate in chosen]

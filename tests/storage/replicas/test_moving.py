@@ -1,27 +1,72 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
+from storage import routing
 from storage.replicas import moving
 from storage.topology import Member, Topology
-from tests.cluster import ClusterUnderTest
+from tests.storage.paper import PaperCluster, member
+
+HASHES = [f"{i:02x}" * 32 for i in range(64)]
 
 
-def loaded(topology: Topology, **bytes_by_node: int) -> Topology:
-    members = tuple(dataclasses.replace(m, stored_bytes=bytes_by_node.get(m.node_id, 0)) for m in topology.members)
+def nodes(count: int, **changes: object) -> Topology:
+    topology = PaperCluster(member(i) for i in range(count)).topology
+    members = tuple(dataclasses.replace(each, **changes) for each in topology.members)  # type: ignore[arg-type]
     return dataclasses.replace(topology, members=members)
 
 
-def test_the_plan_adds_to_the_least_loaded_and_trims_the_most_loaded(cluster: ClusterUnderTest) -> None:
-    topology = loaded(Topology.load(), node_000=50, node_001=10, node_002=40, node_003=30, node_004=20)
-    m: dict[str, Member] = {member.node_id: member for member in topology.members}
-    holders: dict[str, Any] = {
-        "short": [m["node_000"]],
-        "surplus": [m["node_000"], m["node_001"], m["node_002"], m["node_003"]],
-        "right": [m["node_000"], m["node_001"]],
-    }
-    moves = {move.chunk_hash: move for move in moving.plan(topology, holders, {"short": 2, "surplus": 2, "right": 2})}
-    assert set(moves) == {"short", "surplus"}
-    assert [member.node_id for member in moves["short"].add] == ["node_001", "node_004", "node_003", "node_002"]
-    assert {member.node_id for member in moves["surplus"].drop} == {"node_000", "node_002"}
+def test_the_plan_adds_where_placement_wants_copies_most_and_trims_where_it_wants_them_least() -> None:
+    topology = nodes(5)
+    for chunk_hash, order in zip(HASHES, routing.preferences(topology, HASHES), strict=True):
+        held = [order[2], order[0], order[4], order[3]]
+        (move,) = moving.plan(topology, {chunk_hash: held}, {chunk_hash: 2})
+        assert (move.add, move.drop) == ([], [order[4], order[3]])
+        (move,) = moving.plan(topology, {chunk_hash: [order[3]]}, {chunk_hash: 3})
+        assert (move.add, move.drop) == ([order[0], order[1], order[2], order[4]], [])
+        assert moving.plan(topology, {chunk_hash: [order[3], order[4]]}, {chunk_hash: 2}) == [], "they are enough"
+
+
+def test_the_load_of_the_nodes_decides_nothing() -> None:
+    even, uneven = nodes(5), nodes(5)
+    uneven = dataclasses.replace(
+        uneven, members=tuple(dataclasses.replace(m, stored_bytes=i * 10**9) for i, m in enumerate(uneven.members))
+    )
+
+    def added(topology: Topology) -> list[list[str]]:
+        plan = moving.plan(topology, {h: [] for h in HASHES}, dict.fromkeys(HASHES, 3))
+        return [[member.node_id for member in move.add] for move in plan]
+
+    assert added(even) == added(uneven)
+
+
+def test_copies_leave_a_draining_node_and_never_go_there() -> None:
+    topology = nodes(4)
+    draining = dataclasses.replace(topology.members[0], state="draining")
+    topology = dataclasses.replace(topology, members=(draining, *topology.members[1:]))
+    for move in moving.plan(topology, {h: [draining] for h in HASHES}, dict.fromkeys(HASHES, 2)):
+        assert move.drop == [draining]
+        assert draining not in move.add
+
+
+def test_what_stays_of_too_many_copies_is_in_distinct_zones() -> None:
+    topology = nodes(6)
+    members = tuple(dataclasses.replace(m, zone="ab"[i % 2]) for i, m in enumerate(topology.members))
+    topology = dataclasses.replace(topology, members=members)
+    for held in ([members[0], members[2], members[1]], [members[1], members[3], members[5], members[4]]):
+        for move in moving.plan(topology, dict.fromkeys(HASHES, held), dict.fromkeys(HASHES, 2)):
+            stay: list[Member] = [each for each in held if each not in move.drop]
+            assert {each.zone for each in stay} == {"a", "b"}
+            assert len(stay) == 2
+
+
+def test_the_order_names_full_nodes_only_for_what_they_have() -> None:
+    topology = nodes(4)
+    full = dataclasses.replace(topology.members[1], weight=0.0)
+    topology = dataclasses.replace(topology, members=(topology.members[0], full, *topology.members[2:]))
+    holders = {h: [full] if i % 2 else [] for i, h in enumerate(HASHES)}
+    ordered = dict(moving.orders(topology, holders))
+    assert set(ordered) == set(HASHES)
+    for chunk_hash, order in ordered.items():
+        assert (full in order) == bool(holders[chunk_hash])
+        assert len(order) == 3 + bool(holders[chunk_hash])

@@ -1,0 +1,158 @@
+"""A cluster on paper: nodes and who holds what, moved by the plans of the services; no volumes, no database."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from itertools import combinations
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sketches.estimators.null import ExpectedOverlap, fitted_overlap, simulated_overlap
+from sketches.estimators.overlap import pairwise_overlaps
+from sketches.lcrs import LCRS
+from storage import placement
+from storage.models import Cluster
+from storage.replicas import moving
+from storage.replicas.census import Entry
+from storage.services import rebalance_all
+from storage.topology import Member, Topology
+from storage.volumes import Identity, Lane
+
+SIZE = 1000  # bytes of every chunk
+
+
+def member(number: int, capacity: float = 1.0, zone: str = "") -> Member:
+    """A node without a volume."""
+    node_id = f"node_{number:03d}"
+    identity, lane = Identity("cluster", node_id, node_id), cast(Lane, None)
+    return Member(node_id, "active", True, True, zone, 1.0, capacity, 0, 0, 0, identity, lane)
+
+
+class PaperCluster:
+    """The copies that plans lead to.
+
+    Attributes:
+        members: the nodes, by their ids.
+        holders: chunk hash → ids of the nodes with a copy.
+        targets: chunk hash → replicas wanted.
+    """
+
+    def __init__(self, members: Iterable[Member]) -> None:
+        self.members = {each.node_id: each for each in members}
+        self.holders: dict[str, set[str]] = {}
+        self.targets: dict[str, int] = {}
+
+    @property
+    def topology(self) -> Topology:
+        return Topology(Cluster(), tuple(self.members.values()))
+
+    def change(self, node_id: str, **changes: object) -> None:
+        self.members[node_id] = dataclasses.replace(self.members[node_id], **changes)  # type: ignore[arg-type]
+
+    def entries(self) -> dict[str, Entry]:
+        """What a census would find: the copies on nodes that answer."""
+        online = {node_id: each for node_id, each in self.members.items() if each.online}
+        return {
+            h: Entry(SIZE, self.targets[h], [online[node_id] for node_id in sorted(held & online.keys())])
+            for h, held in self.holders.items()
+        }
+
+    def upload(self, count: int, target: int = 3) -> None:
+        """Store new chunks."""
+        new = [sha256(f"{len(self.holders) + i}".encode()).hexdigest() for i in range(count)]
+        self.holders |= {chunk_hash: set() for chunk_hash in new}
+        self.targets |= dict.fromkeys(new, target)
+        self.repair()
+
+    def repair(self) -> int:
+        """Mend what is short, trim what is too much, take off draining nodes what has enough copies elsewhere."""
+        entries = self.entries()
+        plan = moving.plan(self.topology, {h: entry.holders for h, entry in entries.items()}, self.targets)
+        for move in plan:
+            held = [each.candidate for each in entries[move.chunk_hash].counting]
+            short = entries[move.chunk_hash].short
+            self._carry_out(move, placement.spread([each.candidate for each in move.add], held, short))
+        return len(plan)
+
+    def rebalance(self) -> int:
+        """Returns how many copies moved."""
+        plan = rebalance_all.moves(self.topology, self.entries())
+        for move in plan:
+            self._carry_out(move, [each.candidate for each in move.add])
+        return sum(len(move.add) for move in plan)
+
+    def _carry_out(self, move: moving.Move, added: Sequence[placement.Candidate]) -> None:
+        held = self.holders[move.chunk_hash]
+        held |= {candidate.node_id for candidate in added}
+        for each in move.drop:
+            counting = sum(self.members[node_id].counts for node_id in held - {each.node_id})
+            if counting >= self.targets[move.chunk_hash]:  # as `remove_replica` has it
+                held.discard(each.node_id)
+
+    def drain(self, node_id: str) -> None:
+        self.change(node_id, state="draining")
+        self.repair()
+        assert not any(node_id in held for held in self.holders.values())
+        del self.members[node_id]
+
+    def misplaced(self) -> int:
+        return sum(len(move.add) for move in rebalance_all.moves(self.topology, self.entries()))
+
+    def counting(self) -> list[str]:
+        return [node_id for node_id, each in self.members.items() if each.counts]
+
+    def worst_set(self, target: int = 3) -> int:
+        """The most chunks of this target of which all copies lie on one set of as many nodes."""
+        sets = Counter(
+            together
+            for h, held in self.holders.items()
+            if self.targets[h] == target
+            for together in combinations(sorted(held & set(self.counting())), target)
+        )
+        return max(sets.values(), default=0)
+
+    def first_is_right(self) -> float:
+        """How often the node that placement wants most has a copy."""
+        hashes, nodes = list(self.holders), [each for each in self.members.values() if each.counts]
+        first = placement.rank(hashes, [each.candidate for each in nodes])[:, 0]
+        return float(np.mean([nodes[i].node_id in self.holders[h] for h, i in zip(hashes, first, strict=True)]))
+
+    def largest_z(self) -> float:
+        """The largest score of a pair of nodes, as a survey of their sketches sees it."""
+        sketches = {node_id: LCRS(1 << 16, 255, seed=1) for node_id in self.counting()}
+        for node_id, sketch in sketches.items():
+            sketch.add([h for h, held in self.holders.items() if node_id in held])
+        registers = np.stack([sketch.registers for sketch in sketches.values()])
+        return float(np.abs(self._expected(registers).scores(pairwise_overlaps(registers))).max())
+
+    def _expected(self, registers: NDArray[np.uint8]) -> ExpectedOverlap:
+        replicas = dict(Counter(self.targets.values()))
+        nodes = [self.members[node_id].candidate for node_id in self.counting()]
+        if not any(node.zone for node in nodes):
+            return fitted_overlap(replicas, registers.sum(axis=1, dtype=np.int64))
+        drawn = np.random.default_rng(0)
+
+        def rank(chunks: int) -> NDArray[np.intp]:
+            return placement.rank([drawn.bytes(32).hex() for _ in range(chunks)], nodes)
+
+        return simulated_overlap(replicas, rank, 1 << 14)
+
+    def share_of(self, node_id: str) -> float:
+        """What the node holds, over what it would hold if copies went by capacity alone."""
+        copies = sum(len(held & set(self.counting())) for held in self.holders.values())
+        capacities = {each: self.members[each].capacity for each in self.counting()}
+        holds = sum(node_id in held for held in self.holders.values())
+        return holds / (copies * capacities[node_id] / sum(capacities.values()))
+
+    def gather(self, newest: int) -> None:
+        """Undo the spreading of a chunk in four, as rebalances by shares alone left it: all on the newest nodes."""
+        nodes = self.counting()[-newest:]
+        for i, (h, held) in enumerate(self.holders.items()):
+            if i % 4 == 0:
+                held.clear()
+                held.update(nodes[: self.targets[h]])
