@@ -136,6 +136,40 @@ def survey(topology: Topology) -> Survey | None:
     )
 
 
+class Drawing:
+    """Sketches of a state that is only planned, in memory: what a survey would see of it.
+
+    Args:
+        topology: the nodes; those online have a sketch.
+    """
+
+    def __init__(self, topology: Topology) -> None:
+        cluster = topology.cluster
+        self._online = topology.online
+        self._tau = cluster.tau
+        self._n_prime = cluster.n_prime
+        self._sketches = {
+            member.node_id: LCRS(cluster.n_prime, cluster.tau, cluster.sketch_seed) for member in self._online
+        }
+
+    def add(self, planned: Mapping[str, Sequence[str]]) -> None:
+        """Count chunks: node id → chunk hashes; nodes without a sketch are left out."""
+        for node_id, chunk_hashes in planned.items():
+            if node_id in self._sketches:
+                self._sketches[node_id].add(chunk_hashes)
+
+    def overlap(self) -> Overlap | None:
+        """What every two nodes would have in common; None where a survey could expect nothing."""
+        registers = _lined_up(list(self._sketches.values()), self._n_prime)
+        spectrum = spectrum_from_registers(registers, len(_targets()) - 1)
+        return _overlap(registers, self._tau, spectrum, self._online)
+
+
+def largest_z(overlap: Overlap | None) -> float | None:
+    """The standard score farthest from 0 of all pairs of nodes, without its sign; None if nothing is known."""
+    return max((abs(z) for row in overlap.z for z in row), default=None) if overlap else None
+
+
 def _targets() -> NDArray[np.int64]:
     """How many chunks should have 0, 1, 2, … replicas; of a cluster without any, none at the default.
 

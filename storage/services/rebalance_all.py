@@ -1,121 +1,137 @@
-"""Even out how full the nodes are, moving no more bytes than that takes: after a node was added.
+"""Bring every copy to where placement puts it now: after a node was added, or when copies have gathered in one place.
 
-A node is to hold its share of all bytes, in proportion to its capacity. What a node has above its share is what has to
-leave it, so a copy moves only from a node above its share to one below: the bytes moved are the sum of what is above.
-Each copy is made before the other goes, so that no chunk is below its target on the way. The phases:
+A copy is misplaced when its chunk's first nodes in the order of placement lie elsewhere. All misplaced copies move, and
+no other copy: rendezvous hashing makes that the fewest, and each node gets its share because placement gives it that
+share (ADR 19). Each copy is made before the other goes, so that no chunk is below its target on the way. The phases:
 ``rebalance_all.locate``, ``rebalance_all.count``, ``rebalance_all.write``, ``rebalance_all.trim``.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import structlog
 
-from storage import counters, wakeups
+from storage import counters, surveying, wakeups
 from storage.counters import Event
+from storage.exceptions import VolumeOffline
 from storage.models import Job
 from storage.replicas import census, moving
-from storage.replicas.census import Entry
+from storage.replicas.census import Census, Entry
 from storage.replicas.moving import Move
-from storage.topology import Member, Topology
+from storage.routing import StoreUnavailable
+from storage.surveying import Drawing
+from storage.topology import Topology
 
 log = structlog.get_logger(__name__)
 
-TOLERANCE = 0.01  # of its share by which a node may be above it
 
-
-@dataclass(frozen=True)
-class Balance:
-    """How full a node is, and should be.
+@dataclass
+class Load:
+    """How full a node is, and will be.
 
     Attributes:
         node_id: its id.
-        bytes: what it holds.
-        share: what it should hold, in bytes.
+        bytes: what it holds now, of chunks that are wanted.
+        copies_in: copies that would be made on it.
+        bytes_in: their size.
+        copies_out: copies that would leave it.
+        bytes_out: their size.
     """
 
     node_id: str
-    bytes: int
-    share: float
+    bytes: int = 0
+    copies_in: int = 0
+    bytes_in: int = 0
+    copies_out: int = 0
+    bytes_out: int = 0
 
     @property
-    def excess(self) -> float:
-        """Bytes above the share; below 0 what there is room for."""
-        return self.bytes - self.share
+    def planned(self) -> int:
+        """Bytes that it will hold."""
+        return self.bytes + self.bytes_in - self.bytes_out
 
 
-def balances(topology: Topology) -> dict[str, Balance]:
-    """Node id → its balance, for the nodes that count.
+@dataclass(frozen=True)
+class Plan:
+    """What a rebalance would do.
 
-    The capacity of a node is its file system's; nodes on one file system have equal parts of it.
+    Attributes:
+        copies: copies on nodes that count, of chunks that are wanted.
+        misplaced: those of them that would move.
+        surplus: those that would go and not be made elsewhere, because their chunks have too many.
+        bytes: the size of the copies that would be made.
+        loads: of every node that counts.
+        largest_z: the largest standard score of what two nodes have in common, by the sketches; None if not known.
+        largest_z_planned: the same after the moves, by sketches of the plan.
+    """
+
+    copies: int
+    misplaced: int
+    surplus: int
+    bytes: int
+    loads: list[Load]
+    largest_z: float | None
+    largest_z_planned: float | None
+
+
+def plan() -> Plan:
+    """List all nodes, and work out what ``rebalance_all`` would do; changes nothing.
 
     Raises:
-        VolumeError: a node does not answer.
+        VolumeOffline: a node cannot be listed.
     """
-    counting = [member for member in topology.members if member.counts]
-    spaces = {member.node_id: member.lane.call(member.lane.volume.space) for member in counting}
-    sharing = Counter(space.device for space in spaces.values())
-    capacity = {node_id: space.total / sharing[space.device] for node_id, space in spaces.items()}
-    held, room = sum(member.stored_bytes for member in counting), sum(capacity.values())
-    return {
-        member.node_id: Balance(member.node_id, member.stored_bytes, held * capacity[member.node_id] / room)
-        for member in counting
-    }
+    topology = Topology.load()
+    drawing = Drawing(topology)
+    loads = {member.node_id: Load(member.node_id) for member in topology.members if member.counts}
+    copies = 0
+    for step in range(census.RANGES):
+        entries = _take(topology, step).entries
+        chosen = {move.chunk_hash: move for move in moves(topology, entries)}
+        copies += sum(len(entry.counting) for entry in entries.values() if entry.target)
+        _add_up(loads, entries, chosen)
+        _draw(drawing, entries, chosen)
+    arriving = sum(load.copies_in for load in loads.values())
+    return Plan(
+        copies=copies,
+        misplaced=arriving,
+        surplus=sum(load.copies_out for load in loads.values()) - arriving,
+        bytes=sum(load.bytes_in for load in loads.values()),
+        loads=list(loads.values()),
+        largest_z=_largest_z(topology),
+        largest_z_planned=surveying.largest_z(drawing.overlap()),
+    )
 
 
-def plan(topology: Topology, entries: Mapping[str, Entry], excess: dict[str, float]) -> list[Move]:
-    """Choose copies to move, one of a chunk at most, and update ``excess`` as if they had moved.
+def moves(topology: Topology, entries: Mapping[str, Entry]) -> list[Move]:
+    """For every chunk with misplaced copies: where copies are to be made, and which go then; pure.
+
+    What is left of a move that was interrupted between its two halves is ended. A chunk below its target is left to
+    repair.
 
     Args:
         topology: the nodes.
-        entries: chunks that may move; those below their targets do not.
-        excess: node id → bytes above its share.
+        entries: the chunks.
     """
-    moves = []
-    for chunk_hash, entry in entries.items():
-        if entry.surplus:  # of a move that was interrupted between its two halves
-            fullest = sorted(entry.counting, key=lambda member: excess.get(member.node_id, 0.0), reverse=True)
-            moves.append(Move(chunk_hash, entry.target, [], fullest[: entry.surplus]))
-            continue
-        if entry.target == 0 or entry.short:
-            continue
-        pair = _pair(topology, entry, excess)
-        if pair is None:
-            continue
-        giver, taker = pair
-        excess[giver.node_id] -= entry.size
-        excess[taker.node_id] += entry.size
-        moves.append(Move(chunk_hash, len(entry.counting) + 1, [taker], [giver]))
-    return moves
-
-
-def _pair(topology: Topology, entry: Entry, excess: Mapping[str, float]) -> tuple[Member, Member] | None:
-    """From which node a copy of the chunk should go to which; None if that would even out nothing."""
-    giver = max(entry.counting, key=lambda member: excess.get(member.node_id, 0.0))
-    zones = {member.zone for member in entry.counting if member is not giver and member.zone}
-    takers = [
-        member
-        for member in topology.accepting
-        if member not in entry.holders
-        and member.node_id in excess
-        # No zone may get a second copy that did not have one before.
-        and (member.zone not in zones or giver.zone in zones)
-    ]
-    if not takers or giver.node_id not in excess:
-        return None
-    taker = min(takers, key=lambda member: excess[member.node_id])
-    # Half a chunk: less than that, and the other node would be above its share by more than this one was.
-    gain = min(excess[giver.node_id], -excess[taker.node_id])
-    return (giver, taker) if gain >= entry.size / 2 and gain > 0 else None
+    found = []
+    holders = {h: entry.holders for h, entry in entries.items() if entry.target and not entry.short}
+    for chunk_hash, order in moving.orders(topology, holders):
+        entry = entries[chunk_hash]
+        held = entry.counting
+        wanted = order[: entry.target]
+        drop = [member for member in reversed(order[entry.target :]) if member in held]
+        if drop:
+            add = [member for member in wanted if member not in held]
+            found.append(Move(chunk_hash, len(held) + len(add), add, drop))
+    return found
 
 
 def request() -> Job:
     """Queue the rebalancing of the cluster."""
-    job = Job.ensure(Job.Kind.REBALANCE_ALL, "cluster")
+    job = Job.request(Job.Kind.REBALANCE_ALL, "cluster")
     wakeups.wake("maintenance")
     return job
 
@@ -124,31 +140,86 @@ def rebalance_all(job: Job) -> dict[str, Any]:
     """Carry out such a job; returns the copies and bytes moved.
 
     What is left to do is worked out again for every range of hashes, from what the nodes hold then: a turn or an
-    attempt that ended early, or uploads meanwhile, change nothing about where this leads.
+    attempt that ended early, or uploads at the same time, change nothing about where this leads. If nodes have been
+    added or drained since the first range, all ranges are looked at once more.
 
     Raises:
         LeaseLost: the job is another worker's.
         TurnEnded: more urgent work waits.
-        VolumeError: a node does not answer.
+        VolumeOffline: a node does not answer.
     """
-    found: dict[str, Any] = {"replicas": 0, "bytes": 0} | (job.result or {})
+    found: dict[str, Any] = {"replicas": 0, "bytes": 0, "placement": _placement()} | (job.result or {})
     job.result = found
-    for step in job.steps(census.RANGES):
-        topology = Topology.load()
-        entries = census.take(topology, census.prefix_of(step)).entries
-        for batch in moving.batches(plan(topology, entries, _excess(balances(topology)))):
-            moved = moving.carry_out(topology, batch, operation="rebalance_all")
-            counters.add(Event.REPLICAS_MOVED, moved.removed)
-            found["replicas"] += moved.removed
-            found["bytes"] += sum(entries[move.chunk_hash].size for move in batch if move.add)
-            job.progress()
-            job.make_way()
-    log.info("rebalance_all.done", job=str(job.pk), **found)
-    return found
+    while True:
+        for step in job.steps(census.RANGES):
+            _move_range(job, step)
+        if found["placement"] == _placement():
+            break
+        found["placement"] = _placement()
+        job.progress(done=0)
+    done = {name: found[name] for name in ("replicas", "bytes")}
+    log.info("rebalance_all.done", job=str(job.pk), **done)
+    return done
 
 
-def _excess(found: Mapping[str, Balance]) -> dict[str, float]:
-    """Node id → bytes above its share; nothing when no node is above it by more than the tolerance."""
-    if all(balance.excess <= TOLERANCE * balance.share for balance in found.values()):
-        return {}
-    return {node_id: balance.excess for node_id, balance in found.items()}
+def _move_range(job: Job, step: int) -> None:
+    found = job.result or {}
+    topology = Topology.load()
+    entries = _take(topology, step).entries
+    for batch in moving.batches(moves(topology, entries)):
+        moved = moving.carry_out(topology, batch, operation="rebalance_all")
+        counters.add(Event.REPLICAS_MOVED, moved.removed)
+        found["replicas"] += moved.removed
+        found["bytes"] += sum(entries[move.chunk_hash].size * len(move.add) for move in batch)
+        job.progress()
+        job.make_way()
+
+
+def _take(topology: Topology, step: int) -> Census:
+    taken = census.take(topology, census.prefix_of(step))
+    for member in taken.silent:
+        if member.counts:
+            raise VolumeOffline(f"{member.node_id} cannot be listed")
+    return taken
+
+
+def _placement() -> str:
+    """What the order of placement goes by, in short: changed by a new node, a drain, another zone or size of a disk.
+
+    A node that is away for a while does not change it: its copies are repaired where the same order puts them.
+    """
+    active = [member.candidate for member in Topology.load().members if member.state == "active"]
+    return sha256(repr(active).encode()).hexdigest()[:16]
+
+
+def _add_up(loads: Mapping[str, Load], entries: Mapping[str, Entry], chosen: Mapping[str, Move]) -> None:
+    for entry in entries.values():
+        for member in entry.counting if entry.target else ():
+            loads[member.node_id].bytes += entry.size
+    for chunk_hash, move in chosen.items():
+        for member in move.add:
+            loads[member.node_id].copies_in += 1
+            loads[member.node_id].bytes_in += entries[chunk_hash].size
+        for member in move.drop:
+            loads[member.node_id].copies_out += 1
+            loads[member.node_id].bytes_out += entries[chunk_hash].size
+
+
+def _draw(drawing: Drawing, entries: Mapping[str, Entry], chosen: Mapping[str, Move]) -> None:
+    """Count the copies of a range where they will lie."""
+    planned: dict[str, list[str]] = {}
+    for chunk_hash, entry in entries.items():
+        move = chosen.get(chunk_hash)
+        stay = [member for member in entry.holders if move is None or member not in move.drop]
+        for member in (*stay, *(move.add if move else ())):
+            planned.setdefault(member.node_id, []).append(chunk_hash)
+    drawing.add(planned)
+
+
+def _largest_z(topology: Topology) -> float | None:
+    try:
+        found = surveying.survey(topology)
+    except StoreUnavailable as error:
+        log.warning("sketch.unavailable", error=str(error))
+        return None
+    return surveying.largest_z(found.overlap) if found else None

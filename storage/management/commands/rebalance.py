@@ -9,7 +9,6 @@ from django.core.management.base import CommandError, CommandParser
 from storage.management.operation import Operation, size, table
 from storage.models import File, Job, nobody
 from storage.services import catalogue, rebalance, rebalance_all
-from storage.topology import Topology
 
 
 class Command(Operation):
@@ -45,15 +44,23 @@ class Command(Operation):
             raise CommandError(f"{file_hash}: {error.message}") from error
 
     def _plan_cluster(self) -> None:
-        balances = rebalance_all.balances(Topology.load()).values()
-        rows: list[tuple[object, ...]] = [("node", "holds", "share", "excess")]
-        rows += [(b.node_id, size(b.bytes), size(b.share), size(b.excess)) for b in balances]
+        plan = rebalance_all.plan()
+        rows: list[tuple[object, ...]] = [("node", "holds", "copies in", "", "copies out", "", "will hold")]
+        for load in plan.loads:
+            moved = (load.copies_in, size(load.bytes_in), load.copies_out, size(load.bytes_out))
+            rows.append((load.node_id, size(load.bytes), *moved, size(load.planned)))
         for line in table(rows):
             self.stdout.write(line)
-        if all(balance.excess <= rebalance_all.TOLERANCE * balance.share for balance in balances):
-            self.stdout.write(f"nothing to move: no node is above its share by more than {rebalance_all.TOLERANCE:.0%}")
+        if not plan.misplaced and not plan.surplus:
+            self.stdout.write(f"nothing to move: all {plan.copies} copies are where placement puts them")
+            return
+        self.stdout.write(f"misplaced: {plan.misplaced} of {plan.copies} copies; to move: {size(plan.bytes)}")
+        if plan.surplus:
+            self.stdout.write(f"to remove: {plan.surplus} copies too many")
+        if plan.largest_z is not None and plan.largest_z_planned is not None:
+            self.stdout.write(f"largest z of two nodes: {plan.largest_z:.1f} now, {plan.largest_z_planned:.1f} after")
         else:
-            self.stdout.write(f"to move: {size(sum(max(0.0, balance.excess) for balance in balances))}")
+            self.stdout.write("largest z of two nodes: not known, because a sketch is missing or too full")
 
     def _plan_file(self, file: File, replication_factor: int | None) -> None:
         plan = rebalance.plan(file, replication_factor)

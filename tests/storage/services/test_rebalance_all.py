@@ -5,38 +5,49 @@ import random
 
 import pytest
 
-from storage import phases
+from storage import phases, routing
+from storage.exceptions import VolumeOffline
 from storage.models import Job, Node
+from storage.replicas import census
 from storage.replicas.census import Entry
 from storage.services import provision, rebalance_all
 from storage.topology import Member, Topology
 from tests.cluster import ClusterUnderTest, content_of
 
 
-def placed(members: list[Member], sizes: list[int]) -> dict[str, Entry]:
+def placed(topology: Topology, members: list[Member], count: int) -> dict[str, Entry]:
     """Chunks on three of the members each, whichever they are."""
     chance = random.Random(1)
-    return {f"{i:064x}": Entry(size, 3, chance.sample(members, 3)) for i, size in enumerate(sizes)}
+    hashes = [f"{chance.randrange(1 << 256):064x}" for _ in range(count)]
+    return {chunk_hash: Entry(1000, 3, chance.sample(members, 3)) for chunk_hash in hashes}
 
 
-def excess_of(members: list[Member], entries: dict[str, Entry]) -> dict[str, float]:
-    held = {m.node_id: float(sum(e.size for e in entries.values() if m in e.holders)) for m in members}
-    return {node_id: size - sum(held.values()) / len(held) for node_id, size in held.items()}
+def spread_by_hand(cluster: ClusterUnderTest, holders: dict[str, list[str]]) -> None:
+    """Put the copies of chunks on these nodes, and nowhere else."""
+    for chunk_hash, node_ids in holders.items():
+        data = cluster.replica_path(cluster.holders(chunk_hash)[0], chunk_hash).read_bytes()
+        for member in cluster.members():
+            path = cluster.replica_path(member.node_id, chunk_hash)
+            path.unlink(missing_ok=True)
+            if member.node_id in node_ids:
+                path.write_bytes(data)
 
 
-def test_a_plan_moves_no_more_bytes_than_are_above_the_shares(cluster: ClusterUnderTest) -> None:
+def test_what_is_misplaced_moves_and_nothing_else(cluster: ClusterUnderTest) -> None:
     topology = Topology.load()
-    members = list(topology.members)
-    entries = placed(members[:4], [1000] * 400)  # the fifth node is new
-    excess = excess_of(members, entries)
-    above = sum(value for value in excess.values() if value > 0)
-    moves = rebalance_all.plan(topology, entries, excess)
-    assert sum(entries[move.chunk_hash].size for move in moves) <= above + 4 * 1000
-    assert all(abs(value) <= 1000 for value in excess.values())
-    for move in moves:
-        (giver,), (taker,) = move.drop, move.add
-        assert giver in entries[move.chunk_hash].holders
-        assert taker.node_id == "node_004"
+    entries = placed(topology, list(topology.members), 200)
+    moves = {move.chunk_hash: move for move in rebalance_all.moves(topology, entries)}
+    wanted = dict(zip(entries, routing.preferences(topology, list(entries)), strict=True))
+    assert 0 < len(moves) < 200
+    for chunk_hash, entry in entries.items():
+        first = wanted[chunk_hash][:3]
+        if chunk_hash not in moves:
+            assert set(first) == set(entry.holders)
+            continue
+        move = moves[chunk_hash]
+        assert move.target == 3 + len(move.add)
+        assert {*entry.holders, *move.add} - {*move.drop} == set(first)
+        assert len(move.add) == len(move.drop)
 
 
 def test_a_move_gives_no_zone_a_second_copy(cluster: ClusterUnderTest) -> None:
@@ -44,20 +55,21 @@ def test_a_move_gives_no_zone_a_second_copy(cluster: ClusterUnderTest) -> None:
     zones = ["a", "b", "c", "c", "a"]
     members = tuple(dataclasses.replace(m, zone=zone) for m, zone in zip(topology.members, zones, strict=True))
     topology = dataclasses.replace(topology, members=members)
-    entry = Entry(1000, 3, [members[0], members[1], members[2]])
-    excess = {"node_000": 0.0, "node_001": 9000.0, "node_002": 0.0, "node_003": -5000.0, "node_004": -9000.0}
-    assert rebalance_all.plan(topology, {"0" * 64: entry}, excess) == [], "b could only go to a or c, which have one"
-    excess = {"node_000": 9000.0, "node_001": 0.0, "node_002": 0.0, "node_003": -9000.0, "node_004": -5000.0}
-    (move,) = rebalance_all.plan(topology, {"0" * 64: entry}, excess)
-    assert [member.node_id for member in move.add] == ["node_004"]
+    entries = placed(topology, list(members), 100)
+    moves = rebalance_all.moves(topology, entries)
+    assert moves
+    for move in moves:
+        after = {*entries[move.chunk_hash].holders, *move.add} - {*move.drop}
+        assert {member.zone for member in after} == {"a", "b", "c"}
 
 
 def test_a_move_that_was_interrupted_between_its_halves_is_ended(cluster: ClusterUnderTest) -> None:
     topology = Topology.load()
-    entry = Entry(1000, 3, list(topology.members[:4]))
-    excess = {member.node_id: 100.0 * i for i, member in enumerate(topology.members)}
-    (move,) = rebalance_all.plan(topology, {"0" * 64: entry}, excess)
-    assert (move.add, [member.node_id for member in move.drop]) == ([], ["node_003"])
+    (order,) = routing.preferences(topology, ["0" * 64])
+    (move,) = rebalance_all.moves(topology, {"0" * 64: Entry(1000, 3, [order[3], *order[:3]])})
+    assert (move.add, move.drop) == ([], [order[3]])
+    (move,) = rebalance_all.moves(topology, {"0" * 64: Entry(1000, 3, [order[4], order[3], *order[:2]])})
+    assert (move.target, move.add, move.drop) == (5, [order[2]], [order[4], order[3]])
 
 
 def test_a_new_node_gets_its_share_and_no_chunk_falls_below_its_target(
@@ -66,6 +78,7 @@ def test_a_new_node_gets_its_share_and_no_chunk_falls_below_its_target(
     data = content_of(120)
     file = cluster.upload(data)
     hashes = [chunk_hash for chunk_hash, _ in file.content.manifest()]
+    before = {chunk_hash: set(cluster.holders(chunk_hash)) for chunk_hash in hashes}
     node = provision.add()
     assert (node.node_id, node.state) == ("node_005", Node.State.ACTIVE)
 
@@ -76,10 +89,58 @@ def test_a_new_node_gets_its_share_and_no_chunk_falls_below_its_target(
     monkeypatch.setattr(phases, "enter", look)
     job = Job.objects.get(kind=Job.Kind.REBALANCE_ALL)
     result = cluster.result_of(job)
-    share = 360 * 4096 / 6
-    assert result["bytes"] <= share + 4096 * 6
-    assert abs(Node.objects.get(node_id="node_005").bytes - share) <= 3 * 4096
+    arrived = [set(cluster.holders(chunk_hash)) - before[chunk_hash] for chunk_hash in hashes]
+    assert result["replicas"] == sum(map(len, arrived))
+    assert set().union(*arrived) == {"node_005"}, "nothing moves between the nodes that were there"
+    assert 40 <= result["replicas"] <= 80, "a sixth of the copies, give or take five standard deviations"
     assert all(len(cluster.holders(chunk_hash)) == 3 for chunk_hash in hashes)
     assert cluster.download(file) == data
     assert cluster.false_negatives() == []
     assert cluster.result_of(rebalance_all.request()) == {"replicas": 0, "bytes": 0}, "a second run moves nothing"
+
+
+def test_copies_that_have_gathered_are_spread_as_an_upload_spreads_them(cluster: ClusterUnderTest) -> None:
+    data = content_of(60)
+    file = cluster.upload(data)
+    hashes = [chunk_hash for chunk_hash, _ in file.content.manifest()]
+    right = {chunk_hash: cluster.holders(chunk_hash) for chunk_hash in hashes}
+    spread_by_hand(cluster, {chunk_hash: ["node_002", "node_003", "node_004"] for chunk_hash in hashes[:30]})
+    misplaced = sum(len({*right[h]} - {"node_002", "node_003", "node_004"}) for h in hashes[:30])
+    plan = rebalance_all.plan()
+    assert (plan.copies, plan.misplaced, plan.surplus) == (180, misplaced, 0)
+    assert plan.bytes == sum(load.bytes_in for load in plan.loads) == sum(load.bytes_out for load in plan.loads)
+    assert {h: cluster.holders(h) for h in hashes[:30]} != {h: right[h] for h in hashes[:30]}, "a plan changes nothing"
+    result = cluster.result_of(rebalance_all.request())
+    assert result == {"replicas": misplaced, "bytes": plan.bytes}
+    assert {chunk_hash: cluster.holders(chunk_hash) for chunk_hash in hashes} == right
+    assert cluster.download(file) == data
+    assert rebalance_all.plan().misplaced == 0
+
+
+def test_ranges_that_were_through_before_a_node_came_are_looked_at_again(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = cluster.upload(content_of(60))
+    job = rebalance_all.request()
+    take, added = census.take, list[Node]()
+
+    def take_and_add(topology: Topology, prefix: str) -> census.Census:
+        if prefix == "f0" and not added:
+            added.append(provision.add())
+            Job.objects.exclude(pk=job.pk).delete()  # another rebalance would hide what this one leaves
+        return take(topology, prefix)
+
+    monkeypatch.setattr(census, "take", take_and_add)
+    assert cluster.result_of(job)["replicas"] > 10
+    assert added
+    assert rebalance_all.plan().misplaced == 0
+    assert cluster.download(file) == content_of(60)
+
+
+def test_a_node_that_cannot_be_listed_makes_a_rebalance_wait(cluster: ClusterUnderTest) -> None:
+    cluster.upload(content_of(3))
+    rebalance_all.request()
+    (job,) = Job.objects.claim("maintenance", most=1, most_bytes=0)
+    cluster.folder("node_001").rename(cluster.folder("node_001").with_suffix(".away"))
+    with pytest.raises(VolumeOffline, match="node_001"):
+        rebalance_all.rebalance_all(job)
