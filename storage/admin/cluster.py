@@ -20,7 +20,7 @@ class ClusterAdmin(NoHandEdits[Cluster]):
     def repair_all(self, request: HttpRequest, queryset: QuerySet[Cluster]) -> None:
         self.carry_out(request, queryset, lambda _: repair.request_all())
 
-    @admin.action(description="Rebalance: even out how full the nodes are", permissions=["operate"])
+    @admin.action(description="Rebalance: move the copies that are misplaced", permissions=["operate"])
     def rebalance_all(self, request: HttpRequest, queryset: QuerySet[Cluster]) -> None:
         self.carry_out(request, queryset, lambda _: rebalance_all.request())
 

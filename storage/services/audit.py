@@ -176,7 +176,7 @@ def _settle(job: Job, topology: Topology, member: Member, taken: Census, step: i
 
 
 def _trim(topology: Topology, taken: Census) -> None:
-    """Copies too many go, the most loaded node's first; a copy that is out of sight is none too many."""
+    """Copies too many go, those first that placement wants least; a copy that is out of sight is none too many."""
     holders = {chunk_hash: entry.holders for chunk_hash, entry in taken.entries.items() if entry.surplus}
     moves = moving.plan(topology, holders, {chunk_hash: taken.entries[chunk_hash].target for chunk_hash in holders})
     for batch in moving.batches([Move(move.chunk_hash, move.target, [], move.drop) for move in moves]):

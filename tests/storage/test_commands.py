@@ -15,7 +15,7 @@ from storage.management import operation
 from storage.models import Cluster, File, Job, Node
 from storage.models.clock import Clock
 from storage.models.job import MAX_ATTEMPTS
-from storage.services import catalogue, rebalance
+from storage.services import catalogue, provision, rebalance
 from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -105,6 +105,24 @@ def test_the_plan_for_a_file_is_what_is_done(working: ClusterUnderTest) -> None:
         assert done is not None
         assert planned == [done["added"], done["removed"]]
     assert "nothing to do" in run("rebalance", file.content.file_hash, "--dry-run")
+
+
+def test_the_plan_for_the_cluster_is_what_is_done(working: ClusterUnderTest) -> None:
+    hashes = [chunk_hash for chunk_hash, _ in working.upload(content_of(40)).content.manifest()]
+    assert run("rebalance", "--dry-run").splitlines()[-1].startswith("nothing to move: all 120 copies are where")
+    before = {chunk_hash: set(working.holders(chunk_hash)) for chunk_hash in hashes}
+    provision.add()
+    header, *lines, misplaced, z = run("rebalance", "--dry-run").splitlines()
+    assert header.split()[:2] == ["node", "holds"]
+    assert "largest z of two nodes: " in z
+    planned_in = {line.split()[0]: int(line.split()[3]) for line in lines}
+    planned_out = {line.split()[0]: int(line.split()[6]) for line in lines}
+    run("rebalance")
+    after = {chunk_hash: set(working.holders(chunk_hash)) for chunk_hash in hashes}
+    for node_id in planned_in:
+        assert planned_in[node_id] == sum(node_id in after[h] - before[h] for h in hashes)
+        assert planned_out[node_id] == sum(node_id in before[h] - after[h] for h in hashes)
+    assert misplaced.startswith(f"misplaced: {sum(planned_in.values())} of 120 copies; to move: ")
 
 
 def test_the_plan_for_a_file_keeps_what_another_file_wants(cluster: ClusterUnderTest) -> None:

@@ -12,7 +12,7 @@ from storage.services import catalogue, rebalance, rebalance_all
 
 
 class Command(Operation):
-    help = "Evens out how full the nodes are; or, given a file, brings it to its replication factor."
+    help = "Moves the copies that are misplaced; or, given a file, brings it to its replication factor."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

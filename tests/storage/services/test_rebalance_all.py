@@ -4,6 +4,7 @@ import dataclasses
 import random
 
 import pytest
+import redis
 
 from storage import phases, routing
 from storage.exceptions import VolumeOffline
@@ -144,3 +145,26 @@ def test_a_node_that_cannot_be_listed_makes_a_rebalance_wait(cluster: ClusterUnd
     cluster.folder("node_001").rename(cluster.folder("node_001").with_suffix(".away"))
     with pytest.raises(VolumeOffline, match="node_001"):
         rebalance_all.rebalance_all(job)
+
+
+def test_the_plan_says_by_how_much_the_largest_z_falls(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(content_of(200))
+    hashes = [chunk_hash for chunk_hash, _ in file.content.manifest()]
+    spread_by_hand(cluster, {chunk_hash: ["node_002", "node_003", "node_004"] for chunk_hash in hashes[:60]})
+    for member in cluster.members():
+        Job.request(Job.Kind.REBUILD_SKETCH, member.node_id)
+    cluster.maintain()
+    plan = rebalance_all.plan()
+    assert plan.largest_z is not None
+    assert plan.largest_z_planned is not None
+    assert plan.largest_z > 4 > 3 > plan.largest_z_planned
+    cluster.result_of(rebalance_all.request())
+    after = rebalance_all.plan()
+    assert after.largest_z == after.largest_z_planned == plan.largest_z_planned
+
+
+def test_a_plan_without_sketches_still_says_what_moves(cluster: ClusterUnderTest, redis_client: redis.Redis) -> None:
+    cluster.upload(content_of(5))
+    redis_client.flushall()
+    plan = rebalance_all.plan()
+    assert (plan.copies, plan.misplaced, plan.largest_z) == (15, 0, None)
