@@ -1,0 +1,238 @@
+"""Blast radius: how many chunks would be lost if a set of nodes died, from the sketches alone.
+
+A chunk is *confined* to a set A of nodes if all of its replicas lie on nodes of A. Let F(A) be the registers that are
+zero on every node outside A, and Z0 those zero on all nodes. ``N' ln(F(A)/Z0)`` estimates the confined chunks (see
+`confinement`), with the bias ``N' (1/F - 1/Z0)/2`` taken off and the variance ``N'^2 (1/Z0 - 1/F)`` less the chunks
+themselves, which are fixed and not Poisson.
+
+For a healthy placement the chunks confined to A are expected from the weights that fit the nodes' fills: r replicas lie
+within A if the first r arrivals of the race do. As placement is random, each of the F(A) registers then holds a
+confined chunk with probability ``1 - e^(-c/N')``, where c such chunks are expected: the registers that do are binomial,
+exactly so for a Poisson number of chunks. Scores are from that law, for a normal one fails for the few chunks that a
+set of nodes should have.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sketches.estimators.epochs import History
+from sketches.estimators.estimate import Z_95, Estimate, at_least, whole_chunks
+from sketches.estimators.occupancy import MAX_TERMS, containment, count_occupancy, subsets
+from sketches.estimators.spectrum import MIN_ZERO_REGISTERS, score_interval
+
+Floats: TypeAlias = NDArray[np.float64]
+Set: TypeAlias = tuple[int, ...]
+
+SEEDS = 64
+"""A search that does not look at every set grows so many of them."""
+
+LARGEST_SET = 12
+"""The chunks expected on a set of nodes are summed over all of its subsets."""
+
+
+def blast_radius(registers: NDArray[np.uint8], nodes: Collection[int]) -> Estimate:
+    """Estimate how many chunks have all of their replicas on ``nodes``, and would be lost with them.
+
+    Registers that are not zero on ``nodes`` alone each prove such a chunk, unless a count was left over there. A count
+    that is left over on another node hides some.
+
+    Args:
+        registers: uint8 ``[m, N']``, sketches of all online nodes; only zero or not matters.
+        nodes: the set A, as rows of ``registers``.
+
+    Returns:
+        The number with its 95 % interval; where fewer than 20 registers are zero everywhere, only a lower bound.
+
+    Raises:
+        ValueError: ``registers`` have no register or another shape, or a node is not among them.
+    """
+    shown, free = _shown(registers, nodes)
+    return _confined(shown, free - shown, registers.shape[1])
+
+
+def worst_sets(registers: NDArray[np.uint8], size: int, most: int) -> list[tuple[Set, Estimate]]:
+    """Find the sets of ``size`` nodes whose loss would cost most chunks.
+
+    Every set is looked at while there are at most 4 million subsets of them: triples of up to 147 nodes, sets of four
+    of up to 50. Beyond, sets are grown from the 64 smaller sets of nodes that most registers are confined to, by the
+    node that adds most, and compared with all sets of ``size`` that some register shows as such. What is not looked at
+    then is a set that neither a register shows nor one of these 64 grows into: it can only hold chunks of fewer than
+    ``size`` replicas, or such as share each of their registers.
+
+    Args:
+        registers: uint8 ``[m, N']``, sketches of all online nodes; only zero or not matters.
+        size: nodes in a set, 1 to m.
+        most: how many sets to return at most.
+
+    Returns:
+        Sets, ascending, with the chunks confined to them as from `blast_radius`: the largest first, none of which no
+        register shows a chunk.
+
+    Raises:
+        ValueError: ``registers`` have no register or another shape, or ``size`` is not 1 to m.
+    """
+    if not 1 <= size <= len(registers):
+        raise ValueError(f"there are no sets of {size} out of {len(registers)} nodes")
+    found = _every_set(registers, size) if _tractable(len(registers), size) else _grown_sets(registers, size)
+    sets, shown, empty = found
+    order = [place for place in np.lexsort((*sets.T[::-1], -shown))[:most].tolist() if shown[place]]
+    n_prime = registers.shape[1]
+    return [(tuple(sets[place].tolist()), _confined(int(shown[place]), empty, n_prime)) for place in order]
+
+
+def expected_confined(history: History, sets: Sequence[Collection[int]]) -> Floats:
+    """How many chunks a healthy placement would confine to each set of nodes.
+
+    The first arrivals of a race are a set S with probability ``G(S) = sum over a in S of G(S without a) w_a / (W - W(S
+    without a))``, where W sums weights; r replicas lie within A with the probability of all S of r nodes of A. Chunks
+    that had no choice lie on all nodes of their epoch. Placement over zones is no race: it confines less than this to
+    the nodes of a zone, and more to one node of each.
+
+    While nodes O do not answer, the registers of the others confine to A what lies on A and O together, but not on O
+    alone: the difference of what is expected of both.
+
+    Args:
+        history: where chunks were placed, fitted to how full the nodes are.
+        sets: sets of one size, of up to 12 nodes each.
+
+    Returns:
+        float64 ``[sets]``.
+
+    Raises:
+        ValueError: sets of several sizes, or of more than 12 nodes.
+    """
+    if len({len(nodes) for nodes in sets}) > 1 or any(len(nodes) > LARGEST_SET for nodes in sets):
+        raise ValueError(f"sets of one size are compared, of up to {LARGEST_SET} nodes")
+    expected = np.zeros(len(sets))
+    if not any(sets):
+        return expected
+    chosen = np.array([sorted(nodes) for nodes in sets], np.int64)
+    for part in history.parts:
+        weights = np.zeros_like(history.weights)
+        weights[part.nodes] = history.weights[part.nodes]
+        expected += part.everywhere * (np.isin(chosen, part.nodes).sum(axis=1) == len(part.nodes))
+        if part.choosing:
+            first = _first_arrivals(weights[chosen], float(weights.sum()))
+            expected += sum(chunks * first[r] for r, chunks in part.choosing.items() if r < len(first))
+    return expected
+
+
+def confinement_scores(registers: NDArray[np.uint8], sets: Sequence[Collection[int]], expected: Floats) -> Floats:
+    """Standard scores of the chunks confined to sets of nodes, against what a healthy placement would confine.
+
+    The signed root of the deviance of a binomial, with a half step: its tails are the normal ones also where a few
+    chunks are expected, or none. Of all sets, or the worst of them, the bound is that of `score_bound` for the number
+    of all sets of that size.
+
+    Args:
+        registers: uint8 ``[m, N']``, sketches of all online nodes.
+        sets: as for `expected_confined`.
+        expected: float64 ``[sets]``, chunks; as from there.
+
+    Returns:
+        float64 ``[sets]``, always finite; above 0 where more chunks are confined than should be.
+
+    Raises:
+        ValueError: as by `blast_radius`.
+    """
+    scores = np.zeros(len(sets))
+    n_prime = registers.shape[1]
+    for place, (nodes, chunks) in enumerate(zip(sets, expected.tolist(), strict=True)):
+        shown, free = _shown(registers, nodes)
+        scores[place] = _binomial_score(shown, free, -math.expm1(-chunks / n_prime))
+    return scores
+
+
+def _confined(shown: int, empty: int, n_prime: int) -> Estimate:
+    """The chunks behind registers that only show within a set, beside those empty everywhere."""
+    if empty < MIN_ZERO_REGISTERS and shown:
+        return at_least(float(shown))
+    if empty == 0:
+        return Estimate(0.0, 0.0, None, saturated=True)
+    free = shown + empty
+    change = 1 / free - 1 / empty
+    estimate = n_prime * (math.log1p(shown / empty) + change / 2)
+    variance = -(n_prime**2) * change - estimate
+    return whole_chunks(estimate, *score_interval(estimate, variance, n_prime / free - 1, Z_95), shown)
+
+
+def _shown(registers: NDArray[np.uint8], nodes: Collection[int]) -> tuple[int, int]:
+    """Count the registers that are zero on all nodes but these: those that are not zero there, and all of them."""
+    if any(not 0 <= node < len(registers) for node in nodes):
+        raise ValueError(f"{sorted(nodes)} are not among {len(registers)} nodes")
+    inside = np.zeros(len(registers), np.bool_)
+    inside[list(nodes)] = True
+    free = ~(registers[~inside] != 0).any(axis=0)
+    return int(np.count_nonzero((registers[inside] != 0).any(axis=0) & free)), int(np.count_nonzero(free))
+
+
+def _tractable(nodes: int, size: int) -> bool:
+    return math.comb(nodes, size) << size <= MAX_TERMS
+
+
+def _every_set(registers: NDArray[np.uint8], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """All sets, the registers that show within each alone, and those empty everywhere."""
+    occupancy = count_occupancy(registers, size)
+    within = containment(occupancy.nodes, size)
+    shown = np.zeros(math.comb(occupancy.nodes, size), np.int64)
+    for k in range(1, size + 1):
+        shown += occupancy.patterns[k][within[k]].sum(axis=1)
+    return subsets(occupancy.nodes, size), shown, int(occupancy.level_counts[0])
+
+
+def _grown_sets(registers: NDArray[np.uint8], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """As `_every_set`, of the sets that registers show and of those grown from the commonest smaller ones."""
+    occupied = registers != 0
+    levels = occupied.sum(axis=0)
+    low = np.flatnonzero((levels > 0) & (levels <= size))
+    packed = np.packbits(occupied[:, low], axis=0)
+    _, first, counts = np.unique(packed, axis=1, return_index=True, return_counts=True)
+    patterns, sizes = occupied[:, low[first]], levels[low[first]]
+    whole = {tuple(np.flatnonzero(column).tolist()) for column in patterns[:, sizes == size].T}
+    for place in np.argsort(-counts, kind="stable")[:SEEDS].tolist():
+        grown = patterns[:, place].copy()
+        while grown.sum() < size:
+            lacking = sizes - patterns[grown].sum(axis=0)
+            gain = np.where(grown, -1, patterns[:, lacking == 1] @ counts[lacking == 1])
+            grown[int(np.argmax(gain))] = True
+        whole.add(tuple(np.flatnonzero(grown).tolist()))
+    sets = np.array(sorted(whole), np.int64).reshape(-1, size)
+    shown = np.array([int(counts[patterns[nodes].sum(axis=0) == sizes].sum()) for nodes in sets], np.int64)
+    return sets, shown, int(np.count_nonzero(levels == 0))
+
+
+def _first_arrivals(weights: Floats, total: float) -> list[Floats]:
+    """The probability that the first r arrivals are within a set, for r = 0 … size.
+
+    Args:
+        weights: of the nodes of each set, 0 for those that do not take part, ``[sets, size]``.
+        total: of all nodes.
+    """
+    sets, size = weights.shape
+    probability, summed = np.zeros((2, 1 << size, sets))
+    probability[0] = 1.0
+    for members in range(1, 1 << size):
+        for node in range(size):
+            if members >> node & 1:
+                without = members ^ (1 << node)
+                rest = np.maximum(total - summed[without], weights[:, node])
+                share = np.divide(weights[:, node], rest, out=np.zeros(sets), where=rest > 0)
+                probability[members] += probability[without] * share
+                summed[members] = summed[without] + weights[:, node]
+    by_size = [[members for members in range(1 << size) if members.bit_count() == r] for r in range(size + 1)]
+    return [np.asarray(probability[members].sum(axis=0)) for members in by_size]
+
+
+def _binomial_score(seen: int, of: int, share: float) -> float:
+    """The signed root of the deviance of ``seen`` out of ``of``, half a step nearer to what is expected."""
+    mean = of * share
+    if abs(seen - mean) <= 0.5 or of == 0:
+        return 0.0
+    near = seen - 0.5 if seen > mean else seen + 0.5
+    share = min(max(share, 1e-300), 1 - 1e-16)
+    deviance = near * math.log(near / (of * share)) + (of - near) * math.log((of - near) / (of * (1 - share)))
+    return math.copysign(math.sqrt(2 * max(deviance, 0.0)), seen - mean)
