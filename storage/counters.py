@@ -27,6 +27,7 @@ class Event(StrEnum):
     REPLICAS_REPAIRED = "replicas_repaired"  # copies made because there were too few
     REPLICAS_MOVED = "replicas_moved"  # copies made on one node to leave another
     ORPHANS_FOUND = "orphans_found"  # copies of chunks that the database does not know
+    GATHERINGS_FOUND = "gatherings_found"  # times that copies lay gathered on few nodes for an hour
     VOLUMES_BEHIND = "volumes_behind"  # volumes that turned out to be older than this database had left them
     LEFTOVERS_REMOVED = "leftovers_removed"  # unfinished writes of processes that died
     CHUNKS_RECLAIMED = "chunks_reclaimed"

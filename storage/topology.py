@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from threading import Lock
 from urllib.parse import urljoin
@@ -36,6 +37,7 @@ class Member:
     stored_chunks: int
     sketch_epoch: int
     generation: int
+    joined_at: datetime
     identity: Identity
     lane: Lane
 
@@ -173,6 +175,7 @@ def _member(cluster: Cluster, node: Node, capacity: float) -> Member:
         stored_chunks=node.chunks,
         sketch_epoch=node.sketch_epoch,
         generation=node.generation,
+        joined_at=node.created_at,
         identity=identity,
         lane=lane,
     )

@@ -16,7 +16,7 @@ from storage.routing import Estimate, sketch_size
 from storage.services.locate import Candidate
 from storage.services.statistics import Statistics
 from storage.services.verify import Report
-from storage.surveying import Survey
+from storage.surveying import Gathering, Survey
 from storage.topology import Topology
 
 MIB = 1 << 20
@@ -130,16 +130,15 @@ def cluster_status(statistics: Statistics) -> dict[str, Any]:
     """The answer of ``/status``."""
     survey = statistics.survey
     conf = configuration()
-    chunks = statistics.chunks
     return {
         "network": {
             "total_nodes": len(statistics.nodes),
             "union_size": round(survey.union.estimate) if survey else None,
             "total_chunks": statistics.replicas,
             "total_storage_mb": round(statistics.bytes / MIB, 2),
-            "average_replication": round(statistics.replicas / chunks, 3) if chunks else 0.0,
+            "average_replication": round(statistics.average_replication, 3),
             "level_counts": survey.level_counts if survey else None,
-            "distinct_chunks": chunks,
+            "distinct_chunks": statistics.chunks,
             "sketches": statistics.sketch_state,
         },
         "nodes": [
@@ -161,7 +160,7 @@ def cluster_status(statistics: Statistics) -> dict[str, Any]:
             "chunk_size": conf.chunk_size,
         },
         "files_stored": statistics.files,
-        "estimates": estimates(survey) if survey else None,
+        "estimates": {**estimates(survey), "as_of": statistics.surveyed_at} if survey else None,
         "sketch": {
             "n_prime": survey.n_prime if survey else statistics.cluster.n_prime,
             "bytes_per_node": sketch_size(statistics.cluster.n_prime),
@@ -172,6 +171,7 @@ def cluster_status(statistics: Statistics) -> dict[str, Any]:
             "as_of": statistics.surveyed_at,
         },
         "overlap": {"nodes": survey.node_ids, **asdict(survey.overlap)} if survey and survey.overlap else None,
+        "blast_radius": [gathering(one) for one in survey.gatherings] if survey else None,
         "counters": statistics.counters,
     }
 
@@ -187,6 +187,19 @@ def estimates(survey: Survey) -> dict[str, Any]:
         ],
         "average_replication": estimate(survey.average_replication),
         "chunks_below_target": estimate(survey.below_target),
+    }
+
+
+def gathering(found: Gathering) -> dict[str, Any]:
+    """A set of nodes, and the chunks that would be lost with it."""
+    return {
+        "nodes": found.node_ids,
+        "zone": found.zone or None,
+        "chunks": estimate(found.chunks),
+        "expected": found.expected,
+        "score": found.score,
+        "bound": found.bound,
+        "out_of_bounds": found.is_out_of_bounds,
     }
 
 

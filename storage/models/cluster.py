@@ -24,6 +24,14 @@ class Cluster(models.Model):
     tau = models.PositiveSmallIntegerField(help_text="a register saturates here")
     num_nodes = models.PositiveIntegerField(help_text="NUM_NODES at the last start")
     topology_epoch = models.BigIntegerField(default=0, help_text="raised when a node changes state")
+    rebalanced_at = models.DateTimeField(
+        null=True,
+        editable=False,
+        help_text="what was stored earlier lies where placement puts it",
+    )
+    gathered_since = models.DateTimeField(
+        null=True, editable=False, help_text="since when surveys find copies gathered on few nodes"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import redis
 import structlog
@@ -21,6 +22,7 @@ from storage import admission, clocks, trust
 from storage.conf import configuration
 from storage.exceptions import VolumeError, VolumeUnasked
 from storage.models import Cluster, Content, Job, Node, clock, refusals
+from storage.models.clock import Clock
 from storage.placement import acknowledgeable
 from storage.recent import Recent
 from storage.redis_connection import connect
@@ -33,6 +35,7 @@ GOOD_SECONDS = 0.5  # An examination is good for this long.
 LOOKS = 32  # Volumes are looked at by this many threads.
 LOOK_SECONDS = 1.0  # A volume has this long to answer.
 WAITING_SECONDS = 10.0  # An upload that no worker has taken for this long is a trouble.
+GATHERED_FOR = timedelta(hours=1)  # Copies that are gathered for less than this are no trouble yet.
 COUNTED = 1000  # Files in danger are counted up to this number.
 
 
@@ -67,6 +70,7 @@ def _examine() -> Health:
         try:
             _look_at_files(topology, found)
             _look_at_generations(topology, found)
+            _look_at_gatherings(found)
             _look_at_uploads(found)
             _compare_clocks(found)
         except (DatabaseError, InterfaceError) as error:
@@ -157,6 +161,14 @@ def _look_at_files(topology: Topology, found: Health) -> None:
     if number := short[:COUNTED].count():
         found.degraded["copies"] = (
             f"files have fewer copies than they should: {_number(number)}; they are made as soon as nodes can take them"
+        )
+
+
+def _look_at_gatherings(found: Health) -> None:
+    if Cluster.objects.filter(gathered_since__lt=Clock() - GATHERED_FOR).exists():
+        found.degraded["gathered"] = (
+            "copies are gathered on few nodes, and more files than necessary would be lost with those: "
+            "/status has them as blast_radius; `manage.py rebalance --dry-run` says what would mend it"
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
@@ -18,7 +19,7 @@ import structlog
 from storage import counters, surveying, wakeups
 from storage.counters import Event
 from storage.exceptions import VolumeOffline
-from storage.models import Job
+from storage.models import Cluster, Job, clock
 from storage.replicas import census, moving
 from storage.replicas.census import Census, Entry
 from storage.replicas.moving import Move
@@ -148,15 +149,17 @@ def rebalance_all(job: Job) -> dict[str, Any]:
         TurnEnded: more urgent work waits.
         VolumeOffline: a node does not answer.
     """
-    found: dict[str, Any] = {"replicas": 0, "bytes": 0, "placement": _placement()} | (job.result or {})
+    begin = {"placement": _placement(), "begun": clock.now().isoformat()}
+    found: dict[str, Any] = {"replicas": 0, "bytes": 0, **begin} | (job.result or {})
     job.result = found
     while True:
         for step in job.steps(census.RANGES):
             _move_range(job, step)
         if found["placement"] == _placement():
             break
-        found["placement"] = _placement()
+        found |= {"placement": _placement(), "begun": clock.now().isoformat()}
         job.progress(done=0)
+    Cluster.objects.update(rebalanced_at=datetime.fromisoformat(found["begun"]))
     done = {name: found[name] for name in ("replicas", "bytes")}
     log.info("rebalance_all.done", job=str(job.pk), **done)
     return done

@@ -31,6 +31,7 @@ class NodeStatistics:
     bytes: int
     union_size: int | None
     foreign_writes: bool
+    online: bool
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,12 @@ class Statistics:
         return sum(node.chunks for node in self.nodes)
 
     @property
+    def average_replication(self) -> float:
+        """Copies on the nodes that are online, as counted, for each chunk on record: what the sketches estimate too."""
+        counted = sum(node.chunks for node in self.nodes if node.online)
+        return counted / self.chunks if self.chunks else 0.0
+
+    @property
     def bytes(self) -> int:
         return sum(node.bytes for node in self.nodes)
 
@@ -92,6 +99,7 @@ def gather() -> Statistics:
             node.bytes,
             round(union.estimate) if (union := unions.get(node.node_id)) else None,
             node.foreign_writes,
+            node.online,
         )
         for node in Node.objects.exclude(state=Node.State.RETIRED)
     ]

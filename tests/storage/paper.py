@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import combinations
 from typing import cast
@@ -24,13 +25,14 @@ from storage.topology import Member, Topology
 from storage.volumes import Identity, Lane
 
 SIZE = 1000  # bytes of every chunk
+JOINED = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def member(number: int, capacity: float = 1.0, zone: str = "") -> Member:
     """A node without a volume."""
     node_id = f"node_{number:03d}"
     identity, lane = Identity("cluster", node_id, node_id), cast(Lane, None)
-    return Member(node_id, "active", True, True, zone, 1.0, capacity, 0, 0, 0, identity, lane)
+    return Member(node_id, "active", True, True, zone, 1.0, capacity, 0, 0, 0, 0, JOINED, identity, lane)
 
 
 class PaperCluster:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -13,6 +14,8 @@ from storage.routing import Route
 from storage.topology import Member, Topology
 from storage.volumes import Identity, Lane, MemoryVolume
 from tests.contract.test_volume import chunk
+
+JOINED = datetime(2026, 1, 1, tzinfo=UTC)
 
 HASH, DATA = chunk()
 
@@ -48,7 +51,7 @@ def volumes() -> list[Volume]:
 def members(volumes: list[Volume]) -> Iterator[list[Member]]:
     def member(volume: Volume) -> Member:
         lane = Lane(volume, timeout=0.2)
-        return Member(volume.name, "active", True, True, "", 1.0, 1.0, 0, 0, 0, 0, volume.identity(), lane)
+        return Member(volume.name, "active", True, True, "", 1.0, 1.0, 0, 0, 0, 0, JOINED, volume.identity(), lane)
 
     yield [member(volume) for volume in volumes]
     for volume in volumes:
