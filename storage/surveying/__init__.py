@@ -1,7 +1,7 @@
 """What the sketches of the online nodes say about the whole cluster, each figure with its interval.
 
 ``surveys`` reads the sketches. ``overlaps`` compares what nodes have in common with what they should have.
-``gathering`` finds the sets of nodes with which chunks would be lost. ``drawing`` sketches a state that is only planned.
+``gathering`` finds the sets of nodes with which chunks would be lost. ``drawing`` sketches a state that is planned.
 """
 
 from storage.surveying.drawing import Drawing

@@ -16,6 +16,7 @@ from django.test import Client
 from storage import routing, surveying
 from storage.models import Content, Job, Node, refusals
 from storage.services import health, survey
+from storage.surveying import surveys
 from storage.topology import Topology
 from tests.cluster import ClusterUnderTest, content_of
 from tests.storage.api.conftest import assert_problem
@@ -209,7 +210,7 @@ def test_status_sees_chunks_that_lost_a_replica(cluster: ClusterUnderTest) -> No
 def test_status_of_large_sketches_is_that_of_the_last_survey(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(surveying, "LARGE", 1000)
+    monkeypatch.setattr(surveys, "LARGE", 1000)
     cluster.upload(content_of(20))
     survey.survey()
     first = Client().get("/status").json()

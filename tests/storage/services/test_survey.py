@@ -8,7 +8,7 @@ import redis
 from storage import surveying, topology
 from storage.models import Cluster, LastSurvey, Node
 from storage.services import probe, survey
-from storage.surveying import Survey
+from storage.surveying import Survey, surveys
 from storage.topology import Topology
 from tests.cluster import ClusterUnderTest, content_of
 
@@ -43,7 +43,7 @@ def test_sketches_grow_when_they_have_a_chunk_for_every_four_registers(cluster: 
 
 
 def test_a_survey_survives_being_kept(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(surveying, "LARGE", 0)
+    monkeypatch.setattr(surveys, "LARGE", 0)
     cluster.upload(content_of(30))
     survey.survey()
     taken = surveying.survey(Topology.load())
