@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sketches.estimators.membership import candidates, false_positive_rate
+from sketches.estimators.membership import candidates, false_positive_rate, holders
+from sketches.simulate.placement import count
 
 TAU = 255
 
@@ -129,3 +130,110 @@ def test_a_thousand_chunks_on_five_nodes_take_less_than_a_millisecond() -> None:
         candidates(values, [1000] * 5, 4000, TAU, 0.6, 0.0)
         times.append(time.perf_counter() - start)
     assert min(times) < 1e-3
+
+
+def sharing(values: list[list[int]], replicas: int = 3, prior: float = 0.6, mean: float = 3.0) -> list[list[float]]:
+    """What `holders` says of a cluster of equal nodes."""
+    registers = np.array(values, np.uint8)
+    fills = np.full(registers.shape[1], 100)
+    found: list[list[float]] = holders(registers, replicas, fills, mean, 1000, TAU, prior, 0.0).probabilities.tolist()
+    return found
+
+
+def test_a_chunk_alone_in_its_register_is_where_the_register_counts() -> None:
+    assert sharing([[1, 0, 1, 1, 0]], prior=0.1) == [[1, 0, 1, 1, 0]]
+    assert sharing([[1, 0, 1, 0, 0]]) == [[1, 0, 1, 0, 0]]  # one replica is lost
+    assert sharing([[0, 0, 0, 0, 0]]) == [[0, 0, 0, 0, 0]]
+    assert sharing([[2, 2, 2, 0, 0]], prior=0.1) == [[1, 1, 1, 0, 0]]  # two chunks, both on all three
+
+
+def test_chunks_that_share_a_register_share_it_out() -> None:
+    assert sharing([[1, 1, 2, 1, 1]])[0] == pytest.approx([0.5, 0.5, 1, 0.5, 0.5])
+    assert sharing([[3, 1, 1, 2, 2]])[0] == pytest.approx([1, 1 / 3, 1 / 3, 2 / 3, 2 / 3])
+    assert sharing([[1, 1, 1, 1, 0]], replicas=2, mean=2.0)[0] == pytest.approx([0.5, 0.5, 0.5, 0.5, 0])
+
+
+def test_placement_decides_what_counts_leave_open() -> None:
+    registers, prior = np.array([[2, 1, 1, 1, 1]], np.uint8), np.array([[0.05, 0.95, 0.95, 0.05, 0.05]])
+    found = holders(registers, 3, [100] * 5, 3.0, 1000, TAU, prior, 0.0)
+    assert found.order[0].tolist() == [0, 1, 2, 3, 4]
+    assert found.probabilities[0, 0] == 1 and found.probabilities[0, 1] > 0.9 > 0.1 > found.probabilities[0, 3]
+
+
+@given(st.data())
+def test_probabilities_add_up_to_the_replicas(data: st.DataObject) -> None:
+    nodes = data.draw(st.integers(1, 9))
+    row = data.draw(st.lists(st.integers(0, 4), min_size=nodes, max_size=nodes))
+    prior = data.draw(st.lists(st.floats(0, 1), min_size=nodes, max_size=nodes))
+    fills = data.draw(st.lists(st.integers(0, 1000), min_size=nodes, max_size=nodes))
+    replicas = data.draw(st.integers(1, 4))
+    found = holders(np.array([row], np.uint8), replicas, fills, 3.0, 1000, TAU, prior, 0.0).probabilities[0]
+    assert ((found >= 0) & (found <= 1)).all()
+    assert ((found > 0) == (np.array(row) > 0)).all()
+    moderate = sharing([row], replicas, mean=min(3.0, 0.9 * nodes + 0.1))[0]
+    open_nodes = [p for p in moderate if 0 < p < 1]
+    if open_nodes and max(row) > 0:
+        certain = moderate.count(1.0)
+        aim = min(max(replicas - certain, 0.005 * len(open_nodes)), 0.995 * len(open_nodes))
+        assert sum(open_nodes) == pytest.approx(aim, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("n_prime", "tau", "loss"),
+    [(1000, TAU, [0, 0, 0.5, 0, 0]), ([1000, 1000, 2000, 1000, 1000], TAU, 0.0), (1000, 2, 0.0)],
+    ids=["a sketch that is not trusted", "sketches of two sizes", "a saturated register"],
+)
+def test_where_the_sum_says_nothing_each_node_is_judged_for_itself(
+    n_prime: int | list[int], tau: int, loss: float | list[float]
+) -> None:
+    registers = np.array([[2, 1, 1, 1, 0], [0, 0, 2, 0, 0]], np.uint8)
+    found = holders(registers, 3, [100] * 5, 3.0, n_prime, tau, 0.6, loss)
+    alone = candidates(registers, [100] * 5, n_prime, tau, 0.6, loss)
+    assert np.array_equal(found.probabilities, alone.probabilities) and np.array_equal(found.order, alone.order)
+
+
+@pytest.mark.parametrize("load", [0.05, 0.25, 1.0])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_cluster_that_grew_is_known_better_by_all_registers_together(load: float, mixed: bool) -> None:
+    """Five nodes became eight, and nothing was moved: placement prefers nodes that many chunks are not on."""
+    rng, n_prime = np.random.default_rng(60), 20_000
+    chunks = int(load * n_prime)
+    times = rng.standard_exponential((chunks, 8))
+    replicas = rng.integers(2, 4, chunks) if mixed else np.full(chunks, 3)
+    held = np.zeros((8, chunks), np.bool_)
+    held[:5] = (np.argsort(np.argsort(times[:, :5], axis=1), axis=1) < replicas[:, None]).T
+    preferred = np.argsort(np.argsort(times, axis=1), axis=1) < replicas[:, None]
+    register = rng.integers(0, n_prime, chunks)
+    values = count(held, register, n_prime, TAU)[:, register].T
+    others = (1 - 0.9) * replicas[:, None] / (8 - replicas[:, None])
+    fills, prior = held.sum(axis=1), np.where(preferred, 0.9, others)
+    together = holders(values, replicas, fills, fills.sum() / chunks, n_prime, TAU, prior, 0.0).probabilities
+    alone = candidates(values, fills, n_prime, TAU, np.where(preferred, 0.95, others / 2), 0.0).probabilities
+    shared = values * replicas[:, None] / values.sum(axis=1, keepdims=True)
+    error, error_alone, error_shared = (np.mean((said - held.T) ** 2) for said in (together, alone, shared.clip(0, 1)))
+    assert error < 0.35 * error_alone and error < 0.8 * error_shared
+    certain = together >= 0.99
+    assert held.T[certain].mean() > 0.99
+    assert certain.sum() > 0.55 * held.sum()
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0)])
+def test_holders_of_no_chunks_on_no_nodes(shape: tuple[int, int]) -> None:
+    found = holders(np.zeros(shape, np.uint8), 3, np.zeros(shape[1]), 3.0, 10, TAU, 0.6, 0.0)
+    assert found.probabilities.shape == found.order.shape == shape
+
+
+def test_a_chunk_has_at_least_one_replica() -> None:
+    for replicas, mean in ((0, 3.0), (3, 0.5)):
+        with pytest.raises(ValueError, match="at least one replica"):
+            holders(np.ones((1, 3), np.uint8), replicas, [1, 1, 1], mean, 10, TAU, 0.6, 0.0)
+
+
+def test_the_holders_of_64_chunks_take_less_than_60_microseconds_each() -> None:
+    rng = np.random.default_rng(61)
+    values, prior, times = rng.poisson(0.4, (64, 5)).astype(np.uint8), rng.random((64, 5)), []
+    for _ in range(20):
+        start = time.perf_counter()
+        holders(values, 3, [1000] * 5, 3.0, 10_000, TAU, prior, 0.0)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 64 * 60e-6
