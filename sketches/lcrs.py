@@ -9,8 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sketches.exceptions import IncompatibleSketches
 from sketches.hashing import hash_chunks, registers_of
-
-MAX_TAU = 255
+from sketches.registers import MAX_TAU
 
 
 class LCRS:
@@ -39,8 +38,14 @@ class LCRS:
 
     @classmethod
     def from_registers(cls, registers: ArrayLike, tau: int, seed: int) -> Self:
-        """Make a sketch with a copy of ``registers`` (integers, shape ``[n_prime]``), saturated at ``tau``."""
+        """Make a sketch with a copy of ``registers`` (integers, shape ``[n_prime]``), saturated at ``tau``.
+
+        Raises:
+            ValueError: a register is negative or no integer, or there is not one row of them.
+        """
         values = np.asarray(registers)
+        if values.ndim != 1 or values.dtype.kind not in "biu" or (len(values) and int(values.min()) < 0):
+            raise ValueError("a sketch is one row of registers, which are integers of at least 0")
         sketch = cls(len(values), tau, seed)
         sketch.registers[:] = np.minimum(values, tau)
         return sketch

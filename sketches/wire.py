@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketches.exceptions import CorruptSketch, IncompatibleSketches
-from sketches.lcrs import MAX_TAU, folds
+from sketches.lcrs import folds
+from sketches.registers import MAX_TAU
 
 MAGIC = b"LCRS"
 VERSION = 1

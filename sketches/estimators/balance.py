@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sketches.estimators.estimate import Z_95, Estimate
 from sketches.estimators.overlap import pairwise_overlaps
 from sketches.estimators.union import union_estimate
+from sketches.registers import checked_registers
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,10 @@ def node_balance(registers: NDArray[np.uint8], weights: ArrayLike) -> Balance:
             emptied. Shape ``[m]``.
 
     Raises:
-        ValueError: the weights are not one per node, one is negative or not finite, or there are no registers.
+        ValueError: the weights are not one per node, one is negative or not finite, or as by
+            `checked_registers`.
     """
+    registers = checked_registers(registers)
     weight = np.asarray(weights, np.float64)
     if weight.shape != registers.shape[:1] or not np.isfinite(weight).all() or (weight < 0).any():
         raise ValueError("every node has one weight, at least 0")

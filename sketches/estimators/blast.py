@@ -23,6 +23,7 @@ from sketches.estimators.epochs import History
 from sketches.estimators.estimate import Z_95, Estimate, at_least, whole_chunks
 from sketches.estimators.occupancy import MAX_TERMS, containment, count_occupancy, subsets
 from sketches.estimators.spectrum import MIN_ZERO_REGISTERS, score_interval
+from sketches.registers import checked_registers
 
 Floats: TypeAlias = NDArray[np.float64]
 Set: TypeAlias = tuple[int, ...]
@@ -48,8 +49,9 @@ def blast_radius(registers: NDArray[np.uint8], nodes: Collection[int]) -> Estima
         The number with its 95 % interval; where fewer than 20 registers are zero everywhere, only a lower bound.
 
     Raises:
-        ValueError: ``registers`` have no register or another shape, or a node is not among them.
+        ValueError: as by `checked_registers`, or a node is not among theirs.
     """
+    registers = checked_registers(registers)
     shown, free = _shown(registers, nodes)
     return _confined(shown, free - shown, registers.shape[1])
 
@@ -73,8 +75,9 @@ def worst_sets(registers: NDArray[np.uint8], size: int, most: int) -> list[tuple
         register shows a chunk.
 
     Raises:
-        ValueError: ``registers`` have no register or another shape, or ``size`` is not 1 to m.
+        ValueError: as by `checked_registers`, or ``size`` is not 1 to m.
     """
+    registers = checked_registers(registers)
     if not 1 <= size <= len(registers):
         raise ValueError(f"there are no sets of {size} out of {len(registers)} nodes")
     found = _every_set(registers, size) if _tractable(len(registers), size) else _grown_sets(registers, size)
@@ -139,6 +142,7 @@ def confinement_scores(registers: NDArray[np.uint8], sets: Sequence[Collection[i
     Raises:
         ValueError: as by `blast_radius`.
     """
+    registers = checked_registers(registers)
     scores = np.zeros(len(sets))
     n_prime = registers.shape[1]
     for place, (nodes, chunks) in enumerate(zip(sets, expected.tolist(), strict=True)):

@@ -28,6 +28,7 @@ from sketches.estimators.spectrum import (
     too_full,
 )
 from sketches.estimators.union import union_estimate
+from sketches.registers import checked_registers
 
 
 def spectrum_from_registers(registers: NDArray[np.uint8], replication_factor: int) -> Spectrum:
@@ -45,8 +46,9 @@ def spectrum_from_registers(registers: NDArray[np.uint8], replication_factor: in
         The spectrum; unbiased within .1 standard deviation where at least 20 registers are empty, saturated otherwise.
 
     Raises:
-        ValueError: ``registers`` is not two-dimensional or has no register, or RF is less than 1.
+        ValueError: as by `checked_registers`, or RF is less than 1.
     """
+    registers = checked_registers(registers)
     nodes = len(registers)
     depth = tractable_depth(nodes, resolvable(replication_factor, nodes) - 1)
     return spectrum_from_occupancy(count_occupancy(registers, depth), replication_factor)

@@ -19,6 +19,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sketches.registers import checked_values
+
 Floats: TypeAlias = NDArray[np.float64]
 
 CERTAIN = 1e-3
@@ -74,14 +76,16 @@ def candidates(
             prior is; an empty register divides the odds by ``1 / loss``. 1: there is no sketch, and the prior remains.
 
     Raises:
-        ValueError: a prior or loss is not in [0, 1], no registers, a negative number of chunks, a value above tau.
+        ValueError: a prior or loss is not in [0, 1], there are no registers, a number of chunks is negative, or a value
+            is not an integer from 0 to tau.
     """
+    values = checked_values(values, tau)
     held, size = np.asarray(chunks_per_node, np.float64), np.asarray(n_prime, np.float64)
     before, lost = np.broadcast_to(np.asarray(prior, np.float64), values.shape), np.asarray(loss, np.float64)
     if not all(((share >= 0) & (share <= 1)).all() for share in (before, lost)):
         raise ValueError("a prior or a loss is not in [0, 1]")
-    if (size < 1).any() or (held < 0).any() or (values > tau).any():
-        raise ValueError("a sketch has registers of 0 to tau, and a node at least 0 chunks")
+    if (size < 1).any() or (held < 0).any():
+        raise ValueError("a sketch has at least one register, and a node at least 0 chunks")
     counted = np.where(values == tau, _saturated_mean(held / size, tau), values)
     ratio = (1 - lost) * counted * size / np.maximum(np.maximum(held, counted), 1.0) + lost
     present = before * ratio
@@ -126,8 +130,10 @@ def holders(
         Probabilities and order. An empty register of trusted sketches has probability 0.
 
     Raises:
-        ValueError: as by `candidates`, or a number of replicas is less than 1.
+        ValueError: a number of replicas is less than 1, or a value is not an integer from 0 to tau; where each node is
+            judged for itself, as by `candidates`.
     """
+    values = checked_values(values, tau)
     wanted, lost, size = np.asarray(replicas, np.float64), np.asarray(loss), np.asarray(n_prime)
     if mean_replicas < 1 or (wanted < 1).any():
         raise ValueError("a chunk has at least one replica")

@@ -7,6 +7,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from sketches.registers import checked_registers
+
 MAX_TERMS = 2**22
 """Pairs of a set of nodes and a set within it that `containment` may go through: some 50 ms."""
 
@@ -41,10 +43,11 @@ def count_occupancy(registers: NDArray[np.uint8], depth: int) -> Occupancy:
         depth: largest set size, cut to m.
 
     Raises:
-        ValueError: not two-dimensional, without registers, or ``depth`` is negative.
+        ValueError: as by `checked_registers`, or ``depth`` is negative.
     """
-    if registers.ndim != 2 or registers.shape[1] == 0 or depth < 0:
-        raise ValueError(f"registers of shape {registers.shape} at depth {depth} cannot be counted")
+    registers = checked_registers(registers)
+    if depth < 0:
+        raise ValueError(f"there are no sets of up to {depth} nodes")
     nodes, n_prime = registers.shape
     depth = min(depth, nodes)
     levels = np.zeros(n_prime, np.min_scalar_type(nodes))

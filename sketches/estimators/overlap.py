@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sketches.estimators.discrete import NORMAL_SD, count_interval
 from sketches.estimators.estimate import Z_95, Estimate
 from sketches.estimators.union import union_estimate
+from sketches.registers import checked_registers
 
 Floats: TypeAlias = NDArray[np.float64]
 Number = TypeVar("Number", np.int64, np.float64)
@@ -94,11 +95,10 @@ def pairwise_overlaps(registers: NDArray[np.uint8]) -> PairwiseOverlaps:
     Jaccard index (within the noise of .007 of the simulation).
 
     Raises:
-        ValueError: there are no registers.
+        ValueError: as by `checked_registers`.
     """
+    registers = checked_registers(registers)
     n_prime = registers.shape[1]
-    if n_prime == 0:
-        raise ValueError("there are no registers")
     empty = _empty_on_both(registers)
     saturated = empty == 0
     load = -np.log(np.maximum(empty, 1) / n_prime)
@@ -125,13 +125,12 @@ def overlap(registers: NDArray[np.uint8]) -> Overlap:
             registers empty on all nodes.
 
     Raises:
-        ValueError: not 1 to 20 nodes, or there are no registers.
+        ValueError: not 1 to 20 nodes, or as by `checked_registers`.
     """
+    registers = checked_registers(registers)
     if not 1 <= len(registers) <= MAX_NODES:
         raise ValueError(f"an overlap is of 1 to {MAX_NODES} nodes, not {len(registers)}")
     n_prime = registers.shape[1]
-    if n_prime == 0:
-        raise ValueError("there are no registers")
     patterns = _patterns(registers)
     subsets = np.arange(len(patterns))
     empty = _sum_over_subsets(patterns)[::-1]

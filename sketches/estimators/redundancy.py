@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sketches.estimators.estimate import Z_95, Estimate, at_least
 from sketches.estimators.spectrum import Spectrum
+from sketches.registers import checked_registers
 
 Z_ALARM = 2.326
 """Standard normal quantile of a one-sided 99 % bound: one false alarm in a hundred looks."""
@@ -105,8 +106,9 @@ def average_replication(registers: NDArray[np.uint8], tau: int, chunks: int) -> 
         The exact ratio, 0 without chunks; only a lower bound if a register is saturated.
 
     Raises:
-        ValueError: ``chunks`` is negative.
+        ValueError: ``chunks`` is negative, or as by `checked_registers`.
     """
+    registers = checked_registers(registers, tau)
     if chunks < 0:
         raise ValueError(f"there cannot be {chunks} chunks on record")
     ratio = int(registers.sum(dtype=np.int64)) / chunks if chunks else 0.0

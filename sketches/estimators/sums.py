@@ -30,6 +30,7 @@ from sketches.estimators.spectrum import (
     saturated_spectrum,
     too_full,
 )
+from sketches.registers import checked_registers
 
 EM_STEPS = 15
 SCORING_STEPS = 30
@@ -65,10 +66,11 @@ def spectrum_from_sums(
         is negative: where one is really empty, the maximum is biased by up to .6 of these small standard deviations.
 
     Raises:
-        ValueError: ``registers`` is not two-dimensional or has no register, or ``tau`` or RF is less than 1.
+        ValueError: as by `checked_registers`, or ``tau`` or RF is less than 1.
     """
-    if registers.ndim != 2 or registers.shape[1] == 0 or tau < 1:
-        raise ValueError(f"registers of shape {registers.shape} saturated at {tau} have no sums")
+    registers = checked_registers(registers, tau)
+    if tau < 1:
+        raise ValueError(f"registers saturated at {tau} have no sums")
     nodes = len(registers)
     resolution = resolvable(replication_factor, min(nodes, tau))
     largest = resolvable(max(most_replicas or 0, replication_factor), min(nodes, tau))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from sketches.lcrs import MAX_TAU
+from sketches.registers import MAX_TAU
 from sketches.simulate.report import COLUMNS, advice, report, rows
 from sketches.simulate.scenario import PLACEMENTS, Scenario
 from sketches.simulate.trials import Trials, run

@@ -301,5 +301,5 @@ def test_impossible_levels_are_refused(levels: list[int], nodes: int, factor: in
 
 @pytest.mark.parametrize(("shape", "factor"), [((3,), 3), ((3, 0), 3), ((3, 5), 0)])
 def test_impossible_registers_are_refused(shape: tuple[int, ...], factor: int) -> None:
-    with pytest.raises(ValueError, match=r"cannot be counted|at least 1"):
+    with pytest.raises(ValueError, match=r"a row for each node|no registers|at least 1"):
         spectrum_from_registers(np.zeros(shape, np.uint8), factor)

@@ -165,5 +165,5 @@ def test_every_answer_is_finite_and_inside_its_interval(
 
 @pytest.mark.parametrize(("shape", "tau", "factor"), [((3,), 9, 3), ((3, 0), 9, 3), ((3, 5), 0, 3), ((3, 5), 9, 0)])
 def test_impossible_registers_are_refused(shape: tuple[int, ...], tau: int, factor: int) -> None:
-    with pytest.raises(ValueError, match=r"no sums|at least 1"):
+    with pytest.raises(ValueError, match=r"no sums|at least 1|a row for each node|no registers"):
         spectrum_from_sums(np.zeros(shape, np.uint8), tau, factor)
