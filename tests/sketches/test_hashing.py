@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sketches.hashing import hash_chunks, registers_of
+from sketches.hashing import AT_ONCE, hash_chunks, hash_digests, registers_of
 
 MASK = 2**64 - 1
 
@@ -99,3 +99,22 @@ def test_the_registers_of_known_chunks_do_not_drift(seed: int, hashes: list[int]
     assert found.tolist() == hashes
     assert registers_of(found, 20_000).tolist() == registers
     assert registers_of(found, 10_000).tolist() == [register % 10_000 for register in registers]
+
+
+@given(st.lists(st.binary(min_size=32, max_size=32), max_size=40), st.integers(0, 2**32 - 1))
+def test_digests_are_hashed_as_their_hexadecimal_digits(digests: list[bytes], seed: int) -> None:
+    hashed = hash_digests(b"".join(digests), seed)
+    assert hashed.dtype == np.uint64
+    assert hashed.tolist() == hash_chunks([digest.hex() for digest in digests], seed).tolist()
+
+
+def test_more_digests_than_are_hashed_at_once_keep_their_order() -> None:
+    digests = np.random.default_rng(1).bytes(32 * (2 * AT_ONCE + 7))
+    chunk_hashes = [digests[at : at + 32].hex() for at in range(0, len(digests), 32)]
+    assert (hash_digests(digests, 7) == hash_chunks(chunk_hashes, 7)).all()
+
+
+@pytest.mark.parametrize(("digests", "seed"), [(b"x" * 31, 0), (b"x" * 33, 0), (b"", -1), (b"", 2**32)])
+def test_what_are_no_digests_is_refused(digests: bytes, seed: int) -> None:
+    with pytest.raises(ValueError, match="bytes|seed"):
+        hash_digests(digests, seed)
