@@ -38,6 +38,7 @@ class Configuration:
     repair_delay: int
     audit_interval: int
     audit_rate: int
+    census_interval: int
     ingest_workers: int
     log_to_stdout: bool
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
@@ -70,6 +71,7 @@ class Configuration:
             repair_delay=read.integer("REPAIR_DELAY", 300, 0, 10**9),
             audit_interval=read.integer("AUDIT_INTERVAL", 7 * 86400, 0, 10**9),
             audit_rate=read.integer("AUDIT_RATE", 20 << 20, 1, 1 << 40),
+            census_interval=read.integer("CENSUS_INTERVAL", 3600, 0, 10**9),
             ingest_workers=read.integer("INGEST_WORKERS", os.cpu_count() or 1, 1, 256),
             log_to_stdout=read.choice("LOG_TO", ("files", "stdout")) == "stdout",
             trusted_proxies=read.networks("TRUSTED_PROXIES"),

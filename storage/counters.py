@@ -25,6 +25,7 @@ class Event(StrEnum):
     MISSES_REPORTED = "misses_reported"  # copies that a sketch was nearly certain of, and a reader did not find
     CORRUPT_FOUND = "corrupt_found"  # bad copies moved to quarantine
     REPLICAS_REPAIRED = "replicas_repaired"  # copies made because there were too few
+    LOSSES_TRACED = "losses_traced"  # chunks found to lack copies, by what the sketches showed
     REPLICAS_MOVED = "replicas_moved"  # copies made on one node to leave another
     ORPHANS_FOUND = "orphans_found"  # copies of chunks that the database does not know
     GATHERINGS_FOUND = "gatherings_found"  # times that copies lay gathered on few nodes for an hour

@@ -32,6 +32,7 @@ from storage.services import (
     repair,
     survey,
     sweep,
+    trace,
     verify,
 )
 from storage.topology import Topology
@@ -49,10 +50,12 @@ WORK: Mapping[str, Callable[[Job], Any]] = {
     Job.Kind.REBUILD_SKETCH: rebuild.rebuild,
     Job.Kind.REFRESH_HEALTH: verify.refresh_health,
     Job.Kind.REPAIR_ALL: repair.repair_all,
+    Job.Kind.TRACE: trace.trace,
     Job.Kind.RECONCILE: audit.reconcile,
     Job.Kind.DRAIN: drain.drain,
     Job.Kind.RECLAIM: lambda job: reclaim.reclaim_all(job, configuration().reclaim_grace),
     Job.Kind.REBALANCE_ALL: rebalance_all.rebalance_all,
+    Job.Kind.CENSUS: audit.take_census,
     Job.Kind.AUDIT: audit.audit,
     Job.Kind.ADOPT: adopt.adopt,
 }

@@ -15,9 +15,4 @@ class Migration(migrations.Migration):
             name='condemned_factor',
             field=models.PositiveSmallIntegerField(db_default=0, editable=False, help_text='the replicas that it was to have when it was condemned; 0 is unknown'),
         ),
-        migrations.AlterField(
-            model_name='job',
-            name='kind',
-            field=models.CharField(choices=[('ingest', 'Ingest'), ('ingest segment', 'Ingest Segment'), ('repair', 'Repair'), ('refresh health', 'Refresh Health'), ('rebalance', 'Rebalance'), ('rebuild sketch', 'Rebuild Sketch'), ('repair all', 'Repair All'), ('reconcile', 'Reconcile'), ('drain', 'Drain'), ('reclaim', 'Reclaim'), ('rebalance all', 'Rebalance All'), ('audit', 'Audit'), ('adopt', 'Adopt')], max_length=32),
-        ),
     ]

@@ -5,6 +5,7 @@ from storage.models.content import Content, ManifestEntry
 from storage.models.file import NOBODY, File, nobody
 from storage.models.generation import Generation
 from storage.models.job import Job
+from storage.models.last_census import LastCensus
 from storage.models.node import Node
 from storage.models.open_file import OpenFile
 from storage.models.segment import Segment
@@ -22,6 +23,7 @@ __all__ = [
     "File",
     "Generation",
     "Job",
+    "LastCensus",
     "LastSurvey",
     "ManifestEntry",
     "Node",

@@ -8,6 +8,7 @@ from typing import Literal
 from django.db import connection, models, transaction
 from django.db.models.functions import Now
 
+from storage.models import prepared
 from storage.models.fields import DigestField
 
 
@@ -18,6 +19,44 @@ class Wanted:
     chunk_hash: str
     size: int
     target: int
+
+
+@dataclass(frozen=True)
+class Unsettled:
+    """See ``ChunkQuerySet.unsettled``.
+
+    Attributes:
+        chunks: chunks on record, all of them.
+        digests: SHA-256 of the unsettled ones, 32 bytes each, some of them more than once.
+    """
+
+    chunks: int
+    digests: bytes
+
+
+# The queued and the running jobs by themselves: for each there is an index that has no other jobs.
+UNSETTLED = """
+    WITH job AS (
+        SELECT kind, subject, file_hash FROM storage_job WHERE state = 'queued' AND queue = 'maintenance'
+         UNION ALL
+        SELECT kind, subject, file_hash FROM storage_job WHERE state = 'running' AND queue = 'maintenance'
+    ), content AS (
+        SELECT content_id AS id FROM storage_upload
+         UNION
+        SELECT c.id FROM job JOIN storage_content c ON c.file_hash = job.file_hash
+    ), unsettled AS (
+        SELECT hash FROM storage_chunk WHERE condemned_at IS NOT NULL
+         UNION ALL
+        SELECT c.hash FROM storage_pin p JOIN storage_chunk c ON c.id = p.chunk_id
+         UNION ALL
+        SELECT c.hash FROM content
+          JOIN storage_manifestentry e ON e.content_id = content.id JOIN storage_chunk c ON c.id = e.chunk_id
+         UNION ALL
+        SELECT decode(subject, 'hex') FROM job WHERE kind = 'repair' AND subject ~ '^[0-9a-f]{64}$'
+    )
+    SELECT (SELECT sum(amount) FROM storage_tally WHERE what = 'chunks')::bigint,
+           (SELECT string_agg(hash, ''::bytea) FROM unsettled)
+"""
 
 
 class ChunkQuerySet(models.QuerySet["Chunk"]):
@@ -112,6 +151,36 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         rows = list(self.filter(hash__range=(first, last)).values_list("id", "hash", "size"))
         targets = self.targets([chunk_id for chunk_id, _, _ in rows])
         return (Wanted(chunk_hash, size, targets[chunk_id]) for chunk_id, chunk_hash, size in rows)
+
+    def settled_among(self, chunk_hashes: Iterable[str]) -> Iterator[Wanted]:
+        """Of these chunks those that something refers to and no upload pins: their copies should all be there."""
+        pinned = Pin.objects.filter(chunk=models.OuterRef("pk"))
+        found = self.filter(~models.Exists(pinned), hash__in=list(chunk_hashes))
+        rows = list(found.values_list("id", "hash", "size"))
+        targets = self.targets([chunk_id for chunk_id, _, _ in rows])
+        return (Wanted(chunk_hash, size, targets[chunk_id]) for chunk_id, chunk_hash, size in rows if targets[chunk_id])
+
+    def digests(self, ids: range) -> bytes:
+        """The SHA-256 of all chunks with row ids in a range, one after the other, in no order: 32 bytes each.
+
+        PostgreSQL puts them together: ten million rows that are fetched one by one would take a minute.
+        """
+        statement = "SELECT string_agg(hash, ''::bytea) FROM storage_chunk WHERE id >= %s::bigint AND id < %s::bigint"
+        ((found,),) = prepared.rows(statement, [ids.start, ids.stop])
+        return bytes(found or b"")
+
+    def last_id(self) -> int:
+        """The largest row id; 0 without chunks."""
+        return int(self.aggregate(last=models.Max("pk"))["last"] or 0)
+
+    def unsettled(self) -> Unsettled:
+        """The chunks whose copies may rightly be fewer than wanted just now, and how many chunks there are in all.
+
+        They are condemned, or pinned; or a chunk of a content that is uploaded again, perhaps with a larger factor, or
+        that a job is at. All of it is of one instant.
+        """
+        ((chunks, digests),) = prepared.rows(UNSETTLED, [])
+        return Unsettled(int(chunks or 0), bytes(digests or b""))
 
     def targets(self, chunk_ids: Iterable[int], *, without_file: int | None = None) -> dict[int, int]:
         """How many replicas each chunk should have: the largest factor over its contents' files and its pins.

@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+DIGEST_SIZE = 32  # bytes
 HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 

@@ -45,6 +45,11 @@ class JobQuerySet(models.QuerySet["Job"]):
         """What has not come to its end."""
         return self.exclude(state__in=Job.TERMINAL)
 
+    def last_of(self, kind: str) -> Job | None:
+        """The maintenance job of this kind that has succeeded last; not one of a time that is still to come."""
+        ended = self.filter(kind=kind, subject__isnull=False, state=Job.State.SUCCEEDED)
+        return ended.filter(finished_at__lte=Clock()).order_by("-finished_at").first()
+
     def claim(self, queue: str, *, most: int, most_bytes: int) -> list[Job]:
         """Take queued jobs for this worker, under a new fencing token each and a lease.
 
@@ -223,10 +228,12 @@ class Job(models.Model):
         REBALANCE = "rebalance"
         REBUILD_SKETCH = "rebuild sketch"
         REPAIR_ALL = "repair all"
+        TRACE = "trace losses"
         RECONCILE = "reconcile"
         DRAIN = "drain"
         RECLAIM = "reclaim"
         REBALANCE_ALL = "rebalance all"
+        CENSUS = "census"
         AUDIT = "audit"
         ADOPT = "adopt"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from storage.exceptions import VolumeError
 from storage.models import Chunk
+from storage.replicas.finding import SURVEY_CHUNKS, survey
 from storage.topology import Member, Topology
 from storage.volumes import Replica, Volume
 
@@ -23,12 +24,14 @@ class Entry:
         target: replicas wanted; 0 when nothing refers to it.
         holders: nodes with a copy of that size.
         misfits: nodes with a copy of another size: corrupt.
+        in_flight: whether an upload has only just begun to store it, see ``look_again``.
     """
 
     size: int
     target: int
     holders: list[Member] = field(default_factory=list)
     misfits: list[Member] = field(default_factory=list)
+    in_flight: bool = False
 
     @property
     def counting(self) -> list[Member]:
@@ -38,7 +41,12 @@ class Entry:
     @property
     def short(self) -> int:
         """Copies that are missing."""
-        return max(0, self.target - len(self.counting))
+        return 0 if self.in_flight else max(0, self.target - len(self.counting))
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether there is no copy on the nodes that could be listed."""
+        return bool(self.target and not self.holders and not self.in_flight)
 
     @property
     def surplus(self) -> int:
@@ -55,19 +63,25 @@ class Census:
         entries: chunk hash → what is known of it.
         orphans: chunk hash → copies (node, bytes) of what PostgreSQL does not know.
         silent: nodes that could not be listed: what they hold is missing here.
+        copies: node id → copies listed there, whatever they are of.
     """
 
     prefix: str
     entries: dict[str, Entry]
     orphans: dict[str, list[tuple[Member, int]]]
     silent: list[Member]
+    copies: dict[str, int]
+
+    def listed(self, member: Member) -> int:
+        """Copies that were listed on a node."""
+        return self.copies.get(member.node_id, 0)
 
     @property
     def lost(self) -> list[str]:
         """Chunks without a copy on any node: none can be told while a node is silent."""
         if self.silent:
             return []
-        return sorted(h for h, entry in self.entries.items() if entry.target and not entry.holders)
+        return sorted(chunk_hash for chunk_hash, entry in self.entries.items() if entry.is_lost)
 
 
 def prefix_of(step: int) -> str:
@@ -95,7 +109,25 @@ def take(topology: Topology, prefix: str) -> Census:
                 orphans[replica.chunk_hash].append((member, replica.size))
             else:
                 (entry.holders if replica.size == entry.size else entry.misfits).append(member)
-    return Census(prefix, entries, dict(orphans), silent)
+    copies = {member.node_id: len(replicas) for member, replicas in listed}
+    return Census(prefix, entries, dict(orphans), silent, copies)
+
+
+def look_again(topology: Topology, taken: Census) -> None:
+    """Ask the volumes once more for what seemed to lack copies: what was just being written is there by now.
+
+    A chunk that an upload still pins, or that nothing refers to any more, lacks nothing that anybody should make.
+    """
+    short = [chunk_hash for chunk_hash, entry in taken.entries.items() if entry.short]
+    for start in range(0, len(short), SURVEY_CHUNKS):
+        batch = short[start : start + SURVEY_CHUNKS]
+        wanted = {chunk.chunk_hash: chunk.target for chunk in Chunk.objects.settled_among(batch)}
+        asked = survey(topology, {chunk_hash: taken.entries[chunk_hash].size for chunk_hash in batch})
+        for chunk_hash in batch:
+            entry = taken.entries[chunk_hash]
+            entry.in_flight = chunk_hash not in wanted
+            entry.target = wanted.get(chunk_hash, entry.target)
+            entry.holders[:] = [*asked.holders[chunk_hash], *(m for m in entry.holders if m in asked.silent)]
 
 
 def _list(topology: Topology, prefix: str) -> tuple[list[tuple[Member, list[Replica]]], list[Member]]:

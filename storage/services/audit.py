@@ -1,16 +1,18 @@
-"""Compare a node with what it should hold, and read every byte of it (audit) or none (reconcile).
+"""Compare nodes with what they should hold: one node, every byte of it (audit) or none (reconcile), or all (census).
 
 By ranges of hashes: what is short is noted for repair, what is too much is trimmed, orphans are condemned, unfinished
 writes of dead processes removed, bad copies judged; at the end the node's sketch is built anew. A node that was away is
-reconciled when it is back. The phases: ``audit.list``, ``audit.trim``, ``audit.read``.
+reconciled when it is back. A census lists all nodes, reads nothing, and has a sketch built anew where it contradicts
+what was listed. The phases: ``audit.list``, ``audit.trim``, ``audit.read``.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -22,6 +24,7 @@ from storage.exceptions import ReplicaCorrupt, ReplicaMissing, VolumeOffline
 from storage.models import Job
 from storage.replicas import census, moving, orphans
 from storage.replicas.census import Census
+from storage.replicas.denying import rebuild_what_denies
 from storage.replicas.finding import examine
 from storage.replicas.moving import Move
 from storage.replicas.reporting import report
@@ -33,7 +36,12 @@ log = structlog.get_logger(__name__)
 
 CHECKPOINT_SECONDS = 1.0
 LOST_NAMED = 20  # The log names so many of the lost chunks of a range; `/files` names their files.
+CENSUS_RATE = 50_000  # names a second, of all nodes together
+DENIED_SAMPLE = 64  # chunks of each range that are looked up in the sketches
+TALLY_SLACK = 16  # copies, beside a hundredth, that may come and go while a node is listed
 COUNTED = ("replicas", "bytes", "corrupt", "unreadable", "short", "lost", "surplus", "orphans", "leftovers")
+
+CENSUS_COUNTED = ("chunks", *(name for name in COUNTED if name not in ("corrupt", "unreadable")), "denied")
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ def plan(node_id: str) -> Plan:
     found: Counter[str] = Counter()
     for step in range(census.RANGES):
         taken = _take(topology, member, step)
-        found += _compared(member, taken)
+        found += _compared([member], taken)
         found["leftovers"] += len(_leftovers(member, step))
     return Plan(node_id, found, found["bytes"] / configuration().audit_rate)
 
@@ -108,7 +116,7 @@ def _examine(job: Job, *, reading: bool) -> dict[str, Any]:
         phases.enter("audit.list")
         taken = _take(topology, member, step)
         if not found["read_to"]:
-            _add_to(found, _settle(job, topology, member, taken, step))
+            _add_to(found, _settle(job, topology, [member], taken, step))
         if reading:
             phases.enter("audit.read")
             _read(job, member, taken)
@@ -133,31 +141,32 @@ def _take(topology: Topology, member: Member, step: int) -> Census:
     return taken
 
 
-def _compared(member: Member, taken: Census) -> Counter[str]:
-    """How much of a range is there, is missing, and should not be there."""
+def _compared(members: Sequence[Member], taken: Census) -> Counter[str]:
+    """How much of a range is there on these nodes, is missing, and should not be there."""
     found: Counter[str] = Counter()
     for entry in taken.entries.values():
-        if member in entry.holders:
-            found["replicas"] += 1
-            found["bytes"] += entry.size
+        copies = sum(member in members for member in entry.holders)
+        found["replicas"] += copies
+        found["bytes"] += copies * entry.size
         found["short"] += bool(entry.short and entry.holders)
         found["surplus"] += bool(entry.surplus)
     found["lost"] += len(taken.lost)
-    found["orphans"] += len(_orphans(member, taken))
+    found["orphans"] += len(_orphans(members, taken))
     return found
 
 
-def _orphans(member: Member, taken: Census) -> dict[str, int]:
-    return {h: size for h, copies in taken.orphans.items() for holder, size in copies if holder is member}
+def _orphans(members: Sequence[Member], taken: Census) -> dict[str, int]:
+    return {h: size for h, copies in taken.orphans.items() for holder, size in copies if holder in members}
 
 
 def _leftovers(member: Member, step: int) -> list[str]:
     return member.lane.call(lambda: list(member.lane.volume.leftovers(census.prefix_of(step))))
 
 
-def _settle(job: Job, topology: Topology, member: Member, taken: Census, step: int) -> Counter[str]:
-    """Do what the comparison asks for; returns it, in numbers."""
-    found = _compared(member, taken)
+def _settle(job: Job, topology: Topology, members: Sequence[Member], taken: Census, step: int) -> Counter[str]:
+    """Do what the comparison with these nodes asks for; returns it, in numbers."""
+    census.look_again(topology, taken)
+    found = _compared(members, taken)
     if taken.lost:
         # What lies in the trash is not lost.
         restored = bring_back(topology, taken.lost, job.progress)
@@ -165,13 +174,13 @@ def _settle(job: Job, topology: Topology, member: Member, taken: Census, step: i
         if lost := [chunk_hash for chunk_hash in taken.lost if chunk_hash not in restored]:
             log.error("chunks.lost", number=len(lost), chunks=lost[:LOST_NAMED])
     for chunk_hash, entry in taken.entries.items():
-        if member in entry.misfits:
+        if any(member in entry.misfits for member in members):
             report(chunk_hash)
-    orphans.condemn(topology, _orphans(member, taken))
+    orphans.condemn(topology, _orphans(members, taken))
     if short := [chunk_hash for chunk_hash, entry in taken.entries.items() if entry.short]:
         moving.outdate_health(short)  # need is state: who makes the summaries exact finds it (RACES 18)
     _trim(topology, taken)
-    found["leftovers"] = _clear_leftovers(member, step)
+    found["leftovers"] = _clear_leftovers(members, step)
     return found
 
 
@@ -184,12 +193,12 @@ def _trim(topology: Topology, taken: Census) -> None:
         moving.outdate_health([move.chunk_hash for move in batch])
 
 
-def _clear_leftovers(member: Member, step: int) -> int:
+def _clear_leftovers(members: Sequence[Member], step: int) -> int:
     """Remove what was there before every write that is under way had ended: nobody will rename it any more."""
-    leftovers = _leftovers(member, step)
+    leftovers = [(member, leftover) for member in members for leftover in _leftovers(member, step)]
     if leftovers:
         routing.wait_for_batches()
-    removed = sum(member.lane.call(member.lane.volume.discard, leftover) > 0 for leftover in leftovers)
+    removed = sum(member.lane.call(member.lane.volume.discard, leftover) > 0 for member, leftover in leftovers)
     counters.add(Event.LEFTOVERS_REMOVED, removed)
     return removed
 
@@ -235,3 +244,78 @@ def _read_one(member: Member, chunk_hash: str) -> str:
 def _add_to(found: dict[str, Any], more: Mapping[str, int]) -> None:
     for name, number in more.items():
         found[name] += number
+
+
+# -- census ----------------------------------------------------------------
+
+
+def request_census() -> Job:
+    """Queue a census."""
+    job = Job.ensure(Job.Kind.CENSUS, "cluster")
+    wakeups.wake("maintenance")
+    return job
+
+
+def take_census(job: Job) -> dict[str, Any]:
+    """Carry out a census: list all nodes, names and sizes alone, and compare them with PostgreSQL and the sketches.
+
+    Returns:
+        ``chunks`` that were listed and are on record, their ``replicas`` and ``bytes``, and the rest as for ``audit``;
+        copies ``denied`` by sketches, in samples; ``silent`` nodes, which could not be listed in some range; nodes
+        that ``contradicted`` what was listed, whose sketches are built anew.
+
+    Raises:
+        LeaseLost: the job is another worker's.
+        TurnEnded: more urgent work waits.
+        StoreUnavailable: Redis does not answer.
+    """
+    found: dict[str, Any] = dict.fromkeys(CENSUS_COUNTED, 0) | {"silent": [], "listed": {}} | (job.result or {})
+    job.result = found
+    for step in job.steps(census.RANGES):
+        begun, topology = time.monotonic(), Topology.load()
+        phases.enter("audit.list")
+        taken = census.take(topology, census.prefix_of(step))
+        _pace(job, begun, sum(map(taken.listed, topology.members)))
+        for member in topology.members:
+            # Before the first range: what it held by its own count, to tell what changed meanwhile.
+            if not step or member.node_id in found["listed"]:
+                found["listed"].setdefault(member.node_id, [member.stored_chunks, 0])[1] += taken.listed(member)
+        found["silent"] = sorted({*found["silent"], *(member.node_id for member in taken.silent)})
+        answering = [member for member in topology.members if member not in taken.silent]
+        _add_to(found, _settle(job, topology, answering, taken, step))
+        found["chunks"] += sum(bool(entry.holders) for entry in taken.entries.values())
+        sizes = {chunk_hash: entry.size for chunk_hash, entry in taken.entries.items()}
+        found["denied"] += rebuild_what_denies(topology, _sample(taken), sizes)
+    found["contradicted"] = _rebuild_what_contradicts(Topology.load(), found)
+    done = {name: found[name] for name in (*CENSUS_COUNTED, "silent", "contradicted")}
+    log.info("census.done", job=str(job.pk), **done)
+    return done
+
+
+def _pace(job: Job, begun: float, names: int) -> None:
+    """List no faster than allowed, so that a disk has time for others."""
+    while (ahead := begun + names / CENSUS_RATE - time.monotonic()) > 0:
+        time.sleep(min(ahead, CHECKPOINT_SECONDS))
+        job.progress()
+
+
+def _sample(taken: Census) -> dict[str, list[Member]]:
+    """Some chunks of a range and the nodes that hold them, to be looked up in the sketches."""
+    held = ((chunk_hash, entry.holders) for chunk_hash, entry in taken.entries.items() if entry.holders)
+    return dict(islice(held, DENIED_SAMPLE))
+
+
+def _rebuild_what_contradicts(topology: Topology, found: Mapping[str, Any]) -> list[str]:
+    """The nodes of which another number of copies was listed than they count, by more than what changed meanwhile."""
+    contradicted = []
+    for member in topology.members:
+        before, listed = found["listed"].get(member.node_id, (0, 0))
+        if member.node_id in found["silent"] or member.node_id not in found["listed"]:
+            continue
+        low, high = sorted((before, member.stored_chunks))
+        slack = TALLY_SLACK if low == high else TALLY_SLACK + listed // 100
+        if not low - slack <= listed <= high + slack:
+            log.warning("census.contradicted", node=member.node_id, listed=listed, counted=member.stored_chunks)
+            Job.request(Job.Kind.REBUILD_SKETCH, member.node_id)
+            contradicted.append(member.node_id)
+    return contradicted

@@ -48,6 +48,7 @@ def probe() -> None:
     generations.recognise(seen)
     _queue_rebuilds(seen)
     _queue_audit(seen)
+    _queue_census(seen)
     if Content.objects.filter(state=Content.State.READY, health_epoch__lt=seen.cluster.topology_epoch).exists():
         Job.request(Job.Kind.REFRESH_HEALTH, "all")
     if Job.objects.queued("maintenance").exists():
@@ -121,6 +122,18 @@ def _queue_audit(seen: Topology) -> None:
     waiting = sorted((ended.get(node.node_id) or node.created_at, node.node_id) for node in due)
     if waiting and waiting[0][0] < clock.now() - timedelta(seconds=interval):
         Job.ensure(Job.Kind.AUDIT, waiting[0][1])
+
+
+def _queue_census(seen: Topology) -> None:
+    """Have all nodes listed once in an interval. An audit under way makes way for it: it takes days, this minutes."""
+    interval = configuration().census_interval
+    census = Job.objects.filter(kind=Job.Kind.CENSUS)
+    if not interval or not seen.online or census.open().exists():
+        return
+    lately = (Clock() - timedelta(seconds=interval), Clock())
+    is_new = Cluster.objects.filter(created_at__range=lately).exists()
+    if not is_new and not census.filter(finished_at__range=lately).exists():
+        Job.ensure(Job.Kind.CENSUS, "cluster")
 
 
 def _queue_rebuilds(seen: Topology) -> None:

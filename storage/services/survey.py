@@ -1,4 +1,5 @@
-"""Survey the sketches now and then: keep what is too large to compute for every request, and let them grow in time."""
+"""Survey the sketches now and then: keep what is too large to compute for every request, let them grow in time, and
+have losses traced that they prove."""
 
 from __future__ import annotations
 
@@ -7,21 +8,25 @@ from datetime import datetime, timedelta
 import structlog
 from django.utils import timezone
 
-from storage import counters, surveying
+from storage import counters, proof, surveying, wakeups
 from storage.counters import Event
-from storage.models import Cluster, Job, LastSurvey, clock
+from storage.models import Cluster, Job, LastSurvey, Tally, clock
 from storage.models.clock import Clock
+from storage.proof import Evidence
 from storage.routing import StoreUnavailable
 from storage.surveying import Survey
 from storage.topology import Topology
 
 log = structlog.get_logger(__name__)
 
-_told: dict[datetime, bool] = {}  # since when copies are gathered, if this process has said so
-
 GATHERED_FOR = timedelta(hours=1)  # Uploads, repairs and nodes that come and go make passing patterns.
 SHOWN = 3  # So many pairs of nodes are logged.
 GROWTH_LOAD = 0.25  # chunks per register from which the next size is due
+PAUSE = timedelta(hours=1)  # before a trace looks again into what the last one could not mend
+AT_WORK = (Job.Kind.TRACE, Job.Kind.REPAIR_ALL, Job.Kind.DRAIN)
+
+_before: Evidence | None = None
+_told_of: datetime | None = None  # since when copies have been gathered, if this process has said so
 
 
 def survey() -> None:
@@ -29,10 +34,11 @@ def survey() -> None:
     topology = Topology.load()
     try:
         found = surveying.survey(topology)
+        if found is None:
+            return
+        _seek_losses(topology, found)
     except StoreUnavailable as error:
         log.warning("sketch.unavailable", error=str(error))
-        return
-    if found is None:
         return
     if surveying.is_large(topology):
         LastSurvey.keep(timezone.now(), found.as_json())
@@ -43,6 +49,7 @@ def survey() -> None:
 
 def _watch_gatherings(topology: Topology, found: Survey) -> None:
     """Note since when copies have gathered on few nodes; a rebalance that is queued or runs is about to mend it."""
+    global _told_of
     since = topology.cluster.gathered_since
     gathered = [one for one in found.gatherings if one.is_out_of_bounds]
     if not (gathered or found.overlapping) or Job.objects.open().filter(kind=Job.Kind.REBALANCE_ALL).exists():
@@ -52,9 +59,8 @@ def _watch_gatherings(topology: Topology, found: Survey) -> None:
         return
     if since is None:
         Cluster.objects.filter(gathered_since=None).update(gathered_since=Clock())
-    elif since < clock.now() - GATHERED_FOR and _told.get(since) is None:
-        _told.clear()
-        _told[since] = True
+    elif since < clock.now() - GATHERED_FOR and since != _told_of:
+        _told_of = since
         counters.add(Event.GATHERINGS_FOUND)
         sets = [{"nodes": one.node_ids, "chunks": round(one.chunks.estimate)} for one in gathered]
         log.warning("copies.gathered", since=since.isoformat(), sets=sets, pairs=found.overlapping[:SHOWN])
@@ -66,3 +72,42 @@ def _grow(found: Survey) -> None:
         wanted *= 2
     if wanted > found.n_prime and Cluster.grow(wanted):
         log.info("cluster.sketches_grow", n_prime=wanted, load=round(found.load, 3))
+
+
+def _seek_losses(topology: Topology, found: Survey) -> None:
+    """Have losses traced that two surveys have proven, one after the other.
+
+    What one look has seen half done, such as a removal, is done by the next one.
+    """
+    global _before
+    before, _before = _before, None
+    if not found.trusted or not proof.is_possible(topology):
+        return
+    on_record = Tally.totals(Tally.What.CHUNKS).get(0, 0)
+    if not proof.is_suspect(found, proof.smallest_target(topology), on_record):
+        return
+    if Job.objects.open().filter(kind__in=AT_WORK).exists():
+        return  # which mends such losses, or moves copies by the thousand
+    _before = evidence = proof.find(topology)
+    if evidence is None or before is None:
+        return
+    registers, lost = _news(evidence.and_of(before))
+    if registers or lost:
+        _before = None
+        job = Job.ensure(Job.Kind.TRACE, "cluster")
+        wakeups.wake("maintenance")
+        log.warning("losses.proven", job=str(job.pk), registers=registers, lost=lost)
+
+
+def _news(evidence: Evidence) -> tuple[int, int]:
+    """Registers that are too low, and chunks without a trace, beyond what the last trace could not mend."""
+    last = Job.objects.last_of(Job.Kind.TRACE)
+    result = (last.result or {}) if last else {}
+    if last is None or not result.get("complete"):
+        return len(evidence.low), int(evidence.lost)
+    lately = Job.objects.filter(pk=last.pk, finished_at__range=(Clock() - PAUSE, Clock())).exists()
+    known = {*result["registers"]} if lately and evidence.n_prime == result["n_prime"] else set()
+    if lately and result["remaining"] > len(result["registers"]):
+        return 0, 0  # too many of them to tell what is new
+    low = len({*evidence.low.tolist()} - known) if known else len(evidence.low)
+    return low, max(0, int(evidence.lost) - result["lost"])

@@ -25,6 +25,7 @@ AHEAD = timedelta(seconds=10)  # A time further ahead than this is from before P
 FAILED_UPLOAD_KEPT = timedelta(days=7)
 TERMINAL_JOBS_KEPT = timedelta(days=7)
 AUDITS_KEPT = timedelta(days=400)
+LAST_KEPT = (Job.Kind.CENSUS, Job.Kind.TRACE)  # of which the last one is kept, however long ago that was
 HEAL_CONTENTS = 100
 LOOK_AGAIN_CONTENTS = 500  # a round: the rest is due in the next one
 TRIED_RECENTLY = timedelta(seconds=60)
@@ -63,7 +64,8 @@ def _forget_ended_jobs() -> None:
     """
     since = Now() - TERMINAL_JOBS_KEPT
     ended = Job.objects.filter(created_at__lt=since, finished_at__lt=since, state__in=Job.TERMINAL)
-    ended.exclude(kind=Job.Kind.AUDIT, finished_at__gt=Now() - AUDITS_KEPT).delete()
+    last = [job.pk for kind in LAST_KEPT if (job := Job.objects.last_of(kind))]
+    ended.exclude(kind=Job.Kind.AUDIT, finished_at__gt=Now() - AUDITS_KEPT).exclude(pk__in=last).delete()
 
 
 def _drop_abandoned_uploads() -> None:

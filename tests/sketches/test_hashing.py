@@ -116,5 +116,5 @@ def test_more_digests_than_are_hashed_at_once_keep_their_order() -> None:
 
 @pytest.mark.parametrize(("digests", "seed"), [(b"x" * 31, 0), (b"x" * 33, 0), (b"", -1), (b"", 2**32)])
 def test_what_are_no_digests_is_refused(digests: bytes, seed: int) -> None:
-    with pytest.raises(ValueError, match="bytes|seed"):
+    with pytest.raises(ValueError, match=r"bytes|seed"):
         hash_digests(digests, seed)

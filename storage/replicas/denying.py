@@ -1,0 +1,40 @@
+"""What a sketch denies although it is there: a false negative, which ends the trust in that sketch (invariant 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from storage import proof
+from storage.models import Job, Node
+from storage.replicas.finding import survey
+from storage.topology import Member, Topology
+
+log = structlog.get_logger(__name__)
+
+
+def rebuild_what_denies(topology: Topology, holders: Mapping[str, Sequence[Member]], sizes: Mapping[str, int]) -> int:
+    """Have those sketches built anew that deny copies which were found; returns how many copies they deny.
+
+    A copy that was removed after it had been found is not counted any more, and rightly so: it is asked for again.
+
+    Args:
+        topology: the nodes.
+        holders: chunk hash → nodes on which a copy has been found.
+        sizes: chunk hash → size in bytes.
+
+    Raises:
+        StoreUnavailable: Redis does not answer.
+    """
+    denied = proof.denied(topology, holders) if holders else {}
+    again = survey(topology, {h: sizes[h] for hashes in denied.values() for h in hashes}).holders if denied else {}
+    number = 0
+    for node_id, hashes in denied.items():
+        there = [h for h in hashes if any(member.node_id == node_id for member in again[h])]
+        if there:
+            log.error("sketch.denies", node=node_id, chunks=there)
+            Node.distrust_sketches([node_id])
+            Job.request(Job.Kind.REBUILD_SKETCH, node_id)
+        number += len(there)
+    return number
