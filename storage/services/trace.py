@@ -28,6 +28,7 @@ from storage.proof import Evidence, Levels
 from storage.replicas import finding, moving
 from storage.replicas.denying import rebuild_what_denies
 from storage.replicas.finding import SURVEY_CHUNKS
+from storage.replicas.restoring import bring_back
 from storage.topology import Member, Topology
 
 log = structlog.get_logger(__name__)
@@ -95,6 +96,11 @@ def _examine(job: Job, chunk_hashes: Sequence[str]) -> list[str]:
     targets = {chunk_hash: chunk.target for chunk_hash, chunk in wanted.items()}
     short = {h: held for h, held in holders.items() if held and sum(m.counts for m in held) < targets[h]}
     lost = _still_wanted([chunk_hash for chunk_hash, held in holders.items() if not held])
+    if lost and (restored := bring_back(topology, lost, job.progress)):
+        # What lies in the trash is not lost.
+        lost = [chunk_hash for chunk_hash in lost if chunk_hash not in restored]
+        back = finding.survey(topology, {chunk_hash: sizes[chunk_hash] for chunk_hash in restored}).holders
+        short |= {h: held for h, held in back.items() if sum(member.counts for member in held) < targets[h]}
     found["short"] += len(short)
     found["lost"] += len(lost)
     counters.add(Event.LOSSES_TRACED, len(short) + len(lost))

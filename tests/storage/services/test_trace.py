@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -194,34 +196,38 @@ def test_an_hour_of_healthy_churn_raises_no_alarm(cluster: ClusterUnderTest, mon
     """A survey each 15 seconds makes 240 looks an hour, at whatever is half done."""
     drawn = random.Random(17)
     looks = 0
-    counted = routing.count
 
-    def look_on(*arguments: object, **named: object) -> None:
-        nonlocal looks
-        counted(*arguments, **named)  # type: ignore[arg-type]
-        survey.survey()
-        looks += 1
+    def then_look(step: Callable[..., None]) -> Callable[..., None]:
+        def stepped(*arguments: object, **named: object) -> None:
+            nonlocal looks
+            step(*arguments, **named)
+            survey.survey()
+            looks += 1
 
-    monkeypatch.setattr(routing, "count", look_on)
+        return stepped
+
+    # Between counting and writing, and while the copies of a chunk go one by one.
+    for step in (routing.count, routing.uncount):
+        monkeypatch.setattr(routing, step.__name__, then_look(step))
     files: list[File] = []
-    salt = 0
-    while looks < 240:
-        salt += 1
+    for number in itertools.count():
+        if looks > 240:
+            break
+        factors = (3, 3, 4, 5) if looks < 120 else (2, 3, 4)
         action = drawn.random()
         if action < 0.5 or len(files) < 3:
-            factor = drawn.choice((1, 2, 3, 3, 4)) if salt > 20 else 3
-            files.append(cluster.upload(content_of(drawn.randint(1, 8), f"{salt}"), f"{salt}", factor=factor))
-        elif action < 0.8:
+            data = content_of(drawn.randint(1, 5), f"{number}")
+            files.append(cluster.upload(data, f"{number}", factor=drawn.choice(factors)))
+        elif action < 0.75:
             catalogue.delete(files.pop(drawn.randrange(len(files))))
-        elif action < 0.9:
-            rebalance.request(drawn.choice(files), drawn.randint(1, 5))
+        elif action < 0.85:
+            rebalance.request(drawn.choice(files), drawn.choice(factors))
         else:
             cluster.maintain()
         survey.survey()
         looks += 1
-        if salt % 3 == 0:
+        if number % 4 == 3:
             reclaim.reclaim(0)
-        if salt % 5 == 0:
             sweep.sweep()
             probe.probe()
     assert not Job.objects.filter(kind__in=(Job.Kind.TRACE, Job.Kind.REPAIR_ALL, Job.Kind.CENSUS)).exists()
