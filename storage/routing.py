@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import structlog
 from django.db import connection
+from numpy.typing import NDArray
 
 from sketches.estimators import Estimate
-from sketches.estimators.membership import candidates
+from sketches.estimators.membership import candidates, holders
 from sketches.exceptions import ShadowLost, SketchError, StoreUnavailable
 from sketches.store import Lookup, SketchStore, Snapshot, trusted
 from sketches.wire import HEADER_SIZE
@@ -30,7 +31,7 @@ from storage.topology import Member, Topology
 log = structlog.get_logger(__name__)
 
 BATCHES_IN_FLIGHT = 0x0CC0_5E7C  # key of the advisory lock; any constant will do
-PREFERRED = 0.95  # share of replicas that lie where placement would put them now
+PREFERRED = 0.9  # So many replicas, of all, are taken to lie where placement would put them now.
 LIKELY = 0.5  # from here on, placement decides who is asked first: readers take turns, and ask where bytes are cached
 STALE_LOSS = 0.5  # share of its chunks that a sketch which is not trusted is taken to lack
 CERTAIN = 0.95  # A missing copy is reported if its node held it with this probability: few reports are for nothing.
@@ -153,17 +154,38 @@ class Routes:
     order: list[list[int]]
 
 
-def routes(topology: Topology, chunk_hashes: Sequence[str], target: int) -> Routes:
-    """Weigh what the registers say by where placement would put a chunk of ``target`` replicas now.
+def routes(topology: Topology, chunk_hashes: Sequence[str], target: int, mean_replicas: float) -> Routes:
+    """Weigh what the registers of all nodes say, and where placement would put a chunk of ``target`` replicas now.
 
-    A zero register of a trusted sketch makes a node improbable, not impossible: it only orders (RACES 14), and every
-    node is in every order.
+    The order is that of downloads. A zero register of a trusted sketch makes a node improbable, not impossible: it only
+    orders (RACES 14), and every node is in every order.
+
+    Args:
+        topology: the nodes.
+        chunk_hashes: the chunks.
+        target: replicas that each of them should have, at least 1.
+        mean_replicas: of all chunks.
     """
-    return _routes_now(topology, chunk_hashes, target)[0]
+    found, said = _routes_now(topology, chunk_hashes, target)
+    if not found.members or not chunk_hashes:
+        return found
+    sizes, loss, tau = _sketches(topology, said)
+    places = np.argsort(placement.rank(chunk_hashes, topology.candidates), axis=1)
+    together = holders(
+        np.array(found.registers, np.uint8),
+        target,
+        [member.stored_chunks for member in found.members],
+        max(mean_replicas, 1.0),
+        sizes,
+        tau,
+        _prior(topology, target)[(places < target).astype(np.intp)],
+        loss,
+    )
+    return replace(found, probabilities=together.probabilities.tolist())
 
 
-def _routes_now(topology: Topology, chunk_hashes: Sequence[str], target: int) -> tuple[Routes, list[bool]]:
-    """The routes, and of each node whether its sketch is trusted, by what Redis says at this moment."""
+def _routes_now(topology: Topology, chunk_hashes: Sequence[str], target: int) -> tuple[Routes, Lookup | None]:
+    """The routes by what Redis says at this moment, and that."""
     node_ids = [member.node_id for member in topology.members]
     try:
         said: Lookup | None = store_of(topology.cluster).lookup(node_ids, chunk_hashes)
@@ -171,8 +193,8 @@ def _routes_now(topology: Topology, chunk_hashes: Sequence[str], target: int) ->
         log.warning("sketch.unavailable", error=str(error))
         said = None
     registers = said.counts.T.tolist() if said else _unknown(topology, chunk_hashes)
-    found = _routes(topology, chunk_hashes, target, registers, _odds(topology, said, target))
-    return found, _trusted(topology, said)
+    trust = _trusted(topology, said)
+    return _routes(topology, chunk_hashes, target, registers, _odds(topology, said, target), all(trust)), said
 
 
 class Route(NamedTuple):
@@ -216,10 +238,12 @@ def locate(topology: Topology, chunk_hashes: Sequence[str]) -> list[Route]:
     """For each chunk, where to look for it, by what the sketches said up to a second ago."""
     members, target = topology.members, configuration().replication_factor
     if len(members) * sketch_size(topology.cluster.n_prime) > RECENT_BYTES:
-        found, trust = _routes_now(topology, chunk_hashes, target)
+        found, said = _routes_now(topology, chunk_hashes, target)
+        trust = _trusted(topology, said)
     else:
         seen = _recent.see(lambda: _Seen.now(topology, target), fits=lambda seen: seen.is_of(topology))
-        found, trust = _routes(topology, chunk_hashes, target, seen.registers(chunk_hashes), seen.odds), seen.trusted
+        trust, registers = seen.trusted, seen.registers(chunk_hashes)
+        found = _routes(topology, chunk_hashes, target, registers, seen.odds, all(trust))
     return [
         Route([members[column] for column in row], members, trust, registers, probabilities, target)
         for row, registers, probabilities in zip(found.order, found.registers, found.probabilities, strict=True)
@@ -227,16 +251,28 @@ def locate(topology: Topology, chunk_hashes: Sequence[str]) -> list[Route]:
 
 
 def _routes(
-    topology: Topology, chunk_hashes: Sequence[str], target: int, registers: list[list[int]], odds: Odds
+    topology: Topology,
+    chunk_hashes: Sequence[str],
+    target: int,
+    registers: list[list[int]],
+    odds: Odds,
+    all_trusted: bool,
 ) -> Routes:
-    """In plain Python but for the placement: NumPy takes longer to begin with five numbers than this to end."""
+    """In plain Python but for the placement: NumPy takes longer to begin with five numbers than this to end.
+
+    Where exactly as many registers are 1 as the chunk has replicas, and the others 0, nothing else shares them: they
+    tell where it is, wherever placement would put it now. At a load of a quarter that is so for most chunks.
+    """
     members, offline = topology.members, [2.0 * (not member.online) for member in topology.members]
     probabilities, order = [], []
     ranked = placement.rank(chunk_hashes, topology.candidates).tolist() if members and chunk_hashes else registers
     for places, row in zip(ranked, registers, strict=True):
-        chances = [0.0] * len(members)
-        for place, node in enumerate(places):
-            chances[node] = odds[place < target][row[node]][node]
+        if all_trusted and sum(row) == target and max(row) == 1:
+            chances = [float(value) for value in row]
+        else:
+            chances = [0.0] * len(members)
+            for place, node in enumerate(places):
+                chances[node] = odds[place < target][row[node]][node]
         weights = [away - (1.0 if chance >= LIKELY else chance) for away, chance in zip(offline, chances, strict=True)]
         probabilities.append(chances)
         order.append(sorted(places, key=weights.__getitem__))  # stable: of equals, placement's first comes first
@@ -265,16 +301,8 @@ def _odds(topology: Topology, said: Lookup | Snapshot | None, target: int) -> Od
         said: the headers of their sketches; None if Redis does not answer.
         target: replicas of the chunk.
     """
-    members = topology.members
-    sizes, loss, tau = [topology.cluster.n_prime] * len(members), [1.0] * len(members), topology.cluster.tau
-    for column, member in enumerate(members if said else ()):
-        if said and (header := said.headers.get(member.node_id)):
-            tau = max(tau, header.tau)
-            sizes[column] = header.n_prime
-            loss[column] = 0.0 if trusted(header, member.sketch_epoch, said.run_id) else STALE_LOSS
-    # Before looking: that the node holds the chunk if it is none, or one, of the first ``target`` of placement's order.
-    others = max(len(members) - target, 1)
-    prior = np.array([min((1 - PREFERRED) * target / others, 1 - PREFERRED), PREFERRED])
+    members, prior = topology.members, _prior(topology, target)
+    sizes, loss, tau = _sketches(topology, said)
     values = np.minimum(np.arange(256), tau).astype(np.uint8)
     shape, rows = (2, len(values), len(members)), (2 * len(values), len(members))
     weighed = candidates(
@@ -287,6 +315,27 @@ def _odds(topology: Topology, said: Lookup | Snapshot | None, target: int) -> Od
     )
     odds: Odds = weighed.probabilities.reshape(shape).tolist()
     return odds
+
+
+def _sketches(topology: Topology, said: Lookup | Snapshot | None) -> tuple[list[int], list[float], int]:
+    """Of each node, N' and the share of its chunks that the sketch may lack; and the largest TAU."""
+    members = topology.members
+    sizes, loss, tau = [topology.cluster.n_prime] * len(members), [1.0] * len(members), topology.cluster.tau
+    for column, member in enumerate(members if said else ()):
+        if said and (header := said.headers.get(member.node_id)):
+            tau = max(tau, header.tau)
+            sizes[column] = header.n_prime
+            loss[column] = 0.0 if trusted(header, member.sketch_epoch, said.run_id) else STALE_LOSS
+    return sizes, loss, tau
+
+
+def _prior(topology: Topology, target: int) -> NDArray[np.float64]:
+    """Before a look at the registers: the probability that a node holds a chunk.
+
+    The first is that of a node beyond the first ``target`` of placement's order, the second that of one among them.
+    """
+    others = max(len(topology.members) - target, 1)
+    return np.array([min((1 - PREFERRED) * target / others, 1 - PREFERRED), PREFERRED])
 
 
 @dataclass(frozen=True)

@@ -171,6 +171,7 @@ def cluster_status(statistics: Statistics) -> dict[str, Any]:
             "as_of": statistics.surveyed_at,
         },
         "overlap": {"nodes": survey.node_ids, **asdict(survey.overlap)} if survey and survey.overlap else None,
+        "on_disk": on_disk(statistics),
         "blast_radius": [gathering(one) for one in survey.gatherings] if survey else None,
         "counters": statistics.counters,
     }
@@ -187,6 +188,14 @@ def estimates(survey: Survey) -> dict[str, Any]:
         ],
         "average_replication": estimate(survey.average_replication),
         "chunks_below_target": estimate(survey.below_target),
+    }
+
+
+def on_disk(statistics: Statistics) -> dict[str, Any]:
+    """What listings and audits found on the disks, where the other figures are of what was counted."""
+    return {
+        "census": asdict(statistics.census) if statistics.census else None,
+        "audited_since": statistics.audited_since,
     }
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from storage import routing
 from storage.exceptions import NoSuchChunk
-from storage.models import Chunk
+from storage.models import Chunk, Tally
 from storage.topology import Topology
 
 
@@ -27,6 +27,12 @@ class Candidate:
     probability: float
 
 
+def _mean_replicas(topology: Topology) -> float:
+    """Copies of a chunk, on average, as counted."""
+    chunks = sum(Tally.totals(Tally.What.CHUNKS).values())
+    return sum(member.stored_chunks for member in topology.members) / max(chunks, 1)
+
+
 def locate(chunk_hash: str) -> list[Candidate]:
     """All nodes, in the order in which a download asks them for the chunk.
 
@@ -38,7 +44,7 @@ def locate(chunk_hash: str) -> list[Candidate]:
         raise NoSuchChunk(f"no chunk {chunk_hash}")
     topology = Topology.load()
     target = Chunk.objects.targets([chunk.pk])[chunk.pk]
-    found = routing.routes(topology, [chunk_hash], target)
+    found = routing.routes(topology, [chunk_hash], target, _mean_replicas(topology))
     return [
         Candidate(
             (member := found.members[i]).node_id,

@@ -7,10 +7,11 @@ from datetime import datetime
 
 import redis
 import structlog
+from django.db.models import Max
 from django.utils import timezone
 
 from storage import counters, surveying, trust
-from storage.models import Cluster, File, Generation, LastSurvey, Node, Tally
+from storage.models import Cluster, File, Generation, Job, LastCensus, LastSurvey, Node, Tally
 from storage.routing import StoreUnavailable
 from storage.surveying import Survey
 from storage.topology import Topology
@@ -46,6 +47,8 @@ class Statistics:
         chunks: number of distinct chunks, those included that wait to be reclaimed.
         survey: what the sketches said at ``surveyed_at``; None while one is missing or Redis does not answer.
         sketch_state: ``trusted``, ``rebuilding`` or ``unavailable``, now.
+        census: what the last listing of all nodes found on the disks; None if there is none yet.
+        audited_since: since when every node that is online has been read whole; None if one has not.
         counters: what the cluster had to do to stay whole; None when Redis does not answer.
     """
 
@@ -57,6 +60,8 @@ class Statistics:
     survey: Survey | None
     surveyed_at: datetime
     sketch_state: str
+    census: LastCensus | None
+    audited_since: datetime | None
     counters: dict[str, int] | None
 
     @property
@@ -112,8 +117,18 @@ def gather() -> Statistics:
         survey=survey,
         surveyed_at=surveyed_at,
         sketch_state=sketch_state,
+        census=LastCensus.load(),
+        audited_since=_audited_since(topology),
         counters=_counted(),
     )
+
+
+def _audited_since(topology: Topology) -> datetime | None:
+    """When the node that has waited longest for an audit had its last one."""
+    online = [member.node_id for member in topology.online]
+    audits = Job.objects.filter(kind=Job.Kind.AUDIT, subject__in=online, state=Job.State.SUCCEEDED)
+    ended = dict(audits.values_list("subject").annotate(at=Max("finished_at")))
+    return min(ended.values()) if online and len(ended) == len(online) else None
 
 
 def _counted() -> dict[str, int] | None:
