@@ -97,8 +97,8 @@ class Spectrum:
             return Estimate(0.0, 0.0, 0.0, saturated=False)
         most = self.resolution
         replicas = np.arange(1, most + 1)
-        mean = float(replicas @ self.counts) / chunks
-        missing = (most - mean) * chunks
+        missing = float((most - replicas) @ self.counts)  # exactly 0 if none is, as most - mean might not be
+        mean = most - missing / chunks
         gradient = replicas - mean
         variance = float(gradient @ self.covariance @ gradient)
         a = float(self.hidden[most - 1])

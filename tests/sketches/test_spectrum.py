@@ -5,7 +5,7 @@ from itertools import chain, combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from sketches.estimators import (
     occupancy,
     spectrum_from_levels,
     spectrum_from_registers,
+    spectrum_from_sums,
     union_estimate,
 )
 from sketches.simulate.placement import Placement, mixture, sketch, uniform, weighted, zoned
@@ -303,3 +304,25 @@ def test_impossible_levels_are_refused(levels: list[int], nodes: int, factor: in
 def test_impossible_registers_are_refused(shape: tuple[int, ...], factor: int) -> None:
     with pytest.raises(ValueError, match=r"a row for each node|no registers|at least 1"):
         spectrum_from_registers(np.zeros(shape, np.uint8), factor)
+
+
+@given(st.floats(1, 1e7))
+@example(96.25609168420155)  # three times as much, divided by it, is 2.9999999999999996
+@example(2791.1691919265822)
+def test_the_average_of_a_healthy_cluster_is_its_factor(chunks: float) -> None:
+    """Not a rounding below it: an interval that excludes the factor says that replicas are missing."""
+    covariance, hidden = np.diag([0.0, 0.0, 50.0]), np.array([0.0, 0.1, 0.2])
+    union = Estimate(chunks, chunks - 1, chunks + 1, saturated=False)
+    counts = np.array([0.0, 0.0, chunks])
+    average = Spectrum(5, 3, union, counts, covariance, hidden, np.zeros(3, np.int64), saturated=False).average
+    assert average.lower_bound < average.estimate == average.upper_bound == 3
+
+
+@pytest.mark.parametrize("chunks", [96, 1820, 2718])
+def test_the_average_of_healthy_sketches_is_their_factor(chunks: int) -> None:
+    rng = np.random.default_rng(80)
+    for nodes in (3, 4, 6):
+        registers = sketch(uniform(nodes).hold(np.full(chunks, 3), rng), 2000, rng)
+        by_level = spectrum_from_levels(levels_of(registers), nodes, 3)
+        for spectrum in (spectrum_from_registers(registers, 3), by_level, spectrum_from_sums(registers, 255, 3)):
+            assert spectrum.average.upper_bound == 3
