@@ -17,9 +17,16 @@ def proven_below(level_counts: ArrayLike, nodes: int, target: int) -> int:
     """Count registers that prove a chunk below ``target`` replicas, for any placement and any load.
 
     All chunks of a register at level l lie on the same l nodes or fewer. Where every chunk should have at least
-    ``target`` replicas, a register at levels 1 … ``target`` - 1 hence has one too few: no false alarm by construction,
-    if sketches are neither over- nor under-counted. Three under-replicated chunks among 10^5 in 10^6 registers show
-    with probability .999: each shares its register with a better one with probability ``1 - e^(-t)``.
+    ``target`` replicas, a register at levels 1 … ``target`` - 1 hence has one too few: no false alarm by construction.
+    Three under-replicated chunks among 10^5 in 10^6 registers show with probability .999: each shares its register with
+    a better one with probability ``1 - e^(-t)``.
+
+    The proof needs that this register is zero on exactly the nodes that hold none of its chunks. An *over-count*, such
+    as a crash between a removal and its un-counting leaves, forges an under-replicated chunk where its register counts
+    less than ``target`` nodes with it and none without: a chunk that is gone seems to have one replica. In the register
+    of a chunk that really lacks replicas it stands for another node, and may hide the lack. An *under-count*, such as a
+    listing that misses a replica leaves, forges a lack where the replica lies. Over-counts and under-counts of other
+    registers change nothing.
 
     Args:
         level_counts: Z, integers ``[L + 1]``; with L less than ``nodes`` the last counts those on L or more.

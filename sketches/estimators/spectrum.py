@@ -32,7 +32,8 @@ class Spectrum:
         covariance: float64 ``[R, R]``, of ``counts`` for a fixed set of chunks.
         hidden: float64 ``[R]``: for each chunk of up to k replicas whose register shows that it has no more, there are
             on average ``hidden[k]`` that share a register with better replicated ones. ``[0]`` is for the union.
-        proven: int64 ``[R]``: registers at levels 1 … k. Each has a chunk of at most k replicas, for certain.
+        proven: int64 ``[R]``: registers at levels 1 … k. Each has a chunk of at most k replicas, for certain if that
+            register is counted right on every node (see `redundancy.proven_below`).
         saturated: fewer than `MIN_ZERO_REGISTERS` registers are empty; all answers but the union are only lower bounds.
     """
 

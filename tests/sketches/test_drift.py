@@ -99,7 +99,7 @@ def test_a_sketch_kept_in_step_does_not_differ(chunk_names: Names) -> None:
 def test_one_stuck_register_in_a_thousand_is_borne() -> None:
     assert not needs_rebuild(0, 1) and not needs_rebuild(10, 10_000)
     assert needs_rebuild(11, 10_000) and needs_rebuild(1, 999)
-    full = np.zeros(10_000)
+    full = np.zeros(10_000, np.int64)
     full[:11] = 5
     assert compare(sketch(full, tau=5), sketch(full, tau=5)).needs_rebuild
     full[10] = 4
@@ -110,3 +110,16 @@ def test_one_stuck_register_in_a_thousand_is_borne() -> None:
 def test_only_sketches_of_a_kind_are_compared(other: LCRS) -> None:
     with pytest.raises(IncompatibleSketches):
         compare(LCRS(8, 5, 1), other)
+
+
+@pytest.mark.parametrize("load", [0.05, 0.25, 1.0])
+def test_two_percent_counted_twice_hardly_show(load: float) -> None:
+    """The test has the power that its documentation states, no more and no less."""
+    rng, size, scores = np.random.default_rng(90), 10_000, []
+    chunks = int(load * size)
+    for _ in range(200):
+        register = rng.integers(0, size, chunks)
+        twice = np.concatenate([register, register[: chunks // 50]])
+        scores.append(disagreement(LCRS.from_registers(np.bincount(twice, minlength=size), 255, 0)).score)
+    assert 2.1 < np.mean(scores) < 3.0
+    assert 0.1 < np.mean(np.array(scores) > 3) < 0.5
