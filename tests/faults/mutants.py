@@ -31,7 +31,7 @@ class Mutant:
         name: what the project does without the guard.
         file: where it stands.
         edits: old text → new text.
-        scenario: the test that must fail.
+        scenario: the test that must fail, below ``tests``.
         symptom: what its failure says.
     """
 
@@ -50,7 +50,7 @@ MUTANTS = (
             ("        if target:\n            holders", "        if False:\n            holders"),
             ("        elif chunk.condemned_at is None:", "        elif False:"),
         ),
-        "test_guards.py::test_a_removal_that_was_planned_spares_a_chunk_that_is_needed_again",
+        "faults/test_guards.py::test_a_removal_that_was_planned_spares_a_chunk_that_is_needed_again",
         "copies that are needed went into the trash",
     ),
     Mutant(
@@ -62,7 +62,7 @@ MUTANTS = (
                 "                SELECT upload, chunk.id, factor FROM wanted JOIN chunk USING (hash) WHERE false\n",
             ),
         ),
-        "test_guards.py::test_what_an_upload_has_found_is_not_reclaimed_before_it_is_recorded",
+        "faults/test_guards.py::test_what_an_upload_has_found_is_not_reclaimed_before_it_is_recorded",
         "copies that an upload relies on were reclaimed",
     ),
     Mutant(
@@ -72,7 +72,7 @@ MUTANTS = (
             ("ON j.id = w.id AND j.fence = w.fence", "ON j.id = w.id"),
             ("filter(pk=self.pk, fence=self.fence, state", "filter(pk=self.pk, state"),
         ),
-        "test_guards.py::test_a_worker_that_lost_its_lease_commits_nothing_while_its_successor_works",
+        "faults/test_guards.py::test_a_worker_that_lost_its_lease_commits_nothing_while_its_successor_works",
         "a worker without a lease has ended the job",
     ),
     Mutant(
@@ -87,49 +87,49 @@ MUTANTS = (
                 "            ensure = {}\n",
             ),
         ),
-        "test_guards.py::test_a_chunk_is_counted_before_it_is_written",
+        "faults/test_guards.py::test_a_chunk_is_counted_before_it_is_written",
         "about to be written to three nodes, and counted on []",
     ),
     Mutant(
         "a trim does not read the other copies back",
         "storage/replicas/removing.py",
         (("            good, _ = verified({chunk_hash: others})\n", "            good = {chunk_hash: others}\n"),),
-        "test_guards.py::test_a_surplus_copy_stays_if_the_others_have_gone_bad_since_the_plan",
+        "faults/test_guards.py::test_a_surplus_copy_stays_if_the_others_have_gone_bad_since_the_plan",
         "a copy went although too few of the others were good",
     ),
     Mutant(
         "volumes are not told apart by their identity",
         "storage/volumes/filesystem.py",
         (("        if self.expected is not None and not self._read", "        if False and not self._read"),),
-        "test_disks.py::test_empty_mount_points_never_say_that_a_file_is_gone",
+        "faults/test_disks.py::test_empty_mount_points_never_say_that_a_file_is_gone",
         "410",
     ),
     Mutant(
         "bytes are not hashed when they are read",
         "storage/replicas/finding.py",
         (("    return hashlib.sha256(data).hexdigest() == chunk_hash", "    return True"),),
-        "test_damage.py::test_the_copies_that_are_left_serve_and_mend[flipped]",
+        "faults/test_damage.py::test_the_copies_that_are_left_serve_and_mend[flipped]",
         "bytes with the hash",
     ),
     Mutant(
         "the last copies are quarantined too",
         "storage/replicas/judging.py",
         (("    if not good:\n", "    if not good and not suspects:\n"),),
-        "test_damage.py::test_when_all_copies_are_bad_the_error_is_clean_and_nothing_is_thrown_away[first]",
+        "faults/test_damage.py::test_when_all_copies_are_bad_the_error_is_clean_and_nothing_is_thrown_away[first]",
         "bad copies were thrown away",
     ),
     Mutant(
         "a chunk is forgotten while a node that may have it does not answer",
         "storage/services/reclaim.py",
         (("    if found.silent or found.holders", "    if found.holders"),),
-        "test_guards.py::test_a_chunk_is_not_forgotten_before_every_node_has_been_asked",
+        "faults/test_guards.py::test_a_chunk_is_not_forgotten_before_every_node_has_been_asked",
         "the row was forgotten",
     ),
     Mutant(
         "a full counter is counted down",
         "sketches/scripts.py",
         (("return value > 0 and value < tau and value - 1", "return value > 0 and value - 1"),),
-        "test_guards.py::test_a_counter_that_is_full_denies_nothing_when_the_others_are_gone",
+        "faults/test_guards.py::test_a_counter_that_is_full_denies_nothing_when_the_others_are_gone",
         "a full counter was counted down",
     ),
     Mutant(
@@ -141,29 +141,98 @@ MUTANTS = (
                 "            for descriptor in opened:\n",
             ),
         ),
-        "test_fsync.py::test_what_a_verb_has_done_survives_a_power_cut[write]",
+        "faults/test_fsync.py::test_what_a_verb_has_done_survives_a_power_cut[write]",
         "had its name before its bytes were durable",
     ),
     Mutant(
         "the directory of a new replica is not synced",
         "storage/volumes/filesystem.py",
         (("    for parent in set(parents.values()):\n", "    for parent in ():\n"),),
-        "test_fsync.py::test_what_a_verb_has_done_survives_a_power_cut[write]",
+        "faults/test_fsync.py::test_what_a_verb_has_done_survives_a_power_cut[write]",
         "the name",
     ),
     Mutant(
         "a copy that was found is not synced",
         "storage/volumes/filesystem.py",
         (("                os.fsync(replica)\n", "                pass\n"),),
-        "test_fsync.py::test_what_a_verb_has_done_survives_a_power_cut[settle]",
+        "faults/test_fsync.py::test_what_a_verb_has_done_survives_a_power_cut[settle]",
         "the bytes of",
     ),
     Mutant(
         "a 202 does not wait for its bytes",
         "storage/services/intake.py",
         (("        if durable:\n", "        if False:\n"),),
-        "test_fsync.py::test_a_202_is_sent_after_its_bytes_are_durable",
+        "faults/test_fsync.py::test_a_202_is_sent_after_its_bytes_are_durable",
         "sent when only []",
+    ),
+    Mutant(
+        "an older database condemns what it does not know",
+        "storage/replicas/orphans.py",
+        (("        generations.require_known(topology.members)\n", "        pass\n"),),
+        "storage/test_generations.py::test_an_older_database_is_told_of_and_refused",
+        "an older database has condemned what it does not know",
+    ),
+    Mutant(
+        "an older database reclaims",
+        "storage/services/reclaim.py",
+        (("    generations.require_known(members)\n", ""),),
+        "storage/test_generations.py::test_what_was_acknowledged_under_either_of_two_databases_stays[nothing]",
+        "an older database has removed what the newer one needs",
+    ),
+    Mutant(
+        "volumes do not learn under which database they are written to",
+        "storage/replicas/writing.py",
+        (("    generations.before_writing(topology)\n", ""),),
+        "storage/test_generations.py::test_an_older_database_is_told_of_and_refused",
+        "the older database is not recognised",
+    ),
+    Mutant(
+        "a database takes away what another one has left on a volume",
+        "storage/generations.py",
+        (("(*(foreign if len(foreign) < GENERATIONS else (MANY,)), current.name)", "(current.name,)"),),
+        "storage/test_generations.py::test_what_was_acknowledged_under_either_of_two_databases_stays[nothing]",
+        "an older database has removed what the newer one needs",
+    ),
+    Mutant(
+        "a rebuild takes a listing for granted",
+        "storage/services/rebuild.py",
+        (("    if missed:\n", "    if False:\n"),),
+        "storage/services/test_rebuild.py::test_copies_that_vanished_are_noticed_by_the_next_rebuild_and_made_again",
+        "and the rebuild at its end has asked for no other one",
+    ),
+    Mutant(
+        "readers keep to themselves what they miss",
+        "storage/replicas/reading.py",
+        (("            if route.is_certain(member):\n", "            if False:\n"),),
+        "storage/replicas/test_reporting.py::test_a_reader_that_misses_a_copy_has_it_made_again",
+        "assert set() ==",
+    ),
+    Mutant(
+        "chunks that are being removed prove a loss",
+        "storage/proof.py",
+        (("    low[levels.registers(before.digests + after.digests)] = False\n", ""),),
+        "storage/services/test_trace.py::test_copies_on_their_way_out_prove_nothing",
+        "trace losses",
+    ),
+    Mutant(
+        "what lies in the trash is called lost",
+        "storage/services/audit.py",
+        (
+            (
+                "        restored = bring_back(topology, taken.lost, job.progress)\n",
+                "        restored: set[str] = set()\n",
+            ),
+        ),
+        "storage/replicas/test_restoring.py::"
+        "test_an_audit_brings_back_what_an_older_database_needs_and_calls_nothing_lost",
+        "assert (12,",
+    ),
+    Mutant(
+        "a rebalance moves what it meets first",
+        "storage/services/rebalance_all.py",
+        (("        if drop:\n", "        if drop and chunk_hash < '4':\n"),),
+        "storage/services/test_spreading.py::test_copies_that_have_gathered_are_spread_again_although_shares_are_met",
+        "assert",
     ),
 )
 
@@ -218,7 +287,7 @@ def run(scenarios: Iterable[str], project: Path) -> Verdict:
     """Run scenarios in a copy of the project."""
     report = project / "report.xml"
     options = ["-p", "no:cacheprovider", "-m", "", "--tb=short", f"--junitxml={report}"]
-    tests = [f"tests/faults/{scenario}" for scenario in scenarios]
+    tests = [f"tests/{scenario}" for scenario in scenarios]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *tests],
         cwd=project,

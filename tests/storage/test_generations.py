@@ -11,7 +11,7 @@ import pytest
 from storage import generations
 from storage.exceptions import ForeignDatabase
 from storage.models import Chunk, File, Generation, Job, Node, nobody
-from storage.services import adopt, catalogue, drain, health, probe, reclaim
+from storage.services import adopt, audit, catalogue, drain, health, probe, reclaim
 from storage.services.adopt import Unknown
 from storage.topology import Topology
 from storage.volumes import GENERATIONS, MANY
@@ -37,9 +37,8 @@ def read(cluster: ClusterUnderTest) -> dict[str, bytes]:
 
 
 def tidy(cluster: ClusterUnderTest) -> None:
-    """Everything that removes: audits, and reclaim without grace. What has three copies on five nodes is on these."""
-    for member in cluster.members()[:3]:
-        Job.request(Job.Kind.RECONCILE, member.node_id)
+    """Everything that removes: a census of all nodes, and reclaim without grace."""
+    audit.request_census()
     cluster.maintain()
     for _ in range(3):
         try:
@@ -73,11 +72,14 @@ def test_what_was_acknowledged_under_either_of_two_databases_stays(
     after(cluster)
     newer = DatabaseCopy()
     known = set(File.objects.values_list("name", flat=True))
+    needed = list(Chunk.objects.filter(condemned_at=None).values_list("hash", flat=True))
 
     older.put_back()
     diverged = upload(cluster, "diverged")
     catalogue.delete(File.objects.get(name="both"))
     tidy(cluster)
+    removed = [chunk_hash for chunk_hash in needed if not cluster.holders(chunk_hash)]
+    assert not removed, "an older database has removed what the newer one needs"
     older_later = DatabaseCopy()
 
     newer.put_back()
@@ -97,13 +99,16 @@ def test_an_older_database_is_told_of_and_refused(cluster: ClusterUnderTest) -> 
     older = DatabaseCopy()
     upload(cluster, "late")
     older.put_back()
+    known = not generations.strangers(generations.look(Topology.load().members))
+    assert not known, "the older database is not recognised"
     with pytest.raises(ForeignDatabase):
         reclaim.reclaim(0)
     probe.probe()
     assert set(Node.objects.values_list("foreign_writes", flat=True)) == {True}
     assert "manage.py adopt" in health.examine().degraded["database"]
     tidy(cluster)
-    assert not Chunk.objects.filter(condemned_at__isnull=False).exists()
+    condemned = Chunk.objects.filter(condemned_at__isnull=False).exists()
+    assert not condemned, "an older database has condemned what it does not know"
 
 
 def test_a_drain_waits_for_what_an_older_database_does_not_know(cluster: ClusterUnderTest) -> None:
