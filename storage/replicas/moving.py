@@ -15,6 +15,7 @@ from storage.models import Content, Job
 from storage.replicas.reading import read
 from storage.replicas.removing import remove_replica
 from storage.replicas.writing import store
+from storage.routing import Route
 from storage.topology import Member, Topology
 
 log = structlog.get_logger(__name__)
@@ -166,7 +167,8 @@ def _read(topology: Topology, moves: Sequence[Move]) -> tuple[dict[str, bytes], 
     data = {}
     for move, route in zip(moves, routes, strict=True):
         try:
-            data[move.chunk_hash] = read(topology, move.chunk_hash, route)
+            # The order alone: whoever plans moves has asked all nodes, and knows which copies are missing.
+            data[move.chunk_hash] = read(topology, move.chunk_hash, Route(route.order))
         except (ContentGone, ContentUnavailable) as error:
             # One chunk that is lost must not keep the others from being mended.
             log.error("chunk.unreadable", chunk=move.chunk_hash, error=str(error))

@@ -15,6 +15,7 @@ from django.db import connection
 from storage import phases, routing, trust
 from storage.models import File, Job, Node
 from storage.services import catalogue, probe, reclaim, statistics, sweep
+from storage.tasks import WORK
 from storage.topology import Topology
 from storage.volumes import FilesystemVolume
 from tests.cluster import ClusterUnderTest, content_of
@@ -310,10 +311,19 @@ def test_a_busy_node_that_lacks_copies_raises_one_alarm(
         return listing(volume, prefix)
 
     monkeypatch.setattr(FilesystemVolume, "replicas", busily)
-    found = rebuild(cluster, "node_000")
+    found, again = [rebuild_alone("node_000") for _ in range(2)]
     assert not found["quiet"]
     assert 15 <= found["missed"] <= 20
-    assert reconciles() == 1
-    again = rebuild(cluster, "node_000")
     assert (again["missed"], again["quiet"]) == (0, True)
+    assert reconciles() == 1
     assert Node.objects.get(node_id="node_000").chunks == again["chunks"]
+
+
+def rebuild_alone(node_id: str) -> dict[str, Any]:
+    """Rebuild a sketch, and leave the work that follows from it queued."""
+    Job.request(Job.Kind.REBUILD_SKETCH, node_id)
+    (job,) = Job.objects.claim("maintenance", most=1, most_bytes=0)
+    found = WORK[job.kind](job)
+    job.succeed(found)
+    assert job.kind == Job.Kind.REBUILD_SKETCH
+    return dict(found)
