@@ -222,30 +222,47 @@ class Route(NamedTuple):
         """Whether a trusted sketch is nearly certain that the node holds the chunk.
 
         The probability alone may rest on where placement would put the chunk now, which after a growth is not where the
-        chunk lies. So the registers must leave no room for another explanation either: the copies that they count, with
-        those that nodes without a trusted sketch may have, are no more than the chunk's own.
+        chunk lies. So the registers must leave no room for another explanation either: the copies that they count, and
+        one for each node without a trusted sketch, are no more than the chunk's own.
         """
         if member not in self.members:
             return False
         column = self.members.index(member)
         if not self.trusted[column] or self.probabilities[column] < CERTAIN:
             return False
-        visible = self.target - self.trusted.count(False)
-        return self.registers[column] * visible >= CERTAIN * sum(self.registers)
+        return 0 < sum(self.registers) <= self.target - self.trusted.count(False)
 
 
-def locate(topology: Topology, chunk_hashes: Sequence[str]) -> list[Route]:
-    """For each chunk, where to look for it, by what the sketches said up to a second ago."""
-    members, target = topology.members, configuration().replication_factor
-    if len(members) * sketch_size(topology.cluster.n_prime) > RECENT_BYTES:
-        found, said = _routes_now(topology, chunk_hashes, target)
-        trust = _trusted(topology, said)
-    else:
-        seen = _recent.see(lambda: _Seen.now(topology, target), fits=lambda seen: seen.is_of(topology))
-        trust, registers = seen.trusted, seen.registers(chunk_hashes)
-        found = _routes(topology, chunk_hashes, target, registers, seen.odds, all(trust))
+def locate(topology: Topology, chunk_hashes: Sequence[str], factor: int | None = None) -> list[Route]:
+    """For each chunk, where to look for it, by what the sketches said up to a second ago.
+
+    Args:
+        topology: the nodes.
+        chunk_hashes: the chunks.
+        factor: replicas that these chunks should have, by which to tell whether a node is certain to hold one; by
+            default the usual number, by which they are ordered in any case.
+    """
+    target = configuration().replication_factor
+    if len(topology.members) * sketch_size(topology.cluster.n_prime) > RECENT_BYTES:
+        return locate_now(topology, chunk_hashes, factor)
+    seen = _recent.see(lambda: _Seen.now(topology, target), fits=lambda seen: seen.is_of(topology))
+    registers = seen.registers(chunk_hashes)
+    found = _routes(topology, chunk_hashes, target, registers, seen.odds, all(seen.trusted))
+    return _each(found, seen.trusted, factor or target)
+
+
+def locate_now(topology: Topology, chunk_hashes: Sequence[str], factor: int | None = None) -> list[Route]:
+    """As from ``locate``, by what Redis says at this moment."""
+    target = configuration().replication_factor
+    found, said = _routes_now(topology, chunk_hashes, target)
+    return _each(found, _trusted(topology, said), factor or target)
+
+
+def _each(found: Routes, trust: Sequence[bool], factor: int) -> list[Route]:
+    """The route of each chunk."""
+    members = found.members
     return [
-        Route([members[column] for column in row], members, trust, registers, probabilities, target)
+        Route([members[column] for column in row], members, trust, registers, probabilities, factor)
         for row, registers, probabilities in zip(found.order, found.registers, found.probabilities, strict=True)
     ]
 
@@ -398,6 +415,7 @@ __all__ = [
     "builds",
     "count",
     "locate",
+    "locate_now",
     "preferences",
     "routes",
     "sketch_size",

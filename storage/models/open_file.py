@@ -12,7 +12,7 @@ HEAD = 64  # chunks whose hashes come with the file
 WINDOW = 512  # chunks whose hashes are asked for at once when a reader comes to them: 128 MiB, in chunks of 256 KiB
 
 _FIND = """
-    SELECT c.id, f.name, f.created_at, c.size, c.chunk_size, c.chunk_count, c.state, c.retrievable,
+    SELECT c.id, f.name, f.created_at, c.size, c.chunk_size, c.chunk_count, c.target, c.state, c.retrievable,
            (SELECT string_agg(k.hash, '' ORDER BY e.position)
               FROM storage_manifestentry e JOIN storage_chunk k ON k.id = e.chunk_id
              WHERE e.content_id = c.id AND e.position < %s)
@@ -38,6 +38,7 @@ class OpenFile:
         size: in bytes.
         chunk_size: bytes of each chunk, but for the last one.
         chunk_count: length of the manifest.
+        target: replicas that its chunks should have.
         state: of the content.
         retrievable: whether its health summary says that it can be read.
         head: the hashes of its first chunks, as far as the manifest is there.
@@ -50,6 +51,7 @@ class OpenFile:
     size: int
     chunk_size: int
     chunk_count: int
+    target: int
     state: str
     retrievable: bool
     head: list[str]
@@ -60,9 +62,19 @@ class OpenFile:
         found = prepared.rows(_FIND, [HEAD, bytes.fromhex(file_hash), owner_id])
         if not found:
             return None
-        content_id, name, created_at, size, chunk_size, chunk_count, state, retrievable, head = found[0]
+        content_id, name, created_at, size, chunk_size, chunk_count, target, state, retrievable, head = found[0]
         return cls(
-            content_id, file_hash, name, created_at, size, chunk_size, chunk_count, state, retrievable, _hashes(head)
+            content_id,
+            file_hash,
+            name,
+            created_at,
+            size,
+            chunk_size,
+            chunk_count,
+            target,
+            state,
+            retrievable,
+            _hashes(head),
         )
 
     @property

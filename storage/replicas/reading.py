@@ -60,7 +60,7 @@ def read(topology: Topology, chunk_hash: str, route: Route, first: Future[bytes]
             return member.lane.result(future)
         except ReplicaMissing:
             if route.is_certain(member):
-                report_miss(chunk_hash, member.node_id)
+                report_miss(topology, chunk_hash, member, route.target)
             continue
         except ReplicaCorrupt:
             log.warning("replica.corrupt", chunk=chunk_hash, node=member.node_id)
@@ -82,17 +82,18 @@ def read(topology: Topology, chunk_hash: str, route: Route, first: Future[bytes]
     raise ContentUnavailable(f"no node that answers has a good copy of chunk {chunk_hash}")
 
 
-def read_ahead(topology: Topology, chunk_hashes: Iterator[str], chunk_size: int) -> Iterator[bytes]:
+def read_ahead(topology: Topology, chunk_hashes: Iterator[str], chunk_size: int, factor: int) -> Iterator[bytes]:
     """Read chunks in order: what is in memory when its turn comes, and the others while those before are on their way.
 
     Args:
         topology: the nodes.
         chunk_hashes: in order, asked for as they are needed.
         chunk_size: bytes of the largest.
+        factor: replicas that they should have.
     """
     depth = max(1, min(READ_AHEAD_CHUNKS, READ_AHEAD_BYTES // chunk_size))
     begun: deque[_Begun] = deque()
-    for chunk_hash, route in _located(topology, chunk_hashes):
+    for chunk_hash, route in _located(topology, chunk_hashes, factor):
         begun.append(_begin(chunk_hash, route))
         while begun and (begun[0].data is not None or len(begun) >= depth):
             yield _end(topology, begun.popleft())
@@ -100,9 +101,9 @@ def read_ahead(topology: Topology, chunk_hashes: Iterator[str], chunk_size: int)
         yield _end(topology, begun.popleft())
 
 
-def _located(topology: Topology, chunk_hashes: Iterator[str]) -> Iterator[tuple[str, Route]]:
+def _located(topology: Topology, chunk_hashes: Iterator[str], factor: int) -> Iterator[tuple[str, Route]]:
     while batch := list(islice(chunk_hashes, LOCATE_CHUNKS)):
-        yield from zip(batch, routing.locate(topology, batch), strict=True)
+        yield from zip(batch, routing.locate(topology, batch, factor), strict=True)
 
 
 def _begin(chunk_hash: str, route: Route) -> _Begun:

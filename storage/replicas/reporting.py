@@ -16,9 +16,10 @@ from threading import Lock
 import structlog
 from django.db import DatabaseError
 
-from storage import counters
+from storage import counters, routing
 from storage.counters import Event
 from storage.models import Content, Job
+from storage.topology import Member, Topology
 
 log = structlog.get_logger(__name__)
 
@@ -80,6 +81,11 @@ class Misses:
         self._missing: defaultdict[str, dict[str, float]] = defaultdict(dict)
         self._listed = Lately(NODE_PAUSE)
 
+    def is_known(self, chunk_hash: str, node_id: str = "") -> bool:
+        """Whether the chunk, or the whole node, has been reported already."""
+        with self._lock:
+            return self._is_known(chunk_hash, node_id, self._clock())
+
     def weigh(self, chunk_hash: str, node_id: str = "") -> Worth:
         """Decide about one missing copy, and take it as reported if it is worth a report.
 
@@ -89,7 +95,7 @@ class Misses:
         """
         with self._lock:
             now = self._clock()
-            if self._listed.has(node_id, now) or self._reported.has(chunk_hash, now):
+            if self._is_known(chunk_hash, node_id, now):
                 return Worth.NOTHING
             if node_id and self._has_lost_many(node_id, chunk_hash, now):
                 self._listed.add(node_id, now)
@@ -99,6 +105,9 @@ class Misses:
             self._times.append(now)
             self._reported.add(chunk_hash, now)
             return Worth.LOOK_FOR_CHUNK
+
+    def _is_known(self, chunk_hash: str, node_id: str, now: float) -> bool:
+        return self._listed.has(node_id, now) or self._reported.has(chunk_hash, now)
 
     def _has_lost_many(self, node_id: str, chunk_hash: str, now: float) -> bool:
         """Note one more chunk that a node lacks; a chunk counts once, however many readers miss it."""
@@ -120,12 +129,23 @@ def report(chunk_hash: str) -> None:
         Job.request(Job.Kind.REPAIR, chunk_hash)
 
 
-def report_miss(chunk_hash: str, node_id: str) -> None:
+def report_miss(topology: Topology, chunk_hash: str, member: Member, factor: int) -> None:
     """Have a worker look for the copies of a chunk that a node lacks though its sketch is nearly certain of it.
 
-    A node that lacks many is listed as a whole instead. A report that was wrong costs a look at all nodes.
+    The sketch is asked again first: readers go by what it said up to a second ago, when it may not have known a chunk
+    that was just written, or still have known a copy that was just removed. A node that lacks many chunks is listed as
+    a whole instead. A report that was wrong costs a look at all nodes.
+
+    Args:
+        topology: the nodes.
+        chunk_hash: the chunk.
+        member: the node that lacks it.
+        factor: replicas that the chunk should have.
     """
-    _look_for(chunk_hash, node_id)
+    if not _misses.is_known(chunk_hash, member.node_id):
+        (route,) = routing.locate_now(topology, [chunk_hash], factor)
+        if route.is_certain(member):
+            _look_for(chunk_hash, member.node_id)
 
 
 def report_rescue(chunk_hash: str) -> None:

@@ -60,7 +60,7 @@ def _pieces(file: OpenFile, ranges: Sequence[range]) -> Iterator[bytes]:
     """The bytes of ranges; a chunk that several of them need is read once."""
     size = file.chunk_size
     spans = [range(wanted.start // size, (wanted.stop - 1) // size + 1) for wanted in ranges]
-    chunks = read_ahead(Topology.recent(), _needed(file, spans), size)
+    chunks = read_ahead(Topology.recent(), _needed(file, spans), size, file.target)
     reached, data = -1, b""
     for wanted, span in zip(ranges, spans, strict=True):
         for position in span:

@@ -114,5 +114,8 @@ def test_registers_that_count_more_copies_than_the_chunk_has_make_nobody_certain
     route = routing.Route(members, members, [True] * 5, [1, 1, 1, 1, 0], [0.99, 0.4, 0.4, 0.4, 0.0], target=3)
     assert not route.is_certain(members[0])
     assert route._replace(registers=[1, 0, 1, 1, 0]).is_certain(members[0])
+    twice = route._replace(registers=[2, 1, 1, 1, 0])
+    assert not twice.is_certain(members[0]), "both may be of other chunks"
+    assert not route._replace(registers=[1, 0, 1, 1, 0], target=2).is_certain(members[0])
     half_blind = route._replace(registers=[1, 0, 1, 1, 0], trusted=[True, False, True, True, True])
     assert not half_blind.is_certain(members[0]), "the node that is not trusted may have one of the three"

@@ -60,10 +60,10 @@ def members(volumes: list[Volume]) -> Iterator[list[Member]]:
 
 def read(members: list[Member], monkeypatch: pytest.MonkeyPatch, reports: list[str] | None = None) -> bytes:
     reported = [] if reports is None else reports
-    monkeypatch.setattr("storage.routing.locate", lambda topology, hashes: [Route(members) for _ in hashes])
+    monkeypatch.setattr("storage.routing.locate", lambda topology, hashes, factor: [Route(members) for _ in hashes])
     monkeypatch.setattr(reading, "report", reported.append)
     topology = Topology(None, tuple(members))  # type: ignore[arg-type]
-    return b"".join(reading.read_ahead(topology, iter([HASH]), len(DATA)))
+    return b"".join(reading.read_ahead(topology, iter([HASH]), len(DATA), 2))
 
 
 def test_what_is_in_memory_is_read_in_place(

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import Counter
+from typing import Any
 
 import pytest
 from django.db import DatabaseError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.models import Job
+from storage import topology
+from storage.models import File, Job
 from storage.replicas import reporting
 from storage.replicas.reporting import (
     FORGET_CHUNK,
@@ -20,6 +23,9 @@ from storage.replicas.reporting import (
     Misses,
     Worth,
 )
+from storage.services import catalogue, probe, rebalance_all, reclaim
+from storage.services.provision import provision
+from storage.topology import Topology
 from tests.cluster import ClusterUnderTest, content_of
 
 
@@ -154,10 +160,22 @@ def test_a_node_that_lost_much_is_listed_instead_of_its_chunks_one_by_one(cluste
 def test_a_report_of_a_chunk_that_is_nowhere_short_changes_nothing(cluster: ClusterUnderTest) -> None:
     file = cluster.upload(content_of(2))
     chunk_hash = file.content.manifest()[0][0]
-    reporting.report_miss(chunk_hash, "node_000")
+    reporting._look_for(chunk_hash, "node_000")
     assert [job.kind for job in cluster.maintain()] == [Job.Kind.REPAIR]
     assert not Job.objects.open().exists()
     assert len(cluster.holders(chunk_hash)) == 3
+
+
+def test_a_miss_that_the_sketch_no_longer_vouches_for_is_not_reported(cluster: ClusterUnderTest) -> None:
+    """What the reader went by was up to a second old."""
+    chunk_hash = cluster.upload(content_of(1)).content.manifest()[0][0]
+    seen = Topology.load()
+    for member in seen.members:
+        if member.node_id not in cluster.holders(chunk_hash):
+            reporting.report_miss(seen, chunk_hash, member, 3)
+    assert not Job.objects.open().exists()
+    reporting.report_miss(seen, chunk_hash, seen.member(cluster.holders(chunk_hash)[0]), 3)
+    assert open_jobs(Job.Kind.REPAIR) == {chunk_hash}
 
 
 def test_a_report_without_a_database_breaks_no_read(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,3 +190,41 @@ def test_a_report_without_a_database_breaks_no_read(cluster: ClusterUnderTest, m
 
     monkeypatch.setattr(Job, "request", away)
     assert cluster.download(file) == data
+
+
+def test_healthy_churn_raises_no_alarm(
+    cluster: ClusterUnderTest, settings: Any, misses: Misses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sketches as full as they get, files of several factors, deletions, nodes that join, a rebalance."""
+    weighed: list[tuple[str, str]] = []
+
+    def weigh(chunk_hash: str, node_id: str) -> Worth:
+        weighed.append((chunk_hash, node_id))
+        return Worth.NOTHING
+
+    monkeypatch.setattr(misses, "weigh", weigh)
+
+    def resize(**sizes: int) -> None:
+        settings.OCC = dataclasses.replace(settings.OCC, **sizes)
+        provision(settings.OCC)
+        topology.forget()
+        probe.probe()
+        cluster.maintain()
+
+    def read_all() -> None:
+        for file in File.objects.select_related("content"):
+            cluster.download(file)
+
+    resize(n_prime=300)
+    files = [cluster.upload(content_of(20, f"{factor} {i}"), factor=factor) for i in range(2) for factor in (1, 2, 3)]
+    read_all()
+    resize(num_nodes=8)
+    read_all()
+    catalogue.delete(files.pop())
+    reclaim.reclaim(0)
+    read_all()
+    cluster.upload(content_of(40, "later"))
+    rebalance_all.request()
+    cluster.maintain()
+    read_all()
+    assert weighed == []
