@@ -100,6 +100,7 @@ def test_nothing_is_lost_that_one_of_two_databases_knows(
     databases.keep("newer")
 
     databases.put_back("older")
+    wait_until(lambda: "nothing is removed until the newer one is back" in installation.system.output(), PATIENCE)
     wait_until(lambda: any("manage.py adopt" in words for words in troubles(installation)), PATIENCE)
     diverged = [upload(installation, f"diverged {number}") for number in range(4)]
     tidy(installation)

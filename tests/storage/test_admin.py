@@ -137,6 +137,8 @@ def act(client: Client, model: str, action: str, *rows: Model) -> str:
         ("cluster", "repair_all", Job.Kind.REPAIR_ALL),
         ("cluster", "rebalance_all", Job.Kind.REBALANCE_ALL),
         ("cluster", "reclaim", Job.Kind.RECLAIM),
+        ("cluster", "adopt_and_keep", Job.Kind.ADOPT),
+        ("cluster", "adopt_and_condemn", Job.Kind.ADOPT),
     ],
 )
 def test_operations_are_actions(

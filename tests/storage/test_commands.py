@@ -10,13 +10,15 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from storage import tasks
+from storage import generations, tasks
 from storage.management import operation
 from storage.models import Cluster, File, Job, Node
 from storage.models.clock import Clock
 from storage.models.job import MAX_ATTEMPTS
 from storage.services import catalogue, provision, rebalance
+from storage.topology import Topology
 from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
+from tests.database import DatabaseCopy
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -151,6 +153,28 @@ def test_the_plan_of_a_reclaim_counts_what_is_due_and_what_is_in_the_trash(clust
     assert "3 chunks belong to no file" in plan
     assert "0 of them" in plan
     assert sum(int(line.split()[1]) for line in plan.splitlines() if line.startswith("node_")) == 3
+
+
+def test_an_adoption_says_what_there_is_and_what_it_wants_to_know(working: ClusterUnderTest, tmp_path: Path) -> None:
+    generations.begin(Topology.load())
+    older = DatabaseCopy()
+    generations.begin(Topology.load())
+    file = working.upload(content_of(3))
+    hashes = sorted(chunk_hash for chunk_hash, _ in file.content.manifest())
+    older.put_back()
+    with pytest.raises(CommandError, match="say --keep or --condemn"):
+        run("adopt")
+    before = state_of(working)
+    listed = tmp_path / "unknown.txt"
+    plan = run("adopt", "--dry-run", "--export", str(listed))
+    assert "does not know: node_000, node_001, node_002, node_003, node_004" in plan
+    assert "the database does not know  3  10.0 KiB" in plan
+    assert [line.split()[0] for line in listed.read_text().splitlines()] == hashes
+    assert state_of(working) == before
+    with pytest.raises(CommandError, match="File exists"):
+        run("adopt", "--dry-run", "--export", str(listed))
+    assert "adopt keep: succeeded" in run("adopt", "--keep")
+    assert "there is nothing to adopt" in run("adopt", "--dry-run")
 
 
 def test_an_operation_is_followed_to_its_end(working: ClusterUnderTest) -> None:
