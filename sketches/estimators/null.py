@@ -8,9 +8,9 @@ Nodes that joined late are a matter of `epochs`: on healthy clusters whose nodes
 places every chunk over all nodes has a fifth to all of the pairs beyond 3.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,6 +40,20 @@ class ExpectedOverlap:
 
     mean: Floats
     variance: Floats
+
+    @classmethod
+    def summed(cls, nodes: int, parts: Iterable[tuple[Sequence[int], "ExpectedOverlap"]]) -> Self:
+        """Sum the nulls of epochs, each of them over some of ``nodes`` nodes: for placements that are simulated.
+
+        Args:
+            nodes: m.
+            parts: for each epoch its nodes, in the order of its null, and that null.
+        """
+        mean, variance = np.zeros((2, nodes, nodes))
+        for present, part in parts:
+            mean[np.ix_(present, present)] += part.mean
+            variance[np.ix_(present, present)] += part.variance
+        return cls(mean, variance)
 
     def scores(self, observed: PairwiseOverlaps) -> Floats:
         """Standard scores of the observed overlaps, float64 ``[m, m]``, always finite.

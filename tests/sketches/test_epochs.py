@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sketches.estimators import null
 from sketches.estimators.epochs import Epoch, fitted_history
-from sketches.estimators.null import epochs_overlap, fitted_overlap
+from sketches.estimators.null import ExpectedOverlap, epochs_overlap, fitted_overlap, simulated_overlap
 from sketches.estimators.overlap import pairwise_overlaps
 from sketches.estimators.race import Race
 from sketches.simulate.placement import Placement, sketch
@@ -62,6 +62,24 @@ def test_healthy_pairs_of_any_history_score_as_a_standard_normal(
     assert 0.93 < scores.std() < 1.07
     assert np.mean(np.abs(scores) > 3) < 0.007
     assert np.abs(flat).max(axis=1).min() > 4  # without the epochs, every survey would have a pair that seems wrong
+
+
+def test_a_history_over_zones_is_the_sum_of_simulated_epochs() -> None:
+    """Three zones of one node, and later of two: one simulation over today's nodes would find every survey wrong."""
+    rng, runs, flat = np.random.default_rng(33), [], []
+    first, second = Placement(np.ones(3), np.arange(3)), Placement(np.ones(6), np.arange(6) % 3)
+    old = simulated_overlap({2: 1000}, lambda chunks: first.rank(chunks, rng))
+    new = simulated_overlap({2: 1500}, lambda chunks: second.rank(chunks, rng))
+    everything = simulated_overlap({2: 2500}, lambda chunks: second.rank(chunks, rng))
+    history = ExpectedOverlap.summed(6, [((0, 1, 2), old), (range(6), new)])
+    for _ in range(60):
+        held = np.zeros((6, 2500), np.bool_)
+        held[:3, :1000], held[:, 1000:] = first.hold(np.full(1000, 2), rng), second.hold(np.full(1500, 2), rng)
+        pairs = pairwise_overlaps(sketch(held, 10_000, rng))
+        runs.append(history.scores(pairs)[np.triu_indices(6, 1)])
+        flat.append(np.abs(everything.scores(pairs)).max())
+    assert np.mean(np.abs(runs) > 3) < 0.01 and 0.8 < np.std(runs) < 1.1
+    assert min(flat) > 6
 
 
 def test_replicas_that_gather_show_against_the_history() -> None:
