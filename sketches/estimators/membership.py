@@ -107,7 +107,7 @@ def holders(
     """Find the probability that nodes hold chunks, from the registers of all nodes together.
 
     Odds by how many chunks share a register (see above) are scaled, one factor for each chunk, until the probabilities
-    add up to its replicas. Where one sketch is not trusted, where sketches differ in size, or for a chunk of which a
+    add up to its replicas, less its part of what the chunks of that register seem to lack. Where one sketch is not trusted, where sketches differ in size, or for a chunk of which a
     register is saturated, the sum is not known and each node is judged for itself, by `candidates`.
 
     Simulated over fresh, grown, drained and mixed clusters of 5 and 8 nodes at loads of .05, .25 and 1, each with prior
@@ -162,7 +162,11 @@ def _shared_out(counted: Floats, odds: Floats, wanted: Floats, mean_replicas: fl
         wanted: replicas, ``[chunks]`` or one for all.
         mean_replicas: of the other chunks.
     """
-    sharing = np.maximum(1 + (counted.sum(axis=1) - wanted) / mean_replicas, counted.max(axis=1))[:, None]
+    total, most = counted.sum(axis=1), counted.max(axis=1)
+    chunks = np.maximum(1 + (total - wanted) / mean_replicas, most)
+    sharing = chunks[:, None]
+    # So many chunks should have more replicas between them than are counted: each lacks its part of what is missing.
+    replicas = wanted - np.maximum(wanted + (chunks - 1) * mean_replicas - total, 0.0) / np.maximum(chunks, 1.0)
     by_all = (counted > 0) & (counted == sharing)
     probabilities: Floats = by_all.astype(np.float64)
     some = (counted > 0) & ~by_all
@@ -172,7 +176,7 @@ def _shared_out(counted: Floats, odds: Floats, wanted: Floats, mean_replicas: fl
     counted, some = counted[rows], some[rows]
     weight = np.where(some, odds[rows] * counted / np.where(some, sharing[rows] - counted, 1.0), 0.0)
     places = some.sum(axis=1)
-    left = np.broadcast_to(wanted, len(by_all))[rows] - by_all[rows].sum(axis=1)
+    left = replicas[rows] - by_all[rows].sum(axis=1)
     left = np.clip(left, OPEN * places, (1 - OPEN) * places)
     middle = np.log(np.where(some, weight, 1.0)).sum(axis=1) / places
     weight *= (left / (places - left) * np.exp(-middle))[:, None]

@@ -153,6 +153,11 @@ def test_chunks_that_share_a_register_share_it_out() -> None:
     assert sharing([[1, 1, 1, 1, 0]], replicas=2, mean=2.0)[0] == pytest.approx([0.5, 0.5, 0.5, 0.5, 0])
 
 
+def test_chunks_that_lack_a_replica_share_the_lack() -> None:
+    """Five replicas of two chunks: either of them may be the one on the fourth node."""
+    assert sharing([[0, 2, 2, 1, 0]])[0] == pytest.approx([0, 1, 1, 0.5, 0])
+
+
 def test_placement_decides_what_counts_leave_open() -> None:
     registers, prior = np.array([[2, 1, 1, 1, 1]], np.uint8), np.array([[0.05, 0.95, 0.95, 0.05, 0.05]])
     found = holders(registers, 3, [100] * 5, 3.0, 1000, TAU, prior, 0.0)
@@ -173,8 +178,11 @@ def test_probabilities_add_up_to_the_replicas(data: st.DataObject) -> None:
     moderate = sharing([row], replicas, mean=min(3.0, 0.9 * nodes + 0.1))[0]
     open_nodes = [p for p in moderate if 0 < p < 1]
     if open_nodes and max(row) > 0:
-        certain = moderate.count(1.0)
-        aim = min(max(replicas - certain, 0.005 * len(open_nodes)), 0.995 * len(open_nodes))
+        mean = min(3.0, 0.9 * nodes + 0.1)
+        chunks = max(1 + (sum(row) - replicas) / mean, max(row))
+        lacking = max(replicas + (chunks - 1) * mean - sum(row), 0)
+        left = replicas - lacking / chunks - moderate.count(1.0)
+        aim = min(max(left, 0.005 * len(open_nodes)), 0.995 * len(open_nodes))
         assert sum(open_nodes) == pytest.approx(aim, abs=0.02)
 
 
