@@ -107,8 +107,9 @@ def holders(
     """Find the probability that nodes hold chunks, from the registers of all nodes together.
 
     Odds by how many chunks share a register (see above) are scaled, one factor for each chunk, until the probabilities
-    add up to its replicas, less its part of what the chunks of that register seem to lack. Where one sketch is not trusted, where sketches differ in size, or for a chunk of which a
-    register is saturated, the sum is not known and each node is judged for itself, by `candidates`.
+    add up to its replicas, less its part of what the chunks of that register seem to lack. Where one sketch is not
+    trusted, where sketches differ in size, or for a chunk of which a register is saturated, the sum is not known and
+    each node is judged for itself, by `candidates`.
 
     Simulated over fresh, grown, drained and mixed clusters of 5 and 8 nodes at loads of .05, .25 and 1, each with prior
     probabilities of .9 for the nodes that placement prefers: the mean squared error is .016 on average, with
