@@ -153,6 +153,13 @@ def test_chunks_that_share_a_register_share_it_out() -> None:
     assert sharing([[1, 1, 1, 1, 0]], replicas=2, mean=2.0)[0] == pytest.approx([0.5, 0.5, 0.5, 0.5, 0])
 
 
+def test_a_full_node_is_no_likelier_than_its_count() -> None:
+    """Where all that is known of placement is how full the nodes are, two chunks share a register evenly."""
+    fills = np.array([90, 10, 60, 60, 80])
+    found = holders(np.array([[1, 1, 2, 1, 1]], np.uint8), 3, fills, 3.0, 1000, TAU, fills / 100, 0.0)
+    assert found.probabilities[0] == pytest.approx([0.5, 0.5, 1, 0.5, 0.5])
+
+
 def test_chunks_that_lack_a_replica_share_the_lack() -> None:
     """Five replicas of two chunks: either of them may be the one on the fourth node."""
     assert sharing([[0, 2, 2, 1, 0]])[0] == pytest.approx([0, 1, 1, 0.5, 0])
