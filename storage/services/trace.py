@@ -1,10 +1,11 @@
 """Trace losses: find the chunks behind registers that are too low, ask the nodes for these alone, and mend them.
 
-The phases: ``trace.read``, ``trace.stream``, ``trace.ask``, and of what is mended ``trace.locate``, ``trace.count`` and
-``trace.write``.
+The phases: ``trace.read``, ``trace.count_chunks``, ``trace.stream``, ``trace.ask``, and of what is mended
+``trace.locate``, ``trace.count`` and ``trace.write``.
 
-Every chunk on record is hashed to its register, which takes seconds for ten million. No node is listed: those chunks
-are asked for whose register is below the smallest target on all nodes together, or is empty.
+Every chunk on record is hashed to its register, twice, which takes seconds for ten million: first to know how many
+chunks each register has, then to name those of the registers that count fewer copies than these should have. No node
+is listed, and no other chunk is asked for.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from storage.counters import Event
 from storage.exceptions import VolumeOffline
 from storage.models import Chunk, Job
 from storage.models.fields import DIGEST_SIZE
-from storage.proof import Evidence, Levels
+from storage.proof import Evidence, Levels, Mask
 from storage.replicas import finding, moving
 from storage.replicas.denying import rebuild_what_denies
 from storage.replicas.finding import SURVEY_CHUNKS
@@ -59,23 +60,37 @@ def trace(job: Job) -> dict[str, Any]:
     job.result = found
     phases.enter("trace.read")
     topology = Topology.load()
-    begun, evidence, levels = time.monotonic(), proof.find(topology), proof.read_levels(topology)
-    if evidence is None or levels is None:
+    begun, looked = time.monotonic(), proof.look(topology)
+    if looked is None:
         return _end(job, found | {"complete": False})
+    evidence, levels = looked
+    phases.enter("trace.count_chunks")
+    low = levels.without_copies(_chunks_by_register(job, levels), max(evidence.target, 1))
     unmended: list[str] = []
     for step in job.steps(found["last_id"] // IDS + 1):
         phases.enter("trace.stream")
         digests = Chunk.objects.digests(range(step * IDS, (step + 1) * IDS))
-        for batch in _suspects(digests, levels, evidence.target):
+        for batch in _suspects(digests, levels.registers(digests), low):
             unmended += _examine(job, batch)
         found["streamed"] += len(digests) // DIGEST_SIZE
         found["seconds"], begun = found["seconds"] + time.monotonic() - begun, time.monotonic()
     return _end(job, found | {"complete": True} | _what_remains(topology, evidence, unmended))
 
 
-def _suspects(digests: bytes, levels: Levels, target: int) -> Iterator[list[str]]:
-    """The chunks whose registers are below the target, as many at a time as are asked for together."""
-    places = np.flatnonzero(levels.levels[levels.registers(digests)] < max(target, 1)) * DIGEST_SIZE
+def _chunks_by_register(job: Job, levels: Levels) -> NDArray[np.uint16]:
+    """How many settled chunks on record each register has; read anew in each turn, as the sketches are."""
+    chunks = np.zeros(levels.n_prime, np.uint16)
+    before = Chunk.objects.unsettled().digests
+    for first in range(0, (job.result or {})["last_id"] + 1, IDS):
+        np.add.at(chunks, levels.registers(Chunk.objects.digests(range(first, first + IDS))), 1)
+        job.progress()
+    proof.leave_out(chunks, levels, before + Chunk.objects.unsettled().digests)
+    return chunks
+
+
+def _suspects(digests: bytes, registers: NDArray[np.int64], low: Mask) -> Iterator[list[str]]:
+    """The chunks whose registers are too low, as many at a time as are asked for together."""
+    places = np.flatnonzero(low[registers]) * DIGEST_SIZE
     for start in range(0, len(places), SURVEY_CHUNKS):
         yield [digests[at : at + DIGEST_SIZE].hex() for at in places[start : start + SURVEY_CHUNKS].tolist()]
 

@@ -232,3 +232,22 @@ def test_an_hour_of_healthy_churn_raises_no_alarm(cluster: ClusterUnderTest, mon
             probe.probe()
     assert not Job.objects.filter(kind__in=(Job.Kind.TRACE, Job.Kind.REPAIR_ALL, Job.Kind.CENSUS)).exists()
     assert cluster.false_negatives() == []
+
+
+def test_a_loss_behind_a_chunk_that_has_its_copies_is_traced_with_another(cluster: ClusterUnderTest) -> None:
+    """In its register no level is too low; but fewer copies are counted there than two chunks should have."""
+    Cluster.objects.update(base_n_prime=16, n_prime=16)
+    probe.probe()
+    cluster.maintain()
+    chunks = chunks_of(cluster.upload(content_of(12)))
+    registers = proof.registers_of_chunks(Topology.load(), chunks, 16).tolist()
+    alone = next(h for h, register in zip(chunks, registers, strict=True) if registers.count(register) == 1)
+    behind = next(h for h, register in zip(chunks, registers, strict=True) if registers.count(register) > 1)
+    lose(cluster, behind)
+    lose(cluster, alone)
+    evidence = proof.find(Topology.load())
+    assert evidence is not None
+    assert registers[chunks.index(alone)] in evidence.low.tolist()
+    (job,) = look()
+    assert cluster.result_of(job)["added"] == 2
+    assert all(len(cluster.holders(chunk)) == 3 for chunk in chunks)
