@@ -100,7 +100,7 @@ class Installation:
 def installation() -> Iterator[Installation]:
     """The whole system on an empty folder of the project's disk.
 
-    Audits are off: they would find that none of the chunks is there.
+    Audits and censuses are off: they would find that none of the chunks is there.
     """
     (PROJECT / "var").mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="growth-", dir=PROJECT / "var"))
@@ -108,7 +108,8 @@ def installation() -> Iterator[Installation]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
-    environment |= {"STORAGE_DIR": str(folder / "state"), "HOST": "127.0.0.1", "PORT": str(port), "AUDIT_INTERVAL": "0"}
+    environment |= {"STORAGE_DIR": str(folder / "state"), "HOST": "127.0.0.1", "PORT": str(port)}
+    environment |= {"AUDIT_INTERVAL": "0", "CENSUS_INTERVAL": "0"}
     argv = ["setpriv", "--pdeathsig", "TERM", "--", sys.executable, str(PROJECT / "manage.py"), "serve"]
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(argv, cwd=PROJECT, env=environment, stdout=output, stderr=subprocess.STDOUT)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from django.db import connection
 
-from benchmarks.growth import operations, plans, rows
+from benchmarks.growth import operations, plans, rows, tracing
 from benchmarks.growth.installation import Failure, Installation
+from benchmarks.growth.operations import Installed
 from storage.models import Chunk, Cluster, File, Tally
 from storage.routing import sketch_size
 from storage.services.survey import GROWTH_LOAD
@@ -30,19 +31,16 @@ def report(few: Installation, many: Installation, uploaded: int, scale: Scale, p
     small, large = operations.prepare(few, uploaded), operations.prepare(many, uploaded)
     epoch, before = Cluster.load().topology_epoch, rows.sizes()
     alone = {name: operations.medians([work], scale.repeat)[0] for name, work in operations.periodic().items()}
-    begun = time.monotonic()
-    rows.fill(scale.files, scale.chunks)
-    filled, after = time.monotonic() - begun, rows.sizes()
-    times = {}
-    first, second = operations.requests(small), operations.requests(large)
-    for name in first:
-        times[name] = operations.medians([first[name], second[name]], scale.repeat)
-    for name, work in operations.periodic().items():
-        times[name] = [alone[name], *operations.medians([work], scale.repeat)]
-    _require_exact(scale.files + uploaded, epoch)
-    if plans_path:
-        explained = {name: plans.of(operation) for name, operation in operations.statements(large).items()}
-        plans_path.write_text("\n".join(f"## {name}\n\n{plans.shown(found)}" for name, found in explained.items()))
+    with tracing.untraced():
+        begun = time.monotonic()
+        rows.fill(scale.files, scale.chunks)
+        filled, after = time.monotonic() - begun, rows.sizes()
+        times = _timed(small, large, alone, scale)
+        _require_exact(scale.files + uploaded, epoch)
+        if plans_path:
+            explained = {name: plans.of(operation) for name, operation in operations.statements(large).items()}
+            plans_path.write_text("\n".join(f"## {name}\n\n{plans.shown(found)}" for name, found in explained.items()))
+        traced = tracing.measure(large.hashes)
     with connection.cursor() as cursor:
         cursor.execute("SHOW server_version")
         version = cursor.fetchone()[0]
@@ -51,10 +49,22 @@ def report(few: Installation, many: Installation, uploaded: int, scale: Scale, p
             table(("median, ms", "few rows", "many", "ratio"), _times(times)),
             table(("table", "rows", "table, bytes a row", "indexes, bytes a row"), _sizes(before, after)),
             _per_chunk(before, after, scale),
+            str(traced),
             f"PostgreSQL {version}; {scale.files:,} files of {scale.chunks} chunks, made in {filled:.0f} s; "
             f"medians of {scale.repeat}, of requests in turn.",
         ]
     )
+
+
+def _timed(small: Installed, large: Installed, alone: dict[str, float], scale: Scale) -> dict[str, list[float]]:
+    """Milliseconds with few rows and with many; what is periodic has been timed with few already."""
+    times = {}
+    first, second = operations.requests(small), operations.requests(large)
+    for name in first:
+        times[name] = operations.medians([first[name], second[name]], scale.repeat)
+    for name, work in operations.periodic().items():
+        times[name] = [alone[name], *operations.medians([work], scale.repeat)]
+    return times
 
 
 def table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
