@@ -71,9 +71,9 @@ class Traced:
         outcome = "found and mended" if self.named else "NOT FOUND"
         return (
             f"{LOST} chunks that lost a copy among {self.chunks:,}, in sketches of {self.n_prime:,} registers: a look "
-            f"at the registers takes {self.proof:.1f} s, to read and hash all chunks {self.stream:.1f} s, which is done "
-            f"twice; after {self.trace:.1f} s the chunks are {outcome}, and nodes were asked for {self.asked} chunks. A "
-            f"million names of a directory tree, measured on {LISTED:,}, are listed in {self.listing:.1f} s: "
+            f"at the registers takes {self.proof:.1f} s, to read and hash all chunks {self.stream:.1f} s, which is "
+            f"done twice; after {self.trace:.1f} s the chunks are {outcome}, and nodes were asked for {self.asked} "
+            f"chunks. A million names of a directory tree, measured on {LISTED:,}, are listed in {self.listing:.1f} s: "
             f"{copies:,} copies would take {full:.0f} s, one node after the other.\n"
         )
 

@@ -15,7 +15,7 @@ import numpy as np
 from sketches.estimators import Estimate
 from sketches.estimators.blast import blast_radius, confinement_scores, expected_confined, worst_sets
 from sketches.estimators.discrete import score_bound
-from sketches.estimators.epochs import fitted_history
+from sketches.estimators.epochs import Epoch, fitted_history
 from storage.history import Span
 from storage.surveying.overlaps import NULL_SAMPLES, Registers, epochs_of, placed_at_random
 from storage.topology import Member
@@ -107,13 +107,18 @@ def _expected(
     """How many chunks placement would have put on these nodes alone; None if that is not known."""
     if replicas is None:
         return None
+    epochs = epochs_of(replicas, spans, [member.node_id for member in online])
     if any(member.zone for member in online):
-        order = placed_at_random(online)(NULL_SAMPLES)
-        inside = np.isin(order, nodes)
-        return float(sum(chunks * inside[:, :number].all(axis=1).mean() for number, chunks in replicas.items()))
-    held = registers.sum(axis=1, dtype=np.int64)
-    history = fitted_history(epochs_of(replicas, spans, [member.node_id for member in online]), held)
+        return sum(_expected_in_zones(nodes, epoch, online) for epoch in epochs if epoch.nodes)
+    history = fitted_history(epochs, registers.sum(axis=1, dtype=np.int64))
     try:
         return float(expected_confined(history, [nodes])[0])
     except ValueError:  # The set is too large to be summed over its subsets.
         return None
+
+
+def _expected_in_zones(nodes: tuple[int, ...], epoch: Epoch, online: Sequence[Member]) -> float:
+    """Of the chunks of an epoch, those whose first nodes are all among these: by placing some and counting."""
+    order = placed_at_random([online[node] for node in epoch.nodes])(NULL_SAMPLES)
+    inside = np.isin(np.array(epoch.nodes)[order], nodes)
+    return float(sum(chunks * inside[:, :number].all(axis=1).mean() for number, chunks in epoch.replicas.items()))

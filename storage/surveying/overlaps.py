@@ -114,9 +114,18 @@ def epochs_of(replicas: Mapping[int, int], spans: Sequence[Span], node_ids: Sequ
 def _expected(
     replicas: Replicas, held: NDArray[np.int64], online: Sequence[Member], spans: Sequence[Span]
 ) -> ExpectedOverlap:
+    epochs = epochs_of(replicas, spans, [member.node_id for member in online])
     if not any(member.zone for member in online):
-        return epochs_overlap(epochs_of(replicas, spans, [member.node_id for member in online]), held)
-    return simulated_overlap(dict(replicas), placed_at_random(online), NULL_SAMPLES)
+        return epochs_overlap(epochs, held)
+    parts = [
+        (
+            epoch.nodes,
+            simulated_overlap(epoch.replicas, placed_at_random([online[n] for n in epoch.nodes]), NULL_SAMPLES),
+        )
+        for epoch in epochs
+        if epoch.nodes
+    ]
+    return ExpectedOverlap.summed(len(online), parts)
 
 
 def placed_at_random(members: Sequence[Member]) -> Callable[[int], NDArray[np.intp]]:
