@@ -316,6 +316,6 @@ def _rebuild_what_contradicts(topology: Topology, found: Mapping[str, Any]) -> l
         slack = TALLY_SLACK if low == high else TALLY_SLACK + listed // 100
         if not low - slack <= listed <= high + slack:
             log.warning("census.contradicted", node=member.node_id, listed=listed, counted=member.stored_chunks)
-            Job.request(Job.Kind.REBUILD_SKETCH, member.node_id)
+            _request_rebuild(member.node_id)
             contradicted.append(member.node_id)
     return contradicted
