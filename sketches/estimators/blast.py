@@ -60,7 +60,7 @@ def worst_sets(registers: NDArray[np.uint8], size: int, most: int) -> list[tuple
     """Find the sets of ``size`` nodes whose loss would cost most chunks.
 
     Every set is looked at while there are at most 4 million subsets of them: triples of up to 147 nodes, sets of four
-    of up to 50. Beyond, sets are grown from the 64 smaller sets of nodes that most registers are confined to, by the
+    of up to 51. Beyond, sets are grown from the 64 smaller sets of nodes that most registers are confined to, by the
     node that adds most, and compared with all sets of ``size`` that some register shows as such. What is not looked at
     then is a set that neither a register shows nor one of these 64 grows into: it can only hold chunks of fewer than
     ``size`` replicas, or such as share each of their registers.
