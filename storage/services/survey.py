@@ -50,6 +50,8 @@ def survey() -> None:
 def _watch_gatherings(topology: Topology, found: Survey) -> None:
     """Note since when copies have gathered on few nodes; a rebalance that is queued or runs is about to mend it."""
     global _told_of
+    if not all(member.counts for member in topology.members):
+        return  # Copies are where they should not be for long.
     since = topology.cluster.gathered_since
     gathered = [one for one in found.gatherings if one.is_out_of_bounds]
     if not (gathered or found.overlapping) or Job.objects.open().filter(kind=Job.Kind.REBALANCE_ALL).exists():

@@ -48,8 +48,12 @@ class Gathering:
 
     @property
     def is_out_of_bounds(self) -> bool:
-        """Whether more chunks lie here than placement and chance explain."""
-        if self.expected is None or self.score is None:
+        """Whether more chunks lie here than placement and chance explain.
+
+        Where next to none should lie, as of three replicas on two nodes, the chunks there lack copies: that is no
+        gathering.
+        """
+        if self.expected is None or self.score is None or self.expected < 1:
             return False
         return self.score > self.bound and self.chunks.estimate > TIMES * self.expected
 

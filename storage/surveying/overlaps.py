@@ -94,6 +94,8 @@ def epochs_of(replicas: Mapping[int, int], spans: Sequence[Span], node_ids: Sequ
     everything = sum(sum(span.chunks.values()) for span in spans)
     found = []
     for span in spans:
+        if not span.chunks and span is not spans[-1]:
+            continue
         nodes = tuple(column for column, node_id in enumerate(node_ids) if node_id in span.node_ids)
         parts: dict[int, int] = {}
         for number, chunks in replicas.items():
