@@ -11,8 +11,8 @@ from celery import Celery
 from celery.signals import celeryd_after_setup, task_prerun, worker_process_init, worker_process_shutdown
 from django.db import close_old_connections
 
+from occsite.launch.process import die_with_parent, settle
 from occsite.lookout import keep_lookout
-from occsite.process import die_with_parent, settle
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "occsite.settings")
 

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor
 
-from occsite.output import STDERR, say
+from occsite.launch.output import STDERR, say
 
 
 class Lines:

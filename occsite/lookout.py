@@ -17,7 +17,7 @@ from celery import Celery
 from django.db import DatabaseError, InterfaceError, connection
 
 from occsite.liveness import show_sign_of_life
-from storage.turns import Turn
+from storage.jobs.turns import Turn
 
 log = structlog.get_logger(__name__)
 

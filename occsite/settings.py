@@ -7,9 +7,10 @@ from pathlib import Path
 import django_stubs_ext
 from corsheaders.defaults import default_headers
 
-from occsite import addresses, embedded, logs
+from occsite import addresses, logs
+from occsite.launch import embedded
+from occsite.launch.secret import read_secret
 from occsite.postgresql.connection import PATIENCE
-from occsite.secret import read_secret
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
 

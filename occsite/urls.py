@@ -1,7 +1,7 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
 
-from storage.api import slashes
+from storage.api.wsgi import slashes
 
 urlpatterns = [
     re_path(r"^admin(?://+)?\Z", slashes.with_slash),

@@ -7,9 +7,9 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "occsite.settings")
 django.setup(set_prefix=False)
 
-from storage.api.forwarding import Forwarded  # noqa: E402  once Django is set up
-from storage.api.hosts import Handler, Hosts  # noqa: E402
-from storage.api.middleware import Protection, RequestLog  # noqa: E402
-from storage.api.past_django import Downloads  # noqa: E402
+from storage.api.downloads.wsgi import Downloads  # noqa: E402  once Django is set up
+from storage.api.wsgi.forwarding import Forwarded  # noqa: E402
+from storage.api.wsgi.hosts import Handler, Hosts  # noqa: E402
+from storage.api.wsgi.middleware import Protection, RequestLog  # noqa: E402
 
 application = Forwarded(RequestLog(Protection(Hosts(Downloads(Handler())))))

@@ -12,13 +12,14 @@ import structlog
 from celery import shared_task
 from django.db import connection
 
-from storage import clocks, generations, routing, wakeups
+from storage.cluster import clocks, generations
+from storage.cluster.topology import Topology
 from storage.conf import configuration
 from storage.exceptions import ForeignDatabase, LeaseLost, StorageError, TurnEnded, VolumeError
+from storage.jobs import wakeups
 from storage.models import Job
 from storage.models.clock import Clock
 from storage.models.refusals import UNAVAILABLE
-from storage.routing import ShadowLost, StoreUnavailable
 from storage.services import (
     adopt,
     audit,
@@ -35,7 +36,8 @@ from storage.services import (
     trace,
     verify,
 )
-from storage.topology import Topology
+from storage.tracking import routing
+from storage.tracking.routing import ShadowLost, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 

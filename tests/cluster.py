@@ -14,14 +14,16 @@ from typing import Any
 import pytest
 import redis
 
-from storage import routing, topology, trust, wakeups
+from storage.cluster import topology
+from storage.cluster.topology import Member, Topology
 from storage.conf import Configuration, configuration
 from storage.exceptions import TurnEnded
+from storage.jobs import wakeups
 from storage.models import Accepted, File, Job, Node, Upload, nobody
 from storage.services import health, ingest, intake, probe, retrieve
 from storage.services.provision import provision
 from storage.tasks import WORK
-from storage.topology import Member, Topology
+from storage.tracking import routing, trust
 
 CHUNK_SIZE = 4096
 

@@ -6,7 +6,7 @@ import time
 
 from django.db import connection, transaction
 
-from storage import generations, topology
+from storage.cluster import generations, topology
 
 
 class DatabaseCopy:

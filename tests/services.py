@@ -20,9 +20,9 @@ import psycopg
 import pytest
 import redis
 
-from occsite import embedded
-from occsite.runtime import runtime_dir
-from occsite.secret import make_secret
+from occsite.launch import embedded
+from occsite.launch.runtime import runtime_dir
+from occsite.launch.secret import make_secret
 
 LIMIT = 30.0  # seconds a server may take to start
 

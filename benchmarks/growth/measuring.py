@@ -13,8 +13,8 @@ from benchmarks.growth import operations, plans, rows, tracing
 from benchmarks.growth.installation import Failure, Installation
 from benchmarks.growth.operations import Installed
 from storage.models import Chunk, Cluster, File, Tally
-from storage.routing import sketch_size
 from storage.services.survey import GROWTH_LOAD
+from storage.tracking.routing import sketch_size
 
 
 @dataclass(frozen=True)

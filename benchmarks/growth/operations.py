@@ -12,11 +12,11 @@ from typing import Any
 
 from benchmarks.growth.installation import Client, Installation
 from benchmarks.growth.rows import name_of
+from storage.cluster.topology import Topology
 from storage.conf import configuration
 from storage.models import Body, Chunk, Content, File, ManifestEntry, Upload, nobody, record_acceptance
 from storage.models.content import Health
 from storage.services import catalogue, probe, reclaim, survey, sweep
-from storage.topology import Topology
 
 SMALL = 4096  # bytes
 SEARCHED = 77  # number of the file that is asked for

@@ -30,7 +30,7 @@ from benchmarks.service.client import BenchError
 from benchmarks.service.machine import describe
 from benchmarks.service.targets import named
 from benchmarks.service.workloads import GIB, MIB, WORKLOADS, Workload
-from occsite.programs import PROJECT
+from occsite.launch.programs import PROJECT
 
 Part = speed.Speed | workers.Workers | memory.Memory
 

@@ -19,9 +19,9 @@ from typing import Any, cast
 from benchmarks.service.client import BenchError, Connection, get_json
 from benchmarks.service.processes import trees, usage
 from benchmarks.service.targets import OccStorage
-from occsite.process import dying_with_parent
-from occsite.programs import FOREGROUND, PROJECT, manager_proxy
-from occsite.runtime import runtime_dir
+from occsite.launch.process import dying_with_parent
+from occsite.launch.programs import FOREGROUND, PROJECT, manager_proxy
+from occsite.launch.runtime import runtime_dir
 
 START_LIMIT = 120.0  # seconds for the system to become ready, and again for it to come to rest
 REST = 0.1  # seconds of processor time in a second, of all processes

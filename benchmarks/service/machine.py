@@ -11,8 +11,8 @@ from pathlib import Path
 
 from benchmarks.service.client import BenchError
 from benchmarks.service.workloads import GIB
-from occsite.embedded import postgres_argv, valkey_argv
-from occsite.programs import PROJECT
+from occsite.launch.embedded import postgres_argv, valkey_argv
+from occsite.launch.programs import PROJECT
 
 BUSY = 90.0  # percent from which on something is the bottleneck
 

@@ -16,7 +16,7 @@ from benchmarks.service.measuring import download, upload
 from benchmarks.service.processes import watch
 from benchmarks.service.table import Cell, table
 from benchmarks.service.workloads import GIB, MIB, WARM_UP, blocks, samples
-from occsite.programs import FOREGROUND
+from occsite.launch.programs import FOREGROUND
 
 SMALL = MIB
 ROOM = 4.5  # times the size: staging, three replicas, and what is left over

@@ -18,9 +18,9 @@ import numpy as np
 import redis
 
 from benchmarks.sketches.detection import chunk_names
-from occsite import embedded
-from occsite.runtime import runtime_dir
-from occsite.secret import make_secret
+from occsite.launch import embedded
+from occsite.launch.runtime import runtime_dir
+from occsite.launch.secret import make_secret
 from sketches import occ
 from sketches.estimators.membership import candidates
 from sketches.lcrs import LCRS, level_counts

@@ -27,7 +27,7 @@ LIFE_SECONDS = 3600.0  # A connection is closed at this age: its server process 
 
 
 class Pool:
-    """Lends connections to threads; Django's backend and ``storage.models.prepared`` borrow them."""
+    """Lends connections to threads; Django's backend and ``storage.models.statements.prepared`` borrow them."""
 
     def __init__(self, connect: Callable[[], ImpatientConnection], size: int) -> None:
         """

@@ -10,8 +10,8 @@ from rest_framework.negotiation import BaseContentNegotiation, DefaultContentNeg
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from storage.api.bodies import StrictRequest
 from storage.api.parameters import require_known
+from storage.api.uploads.bodies import StrictRequest
 from storage.exceptions import InvalidRequest
 from storage.models.fields import HEX_DIGEST
 

@@ -10,14 +10,14 @@ from typing import Any
 from rest_framework import serializers
 
 from storage.api import names
+from storage.cluster.topology import Topology
 from storage.conf import configuration
 from storage.models import Content, File, Job
-from storage.routing import Estimate, sketch_size
 from storage.services.locate import Candidate
 from storage.services.statistics import Statistics
 from storage.services.verify import Report
-from storage.surveying import Gathering, Survey
-from storage.topology import Topology
+from storage.tracking.routing import Estimate, sketch_size
+from storage.tracking.surveying import Gathering, Survey
 
 MIB = 1 << 20
 

@@ -1,6 +1,9 @@
 from django.urls import path, re_path
 
-from storage.api import downloads, slashes, uploads, views
+from storage.api import views
+from storage.api.downloads import answer as downloads
+from storage.api.uploads import views as uploads
+from storage.api.wsgi import slashes
 
 urlpatterns = [
     path("", views.Root.as_view(), name="root"),

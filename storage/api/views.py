@@ -16,12 +16,13 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from storage import models
-from storage.api import preconditions, serializers
-from storage.api.bodies import FieldsParser, FormParser, JSONParser
+from storage.api import serializers
 from storage.api.endpoint import RETRY_AFTER, Endpoint, well_formed
+from storage.api.http import preconditions
+from storage.api.http.preferences import DISTRIBUTION, preferred
 from storage.api.parameters import switch, whole_number
-from storage.api.preferences import DISTRIBUTION, preferred
-from storage.api.transfers import transfer
+from storage.api.uploads.bodies import FieldsParser, FormParser, JSONParser
+from storage.api.wsgi.transfers import transfer
 from storage.conf import configuration
 from storage.exceptions import InvalidRequest, NoSuchJob
 from storage.jobs import waiting

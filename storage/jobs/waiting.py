@@ -9,8 +9,8 @@ from typing import Any
 
 from django.db import connection
 
-from storage import wakeups
 from storage.exceptions import ClusterUnavailable, IngestFailed, JobFailed, OutOfSpace
+from storage.jobs import wakeups
 from storage.models import Job
 
 FORGOTTEN = "the database was restarted, and has forgotten the request: send it again"

@@ -1,4 +1,3 @@
-from storage.models.acceptance import Accepted, Body, record_acceptance, record_reception
 from storage.models.chunk import Chunk, Pin
 from storage.models.cluster import Cluster
 from storage.models.content import Content, ManifestEntry
@@ -7,8 +6,9 @@ from storage.models.generation import Generation
 from storage.models.job import Job
 from storage.models.last_census import LastCensus
 from storage.models.node import Node
-from storage.models.open_file import OpenFile
 from storage.models.segment import Segment
+from storage.models.statements.acceptance import Accepted, Body, record_acceptance, record_reception
+from storage.models.statements.open_file import OpenFile
 from storage.models.survey import LastSurvey
 from storage.models.tally import Tally
 from storage.models.upload import Upload

@@ -8,8 +8,8 @@ from typing import Literal
 from django.db import connection, models, transaction
 from django.db.models.functions import Now
 
-from storage.models import prepared
 from storage.models.fields import DigestField
+from storage.models.statements import prepared
 
 
 @dataclass(frozen=True)

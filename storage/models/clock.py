@@ -11,7 +11,7 @@ import datetime
 from django.db import models
 from django.db.models import Func
 
-from storage.models.prepared import rows
+from storage.models.statements.prepared import rows
 
 
 class Clock(Func):

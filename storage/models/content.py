@@ -11,7 +11,7 @@ from django.db.models.functions import Coalesce, Now
 from storage.exceptions import NoSuchFile
 from storage.models.chunk import Chunk
 from storage.models.fields import DigestField
-from storage.models.prepared import rows
+from storage.models.statements.prepared import rows
 from storage.models.tally import Tally
 
 SHORTEST_PAUSE = 60.0  # seconds between two looks at an unretrievable content, at least

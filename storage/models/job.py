@@ -15,7 +15,7 @@ from storage.exceptions import LeaseLost, TurnEnded
 from storage.models.clock import Clock
 from storage.models.content import Content
 from storage.models.fields import DigestField
-from storage.models.prepared import Columns, rows
+from storage.models.statements.prepared import Columns, rows
 from storage.models.upload import Upload
 
 LEASE = timedelta(seconds=20)

@@ -8,7 +8,7 @@ from django.db import models, transaction
 from django.db.models import F
 
 from storage.models.cluster import Cluster
-from storage.models.prepared import Columns, rows
+from storage.models.statements.prepared import Columns, rows
 
 SAME_SIZE = 0.01  # share by which the size of a file system may change before placement heeds it
 

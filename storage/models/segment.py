@@ -7,7 +7,7 @@ from typing import Any
 from django.db import models
 
 from storage.models.job import Job
-from storage.models.prepared import rows
+from storage.models.statements.prepared import rows
 from storage.models.upload import Upload
 
 SEGMENT_BYTES = 16 << 20  # of a body; one that is shorter has no segments

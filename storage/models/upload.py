@@ -10,7 +10,7 @@ from django.db import connection, models, transaction
 from storage.conf import configuration
 from storage.models.chunk import Chunk
 from storage.models.content import Content
-from storage.models.prepared import rows
+from storage.models.statements.prepared import rows
 
 
 class UploadQuerySet(models.QuerySet["Upload"]):

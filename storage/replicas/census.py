@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from storage.cluster.topology import Member, Topology
 from storage.exceptions import VolumeError
 from storage.models import Chunk
 from storage.replicas.finding import SURVEY_CHUNKS, survey
-from storage.topology import Member, Topology
 from storage.volumes import Replica, Volume
 
 RANGES = 256

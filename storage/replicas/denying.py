@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from storage import proof
+from storage.cluster.topology import Member, Topology
 from storage.models import Job, Node
 from storage.replicas.finding import survey
-from storage.topology import Member, Topology
+from storage.tracking import proof
 
 log = structlog.get_logger(__name__)
 

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from storage.cluster.topology import Member, Topology
 from storage.exceptions import ReplicaCorrupt, VolumeError
 from storage.models.content import Health
-from storage.topology import Member, Topology
 from storage.volumes import Volume
 
 SURVEY_CHUNKS = 2048

@@ -6,12 +6,13 @@ import secrets
 
 import structlog
 
-from storage import counters, routing
+from storage import counters
+from storage.cluster.topology import Member, Topology
 from storage.counters import Event
 from storage.exceptions import ReplicaCorrupt, VolumeError
 from storage.models import Node
 from storage.replicas.finding import read_verified, require_hash
-from storage.topology import Member, Topology
+from storage.tracking import routing
 
 log = structlog.get_logger(__name__)
 

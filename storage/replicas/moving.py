@@ -9,14 +9,16 @@ from dataclasses import dataclass
 import structlog
 from django.db.models import Q
 
-from storage import phases, placement, routing
+from storage import phases
+from storage.cluster import placement
+from storage.cluster.topology import Member, Topology
 from storage.exceptions import ContentGone, ContentUnavailable, VolumeError
 from storage.models import Content, Job
 from storage.replicas.reading import read
 from storage.replicas.removing import remove_replica
 from storage.replicas.writing import store
-from storage.routing import Route
-from storage.topology import Member, Topology
+from storage.tracking import routing
+from storage.tracking.routing import Route
 
 log = structlog.get_logger(__name__)
 

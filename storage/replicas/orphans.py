@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 import structlog
 
-from storage import counters, generations
+from storage import counters
+from storage.cluster import generations
+from storage.cluster.topology import Topology
 from storage.counters import Event
 from storage.exceptions import ForeignDatabase
 from storage.models import Chunk
-from storage.topology import Topology
 
 log = structlog.get_logger(__name__)
 

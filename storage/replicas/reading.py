@@ -10,13 +10,14 @@ from itertools import islice
 
 import structlog
 
-from storage import counters, routing
+from storage import counters
+from storage.cluster.topology import Topology
 from storage.counters import Event
 from storage.exceptions import ContentGone, ContentUnavailable, ReplicaCorrupt, ReplicaMissing, VolumeError
 from storage.replicas.finding import has_hash, read_verified, rescue_verified
 from storage.replicas.reporting import report, report_miss, report_rescue
-from storage.routing import Route
-from storage.topology import Topology
+from storage.tracking import routing
+from storage.tracking.routing import Route
 from storage.volumes import Lane
 
 log = structlog.get_logger(__name__)

@@ -7,11 +7,11 @@ import secrets
 import structlog
 from django.db import connection, transaction
 
-from storage import routing
+from storage.cluster.topology import Member, Topology
 from storage.models import Chunk, Node
 from storage.replicas.finding import survey, verified
 from storage.replicas.restoring import is_needed, restore
-from storage.topology import Member, Topology
+from storage.tracking import routing
 
 log = structlog.get_logger(__name__)
 

@@ -16,10 +16,11 @@ from threading import Lock
 import structlog
 from django.db import DatabaseError
 
-from storage import counters, routing
+from storage import counters
+from storage.cluster.topology import Member, Topology
 from storage.counters import Event
 from storage.models import Content, Job
-from storage.topology import Member, Topology
+from storage.tracking import routing
 
 log = structlog.get_logger(__name__)
 

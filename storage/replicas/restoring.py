@@ -9,11 +9,11 @@ from typing import TypeAlias
 import structlog
 from django.db import transaction
 
-from storage import routing
+from storage.cluster.topology import Member, Topology
 from storage.exceptions import ReplicaCorrupt, VolumeError
 from storage.models import Chunk, Node
 from storage.replicas.finding import rescue_verified, survey, verified
-from storage.topology import Member, Topology
+from storage.tracking import routing
 from storage.volumes import Trashed
 
 log = structlog.get_logger(__name__)

@@ -9,11 +9,13 @@ from threading import Event
 
 import structlog
 
-from storage import generations, phases, placement, routing
+from storage import phases
+from storage.cluster import generations, placement
+from storage.cluster.topology import Member, Topology
 from storage.exceptions import VolumeError, VolumeFull
 from storage.models import Node
 from storage.replicas.finding import survey, verified
-from storage.topology import Member, Topology
+from storage.tracking import routing
 
 log = structlog.get_logger(__name__)
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import structlog
 
-from storage import generations, wakeups
+from storage.cluster import generations
+from storage.cluster.topology import Topology
+from storage.jobs import wakeups
 from storage.models import Chunk, Cluster, Job
 from storage.replicas import census, moving
 from storage.replicas.census import Census
-from storage.topology import Topology
 
 log = structlog.get_logger(__name__)
 

@@ -17,10 +17,12 @@ from typing import Any
 
 import structlog
 
-from storage import counters, phases, routing, wakeups
+from storage import counters, phases
+from storage.cluster.topology import Member, Topology
 from storage.conf import configuration
 from storage.counters import Event
 from storage.exceptions import ReplicaCorrupt, ReplicaMissing, VolumeOffline
+from storage.jobs import wakeups
 from storage.models import Job
 from storage.replicas import census, moving, orphans
 from storage.replicas.census import Census
@@ -29,8 +31,8 @@ from storage.replicas.finding import examine
 from storage.replicas.moving import Move
 from storage.replicas.reporting import report
 from storage.replicas.restoring import bring_back
-from storage.topology import Member, Topology
-from storage.trust import Reason
+from storage.tracking import routing
+from storage.tracking.trust import Reason
 
 log = structlog.get_logger(__name__)
 

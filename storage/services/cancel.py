@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from django.db import transaction
 
-from storage import topology
+from storage.cluster import topology
 from storage.exceptions import InvalidRequest
 from storage.models import Cluster, Job, Node
 

@@ -15,14 +15,17 @@ import structlog
 from django.db import transaction
 from django.db.models import Max
 
-from storage import counters, phases, routing, topology, wakeups
+from storage import counters, phases
+from storage.cluster import topology
+from storage.cluster.topology import Member, Topology
 from storage.counters import Event
 from storage.exceptions import InvalidRequest, OutOfSpace, VolumeError, VolumeOffline
+from storage.jobs import wakeups
 from storage.models import Cluster, File, Job, Node
 from storage.replicas import census, moving, orphans
 from storage.replicas.reporting import report
-from storage.routing import StoreUnavailable
-from storage.topology import Member, Topology
+from storage.tracking import routing
+from storage.tracking.routing import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 

@@ -18,16 +18,17 @@ import structlog
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import Count, F, Min
 
-from storage import admission, clocks, trust
+from storage.cluster import admission, clocks
+from storage.cluster.placement import acknowledgeable
+from storage.cluster.topology import Member, Topology
 from storage.conf import configuration
 from storage.exceptions import VolumeError, VolumeUnasked
 from storage.models import Cluster, Content, Job, Node, clock, refusals
 from storage.models.clock import Clock
-from storage.placement import acknowledgeable
 from storage.recent import Recent
 from storage.redis_connection import connect
-from storage.routing import StoreUnavailable
-from storage.topology import Member, Topology
+from storage.tracking import trust
+from storage.tracking.routing import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 

@@ -14,9 +14,7 @@ import structlog
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
-from storage import wakeups
-from storage.admission import admit
-from storage.chunking import PieceChecksums, chunk_count
+from storage.cluster.admission import admit
 from storage.conf import configuration
 from storage.exceptions import (
     BodyStalled,
@@ -25,6 +23,7 @@ from storage.exceptions import (
     OutOfSpace,
     StagingUnavailable,
 )
+from storage.jobs import wakeups
 from storage.jobs.waiting import FORGOTTEN
 from storage.models import (
     Accepted,
@@ -39,6 +38,7 @@ from storage.models import (
     segment,
 )
 from storage.models.refusals import UNAVAILABLE
+from storage.staging.cutting import PieceChecksums, chunk_count
 
 log = structlog.get_logger(__name__)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from storage import routing
+from storage.cluster.topology import Topology
 from storage.exceptions import NoSuchChunk
 from storage.models import Chunk, Tally
-from storage.topology import Topology
+from storage.tracking import routing
 
 
 @dataclass(frozen=True)

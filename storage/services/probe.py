@@ -10,14 +10,16 @@ import structlog
 from django.db import transaction
 from django.db.models import Max, Q
 
-from storage import generations, topology, trust, wakeups
+from storage.cluster import generations, topology
+from storage.cluster.topology import Member, Topology
 from storage.conf import configuration
 from storage.exceptions import VolumeError, VolumeUnasked
+from storage.jobs import wakeups
 from storage.models import Cluster, Content, Job, Node, clock
 from storage.models.clock import Clock
-from storage.routing import StoreUnavailable
-from storage.topology import Member, Topology
-from storage.trust import Reason
+from storage.tracking import trust
+from storage.tracking.routing import StoreUnavailable
+from storage.tracking.trust import Reason
 from storage.volumes import Space
 from storage.volumes.base import Lack
 

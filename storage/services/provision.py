@@ -8,11 +8,13 @@ from itertools import count
 import structlog
 from django.db import connection, transaction
 
-from storage import generations, routing, topology, wakeups
+from storage.cluster import generations, topology
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError, InvalidRequest, VolumeError
+from storage.jobs import wakeups
 from storage.models import Cluster, Content, Job, Node, nobody
-from storage.routing import SketchError
+from storage.tracking import routing
+from storage.tracking.routing import SketchError
 from storage.volumes import open_volume
 
 log = structlog.get_logger(__name__)

@@ -12,14 +12,15 @@ import structlog
 from django.db import transaction
 from django.db.models.functions import Now
 
-from storage import counters, wakeups
+from storage import counters
+from storage.cluster.topology import Topology
 from storage.counters import Event
 from storage.exceptions import ClusterUnavailable, ContentUnavailable, InvalidRequest
+from storage.jobs import wakeups
 from storage.models import Chunk, Content, File, Job
 from storage.replicas import moving
 from storage.replicas.finding import health_of, holders_of, survey
 from storage.replicas.moving import BATCH_CHUNKS, Moved
-from storage.topology import Topology
 
 log = structlog.get_logger(__name__)
 

@@ -16,16 +16,18 @@ from typing import Any
 
 import structlog
 
-from storage import counters, surveying, wakeups
+from storage import counters
+from storage.cluster.topology import Topology
 from storage.counters import Event
 from storage.exceptions import VolumeOffline
+from storage.jobs import wakeups
 from storage.models import Cluster, Job, clock
 from storage.replicas import census, moving
 from storage.replicas.census import Census, Entry
 from storage.replicas.moving import Move
-from storage.routing import StoreUnavailable
-from storage.surveying import Drawing
-from storage.topology import Topology
+from storage.tracking import surveying
+from storage.tracking.routing import StoreUnavailable
+from storage.tracking.surveying import Drawing
 
 log = structlog.get_logger(__name__)
 

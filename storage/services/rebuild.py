@@ -11,13 +11,14 @@ from typing import Any
 
 import structlog
 
-from storage import counters, phases, routing, trust
+from storage import counters, phases
+from storage.cluster.topology import Member, Topology
 from storage.counters import Event
 from storage.models import Job, Node
 from storage.replicas.removing import database_time, trashed_at
-from storage.routing import StoreUnavailable
-from storage.topology import Member, Topology
-from storage.trust import Reason
+from storage.tracking import routing, trust
+from storage.tracking.routing import StoreUnavailable
+from storage.tracking.trust import Reason
 
 log = structlog.get_logger(__name__)
 

@@ -14,13 +14,15 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 
-from storage import counters, generations, phases, wakeups
+from storage import counters, phases
+from storage.cluster import generations
+from storage.cluster.topology import Member, Topology
 from storage.counters import Event
 from storage.exceptions import ForeignDatabase, VolumeError
+from storage.jobs import wakeups
 from storage.models import Chunk, Job, ManifestEntry, Pin
 from storage.replicas.finding import survey
 from storage.replicas.removing import purge_trash, remove_replica
-from storage.topology import Member, Topology
 
 log = structlog.get_logger(__name__)
 

@@ -14,8 +14,10 @@ from typing import Any
 import structlog
 from django.db.models import Max, Q
 
-from storage import counters, phases, wakeups
+from storage import counters, phases
+from storage.cluster.topology import Topology
 from storage.counters import Event
+from storage.jobs import wakeups
 from storage.models import Chunk, File, Job
 from storage.replicas import census, moving
 from storage.replicas.census import Census
@@ -23,7 +25,6 @@ from storage.replicas.judging import judge
 from storage.replicas.moving import Moved
 from storage.replicas.restoring import bring_back
 from storage.replicas.writing import store
-from storage.topology import Topology
 
 log = structlog.get_logger(__name__)
 

@@ -6,11 +6,13 @@ from contextlib import suppress
 
 import structlog
 
-from storage import routing, topology, wakeups
+from storage.cluster import topology
+from storage.cluster.topology import Member, Topology
 from storage.exceptions import InvalidRequest, VolumeError
+from storage.jobs import wakeups
 from storage.models import Content, Job, Node
-from storage.routing import StoreUnavailable
-from storage.topology import Member, Topology
+from storage.tracking import routing
+from storage.tracking.routing import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 

@@ -7,11 +7,11 @@ from itertools import chain
 
 from django.contrib.auth.models import User
 
+from storage.cluster.topology import Topology
 from storage.exceptions import ContentNotReady, NoSuchFile
 from storage.models import OpenFile
 from storage.replicas.reading import read_ahead
 from storage.replicas.reporting import report_readable
-from storage.topology import Topology
 
 
 def find(owner: User, file_hash: str) -> OpenFile:

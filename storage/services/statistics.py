@@ -10,11 +10,12 @@ import structlog
 from django.db.models import Max
 from django.utils import timezone
 
-from storage import counters, surveying, trust
+from storage import counters
+from storage.cluster.topology import Topology
 from storage.models import Cluster, File, Generation, Job, LastCensus, LastSurvey, Node, Tally
-from storage.routing import StoreUnavailable
-from storage.surveying import Survey
-from storage.topology import Topology
+from storage.tracking import surveying, trust
+from storage.tracking.routing import StoreUnavailable
+from storage.tracking.surveying import Survey
 
 log = structlog.get_logger(__name__)
 

@@ -8,14 +8,16 @@ from datetime import datetime, timedelta
 import structlog
 from django.utils import timezone
 
-from storage import counters, proof, surveying, wakeups
+from storage import counters
+from storage.cluster.topology import Topology
 from storage.counters import Event
+from storage.jobs import wakeups
 from storage.models import Cluster, Job, LastSurvey, Tally, clock
 from storage.models.clock import Clock
-from storage.proof import Evidence
-from storage.routing import StoreUnavailable
-from storage.surveying import Survey
-from storage.topology import Topology
+from storage.tracking import proof, surveying
+from storage.tracking.proof import Evidence
+from storage.tracking.routing import StoreUnavailable
+from storage.tracking.surveying import Survey
 
 log = structlog.get_logger(__name__)
 

@@ -10,12 +10,12 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from storage import wakeups
+from storage.cluster.topology import Topology
 from storage.conf import configuration
+from storage.jobs import wakeups
+from storage.jobs.stillness import Stillness
 from storage.models import Chunk, Cluster, Content, Job, Node, Tally, Upload
 from storage.models.clock import Clock
-from storage.stillness import Stillness
-from storage.topology import Topology
 
 log = structlog.get_logger(__name__)
 

@@ -20,17 +20,18 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from storage import counters, phases, proof
+from storage import counters, phases
+from storage.cluster.topology import Member, Topology
 from storage.counters import Event
 from storage.exceptions import VolumeOffline
 from storage.models import Chunk, Job
 from storage.models.fields import DIGEST_SIZE
-from storage.proof import Evidence, Levels, Mask
 from storage.replicas import finding, moving
 from storage.replicas.denying import rebuild_what_denies
 from storage.replicas.finding import SURVEY_CHUNKS
 from storage.replicas.restoring import bring_back
-from storage.topology import Member, Topology
+from storage.tracking import proof
+from storage.tracking.proof import Evidence, Levels, Mask
 
 log = structlog.get_logger(__name__)
 

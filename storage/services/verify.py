@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import structlog
 
+from storage.cluster.topology import Member, Topology
 from storage.models import Cluster, Content, File, Job, ManifestEntry
 from storage.models.content import Health
 from storage.replicas.finding import SURVEY_CHUNKS, health_of, holders_of, survey, verified
 from storage.replicas.restoring import bring_back
-from storage.topology import Member, Topology
 
 log = structlog.get_logger(__name__)
 

@@ -20,7 +20,7 @@ import pytest
 from celery import Celery
 
 from occsite.addresses import broker_url
-from occsite.embedded import redis_url
+from occsite.launch.embedded import redis_url
 from tests.faults.gates import Gates
 from tests.faults.journal import Action, Journal, Outcome
 from tests.faults.oracle import Findings, Oracle, lost_files, wrong_answers

@@ -17,14 +17,14 @@ from typing import Any
 
 from django.db.models import Q
 
-from storage import routing, trust
+from storage.cluster.topology import Member, Topology
 from storage.conf import configuration
 from storage.models import Chunk, Content, Job, Upload, clock
 from storage.models.clock import Clock
 from storage.replicas.removing import trashed_at
-from storage.routing import StoreUnavailable
 from storage.services import audit, drain, provision, reclaim, repair
-from storage.topology import Member, Topology
+from storage.tracking import routing, trust
+from storage.tracking.routing import StoreUnavailable
 
 
 def print_findings(limit: float) -> None:

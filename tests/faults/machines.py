@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from occsite.process import dying_with_parent
-from occsite.runtime import runtime_dir, scratch_dir
+from occsite.launch.process import dying_with_parent
+from occsite.launch.runtime import runtime_dir, scratch_dir
 from tests.faults.disks import CannotMount, mount, unmount
 from tests.system.conftest import PROJECT, System, children_of
 

@@ -15,8 +15,8 @@ from functools import partial
 import pytest
 import redis
 
-from occsite.embedded import redis_url
-from occsite.programs import manager_proxy
+from occsite.launch.embedded import redis_url
+from occsite.launch.programs import manager_proxy
 from tests.faults.conftest import PATIENCE, Installation, bytes_of
 from tests.faults.gates import stopped
 from tests.faults.journal import Outcome

@@ -12,8 +12,8 @@ from http.client import HTTPConnection, HTTPException
 import psycopg
 import pytest
 
-from occsite.embedded import DATABASE, POSTGRES_PORT, ROLE
-from occsite.secret import derive, read_secret
+from occsite.launch.embedded import DATABASE, POSTGRES_PORT, ROLE
+from occsite.launch.secret import derive, read_secret
 from tests.faults.conftest import bytes_of
 from tests.faults.disks import CannotMount
 from tests.faults.machines import Machine, machine

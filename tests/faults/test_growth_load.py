@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from sketches.store import trusted
-from storage import routing
+from storage.cluster.topology import Member, Topology
 from storage.models import Cluster
-from storage.topology import Member, Topology
+from storage.tracking import routing
 from tests.faults.conftest import PATIENCE, Installation, log_of
 from tests.faults.load import answers, load, reclaiming
 from tests.system.conftest import PROJECT

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 import redis
 
-from occsite.embedded import redis_url
+from occsite.launch.embedded import redis_url
 from tests.faults.conftest import Installation, bytes_of, copies
 from tests.faults.gates import ARRIVAL_LIMIT, kill_all
 from tests.faults.journal import Attempt

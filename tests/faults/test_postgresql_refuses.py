@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from occsite.addresses import database_config
-from occsite.embedded import database_url
+from occsite.launch.embedded import database_url
 from storage.models import refusals
 from tests.faults.conftest import PATIENCE, Installation, bytes_of
 from tests.faults.journal import Action, Outcome

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from occsite.embedded import redis_url
+from occsite.launch.embedded import redis_url
 from tests.faults.conftest import PATIENCE, RECOVERY, Installation, bytes_of
 from tests.faults.gates import kill_all, stopped
 from tests.faults.journal import TERMINAL, Attempt, Outcome

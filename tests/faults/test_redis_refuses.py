@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import redis
 
-from occsite.embedded import redis_url
+from occsite.launch.embedded import redis_url
 from tests.faults.conftest import PATIENCE, Installation, bytes_of
 from tests.faults.journal import Action, Outcome
 from tests.faults.load import answers, load

@@ -14,7 +14,7 @@ from threading import Thread
 import pytest
 
 from occsite.healthcheck import LIVENESS_LIMIT, ailment
-from occsite.programs import commands
+from occsite.launch.programs import commands
 from storage.conf import Configuration
 
 PROJECT = Path(__file__).resolve().parents[2]

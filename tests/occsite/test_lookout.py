@@ -18,7 +18,7 @@ from occsite import lookout
 from occsite.lookout import ROUNDS, Round
 from storage import tasks
 from storage.conf import configuration
-from storage.turns import Turn
+from storage.jobs.turns import Turn
 from tests.system.conftest import wait_until
 
 

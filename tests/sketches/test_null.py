@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sketches.estimators.null import ExpectedOverlap, fitted_overlap, simulated_overlap, uniform_overlap
 from sketches.estimators.overlap import pairwise_overlaps
 from sketches.simulate.placement import Placement, sketch, uniform, weighted, zoned
-from storage.placement import Candidate, rank
+from storage.cluster.placement import Candidate, rank
 
 Floats = NDArray[np.float64]
 

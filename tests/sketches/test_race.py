@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sketches.estimators.epochs import Epoch, fitted_history
 from sketches.estimators.race import Race
 from sketches.simulate.placement import Placement
-from storage.placement import Candidate, rank
+from storage.cluster.placement import Candidate, rank
 
 Floats = NDArray[np.float64]
 

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from sketches.estimators.null import ExpectedOverlap, fitted_overlap, simulated_overlap
 from sketches.estimators.overlap import pairwise_overlaps
 from sketches.lcrs import LCRS
-from storage import placement
+from storage.cluster import placement
+from storage.cluster.topology import Member, Topology
 from storage.models import Cluster
 from storage.replicas import moving
 from storage.replicas.census import Entry
 from storage.services import rebalance_all
-from storage.topology import Member, Topology
 from storage.volumes import Identity, Lane
 
 SIZE = 1000  # bytes of every chunk

@@ -10,13 +10,14 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from storage import generations, tasks
+from storage import tasks
+from storage.cluster import generations
+from storage.cluster.topology import Topology
 from storage.management import operation
 from storage.models import Cluster, File, Job, Node
 from storage.models.clock import Clock
 from storage.models.job import MAX_ATTEMPTS
 from storage.services import catalogue, provision, rebalance
-from storage.topology import Topology
 from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 from tests.database import DatabaseCopy
 

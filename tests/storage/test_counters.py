@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 import redis
 
-from storage import counters, routing
+from storage import counters
+from storage.cluster.topology import Topology
 from storage.counters import Event
-from storage.topology import Topology
+from storage.tracking import routing
 from tests.cluster import ClusterUnderTest, content_of
 
 

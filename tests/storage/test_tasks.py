@@ -10,8 +10,9 @@ import redis
 from celery import current_app
 from django.db import connection
 
-from storage import tasks, wakeups
+from storage import tasks
 from storage.exceptions import ContentUnavailable, VolumeOffline
+from storage.jobs import wakeups
 from storage.models import Chunk, Job
 from storage.models.clock import Clock
 from storage.models.job import MAX_ATTEMPTS

@@ -19,9 +19,9 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-from occsite.process import dying_with_parent
-from occsite.programs import manager_proxy
-from occsite.runtime import lingering, runtime_dir, scratch_dir
+from occsite.launch.process import dying_with_parent
+from occsite.launch.programs import manager_proxy
+from occsite.launch.runtime import lingering, runtime_dir, scratch_dir
 
 PROJECT = Path(__file__).resolve().parents[2]
 START_LIMIT = 60.0  # seconds

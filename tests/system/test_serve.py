@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from occsite.runtime import lingering, runtime_dir, scratch_dir
+from occsite.launch.runtime import lingering, runtime_dir, scratch_dir
 from tests.system.conftest import INHERITED_LIMIT, START_LIMIT, STOP_LIMIT, System, alive, free_port, wait_until
 
 pytestmark = pytest.mark.system

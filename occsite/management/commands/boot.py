@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from occsite.boot import boot
+from occsite.launch.boot import boot
 from storage.conf import configuration
 
 

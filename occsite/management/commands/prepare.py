@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from occsite.preparation import prepare
+from occsite.launch.preparation import prepare
 from storage.conf import configuration
 
 

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from occsite.programs import commands
+from occsite.launch.programs import commands
 from storage.conf import configuration
 
 

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from occsite.start import serve
+from occsite.launch.start import serve
 from storage.conf import configuration
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from storage import topology
+from storage.cluster import topology
 from storage.management.operation import Operation
 from storage.models import Cluster, Job
 from storage.services import provision

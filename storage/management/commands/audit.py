@@ -6,11 +6,11 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from storage.cluster.topology import Topology
 from storage.exceptions import ClusterUnavailable
 from storage.management.operation import Operation, size, table
 from storage.models import Job
 from storage.services import audit
-from storage.topology import Topology
 
 COUNTED = ("short", "lost", "surplus", "orphans", "leftovers")
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from django.utils import timezone
 
+from storage.cluster.topology import Topology
 from storage.conf import configuration
 from storage.management.operation import Operation, size, table
 from storage.models import Chunk, Job
 from storage.replicas.removing import trashed_at
 from storage.services import reclaim
-from storage.topology import Topology
 
 
 class Command(Operation):

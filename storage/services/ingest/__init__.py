@@ -18,15 +18,16 @@ from typing import Any
 import structlog
 from django.db import connection, transaction
 
-from storage import phases, wakeups
+from storage import phases
+from storage.cluster.placement import acknowledgeable
+from storage.cluster.topology import Topology
 from storage.exceptions import IngestFailed, LeaseLost, StagingDamaged, TooFewReplicas
+from storage.jobs import wakeups
+from storage.jobs.turns import in_turn
 from storage.models import Chunk, Content, Job, ManifestEntry, Segment, Upload
 from storage.models.refusals import UNAVAILABLE
-from storage.placement import acknowledgeable
 from storage.replicas.writing import Stored, store
 from storage.services.ingest.work import STAGING_DAMAGED, Piece, Work, batches, begin, sparing_others, works_of
-from storage.topology import Topology
-from storage.turns import in_turn
 
 log = structlog.get_logger(__name__)
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from storage import phases, wakeups
-from storage.chunking import chunk_count
+from storage import phases
 from storage.exceptions import IngestFailed, LeaseLost, StagingDamaged, TooFewReplicas
+from storage.jobs import wakeups
 from storage.models import Content, Job, Segment, Upload
 from storage.models.content import Health
-from storage.staging import staged_chunks
+from storage.staging.cutting import chunk_count
+from storage.staging.files import staged_chunks
 
 log = structlog.get_logger(__name__)
 

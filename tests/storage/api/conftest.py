@@ -10,7 +10,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.test import Client
 
 from occsite.wsgi import application
-from storage import wakeups
+from storage.jobs import wakeups
 from storage.models import Content, File, Upload
 from tests.cluster import ClusterUnderTest, cluster
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.test import Client
 
-from storage.api import bodies
+from storage.api.uploads import bodies
 from tests.cluster import ClusterUnderTest
 from tests.storage.api.conftest import Socket, assert_nothing_left, assert_problem
 

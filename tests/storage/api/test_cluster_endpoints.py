@@ -13,11 +13,11 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import OperationalError, connection
 from django.test import Client
 
-from storage import routing, surveying
+from storage.cluster.topology import Topology
 from storage.models import Content, Job, Node, refusals
 from storage.services import health, survey
-from storage.surveying import surveys
-from storage.topology import Topology
+from storage.tracking import routing, surveying
+from storage.tracking.surveying import surveys
 from tests.cluster import ClusterUnderTest, content_of
 from tests.storage.api.conftest import assert_problem
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from storage.api.dispositions import LONGEST, attachment, form_names
+from storage.api.http.dispositions import LONGEST, attachment, form_names
 from tests.storage.api.test_names import NAMES
 
 HASH = "0123456789abcdef" * 4

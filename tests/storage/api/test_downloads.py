@@ -10,8 +10,9 @@ import pytest
 from django.test import Client
 from django.test import Client as DjangoClient
 
-from storage.api import downloads, transfers
-from storage.api.dispositions import attachment
+from storage.api.downloads import answer as downloads
+from storage.api.http.dispositions import attachment
+from storage.api.wsgi import transfers
 from tests.cluster import ClusterUnderTest, content_of
 from tests.storage.api.conftest import assert_problem
 

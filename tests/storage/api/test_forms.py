@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rest_framework.exceptions import ParseError
 
-from storage.api import bodies
-from storage.api.bodies import BodyStream, read_form
+from storage.api.uploads import bodies
+from storage.api.uploads.bodies import BodyStream, read_form
 from storage.exceptions import BodyTooLarge
 from tests.storage.api.conftest import Socket
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from storage.api.forwarding import PEER, Forwarded, is_trusted
+from storage.api.wsgi.forwarding import PEER, Forwarded, is_trusted
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
 

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from storage import admission
+from storage.cluster import admission
 from storage.models import File, Upload
 from storage.volumes import FilesystemVolume, Space
 from tests.cluster import ClusterUnderTest

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from storage.api import transfers
+from storage.api.wsgi import transfers
 from storage.replicas.finding import read_verified
 from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 from tests.storage.api.conftest import assert_problem

@@ -9,8 +9,8 @@ import pytest
 from django.test import Client, RequestFactory
 
 from occsite.wsgi import application
-from storage.api import transfers
-from storage.api.middleware import PROTECTION
+from storage.api.wsgi import transfers
+from storage.api.wsgi.middleware import PROTECTION
 from tests.cluster import ClusterUnderTest, content_of
 from tests.storage.api.conftest import WholeClient, assert_problem
 

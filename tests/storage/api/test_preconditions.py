@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from storage.api.preconditions import PreconditionFailed, check, http_date, range_applies
+from storage.api.http.preconditions import PreconditionFailed, check, http_date, range_applies
 
 ETAG = '"abc"'
 MODIFIED = datetime(1994, 11, 6, 8, 49, 37, 999_999, tzinfo=UTC)

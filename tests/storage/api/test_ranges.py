@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from storage.api.ranges import MAX_RANGES, Multipart, content_range, requested
+from storage.api.http.ranges import MAX_RANGES, Multipart, content_range, requested
 
 Spec = tuple[int | None, int | None]
 

@@ -12,7 +12,7 @@ import pytest
 import structlog
 from django.test import RequestFactory
 
-from storage.api.middleware import RequestLog
+from storage.api.wsgi.middleware import RequestLog
 from tests.cluster import ClusterUnderTest, content_of
 from tests.storage.api.conftest import WholeClient
 
@@ -26,7 +26,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         def log(self, level: int, event: str, **said: Any) -> None:
             kept.append({**structlog.contextvars.get_contextvars(), "level": level, "event": event, **said})
 
-    monkeypatch.setattr("storage.api.middleware.log", Log())
+    monkeypatch.setattr("storage.api.wsgi.middleware.log", Log())
     return kept
 
 

@@ -10,7 +10,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from storage.api import preconditions
+from storage.api.http import preconditions
 from storage.exceptions import ClusterUnavailable, JobFailed
 from storage.jobs import waiting
 from storage.models import File, Job

@@ -26,9 +26,10 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
 
-from occsite.process import dying_with_parent
-from storage import redis_connection, topology
-from storage.api.transfers import THREADS
+from occsite.launch.process import dying_with_parent
+from storage import redis_connection
+from storage.api.wsgi.transfers import THREADS
+from storage.cluster import topology
 from storage.models import Content, File, Upload
 from storage.services.provision import provision
 
@@ -62,7 +63,8 @@ class Server:
             "STALL_TIMEOUT": str(STALL),
             "MAX_UPLOAD_SIZE": str(LIMIT),
         }
-        gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:occsite.gunicorn_conf", "occsite.wsgi:application"]
+        gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:occsite.server.gunicorn_conf"]
+        gunicorn.append("occsite.wsgi:application")
         with (folder / "gunicorn.log").open("wb") as log:
             argv = dying_with_parent(signal.SIGKILL, gunicorn)
             self.process = subprocess.Popen(argv, cwd=PROJECT, env=environment, stdout=log, stderr=log)

@@ -11,8 +11,9 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from storage import topology, wakeups
-from storage.api import transfers
+from storage.api.wsgi import transfers
+from storage.cluster import topology
+from storage.jobs import wakeups
 from storage.models import File, Job, Node
 from tests.cluster import ClusterUnderTest, content_of
 from tests.storage.api.conftest import Send, assert_nothing_left, assert_problem
@@ -87,7 +88,7 @@ def test_an_upload_that_takes_longer_than_the_wait_answers_202(
 def test_an_upload_is_seen_by_postgresql_when_redis_announces_nothing(
     workers: ClusterUnderTest, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.wakeups.announce_with", lambda messages: None)
+    monkeypatch.setattr("storage.jobs.wakeups.announce_with", lambda messages: None)
     assert send(b"quiet").status_code == 201
 
 

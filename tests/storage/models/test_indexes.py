@@ -11,9 +11,9 @@ from django.db import connection
 from django.http import HttpRequest
 from django.test import RequestFactory
 
+from storage.cluster.topology import Topology
 from storage.models import Chunk, Content, File, Job
 from storage.services import probe, reclaim, sweep
-from storage.topology import Topology
 from tests.cluster import ClusterUnderTest, content_of
 
 

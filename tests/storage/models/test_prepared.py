@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from storage.models import Job, prepared
+from storage.models import Job
+from storage.models.statements import prepared
 from tests.cluster import ClusterUnderTest
 
 

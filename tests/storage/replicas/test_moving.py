@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from storage import routing
+from storage.cluster.topology import Member, Topology
 from storage.replicas import moving
-from storage.topology import Member, Topology
+from storage.tracking import routing
 from tests.storage.paper import PaperCluster, member
 
 HASHES = [f"{i:02x}" * 32 for i in range(64)]

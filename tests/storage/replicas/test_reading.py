@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from storage.cluster.topology import Member, Topology
 from storage.exceptions import VolumeOffline
 from storage.replicas import reading
-from storage.routing import Route
-from storage.topology import Member, Topology
+from storage.tracking import routing
+from storage.tracking.routing import Route
 from storage.volumes import Identity, Lane, MemoryVolume
 from tests.contract.test_volume import chunk
 
@@ -60,7 +61,7 @@ def members(volumes: list[Volume]) -> Iterator[list[Member]]:
 
 def read(members: list[Member], monkeypatch: pytest.MonkeyPatch, reports: list[str] | None = None) -> bytes:
     reported = [] if reports is None else reports
-    monkeypatch.setattr("storage.routing.locate", lambda topology, hashes, factor: [Route(members) for _ in hashes])
+    monkeypatch.setattr(routing, "locate", lambda topology, hashes, factor: [Route(members) for _ in hashes])
     monkeypatch.setattr(reading, "report", reported.append)
     topology = Topology(None, tuple(members))  # type: ignore[arg-type]
     return b"".join(reading.read_ahead(topology, iter([HASH]), len(DATA), 2))

@@ -10,7 +10,8 @@ from django.db import DatabaseError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage import topology
+from storage.cluster import topology
+from storage.cluster.topology import Topology
 from storage.models import File, Job
 from storage.replicas import reporting
 from storage.replicas.reporting import (
@@ -25,7 +26,6 @@ from storage.replicas.reporting import (
 )
 from storage.services import catalogue, probe, rebalance_all, reclaim
 from storage.services.provision import provision
-from storage.topology import Topology
 from tests.cluster import ClusterUnderTest, content_of
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from storage.cluster.topology import Topology
 from storage.models import Chunk, Content, File, Job, ManifestEntry
 from storage.replicas.removing import purge_trash, trash_token
 from storage.replicas.restoring import bring_back
 from storage.services import audit, catalogue, reclaim, repair, sweep, verify
-from storage.topology import Topology
 from tests.cluster import ClusterUnderTest, content_of
 
 

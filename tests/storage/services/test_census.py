@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from storage import routing
+from storage.cluster.topology import Topology
 from storage.exceptions import TurnEnded
 from storage.models import Chunk, Cluster, Content, Job, LastCensus, Node, Upload
 from storage.models.clock import Clock
 from storage.replicas import census
 from storage.services import audit, probe, reclaim, sweep
-from storage.topology import Topology
+from storage.tracking import routing
 from tests.cluster import ClusterUnderTest, content_of
 
 

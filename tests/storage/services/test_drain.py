@@ -9,11 +9,11 @@ import pytest
 from django.db import connection
 
 from storage import phases
+from storage.cluster.topology import Topology
 from storage.exceptions import InvalidRequest, LeaseLost, NoSuchNode, OutOfSpace, VolumeError
 from storage.models import Cluster, Job, Node
 from storage.services import cancel, catalogue, drain, retire
 from storage.services.provision import provision
-from storage.topology import Topology
 from storage.volumes import FilesystemVolume, Space
 from tests.cluster import ClusterUnderTest, content_of
 

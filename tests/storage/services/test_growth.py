@@ -14,13 +14,14 @@ import redis
 from django.db import connection, transaction
 
 from sketches.wire import HEADER_SIZE, MAX_N_PRIME
-from storage import phases, routing, trust
+from storage import phases
+from storage.cluster.topology import Topology
 from storage.conf import LARGEST_SKETCH
 from storage.models import Cluster, Job, Node
 from storage.services import probe
 from storage.services.provision import provision
-from storage.topology import Topology
-from storage.trust import Reason
+from storage.tracking import routing, trust
+from storage.tracking.trust import Reason
 from tests.cluster import ClusterUnderTest, content_of
 
 

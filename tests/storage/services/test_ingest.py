@@ -9,16 +9,18 @@ import pytest
 import redis
 from celery import current_app
 
-from storage import phases, routing, wakeups
+from storage import phases
+from storage.cluster.topology import Topology
 from storage.exceptions import VolumeFull
+from storage.jobs import wakeups
+from storage.jobs.wakeups import wake
 from storage.models import Chunk, Content, File, Job, ManifestEntry, Pin, Upload
 from storage.models.clock import Clock
 from storage.models.job import MAX_ATTEMPTS
 from storage.replicas import finding, writing
 from storage.services import ingest
-from storage.topology import Topology
+from storage.tracking import routing
 from storage.volumes import FilesystemVolume
-from storage.wakeups import wake
 from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 
 

@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 
-from storage import topology
+from storage.cluster import topology
 from storage.exceptions import ClusterUnavailable, OutOfSpace
 from storage.jobs import waiting
-from storage.models import Job, Node, Upload, nobody, prepared
+from storage.models import Job, Node, Upload, nobody
+from storage.models.statements import prepared
 from storage.services import intake
 from storage.volumes import FilesystemVolume
 from storage.volumes.base import Space

@@ -6,13 +6,14 @@ import random
 import pytest
 import redis
 
-from storage import phases, routing
+from storage import phases
+from storage.cluster.topology import Member, Topology
 from storage.exceptions import VolumeOffline
 from storage.models import Job, Node
 from storage.replicas import census
 from storage.replicas.census import Entry
 from storage.services import provision, rebalance_all
-from storage.topology import Member, Topology
+from storage.tracking import routing
 from tests.cluster import ClusterUnderTest, content_of
 
 

@@ -12,11 +12,12 @@ import pytest
 import redis
 from django.db import connection
 
-from storage import phases, routing, trust
+from storage import phases
+from storage.cluster.topology import Topology
 from storage.models import File, Job, Node
 from storage.services import catalogue, probe, reclaim, statistics, sweep
 from storage.tasks import WORK
-from storage.topology import Topology
+from storage.tracking import routing, trust
 from storage.volumes import FilesystemVolume
 from tests.cluster import ClusterUnderTest, content_of
 

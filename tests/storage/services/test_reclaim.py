@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 
+from storage.cluster.topology import Topology
 from storage.exceptions import ForeignDatabase
 from storage.models import Chunk, Cluster, Content, File
 from storage.models.clock import Clock
 from storage.replicas.removing import remove_replica
 from storage.services import catalogue, reclaim
-from storage.topology import Topology
 from tests.cluster import ClusterUnderTest, content_of
 
 

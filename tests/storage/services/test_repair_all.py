@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from storage.cluster.topology import Topology
 from storage.models import Content, Job, Node
 from storage.replicas import moving
 from storage.replicas.moving import Move, Moved
 from storage.services import probe, repair, sweep
-from storage.topology import Topology
 from tests.cluster import ClusterUnderTest, content_of
 
 

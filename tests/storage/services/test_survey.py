@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import redis
 
-from storage import surveying, topology
+from storage.cluster import topology
+from storage.cluster.topology import Topology
 from storage.models import Cluster, LastSurvey, Node
 from storage.services import probe, survey
-from storage.surveying import Survey, surveys
-from storage.topology import Topology
+from storage.tracking import surveying
+from storage.tracking.surveying import Survey, surveys
 from tests.cluster import ClusterUnderTest, content_of
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from django.db.models import F
 
-from storage import phases, stillness, wakeups
+from storage import phases
 from storage.exceptions import BodyStalled, ContentGone
+from storage.jobs import stillness, wakeups
 from storage.models import Chunk, Cluster, Content, File, Job, Node, Upload, nobody
 from storage.models.clock import Clock
 from storage.services import ingest, intake, retrieve, sweep, verify

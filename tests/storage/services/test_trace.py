@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from storage import proof, routing
+from storage.cluster.topology import Topology
 from storage.models import Chunk, Cluster, Content, File, Job, Node, Upload
 from storage.services import catalogue, probe, rebalance, reclaim, survey, sweep, trace
-from storage.topology import Topology
+from storage.tracking import proof, routing
 from tests.cluster import ClusterUnderTest, content_of
 
 pytestmark = pytest.mark.usefixtures("first_look")

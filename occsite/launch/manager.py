@@ -1,0 +1,206 @@
+"""The process manager: supervisor, with a voice on the terminal and an exit status that tells the truth."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from supervisor import events, loggers
+from supervisor.medusa.asyncore_25 import ExitNow
+from supervisor.options import ServerOptions
+from supervisor.states import SupervisorStates
+from supervisor.supervisord import Supervisor
+
+from occsite.launch.output import STDERR, LogFile, say
+from occsite.launch.programs import PROJECT, log_path, programs
+from occsite.launch.state import local_url
+from occsite.launch.watch import Watch
+from storage.conf import Configuration
+from storage.exceptions import ConfigurationError
+
+REFUSAL = "occ-storage: "  # how manage.py begins the line with which it refuses
+POLL_INTERVAL = 0.2  # seconds until a signal is noticed
+GATHERING = 0.03  # seconds in which lines of the programs' logs gather, to be taken together
+ATTEMPTS = 2  # starts in a row that may fail before the system has been ready for the first time
+# The longest pause in seconds before a failing program is started again. Databases are tried sooner: all others wait.
+LONGEST_PAUSE = {"application": 30, "databases": 5}
+
+
+class Options(ServerOptions):  # type: ignore[misc]  # supervisor has no types
+    """Supervisor's options, except that a terminal that is closed ends the run instead of restarting it, that log lines
+    go where ours go, and that an error is an exception and shows nothing of the environment."""
+
+    def __init__(self, configuration: Configuration, write: Callable[[bytes], object]) -> None:
+        super().__init__()
+        self.environ_expansions: dict[str, str] = {}
+        self.write_log = write
+        self.commands = {program.name: program.command for program in programs(configuration)}
+
+    def process_groups_from_parser(self, parser: Any) -> Any:
+        groups = super().process_groups_from_parser(parser)
+        # Supervisor gives a meaning to %, ; and # in its configuration file, and paths may have these characters.
+        for process in (process for group in groups for process in group.process_configs):
+            process.command, process.directory = self.commands[process.name], str(PROJECT)
+        return groups
+
+    def make_logger(self) -> None:
+        self.logger = loggers.getLogger(self.loglevel)
+        handler = Relay(self.write_log)
+        handler.setFormat("%(asctime)s %(levelname)s %(message)s\n")
+        self.logger.addHandler(handler)
+
+    def usage(self, msg: object) -> None:
+        raise ConfigurationError(f"the process manager cannot start: {' '.join(str(msg).split())}")
+
+    def get_signal(self) -> int | None:
+        signum: int | None = super().get_signal()
+        return signal.SIGTERM if signum == signal.SIGHUP else signum
+
+
+class Relay(loggers.Handler):  # type: ignore[misc]  # supervisor has no types
+    """Passes supervisor's own log lines on; supervisor's handlers raise when the disk is full, and end the run."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        super().__init__()
+        self.write = write
+
+    def emit(self, record: Any) -> None:
+        self.write((self.fmt % record.asdict()).encode(errors="replace"))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Manager(Supervisor):  # type: ignore[misc]  # supervisor has no types
+    """A supervisor that tries failing programs again for ever, once the first start has succeeded.
+
+    Until then a program that does not stay up, or ``boot`` that fails, ends the run: ``failed`` says so.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.failed = False
+        self.booted = False
+        self.down: set[str] = set()
+        self._boot_errors = b""
+        self._logs: dict[str, LogFile] = {}
+        super().__init__(Options(configuration, lambda line: self.log("manager", line)))
+
+    def runforever(self) -> None:
+        events.subscribe(events.ProcessLogStdoutEvent, self.on_output)
+        events.subscribe(events.ProcessLogStderrEvent, self.on_boot_errors)
+        events.subscribe(events.ProcessStateBackoffEvent, self.on_backoff)
+        events.subscribe(events.ProcessStateExitedEvent, self.on_exit)
+        events.subscribe(events.ProcessStateRunningEvent, self.on_running)
+        events.subscribe(events.SupervisorStoppingEvent, lambda _: say("OCC Storage stops\n"))
+        poll = self.options.poller.poll
+
+        def gather(timeout: float) -> Any:
+            time.sleep(GATHERING)
+            # A signal does not interrupt supervisor's wait, which lasts a second; ours is shorter.
+            return poll(min(timeout, POLL_INTERVAL))
+
+        self.options.poller.poll = gather
+        super().runforever()
+
+    def log(self, name: str, data: bytes) -> None:
+        """Write what ``manager`` or a program has to say to the terminal or to its log file."""
+        if self.configuration.log_to_stdout:
+            say(data)
+            return
+        if name not in self._logs:
+            self._logs[name] = LogFile(log_path(self.configuration.storage_dir, name))
+        self._logs[name].write(data)
+
+    def on_output(self, event: Any) -> None:
+        name = event.process.config.name
+        if name == "boot":
+            say(event.data)  # No log gets this: the administrator's first password is part of it.
+        else:
+            self.log(name, event.data)
+
+    def on_boot_errors(self, event: Any) -> None:
+        self._boot_errors = (self._boot_errors + event.data)[-10_000:]
+        # The terminal gets a refusal as the reason for which the run ends.
+        if not (self.configuration.log_to_stdout and event.data.startswith(REFUSAL.encode())):
+            self.log("boot", event.data)
+
+    def on_backoff(self, event: Any) -> None:
+        process = event.process
+        if not self.booted and process.backoff >= ATTEMPTS:
+            self.end(f"{process.config.name} does not stay up; {self.where(process.config.name)}")
+        # Supervisor pauses a second longer after each attempt; the pause after this one is set already.
+        process.backoff = min(process.backoff, LONGEST_PAUSE[process.group.config.name] - 1)
+        self.on_end(process.config.name)
+
+    def on_exit(self, event: Any) -> None:
+        name = event.process.config.name
+        if name != "boot":
+            self.on_end(name)
+        elif event.expected:
+            self.booted = True
+            url = local_url(self.configuration.host, self.configuration.port)
+            Watch(url, self.announce, lambda: frozenset(self.down)).start()
+        else:
+            last = self._boot_errors.decode(errors="replace").rstrip().rpartition("\n")[2]
+            if last.startswith(REFUSAL):
+                self.end(last.removeprefix(REFUSAL))
+            elif event.process.exitstatus < 0:
+                self.end("boot was killed before the system was ready; start again")
+            else:
+                self.end(f"boot failed ({last}); {self.where('boot')}")
+
+    def on_end(self, name: str) -> None:
+        if self.booted and name not in self.down:
+            self.down.add(name)
+            self.announce(f"{name} has ended and is started again; {self.where(name)}")
+
+    def on_running(self, event: Any) -> None:
+        name = event.process.config.name
+        if name in self.down:
+            self.down.remove(name)
+            self.announce(f"over: {name} runs again")
+
+    def announce(self, words: str) -> None:
+        """Say what an operator should know, unless the run ends anyway."""
+        if self.options.mood == SupervisorStates.RUNNING:
+            say(f"{REFUSAL}{words}\n", STDERR)
+
+    def where(self, name: str) -> str:
+        """Where the last words of a program are."""
+        path = log_path(self.configuration.storage_dir, name)
+        return f"its last words are {'above' if self.configuration.log_to_stdout else f'in {path}'}"
+
+    def end(self, reason: str) -> None:
+        """End the run as failed."""
+        self.announce(reason)
+        self.failed = True
+        self.options.mood = SupervisorStates.SHUTDOWN
+
+
+def run(configuration: Configuration, path: os.PathLike[str]) -> int:
+    """Run all programs until a signal ends the run, or the first start fails.
+
+    Args:
+        configuration: what the environment says.
+        path: the supervisor configuration.
+
+    Returns:
+        The exit status: 0 after a signal, 1 after a failure.
+
+    Raises:
+        ConfigurationError: the manager itself cannot start.
+    """
+    manager = Manager(configuration)
+    options = manager.options
+    options.realize(["-c", os.fspath(path)])
+    options.first, options.test = True, False
+    with contextlib.suppress(ExitNow):
+        manager.main()
+    options.close_httpservers()
+    options.close_logger()
+    return int(manager.failed)

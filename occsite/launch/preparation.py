@@ -1,0 +1,146 @@
+"""From two servers, which may be empty, to databases and nodes that the programs can work on."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Any
+
+import psycopg
+import redis
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.db import DatabaseError, connection
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import PGconn, Ping
+
+from occsite.launch.secret import make_secret
+from occsite.launch.state import local_url, make_state_dir
+from storage.conf import Configuration
+from storage.exceptions import ConfigurationError
+from storage.services.provision import provision
+
+LIMIT = 60.0  # seconds for a part that runs here to come up: the manager notices sooner if it does not stay up
+REACH_LIMIT = 6.0  # seconds for a server that runs elsewhere; each attempt to connect may take three
+PAUSE = 0.1
+REMEDIES = {
+    "PostgreSQL": "start it, or correct DATABASE_URL",
+    "the API": "logs/api.log in STORAGE_DIR, or the lines above, may say why",
+}
+MIGRATION_LOCK = 0x0CC5_7043  # several installations may share one server, and start at once
+ADMIN = "admin"
+
+
+def prepare(configuration: Configuration) -> None:
+    """Wait for the databases, migrate, make the nodes that the environment asks for, and a first administrator, whose
+    password is printed. Whatever is there already stays; running twice at once does no harm.
+
+    Raises:
+        ConfigurationError: PostgreSQL does not answer, or the cluster does not fit the environment.
+    """
+    make_state_dir(configuration.storage_dir)
+    try:
+        make_secret(configuration.storage_dir)
+    except OSError as error:
+        raise ConfigurationError(f"STORAGE_DIR cannot be written: {error}; mend that and start again") from None
+    await_redis(REACH_LIMIT if configuration.redis_url else LIMIT)
+    with await_database(REACH_LIMIT if configuration.database_url else LIMIT) as lock:
+        lock.execute("SET statement_timeout = 0")
+        lock.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+        try:
+            call_command("migrate", interactive=False, verbosity=0)
+        except DatabaseError as error:
+            raise ConfigurationError(f"the database cannot be brought up to date: {in_a_line(error)}") from None
+        provision(configuration)
+        password = create_admin()
+    if password:
+        url = local_url(configuration.host, configuration.port)
+        print(f"Administration: {url}/admin/ user {ADMIN}, password {password} (shown only this once)", flush=True)  # noqa: T201
+
+
+def await_redis(limit: float) -> None:
+    """Wait until Redis has loaded its data and answers. Redis holds hints only: the start goes on without it.
+
+    Args:
+        limit: seconds to wait.
+
+    Raises:
+        ConfigurationError: it refuses the password.
+    """
+    client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=3, socket_connect_timeout=3)
+    deadline = time.monotonic() + limit
+    with client:
+        while True:
+            try:
+                client.ping()
+            except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+                raise ConfigurationError(f"Redis refuses REDIS_URL: {in_a_line(error)}; correct the password") from None
+            except redis.RedisError as error:
+                if time.monotonic() > deadline:
+                    say(f"Redis does not serve: {in_a_line(error)}; the start goes on without it, see to REDIS_URL")
+                    return
+                time.sleep(PAUSE)
+            else:
+                return
+
+
+def await_database(limit: float) -> psycopg.Connection[tuple[object, ...]]:
+    """A connection to PostgreSQL next to Django's own, as soon as PostgreSQL accepts one.
+
+    Args:
+        limit: seconds to wait. A server that answers that it is starting is waited for without a limit, as recovery
+            after a crash may take long.
+
+    Raises:
+        ConfigurationError: PostgreSQL cannot be reached, or refuses.
+    """
+    parameters = connection.get_connection_params()
+    deadline = time.monotonic() + limit
+    said = False
+    while True:
+        try:
+            return psycopg.connect(**parameters, autocommit=True)
+        except psycopg.OperationalError as error:
+            if _is_starting(parameters):
+                if not said:
+                    say(f"PostgreSQL is still starting: {in_a_line(error)}; waiting for it")
+                said, deadline = True, time.monotonic() + limit
+            pause(deadline, "PostgreSQL", in_a_line(error))
+
+
+def _is_starting(parameters: dict[str, Any]) -> bool:
+    """Whether PostgreSQL answers that it takes no connections yet (SQLSTATE 57P03), in whatever language."""
+    ours = {name: value for name, value in parameters.items() if name in ("host", "port", "connect_timeout")}
+    return PGconn.ping(make_conninfo(**ours).encode()) == Ping.REJECT
+
+
+def create_admin() -> str | None:
+    """The password of the first administrator, or None if there is one already."""
+    users = get_user_model()._default_manager
+    if users.filter(is_superuser=True).exists():
+        return None
+    password = secrets.token_urlsafe(12)
+    users.create_superuser(ADMIN, "", password)
+    return password
+
+
+def pause(deadline: float, part: str, reason: str) -> None:
+    """Wait a moment before ``part`` is asked again.
+
+    Raises:
+        ConfigurationError: the deadline, on the monotonic clock, has passed.
+    """
+    if time.monotonic() > deadline:
+        raise ConfigurationError(f"{part} cannot be reached: {reason}; {REMEDIES[part]}")
+    time.sleep(PAUSE)
+
+
+def in_a_line(error: Exception) -> str:
+    """What an error says, without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def say(words: str) -> None:
+    """A line for the terminal."""
+    print(f"occ-storage: {words}", flush=True)  # noqa: T201

@@ -1,0 +1,63 @@
+"""The secret of one installation, and the passwords that follow from it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from occsite.launch.files import sync_directory
+from storage.exceptions import ConfigurationError
+
+
+def read_secret(storage_dir: Path) -> str | None:
+    """The secret below ``storage_dir``, or None before the first start.
+
+    Raises:
+        ConfigurationError: the file is there but cannot be read.
+    """
+    try:
+        return _path(storage_dir).read_text().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ConfigurationError(f"the secret cannot be read: {error}; be the user that it belongs to") from None
+
+
+def make_secret(storage_dir: Path) -> str:
+    """The secret below ``storage_dir``, made durable with mode 0600 if there is none; never overwritten.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+        OSError: it cannot be written.
+    """
+    if found := read_secret(storage_dir):
+        return found
+    secret = secrets.token_urlsafe(48)
+    draft = storage_dir / f"secret.{os.getpid()}.{secrets.token_hex(4)}"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secret + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            # A link, where a rename would replace the secret of somebody who was faster.
+            _path(storage_dir).hardlink_to(draft)
+        except FileExistsError:
+            return make_secret(storage_dir)
+    finally:
+        draft.unlink()
+    sync_directory(storage_dir)
+    return secret
+
+
+def derive(secret: str, purpose: str) -> str:
+    """A password for one ``purpose``: HMAC-SHA256 of it under ``secret``, as 64 hex digits."""
+    return hmac.new(secret.encode(), purpose.encode(), hashlib.sha256).hexdigest()
+
+
+def _path(storage_dir: Path) -> Path:
+    return storage_dir / "secret"

@@ -1,0 +1,1 @@
+"""Gunicorn's configuration, and the worker that speaks HTTP."""

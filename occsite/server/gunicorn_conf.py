@@ -1,0 +1,48 @@
+"""How gunicorn serves the API; started by ``manage.py serve`` and by nobody else."""
+
+import os
+import resource
+import signal
+from pathlib import Path
+from typing import Any
+
+from occsite.launch.process import die_with_parent
+from occsite.launch.state import authority
+from storage.api.wsgi.transfers import FREE, THREADS
+from storage.conf import Configuration
+
+MOST_CONNECTIONS = 4000  # Each process takes this many at most: more connections cost memory, and help no client.
+DESCRIPTORS = 8  # The files and database sockets of one thread need this many.
+
+
+def _raise_descriptor_limit() -> int:
+    """Allow as many descriptors as this process may have; returns how many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return MOST_CONNECTIONS * 2 if hard == resource.RLIM_INFINITY else hard
+
+
+_configuration = Configuration.from_environment(os.environ)
+
+bind = authority(_configuration.host, _configuration.port)
+worker_class = "occsite.server.gunicorn_worker.Worker"
+workers = 2
+threads = THREADS
+worker_connections = max(THREADS + FREE, min(MOST_CONNECTIONS, _raise_descriptor_limit() - DESCRIPTORS * THREADS))
+timeout = 120
+raw_env = ["DATABASE_PATIENCE=10"]  # a client gets a 503 after that
+keepalive = 15
+sendfile = False  # all that a client gets goes out by one way, the socket's own
+graceful_timeout = 3  # below the time the manager gives the whole of gunicorn to stop
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  a heartbeat must not wait for a disk
+control_socket_disable = True
+# TRUSTED_PROXIES says which hops are believed, also for the one field that gunicorn reads: ``api.wsgi.forwarding``.
+forwarded_allow_ips = ""
+secure_scheme_headers: dict[str, str] = {}
+forwarder_headers = "SCRIPT_NAME"
+header_map = "drop"
+
+
+def post_fork(_server: Any, worker: Any) -> None:
+    """Gunicorn calls this in every new worker process."""
+    die_with_parent(signal.SIGKILL, worker.ppid)

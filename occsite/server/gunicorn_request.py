@@ -1,0 +1,180 @@
+"""Requests as gunicorn parses them, and what is stricter here: how a body is framed, for which host, by which proxy."""
+
+from __future__ import annotations
+
+import time
+from io import BytesIO
+from typing import Any
+
+from gunicorn.http import body, message
+from gunicorn.http.errors import InvalidHeader, UnsupportedTransferCoding
+from gunicorn.http.parser import RequestParser
+
+from storage.api.wsgi.forwarding import is_trusted
+from storage.conf import configuration
+
+LARGE = 1 << 20  # bytes of a body, or a body of unknown length, after which a connection is not kept
+SOON = 1.0  # seconds after which a read gives what has come, rather than wait for more
+WITH_BODY = ("PATCH", "POST", "PUT")  # methods whose requests may have a body that nothing announces
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Refused(InvalidHeader):  # type: ignore[misc]
+    """A field of the head, or its absence, makes the request a 400."""
+
+    def __str__(self) -> str:
+        return str(self.hdr)
+
+
+class Request(message.Request):  # type: ignore[misc]
+    """gunicorn's request, with the rules of RFC 9112 that gunicorn is lenient about."""
+
+    body: Any
+    _expected_100_continue: bool
+
+    def _peer_is_trusted_proxy(self) -> bool:
+        return is_trusted(self.peer_addr[0], configuration().trusted_proxies)
+
+    def _parse_python(self, unreader: Any, buf: bytearray) -> Any:
+        """Skip what some clients send after a body: empty lines before the request line (RFC 9112 §2.2)."""
+        while b"\r\n".startswith(buf[:2]):
+            if len(buf) < 2:
+                self.read_into(unreader, buf)
+            else:
+                del buf[:2]
+        return super()._parse_python(unreader, buf)
+
+    def set_body_reader(self) -> None:
+        """Called by gunicorn when the head has been parsed."""
+        fields = dict(self.headers)
+        self._require_host(fields)
+        self._require_known_codings()
+        self._take_script_name()
+        super().set_body_reader()
+        reader = self.body.reader
+        if isinstance(reader, body.ChunkedReader):
+            reader = ChunkedReader(self, self.unreader)
+        else:
+            reader = SizedReader(self.unreader, reader.length)
+        self.body = RequestBody(reader, is_expected=self._expected_100_continue)
+        self._expected_100_continue = False  # gunicorn would invite the body before anything looks at the head
+        # The connection's next bytes may be a body that was not announced, and must not be taken for a request.
+        is_announced = "CONTENT-LENGTH" in fields or "TRANSFER-ENCODING" in fields
+        if getattr(reader, "length", LARGE) >= LARGE or (self.method in WITH_BODY and not is_announced):
+            self.force_close()  # said in the answer, which may come before the body has
+
+    def should_close(self) -> bool:
+        """Whether the connection ends with this request: also if its body was announced and never asked for."""
+        return self.body.is_expected or bool(super().should_close())
+
+    def _require_host(self, fields: dict[str, str]) -> None:
+        """A request of HTTP/1.1 without Host is malformed (RFC 9112 §3.2); gunicorn refuses two of them."""
+        if self.version >= (1, 1) and "HOST" not in fields:
+            raise Refused("a request of HTTP/1.1 has a Host field")
+
+    def _require_known_codings(self) -> None:
+        """Refuse what is not simply ``chunked`` (RFC 9112 §6.1 and §6.3): the body would be stored still encoded."""
+        lines = [value for name, value in self.headers if name == "TRANSFER-ENCODING"]
+        codings = [coding for coding in (part.strip(" \t").lower() for part in ",".join(lines).split(",")) if coding]
+        if not lines or codings == ["chunked"]:
+            return
+        if not codings or codings[-1] != "chunked" or "chunked" in codings[:-1] or self.version < (1, 1):
+            raise Refused("the last transfer coding, and no other, is chunked")
+        raise UnsupportedTransferCoding(", ".join(codings[:-1]))
+
+    def _take_script_name(self) -> None:
+        """Accept SCRIPT_NAME, which only trusted proxies can send, if it is a beginning of the path."""
+        for position, (name, value) in enumerate(self.headers):
+            if name == "SCRIPT_NAME":
+                prefix = value.rstrip("/")
+                if prefix and not (prefix.startswith("/") and f"{self.path}/".startswith(f"{prefix}/")):
+                    raise Refused("the path does not begin with SCRIPT_NAME")
+                self.headers[position] = (name, prefix)
+
+
+class Parser(RequestParser):  # type: ignore[misc]
+    """gunicorn's, for our requests."""
+
+    mesg_class = Request
+
+
+class RequestBody(body.Body):  # type: ignore[misc]
+    """A body that is invited when it is first read, and never if the answer does without it (RFC 9110 §10.1.1).
+
+    Attributes:
+        is_expected: True if the client waits for ``100 Continue``.
+    """
+
+    def __init__(self, reader: Any, *, is_expected: bool) -> None:
+        super().__init__(reader)
+        self.is_expected = is_expected
+
+    def read1(self, size: int) -> bytes:
+        """The next bytes, at most ``size``: what comes within SOON, or what comes first if that takes longer."""
+        if held := self.buf.tell():  # The buffer holds the rest of a line that was read.
+            return bytes(self.read(min(size, held)))
+        return self._read_reader(size)
+
+    def _read_reader(self, size: int) -> bytes:
+        if self.is_expected:
+            self.is_expected = False
+            self.reader.unreader.sock.sendall(CONTINUE)
+        return bytes(super()._read_reader(size))
+
+
+class SizedReader(body.LengthReader):  # type: ignore[misc]
+    """A body of known length, of which no more is received at once than is asked for.
+
+    gunicorn's own receives ahead, and copies what is left over at each read: more than once each byte.
+    """
+
+    def read(self, size: int) -> bytes:
+        """The next bytes: as many as come soon, before the body or the connection ends."""
+        left = min(size, self.length)
+        held: bytes = self.unreader.take_buffered()
+        if len(held) > left:
+            self.unreader.unread(held[left:])
+            held = held[:left]
+        pieces = [held] if held else []
+        left -= len(held)
+        self.length -= len(held)
+        until: float | None = None
+        while left:
+            piece = self._receive(left, until) if pieces else self.unreader.sock.recv(left)
+            if not piece:
+                break
+            until = until or time.monotonic() + SOON
+            pieces.append(piece)
+            left -= len(piece)
+            self.length -= len(piece)
+        return b"".join(pieces)
+
+    def _receive(self, size: int, until: float | None) -> bytes | None:
+        seconds = SOON if until is None else until - time.monotonic()
+        received: bytes | None = self.unreader.sock.recv_within(size, seconds) if seconds > 0 else None
+        return received
+
+
+class ChunkedReader(body.ChunkedReader):  # type: ignore[misc]
+    """A chunked body (RFC 9112 §7.1)."""
+
+    parser: Any
+    buf: BytesIO
+
+    def __init__(self, request: Request, unreader: Any) -> None:
+        super().__init__(request, unreader)
+        self.unreader = unreader
+
+    def read(self, size: int) -> bytes:
+        """The next bytes: as many as come soon, before the body ends."""
+        until = time.monotonic() + SOON
+        while self.parser and self.buf.tell() < size and not (self.buf.tell() and time.monotonic() > until):
+            piece = next(self.parser, None)
+            if piece is None:
+                self.parser = None
+            else:
+                self.buf.write(piece)
+        data = self.buf.getvalue()
+        self.buf = BytesIO()
+        self.buf.write(data[size:])
+        return bytes(data[:size])

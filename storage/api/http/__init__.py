@@ -1,0 +1,1 @@
+"""What HTTP's RFCs say, as pure functions."""

@@ -1,0 +1,261 @@
+"""Request bodies: counted against what was declared and what is allowed, chunked ones included."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+from urllib.parse import parse_qsl
+
+from django.utils.datastructures import MultiValueDict
+from django.utils.http import parse_header_parameters
+from multipart import MultipartError, MultipartSegment, PushMultipartParser
+from rest_framework import parsers
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import DataAndFiles
+from rest_framework.request import Empty, Request
+
+from storage.api.http.dispositions import form_names
+from storage.api.names import decoded
+from storage.exceptions import BodyStalled, BodyTooLarge, BodyTruncated, InvalidRequest, LengthRequired
+
+READ_SIZE = 256 << 10  # bytes that a read returns at most
+SMALL = 1 << 20  # bytes of a body that is read into memory
+PARTS = 1000  # of a form
+
+BOUNDARY = re.compile(r"[ -~]{0,200}[!-~]")
+PLAIN_FORM = re.compile(r"multipart/form-data; boundary=([0-9A-Za-z'()+_,./:=?-]{1,200})")
+HEAD_CHARSET = "latin-1"  # shows every byte of a part's head; ``decoded`` then says which are not UTF-8
+AS_IT_IS = ("7bit", "8bit", "binary")
+
+Take = Callable[[bytes], object]
+
+
+class BodyStream:
+    """The body of one request, at most ``SMALL`` bytes of it until ``allow`` says otherwise.
+
+    ``wsgi.input`` is read directly: Django's own stream gives no bytes of a chunked body, and takes a body that
+    is shorter than declared for a whole one.
+    """
+
+    def __init__(self, environ: Mapping[str, Any]) -> None:
+        source = environ["wsgi.input"]
+        # The server's ``read1`` returns what comes within a second: a slow client must not look like a dead one.
+        self._read: Callable[[int], bytes] = getattr(source, "read1", source.read)
+        self.chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
+        self.declared = None if self.chunked else int(environ.get("CONTENT_LENGTH") or 0)
+        self.limit = SMALL
+        self.received = 0
+
+    def allow(self, limit: int) -> None:
+        """Set how many bytes may come.
+
+        Raises:
+            BodyTooLarge: more have been announced.
+        """
+        self.limit = limit
+        if (self.declared or 0) > limit:
+            raise BodyTooLarge(f"the body is larger than {limit} bytes")
+
+    def read(self, size: int = READ_SIZE) -> bytes:
+        """The next bytes.
+
+        Raises:
+            BodyStalled: the client sent nothing for STALL_TIMEOUT.
+            BodyTruncated: the client hung up, or the body is malformed or shorter than declared.
+            BodyTooLarge: more bytes came than are allowed.
+        """
+        size = min(size, READ_SIZE)  # asked for more, gunicorn would gather it in memory
+        if self.declared is not None:
+            size = min(size, self.declared - self.received)
+        if size <= 0:
+            return b""
+        try:
+            data = self._read(size)
+        except TimeoutError:
+            raise BodyStalled("the client stopped sending") from None
+        except Exception as error:
+            # Whatever the server raises for a reset connection or a malformed chunk.
+            raise BodyTruncated("the body ended before its end") from error
+        self.received += len(data)
+        if not data and self.declared is not None:
+            raise BodyTruncated(f"the body has {self.received} of the {self.declared} bytes that were declared")
+        if self.received > self.limit:
+            raise BodyTooLarge(f"the body is larger than {self.limit} bytes")
+        return data
+
+    def whole(self) -> bytes:
+        """All of a small body."""
+        self.allow(SMALL)
+        return b"".join(iter(self.read, b""))
+
+
+def require_length(environ: Mapping[str, Any]) -> None:
+    """Refuse a request that does not say how long its body is: an empty file would be stored in the body's place.
+
+    Raises:
+        LengthRequired: it has neither Content-Length nor Transfer-Encoding.
+        InvalidRequest: the same in HTTP/1.0, whose clients do not know 411 (RFC 1945 §7.2.2).
+    """
+    if environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING"):
+        return
+    detail = "a body has a Content-Length or a Transfer-Encoding"
+    if environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
+        raise InvalidRequest(detail)
+    raise LengthRequired(detail)
+
+
+class StrictRequest(Request):
+    """A DRF request whose body is a ``BodyStream``, whatever its parser."""
+
+    def _load_stream(self) -> None:
+        stream = BodyStream(self._request.META)
+        self._stream: Any = stream if stream.declared != 0 or self._takes_empty() else None
+
+    def _load_data_and_files(self) -> None:
+        """What the parser makes of the body; Django's own request, for which DRF would copy it, is not asked here."""
+        request: Any = self
+        if request._data is Empty:
+            request._data, request._files = request._parse()
+            request._full_data = request._data
+
+    def _takes_empty(self) -> bool:
+        """Whether no bytes are an empty file; to DRF they are no body at all, and so they are in a bare POST."""
+        if self.method != "PUT" and not self.content_type:
+            return False
+        negotiator: Any = self.negotiator
+        return getattr(negotiator.select_parser(self, self.parsers), "takes_empty", False)
+
+    @property
+    def body(self) -> bytes:
+        """What DRF gives its JSON and form parsers."""
+        stream: BodyStream = self.stream
+        return stream.whole()
+
+
+class JSONParser(parsers.JSONParser):
+    """DRF's, for which JSON that is nested too deeply is malformed, not a crash."""
+
+    def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Any = None) -> Any:
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except ParseError as error:
+            if isinstance(error.__context__, UnicodeDecodeError):
+                raise ParseError("JSON parse error - not in UTF-8") from None
+            raise
+        except RecursionError:
+            raise ParseError("JSON parse error - nested too deeply") from None
+
+
+class FormParser(parsers.BaseParser):
+    """A small form in the encoding of a query. Bytes that are not UTF-8 stay visible, as ``decoded`` leaves them."""
+
+    media_type = "application/x-www-form-urlencoded"
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> MultiValueDict[str, str]:
+        text = decoded(stream.whole())
+        try:
+            fields = parse_qsl(text, keep_blank_values=True, errors="surrogateescape", max_num_fields=PARTS)
+        except ValueError:
+            raise ParseError(f"malformed form: more than {PARTS} fields") from None
+        return MultiValueDict({name: [value] for name, value in fields})
+
+
+class FieldsParser(parsers.BaseParser):
+    """The fields of a small ``multipart/form-data``; files in it are skipped."""
+
+    media_type = "multipart/form-data"
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> DataAndFiles[Any, Any]:
+        stream.allow(SMALL)
+        fields = read_form(parser_context["request"].META, stream, lambda _field, _name: None)
+        return DataAndFiles(MultiValueDict({name: [value] for name, value in fields.items()}), MultiValueDict())
+
+
+def read_form(
+    environ: Mapping[str, Any], body: BodyStream, begin_file: Callable[[str, str], Take | None]
+) -> dict[str, str]:
+    """Parse a multipart form as it comes (RFC 7578), to the end of the body.
+
+    Args:
+        environ: of the request.
+        body: the form.
+        begin_file: called with the names of field and file of each file, as the client wrote them; returns what takes
+            the file's bytes, or None for a file that is skipped.
+
+    Returns:
+        The other fields; of several with one name the last. Bytes that are not UTF-8 are as ``decoded`` leaves them.
+
+    Raises:
+        ParseError: it is malformed, or has no end.
+        BodyTruncated: it was cut.
+        BodyTooLarge: the fields have more than ``SMALL`` bytes.
+    """
+    form = _Form(begin_file)
+    try:
+        parser = PushMultipartParser(_boundary(environ), max_segment_count=PARTS, header_charset=HEAD_CHARSET)
+        for data in iter(body.read, b""):
+            for event in parser.parse(data):
+                form.go_on(event)
+        if body.received:
+            parser.close()
+    except MultipartError as error:
+        raise ParseError(f"malformed form: {error}") from None
+    return form.fields
+
+
+class _Form:
+    """What has come of a form so far."""
+
+    def __init__(self, begin_file: Callable[[str, str], Take | None]) -> None:
+        self.fields: dict[str, str] = {}
+        self._begin_file = begin_file
+        self._held = 0
+        self._name = ""
+        self._field: list[bytes] | None = None
+        self._take: Take | None = None
+
+    def go_on(self, event: MultipartSegment | bytes | None) -> None:
+        """Take what the parser found: the head of a part, some of its bytes, or its end."""
+        if isinstance(event, MultipartSegment):
+            self._name, file_name = _names(event)
+            if file_name:
+                self._field, self._take = None, self._begin_file(self._name, file_name)
+            else:
+                self._field, self._take = [], self._hold
+        elif event is not None:
+            if self._take is not None:
+                self._take(event)
+        elif self._field is not None:
+            self.fields[self._name] = decoded(b"".join(self._field))
+
+    def _hold(self, data: bytes) -> None:
+        self._held += len(data)
+        if self._held > SMALL:
+            raise BodyTooLarge("the fields of the form are too large")
+        assert self._field is not None
+        self._field.append(data)
+
+
+def _boundary(environ: Mapping[str, Any]) -> str:
+    content_type = environ.get("CONTENT_TYPE", "")
+    if plain := PLAIN_FORM.fullmatch(content_type):
+        return plain[1]
+    try:
+        boundary = parse_header_parameters(content_type)[1].get("boundary", "")
+    except ValueError:
+        boundary = ""
+    if not BOUNDARY.fullmatch(boundary):
+        raise ParseError("malformed form: no boundary")
+    return boundary
+
+
+def _names(part: MultipartSegment) -> tuple[str, str]:
+    """The names of its field and its file; without a file's name, it is no file."""
+    if part.header("Content-Transfer-Encoding", AS_IT_IS[0]).strip().lower() not in AS_IT_IS:
+        raise ParseError("malformed form: a part of it is encoded")  # RFC 7578 §4.7
+    try:
+        name, file_name = form_names(decoded(part["Content-Disposition"].encode(HEAD_CHARSET)))
+    except ValueError as error:
+        raise ParseError(f"malformed form: {error}") from None
+    return (name or "").strip(), file_name or ""

@@ -1,0 +1,126 @@
+"""Files on their way in: received, recorded, and waited for until they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.urls import get_script_prefix
+from rest_framework import status
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from storage.api import serializers
+from storage.api.endpoint import RETRY_AFTER, Endpoint
+from storage.api.http.preferences import DISTRIBUTION, Preferences, preferred
+from storage.api.names import FIELD as FILE_NAME
+from storage.api.uploads.bodies import require_length
+from storage.api.uploads.reception import FIELD, FormOrFile, RawParser, StagedFile, StagingFormParser
+from storage.api.wsgi.slashes import without_slash
+from storage.api.wsgi.transfers import transfer
+from storage.conf import configuration
+from storage.exceptions import InvalidRequest
+from storage.jobs import waiting
+from storage.models import Accepted, Job, nobody
+from storage.services import catalogue, intake, verify
+from storage.services.intake import Reception
+
+
+class Upload(Endpoint):
+    """Upload a file: a form with the field `file` and, if you like, `replication_factor`.
+
+    A body of any other type is the file itself; `?file_name=` and `?replication_factor=` say the rest. 201 for a new
+    file, 200 for content that you have already; 202 with `Prefer: respond-async`, or when storing it takes longer than
+    UPLOAD_WAIT.
+    """
+
+    parameters = (FILE_NAME, "replication_factor", DISTRIBUTION)
+    content_negotiation_class: type[BaseContentNegotiation] = FormOrFile
+    parser_classes: tuple[type[BaseParser], ...] = (StagingFormParser, RawParser)
+    reception: Reception | None = None
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.UploadSerializer:
+        return serializers.UploadSerializer(*args, **kwargs)
+
+    @transfer()
+    def post(self, request: Request) -> Response:
+        try:
+            return self._receive(request)
+        finally:
+            if self.reception is not None:
+                self.reception.abandon()
+
+    def _receive(self, request: Request) -> Response:
+        require_length(request.META)
+        wishes = preferred(request)
+        sent: Mapping[str, Any] = request.data  # type: ignore[assignment]  # as our parsers give it
+        staged = sent.get(FIELD)
+        if not isinstance(staged, StagedFile):
+            problem = "No file was submitted." if staged is None else "This is no file; its part has no file name."
+            raise InvalidRequest("a form with a file is expected", {FIELD: [problem]})
+        factor = serializers.wanted_factor(sent) or configuration().replication_factor
+        accepted = staged.reception.accept(staged.name, factor, durable=wishes.respond_async)
+        if wishes.respond_async:
+            return self._accepted(accepted, wishes)
+        outcome = waiting.wait(accepted.job_id, configuration().upload_wait)
+        if not isinstance(outcome, Job):
+            return self._stored(accepted, wishes, outcome.get("distribution"))
+        if not outcome.is_terminal and not outcome.waiting_for:
+            intake.keep(accepted.upload_id, accepted.job_id)
+            return self._accepted(accepted, wishes)
+        if outcome.state != Job.State.SUCCEEDED and intake.withdraw(accepted):
+            waiting.raise_for(outcome)
+        return self._stored(accepted, wishes, None)
+
+    def _stored(self, accepted: Accepted, wishes: Preferences, distribution: dict[str, list[str]] | None) -> Response:
+        body: dict[str, Any] = {
+            "success": True,
+            "file_hash": accepted.file_hash,
+            "file_name": accepted.name,
+            "file_size": accepted.size,
+            "chunks": accepted.chunk_count,
+            "replication_factor": accepted.replication_factor,
+        }
+        if wishes.distribution:
+            if distribution is None:
+                distribution = verify.distribution(catalogue.find(nobody(), accepted.file_hash))
+            body["distribution"] = distribution
+        body["deduplicated"] = not accepted.created
+        code = status.HTTP_201_CREATED if accepted.created else status.HTTP_200_OK
+        # As reverse() would make it, which takes longer than all the rest of the answer.
+        location = f"{get_script_prefix()}files/{accepted.file_hash}"
+        return Response(body, code, headers={"Location": location, **wishes.headers})
+
+    def _accepted(self, accepted: Accepted, wishes: Preferences) -> Response:
+        location = reverse("job", args=[accepted.job_id])
+        body = {
+            "success": True,
+            "file_hash": accepted.file_hash,
+            "file_name": accepted.name,
+            "file_size": accepted.size,
+            "job": str(accepted.job_id),
+        }
+        headers = {"Location": location, "Retry-After": str(RETRY_AFTER), **wishes.headers}
+        return Response(body, status.HTTP_202_ACCEPTED, headers=headers)
+
+
+class RawUpload(Upload):
+    """Upload a file as the body of the request, as `curl -T` does; its name is the end of the path.
+
+    Answers as `POST /upload` does; without a name in the path or in `?file_name=`, the file is named by its hash.
+    """
+
+    http_method_names = ("put", "options")
+    parser_classes = (RawParser,)
+
+    def put(self, request: Request, file_name: str) -> Response:
+        return self.post(request)
+
+    def http_method_not_allowed(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """Without a name, any other method means ``/upload``."""
+        if not kwargs["file_name"]:
+            return without_slash(request._request)
+        return super().http_method_not_allowed(request, *args, **kwargs)

@@ -1,0 +1,1 @@
+"""What every request goes through before Django, and every answer after it."""

@@ -1,0 +1,126 @@
+"""What every request goes through, as WSGI (PEP 3333): Django's own middleware is for what reaches Django."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from urllib.parse import quote
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+import structlog
+
+from storage.api.wsgi.forwarding import PEER
+
+log = structlog.get_logger(__name__)
+
+PROTECTION = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
+REQUEST_ID = re.compile(r"[A-Za-z0-9._=:+/-]{1,128}", re.ASCII)
+
+
+class Protection:
+    """The fields of every answer that Django's SecurityMiddleware and XFrameOptionsMiddleware would set."""
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
+            said = {name for name, _ in headers}
+            headers += [(name, value) for name, value in PROTECTION.items() if name not in said]
+            return start_response(status, headers, *exc_info)
+
+        return self._application(environ, start)
+
+
+class RequestLog:
+    """One line in the log for each request, when it has been answered; what is logged meanwhile carries its id.
+
+    The id is the one that ``X-Request-ID`` gives if it is short and harmless, or a new one. ``ip`` is the client's
+    address; with a trusted proxy in between, ``peer`` is the proxy's.
+    """
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        began_at = time.monotonic()
+        asked = _asked(environ)  # now: Django changes the path in place
+        given = environ.get("HTTP_X_REQUEST_ID", "")
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(
+            request_id=given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4()),
+            ip=environ.get("REMOTE_ADDR", ""),
+            **({"peer": environ[PEER]} if PEER in environ else {}),
+        )
+        code = 500
+
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
+            nonlocal code
+            code = int(status[:3])
+            return start_response(status, headers, *exc_info)
+
+        def finished(**more: Any) -> None:
+            log.log(
+                _level(500 if "error" in more else code, asked),
+                "request_finished",
+                request=asked,
+                code=code,
+                seconds=round(time.monotonic() - began_at, 4),
+                **more,
+            )
+            structlog.contextvars.clear_contextvars()
+
+        try:
+            pieces = self._application(environ, start)
+        except Exception as error:
+            finished(error=repr(error))
+            raise
+        return _Body(pieces, finished, is_sent=environ["REQUEST_METHOD"] != "HEAD")
+
+
+class _Body:
+    """A body that says when it has been sent, and how much of it; of an answer to HEAD the server sends nothing."""
+
+    def __init__(self, pieces: Iterable[bytes], finished: Callable[..., None], *, is_sent: bool) -> None:
+        self._pieces = pieces
+        self._finished = finished
+        self._is_sent = is_sent
+        self._said: dict[str, Any] = {"bytes": 0}
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            for piece in self._pieces:
+                yield piece
+                self._said["bytes"] += self._is_sent * len(piece)  # the next is asked for when this one has been taken
+        except Exception as error:
+            self._said["error"] = repr(error)
+            raise
+
+    def close(self) -> None:
+        """Called by the server, once, when it is through with the response."""
+        try:
+            if (close := getattr(self._pieces, "close", None)) is not None:
+                close()
+        finally:
+            self._finished(**self._said)
+
+
+def _asked(environ: WSGIEnvironment) -> str:
+    path = quote(environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"], safe="/:@&+$,!~*'()", encoding="latin-1")
+    query = environ.get("QUERY_STRING", "")
+    return f"{environ['REQUEST_METHOD']} {path}{'?' * bool(query)}{query}"
+
+
+def _level(status: int, asked: str) -> int:
+    if asked == "GET /health" and status == 200:
+        return logging.DEBUG  # the manager asks every two seconds, day and night
+    return logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO

@@ -1,0 +1,1 @@
+"""Statements that go past the ORM, each of them prepared once for each connection."""

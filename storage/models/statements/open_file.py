@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from storage.exceptions import NoSuchFile
+from storage.models.content import Content
+from storage.models.statements import prepared
+
+HEAD = 64  # chunks whose hashes come with the file
+WINDOW = 512  # chunks whose hashes are asked for at once when a reader comes to them: 128 MiB, in chunks of 256 KiB
+
+_FIND = """
+    SELECT c.id, f.name, f.created_at, c.size, c.chunk_size, c.chunk_count, c.target, c.state, c.retrievable,
+           (SELECT string_agg(k.hash, '' ORDER BY e.position)
+              FROM storage_manifestentry e JOIN storage_chunk k ON k.id = e.chunk_id
+             WHERE e.content_id = c.id AND e.position < %s)
+      FROM storage_content c JOIN storage_file f ON f.content_id = c.id
+     WHERE c.file_hash = %s AND f.owner_id = %s
+"""
+_READ_ON = """
+    SELECT string_agg(k.hash, '' ORDER BY e.position)
+      FROM storage_manifestentry e JOIN storage_chunk k ON k.id = e.chunk_id
+     WHERE e.content_id = %s AND e.position >= %s AND e.position < %s
+"""
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """An owner's file as a reader needs it: found by one statement, and the rest of a long manifest on the way.
+
+    Attributes:
+        content_id: row id of its content.
+        file_hash: SHA-256 in hex.
+        name: what it is downloaded as.
+        created_at: when it was stored under this owner.
+        size: in bytes.
+        chunk_size: bytes of each chunk, but for the last one.
+        chunk_count: length of the manifest.
+        target: replicas that its chunks should have.
+        state: of the content.
+        retrievable: whether its health summary says that it can be read.
+        head: the hashes of its first chunks, as far as the manifest is there.
+    """
+
+    content_id: int
+    file_hash: str
+    name: str
+    created_at: datetime
+    size: int
+    chunk_size: int
+    chunk_count: int
+    target: int
+    state: str
+    retrievable: bool
+    head: list[str]
+
+    @classmethod
+    def find(cls, owner_id: int, file_hash: str) -> OpenFile | None:
+        """The owner's file on a content, if there is one."""
+        found = prepared.rows(_FIND, [HEAD, bytes.fromhex(file_hash), owner_id])
+        if not found:
+            return None
+        content_id, name, created_at, size, chunk_size, chunk_count, target, state, retrievable, head = found[0]
+        return cls(
+            content_id,
+            file_hash,
+            name,
+            created_at,
+            size,
+            chunk_size,
+            chunk_count,
+            target,
+            state,
+            retrievable,
+            _hashes(head),
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        return self.state == Content.State.READY
+
+    def chunk_hashes(self, positions: range) -> Iterator[str]:
+        """The hashes of a run of chunks, in order.
+
+        Between windows no connection to PostgreSQL is held: a reader waits for its client.
+
+        Raises:
+            NoSuchFile: the content was deleted meanwhile.
+        """
+        yield from self.head[positions.start : positions.stop]
+        for start in range(max(positions.start, len(self.head)), positions.stop, WINDOW):
+            stop = min(start + WINDOW, positions.stop)
+            ((packed,),) = prepared.rows(_READ_ON, [self.content_id, start, stop])
+            hashes = _hashes(packed)
+            if len(hashes) != stop - start:
+                raise NoSuchFile(f"no file {self.file_hash}")
+            yield from hashes
+
+
+def _hashes(packed: bytes | None) -> list[str]:
+    text = (packed or b"").hex()
+    return [text[start : start + 64] for start in range(0, len(text), 64)]

@@ -1,0 +1,1 @@
+"""Where copies probably are: the only rooms that import ``sketches``."""

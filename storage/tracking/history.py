@@ -1,0 +1,61 @@
+"""Which chunks were placed over which nodes, as far as PostgreSQL tells: by time alone, and without any location."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from storage.cluster.topology import Topology
+from storage.models import Content
+from storage.recent import Recent
+
+GOOD_SECONDS = 60.0  # Every content is read for this, so one reading serves for so long.
+
+
+@dataclass(frozen=True)
+class Span:
+    """A time in which the set of nodes was the same.
+
+    Attributes:
+        node_ids: those of today's nodes that were there.
+        chunks: replication factor → chunks that were stored then, and have not been placed again since.
+    """
+
+    node_ids: frozenset[str]
+    chunks: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class _History:
+    nodes: tuple[object, ...]
+    spans: list[Span]
+
+
+def spans(topology: Topology) -> list[Span]:
+    """The spans of the cluster's life, the first one first.
+
+    A rebalance of the cluster places every chunk again, and nodes that joined before it were there from the beginning.
+    A node that has left has its copies made elsewhere by placement, as if it had never been there.
+    """
+    nodes = (topology.cluster.rebalanced_at, *((member.node_id, member.joined_at) for member in topology.members))
+    seen = _recent.see(lambda: _History(nodes, _spans(topology)), fits=lambda seen: seen.nodes == nodes)
+    return seen.spans
+
+
+_recent: Recent[_History] = Recent(GOOD_SECONDS)
+
+
+def _spans(topology: Topology) -> list[Span]:
+    everybody = frozenset(member.node_id for member in topology.members)
+    first = Content.objects.order_by("id").values_list("created_at", flat=True).first()
+    begun = max(filter(None, (first, topology.cluster.rebalanced_at)), default=None)
+    late = {member.node_id: member.joined_at for member in topology.members if begun and member.joined_at > begun}
+    if not late:
+        return [Span(everybody, Content.chunks_by_target())]
+    boundaries = sorted(set(late.values()))
+    counted = Content.chunks_by_span(boundaries)
+    found = []
+    for place, chunks in enumerate(counted):
+        absent = {node_id for node_id, joined_at in late.items() if joined_at in boundaries[place:]}
+        found.append(Span(everybody - absent, chunks))
+    return found

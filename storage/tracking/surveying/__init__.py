@@ -1,0 +1,12 @@
+"""What the sketches of the online nodes say about the whole cluster, each figure with its interval.
+
+``surveys`` reads the sketches. ``overlaps`` compares what nodes have in common with what they should have.
+``gathering`` finds the sets of nodes with which chunks would be lost. ``drawing`` sketches a state that is planned.
+"""
+
+from storage.tracking.surveying.drawing import Drawing
+from storage.tracking.surveying.gathering import Gathering
+from storage.tracking.surveying.overlaps import Overlap, largest_z
+from storage.tracking.surveying.surveys import LARGE, Survey, is_large, survey
+
+__all__ = ["LARGE", "Drawing", "Gathering", "Overlap", "Survey", "is_large", "largest_z", "survey"]

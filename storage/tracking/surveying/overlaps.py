@@ -1,0 +1,147 @@
+"""What every two nodes have in common, and what they should have by the cluster's history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sketches.estimators import Spectrum, spectrum_from_sums
+from sketches.estimators.discrete import score_bound
+from sketches.estimators.epochs import Epoch
+from sketches.estimators.null import ExpectedOverlap, epochs_overlap, simulated_overlap
+from sketches.estimators.overlap import pairwise_overlaps
+from storage.cluster import placement
+from storage.cluster.topology import Member
+from storage.tracking.history import Span
+
+NULL_SAMPLES = 1 << 14  # So many chunks are placed to see what overlap zones make.
+
+Registers: TypeAlias = NDArray[np.uint8]
+Replicas: TypeAlias = Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Chunks on both of two nodes, node × node in the order of ``Survey.node_ids``; the diagonal is each node alone.
+
+    Attributes:
+        observed: estimated from the registers empty on both; None if too few are.
+        expected: for healthy nodes with this history that are as full as these, and as placement chooses them.
+        z: standard score of the difference.
+        bound: the largest of all these scores exceeds it in one healthy survey of a hundred.
+    """
+
+    observed: list[list[float | None]]
+    expected: list[list[float]]
+    z: list[list[float]]
+    bound: float
+
+
+def largest_z(overlap: Overlap | None) -> float | None:
+    """The standard score farthest from 0 of all pairs of nodes, without its sign; None if nothing is known."""
+    return max((abs(z) for row in overlap.z for z in row), default=None) if overlap else None
+
+
+def replicas_of(registers: Registers, tau: int, spectrum: Spectrum) -> dict[int, int] | None:
+    """Number of replicas → chunks, as the sums of the registers tell; None if registers are too full for it."""
+    if spectrum.saturated or (registers == tau).any():
+        return None
+    counts = spectrum_from_sums(registers, tau, spectrum.replication_factor).counts
+    return {number: int(chunks) for number, chunks in enumerate(np.rint(counts.clip(0)), 1) if chunks >= 1}
+
+
+def overlap_of(
+    registers: Registers, replicas: Replicas, online: Sequence[Member], spans: Sequence[Span]
+) -> Overlap | None:
+    """Observed against expected; None for less than two nodes.
+
+    Args:
+        registers: of the online nodes, ``[m, N']``.
+        replicas: number of replicas → chunks.
+        online: the nodes, in the order of the registers.
+        spans: the cluster's history.
+    """
+    if len(online) < 2:
+        return None
+    observed = pairwise_overlaps(registers)
+    expected = _expected(replicas, registers.sum(axis=1, dtype=np.int64), online, spans)
+    return Overlap(
+        [
+            [None if full else chunks for chunks, full in zip(row, flags, strict=True)]
+            for row, flags in zip(_rounded(observed.intersection, 1), observed.saturated.tolist(), strict=True)
+        ],
+        _rounded(expected.mean, 1),
+        _rounded(expected.scores(observed), 2),
+        round(score_bound(len(online) * (len(online) - 1) // 2), 2),
+    )
+
+
+def epochs_of(replicas: Mapping[int, int], spans: Sequence[Span], node_ids: Sequence[str]) -> list[Epoch]:
+    """Divide the chunks with each number of replicas among the spans in which they were stored.
+
+    Of a number that is no replication factor, as while a node is away, each span has its part of all chunks. What had
+    more replicas than there were nodes has been placed since, over all of them.
+
+    Args:
+        replicas: number of replicas → chunks, as the sketches tell.
+        spans: the cluster's history; the last one is that of all nodes.
+        node_ids: the nodes whose sketches were read, in their order.
+    """
+    everything = sum(sum(span.chunks.values()) for span in spans)
+    found = []
+    for span in spans:
+        if not span.chunks and span is not spans[-1]:
+            continue
+        nodes = tuple(column for column, node_id in enumerate(node_ids) if node_id in span.node_ids)
+        parts: dict[int, int] = {}
+        for number, chunks in replicas.items():
+            recorded = sum(other.chunks.get(number, 0) for other in spans)
+            mine = span.chunks.get(number, 0) if recorded else sum(span.chunks.values())
+            part = mine / (recorded or everything) if recorded or everything else float(span is spans[-1])
+            if number <= len(nodes):
+                parts[number] = round(chunks * part)
+        found.append(Epoch(nodes, parts))
+    for number, chunks in replicas.items():
+        rest = chunks - sum(epoch.replicas.get(number, 0) for epoch in found)
+        last = dict(found[-1].replicas)
+        last[number] = max(last.get(number, 0) + rest, 0)
+        found[-1] = Epoch(found[-1].nodes, last)
+    return found
+
+
+def _expected(
+    replicas: Replicas, held: NDArray[np.int64], online: Sequence[Member], spans: Sequence[Span]
+) -> ExpectedOverlap:
+    epochs = epochs_of(replicas, spans, [member.node_id for member in online])
+    if not any(member.zone for member in online):
+        return epochs_overlap(epochs, held)
+    parts = [
+        (
+            epoch.nodes,
+            simulated_overlap(epoch.replicas, placed_at_random([online[n] for n in epoch.nodes]), NULL_SAMPLES),
+        )
+        for epoch in epochs
+        if epoch.nodes
+    ]
+    return ExpectedOverlap.summed(len(online), parts)
+
+
+def placed_at_random(members: Sequence[Member]) -> Callable[[int], NDArray[np.intp]]:
+    """Places so many chunks, drawn at random; the same ones each time, as the null must not jitter."""
+    candidates = [member.candidate for member in members]
+    drawn = np.random.default_rng(0)
+
+    def rank(chunks: int) -> NDArray[np.intp]:
+        prefixes = drawn.bytes(8 * chunks).hex()
+        return placement.rank([prefixes[16 * i : 16 * (i + 1)] for i in range(chunks)], candidates)
+
+    return rank
+
+
+def _rounded(matrix: NDArray[np.float64], digits: int) -> list[list[float]]:
+    rows: list[list[float]] = (matrix.round(digits) + 0.0).tolist()  # without -0.0
+    return rows

@@ -1,0 +1,95 @@
+"""Whether the sketches can be trusted, and which of them have to be rebuilt."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sketches.estimators.drift import Comparison, compare, disagreement, needs_rebuild
+from sketches.store import trusted
+from storage.cluster.topology import Member, Topology
+from storage.models import Cluster, Node
+from storage.tracking.routing import store_of
+
+LOST_COUNTS = 16  # chunks that a sum of registers may fall short of the tally: removals under way
+SURPLUS_COUNTS = 1024  # chunks that it may exceed it by, beside a hundredth: batches in flight
+DRIFT_SCORE = 6.0  # so far that chance does not reach it: a rebuild does not help against chance
+
+
+class Reason(StrEnum):
+    """Why a sketch has to be rebuilt. Only the first two end trust in it."""
+
+    MISSING = "missing"  # or damaged, or of another N_PRIME
+    STALE = "stale"  # a count may have been lost: a writer could not count, or Redis restarted
+    SIZE = "size"  # the cluster's N' or TAU is another one by now
+    WORN = "worn"  # too many registers are stuck at TAU
+    DRIFTED = "drifted"  # it contradicts itself or the node's tally
+    LISTED = "listed"  # an audit or a reconcile has just compared its node, and has mended what was amiss
+
+
+def outdated(topology: Topology) -> dict[str, Reason]:
+    """The online nodes whose sketches have to be rebuilt, as far as headers tell; cheap, whatever N' is.
+
+    Raises:
+        StoreUnavailable: Redis does not answer.
+    """
+    lookup = store_of(topology.cluster).lookup([member.node_id for member in topology.online], [])
+    found = {}
+    for member in topology.online:
+        header = lookup.headers[member.node_id]
+        if header is None:
+            found[member.node_id] = Reason.MISSING
+        elif not trusted(header, member.sketch_epoch, lookup.run_id):
+            found[member.node_id] = Reason.STALE
+        elif (header.n_prime, header.tau) != (topology.cluster.n_prime, topology.cluster.tau):
+            found[member.node_id] = Reason.SIZE
+    return found
+
+
+def untrusted(topology: Topology) -> list[Member]:
+    """The online nodes whose sketches cannot be trusted: missing or stale.
+
+    Raises:
+        StoreUnavailable: Redis does not answer.
+    """
+    ends_trust = (Reason.MISSING, Reason.STALE)
+    reasons = outdated(topology)
+    return [member for member in topology.online if reasons.get(member.node_id) in ends_trust]
+
+
+def inspect(topology: Topology, member: Member) -> Reason | None:
+    """Read a node's whole sketch, N' bytes, for signs of wear or drift; None if there are none, or no sketch.
+
+    The sum of the registers should be the node's tally. It is above it by what batches in flight have counted, and by
+    counts of writes that failed; what it is below it, beyond a few removals under way, are lost counts, each a false
+    negative in the making. The tally is read before and after: if it moved meanwhile, it is not looked at.
+
+    Raises:
+        StoreUnavailable: Redis does not answer.
+    """
+    sketch = store_of(topology.cluster).snapshot([member.node_id]).sketches.get(member.node_id)
+    if sketch is None:
+        return None
+    tally = Node.objects.get(node_id=member.node_id).chunks
+    found = disagreement(sketch)
+    if needs_rebuild(int(sketch.stuck(tally)), sketch.n_prime):
+        return Reason.WORN
+    lost = 0 if found.saturated else tally - found.counted
+    surplus = found.counted - tally
+    contradicts = tally == member.stored_chunks and (lost > LOST_COUNTS or surplus > SURPLUS_COUNTS + tally // 100)
+    return Reason.DRIFTED if contradicts or abs(found.score) > DRIFT_SCORE else None
+
+
+def compare_with_shadow(cluster: Cluster, node_id: str, build: bytes) -> Comparison | None:
+    """Compare a node's sketch in use, None if there is none, with the shadow that is to replace it.
+
+    Sketches of different size or TAU are compared at the smaller of each, to which both fold.
+
+    Raises:
+        ShadowLost: the shadow is missing, damaged or of another build.
+        StoreUnavailable: Redis does not answer.
+    """
+    in_use, listed = store_of(cluster).side_by_side(node_id, build)
+    if in_use is None:
+        return None
+    n_prime, tau = min(in_use.n_prime, listed.n_prime), min(in_use.tau, listed.tau)
+    return compare(in_use.fold(n_prime).capped(tau), listed.fold(n_prime).capped(tau))

@@ -1,0 +1,20 @@
+"""How a program ends with its parent."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+
+from occsite.launch.process import dying_with_parent
+
+
+def test_a_program_starts_under_the_parent_it_was_meant_for() -> None:
+    argv = dying_with_parent(signal.SIGKILL, ["echo", "two words", "%d $x"])
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == "two words %d $x\n"
+
+
+def test_a_program_whose_parent_has_died_already_does_not_start() -> None:
+    argv = dying_with_parent(signal.SIGKILL, ["echo", "started"])
+    another = ["sh", "-c", f"{shlex.join(argv)}; true"]  # another parent than the one that is to be watched
+    assert subprocess.run(another, capture_output=True, text=True, check=True).stdout == ""
