@@ -36,8 +36,8 @@ from storage.services import (
     trace,
     verify,
 )
-from storage.tracking import routing
-from storage.tracking.routing import ShadowLost, StoreUnavailable
+from storage.tracking import batches
+from storage.tracking.store import ShadowLost, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -152,7 +152,7 @@ def compare_clocks(program: str) -> None:
 def begin_generation() -> None:
     """Called when the maintenance worker stops: copies of the database made until now are older than the volumes."""
     try:
-        routing.wait_for_batches()
+        batches.wait_for_batches()
         generations.begin(Topology.load())
     except UNAVAILABLE as error:
         log.warning("generation.not_begun", error=str(error))

@@ -23,7 +23,8 @@ from storage.models import Accepted, File, Job, Node, Upload, nobody
 from storage.services import health, ingest, intake, probe, retrieve
 from storage.services.provision import provision
 from storage.tasks import WORK
-from storage.tracking import routing, trust
+from storage.tracking import trust
+from storage.tracking.store import store_of
 
 CHUNK_SIZE = 4096
 
@@ -133,7 +134,7 @@ class ClusterUnderTest:
             if member.node_id in untrusted:
                 continue
             hashes = [replica.chunk_hash for replica in member.lane.volume.replicas()]
-            counts = routing.store_of(seen.cluster).lookup([member.node_id], hashes).counts[0]
+            counts = store_of(seen.cluster).lookup([member.node_id], hashes).counts[0]
             missed += [(member.node_id, h) for h, count in zip(hashes, counts, strict=True) if not count]
         return missed
 

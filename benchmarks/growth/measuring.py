@@ -14,7 +14,7 @@ from benchmarks.growth.installation import Failure, Installation
 from benchmarks.growth.operations import Installed
 from storage.models import Chunk, Cluster, File, Tally
 from storage.services.survey import GROWTH_LOAD
-from storage.tracking.routing import sketch_size
+from storage.tracking.store import sketch_size
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from storage.redis_connection import connect
 from storage.services import trace
 from storage.services.survey import GROWTH_LOAD
 from storage.tracking import proof
-from storage.tracking.routing import store_of
+from storage.tracking.store import store_of
 from storage.volumes import Identity, Volume
 from storage.volumes.filesystem import FilesystemVolume
 

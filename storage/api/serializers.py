@@ -16,7 +16,7 @@ from storage.models import Content, File, Job
 from storage.services.locate import Candidate
 from storage.services.statistics import Statistics
 from storage.services.verify import Report
-from storage.tracking.routing import Estimate, sketch_size
+from storage.tracking.store import Estimate, sketch_size
 from storage.tracking.surveying import Gathering, Survey
 
 MIB = 1 << 20

@@ -12,7 +12,7 @@ from storage.counters import Event
 from storage.exceptions import ReplicaCorrupt, VolumeError
 from storage.models import Node
 from storage.replicas.finding import read_verified, require_hash
-from storage.tracking import routing
+from storage.tracking import batches, counting
 
 log = structlog.get_logger(__name__)
 
@@ -55,21 +55,21 @@ def _quarantine(topology: Topology, chunk_hash: str, size: int, member: Member) 
     """Rename the copy away and hash what was renamed; false if that was good after all, and is back."""
     token = secrets.token_hex(16)
     volume = member.lane.volume
-    builds = routing.builds(topology, [member.node_id])
-    with routing.batch_in_flight():
+    builds = counting.builds(topology, [member.node_id])
+    with batches.batch_in_flight():
         data = member.lane.call(volume.quarantine, chunk_hash, token)
         if data is None:
             return True
         try:
             require_hash(data, chunk_hash)
         except ReplicaCorrupt:
-            routing.uncount(topology, {member.node_id: [chunk_hash]}, builds)
+            counting.uncount(topology, {member.node_id: [chunk_hash]}, builds)
             Node.tally({member.node_id: (-1, -size)})
             counters.add(Event.CORRUPT_FOUND)
             log.warning("replica.quarantined", chunk=chunk_hash, node=member.node_id)
             return True
         # A rebuild may have listed the node while the copy was away. Counted once more, even if another chunk occupies
         # the register: that one may go.
-        routing.count(topology, {member.node_id: [chunk_hash]})
+        counting.count(topology, {member.node_id: [chunk_hash]})
         member.lane.call(volume.acquit, chunk_hash, token)
         return False

@@ -11,7 +11,7 @@ from storage.cluster.topology import Member, Topology
 from storage.models import Chunk, Node
 from storage.replicas.finding import survey, verified
 from storage.replicas.restoring import is_needed, restore
-from storage.tracking import routing
+from storage.tracking import batches, counting
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ def remove_replica(topology: Topology, chunk_hash: str, member: Member) -> bool:
     """
     # In flight until it is tallied, so that a rebuild that compares the tally with its listing can wait for that. Taken
     # before the row is locked, as nobody who holds a chunk's row waits for a batch.
-    with routing.batch_in_flight():
+    with batches.batch_in_flight():
         size = _remove(topology, chunk_hash, member)
         if size is None:
             return False
@@ -54,10 +54,10 @@ def _remove(topology: Topology, chunk_hash: str, member: Member) -> int | None:
                 return None
         elif chunk.condemned_at is None:
             return None
-        builds = routing.builds(topology, [member.node_id])
+        builds = counting.builds(topology, [member.node_id])
         if not member.lane.call(member.lane.volume.trash, chunk_hash, trash_token()):
             return None
-        routing.uncount(topology, {member.node_id: [chunk_hash]}, builds)
+        counting.uncount(topology, {member.node_id: [chunk_hash]}, builds)
     log.info("replica.removed", chunk=chunk_hash, node=member.node_id, target=target)
     return chunk.size
 

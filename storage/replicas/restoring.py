@@ -13,7 +13,7 @@ from storage.cluster.topology import Member, Topology
 from storage.exceptions import ReplicaCorrupt, VolumeError
 from storage.models import Chunk, Node
 from storage.replicas.finding import rescue_verified, survey, verified
-from storage.tracking import routing
+from storage.tracking import batches, counting
 from storage.volumes import Trashed
 
 log = structlog.get_logger(__name__)
@@ -107,8 +107,8 @@ def is_needed(topology: Topology, chunk: Chunk, member: Member) -> bool:
 
 def restore(topology: Topology, member: Member, trashed: Trashed, size: int) -> bool:
     """Count a copy and put it back from the trash; false if it was no longer there."""
-    with routing.batch_in_flight():
-        routing.count(topology, {member.node_id: [trashed.chunk_hash]})
+    with batches.batch_in_flight():
+        counting.count(topology, {member.node_id: [trashed.chunk_hash]})
         if not member.lane.call(member.lane.volume.restore, trashed):
             return False
         Node.tally({member.node_id: (1, size)})

@@ -15,7 +15,7 @@ from storage.cluster.topology import Member, Topology
 from storage.exceptions import VolumeError, VolumeFull
 from storage.models import Node
 from storage.replicas.finding import survey, verified
-from storage.tracking import routing
+from storage.tracking import batches, counting, routing
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +70,7 @@ def store(
     if preferences is None:
         preferences = dict(zip(data, routing.preferences(topology, list(data)), strict=True))
     generations.before_writing(topology)
-    with routing.batch_in_flight():
+    with batches.batch_in_flight():
         # Read within the lease: who begins to drain a node, and then waits for batches, knows that no later one writes.
         accepting = Node.accepting_ids()
         writer = _Writer(topology, data, targets, preferences, accepting, holders, operation)
@@ -117,7 +117,7 @@ class _Writer:
             if not wave and not ensure:
                 break
             phases.enter(f"{self.operation}.count")
-            routing.count(self.topology, _by_node(wave), ensure)
+            counting.count(self.topology, _by_node(wave), ensure)
             ensure = {}
             phases.enter(f"{self.operation}.write")
             self._write(wave, tallies)
@@ -183,7 +183,7 @@ class _Writer:
         if self.ended.is_set():
             # A rebuild may have listed the node and swapped its sketch in the meantime. Counted once more, even if
             # another chunk occupies the register: that one may go.
-            routing.count(self.topology, {member.node_id: run})
+            counting.count(self.topology, {member.node_id: run})
 
 
 def _portions(hashes: Sequence[str], data: Mapping[str, bytes]) -> Iterator[list[str]]:

@@ -31,7 +31,7 @@ from storage.replicas.finding import examine
 from storage.replicas.moving import Move
 from storage.replicas.reporting import report
 from storage.replicas.restoring import bring_back
-from storage.tracking import routing
+from storage.tracking import batches
 from storage.tracking.trust import Reason
 
 log = structlog.get_logger(__name__)
@@ -199,7 +199,7 @@ def _clear_leftovers(members: Sequence[Member], step: int) -> int:
     """Remove what was there before every write that is under way had ended: nobody will rename it any more."""
     leftovers = [(member, leftover) for member in members for leftover in _leftovers(member, step)]
     if leftovers:
-        routing.wait_for_batches()
+        batches.wait_for_batches()
     removed = sum(member.lane.call(member.lane.volume.discard, leftover) > 0 for member, leftover in leftovers)
     counters.add(Event.LEFTOVERS_REMOVED, removed)
     return removed

@@ -24,8 +24,8 @@ from storage.jobs import wakeups
 from storage.models import Cluster, File, Job, Node
 from storage.replicas import census, moving, orphans
 from storage.replicas.reporting import report
-from storage.tracking import routing
-from storage.tracking.routing import StoreUnavailable
+from storage.tracking import batches
+from storage.tracking.store import StoreUnavailable, store_of
 
 log = structlog.get_logger(__name__)
 
@@ -141,7 +141,7 @@ def _empty_range(job: Job, step: int) -> None:
 def _retire(node_id: str) -> bool:
     """Take the node out of the cluster if nothing is left on it; whether nothing is."""
     # Whoever chose this node before it was draining has written by now; later batches have seen its state.
-    routing.wait_for_batches()
+    batches.wait_for_batches()
     phases.enter("drain.retire")
     seen = Topology.load()
     volume = seen.member(node_id).lane.volume
@@ -150,7 +150,7 @@ def _retire(node_id: str) -> bool:
     Node.retire(node_id)
     topology.forget()
     with suppress(StoreUnavailable):
-        routing.store_of(seen.cluster).forget(node_id)
+        store_of(seen.cluster).forget(node_id)
     return True
 
 

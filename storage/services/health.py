@@ -28,7 +28,7 @@ from storage.models.clock import Clock
 from storage.recent import Recent
 from storage.redis_connection import connect
 from storage.tracking import trust
-from storage.tracking.routing import StoreUnavailable
+from storage.tracking.store import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 

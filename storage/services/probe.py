@@ -18,7 +18,7 @@ from storage.jobs import wakeups
 from storage.models import Cluster, Content, Job, Node, clock
 from storage.models.clock import Clock
 from storage.tracking import trust
-from storage.tracking.routing import StoreUnavailable
+from storage.tracking.store import StoreUnavailable
 from storage.tracking.trust import Reason
 from storage.volumes import Space
 from storage.volumes.base import Lack

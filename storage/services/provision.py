@@ -13,8 +13,8 @@ from storage.conf import Configuration
 from storage.exceptions import ConfigurationError, InvalidRequest, VolumeError
 from storage.jobs import wakeups
 from storage.models import Cluster, Content, Job, Node, nobody
-from storage.tracking import routing
-from storage.tracking.routing import SketchError
+from storage.tracking import counting
+from storage.tracking.store import SketchError
 from storage.volumes import open_volume
 
 log = structlog.get_logger(__name__)
@@ -142,7 +142,7 @@ def _create_volume(cluster: Cluster, node: Node) -> None:
         space = volume.space()
         node.file_system, node.file_system_bytes = space.device, space.total
     with suppress(SketchError):
-        routing.begin(cluster, node)
+        counting.begin(cluster, node)
     node.state = Node.State.ACTIVE
     node.online = True
     node.save(update_fields=["state", "online", "file_system", "file_system_bytes"])

@@ -26,7 +26,7 @@ from storage.replicas import census, moving
 from storage.replicas.census import Census, Entry
 from storage.replicas.moving import Move
 from storage.tracking import surveying
-from storage.tracking.routing import StoreUnavailable
+from storage.tracking.store import StoreUnavailable
 from storage.tracking.surveying import Drawing
 
 log = structlog.get_logger(__name__)

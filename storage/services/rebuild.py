@@ -16,8 +16,8 @@ from storage.cluster.topology import Member, Topology
 from storage.counters import Event
 from storage.models import Job, Node
 from storage.replicas.removing import database_time, trashed_at
-from storage.tracking import routing, trust
-from storage.tracking.routing import StoreUnavailable
+from storage.tracking import batches, trust
+from storage.tracking.store import StoreUnavailable, store_of
 from storage.tracking.trust import Reason
 
 log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ def rebuild(job: Job) -> dict[str, Any]:
     node_id = str(job.subject)
     topology = Topology.load()
     member = topology.member(node_id)
-    store = routing.store_of(topology.cluster)
+    store = store_of(topology.cluster)
     n_prime = topology.cluster.n_prime
     phases.enter("rebuild.open")
     # The epoch is the one read before: a writer that cannot count from here on makes the new sketch untrusted too.
@@ -59,7 +59,7 @@ def rebuild(job: Job) -> dict[str, Any]:
     begun = database_time()
     try:
         # Batches that counted before the shadow was there may still be writing what the listing would miss.
-        routing.wait_for_batches()
+        batches.wait_for_batches()
         before = Node.objects.get(node_id=node_id)
         phases.enter("rebuild.list")
         chunks, size = _list_into_shadow(job, topology, member, build)
@@ -91,7 +91,7 @@ def rebuild(job: Job) -> dict[str, Any]:
 
 def _list_into_shadow(job: Job, topology: Topology, member: Member, build: bytes) -> tuple[int, int]:
     """Count what is on the volume, prefix by prefix; returns how many chunks and bytes."""
-    store = routing.store_of(topology.cluster)
+    store = store_of(topology.cluster)
     chunks = size = 0
     for i in range(PREFIXES):
         found = member.lane.call(lambda prefix: list(member.lane.volume.replicas(prefix)), f"{i:02x}")
@@ -138,7 +138,7 @@ def _correct_tally(before: Node, listed: Replicas, removed: int) -> tuple[int, b
     Returns:
         How many copies are missing for certain; and whether the node was quiet.
     """
-    routing.wait_for_batches()
+    batches.wait_for_batches()
     after = Node.objects.get(pk=before.pk)
     missed = max(0, min(before.chunks - removed, after.chunks) - listed.chunks)
     unchanged = Node.objects.filter(pk=before.pk, chunks=before.chunks, bytes=before.bytes)

@@ -11,8 +11,7 @@ from storage.cluster.topology import Member, Topology
 from storage.exceptions import InvalidRequest, VolumeError
 from storage.jobs import wakeups
 from storage.models import Content, Job, Node
-from storage.tracking import routing
-from storage.tracking.routing import StoreUnavailable
+from storage.tracking.store import StoreUnavailable, store_of
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +42,7 @@ def retire(node_id: str) -> Job:
     job = Job.ensure(Job.Kind.REPAIR_ALL, "all")
     topology.forget()
     with suppress(StoreUnavailable):
-        routing.store_of(seen.cluster).forget(node_id)
+        store_of(seen.cluster).forget(node_id)
     wakeups.wake("maintenance")
     log.warning("node.retired", node=node_id, repair=str(job.pk))
     return job

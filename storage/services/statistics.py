@@ -14,7 +14,7 @@ from storage import counters
 from storage.cluster.topology import Topology
 from storage.models import Cluster, File, Generation, Job, LastCensus, LastSurvey, Node, Tally
 from storage.tracking import surveying, trust
-from storage.tracking.routing import StoreUnavailable
+from storage.tracking.store import StoreUnavailable
 from storage.tracking.surveying import Survey
 
 log = structlog.get_logger(__name__)

@@ -16,7 +16,7 @@ from storage.models import Cluster, Job, LastSurvey, Tally, clock
 from storage.models.clock import Clock
 from storage.tracking import proof, surveying
 from storage.tracking.proof import Evidence
-from storage.tracking.routing import StoreUnavailable
+from storage.tracking.store import StoreUnavailable
 from storage.tracking.surveying import Survey
 
 log = structlog.get_logger(__name__)

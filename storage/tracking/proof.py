@@ -22,7 +22,7 @@ from sketches.store import trusted
 from storage.cluster.topology import Member, Topology
 from storage.models import Chunk, Content
 from storage.models.chunk import Unsettled
-from storage.tracking.routing import store_of
+from storage.tracking.store import store_of
 from storage.tracking.surveying import Survey
 
 CERTAIN = 5.0

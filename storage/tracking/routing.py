@@ -1,37 +1,28 @@
-"""Which nodes probably hold a chunk. The door to ``sketches`` for reads and writes.
+"""Which nodes probably hold a chunk: where readers ask first.
 
 Redis is a hint: whatever fails here orders reads worse and makes statistics say so, and harms nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import structlog
-from django.db import connection
 from numpy.typing import NDArray
 
-from sketches.estimators import Estimate
 from sketches.estimators.membership import candidates, holders
-from sketches.exceptions import ShadowLost, SketchError, StoreUnavailable
-from sketches.store import Lookup, SketchStore, Snapshot, trusted
-from sketches.wire import HEADER_SIZE
+from sketches.store import Lookup, Snapshot, trusted
 from storage.cluster import placement
 from storage.cluster.topology import Member, Topology
 from storage.conf import configuration
-from storage.models import Cluster, Node
-from storage.models.statements import prepared
 from storage.recent import Recent
-from storage.redis_connection import connect
+from storage.tracking.store import StoreUnavailable, sketch_size, store_of
 
 log = structlog.get_logger(__name__)
 
-BATCHES_IN_FLIGHT = 0x0CC0_5E7C  # key of the advisory lock; any constant will do
 PREFERRED = 0.9  # So many replicas, of all, are taken to lie where placement would put them now.
 LIKELY = 0.5  # from here on, placement decides who is asked first: readers take turns, and ask where bytes are cached
 STALE_LOSS = 0.5  # share of its chunks that a sketch which is not trusted is taken to lack
@@ -40,101 +31,6 @@ RECENT = 1.0  # seconds for which reads go by the sketches that this process has
 RECENT_BYTES = 4 << 20  # of all nodes' sketches; larger ones are not fetched each second, but asked for each chunk
 
 Odds: TypeAlias = list[list[list[float]]]  # by whether placement prefers a node, its register, the node
-
-
-@lru_cache(maxsize=4)
-def _store(namespace: str, seed: int, base_n_prime: int, tau: int) -> SketchStore:
-    return SketchStore(connect(), namespace, seed=seed, base_n_prime=base_n_prime, tau=tau)
-
-
-def sketch_size(n_prime: int) -> int:
-    """Bytes in Redis of a sketch with so many registers."""
-    return HEADER_SIZE + n_prime
-
-
-def store_of(cluster: Cluster) -> SketchStore:
-    return _store(f"occ:{cluster.uuid}", cluster.sketch_seed, cluster.base_n_prime, cluster.tau)
-
-
-# -- writing ---------------------------------------------------------------
-
-
-@contextmanager
-def batch_in_flight() -> Iterator[None]:
-    """Held by whoever counts and then writes, so that a rebuild can wait for batches that a shadow missed.
-
-    It is a shared advisory lock of this thread's PostgreSQL session. A worker that dies gives it up, and its writes
-    have ended then too; one that only loses its session fails at its next commit.
-    """
-    connection.ensure_connection()  # kept by this thread: what follows goes to the same session
-    prepared.rows("SELECT pg_advisory_lock_shared(%s)", [BATCHES_IN_FLIGHT])
-    try:
-        yield
-    finally:
-        if connection.connection is not None and not connection.connection.closed:
-            prepared.rows("SELECT pg_advisory_unlock_shared(%s)", [BATCHES_IN_FLIGHT])
-
-
-def wait_for_batches() -> None:
-    """Return once every batch that was in flight at the call has ended."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", [BATCHES_IN_FLIGHT])
-        cursor.execute("SELECT pg_advisory_unlock(%s)", [BATCHES_IN_FLIGHT])
-
-
-def count(
-    topology: Topology, add: Mapping[str, Sequence[str]], ensure: Mapping[str, Sequence[str]] | None = None
-) -> None:
-    """Count chunks that are about to be written, and those found, before anything relies on them.
-
-    Args:
-        topology: the nodes.
-        add: node id → chunk hashes that will be written there.
-        ensure: node id → chunk hashes found there, which should have been counted once.
-    """
-    try:
-        missing = store_of(topology.cluster).update(add, {}, ensure or {})
-    except StoreUnavailable as error:
-        # What cannot be counted must not be trusted to be absent: the epoch is committed before the write (RACES 23).
-        Node.distrust_sketches({*add, *(ensure or {})})
-        log.warning("sketch.uncounted", nodes=sorted(add), error=str(error))
-        return
-    if missing:
-        # The same holds for a process that has not heard yet of another N_PRIME, whose sketches it cannot count in.
-        Node.distrust_sketches(missing)
-        log.info("sketch.missing", nodes=sorted(missing))
-
-
-def builds(topology: Topology, node_ids: Sequence[str]) -> dict[str, bytes]:
-    """The builds of the nodes' sketches, read before a removal so that ``uncount`` finds the same ones."""
-    try:
-        headers = store_of(topology.cluster).lookup(node_ids, []).headers
-    except StoreUnavailable:
-        return {}
-    return {node_id: header.build for node_id, header in headers.items() if header is not None}
-
-
-def uncount(topology: Topology, removed: Mapping[str, Sequence[str]], builds: Mapping[str, bytes]) -> None:
-    """Un-count replicas whose removal is durable. What fails leaves an over-count, to be rebuilt away (RACES 25)."""
-    known = {node_id: hashes for node_id, hashes in removed.items() if node_id in builds}
-    try:
-        store_of(topology.cluster).update({}, known, builds=builds)
-    except StoreUnavailable as error:
-        log.warning("sketch.overcounted", nodes=sorted(known), error=str(error))
-
-
-def begin(cluster: Cluster, node: Node) -> None:
-    """Give a node that was just created, and holds nothing yet, the sketch that says so.
-
-    Raises:
-        SketchError: Redis does not answer; the probe finds the sketch missing and has it rebuilt.
-    """
-    store = store_of(cluster)
-    build = store.open_shadow(node.node_id, node.sketch_epoch, cluster.n_prime)
-    store.swap_shadow(node.node_id, build)
-
-
-# -- reading ---------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -403,24 +299,3 @@ def preferences(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[Me
         return [[] for _ in chunk_hashes]
     order = placement.rank(chunk_hashes, [member.candidate for member in members])
     return [[members[i] for i in row] for row in order]
-
-
-__all__ = [
-    "Estimate",
-    "Route",
-    "Routes",
-    "ShadowLost",
-    "SketchError",
-    "StoreUnavailable",
-    "batch_in_flight",
-    "builds",
-    "count",
-    "locate",
-    "locate_now",
-    "preferences",
-    "routes",
-    "sketch_size",
-    "store_of",
-    "uncount",
-    "wait_for_batches",
-]

@@ -8,7 +8,7 @@ from sketches.estimators.drift import Comparison, compare, disagreement, needs_r
 from sketches.store import trusted
 from storage.cluster.topology import Member, Topology
 from storage.models import Cluster, Node
-from storage.tracking.routing import store_of
+from storage.tracking.store import store_of
 
 LOST_COUNTS = 16  # chunks that a sum of registers may fall short of the tally: removals under way
 SURPLUS_COUNTS = 1024  # chunks that it may exceed it by, beside a hundredth: batches in flight

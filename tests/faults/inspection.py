@@ -23,8 +23,8 @@ from storage.models import Chunk, Content, Job, Upload, clock
 from storage.models.clock import Clock
 from storage.replicas.removing import trashed_at
 from storage.services import audit, drain, provision, reclaim, repair
-from storage.tracking import routing, trust
-from storage.tracking.routing import StoreUnavailable
+from storage.tracking import trust
+from storage.tracking.store import StoreUnavailable, store_of
 
 
 def print_findings(limit: float) -> None:
@@ -175,7 +175,7 @@ def false_negatives() -> list[str]:
     missed = []
     for member in seen.members:
         hashes = [replica.chunk_hash for replica in member.lane.volume.replicas()]
-        counts = routing.store_of(seen.cluster).lookup([member.node_id], hashes).counts[0]
+        counts = store_of(seen.cluster).lookup([member.node_id], hashes).counts[0]
         empty = [chunk_hash for chunk_hash, count in zip(hashes, counts, strict=True) if not count]
         there = member.lane.volume.sizes(empty)  # it may have been un-counted since it was listed
         missed += [f"{member.node_id} {h}" for h, size in zip(empty, there, strict=True) if size is not None]

@@ -81,11 +81,11 @@ MUTANTS = (
         "chunks are counted after they were written",
         "storage/replicas/writing.py",
         (
-            ("            routing.count(self.topology, _by_node(wave), ensure)\n            ensure = {}\n", ""),
+            ("            counting.count(self.topology, _by_node(wave), ensure)\n            ensure = {}\n", ""),
             (
                 "            self._write(wave, tallies)\n",
                 "            self._write(wave, tallies)\n"
-                "            routing.count(self.topology, _by_node(wave), ensure)\n"
+                "            counting.count(self.topology, _by_node(wave), ensure)\n"
                 "            ensure = {}\n",
             ),
         ),

@@ -21,7 +21,7 @@ import pytest
 from sketches.store import trusted
 from storage.cluster.topology import Member, Topology
 from storage.models import Cluster
-from storage.tracking import routing
+from storage.tracking.store import store_of
 from tests.faults.conftest import PATIENCE, Installation, log_of
 from tests.faults.load import answers, load, reclaiming
 from tests.system.conftest import PROJECT
@@ -61,7 +61,7 @@ def grow_and_watch() -> None:
 
 
 def sizes_of(topology: Topology) -> list[int | None]:
-    headers = routing.store_of(topology.cluster).lookup([m.node_id for m in topology.members], []).headers
+    headers = store_of(topology.cluster).lookup([m.node_id for m in topology.members], []).headers
     return [header.n_prime if header else None for header in headers.values()]
 
 
@@ -71,7 +71,7 @@ def denials(topology: Topology, member: Member, seen: Counter[str]) -> list[str]
     The change time tells one copy from the next: whatever was removed and written again in between is another.
     """
     before = copies(member)
-    lookup = routing.store_of(topology.cluster).lookup([member.node_id], list(before))
+    lookup = store_of(topology.cluster).lookup([member.node_id], list(before))
     after = copies(member)
     # Epochs only rise: one that is the sketch's afterwards was so at the time of the lookup.
     epochs = {now.node_id: now.sketch_epoch for now in Topology.load().members}
@@ -100,7 +100,7 @@ def copies(member: Member) -> dict[str, tuple[int, int]]:
 def print_inexact() -> None:
     """Per node, how many registers differ from those of a listing, and how many of them deny what is there."""
     topology = Topology.load()
-    snapshot = routing.store_of(topology.cluster).snapshot([member.node_id for member in topology.members])
+    snapshot = store_of(topology.cluster).snapshot([member.node_id for member in topology.members])
     found = {}
     for member in topology.members:
         sketch = snapshot.sketches[member.node_id]

@@ -17,7 +17,7 @@ from sketches.lcrs import level_counts
 from sketches.store import trusted
 from storage.cluster.topology import Topology
 from storage.tracking import history
-from storage.tracking.routing import store_of
+from storage.tracking.store import store_of
 from storage.tracking.surveying.gathering import Gathering, gatherings
 from storage.tracking.surveying.overlaps import Overlap, overlap_of, replicas_of
 from storage.tracking.surveying.targets import lined_up, targets, unsettled

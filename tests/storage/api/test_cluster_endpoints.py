@@ -16,7 +16,8 @@ from django.test import Client
 from storage.cluster.topology import Topology
 from storage.models import Content, Job, Node, refusals
 from storage.services import health, survey
-from storage.tracking import routing, surveying
+from storage.tracking import counting, surveying
+from storage.tracking.store import StoreUnavailable
 from storage.tracking.surveying import surveys
 from tests.cluster import ClusterUnderTest, content_of
 from tests.storage.api.conftest import assert_problem
@@ -160,7 +161,7 @@ def test_status_has_the_fields_of_the_readme(cluster: ClusterUnderTest) -> None:
 
 def test_status_answers_without_redis(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_: Any) -> Any:
-        raise routing.StoreUnavailable("away")
+        raise StoreUnavailable("away")
 
     monkeypatch.setattr(surveying, "survey", away)
     body = Client().get("/status").json()
@@ -197,11 +198,11 @@ def test_status_estimates_with_intervals(cluster: ClusterUnderTest) -> None:
 def test_status_sees_chunks_that_lost_a_replica(cluster: ClusterUnderTest) -> None:
     file = cluster.upload(content_of(100))
     topology = Topology.load()
-    builds = routing.builds(topology, [member.node_id for member in topology.members])
+    builds = counting.builds(topology, [member.node_id for member in topology.members])
     for chunk_hash, _ in file.content.manifest()[:10]:
         node_id = cluster.holders(chunk_hash)[0]
         cluster.replica_path(node_id, chunk_hash).unlink()
-        routing.uncount(topology, {node_id: [chunk_hash]}, builds)
+        counting.uncount(topology, {node_id: [chunk_hash]}, builds)
     below = Client().get("/status").json()["estimates"]["chunks_below_target"]
     assert below["lower_bound"] > 5
     assert below["lower_bound"] <= 10 <= below["upper_bound"]

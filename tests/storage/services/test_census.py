@@ -15,7 +15,7 @@ from storage.models import Chunk, Cluster, Content, Job, LastCensus, Node, Uploa
 from storage.models.clock import Clock
 from storage.replicas import census
 from storage.services import audit, probe, reclaim, sweep
-from storage.tracking import routing
+from storage.tracking import counting
 from tests.cluster import ClusterUnderTest, content_of
 
 
@@ -128,7 +128,7 @@ def test_a_sketch_that_denies_what_is_listed_is_built_anew(cluster: ClusterUnder
     chunk = cluster.upload(content_of(9)).content.manifest()[4][0]
     holder = cluster.holders(chunk)[0]
     seen = Topology.load()
-    routing.uncount(seen, {holder: [chunk]}, routing.builds(seen, [holder]))
+    counting.uncount(seen, {holder: [chunk]}, counting.builds(seen, [holder]))
     assert cluster.result_of(audit.request_census())["denied"] == 1
     assert cluster.false_negatives() == []
 

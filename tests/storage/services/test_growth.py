@@ -20,14 +20,15 @@ from storage.conf import LARGEST_SKETCH
 from storage.models import Cluster, Job, Node
 from storage.services import probe
 from storage.services.provision import provision
-from storage.tracking import routing, trust
+from storage.tracking import counting, trust
+from storage.tracking.store import ShadowLost, store_of
 from storage.tracking.trust import Reason
 from tests.cluster import ClusterUnderTest, content_of
 
 
 def sizes() -> set[int]:
     seen = Topology.load()
-    headers = routing.store_of(seen.cluster).lookup([member.node_id for member in seen.members], []).headers
+    headers = store_of(seen.cluster).lookup([member.node_id for member in seen.members], []).headers
     return {header.n_prime for header in headers.values() if header is not None}
 
 
@@ -39,7 +40,7 @@ def rebuild_all(cluster: ClusterUnderTest) -> list[dict[str, Any]]:
 def inexact(cluster: ClusterUnderTest) -> list[str]:
     """Nodes whose registers are not what a sketch of their volume's listing would have."""
     seen = Topology.load()
-    snapshot = routing.store_of(seen.cluster).snapshot([member.node_id for member in seen.members])
+    snapshot = store_of(seen.cluster).snapshot([member.node_id for member in seen.members])
     wrong = []
     for member in seen.members:
         sketch = snapshot.sketches[member.node_id]
@@ -149,9 +150,9 @@ def test_while_sizes_are_mixed_all_goes_on(cluster: ClusterUnderTest) -> None:
     seen = Topology.load()
     for member in seen.members:
         replica = next(member.lane.volume.replicas())
-        builds = routing.builds(seen, [member.node_id])
+        builds = counting.builds(seen, [member.node_id])
         assert member.lane.volume.trash(replica.chunk_hash, "0" * 32)
-        routing.uncount(seen, {member.node_id: [replica.chunk_hash]}, builds)
+        counting.uncount(seen, {member.node_id: [replica.chunk_hash]}, builds)
     assert inexact(cluster) == []
 
 
@@ -182,7 +183,7 @@ def test_what_loses_counts_during_a_growing_rebuild_ends_trust(
     assert trust.outdated(Topology.load())["node_000"] == Reason.STALE
     during(monkeypatch, phase, redis_client.flushall)
     Job.request(Job.Kind.REBUILD_SKETCH, "node_001")
-    with pytest.raises(routing.ShadowLost):
+    with pytest.raises(ShadowLost):
         cluster.maintain()
     assert set(trust.outdated(Topology.load()).values()) == {Reason.MISSING}
 
@@ -208,7 +209,7 @@ def test_who_has_not_heard_of_another_n_prime_ends_trust_before_it_writes(cluste
     provision(dataclasses.replace(cluster.configuration, n_prime=500))
     rebuild_all(cluster)
     assert trust.untrusted(Topology.load()) == []
-    routing.count(late, {"node_000": hashes(1)})
+    counting.count(late, {"node_000": hashes(1)})
     assert [member.node_id for member in trust.untrusted(Topology.load())] == ["node_000"]
 
 
@@ -218,12 +219,12 @@ def test_a_flush_under_load_costs_two_rebuilds_at_most(
     """Who counts while there is nothing raises the epoch, also between its reading and the opening of the shadow."""
     redis_client.flushall()
     seen = Topology.load()
-    during(monkeypatch, "rebuild.open", lambda: routing.count(seen, {"node_000": hashes(1)}))
+    during(monkeypatch, "rebuild.open", lambda: counting.count(seen, {"node_000": hashes(1)}))
     Job.request(Job.Kind.REBUILD_SKETCH, "node_000")
     cluster.maintain()
     assert trust.outdated(Topology.load())["node_000"] == Reason.STALE
     epoch = Node.objects.get(node_id="node_000").sketch_epoch
-    routing.count(seen, {"node_000": hashes(1)})
+    counting.count(seen, {"node_000": hashes(1)})
     assert Node.objects.get(node_id="node_000").sketch_epoch == epoch
     rebuild_all(cluster)
     assert trust.untrusted(Topology.load()) == []

@@ -19,7 +19,7 @@ from storage.models.clock import Clock
 from storage.models.job import MAX_ATTEMPTS
 from storage.replicas import finding, writing
 from storage.services import ingest
-from storage.tracking import routing
+from storage.tracking.store import store_of
 from storage.volumes import FilesystemVolume
 from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 
@@ -317,7 +317,7 @@ def test_every_replica_is_counted_before_it_is_written(
 
     def look(volume: FilesystemVolume, replicas: Mapping[str, bytes], **options: Any) -> None:
         seen = Topology.recent(60)
-        counts = routing.store_of(seen.cluster).lookup([volume.root.name], list(replicas)).counts[0]
+        counts = store_of(seen.cluster).lookup([volume.root.name], list(replicas)).counts[0]
         zero.extend(chunk_hash for chunk_hash, count in zip(replicas, counts, strict=True) if not count)
         write(volume, replicas, **options)
 

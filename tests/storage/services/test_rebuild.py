@@ -17,14 +17,15 @@ from storage.cluster.topology import Topology
 from storage.models import File, Job, Node
 from storage.services import catalogue, probe, reclaim, statistics, sweep
 from storage.tasks import WORK
-from storage.tracking import routing, trust
+from storage.tracking import counting, trust
+from storage.tracking.store import StoreUnavailable, store_of
 from storage.volumes import FilesystemVolume
 from tests.cluster import ClusterUnderTest, content_of
 
 
 def registers(node_id: str) -> list[int]:
     seen = Topology.load()
-    sketch = routing.store_of(seen.cluster).snapshot([node_id]).sketches[node_id]
+    sketch = store_of(seen.cluster).snapshot([node_id]).sketches[node_id]
     return [int(n) for n in sketch.registers[np.flatnonzero(sketch.registers)]]
 
 
@@ -60,7 +61,7 @@ def test_a_writer_that_cannot_count_makes_the_sketch_untrusted(
     """RACES 23."""
 
     def away(*_: Any, **__: Any) -> Any:
-        raise routing.StoreUnavailable("away")
+        raise StoreUnavailable("away")
 
     with monkeypatch.context() as patch:
         patch.setattr("sketches.store.SketchStore.update", away)
@@ -152,7 +153,7 @@ def test_a_rebuild_corrects_the_tallies(cluster: ClusterUnderTest) -> None:
 def test_an_overcount_goes_with_the_next_rebuild(cluster: ClusterUnderTest) -> None:
     seen = Topology.load()
     ghost = hashlib.sha256(b"never written").hexdigest()
-    routing.count(seen, {"node_000": [ghost]})
+    counting.count(seen, {"node_000": [ghost]})
     assert registers("node_000") == [1]
     Job.request(Job.Kind.REBUILD_SKETCH, "node_000")
     cluster.maintain()

@@ -11,7 +11,7 @@ import pytest
 from storage.cluster.topology import Topology
 from storage.models import Chunk, Cluster, Content, File, Job, Node, Upload
 from storage.services import catalogue, probe, rebalance, reclaim, survey, sweep, trace
-from storage.tracking import proof, routing
+from storage.tracking import counting, proof
 from tests.cluster import ClusterUnderTest, content_of
 
 pytestmark = pytest.mark.usefixtures("first_look")
@@ -104,7 +104,7 @@ def test_copies_that_are_all_there_convict_the_sketch(cluster: ClusterUnderTest)
     chunk = chunks_of(cluster.upload(content_of(30)))[11]
     holder = cluster.holders(chunk)[0]
     seen = Topology.load()
-    routing.uncount(seen, {holder: [chunk]}, routing.builds(seen, [holder]))
+    counting.uncount(seen, {holder: [chunk]}, counting.builds(seen, [holder]))
     assert cluster.false_negatives() == [(holder, chunk)]
     epoch = Node.objects.get(node_id=holder).sketch_epoch
     (job,) = look()
@@ -188,7 +188,7 @@ def test_copies_on_their_way_out_prove_nothing(cluster: ClusterUnderTest) -> Non
     seen = Topology.load()
     for chunk in chunks:  # as reclaim leaves them between one node and the next
         holder = cluster.holders(chunk)[0]
-        routing.uncount(seen, {holder: [chunk]}, routing.builds(seen, [holder]))
+        counting.uncount(seen, {holder: [chunk]}, counting.builds(seen, [holder]))
     assert look(3) == []
 
 
@@ -207,8 +207,8 @@ def test_an_hour_of_healthy_churn_raises_no_alarm(cluster: ClusterUnderTest, mon
         return stepped
 
     # Between counting and writing, and while the copies of a chunk go one by one.
-    for step in (routing.count, routing.uncount):
-        monkeypatch.setattr(routing, step.__name__, then_look(step))
+    for step in (counting.count, counting.uncount):
+        monkeypatch.setattr(counting, step.__name__, then_look(step))
     files: list[File] = []
     for number in itertools.count():
         if looks > 240:

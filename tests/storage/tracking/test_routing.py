@@ -9,6 +9,7 @@ import redis
 from storage.cluster.topology import Topology
 from storage.models import Node
 from storage.tracking import routing
+from storage.tracking.store import StoreUnavailable
 from tests.cluster import ClusterUnderTest, content_of
 
 
@@ -35,7 +36,7 @@ def test_without_redis_the_placement_orders(cluster: ClusterUnderTest, monkeypat
     file = cluster.upload(content_of(20))
 
     def away(*_: Any) -> Any:
-        raise routing.StoreUnavailable("away")
+        raise StoreUnavailable("away")
 
     monkeypatch.setattr("sketches.store.SketchStore.snapshot", away)
     hashes = [chunk_hash for chunk_hash, _ in file.content.manifest()]

@@ -1,0 +1,68 @@
+"""Counting chunks in the sketches, and un-counting them, in the right order with what happens on the volumes.
+
+Redis is a hint: a count that fails makes the sketch untrusted, and harms nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from storage.cluster.topology import Topology
+from storage.models import Cluster, Node
+from storage.tracking.store import StoreUnavailable, store_of
+
+log = structlog.get_logger(__name__)
+
+
+def count(
+    topology: Topology, add: Mapping[str, Sequence[str]], ensure: Mapping[str, Sequence[str]] | None = None
+) -> None:
+    """Count chunks that are about to be written, and those found, before anything relies on them.
+
+    Args:
+        topology: the nodes.
+        add: node id → chunk hashes that will be written there.
+        ensure: node id → chunk hashes found there, which should have been counted once.
+    """
+    try:
+        missing = store_of(topology.cluster).update(add, {}, ensure or {})
+    except StoreUnavailable as error:
+        # What cannot be counted must not be trusted to be absent: the epoch is committed before the write (RACES 23).
+        Node.distrust_sketches({*add, *(ensure or {})})
+        log.warning("sketch.uncounted", nodes=sorted(add), error=str(error))
+        return
+    if missing:
+        # The same holds for a process that has not heard yet of another N_PRIME, whose sketches it cannot count in.
+        Node.distrust_sketches(missing)
+        log.info("sketch.missing", nodes=sorted(missing))
+
+
+def builds(topology: Topology, node_ids: Sequence[str]) -> dict[str, bytes]:
+    """The builds of the nodes' sketches, read before a removal so that ``uncount`` finds the same ones."""
+    try:
+        headers = store_of(topology.cluster).lookup(node_ids, []).headers
+    except StoreUnavailable:
+        return {}
+    return {node_id: header.build for node_id, header in headers.items() if header is not None}
+
+
+def uncount(topology: Topology, removed: Mapping[str, Sequence[str]], builds: Mapping[str, bytes]) -> None:
+    """Un-count replicas whose removal is durable. What fails leaves an over-count, to be rebuilt away (RACES 25)."""
+    known = {node_id: hashes for node_id, hashes in removed.items() if node_id in builds}
+    try:
+        store_of(topology.cluster).update({}, known, builds=builds)
+    except StoreUnavailable as error:
+        log.warning("sketch.overcounted", nodes=sorted(known), error=str(error))
+
+
+def begin(cluster: Cluster, node: Node) -> None:
+    """Give a node that was just created, and holds nothing yet, the sketch that says so.
+
+    Raises:
+        SketchError: Redis does not answer; the probe finds the sketch missing and has it rebuilt.
+    """
+    store = store_of(cluster)
+    build = store.open_shadow(node.node_id, node.sketch_epoch, cluster.n_prime)
+    store.swap_shadow(node.node_id, build)
