@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from django.conf import settings
 from django.db import connection, models, transaction
 
-from storage.conf import configuration
 from storage.models.chunk import Chunk
 from storage.models.content import Content
 from storage.models.statements.prepared import rows
@@ -105,10 +103,6 @@ class Upload(models.Model):
     def __str__(self) -> str:
         return str(self.id)
 
-    @property
-    def staged_path(self) -> Path:
-        return configuration().staging_dir / str(self.id)
-
     def beat(self) -> bool:
         """Say that the body still arrives; false when the upload has been dropped."""
         with connection.cursor() as cursor:
@@ -126,6 +120,3 @@ class Upload(models.Model):
         """Give the upload up: chunks that only it referred to are condemned, and reclaim frees their bytes."""
         with transaction.atomic():
             Chunk.objects.condemn_unreferenced(self.release())
-
-    def discard_staged(self) -> None:
-        self.staged_path.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 
 from storage.exceptions import ContentNotReady, NoSuchFile
 from storage.models import Chunk, Content, File, Job, Upload
+from storage.staging import files
 
 log = structlog.get_logger(__name__)
 
@@ -100,5 +101,5 @@ def delete(file: File, *, permit: Permit = lambda _: None) -> None:
         chunk_ids = set[int]().union(*(upload.release() for upload in uploads), file.remove())
         Chunk.objects.condemn_unreferenced(chunk_ids, factor=content.target)
     for upload in uploads:
-        upload.discard_staged()
+        files.discard(upload.pk)
     log.info("file.deleted", file_hash=file_hash)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import time
 import uuid
+from dataclasses import dataclass
 from io import FileIO
-from pathlib import Path
 
 import structlog
 from django.contrib.auth.models import User
@@ -23,7 +22,7 @@ from storage.exceptions import (
     OutOfSpace,
     StagingUnavailable,
 )
-from storage.jobs import wakeups
+from storage.jobs import waiting, wakeups
 from storage.jobs.waiting import FORGOTTEN
 from storage.models import (
     Accepted,
@@ -38,7 +37,9 @@ from storage.models import (
     segment,
 )
 from storage.models.refusals import UNAVAILABLE
-from storage.staging.cutting import PieceChecksums, chunk_count
+from storage.staging import files
+from storage.staging.cutting import chunk_count
+from storage.staging.pieces import PieceChecksums
 
 log = structlog.get_logger(__name__)
 
@@ -150,11 +151,9 @@ class Reception:
         """Stage what was held, and then the next bytes."""
         try:
             if self._staged is None:
-                self._staged = FileIO(staged_path(self.upload_id), "xb")
+                self._staged = files.create(self.upload_id)
             for piece in (*self._held, data):
-                view = memoryview(piece)
-                while view:
-                    view = view[self._staged.write(view) :]
+                files.append(self._staged, piece)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise OutOfSpace(f"staging has no room for it: {error.strerror}") from error
@@ -175,7 +174,7 @@ class Reception:
         """
         self._write_out()
         if durable:
-            self.sync()
+            files.sync(self.upload_id)
         if self._staged is not None:
             self._staged.close()
         accepted = record_acceptance(self._body(name, replication_factor), durable=durable)
@@ -208,10 +207,6 @@ class Reception:
             replication_factor=factor,
         )
 
-    def sync(self) -> None:
-        """Make the staged bytes durable: a 202 does not vanish either."""
-        sync_staged(self.upload_id)
-
     def __enter__(self) -> Reception:
         return self
 
@@ -231,26 +226,44 @@ class Reception:
             if mine.filter(state=Upload.State.ACCEPTED).exists():
                 return
             Chunk.objects.condemn_unreferenced(Upload.objects.release([self.upload_id]))
-        staged_path(self.upload_id).unlink(missing_ok=True)
+        files.discard(self.upload_id)
 
 
-def staged_path(upload_id: uuid.UUID) -> Path:
-    """Where the bytes of an upload are while they wait for their ingest."""
-    return configuration().staging_dir / str(upload_id)
+@dataclass(frozen=True)
+class Stored:
+    """An upload that has been stored.
+
+    Attributes:
+        distribution: chunk hash → ids of the nodes that hold it; None if the worker has not told it.
+    """
+
+    distribution: dict[str, list[str]] | None
 
 
-def sync_staged(upload_id: uuid.UUID) -> None:
-    """fsync the staged file and the name it has."""
-    staged = staged_path(upload_id)
-    for path, flags in ((staged, os.O_RDONLY), (staged.parent, os.O_RDONLY | os.O_DIRECTORY)):
-        try:
-            descriptor = os.open(path, flags)
-        except FileNotFoundError:
-            continue  # the ingest has ended: there is nothing left to keep
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def finish(accepted: Accepted, seconds: float) -> Stored | None:
+    """Wait until an accepted upload is stored, and take it back if it cannot be.
+
+    Args:
+        accepted: the upload.
+        seconds: to wait at most.
+
+    Returns:
+        None if the upload is still under way: it is durable then, and its client may be told to ask later.
+
+    Raises:
+        ClusterUnavailable: the upload lacks nodes, or PostgreSQL has crashed and forgotten it.
+        OutOfSpace: the upload lacks space.
+        IngestFailed: the upload has failed or was cancelled.
+    """
+    outcome = waiting.wait(accepted.job_id, seconds)
+    if not isinstance(outcome, Job):
+        return Stored(outcome.get("distribution"))
+    if not outcome.is_terminal and not outcome.waiting_for:
+        keep(accepted.upload_id, accepted.job_id)
+        return None
+    if outcome.state != Job.State.SUCCEEDED and withdraw(accepted):
+        waiting.raise_for(outcome)
+    return Stored(None)
 
 
 def keep(upload_id: uuid.UUID, job_id: uuid.UUID) -> None:
@@ -259,7 +272,7 @@ def keep(upload_id: uuid.UUID, job_id: uuid.UUID) -> None:
     Raises:
         ClusterUnavailable: PostgreSQL has crashed, and forgotten it.
     """
-    sync_staged(upload_id)
+    files.sync(upload_id)
     # A commit, as it waits for the log up to here. Without a row the upload has ended, or never was.
     if not Upload(upload_id).beat() and not Job.objects.filter(pk=job_id).exists():
         raise ClusterUnavailable(FORGOTTEN)
@@ -280,6 +293,6 @@ def withdraw(accepted: Accepted) -> bool:
         if content is not None:
             chunk_ids |= content.give_up(accepted.owner_id)
         Chunk.objects.condemn_unreferenced(chunk_ids)
-    staged_path(accepted.upload_id).unlink(missing_ok=True)
+    files.discard(accepted.upload_id)
     log.info("upload.withdrawn", upload=str(accepted.upload_id), job=str(accepted.job_id))
     return True

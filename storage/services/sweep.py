@@ -16,6 +16,7 @@ from storage.jobs import wakeups
 from storage.jobs.stillness import Stillness
 from storage.models import Chunk, Cluster, Content, Job, Node, Tally, Upload
 from storage.models.clock import Clock
+from storage.staging import files
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +32,7 @@ LOOK_AGAIN_CONTENTS = 500  # a round: the rest is due in the next one
 TRIED_RECENTLY = timedelta(seconds=60)
 
 _beats: Stillness[UUID, datetime] = Stillness()
-_unrecorded: Stillness[str, None] = Stillness()
+_unrecorded: Stillness[UUID, None] = Stillness()
 
 
 def sweep() -> None:
@@ -77,7 +78,7 @@ def _drop_abandoned_uploads() -> None:
     expired = ended.filter(finished_at__lt=Clock() - FAILED_UPLOAD_KEPT).values("upload")
     for upload in (*silent, *Upload.objects.filter(id__in=expired)):
         if _drop(upload):
-            upload.discard_staged()
+            files.discard(upload.pk)
             log.warning("upload.dropped", upload=str(upload.pk))
 
 
@@ -96,12 +97,11 @@ def _drop(upload: Upload) -> bool:
 
 def _remove_forgotten_staging() -> None:
     """A staged file without a row is garbage, unless it was made just now, when its row is about to be committed."""
-    staging = configuration().staging_dir
-    staged = {path.name for path in staging.iterdir()} if staging.is_dir() else set()
-    known = {str(upload_id) for upload_id in Upload.objects.values_list("id", flat=True)} if staged else set()
-    for name in _unrecorded.unchanged(dict.fromkeys(staged - known), UNRECORDED):
-        (staging / name).unlink(missing_ok=True)
-        log.info("staging.removed", upload=name)
+    staged = files.present()
+    known = set(Upload.objects.values_list("id", flat=True)) if staged else set()
+    for upload_id in _unrecorded.unchanged(dict.fromkeys(staged - known), UNRECORDED):
+        files.discard(upload_id)
+        log.info("staging.removed", upload=str(upload_id))
 
 
 def _look_again_at_lost_contents() -> None:

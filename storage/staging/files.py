@@ -1,30 +1,96 @@
-"""Reading staged bodies back."""
+"""The staging folder: one file for each upload whose body arrived and that is not stored yet, named by the upload's id.
+
+A staged file is garbage as soon as its upload has no row. This module knows ids alone, and no rows.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import uuid
 from collections.abc import Iterator
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
 
+from storage.conf import configuration
 from storage.exceptions import StagingDamaged
-from storage.models import Upload
-from storage.staging.cutting import cut, read_pieces
+from storage.staging.cutting import cut
+from storage.staging.pieces import read_pieces
 
 
-def staged_chunks(upload: Upload, span: range, chunk_size: int, checksums: bytes) -> Iterator[tuple[str, bytes]]:
+def path(upload_id: uuid.UUID) -> Path:
+    """Where the staged bytes of an upload are."""
+    return configuration().staging_dir / str(upload_id)
+
+
+def create(upload_id: uuid.UUID) -> FileIO:
+    """Make the file of an upload whose body begins to arrive.
+
+    Raises:
+        OSError: there is no room, the folder is missing, or the file is there already.
+    """
+    return FileIO(path(upload_id), "xb")
+
+
+def append(staged: FileIO, data: bytes) -> None:
+    """Write all of the bytes at the end of a staged file.
+
+    Raises:
+        OSError: there is no room, or the disk has failed.
+    """
+    view = memoryview(data)
+    while view:
+        view = view[staged.write(view) :]
+
+
+def sync(upload_id: uuid.UUID) -> None:
+    """Make the staged bytes and the name of their file durable. A file that is gone has been stored."""
+    staged = path(upload_id)
+    for name, flags in ((staged, os.O_RDONLY), (staged.parent, os.O_RDONLY | os.O_DIRECTORY)):
+        try:
+            descriptor = os.open(name, flags)
+        except FileNotFoundError:
+            continue
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read(
+    upload_id: uuid.UUID, span: range, *, chunk_size: int, piece_size: int, checksums: bytes
+) -> Iterator[tuple[str, bytes]]:
     """The chunks of some of an upload's staged bytes, each with its hash.
 
     Args:
-        upload: whose body it is.
-        span: which of its bytes; begins with a piece.
+        upload_id: the upload.
+        span: which of its bytes; the span begins with a piece.
         chunk_size: in bytes.
+        piece_size: bytes that each checksum covers.
         checksums: of the pieces of the span.
 
     Raises:
         StagingDamaged: the bytes are gone, or, from the iterator, are not what came in.
     """
     try:
-        staged = upload.staged_path.open("rb")
+        staged = path(upload_id).open("rb")
     except FileNotFoundError:
         raise StagingDamaged("the staged bytes are gone") from None
-    chunks = cut(read_pieces(staged, span, upload.piece_size, checksums), chunk_size)
+    chunks = cut(read_pieces(staged, span, piece_size, checksums), chunk_size)
     return ((hashlib.sha256(data).hexdigest(), data) for data in chunks)
+
+
+def discard(upload_id: uuid.UUID) -> None:
+    """Remove the staged bytes of an upload, if there are any."""
+    path(upload_id).unlink(missing_ok=True)
+
+
+def present() -> set[uuid.UUID]:
+    """The ids of all uploads that have staged bytes."""
+    folder = configuration().staging_dir
+    found = set()
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        with suppress(ValueError):
+            found.add(uuid.UUID(entry.name))
+    return found

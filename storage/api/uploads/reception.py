@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,10 @@ FORM_OVERHEAD = 1 << 20  # what boundaries, headers and other fields may add to 
 
 @dataclass(frozen=True)
 class StagedFile:
-    """A file field whose bytes have been received already, and the name that it is stored under."""
+    """A file field whose bytes have been received already, and the name that it is stored under.
+
+    Whoever gets it from the parser ends the reception.
+    """
 
     reception: Reception
     name: str
@@ -35,35 +39,37 @@ class StagedFile:
 class StagingFormParser(BaseParser):
     """``multipart/form-data``: its one file field is staged while it arrives, other files are skipped.
 
-    The parser leaves the reception on the view, which ends it whatever happens afterwards.
+    If the form turns out to be bad, the reception that was begun is ended here.
     """
 
     media_type = "multipart/form-data"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> DataAndFiles[Any, Any]:
-        view = parser_context["view"]
         files: dict[str, StagedFile] = {}
+        opened = ExitStack()
 
         def begin_file(field: str, name: str) -> Take | None:
             if field != FIELD:
                 return None
-            if view.reception is not None:
+            if files:
                 raise InvalidRequest("an upload has one file", {FIELD: ["Send one file at a time."]})
             names.valid_name(name, FIELD)
-            view.reception = reception = Reception(nobody(), declared_size=stream.declared or 0)
+            reception = opened.enter_context(Reception(nobody(), declared_size=stream.declared or 0))
             connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
             files[FIELD] = StagedFile(reception, name)
             return reception.write
 
         stream.allow(configuration().max_upload_size + FORM_OVERHEAD)
-        fields = read_form(parser_context["request"].META, stream, begin_file)
+        with opened:
+            fields = read_form(parser_context["request"].META, stream, begin_file)
+            opened.pop_all()
         return DataAndFiles({**fields, **files}, MultiValueDict())
 
 
 class RawParser(BaseParser):
     """A body that is the file itself; name and replication factor are in the address, the digest in a header.
 
-    All three are looked at before the body is read. The reception is left on the view.
+    All three are looked at before the body is read. If the body turns out to be bad, the reception is ended here.
     """
 
     media_type = "*/*"
@@ -78,11 +84,14 @@ class RawParser(BaseParser):
             names.valid_name(name)
         factor = serializers.wanted_factor(request.query_params)
         stream.allow(configuration().max_upload_size)
-        view.reception = reception = Reception(nobody(), declared_size=stream.declared or 0, replication_factor=factor)
+        reception = Reception(nobody(), declared_size=stream.declared or 0, replication_factor=factor)
         connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
-        for data in iter(stream.read, b""):
-            reception.write(data)
-        digests.require(claims, reception.sha256)
+        with ExitStack() as opened:
+            opened.enter_context(reception)
+            for data in iter(stream.read, b""):
+                reception.write(data)
+            digests.require(claims, reception.sha256)
+            opened.pop_all()
         staged = StagedFile(reception, name or reception.sha256.hex())
         return DataAndFiles({FIELD: staged, "replication_factor": factor}, MultiValueDict())
 

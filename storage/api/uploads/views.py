@@ -23,10 +23,8 @@ from storage.api.wsgi.slashes import without_slash
 from storage.api.wsgi.transfers import transfer
 from storage.conf import configuration
 from storage.exceptions import InvalidRequest
-from storage.jobs import waiting
-from storage.models import Accepted, Job, nobody
+from storage.models import Accepted, nobody
 from storage.services import catalogue, intake, verify
-from storage.services.intake import Reception
 
 
 class Upload(Endpoint):
@@ -40,20 +38,12 @@ class Upload(Endpoint):
     parameters = (FILE_NAME, "replication_factor", DISTRIBUTION)
     content_negotiation_class: type[BaseContentNegotiation] = FormOrFile
     parser_classes: tuple[type[BaseParser], ...] = (StagingFormParser, RawParser)
-    reception: Reception | None = None
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.UploadSerializer:
         return serializers.UploadSerializer(*args, **kwargs)
 
     @transfer()
     def post(self, request: Request) -> Response:
-        try:
-            return self._receive(request)
-        finally:
-            if self.reception is not None:
-                self.reception.abandon()
-
-    def _receive(self, request: Request) -> Response:
         require_length(request.META)
         wishes = preferred(request)
         sent: Mapping[str, Any] = request.data  # type: ignore[assignment]  # as our parsers give it
@@ -61,19 +51,15 @@ class Upload(Endpoint):
         if not isinstance(staged, StagedFile):
             problem = "No file was submitted." if staged is None else "This is no file; its part has no file name."
             raise InvalidRequest("a form with a file is expected", {FIELD: [problem]})
-        factor = serializers.wanted_factor(sent) or configuration().replication_factor
-        accepted = staged.reception.accept(staged.name, factor, durable=wishes.respond_async)
+        with staged.reception as reception:
+            factor = serializers.wanted_factor(sent) or configuration().replication_factor
+            accepted = reception.accept(staged.name, factor, durable=wishes.respond_async)
         if wishes.respond_async:
             return self._accepted(accepted, wishes)
-        outcome = waiting.wait(accepted.job_id, configuration().upload_wait)
-        if not isinstance(outcome, Job):
-            return self._stored(accepted, wishes, outcome.get("distribution"))
-        if not outcome.is_terminal and not outcome.waiting_for:
-            intake.keep(accepted.upload_id, accepted.job_id)
+        stored = intake.finish(accepted, configuration().upload_wait)
+        if stored is None:
             return self._accepted(accepted, wishes)
-        if outcome.state != Job.State.SUCCEEDED and intake.withdraw(accepted):
-            waiting.raise_for(outcome)
-        return self._stored(accepted, wishes, None)
+        return self._stored(accepted, wishes, stored.distribution)
 
     def _stored(self, accepted: Accepted, wishes: Preferences, distribution: dict[str, list[str]] | None) -> Response:
         body: dict[str, Any] = {

@@ -28,6 +28,7 @@ from storage.models import Chunk, Content, Job, ManifestEntry, Segment, Upload
 from storage.models.refusals import UNAVAILABLE
 from storage.replicas.writing import Stored, store
 from storage.services.ingest.work import STAGING_DAMAGED, Piece, Work, batches, begin, sparing_others, works_of
+from storage.staging import files
 
 log = structlog.get_logger(__name__)
 
@@ -288,7 +289,7 @@ def _end(works: Sequence[Work]) -> None:
         {work.job: {"distribution": work.distribution} if work.is_distribution_whole else {} for work in works}
     )
     for work in works:
-        work.upload.discard_staged()
+        files.discard(work.upload.pk)
     log.info("ingest.succeeded", files={str(work.job.pk): work.job.file_hash for work in works})
 
 

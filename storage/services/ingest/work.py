@@ -13,8 +13,8 @@ from storage.exceptions import IngestFailed, LeaseLost, StagingDamaged, TooFewRe
 from storage.jobs import wakeups
 from storage.models import Content, Job, Segment, Upload
 from storage.models.content import Health
+from storage.staging import files
 from storage.staging.cutting import chunk_count
-from storage.staging.files import staged_chunks
 
 log = structlog.get_logger(__name__)
 
@@ -105,7 +105,7 @@ def begin(job: Job) -> Work:
         checksums = bytes(upload.piece_checksums)[4 * start :]
     phases.enter("ingest.read")
     span = range(start * chunk_size, start * chunk_size + size)
-    chunks = staged_chunks(upload, span, chunk_size, checksums)
+    chunks = files.read(upload.pk, span, chunk_size=chunk_size, piece_size=upload.piece_size, checksums=checksums)
     return Work(job, upload, content, segments, chunks, chunk_count(size, chunk_size), start)
 
 

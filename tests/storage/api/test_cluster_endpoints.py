@@ -16,6 +16,7 @@ from django.test import Client
 from storage.cluster.topology import Topology
 from storage.models import Content, Job, Node, refusals
 from storage.services import health, survey
+from storage.staging import files
 from storage.tracking import counting, surveying
 from storage.tracking.store import StoreUnavailable
 from storage.tracking.surveying import surveys
@@ -318,7 +319,7 @@ def test_rebalance_and_verify_know_only_the_hashes_there_are(cluster: ClusterUnd
 
 def test_a_failed_job_shows_its_error(cluster: ClusterUnderTest) -> None:
     accepted = cluster.accept(b"lost in staging")
-    accepted.upload.discard_staged()
+    files.discard(accepted.upload.pk)
     cluster.ingest()
     body = Client().get(f"/jobs/{accepted.job.pk}").json()
     assert body["state"] == Job.State.FAILED

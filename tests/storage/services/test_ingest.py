@@ -19,6 +19,7 @@ from storage.models.clock import Clock
 from storage.models.job import MAX_ATTEMPTS
 from storage.replicas import finding, writing
 from storage.services import ingest
+from storage.staging import files
 from storage.tracking.store import store_of
 from storage.volumes import FilesystemVolume
 from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
@@ -92,7 +93,7 @@ def test_a_known_content_heals_its_corrupt_copies_when_it_is_uploaded_again(clus
 def test_damaged_staging_fails_the_job_and_shows_no_content(cluster: ClusterUnderTest) -> None:
     """RACES 5: what staging gives back is what came in."""
     accepted = cluster.accept(content_of(3))
-    path = accepted.upload.staged_path
+    path = files.path(accepted.upload.pk)
     damaged = bytearray(path.read_bytes())
     damaged[CHUNK_SIZE + 17] ^= 1
     path.write_bytes(damaged)
@@ -104,7 +105,7 @@ def test_damaged_staging_fails_the_job_and_shows_no_content(cluster: ClusterUnde
 
 def test_one_bad_upload_spares_those_of_its_batch(cluster: ClusterUnderTest) -> None:
     accepted = [cluster.accept(content_of(2, salt)) for salt in "abc"]
-    accepted[1].upload.staged_path.unlink()
+    files.path(accepted[1].upload.pk).unlink()
     cluster.ingest()
     states = [Job.objects.get(pk=one.job.pk).state for one in accepted]
     assert states == [Job.State.SUCCEEDED, Job.State.FAILED, Job.State.SUCCEEDED]
@@ -234,7 +235,7 @@ def test_a_worker_that_lost_its_lease_records_nothing(
     monkeypatch.setattr(ingest, "store", overtaken)
     ingest.run_queued()
     assert not ManifestEntry.objects.exists()
-    assert accepted.upload.staged_path.exists()
+    assert files.path(accepted.upload.pk).exists()
     assert Job.objects.get(pk=accepted.job.pk).state == Job.State.QUEUED
     monkeypatch.setattr(ingest, "store", store)
     cluster.ingest()
@@ -255,7 +256,7 @@ def test_a_zombie_that_comes_to_the_end_does_not_remove_the_staging_of_its_succe
 
     monkeypatch.setattr(phases, "enter", overtaken)
     ingest.run_queued()
-    assert accepted.upload.staged_path.exists()
+    assert files.path(accepted.upload.pk).exists()
     assert Content.objects.get().state == Content.State.INGESTING
     assert Upload.objects.exists()
 
@@ -288,7 +289,7 @@ def test_a_poison_job_ends_failed_and_holds_up_nobody(
     assert Job.objects.get(pk=poison.job.pk).state == Job.State.FAILED
     assert Job.objects.get(pk=poison.job.pk).attempts == MAX_ATTEMPTS
     assert Job.objects.get(pk=healthy.job.pk).state == Job.State.SUCCEEDED
-    assert poison.upload.staged_path.exists(), "an operator may still want it"
+    assert files.path(poison.upload.pk).exists(), "an operator may still want it"
 
 
 def test_chunks_are_pinned_before_the_volumes_are_asked(

@@ -19,6 +19,7 @@ from storage.exceptions import InvalidRequest
 from storage.models import Chunk, File, Job, ManifestEntry, Pin, Segment, Upload, nobody, segment
 from storage.models.clock import Clock
 from storage.services import cancel, ingest, intake
+from storage.staging import files
 from storage.volumes import FilesystemVolume
 from tests.cluster import CHUNK_SIZE, AcceptedRows, ClusterUnderTest, content_of
 
@@ -199,7 +200,7 @@ def test_a_content_that_was_cut_otherwise_keeps_its_chunks(cluster: ClusterUnder
 
 def test_staged_bytes_of_a_segment_that_are_not_what_came_in_fail_the_upload(cluster: ClusterUnderTest) -> None:
     accepted = cluster.accept(content_of(2 * SEGMENT + 1))
-    with accepted.upload.staged_path.open("r+b") as staged:
+    with files.path(accepted.upload.pk).open("r+b") as staged:
         staged.seek(CHUNK_SIZE)
         staged.write(b"rotten")
     cluster.ingest()

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.exceptions import StagingDamaged
-from storage.staging.cutting import PieceChecksums, chunk_count, cut, read_pieces
+from storage.staging.cutting import chunk_count, cut
+from storage.staging.pieces import PieceChecksums, read_pieces
 
 
 def checksums(data: bytes, piece_size: int, step: int) -> bytes:
