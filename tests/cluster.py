@@ -99,7 +99,7 @@ class ClusterUnderTest:
 
     def read(self, file: File) -> Iterator[bytes]:
         """Begin to download."""
-        return retrieve.retrieve(retrieve.find(file.owner, file.content.file_hash))
+        return retrieve.retrieve(retrieve.open_file(file.owner, file.content.file_hash))
 
     def members(self) -> tuple[Member, ...]:
         return Topology.load().members

@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from storage import models
-from storage.api import serializers
+from storage.api import documents, serializers
 from storage.api.endpoint import RETRY_AFTER, Endpoint, well_formed
 from storage.api.http import preconditions
 from storage.api.http.preferences import DISTRIBUTION, preferred
@@ -32,7 +32,7 @@ from storage.services import catalogue, health, locate, rebalance, statistics, v
 PAGE_LIMIT = 1000
 
 
-class Root(Endpoint):
+class RootView(Endpoint):
     """OCC Storage: a content-addressed, replicated file store. Where chunks lie is known in LCRS sketches."""
 
     def get(self, request: Request) -> Response:
@@ -40,7 +40,7 @@ class Root(Endpoint):
         return Response({name: reverse(name, request=request) for name in names})
 
 
-class Health(Endpoint):
+class HealthView(Endpoint):
     """Whether uploads and downloads can be served; if not, what is missing, and what else is in trouble."""
 
     def get(self, request: Request) -> Response:
@@ -59,14 +59,14 @@ class Health(Endpoint):
         return Response(body, status.HTTP_503_SERVICE_UNAVAILABLE, headers={"Retry-After": str(RETRY_AFTER)})
 
 
-class Status(Endpoint):
+class StatusView(Endpoint):
     """Statistics of the network, read off the sketches, and of each node."""
 
     def get(self, request: Request) -> Response:
-        return Response(serializers.cluster_status(statistics.gather()))
+        return Response(documents.cluster_status(statistics.gather()))
 
 
-class Files(Endpoint):
+class FilesView(Endpoint):
     """The files, page by page: `limit` (1000), and `cursor` as `next` gives it."""
 
     parameters = ("limit", "cursor")
@@ -79,11 +79,11 @@ class Files(Endpoint):
         if page.last is not None:
             query = urlencode({"limit": limit, "cursor": make_cursor(page.last)})
             following = request.build_absolute_uri(f"{reverse('files')}?{query}")
-        files = [serializers.file_summary(file, epoch) for file in page.files]
+        files = [documents.file_summary(file, epoch) for file in page.files]
         return Response({"total_files": page.total, "files": files, "next": following})
 
 
-class File(Endpoint):
+class FileView(Endpoint):
     """One file: show it, rename it (`PATCH` with `file_name`), remove it (`DELETE`).
 
     `ETag` is of what its owner can change, and `Last-Modified` is when that was; the health of its copies changes by
@@ -114,19 +114,19 @@ class File(Endpoint):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def _require_conditions(self, request: Request, file: models.File) -> None:
-        tags = (serializers.file_tag(file), f'"{file.content.file_hash}"')
+        tags = (documents.file_tag(file), f'"{file.content.file_hash}"')
         preconditions.require(request.META, tags, file.modified_at)
 
     def _shown(self, file: models.File) -> Response:
         headers = {
-            "ETag": serializers.file_tag(file),
+            "ETag": documents.file_tag(file),
             "Last-Modified": preconditions.http_date(file.modified_at),
             "Cache-Control": "no-cache",
         }
-        return Response(serializers.file_summary(file, Cluster.load().topology_epoch), headers=headers)
+        return Response(documents.file_summary(file, Cluster.load().topology_epoch), headers=headers)
 
 
-class Verify(Endpoint):
+class VerifyView(Endpoint):
     """Which nodes hold each chunk of a file, asked of the volumes; `?deep=true` reads and hashes every copy."""
 
     parameters = ("deep",)
@@ -134,17 +134,17 @@ class Verify(Endpoint):
     @transfer()
     def get(self, request: Request, file_hash: str) -> Response:
         file = catalogue.find(nobody(), well_formed(file_hash))
-        return Response(serializers.verification(verify.verify(file, deep=switch(request, "deep"))))
+        return Response(documents.verification(verify.verify(file, deep=switch(request, "deep"))))
 
 
-class Route(Endpoint):
+class RouteView(Endpoint):
     """The nodes that probably hold a chunk, in the order in which a download asks them: from the sketches alone."""
 
     def get(self, request: Request, chunk_hash: str) -> Response:
-        return Response(serializers.route(chunk_hash, locate.locate(well_formed(chunk_hash))))
+        return Response(documents.route(chunk_hash, locate.candidates(well_formed(chunk_hash))))
 
 
-class Rebalance(Endpoint):
+class RebalanceView(Endpoint):
     """Bring a file to its replication factor, or to a new one (`replication_factor`)."""
 
     parameters = (DISTRIBUTION,)
@@ -178,7 +178,7 @@ class Rebalance(Endpoint):
         return Response(body, status.HTTP_202_ACCEPTED, headers=headers)
 
 
-class Job(Endpoint):
+class JobView(Endpoint):
     """One background job."""
 
     def get(self, request: Request, job_id: str) -> Response:
@@ -187,7 +187,7 @@ class Job(Endpoint):
         except (ValueError, models.Job.DoesNotExist):
             raise NoSuchJob(f"no job {job_id}") from None
         headers = {} if job.is_terminal else {"Retry-After": str(RETRY_AFTER)}
-        return Response(serializers.job_status(job), headers=headers)
+        return Response(documents.job_status(job), headers=headers)
 
 
 # -- what requests say -------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from storage.cluster.topology import Member, Topology
 from storage.exceptions import VolumeError
 from storage.models import Chunk
-from storage.replicas.finding import SURVEY_CHUNKS, survey
+from storage.replicas.finding import ASKED_CHUNKS, ask
 from storage.volumes import Replica, Volume
 
 RANGES = 256
@@ -119,10 +119,10 @@ def look_again(topology: Topology, taken: Census) -> None:
     A chunk that an upload still pins, or that nothing refers to any more, lacks nothing that anybody should make.
     """
     short = [chunk_hash for chunk_hash, entry in taken.entries.items() if entry.short]
-    for start in range(0, len(short), SURVEY_CHUNKS):
-        batch = short[start : start + SURVEY_CHUNKS]
+    for start in range(0, len(short), ASKED_CHUNKS):
+        batch = short[start : start + ASKED_CHUNKS]
         wanted = {chunk.chunk_hash: chunk.target for chunk in Chunk.objects.settled_among(batch)}
-        asked = survey(topology, {chunk_hash: taken.entries[chunk_hash].size for chunk_hash in batch})
+        asked = ask(topology, {chunk_hash: taken.entries[chunk_hash].size for chunk_hash in batch})
         for chunk_hash in batch:
             entry = taken.entries[chunk_hash]
             entry.in_flight = chunk_hash not in wanted

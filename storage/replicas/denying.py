@@ -8,7 +8,7 @@ import structlog
 
 from storage.cluster.topology import Member, Topology
 from storage.models import Job, Node
-from storage.replicas.finding import survey
+from storage.replicas.finding import ask
 from storage.tracking import proof
 
 log = structlog.get_logger(__name__)
@@ -28,7 +28,7 @@ def rebuild_what_denies(topology: Topology, holders: Mapping[str, Sequence[Membe
         StoreUnavailable: Redis does not answer.
     """
     denied = proof.denied(topology, holders) if holders else {}
-    again = survey(topology, {h: sizes[h] for hashes in denied.values() for h in hashes}).holders if denied else {}
+    again = ask(topology, {h: sizes[h] for hashes in denied.values() for h in hashes}).holders if denied else {}
     number = 0
     for node_id, hashes in denied.items():
         there = [h for h in hashes if any(member.node_id == node_id for member in again[h])]

@@ -11,11 +11,11 @@ from storage.exceptions import ReplicaCorrupt, VolumeError
 from storage.models.content import Health
 from storage.volumes import Volume
 
-SURVEY_CHUNKS = 2048
+ASKED_CHUNKS = 2048
 
 
 @dataclass(frozen=True)
-class Survey:
+class Answers:
     """What the volumes said.
 
     Attributes:
@@ -27,7 +27,7 @@ class Survey:
     silent: list[Member]
 
 
-def survey(topology: Topology, sizes: Mapping[str, int]) -> Survey:
+def ask(topology: Topology, sizes: Mapping[str, int]) -> Answers:
     """Ask every node for every chunk, all nodes side by side.
 
     Args:
@@ -52,7 +52,7 @@ def survey(topology: Topology, sizes: Mapping[str, int]) -> Survey:
         for chunk_hash, size in zip(hashes, found, strict=True):
             if size == sizes[chunk_hash]:
                 holders[chunk_hash].append(member)
-    return Survey(holders, silent)
+    return Answers(holders, silent)
 
 
 def holders_of(topology: Topology, manifest: Sequence[tuple[str, int]]) -> dict[str, list[Member]]:
@@ -60,8 +60,8 @@ def holders_of(topology: Topology, manifest: Sequence[tuple[str, int]]) -> dict[
     sizes = dict(manifest)
     hashes = list(sizes)
     holders: dict[str, list[Member]] = {}
-    for start in range(0, len(hashes), SURVEY_CHUNKS):
-        holders.update(survey(topology, {h: sizes[h] for h in hashes[start : start + SURVEY_CHUNKS]}).holders)
+    for start in range(0, len(hashes), ASKED_CHUNKS):
+        holders.update(ask(topology, {h: sizes[h] for h in hashes[start : start + ASKED_CHUNKS]}).holders)
     return holders
 
 

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 
 from storage.cluster.topology import Member, Topology
 from storage.models import Chunk, Node
-from storage.replicas.finding import survey, verified
+from storage.replicas.finding import ask, verified
 from storage.replicas.restoring import is_needed, restore
 from storage.tracking import batches, counting
 
@@ -47,7 +47,7 @@ def _remove(topology: Topology, chunk_hash: str, member: Member) -> int | None:
             return None
         target = Chunk.objects.targets([chunk.pk])[chunk.pk]
         if target:
-            holders = survey(topology, {chunk_hash: chunk.size}).holders[chunk_hash]
+            holders = ask(topology, {chunk_hash: chunk.size}).holders[chunk_hash]
             others = [m for m in holders if m.counts and m.node_id != member.node_id]
             good, _ = verified({chunk_hash: others})
             if len(good[chunk_hash]) < target:

@@ -12,7 +12,7 @@ from django.db import transaction
 from storage.cluster.topology import Member, Topology
 from storage.exceptions import ReplicaCorrupt, VolumeError
 from storage.models import Chunk, Node
-from storage.replicas.finding import rescue_verified, survey, verified
+from storage.replicas.finding import ask, rescue_verified, verified
 from storage.tracking import batches, counting
 from storage.volumes import Trashed
 
@@ -121,6 +121,6 @@ def _shortage(topology: Topology, chunk: Chunk) -> tuple[int, list[Member]]:
     target = Chunk.objects.targets([chunk.pk])[chunk.pk]
     if not target:
         return 0, []
-    holders = survey(topology, {chunk.hash: chunk.size}).holders[chunk.hash]
+    holders = ask(topology, {chunk.hash: chunk.size}).holders[chunk.hash]
     good = verified({chunk.hash: holders})[0][chunk.hash]
     return target - sum(member.counts for member in good), good

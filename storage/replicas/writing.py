@@ -14,7 +14,7 @@ from storage.cluster import generations, placement
 from storage.cluster.topology import Member, Topology
 from storage.exceptions import VolumeError, VolumeFull
 from storage.models import Node
-from storage.replicas.finding import survey, verified
+from storage.replicas.finding import ask, verified
 from storage.tracking import batches, counting, routing
 
 log = structlog.get_logger(__name__)
@@ -65,7 +65,7 @@ def store(
         preferences: chunk hash → nodes that accept replicas, best first; by default all, in the order of placement.
     """
     phases.enter(f"{operation}.locate")
-    found = survey(topology, {chunk_hash: len(chunk) for chunk_hash, chunk in data.items()})
+    found = ask(topology, {chunk_hash: len(chunk) for chunk_hash, chunk in data.items()})
     holders, suspects = verified(found.holders)
     if preferences is None:
         preferences = dict(zip(data, routing.preferences(topology, list(data)), strict=True))

@@ -33,7 +33,7 @@ def _mean_replicas(topology: Topology) -> float:
     return sum(member.stored_chunks for member in topology.members) / max(chunks, 1)
 
 
-def locate(chunk_hash: str) -> list[Candidate]:
+def candidates(chunk_hash: str) -> list[Candidate]:
     """All nodes, in the order in which a download asks them for the chunk.
 
     Raises:

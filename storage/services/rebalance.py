@@ -19,7 +19,7 @@ from storage.exceptions import ClusterUnavailable, ContentUnavailable, InvalidRe
 from storage.jobs import wakeups
 from storage.models import Chunk, Content, File, Job
 from storage.replicas import moving
-from storage.replicas.finding import health_of, holders_of, survey
+from storage.replicas.finding import ask, health_of, holders_of
 from storage.replicas.moving import BATCH_CHUNKS, Moved
 
 log = structlog.get_logger(__name__)
@@ -135,7 +135,7 @@ def _rebalance_batch(sizes: Mapping[str, int]) -> Moved:
     ids = dict(Chunk.objects.filter(hash__in=list(sizes)).values_list("hash", "id"))
     wanted = Chunk.objects.targets(ids.values())
     targets = {chunk_hash: wanted[ids[chunk_hash]] for chunk_hash in sizes if chunk_hash in ids}
-    holders = survey(topology, {chunk_hash: sizes[chunk_hash] for chunk_hash in targets}).holders
+    holders = ask(topology, {chunk_hash: sizes[chunk_hash] for chunk_hash in targets}).holders
     moved = moving.carry_out(topology, moving.plan(topology, holders, targets), operation="rebalance")
     counters.add(Event.REPLICAS_REPAIRED, moved.added)
     return moved

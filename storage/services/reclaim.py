@@ -21,7 +21,7 @@ from storage.counters import Event
 from storage.exceptions import ForeignDatabase, VolumeError
 from storage.jobs import wakeups
 from storage.models import Chunk, Job, ManifestEntry, Pin
-from storage.replicas.finding import survey
+from storage.replicas.finding import ask
 from storage.replicas.removing import purge_trash, remove_replica
 
 log = structlog.get_logger(__name__)
@@ -174,7 +174,7 @@ def _execute(topology: Topology, todo: Plan, grace: float) -> Outcome:
 def _trash_everywhere(topology: Topology, members: list[Member], chunk_hash: str, size: int) -> int:
     """Remove a condemned chunk's copies from the nodes that take part; returns how many went."""
     removed = 0
-    for member in survey(topology, {chunk_hash: size}).holders[chunk_hash]:
+    for member in ask(topology, {chunk_hash: size}).holders[chunk_hash]:
         if member not in members:
             continue
         try:
@@ -193,7 +193,7 @@ def _forget(topology: Topology, chunk_hash: str) -> int:
     chunk = Chunk.objects.select_for_update().filter(hash=chunk_hash, condemned_at__isnull=False).first()
     if chunk is None or chunk.entries.exists() or chunk.pins.exists():
         return 0
-    found = survey(topology, {chunk.hash: chunk.size})
+    found = ask(topology, {chunk.hash: chunk.size})
     if found.silent or found.holders[chunk.hash]:
         return 0
     Chunk.objects.filter(pk=chunk.pk)._raw_delete("default")

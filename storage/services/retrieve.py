@@ -14,7 +14,7 @@ from storage.replicas.reading import read_ahead
 from storage.replicas.reporting import report_readable
 
 
-def find(owner: User, file_hash: str) -> OpenFile:
+def open_file(owner: User, file_hash: str) -> OpenFile:
     """The owner's file on a content, to be read.
 
     Raises:

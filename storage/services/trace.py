@@ -28,7 +28,7 @@ from storage.models import Chunk, Job
 from storage.models.fields import DIGEST_SIZE
 from storage.replicas import finding, moving
 from storage.replicas.denying import rebuild_what_denies
-from storage.replicas.finding import SURVEY_CHUNKS
+from storage.replicas.finding import ASKED_CHUNKS
 from storage.replicas.restoring import bring_back
 from storage.tracking import proof
 from storage.tracking.proof import Evidence, Levels, Mask
@@ -92,8 +92,8 @@ def _chunks_by_register(job: Job, levels: Levels) -> NDArray[np.uint16]:
 def _suspects(digests: bytes, registers: NDArray[np.int64], low: Mask) -> Iterator[list[str]]:
     """The chunks whose registers are too low, as many at a time as are asked for together."""
     places = np.flatnonzero(low[registers]) * DIGEST_SIZE
-    for start in range(0, len(places), SURVEY_CHUNKS):
-        yield [digests[at : at + DIGEST_SIZE].hex() for at in places[start : start + SURVEY_CHUNKS].tolist()]
+    for start in range(0, len(places), ASKED_CHUNKS):
+        yield [digests[at : at + DIGEST_SIZE].hex() for at in places[start : start + ASKED_CHUNKS].tolist()]
 
 
 def _examine(job: Job, chunk_hashes: Sequence[str]) -> list[str]:
@@ -103,7 +103,7 @@ def _examine(job: Job, chunk_hashes: Sequence[str]) -> list[str]:
     wanted = {chunk.chunk_hash: chunk for chunk in Chunk.objects.settled_among(chunk_hashes)}
     topology = Topology.load()
     sizes = {chunk_hash: chunk.size for chunk_hash, chunk in wanted.items()}
-    asked = finding.survey(topology, sizes)
+    asked = finding.ask(topology, sizes)
     if asked.silent:
         raise VolumeOffline(f"{asked.silent[0].node_id} does not answer")
     holders = asked.holders
@@ -115,7 +115,7 @@ def _examine(job: Job, chunk_hashes: Sequence[str]) -> list[str]:
     if lost and (restored := bring_back(topology, lost, job.progress)):
         # What lies in the trash is not lost.
         lost = [chunk_hash for chunk_hash in lost if chunk_hash not in restored]
-        back = finding.survey(topology, {chunk_hash: sizes[chunk_hash] for chunk_hash in restored}).holders
+        back = finding.ask(topology, {chunk_hash: sizes[chunk_hash] for chunk_hash in restored}).holders
         short |= {h: held for h, held in back.items() if sum(member.counts for member in held) < targets[h]}
     found["short"] += len(short)
     found["lost"] += len(lost)

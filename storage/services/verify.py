@@ -10,7 +10,7 @@ import structlog
 from storage.cluster.topology import Member, Topology
 from storage.models import Cluster, Content, File, Job, ManifestEntry
 from storage.models.content import Health
-from storage.replicas.finding import SURVEY_CHUNKS, health_of, holders_of, survey, verified
+from storage.replicas.finding import ASKED_CHUNKS, ask, health_of, holders_of, verified
 from storage.replicas.restoring import bring_back
 
 log = structlog.get_logger(__name__)
@@ -72,9 +72,9 @@ def distribution(file: File) -> dict[str, list[str]]:
     topology, count = Topology.load(), file.content.chunk_count
     where: dict[str, list[str]] = {}
     known: dict[tuple[str, ...], list[str]] = {}  # each set of nodes once, however many chunks lie there
-    for start in range(0, count, SURVEY_CHUNKS):
-        manifest = file.content.manifest(range(start, min(start + SURVEY_CHUNKS, count)))
-        for chunk_hash, members in survey(topology, dict(manifest)).holders.items():
+    for start in range(0, count, ASKED_CHUNKS):
+        manifest = file.content.manifest(range(start, min(start + ASKED_CHUNKS, count)))
+        for chunk_hash, members in ask(topology, dict(manifest)).holders.items():
             node_ids = tuple(member.node_id for member in members)
             where[chunk_hash] = known.setdefault(node_ids, list(node_ids))
     return where
@@ -98,7 +98,7 @@ def _groups(contents: Sequence[Content]) -> Iterator[list[Content]]:
     """Contents whose chunks are asked for together: as many as fit one survey, or one that is larger."""
     group: list[Content] = []
     for content in contents:
-        if group and sum(one.chunk_count for one in group) + content.chunk_count > SURVEY_CHUNKS:
+        if group and sum(one.chunk_count for one in group) + content.chunk_count > ASKED_CHUNKS:
             yield group
             group = []
         group.append(content)

@@ -73,7 +73,7 @@ def answer(environ: Mapping[str, Any], file_hash: str, name: str = "") -> Answer
         require_known(environ, ())
         if name:
             valid_name(name)
-        file = retrieve.find(nobody(), file_hash)
+        file = retrieve.open_file(nobody(), file_hash)
         headers = _headers(file, name or file.name)
         if preconditions.check(environ, headers["ETag"], file.created_at):
             return Answer(304, headers)
@@ -173,7 +173,7 @@ class AnyAccept(BaseContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
-class Download(Endpoint):
+class DownloadView(Endpoint):
     """The bytes of a file; all of them, or those that `Range` asks for."""
 
     content_negotiation_class: type[BaseContentNegotiation] = AnyAccept

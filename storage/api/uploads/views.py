@@ -27,7 +27,7 @@ from storage.models import Accepted, nobody
 from storage.services import catalogue, intake, verify
 
 
-class Upload(Endpoint):
+class UploadView(Endpoint):
     """Upload a file: a form with the field `file` and, if you like, `replication_factor`.
 
     A body of any other type is the file itself; `?file_name=` and `?replication_factor=` say the rest. 201 for a new
@@ -93,7 +93,7 @@ class Upload(Endpoint):
         return Response(body, status.HTTP_202_ACCEPTED, headers=headers)
 
 
-class RawUpload(Upload):
+class RawUploadView(UploadView):
     """Upload a file as the body of the request, as `curl -T` does; its name is the end of the path.
 
     Answers as `POST /upload` does; without a name in the path or in `?file_name=`, the file is named by its hash.

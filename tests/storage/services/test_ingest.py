@@ -298,11 +298,11 @@ def test_chunks_are_pinned_before_the_volumes_are_asked(
     """RACES 2 and invariant 7."""
     cluster.accept(content_of(3))
     pinned: list[int] = []
-    survey = finding.survey
+    ask = finding.ask
 
     def look(*args: Any) -> Any:
         pinned.append(Pin.objects.count())
-        return survey(*args)
+        return ask(*args)
 
     monkeypatch.setattr(writing, "survey", look)
     cluster.ingest()

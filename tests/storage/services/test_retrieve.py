@@ -136,7 +136,7 @@ def test_a_long_manifest_is_read_in_windows(cluster: ClusterUnderTest) -> None:
     data = content_of(12)
     file = cluster.upload(data)
     assert cluster.download(file) == data
-    found = retrieve.find(file.owner, file.content.file_hash)
+    found = retrieve.open_file(file.owner, file.content.file_hash)
     for first, last in ((0, 0), (2, 3), (3, 3), (4, 11), (7, 8)):
         wanted = range(first * CHUNK_SIZE + 1, last * CHUNK_SIZE + 2)
         assert b"".join(retrieve.retrieve(found, [wanted])) == data[wanted.start : wanted.stop]

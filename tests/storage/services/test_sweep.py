@@ -260,7 +260,7 @@ def test_a_download_that_succeeds_has_a_lost_content_looked_at_at_once(cluster: 
     node_id, data = next(iter(removed.items()))
     cluster.replica_path(node_id, chunk_hash).write_bytes(data)
     whole = range(file.content.size)
-    b"".join(retrieve.retrieve(retrieve.find(file.owner, file.content.file_hash), [whole[:10]]))
+    b"".join(retrieve.retrieve(retrieve.open_file(file.owner, file.content.file_hash), [whole[:10]]))
     assert not Job.objects.open().filter(kind=Job.Kind.REFRESH_HEALTH).exists(), "a part proves nothing"
     for _ in range(2):
         assert cluster.download(file) == content_of(3)

@@ -1,0 +1,198 @@
+"""The JSON of answers: the fields of the README, to the letter."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from storage.conf import configuration
+from storage.models import Content, File, Job
+from storage.services.locate import Candidate
+from storage.services.statistics import Statistics
+from storage.services.verify import Report
+from storage.tracking.store import Estimate, sketch_size
+from storage.tracking.surveying import Gathering, Survey
+
+MIB = 1 << 20
+
+
+def file_summary(file: File, epoch: int) -> dict[str, Any]:
+    """One entry of ``/files``."""
+    content: Content = file.content
+    return {
+        "file_hash": content.file_hash,
+        "file_name": file.name,
+        "file_size": content.size,
+        "chunks": content.chunk_count,
+        "retrievable": content.retrievable,
+        "min_replication": content.min_replication,
+        "avg_replication": content.avg_replication,
+        "max_replication": content.max_replication,
+        "replication_factor": file.replication_factor,
+        "state": content.state,
+        "health_as_of": content.health_at,
+        "health_exact": content.health_epoch >= epoch,
+        "created_at": file.created_at,
+    }
+
+
+def file_tag(file: File) -> str:
+    """The strong entity tag of what a file's owner can change: its content, name and replication factor."""
+    text = f"{file.content.file_hash} {file.replication_factor} {file.name}"
+    return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+
+
+def verification(report: Report) -> dict[str, Any]:
+    """The answer of ``/verify``."""
+    health = report.health
+    return {
+        "file_hash": report.file.content.file_hash,
+        "file_name": report.file.name,
+        "retrievable": health.retrievable,
+        "missing_chunks": report.missing,
+        "replication": {"min": health.minimum, "avg": health.average, "max": health.maximum},
+        "replication_factor": report.file.replication_factor,
+        "chunks": [
+            {
+                "index": chunk.index,
+                "hash": chunk.chunk_hash,
+                "size": chunk.size,
+                "replicas": len(chunk.nodes),
+                "nodes": chunk.nodes,
+            }
+            for chunk in report.chunks
+        ],
+    }
+
+
+def cluster_status(statistics: Statistics) -> dict[str, Any]:
+    """The answer of ``/status``."""
+    survey = statistics.survey
+    conf = configuration()
+    return {
+        "network": {
+            "total_nodes": len(statistics.nodes),
+            "union_size": round(survey.union.estimate) if survey else None,
+            "total_chunks": statistics.replicas,
+            "total_storage_mb": round(statistics.bytes / MIB, 2),
+            "average_replication": round(statistics.average_replication, 3),
+            "level_counts": survey.level_counts if survey else None,
+            "distinct_chunks": statistics.chunks,
+            "sketches": statistics.sketch_state,
+        },
+        "nodes": [
+            {
+                "node_id": node.node_id,
+                "chunks": node.chunks,
+                "size_mb": round(node.bytes / MIB, 2),
+                "union_size": node.union_size,
+                "state": node.condition,
+                "foreign_writes": node.foreign_writes,
+            }
+            for node in statistics.nodes
+        ],
+        "config": {
+            "num_nodes": statistics.cluster.num_nodes,
+            "n_prime": statistics.cluster.n_prime,
+            "tau": statistics.cluster.tau,
+            "replication_factor": conf.replication_factor,
+            "chunk_size": conf.chunk_size,
+        },
+        "files_stored": statistics.files,
+        "estimates": {**estimates(survey), "as_of": statistics.surveyed_at} if survey else None,
+        "sketch": {
+            "n_prime": survey.n_prime if survey else statistics.cluster.n_prime,
+            "bytes_per_node": sketch_size(statistics.cluster.n_prime),
+            "load": round(survey.load, 4) if survey else None,
+            "false_positive_rate": round(survey.false_positive_rate, 4) if survey else None,
+            "trusted": statistics.sketch_state == "trusted",
+            "generation": statistics.generation,
+            "as_of": statistics.surveyed_at,
+        },
+        "overlap": {"nodes": survey.node_ids, **asdict(survey.overlap)} if survey and survey.overlap else None,
+        "on_disk": on_disk(statistics),
+        "blast_radius": [gathering(one) for one in survey.gatherings] if survey else None,
+        "counters": statistics.counters,
+    }
+
+
+def estimates(survey: Survey) -> dict[str, Any]:
+    """What the sketches alone say, each with its 95 % interval."""
+    last = len(survey.spectrum)
+    return {
+        "union": estimate(survey.union),
+        "spectrum": [
+            {"replicas": replicas, "or_more": replicas == last < len(survey.node_ids), **estimate(chunks)}
+            for replicas, chunks in enumerate(survey.spectrum, 1)
+        ],
+        "average_replication": estimate(survey.average_replication),
+        "chunks_below_target": estimate(survey.below_target),
+    }
+
+
+def on_disk(statistics: Statistics) -> dict[str, Any]:
+    """What listings and audits found on the disks, where the other figures are of what was counted."""
+    return {
+        "census": asdict(statistics.census) if statistics.census else None,
+        "audited_since": statistics.audited_since,
+    }
+
+
+def gathering(found: Gathering) -> dict[str, Any]:
+    """A set of nodes, and the chunks that would be lost with it."""
+    return {
+        "nodes": found.node_ids,
+        "zone": found.zone or None,
+        "chunks": estimate(found.chunks),
+        "expected": found.expected,
+        "score": found.score,
+        "bound": found.bound,
+        "out_of_bounds": found.is_out_of_bounds,
+    }
+
+
+def estimate(found: Estimate) -> dict[str, Any]:
+    """A figure and its interval; saturated registers only tell a lower bound."""
+    upper = found.upper_bound
+    return {
+        "estimate": round(found.estimate, 3),
+        "lower_bound": round(found.lower_bound, 3),
+        "upper_bound": None if upper is None else round(upper, 3),
+        "saturated": found.saturated,
+    }
+
+
+def route(chunk_hash: str, candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """The answer of ``/route``."""
+    return {
+        "chunk_hash": chunk_hash,
+        "candidates": [
+            {
+                "node_id": candidate.node_id,
+                "probability": round(candidate.probability, 4),
+                "register": candidate.register,
+                "online": candidate.online,
+            }
+            for candidate in candidates
+        ],
+    }
+
+
+def job_status(job: Job) -> dict[str, Any]:
+    """The answer of ``/jobs/<id>``."""
+    return {
+        "id": str(job.pk),
+        "kind": job.kind,
+        "file_hash": job.file_hash,
+        "state": job.state,
+        "waiting_for": job.waiting_for or None,
+        "progress": {"done": job.done, "total": job.total},
+        "attempts": job.attempts,
+        "error": job.error,
+        "result": job.result,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+    }
