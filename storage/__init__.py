@@ -1,0 +1,14 @@
+"""The store.
+
+Start with ``services``: each file there is one thing that the store does. From top to bottom, imports point downwards:
+
+- ``api``, ``admin``, ``management``: the doors for programs, for the operator's browser and for the command line.
+- ``tasks``: the door for workers.
+- ``services``: use cases; none of them imports another.
+- ``replicas``: the copies of chunks across volumes: find, read, write, move, remove, judge, list.
+- ``tracking``: where copies probably are; the only importer of ``sketches``.
+- ``cluster``: the nodes as a process sees them. ``staging``: bodies before their ingest. ``jobs``: wake-ups and waiting.
+- ``models``: rows and querysets; ``models.statements`` goes past the ORM.
+- ``volumes``: one protocol for the places where bytes lie.
+- ``conf``, ``exceptions``, ``counters``, ``redis_connection``, ``recent``, ``phases``: what all of them use.
+"""
