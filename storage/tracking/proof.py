@@ -87,7 +87,10 @@ class Levels:
             chunks: settled chunks on record of each register.
             target: copies that each of them should have at least.
         """
-        return (self.sums < chunks.astype(np.uint32) * target) | (self.levels < target) & (chunks > 0)
+        low = np.zeros(self.n_prime, np.bool_)
+        used = np.flatnonzero(chunks != 0)
+        low[used] = (self.sums[used] < chunks[used].astype(np.uint32) * target) | (self.levels[used] < target)
+        return low
 
     def registers(self, digests: bytes) -> NDArray[np.int64]:
         """The registers of chunks, given by their SHA-256 one after the other."""
