@@ -22,14 +22,15 @@ from numpy.typing import NDArray
 from benchmarks.growth.installation import Failure
 from sketches.hashing import DIGEST_SIZE, hash_digests, registers_of
 from sketches.wire import HEADER_SIZE
-from storage import proof, topology
+from storage.cluster import topology
+from storage.cluster.topology import Topology, identity_of
 from storage.conf import configuration
 from storage.models import Chunk, Cluster, Job, Node
 from storage.redis_connection import connect
-from storage.routing import store_of
 from storage.services import trace
 from storage.services.survey import GROWTH_LOAD
-from storage.topology import Topology, identity_of
+from storage.tracking import proof
+from storage.tracking.store import store_of
 from storage.volumes import Identity, Volume
 from storage.volumes.filesystem import FilesystemVolume
 
