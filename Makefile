@@ -1,65 +1,79 @@
-# Linux, Python 3.11 or newer with pip and venv, make: nothing else is needed.
+# A machine needs Linux, Python 3.11 or newer with pip and venv, and make. Nothing else has to be installed.
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: run test faults endurance mutants test-containers lint bench bench-sketches bench-growth clean
+.DEFAULT_GOAL := help
+.PHONY: help run check lint test format coverage faults endurance mutants test-containers bench bench-sketches \
+	bench-growth clean
 
-# The manager replaces the shell. It stops in order when make is interrupted or terminated; only when make itself is
-# killed is it killed too, and takes everything with it.
-run: $(VENV)/requirements.stamp
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+# The manager replaces the shell. The manager stops in order when make is interrupted or terminated. When make itself is
+# killed, the kernel kills the manager, and every program with it.
+run: $(VENV)/requirements.stamp ## start the whole system, in the foreground
 	@exec setpriv --pdeathsig KILL -- $(VENV)/bin/python manage.py serve
 
-test: $(VENV)/requirements-dev.stamp
-	$(VENV)/bin/python -m pytest
+check: lint test ## run all that a change must pass
 
-# Every fault scenario, the long ones too. SEED=1 draws what an earlier run drew; REPORT=path writes the table there too.
-faults: $(VENV)/requirements-dev.stamp
-	$(VENV)/bin/python -m pytest -m "not mutants and not endurance" tests/faults $(SEED:%=--fault-seed %) $(REPORT:%=--fault-report %)
-
-# Mixed load, and what every process holds after a minute, half-way and at the end. MINUTES=2 is a short one.
-endurance: $(VENV)/requirements-dev.stamp
-	MINUTES=$(or $(MINUTES),20) $(VENV)/bin/python -m pytest -m endurance -s tests/faults/test_endurance.py
-
-# Takes guards out, one at a time, in a copy of the project: a scenario must fail.
-mutants: $(VENV)/requirements-dev.stamp
-	$(VENV)/bin/python -m pytest -m mutants tests/faults/test_mutants.py
-
-# Needs a Docker engine and docker-compose, or COMPOSE="docker compose"; BUILD_OPTIONS go to docker build.
-test-containers: $(VENV)/requirements-dev.stamp
-	$(VENV)/bin/python -m pytest -m containers tests/containers
-
-lint: $(VENV)/requirements-dev.stamp
+lint: $(VENV)/requirements-dev.stamp ## check style, types and import contracts
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# How fast it is and what it takes, here and now; a quarter of an hour on two cores. PARTS="speed workers memory"
-# chooses, BESIDE="swift=URL webdav=URL" names servers to compare with, BASE_URL a service of ours that runs already;
-# JSON=path has every figure written there; OPTIONS="--repeat 5 --memory-gib 10" and more are in --help.
-bench: $(VENV)/requirements.stamp
+test: $(VENV)/requirements-dev.stamp ## run the tests
+	$(VENV)/bin/python -m pytest
+
+format: $(VENV)/requirements-dev.stamp ## sort imports, mend what ruff can mend, and format
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+# The floor is fail_under in pyproject.toml. Programs that tests start as processes of their own are not measured.
+coverage: $(VENV)/requirements-dev.stamp ## run the tests, and fail if they reach too little of the code
+	$(VENV)/bin/python -m pytest --cov --cov-report=term:skip-covered
+
+# SEED=1 draws what an earlier run drew. REPORT=path writes the table of results to a file too.
+faults: $(VENV)/requirements-dev.stamp ## break everything that can break: half an hour to an hour
+	$(VENV)/bin/python -m pytest -m "not mutants and not endurance" tests/faults $(SEED:%=--fault-seed %) $(REPORT:%=--fault-report %)
+
+# The test prints what each process holds after a minute, half-way and at the end. MINUTES=2 makes it short.
+endurance: $(VENV)/requirements-dev.stamp ## run mixed load for twenty minutes
+	MINUTES=$(or $(MINUTES),20) $(VENV)/bin/python -m pytest -m endurance -s tests/faults/test_endurance.py
+
+mutants: $(VENV)/requirements-dev.stamp ## take guards out of a copy of the project: a scenario must fail for each
+	$(VENV)/bin/python -m pytest -m mutants tests/faults/test_mutants.py
+
+# COMPOSE="docker compose" names another command than docker-compose. BUILD_OPTIONS go to docker build.
+test-containers: $(VENV)/requirements-dev.stamp ## test image, compose files and nginx, with a Docker engine
+	$(VENV)/bin/python -m pytest -m containers tests/containers
+
+# PARTS="speed workers memory" chooses parts. BESIDE="swift=URL webdav=URL" names servers to compare with. BASE_URL names
+# a service of ours that runs already. JSON=path has every figure written there. OPTIONS=--help lists more.
+bench: $(VENV)/requirements.stamp ## measure speed, workers and memory: a quarter of an hour
 	$(VENV)/bin/python -m benchmarks.service $(PARTS:%=--part %) $(BESIDE:%=--beside %) $(JSON:%=--json %) $(OPTIONS)
 
-# How good and how fast the sketches are; takes some twenty minutes on two cores.
-bench-sketches: $(VENV)/requirements.stamp
+bench-sketches: $(VENV)/requirements.stamp ## measure how good and how fast the sketches are: twenty minutes
 	$(VENV)/bin/python -m benchmarks.sketches
 
-# What grows with the number of files and chunks: ten million chunks unless FILES says less. PLANS=path writes plans too.
-bench-growth: $(VENV)/requirements.stamp
+# FILES=10000 makes fewer than a million files, of ten chunks each. PLANS=path writes the plans of PostgreSQL too.
+bench-growth: $(VENV)/requirements.stamp ## measure what takes longer with ten million chunks: a quarter of an hour
 	$(VENV)/bin/python -m benchmarks.growth $(FILES:%=--files %) $(PLANS:%=--plans %)
 
-clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+clean: ## remove the installed packages and all caches; stored files stay
+	rm -rf $(VENV) .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/requirements.stamp: requirements.txt | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -r requirements.txt
+	@echo "installing packages (the first time only)"
+	@$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -r requirements.txt
 	@touch $@
 
 $(VENV)/requirements-dev.stamp: requirements-dev.txt requirements.txt | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -r requirements-dev.txt
+	@echo "installing packages for tests (the first time only)"
+	@$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -r requirements-dev.txt
 	@touch $@ $(VENV)/requirements.stamp
