@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -98,8 +98,18 @@ class Server:
             return answer(client)
 
 
+class _Unbuffered:
+    """A socket as ``HTTPResponse`` wants it, of which no more than one answer is read."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self._client = client
+
+    def makefile(self, mode: str) -> Any:
+        return self._client.makefile(mode, buffering=0)  # type: ignore[call-overload]
+
+
 def answer(client: socket.socket) -> tuple[int, dict[str, Any]]:
-    response = http.client.HTTPResponse(client)
+    response = http.client.HTTPResponse(cast(socket.socket, _Unbuffered(client)))
     response.begin()
     body = response.read()
     assert response.headers["Content-Type"] in ("application/json", "application/problem+json"), body
