@@ -23,6 +23,7 @@ from tests.database import DatabaseCopy
 def a_minute_passes_at_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generations, "SPAN", timedelta(0))
     monkeypatch.setattr(generations, "GOOD_SECONDS", 0.0)
+    monkeypatch.setattr(generations, "_good_until", 0.0)
 
 
 def upload(cluster: ClusterUnderTest, name: str) -> bytes:
