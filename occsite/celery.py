@@ -13,6 +13,7 @@ from django.db import close_old_connections
 
 from occsite.launch.process import die_with_parent, settle
 from occsite.lookout import keep_lookout
+from storage.queues import Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "occsite.settings")
 
@@ -36,8 +37,8 @@ app.conf.update(
     worker_consumer="occsite.consumer:PatientConsumer",
     worker_hijack_root_logger=False,
     worker_cancel_long_running_tasks_on_connection_loss=False,
-    task_default_queue="maintenance",
-    task_routes={"storage.ingest": {"queue": "ingest"}},
+    task_default_queue=Queue.MAINTENANCE.value,
+    task_routes={"storage.ingest": {"queue": Queue.INGEST.value}},
     timezone="UTC",
     CELERY_DB_REUSE_MAX=10**9,  # or Celery closes the pool of PostgreSQL sessions after every task
 )
@@ -66,5 +67,5 @@ def _begin(**_: Any) -> None:
 
 @worker_process_shutdown.connect
 def _end(**_: Any) -> None:
-    if "maintenance" in _queues:
+    if Queue.MAINTENANCE in _queues:
         app.tasks["storage.begin_generation"]()

@@ -18,6 +18,7 @@ from django.db import DatabaseError, InterfaceError, connection
 
 from occsite.liveness import show_sign_of_life
 from storage.jobs.turns import Turn
+from storage.queues import Queue
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +40,8 @@ class Round:
 
 CLOCKS = Round("storage.compare_clocks", 10.0, by_one=False)
 ROUNDS: Mapping[str, tuple[Round, ...]] = {
-    "ingest": (Round("storage.look_for_uploads", 0.5, by_one=False),),
-    "maintenance": (
+    Queue.INGEST: (Round("storage.look_for_uploads", 0.5, by_one=False),),
+    Queue.MAINTENANCE: (
         Round("storage.look_for_jobs", 1.0, by_one=False),
         Round("storage.sweep", 5.0),
         Round("storage.probe", 5.0),

@@ -20,6 +20,7 @@ from storage.jobs import wakeups
 from storage.models import Job
 from storage.models.clock import Clock
 from storage.models.refusals import UNAVAILABLE
+from storage.queues import Queue
 from storage.services import (
     adopt,
     audit,
@@ -80,18 +81,18 @@ def ingest_queued() -> None:
 @shared_task(name="storage.look_for_uploads")
 def look_for_uploads() -> None:
     """Ingest uploads that no message has brought to a worker."""
-    if not _ingesting.locked() and _has_overdue("ingest"):
+    if not _ingesting.locked() and _has_overdue(Job.Queue.INGEST):
         ingest_queued()
 
 
 @shared_task(name="storage.look_for_jobs")
 def look_for_jobs() -> None:
     """Do maintenance jobs that no message has brought to a worker."""
-    if not _maintaining.locked() and _has_overdue("maintenance"):
+    if not _maintaining.locked() and _has_overdue(Job.Queue.MAINTENANCE):
         maintain()
 
 
-def _has_overdue(queue: str) -> bool:
+def _has_overdue(queue: Queue) -> bool:
     return Job.objects.queued(queue).exclude(not_before__gt=Clock() - OVERDUE, not_before__lte=Clock()).exists()
 
 
@@ -100,10 +101,10 @@ def _ingest_queued() -> None:
     while True:
         ingest.run_all(shift_ends)
         if time.monotonic() > shift_ends:
-            wakeups.taken("ingest")  # nobody was to be woken
-            wakeups.wake("ingest")
+            wakeups.taken(Job.Queue.INGEST)  # nobody was to be woken
+            wakeups.wake(Job.Queue.INGEST)
             break
-        if not wakeups.listen("ingest", LISTENING):
+        if not wakeups.listen(Job.Queue.INGEST, LISTENING):
             break
 
 
@@ -121,15 +122,15 @@ def maintain() -> None:
 
 
 def _maintain() -> None:
-    if Job.objects.filter(queue="maintenance", state=Job.State.RUNNING).exists():
+    if Job.objects.filter(queue=Job.Queue.MAINTENANCE, state=Job.State.RUNNING).exists():
         return
     shift_ends = time.monotonic() + SHIFT
-    wakeups.taken("maintenance")
-    while jobs := Job.objects.claim("maintenance", most=1, most_bytes=0):
+    wakeups.taken(Job.Queue.MAINTENANCE)
+    while jobs := Job.objects.claim(Job.Queue.MAINTENANCE, most=1, most_bytes=0):
         for job in jobs:
             _carry_out(job)
         if time.monotonic() > shift_ends:
-            wakeups.wake("maintenance")
+            wakeups.wake(Job.Queue.MAINTENANCE)
             break
 
 
@@ -185,7 +186,7 @@ def _carry_out(job: Job) -> None:
             job.end_turn()
         except (VolumeError, StoreUnavailable, ShadowLost) as error:
             log.warning("job.waits", job=str(job.pk), kind=job.kind, error=repr(error))
-            job.wait("redis" if not isinstance(error, VolumeError) else "nodes")
+            job.wait(Job.Lack.NODES if isinstance(error, VolumeError) else Job.Lack.REDIS)
         except (LeaseLost, *UNAVAILABLE):
             raise
         except StorageError as error:

@@ -76,7 +76,7 @@ class ClusterUnderTest:
     def maintain(self) -> list[Job]:
         """Do the queued maintenance, failures included."""
         done = []
-        while jobs := Job.objects.claim("maintenance", most=1, most_bytes=0):
+        while jobs := Job.objects.claim(Job.Queue.MAINTENANCE, most=1, most_bytes=0):
             for job in jobs:
                 try:
                     result = WORK[job.kind](job)

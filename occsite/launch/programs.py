@@ -15,6 +15,7 @@ from occsite.launch.embedded import postgres_argv, valkey_argv
 from occsite.launch.process import dying_with_parent
 from occsite.launch.runtime import runtime_dir
 from storage.conf import Configuration
+from storage.queues import Queue
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Started by boot: what serves clients first, so that the rest does not take the processor from it while it loads.
@@ -69,8 +70,8 @@ def commands(configuration: Configuration) -> dict[str, list[str]]:
     celery = [sys.executable, "-m", "celery", "--quiet", "-A", "occsite"]
     return {
         "api": [*gunicorn, "occsite.wsgi:application"],
-        "worker": [*celery, "worker", *_consuming("ingest", configuration.ingest_workers)],
-        "maintenance": [*celery, "worker", *_consuming("maintenance", MAINTENANCE_PROCESSES)],
+        "worker": [*celery, "worker", *_consuming(Queue.INGEST, configuration.ingest_workers)],
+        "maintenance": [*celery, "worker", *_consuming(Queue.MAINTENANCE, MAINTENANCE_PROCESSES)],
     }
 
 
@@ -124,9 +125,9 @@ def _managed(argv: list[str]) -> list[str]:
     return dying_with_parent(signal.SIGKILL, argv)
 
 
-def _consuming(queue: str, processes: int) -> list[str]:
+def _consuming(queue: Queue, processes: int) -> list[str]:
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    return ["-Q", queue, "--concurrency", str(processes), "-n", f"{queue}@%h", "--loglevel", "INFO", *quiet]
+    return ["-Q", queue.value, "--concurrency", str(processes), "-n", f"{queue}@%h", "--loglevel", "INFO", *quiet]
 
 
 def _program_section(program: Program) -> str:

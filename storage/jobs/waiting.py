@@ -60,7 +60,7 @@ def raise_for(job: Job) -> None:
     if job.state == Job.State.SUCCEEDED:
         return
     name = NAMES.get(job.kind, str(job.kind))
-    if job.waiting_for == "space":
+    if job.waiting_for == Job.Lack.SPACE:
         raise OutOfSpace("no node has room left")
     if job.waiting_for:
         raise ClusterUnavailable(f"the {name} lacks {job.waiting_for}")

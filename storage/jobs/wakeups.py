@@ -13,20 +13,21 @@ from celery import current_app
 from django.db import transaction
 
 from storage.models import Job
+from storage.queues import Queue
 from storage.redis_connection import connect
 
 log = structlog.get_logger(__name__)
 
-TASKS = {"ingest": "storage.ingest", "maintenance": "storage.maintain"}
+TASKS: Mapping[Queue, str] = {Queue.INGEST: "storage.ingest", Queue.MAINTENANCE: "storage.maintain"}
 PENDING_SECONDS = 5
 
 
-def on_commit(queue: str) -> None:
+def on_commit(queue: Queue) -> None:
     """Wake a worker of the queue once the transaction has committed."""
     transaction.on_commit(lambda: wake(queue))
 
 
-def wake(queue: str, *, hushed: bool = False) -> None:
+def wake(queue: Queue, *, hushed: bool = False) -> None:
     """Send a wake-up, unless one that no worker has taken yet is on its way. Losing it costs a sweep.
 
     Who listens hears it at once; a Celery task, which is dearer by far, is sent when nobody does.
@@ -42,7 +43,7 @@ def wake(queue: str, *, hushed: bool = False) -> None:
         log.warning("wakeup.lost", queue=queue, error=repr(error))
 
 
-def _is_heard(queue: str) -> bool:
+def _is_heard(queue: Queue) -> bool:
     """Ring; whether a worker was listening.
 
     Redis hands an element to a client that waits for one before it turns to the next command: what is still there then,
@@ -56,7 +57,7 @@ def _is_heard(queue: str) -> bool:
     return not left
 
 
-def listen(queue: str, seconds: float) -> bool:
+def listen(queue: Queue, seconds: float) -> bool:
     """Wait for a wake-up, for so many seconds at most; whether one has come."""
     try:
         return connect().blpop([_bell(queue)], seconds) is not None
@@ -64,7 +65,7 @@ def listen(queue: str, seconds: float) -> bool:
         return False
 
 
-def taken(queue: str) -> None:
+def taken(queue: Queue) -> None:
     """Say that a wake-up has arrived: from here on, new work sends a new one. Called before the first claim."""
     try:
         connect().delete(_pending(queue))
@@ -72,7 +73,7 @@ def taken(queue: str) -> None:
         log.warning("wakeup.pending", queue=queue, error=repr(error))
 
 
-def hush(queue: str, seconds: float) -> None:
+def hush(queue: Queue, seconds: float) -> None:
     """Have no wake-ups sent for so long, or until ``taken``: who says so will look by itself before that."""
     try:
         connect().set(_pending(queue), 1, px=int(seconds * 1000))
@@ -111,11 +112,11 @@ def await_change(job_id: UUID, seconds: float) -> Mapping[str, Any] | None:
     return None if moved is None else json.loads(moved)
 
 
-def _pending(queue: str) -> str:
+def _pending(queue: Queue) -> str:
     return f"occ:wakeup:{queue}"
 
 
-def _bell(queue: str) -> str:
+def _bell(queue: Queue) -> str:
     return f"occ:bell:{queue}"
 
 

@@ -6,11 +6,12 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from django.db import connection, models, transaction
 from django.db.models import F, Q
 
+from storage import queues
 from storage.exceptions import LeaseLost, TurnEnded
 from storage.models.clock import Clock
 from storage.models.content import Content
@@ -77,7 +78,7 @@ class JobQuerySet(models.QuerySet["Job"]):
             )
             """,
             {
-                "queue": queue,
+                "queue": str(queue),
                 "most": most,
                 "most_bytes": most_bytes,
                 "longest_delay": LONGEST_DELAY.total_seconds(),
@@ -211,12 +212,22 @@ class Job(models.Model):
     No column ever holds which node has which chunk (RACES 29).
     """
 
+    Queue: TypeAlias = queues.Queue
+
     class State(models.TextChoices):
         QUEUED = "queued"
         RUNNING = "running"
         SUCCEEDED = "succeeded"
         FAILED = "failed"
         CANCELLED = "cancelled"
+
+    class Lack(models.TextChoices):
+        """What a queued job waits for."""
+
+        NODES = "nodes"
+        SPACE = "space"
+        REDIS = "redis"
+        DATABASE = "database"
 
     class Kind(models.TextChoices):
         """What there is to do, the most urgent first."""
@@ -295,7 +306,7 @@ class Job(models.Model):
             return queued or cls.objects.create(
                 kind=kind,
                 subject=subject,
-                queue="maintenance",
+                queue=cls.Queue.MAINTENANCE,
                 priority=cls.PRIORITY[kind],
                 file_hash=file_hash,
                 size=size,
@@ -384,7 +395,7 @@ class Job(models.Model):
         self._fenced({"state": self.State.QUEUED, "attempts": 0, "not_before": Clock()})
         self.state = self.State.QUEUED
 
-    def wait(self, lack: str, delay: timedelta = timedelta(seconds=5)) -> None:
+    def wait(self, lack: Job.Lack, delay: timedelta = timedelta(seconds=5)) -> None:
         """Put the job back until what it lacks may be there; costs no attempt (RACES 18)."""
         self._fenced(
             {

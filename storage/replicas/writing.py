@@ -16,6 +16,7 @@ from storage.exceptions import VolumeError, VolumeFull
 from storage.models import Node
 from storage.replicas.finding import ask, verified
 from storage.tracking import batches, counting, routing
+from storage.models import Job, Node
 
 log = structlog.get_logger(__name__)
 
@@ -31,13 +32,13 @@ class Stored:
         holders: chunk hash → nodes with a good and durable copy.
         written: copies made.
         suspects: chunks of which a bad copy was met on the way.
-        lack: what there was too little of to reach every target: ``"nodes"``, ``"space"`` or nothing.
+        lack: what there was too little of to reach every target, nodes or space; None if nothing was.
     """
 
     holders: dict[str, list[Member]]
     written: int
     suspects: set[str]
-    lack: str
+    lack: Job.Lack | None
 
     def counted(self, chunk_hash: str) -> int:
         """Copies on nodes whose copies count towards a target."""
@@ -104,7 +105,7 @@ class _Writer:
         self.untried = {h: [m for m in preferences[h] if m not in holders[h] and m.node_id in accepting] for h in data}
         self.written = 0
         self.shunned: set[str] = set()
-        self.lack = ""
+        self.lack: Job.Lack | None = None
         self.ended = Event()
         self.asked_first: dict[str, Member] = {}  # by readers, as routing orders likely nodes as placement does
         self.found = {h: list(members) for h, members in holders.items() if members}
@@ -134,7 +135,7 @@ class _Writer:
             untried = [member for member in self.untried[chunk_hash] if member.node_id not in self.shunned]
             chosen = _spread(untried, held, short)
             if len(chosen) < short:
-                self.lack = self.lack or "nodes"
+                self.lack = self.lack or Job.Lack.NODES
             if chosen:
                 if not held:
                     self.asked_first[chunk_hash] = chosen[0]
@@ -156,7 +157,7 @@ class _Writer:
                 # Whether they were written is not known: the counts stay (RACES 25).
                 self.shunned.add(member.node_id)
                 if isinstance(error, VolumeFull):
-                    self.lack = "space"
+                    self.lack = Job.Lack.SPACE
                 log.warning("replica.unwritten", chunks=run, node=member.node_id, error=str(error))
             else:
                 for chunk_hash in run:

@@ -81,7 +81,7 @@ def plan(tell: Callable[[str, int], None] = lambda _hash, _size: None) -> Plan:
 def request(unknown: Unknown) -> Job:
     """Queue the adoption of the volumes by this database."""
     job = Job.ensure(Job.Kind.ADOPT, str(unknown))
-    wakeups.wake("maintenance")
+    wakeups.wake(Job.Queue.MAINTENANCE)
     return job
 
 

@@ -85,7 +85,7 @@ def request(node_id: str) -> Job:
     """
     Topology.load().member(node_id)
     job = Job.ensure(Job.Kind.AUDIT, node_id)
-    wakeups.wake("maintenance")
+    wakeups.wake(Job.Queue.MAINTENANCE)
     return job
 
 
@@ -254,7 +254,7 @@ def _add_to(found: dict[str, Any], more: Mapping[str, int]) -> None:
 def request_census() -> Job:
     """Queue a census."""
     job = Job.ensure(Job.Kind.CENSUS, "cluster")
-    wakeups.wake("maintenance")
+    wakeups.wake(Job.Queue.MAINTENANCE)
     return job
 
 

@@ -88,7 +88,7 @@ def request(node_id: str) -> Job:
         if Node.objects.filter(node_id=node_id, state=Node.State.ACTIVE).update(state=Node.State.DRAINING):
             Cluster.bump_topology()
         job = Job.ensure(Job.Kind.DRAIN, node_id)
-        wakeups.on_commit("maintenance")
+        wakeups.on_commit(Job.Queue.MAINTENANCE)
     topology.forget()
     log.info("drain.requested", job=str(job.pk), node=node_id)
     return job

@@ -188,7 +188,11 @@ def _number(files: int) -> str:
 
 def _look_at_uploads(found: Health) -> None:
     """Uploads that nobody stores: the workers are away, or whatever they need is."""
-    waiting = Job.objects.queued("ingest").filter(waiting_for="").aggregate(number=Count("id"), since=Min("not_before"))
+    waiting = (
+        Job.objects.queued(Job.Queue.INGEST)
+        .filter(waiting_for="")
+        .aggregate(number=Count("id"), since=Min("not_before"))
+    )
     if not waiting["number"]:
         return
     seconds = (clock.now() - waiting["since"]).total_seconds()

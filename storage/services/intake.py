@@ -133,7 +133,7 @@ class Reception:
             finally:
                 connection.close()  # back to the pool, as above
             self._segments += 1
-            wakeups.wake("ingest")
+            wakeups.wake(Job.Queue.INGEST)
 
     def _stage(self) -> None:
         """Begin to stage a body that is too large to hold: its row first, which owns the staged bytes (RACES 1)."""
@@ -181,7 +181,7 @@ class Reception:
         if accepted is None:
             raise BodyStalled("the upload was silent for too long, and has been dropped")
         self._accepted = True
-        wakeups.wake("ingest")
+        wakeups.wake(Job.Queue.INGEST)
         log.info(
             "upload.accepted",
             upload=str(accepted.upload_id),

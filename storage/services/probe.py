@@ -53,8 +53,8 @@ def probe() -> None:
     _queue_census(seen)
     if Content.objects.filter(state=Content.State.READY, health_epoch__lt=seen.cluster.topology_epoch).exists():
         Job.request(Job.Kind.REFRESH_HEALTH, "all")
-    if Job.objects.queued("maintenance").exists():
-        wakeups.wake("maintenance")
+    if Job.objects.queued(Job.Queue.MAINTENANCE).exists():
+        wakeups.wake(Job.Queue.MAINTENANCE)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def add(url: str = "", zone: str = "") -> Node:
         finally:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [PROVISIONING])
     topology.forget()
-    wakeups.wake("maintenance")
+    wakeups.wake(Job.Queue.MAINTENANCE)
     return node
 
 

@@ -84,7 +84,7 @@ def request(file: File, replication_factor: int | None) -> Job:
             file_hash=file.content.file_hash,
             size=file.content.size,
         )
-        wakeups.on_commit("maintenance")
+        wakeups.on_commit(Job.Queue.MAINTENANCE)
     log.info("rebalance.requested", job=str(job.pk), file_hash=file.content.file_hash, replication_factor=factor)
     return job
 

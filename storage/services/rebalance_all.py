@@ -135,7 +135,7 @@ def moves(topology: Topology, entries: Mapping[str, Entry]) -> list[Move]:
 def request() -> Job:
     """Queue the rebalancing of the cluster."""
     job = Job.request(Job.Kind.REBALANCE_ALL, "cluster")
-    wakeups.wake("maintenance")
+    wakeups.wake(Job.Queue.MAINTENANCE)
     return job
 
 

@@ -107,7 +107,7 @@ def _due(grace: float) -> list[tuple[str, int]]:
 def request() -> Job:
     """Queue passes until nothing is left that may go."""
     job = Job.ensure(Job.Kind.RECLAIM, "all")
-    wakeups.wake("maintenance")
+    wakeups.wake(Job.Queue.MAINTENANCE)
     return job
 
 

@@ -79,7 +79,7 @@ def plan_all() -> dict[int, tuple[int, int]]:
 def request_all() -> Job:
     """Queue the repair of the whole cluster."""
     job = Job.ensure(Job.Kind.REPAIR_ALL, "all")
-    wakeups.wake("maintenance")
+    wakeups.wake(Job.Queue.MAINTENANCE)
     return job
 
 

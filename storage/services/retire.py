@@ -43,7 +43,7 @@ def retire(node_id: str) -> Job:
     topology.forget()
     with suppress(StoreUnavailable):
         store_of(seen.cluster).forget(node_id)
-    wakeups.wake("maintenance")
+    wakeups.wake(Job.Queue.MAINTENANCE)
     log.warning("node.retired", node=node_id, repair=str(job.pk))
     return job
 

@@ -99,7 +99,7 @@ def _seek_losses(topology: Topology, found: Survey) -> None:
     if registers or lost:
         _before = None
         job = Job.ensure(Job.Kind.TRACE, "cluster")
-        wakeups.wake("maintenance")
+        wakeups.wake(Job.Queue.MAINTENANCE)
         log.warning("losses.proven", job=str(job.pk), registers=registers, lost=lost)
 
 

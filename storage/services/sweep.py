@@ -47,7 +47,7 @@ def sweep() -> None:
     _heal_short_contents()
     Tally.fold()
     _forget_ended_jobs()
-    for queue in ("ingest", "maintenance"):
+    for queue in Job.Queue:
         if Job.objects.queued(queue).exists():
             wakeups.wake(queue)
 

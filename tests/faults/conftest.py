@@ -21,6 +21,7 @@ from celery import Celery
 
 from occsite.addresses import broker_url
 from occsite.launch.embedded import redis_url
+from storage.queues import Queue
 from tests.faults.gates import Gates
 from tests.faults.journal import Action, Journal, Outcome
 from tests.faults.oracle import Findings, Oracle, lost_files, wrong_answers
@@ -77,10 +78,10 @@ class Installation:
 
     def send(self, task: str, *, arguments: Sequence[object] = (), times: int = 1, countdown: float = 0.0) -> None:
         """Deliver a Celery task to its queue: so many messages, none of which is taken sooner than the countdown."""
-        queue = "ingest" if task == "storage.ingest" else "maintenance"
+        queue = Queue.INGEST if task == "storage.ingest" else Queue.MAINTENANCE
         with Celery(broker=broker_url(redis_url(self.system.storage_dir))) as app:
             for _ in range(times):
-                app.send_task(task, arguments, queue=queue, countdown=countdown or None)
+                app.send_task(task, arguments, queue=queue.value, countdown=countdown or None)
 
     def findings(self, within: float = RECOVERY + PATIENCE) -> tuple[float, Findings]:
         """Let it come to rest, and look inside: when it rested, or was waited for no longer, and what is wrong."""

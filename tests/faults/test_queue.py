@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from occsite.launch.embedded import redis_url
+from storage.queues import Queue
 from tests.faults.conftest import PATIENCE, RECOVERY, Installation, bytes_of
 from tests.faults.gates import kill_all, stopped
 from tests.faults.journal import TERMINAL, Attempt, Outcome
@@ -71,7 +72,7 @@ def test_messages_that_nobody_understands_hold_up_nobody(installation: Installat
     upload_some(installation, "after tasks that nobody understands")
     assert system.pids() == before
     with redis.Redis.from_url(redis_url(system.storage_dir)) as client:
-        for queue in ("ingest", "maintenance"):
+        for queue in Queue:
             client.lpush(queue, b"not a message")  # a worker that reads it ends, and its manager starts another
     upload_some(installation, "after what is no message")
     installation.settle("messages that nobody understands")

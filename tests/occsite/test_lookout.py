@@ -19,6 +19,7 @@ from occsite.lookout import ROUNDS, Round
 from storage import tasks
 from storage.conf import configuration
 from storage.jobs.turns import Turn
+from storage.queues import Queue
 from tests.system.conftest import wait_until
 
 
@@ -81,7 +82,7 @@ def test_several_rounds_of_one_process_do_not_keep_each_other_from_their_turns(
 ) -> None:
     begun: list[Turn | None] = []
     monkeypatch.setattr(lookout, "_begin", lambda kept, task, turn: begun.append(turn))
-    lookout.keep_lookout(current_app, ["maintenance"])
+    lookout.keep_lookout(current_app, [Queue.MAINTENANCE])
     turns = [turn for turn in begun if turn is not None]
     assert len(turns) == 4
     taken = [turn.take() for turn in turns]

@@ -308,7 +308,7 @@ def test_jobs_are_listed_what_is_open_first(cluster: ClusterUnderTest) -> None:
     ended = Job.request(Job.Kind.RECLAIM, "all")
     tasks.maintain()
     waiting = Job.request(Job.Kind.AUDIT, "node_003")
-    Job.objects.filter(pk=waiting.pk).update(waiting_for="nodes", done=7, total=256)
+    Job.objects.filter(pk=waiting.pk).update(waiting_for=Job.Lack.NODES, done=7, total=256)
     header, first, second = run("jobs").splitlines()
     assert header.split()[:3] == ["id", "kind", "subject"]
     assert first.split()[:6] == [str(waiting.pk), "audit", "node_003", "queued", "7/256", "nodes"]

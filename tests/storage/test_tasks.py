@@ -43,7 +43,7 @@ def test_maintenance_does_what_is_queued(cluster: ClusterUnderTest) -> None:
 
 def test_while_a_maintenance_job_runs_no_second_one_takes_the_place_of_the_sweeps(cluster: ClusterUnderTest) -> None:
     Job.request(Job.Kind.REFRESH_HEALTH, "all")
-    running = Job.objects.claim("maintenance", most=1, most_bytes=0)[0]
+    running = Job.objects.claim(Job.Queue.MAINTENANCE, most=1, most_bytes=0)[0]
     Job.request(Job.Kind.REBUILD_SKETCH, "node_001")
     tasks.maintain()
     assert job_of(Job.Kind.REBUILD_SKETCH).state == Job.State.QUEUED
@@ -84,10 +84,10 @@ def test_a_task_that_always_finds_work_makes_way(cluster: ClusterUnderTest, monk
         Job.request(Job.Kind.REBUILD_SKETCH, node)
     tasks.maintain()
     assert Job.objects.filter(state=Job.State.SUCCEEDED).count() == 1
-    assert "maintenance" in woken
+    assert Job.Queue.MAINTENANCE in woken
     cluster.accept(content_of(1))
     tasks.ingest_queued()
-    assert "ingest" in woken
+    assert Job.Queue.INGEST in woken
 
 
 def test_a_task_takes_what_comes_while_it_listens(
@@ -96,7 +96,7 @@ def test_a_task_takes_what_comes_while_it_listens(
     messages: list[str] = []
     monkeypatch.setattr(wakeups, "wake", wake)
     monkeypatch.setattr(current_app, "send_task", lambda name, **_: messages.append(name))
-    listens: Iterator[Callable[[], bool]] = iter([lambda: listen("ingest", 30), lambda: False])
+    listens: Iterator[Callable[[], bool]] = iter([lambda: listen(Job.Queue.INGEST, 30), lambda: False])
     monkeypatch.setattr(wakeups, "listen", lambda *_: next(listens)())
 
     def work() -> None:

@@ -16,7 +16,7 @@ class Command(Door):
     help = f"Lists the maintenance jobs: those that are queued or running, and the last {ENDED} that ended."
 
     def act(self, options: Mapping[str, Any]) -> None:
-        jobs = Job.objects.filter(queue="maintenance")
+        jobs = Job.objects.filter(queue=Job.Queue.MAINTENANCE)
         unfinished = jobs.open().order_by("-state", "priority", "created_at")
         ended = jobs.filter(state__in=Job.TERMINAL).order_by("-finished_at")[:ENDED]
         now = timezone.now()

@@ -69,18 +69,18 @@ def run_queued(*, goes_on: bool = False) -> Claimed:
         return Claimed.NOTHING
     is_much = len(jobs) == CLAIM_JOBS or sum(job.size for job in jobs) >= ALONE_BYTES
     if is_much:
-        wakeups.wake("ingest", hushed=goes_on)  # there may be more
+        wakeups.wake(Job.Queue.INGEST, hushed=goes_on)  # there may be more
     ingest(jobs)
     return Claimed.MUCH if is_much else Claimed.LITTLE
 
 
 def _claim(goes_on: bool) -> list[Job]:
     if goes_on:
-        wakeups.hush("ingest", ALONE_SECONDS)  # before the look: what comes after it waits for the next one
-        if jobs := Job.objects.claim("ingest", most=CLAIM_JOBS, most_bytes=CLAIM_BYTES):
+        wakeups.hush(Job.Queue.INGEST, ALONE_SECONDS)  # before the look: what comes after it waits for the next one
+        if jobs := Job.objects.claim(Job.Queue.INGEST, most=CLAIM_JOBS, most_bytes=CLAIM_BYTES):
             return jobs
-    wakeups.taken("ingest")  # and then the look: nobody was woken for what has just come
-    return Job.objects.claim("ingest", most=CLAIM_JOBS, most_bytes=CLAIM_BYTES)
+    wakeups.taken(Job.Queue.INGEST)  # and then the look: nobody was woken for what has just come
+    return Job.objects.claim(Job.Queue.INGEST, most=CLAIM_JOBS, most_bytes=CLAIM_BYTES)
 
 
 def ingest(jobs: Sequence[Job]) -> None:
@@ -102,7 +102,7 @@ def ingest(jobs: Sequence[Job]) -> None:
     except UNAVAILABLE as error:
         log.warning("ingest.database", error=str(error))
         connection.close()
-        _put_back([job for job in jobs if not job.is_terminal], error, waiting_for="database")
+        _put_back([job for job in jobs if not job.is_terminal], error, waiting_for=Job.Lack.DATABASE)
     except Exception as error:
         log.exception("ingest.failed", jobs=[str(job.pk) for job in jobs])
         _put_back([job for job in jobs if not job.is_terminal], error)
@@ -142,7 +142,7 @@ def _judge(work: Work, pieces: Sequence[Piece], stored: Stored, topology: Topolo
             raise LeaseLost("the upload has been dropped")
         count = stored.counted(piece.chunk_hash)
         if count < acknowledgeable(work.upload.replication_factor):
-            raise TooFewReplicas(stored.lack or "nodes")
+            raise TooFewReplicas(stored.lack or Job.Lack.NODES)
         work.replications.append(count)
         if work.is_distribution_whole:
             work.distribution[piece.chunk_hash] = [member.node_id for member in stored.holders[piece.chunk_hash]]
@@ -221,7 +221,7 @@ def _join(work: Work) -> None:
         if any(stored["factor"] > work.upload.replication_factor for stored in results.values()):
             # Fewer are wanted than when they were stored: what is surplus goes as it always does (RACES 9).
             Job.request(Job.Kind.REBALANCE, f"content {content.pk}", file_hash=content.file_hash, size=content.size)
-            wakeups.on_commit("maintenance")
+            wakeups.on_commit(Job.Queue.MAINTENANCE)
     _end(closed)
 
 
@@ -231,7 +231,7 @@ def _await_segments(work: Work) -> None:
         return
     phases.enter("ingest.join")
     if Segment.objects.reopen(work.upload):
-        wakeups.wake("ingest")
+        wakeups.wake(Job.Queue.INGEST)
     taken: list[Job] = []
     while unstored := Segment.objects.unstored(work.segments):
         for job in unstored:
@@ -293,7 +293,7 @@ def _end(works: Sequence[Work]) -> None:
     log.info("ingest.succeeded", files={str(work.job.pk): work.job.file_hash for work in works})
 
 
-def _put_back(jobs: Sequence[Job], error: Exception, waiting_for: str = "") -> None:
+def _put_back(jobs: Sequence[Job], error: Exception, waiting_for: Job.Lack | None = None) -> None:
     """After a failure that all share. When even this fails, the leases end and the sweeper does it."""
     for job in jobs:
         try:

@@ -142,7 +142,7 @@ def sparing_others(job: Job, work: Work | None = None) -> Iterator[None]:
         except LeaseLost:
             raise
         except TooFewReplicas as error:
-            job.wait(error.lack)
+            job.wait(Job.Lack(error.lack))
             log.warning("ingest.waits", job=str(job.pk), lack=error.lack)
             wakeups.announce(job)
         except StagingDamaged as error:

@@ -11,7 +11,7 @@ from django.test import Client
 
 from occsite.wsgi import application
 from storage.jobs import wakeups
-from storage.models import Content, File, Upload
+from storage.models import Content, File, Job, Upload
 from tests.cluster import ClusterUnderTest, cluster
 
 __all__ = ["cluster"]
@@ -24,8 +24,8 @@ STREAMED = ("application/octet-stream", "multipart/byteranges")
 def workers(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> ClusterUnderTest:
     """A cluster whose queued work is done as soon as it is committed, as by workers that are never busy."""
 
-    def wake(queue: str, **_: object) -> None:
-        if queue == "ingest":
+    def wake(queue: Job.Queue, **_: object) -> None:
+        if queue == Job.Queue.INGEST:
             cluster.ingest()
         else:
             cluster.maintain()

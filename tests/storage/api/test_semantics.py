@@ -211,6 +211,6 @@ def test_a_job_that_was_cancelled_names_itself(kind: str, said: str) -> None:
 
 
 def test_a_job_that_waits_says_what_it_is_and_what_it_lacks() -> None:
-    job = Job(kind=Job.Kind.REBALANCE, state=Job.State.QUEUED, waiting_for="nodes")
+    job = Job(kind=Job.Kind.REBALANCE, state=Job.State.QUEUED, waiting_for=Job.Lack.NODES)
     with pytest.raises(ClusterUnavailable, match="the rebalance lacks nodes"):
         waiting.raise_for(job)

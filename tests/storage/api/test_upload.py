@@ -116,7 +116,7 @@ def test_nodes_that_have_vanished_answer_503_and_keep_nothing(workers: ClusterUn
 def test_nodes_that_vanish_before_the_ingest_answer_503_and_keep_nothing(
     workers: ClusterUnderTest, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wake(_queue: str, **_: object) -> None:
+    def wake(_queue: Job.Queue, **_: object) -> None:
         vanish(workers)
         workers.ingest()
 

@@ -22,17 +22,17 @@ HOUR = timedelta(hours=1)  # PostgreSQL's clock was set back by this much.
 
 def test_a_lease_from_before_the_clock_was_set_back_is_over(cluster: ClusterUnderTest) -> None:
     Job.request(Job.Kind.REFRESH_HEALTH, "all")
-    (job,) = Job.objects.claim("maintenance", most=1, most_bytes=0)
+    (job,) = Job.objects.claim(Job.Queue.MAINTENANCE, most=1, most_bytes=0)
     assert Job.objects.requeue_stale() == 0, "its lease has only begun"
     Job.objects.update(lease_expires_at=Clock() + HOUR + LEASE)
     assert Job.objects.requeue_stale() == 1
-    assert Job.objects.claim("maintenance", most=1, most_bytes=0) == [job]
+    assert Job.objects.claim(Job.Queue.MAINTENANCE, most=1, most_bytes=0) == [job]
 
 
 def test_a_job_that_was_to_wait_some_seconds_does_not_wait_for_an_hour(cluster: ClusterUnderTest) -> None:
     accepted = cluster.accept(content_of(1))
     Job.objects.update(not_before=Clock() + timedelta(seconds=30))
-    assert not Job.objects.queued("ingest").exists()
+    assert not Job.objects.queued(Job.Queue.INGEST).exists()
     Job.objects.update(not_before=Clock() + HOUR)
     look_for_uploads()
     accepted.job.refresh_from_db()

@@ -119,7 +119,7 @@ def test_a_drain_waits_for_what_an_older_database_does_not_know(cluster: Cluster
     node_id = cluster.holders(chunk_hash)[0]
     older.put_back()
     drain.request(node_id)
-    job = Job.objects.claim("maintenance", most=1, most_bytes=0)[0]
+    job = Job.objects.claim(Job.Queue.MAINTENANCE, most=1, most_bytes=0)[0]
     with pytest.raises(Exception, match="not empty"):
         drain.drain(job)
     assert node_id in cluster.holders(chunk_hash)

@@ -24,16 +24,16 @@ def sent(redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> list[str
 def test_a_wake_up_that_is_on_its_way_is_not_sent_again(sent: list[str]) -> None:
     """RACES 28."""
     for _ in range(3):
-        wake("ingest")
-    wake("maintenance")
+        wake(Job.Queue.INGEST)
+    wake(Job.Queue.MAINTENANCE)
     assert sent == ["storage.ingest", "storage.maintain"]
-    wakeups.taken("ingest")
-    wake("ingest")
+    wakeups.taken(Job.Queue.INGEST)
+    wake(Job.Queue.INGEST)
     assert sent.count("storage.ingest") == 2
 
 
 def test_a_lost_wake_up_blocks_the_next_one_only_for_a_while(sent: list[str], redis_client: redis.Redis) -> None:
-    wake("ingest")
+    wake(Job.Queue.INGEST)
     assert 0 < redis_client.ttl("occ:wakeup:ingest") <= wakeups.PENDING_SECONDS
 
 
@@ -44,11 +44,11 @@ def test_without_redis_a_wake_up_is_lost_not_an_error(monkeypatch: pytest.Monkey
     monkeypatch.setattr(redis.Redis, "execute_command", away)
     monkeypatch.setattr(redis.client.Pipeline, "execute", away)
     job = Job()
-    wake("ingest")
-    wakeups.taken("ingest")
+    wake(Job.Queue.INGEST)
+    wakeups.taken(Job.Queue.INGEST)
     wakeups.announce(job)
     assert wakeups.await_change(job.pk, 0.1) is None
-    assert not wakeups.listen("ingest", 0.1)
+    assert not wakeups.listen(Job.Queue.INGEST, 0.1)
 
 
 def test_everybody_who_waits_for_a_job_hears_of_its_end(redis_client: redis.Redis) -> None:
@@ -62,10 +62,10 @@ def test_everybody_who_waits_for_a_job_hears_of_its_end(redis_client: redis.Redi
 
 def test_who_listens_hears_a_wake_up_and_no_task_is_sent(sent: list[str], redis_client: redis.Redis) -> None:
     heard: list[bool] = []
-    listener = threading.Thread(target=lambda: heard.append(wakeups.listen("ingest", 30)))
+    listener = threading.Thread(target=lambda: heard.append(wakeups.listen(Job.Queue.INGEST, 30)))
     listener.start()
     wait_until(lambda: redis_client.info("clients")["blocked_clients"] == 1, 10)
-    wake("ingest")
+    wake(Job.Queue.INGEST)
     listener.join()
     assert heard == [True]
     assert sent == []
@@ -73,18 +73,18 @@ def test_who_listens_hears_a_wake_up_and_no_task_is_sent(sent: list[str], redis_
 
 def test_a_wake_up_that_nobody_heard_is_there_for_who_listens_next(sent: list[str]) -> None:
     for _ in range(3):  # more than one, as when all workers are busy
-        wake("ingest")
-        wakeups.taken("ingest")
+        wake(Job.Queue.INGEST)
+        wakeups.taken(Job.Queue.INGEST)
     assert sent == ["storage.ingest"] * 3
-    assert wakeups.listen("ingest", 0.01)
-    assert not wakeups.listen("ingest", 0.01)
+    assert wakeups.listen(Job.Queue.INGEST, 0.01)
+    assert not wakeups.listen(Job.Queue.INGEST, 0.01)
 
 
 def test_who_looks_by_itself_is_not_woken_meanwhile(sent: list[str], redis_client: redis.Redis) -> None:
-    wakeups.hush("ingest", 30)
-    wake("ingest")
+    wakeups.hush(Job.Queue.INGEST, 30)
+    wake(Job.Queue.INGEST)
     assert sent == []
     assert redis_client.ttl("occ:wakeup:ingest") <= 30, "should it not come to that, others are woken again"
-    wakeups.taken("ingest")
-    wake("ingest")
+    wakeups.taken(Job.Queue.INGEST)
+    wake(Job.Queue.INGEST)
     assert sent == ["storage.ingest"]

@@ -15,11 +15,11 @@ from tests.cluster import ClusterUnderTest
 
 
 def queued(count: int, size: int = 10) -> list[Job]:
-    return [Job.objects.create(kind=Job.Kind.INGEST, queue="ingest", size=size) for _ in range(count)]
+    return [Job.objects.create(kind=Job.Kind.INGEST, queue=Job.Queue.INGEST, size=size) for _ in range(count)]
 
 
 def claim(most: int = 10, most_bytes: int = 1000) -> list[Job]:
-    return Job.objects.claim("ingest", most=most, most_bytes=most_bytes)
+    return Job.objects.claim(Job.Queue.INGEST, most=most, most_bytes=most_bytes)
 
 
 def outlive_lease(job: Job) -> None:
@@ -83,7 +83,7 @@ def test_a_stale_job_goes_back_and_its_former_worker_can_commit_nothing() -> Non
         lambda: zombie.succeed({}),
         lambda: zombie.fail("x", "y"),
         lambda: zombie.retry("x", "y"),
-        lambda: zombie.wait("nodes"),
+        lambda: zombie.wait(Job.Lack.NODES),
         zombie.progress,
     ]
     for attempt in attempts:
@@ -127,7 +127,7 @@ def test_retries_are_spaced_and_counted_waits_are_not() -> None:
     Job.objects.update(not_before=Clock())
     job = claim()[0]
     assert job.attempts == 2
-    job.wait("nodes", timedelta(0))
+    job.wait(Job.Lack.NODES, timedelta(0))
     job = claim()[0]
     assert (job.attempts, job.waiting_for) == (2, "")
 
@@ -148,7 +148,7 @@ def test_requests_for_one_subject_coalesce_while_they_are_queued() -> None:
     first = Job.request(Job.Kind.REPAIR, "x")
     assert Job.request(Job.Kind.REPAIR, "x").pk == first.pk
     assert Job.request(Job.Kind.REPAIR, "y").pk != first.pk
-    Job.objects.claim("maintenance", most=1, most_bytes=0)
+    Job.objects.claim(Job.Queue.MAINTENANCE, most=1, most_bytes=0)
     assert Job.request(Job.Kind.REPAIR, "x").pk != first.pk, "the running one may have looked already"
 
 
@@ -164,7 +164,7 @@ def test_the_most_urgent_job_is_claimed_first_whatever_its_age() -> None:
     Job.request(Job.Kind.AUDIT, "node_000")
     Job.request(Job.Kind.REBALANCE_ALL, "cluster")
     Job.request(Job.Kind.REPAIR, "0" * 64)
-    kinds = [Job.objects.claim("maintenance", most=1, most_bytes=0)[0].kind for _ in range(3)]
+    kinds = [Job.objects.claim(Job.Queue.MAINTENANCE, most=1, most_bytes=0)[0].kind for _ in range(3)]
     assert kinds == [Job.Kind.REPAIR, Job.Kind.REBALANCE_ALL, Job.Kind.AUDIT]
 
 
@@ -176,7 +176,7 @@ def test_a_long_job_goes_on_from_its_last_step_with_what_it_had_found(monkeypatc
     seen: list[int] = []
 
     def work(stop_after: int) -> None:
-        (job,) = Job.objects.claim("maintenance", most=1, most_bytes=0)
+        (job,) = Job.objects.claim(Job.Queue.MAINTENANCE, most=1, most_bytes=0)
         job.result = job.result or {"seen": 0}
         for step in job.steps(6):
             seen.append(step)

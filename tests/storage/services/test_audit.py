@@ -23,7 +23,7 @@ NOTHING_WRONG = dict.fromkeys(COUNTED, 0)
 
 
 def claim_one() -> Job:
-    (job,) = Job.objects.claim("maintenance", most=1, most_bytes=0)
+    (job,) = Job.objects.claim(Job.Queue.MAINTENANCE, most=1, most_bytes=0)
     return job
 
 
@@ -117,7 +117,7 @@ def test_a_plan_counts_and_changes_nothing(cluster: ClusterUnderTest) -> None:
     found = audit.plan("node_003").found
     assert (found["replicas"], found["orphans"]) == (Node.objects.get(node_id="node_003").chunks, 1)
     assert not Chunk.objects.filter(hash=stranger).exists()
-    assert not Job.objects.filter(queue="maintenance").exists()
+    assert not Job.objects.filter(queue=Job.Queue.MAINTENANCE).exists()
 
 
 def test_an_audit_goes_on_where_it_stopped_and_counts_nothing_twice(

@@ -136,7 +136,7 @@ def test_a_sketch_that_denies_what_is_listed_is_built_anew(cluster: ClusterUnder
 def test_it_goes_on_where_its_turn_ended(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster.upload(content_of(30))
     audit.request_census()
-    (job,) = Job.objects.claim("maintenance", most=1, most_bytes=0)
+    (job,) = Job.objects.claim(Job.Queue.MAINTENANCE, most=1, most_bytes=0)
     taken: list[str] = []
     take = census.take
 
@@ -170,7 +170,7 @@ def test_all_nodes_are_listed_once_in_an_interval(cluster: ClusterUnderTest, set
     probe.probe()
     assert censuses() == 0, "a new cluster has time"
     Cluster.objects.update(created_at=Clock() - timedelta(seconds=3700))
-    Job.objects.create(kind=Job.Kind.AUDIT, subject="node_000", queue="maintenance", state=Job.State.RUNNING)
+    Job.objects.create(kind=Job.Kind.AUDIT, subject="node_000", queue=Job.Queue.MAINTENANCE, state=Job.State.RUNNING)
     probe.probe()
     probe.probe()
     assert censuses() == 1, "an audit under way is no reason to wait"

@@ -19,7 +19,7 @@ from tests.cluster import ClusterUnderTest, content_of
 
 
 def claim_one() -> Job:
-    (job,) = Job.objects.claim("maintenance", most=1, most_bytes=0)
+    (job,) = Job.objects.claim(Job.Queue.MAINTENANCE, most=1, most_bytes=0)
     return job
 
 
@@ -57,7 +57,7 @@ def test_a_plan_says_what_has_to_be_written_and_changes_nothing(cluster: Cluster
     plan = drain.plan("node_000")
     assert (plan.replicas, plan.bytes, plan.to_write) == (held.chunks, held.bytes, held.bytes)
     assert condition("node_000") == "active"
-    assert not Job.objects.filter(queue="maintenance").exists()
+    assert not Job.objects.filter(queue=Job.Queue.MAINTENANCE).exists()
 
 
 def test_a_drain_that_would_leave_too_few_nodes_is_refused(cluster: ClusterUnderTest) -> None:

@@ -141,7 +141,7 @@ def test_nobody_is_woken_for_what_comes_while_the_one_whose_turn_it_is_is_at_lit
         jobs = claim(*args, **kwargs)
         if File.objects.count() == 1:
             cluster.accept(content_of(2, "meanwhile"))
-            wake("ingest")
+            wake(Job.Queue.INGEST)
         return jobs
 
     cluster.accept(content_of(1))
@@ -151,7 +151,7 @@ def test_nobody_is_woken_for_what_comes_while_the_one_whose_turn_it_is_is_at_lit
     assert ingest.run_queued(goes_on=True)
     assert not Job.objects.exclude(state=Job.State.SUCCEEDED).exists()
     assert not ingest.run_queued(goes_on=True)
-    wake("ingest")
+    wake(Job.Queue.INGEST)
     assert sent == ["storage.ingest"], "who leaves is not waited for"
 
 
@@ -160,7 +160,7 @@ def test_what_comes_at_the_last_moment_before_others_are_woken_again_is_not_forg
 ) -> None:
     taken = wakeups.taken
 
-    def late(queue: str) -> None:
+    def late(queue: Job.Queue) -> None:
         cluster.accept(content_of(1))
         taken(queue)
 

@@ -90,7 +90,7 @@ def test_summaries_become_exact_again_after_a_node_has_gone(cluster: ClusterUnde
     content = Content.objects.get()
     assert content.health_epoch < Cluster.load().topology_epoch, "an estimate by now"
     job = Job.objects.filter(kind=Job.Kind.REFRESH_HEALTH, state=Job.State.QUEUED).get()
-    assert Job.objects.claim("maintenance", most=1, most_bytes=0) == [job]
+    assert Job.objects.claim(Job.Queue.MAINTENANCE, most=1, most_bytes=0) == [job]
     job.refresh_from_db()
     assert verify.refresh_health(job) == 1
     content.refresh_from_db()

@@ -142,7 +142,7 @@ def test_ranges_that_were_through_before_a_node_came_are_looked_at_again(
 def test_a_node_that_cannot_be_listed_makes_a_rebalance_wait(cluster: ClusterUnderTest) -> None:
     cluster.upload(content_of(3))
     rebalance_all.request()
-    (job,) = Job.objects.claim("maintenance", most=1, most_bytes=0)
+    (job,) = Job.objects.claim(Job.Queue.MAINTENANCE, most=1, most_bytes=0)
     cluster.folder("node_001").rename(cluster.folder("node_001").with_suffix(".away"))
     with pytest.raises(VolumeOffline, match="node_001"):
         rebalance_all.rebalance_all(job)

@@ -324,7 +324,7 @@ def test_a_busy_node_that_lacks_copies_raises_one_alarm(
 def rebuild_alone(node_id: str) -> dict[str, Any]:
     """Rebuild a sketch, and leave the work that follows from it queued."""
     Job.request(Job.Kind.REBUILD_SKETCH, node_id)
-    (job,) = Job.objects.claim("maintenance", most=1, most_bytes=0)
+    (job,) = Job.objects.claim(Job.Queue.MAINTENANCE, most=1, most_bytes=0)
     found = WORK[job.kind](job)
     job.succeed(found)
     assert job.kind == Job.Kind.REBUILD_SKETCH

@@ -52,7 +52,7 @@ def test_the_plan_says_what_would_be_written_and_changes_nothing(cluster: Cluste
     lose(cluster, two, 1)
     lose(cluster, lost, 3)
     assert repair.plan_all() == {0: (1, 0), 1: (1, 2 * 4096), 2: (1, 4096)}
-    assert not Job.objects.filter(queue="maintenance").exists()
+    assert not Job.objects.filter(queue=Job.Queue.MAINTENANCE).exists()
 
 
 def test_a_lost_node_is_made_good_on_the_others(cluster: ClusterUnderTest) -> None:
@@ -75,7 +75,7 @@ def test_many_short_files_are_mended_by_one_job(cluster: ClusterUnderTest, monke
     Content.objects.update(min_replication=1)
     sweep.sweep()
     sweep.sweep()
-    open_jobs = Job.objects.open().filter(queue="maintenance")
+    open_jobs = Job.objects.open().filter(queue=Job.Queue.MAINTENANCE)
     assert list(open_jobs.values_list("kind", flat=True)) == [Job.Kind.REPAIR_ALL]
     Content.objects.filter(pk__in=[file.content_id for file in files[1:]]).update(min_replication=3)
     Job.objects.all().delete()

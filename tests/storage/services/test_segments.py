@@ -83,7 +83,7 @@ def test_what_was_stored_ahead_is_stored_once(
 def test_the_upload_sees_to_segments_that_nobody_has_begun(cluster: ClusterUnderTest, written: Counter[str]) -> None:
     data = content_of(3 * SEGMENT + 1)
     accepted = cluster.accept(data)
-    jobs = Job.objects.claim("ingest", most=1, most_bytes=0)
+    jobs = Job.objects.claim(Job.Queue.INGEST, most=1, most_bytes=0)
     assert [job.kind for job in jobs] == [Job.Kind.INGEST], "more urgent than segments"
     ingest.ingest(jobs)
     assert cluster.download(stored(cluster, accepted)) == data
@@ -120,7 +120,7 @@ def test_a_segment_whose_worker_is_lost_is_done_by_the_upload_and_the_zombie_com
     accepted = cluster.accept(data)
     zombie = Job.objects.claim_segment(accepted.upload)
     Job.objects.filter(pk=zombie[0].pk).update(lease_expires_at=Clock() - timedelta(seconds=1))
-    jobs = Job.objects.claim("ingest", most=1, most_bytes=0)
+    jobs = Job.objects.claim(Job.Queue.INGEST, most=1, most_bytes=0)
     assert [job.kind for job in jobs] == [Job.Kind.INGEST]
     ingest.ingest(jobs)
     file = stored(cluster, accepted)

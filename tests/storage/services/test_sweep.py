@@ -121,12 +121,12 @@ def test_lost_wake_ups_and_leases_are_made_good(cluster: ClusterUnderTest, monke
     accepted = cluster.accept(content_of(2))
     woken: list[str] = []
     monkeypatch.setattr(wakeups, "wake", woken.append)
-    Job.objects.claim("ingest", most=1, most_bytes=0)
+    Job.objects.claim(Job.Queue.INGEST, most=1, most_bytes=0)
     sweep.sweep()
-    assert "ingest" not in woken
+    assert Job.Queue.INGEST not in woken
     Job.objects.filter(pk=accepted.job.pk).update(lease_expires_at=Clock() - timedelta(seconds=1))
     sweep.sweep()
-    assert "ingest" in woken
+    assert Job.Queue.INGEST in woken
     cluster.ingest()
     assert Job.objects.get(pk=accepted.job.pk).state == Job.State.SUCCEEDED
 
@@ -210,7 +210,7 @@ def test_a_node_that_only_restarts_has_nothing_copied_but_what_is_in_danger(
 def test_jobs_that_ended_long_ago_are_forgotten_audits_later(cluster: ClusterUnderTest) -> None:
     def job(kind: str, days: int, state: str = Job.State.SUCCEEDED) -> Job:
         ended = Clock() - timedelta(days=days)
-        made = Job.objects.create(kind=kind, queue="maintenance", state=state, subject=f"{kind} {days}")
+        made = Job.objects.create(kind=kind, queue=Job.Queue.MAINTENANCE, state=state, subject=f"{kind} {days}")
         Job.objects.filter(pk=made.pk).update(created_at=ended - timedelta(hours=1), finished_at=ended)
         return made
 
