@@ -6,13 +6,14 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from functools import cache
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 from django.db import connection, models, transaction
 from django.db.models import F, Q
 
 from storage import queues
 from storage.exceptions import LeaseLost, TurnEnded
+from storage.models import kinds
 from storage.models.clock import Clock
 from storage.models.content import Content
 from storage.models.fields import DigestField
@@ -213,6 +214,7 @@ class Job(models.Model):
     """
 
     Queue: TypeAlias = queues.Queue
+    Kind: TypeAlias = kinds.Kind
 
     class State(models.TextChoices):
         QUEUED = "queued"
@@ -229,30 +231,10 @@ class Job(models.Model):
         REDIS = "redis"
         DATABASE = "database"
 
-    class Kind(models.TextChoices):
-        """What there is to do, the most urgent first."""
-
-        INGEST = "ingest"
-        INGEST_SEGMENT = "ingest segment"
-        REPAIR = "repair"
-        REFRESH_HEALTH = "refresh health"
-        REBALANCE = "rebalance"
-        REBUILD_SKETCH = "rebuild sketch"
-        REPAIR_ALL = "repair all"
-        TRACE = "trace losses"
-        RECONCILE = "reconcile"
-        DRAIN = "drain"
-        RECLAIM = "reclaim"
-        REBALANCE_ALL = "rebalance all"
-        CENSUS = "census"
-        AUDIT = "audit"
-        ADOPT = "adopt"
-
-    PRIORITY: ClassVar[Mapping[str, int]] = {kind: place for place, kind in enumerate(Kind.values)}
     TERMINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    kind = models.CharField(max_length=32, choices=Kind)
+    kind = models.CharField(max_length=32, choices=kinds.choices)
     queue = models.CharField(max_length=32)
     priority = models.PositiveSmallIntegerField(default=0, help_text="what is lower goes first")
     subject = models.CharField(max_length=128, null=True, help_text="at most one queued job per kind and subject")  # noqa: DJ001  null is "no subject"
@@ -297,7 +279,7 @@ class Job(models.Model):
         return self.state in self.TERMINAL
 
     @classmethod
-    def request(cls, kind: str, subject: str, *, file_hash: str | None = None, size: int = 0) -> Job:
+    def request(cls, kind: Job.Kind, subject: str, *, file_hash: str | None = None, size: int = 0) -> Job:
         """Queue maintenance of a subject, or return the queued job that will do it."""
         with transaction.atomic():
             with connection.cursor() as cursor:
@@ -307,13 +289,13 @@ class Job(models.Model):
                 kind=kind,
                 subject=subject,
                 queue=cls.Queue.MAINTENANCE,
-                priority=cls.PRIORITY[kind],
+                priority=kind.priority,
                 file_hash=file_hash,
                 size=size,
             )
 
     @classmethod
-    def ensure(cls, kind: str, subject: str) -> Job:
+    def ensure(cls, kind: Job.Kind, subject: str) -> Job:
         """The open job of this kind and subject, queued if there is none: for work that one job does whole."""
         return cls.objects.open().filter(kind=kind, subject=subject).first() or cls.request(kind, subject)
 

@@ -39,7 +39,7 @@ class SegmentQuerySet(models.QuerySet["Segment"]):
             {
                 "job": uuid.uuid4(),
                 "kind": Job.Kind.INGEST_SEGMENT,
-                "priority": Job.PRIORITY[Job.Kind.INGEST_SEGMENT],
+                "priority": Job.Kind.INGEST_SEGMENT.priority,
                 "upload": upload.pk,
                 "size": size,
                 "total": len(checksums) // 4,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
+from storage.models.kinds import Kind
 from storage.models.statements import prepared
 
 _BEGIN = """
@@ -43,7 +44,7 @@ _RECORD = """
     ), job AS (
         INSERT INTO storage_job (id, kind, queue, priority, file_hash, upload_id, size, state, done, total,
                waiting_for, attempts, fence)
-        SELECT %(job)s, 'ingest', 'ingest', 0, %(file_hash)s, upload.id, %(size)s, 'queued', 0, chunk_count,
+        SELECT %(job)s, 'ingest', 'ingest', %(priority)s, %(file_hash)s, upload.id, %(size)s, 'queued', 0, chunk_count,
                '', 0, 0 FROM content, upload
         RETURNING id
     )
@@ -158,6 +159,7 @@ def record_acceptance(body: Body, *, durable: bool) -> Accepted | None:
             "piece_size": body.chunk_size,
             "piece_checksums": body.piece_checksums,
             "job": job_id,
+            "priority": Kind.INGEST.priority,
         },
     )
     if not found:
