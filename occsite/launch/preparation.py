@@ -19,6 +19,7 @@ from occsite.launch.secret import make_secret
 from occsite.launch.state import local_url, make_state_dir
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
+from storage.models.locks import Lock
 from storage.services.provision import provision
 
 LIMIT = 60.0  # seconds for a part that runs here to come up: the manager notices sooner if it does not stay up
@@ -28,7 +29,6 @@ REMEDIES = {
     "PostgreSQL": "start it, or correct DATABASE_URL",
     "the API": "logs/api.log in STORAGE_DIR, or the lines above, may say why",
 }
-MIGRATION_LOCK = 0x0CC5_7043  # several installations may share one server, and start at once
 ADMIN = "admin"
 
 
@@ -47,7 +47,7 @@ def prepare(configuration: Configuration) -> None:
     await_redis(REACH_LIMIT if configuration.redis_url else LIMIT)
     with await_database(REACH_LIMIT if configuration.database_url else LIMIT) as lock:
         lock.execute("SET statement_timeout = 0")
-        lock.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+        lock.execute("SELECT pg_advisory_lock(%s)", [Lock.MIGRATING.value])
         try:
             call_command("migrate", interactive=False, verbosity=0)
         except DatabaseError as error:

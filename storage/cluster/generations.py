@@ -17,7 +17,7 @@ from functools import partial
 from typing import TypeVar
 
 import structlog
-from django.db import connection, transaction
+from django.db import transaction
 
 from storage import counters
 from storage.cluster import topology
@@ -25,13 +25,13 @@ from storage.cluster.topology import Member, Topology
 from storage.counters import Event
 from storage.exceptions import ForeignDatabase, VolumeError
 from storage.models import Generation, Job, Node
+from storage.models.locks import Lock, advisory_lock
 from storage.volumes import GENERATIONS, MANY, Identity
 
 log = structlog.get_logger(__name__)
 
 SPAN = timedelta(seconds=60)
 GOOD_SECONDS = 60.0  # A writer does not look again for so long: it writes in a generation of two minutes at most.
-GIVING = 0x0CC0_6E4E  # This is the key of the advisory lock; any constant will do.
 
 T = TypeVar("T")
 
@@ -183,9 +183,5 @@ def _side_by_side(members: Iterable[Member], verb: Callable[[Member], Callable[[
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
     """Two processes that gave volumes two generations might leave the older one there, as if a snapshot were back."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", [GIVING])
-        try:
-            yield
-        finally:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", [GIVING])
+    with advisory_lock(Lock.GIVING):
+        yield

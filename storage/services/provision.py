@@ -6,20 +6,19 @@ from contextlib import suppress
 from itertools import count
 
 import structlog
-from django.db import connection, transaction
+from django.db import transaction
 
 from storage.cluster import generations, topology
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError, InvalidRequest, VolumeError
 from storage.jobs import wakeups
 from storage.models import Cluster, Content, Job, Node, nobody
+from storage.models.locks import Lock, advisory_lock
 from storage.tracking import counting
 from storage.tracking.store import SketchError
 from storage.volumes import open_volume
 
 log = structlog.get_logger(__name__)
-
-PROVISIONING = 0x0CC0_B007  # key of the advisory lock; any constant will do
 
 
 def provision(configuration: Configuration) -> None:
@@ -30,19 +29,15 @@ def provision(configuration: Configuration) -> None:
     """
     configuration.staging_dir.mkdir(parents=True, exist_ok=True)
     configuration.nodes_dir.mkdir(parents=True, exist_ok=True)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", [PROVISIONING])
-        try:
-            nobody()
-            cluster = _reconcile_cluster(configuration)
-            _commit_nodes(configuration)
-            for node in Node.objects.filter(state=Node.State.CREATING):
-                try:
-                    _create_volume(cluster, node)
-                except VolumeError as error:
-                    raise ConfigurationError(f"{node.node_id} cannot be created: {error}") from None
-        finally:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", [PROVISIONING])
+    with advisory_lock(Lock.PROVISIONING):
+        nobody()
+        cluster = _reconcile_cluster(configuration)
+        _commit_nodes(configuration)
+        for node in Node.objects.filter(state=Node.State.CREATING):
+            try:
+                _create_volume(cluster, node)
+            except VolumeError as error:
+                raise ConfigurationError(f"{node.node_id} cannot be created: {error}") from None
     topology.forget()
     generations.recognise(topology.Topology.load())
     generations.begin(topology.Topology.load())
@@ -75,19 +70,15 @@ def add(url: str = "", zone: str = "") -> Node:
     Raises:
         InvalidRequest: no volume can be made there; nothing has changed.
     """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", [PROVISIONING])
+    with advisory_lock(Lock.PROVISIONING):
+        node = plan(url, zone)
+        node.save()
         try:
-            node = plan(url, zone)
-            node.save()
-            try:
-                _create_volume(Cluster.load(), node)
-            except VolumeError as error:
-                node.delete()
-                raise InvalidRequest(f"no node can be made at {node.url}: {error}", {"url": [str(error)]}) from None
-            Cluster.objects.update(num_nodes=Node.objects.exclude(state=Node.State.RETIRED).count())
-        finally:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", [PROVISIONING])
+            _create_volume(Cluster.load(), node)
+        except VolumeError as error:
+            node.delete()
+            raise InvalidRequest(f"no node can be made at {node.url}: {error}", {"url": [str(error)]}) from None
+        Cluster.objects.update(num_nodes=Node.objects.exclude(state=Node.State.RETIRED).count())
     topology.forget()
     wakeups.wake(Job.Queue.MAINTENANCE)
     return node

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 import structlog
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 
@@ -21,6 +21,7 @@ from storage.counters import Event
 from storage.exceptions import ForeignDatabase, VolumeError
 from storage.jobs import wakeups
 from storage.models import Chunk, Job, ManifestEntry, Pin
+from storage.models.locks import Lock, free_advisory_lock
 from storage.replicas.finding import ask
 from storage.replicas.removing import purge_trash, remove_replica
 
@@ -28,7 +29,6 @@ log = structlog.get_logger(__name__)
 
 CHUNKS_PER_PASS = 1000
 PURGES_PER_PASS = 2000
-RECLAIMING = 0x0CC0_F4EE  # key of the advisory lock; any constant will do
 
 
 @dataclass(frozen=True)
@@ -135,15 +135,11 @@ def reclaim(grace: float) -> Outcome:
     Raises:
         ForeignDatabase: see ``plan``; nothing has been removed.
     """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [RECLAIMING])
-        if not cursor.fetchone()[0]:
+    with free_advisory_lock(Lock.RECLAIMING) as is_held:
+        if not is_held:
             return Outcome()
-        try:
-            topology = Topology.load()
-            return _execute(topology, plan(topology, grace), grace)
-        finally:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", [RECLAIMING])
+        topology = Topology.load()
+        return _execute(topology, plan(topology, grace), grace)
 
 
 def _execute(topology: Topology, todo: Plan, grace: float) -> Outcome:
