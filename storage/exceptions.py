@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class StorageError(Exception):
-    """Base of all domain errors."""
+    """Base of all domain errors.
+
+    Attributes:
+        code: the word by which a client's program tells this error from others, listed in ``docs/errors.md``. Clients
+            rely on it: a code never changes, and never gets another meaning.
+    """
+
+    code: ClassVar[str] = "internal_error"
 
 
 class ConfigurationError(StorageError):
@@ -52,13 +61,19 @@ class ReplicaCorrupt(VolumeError):
 class ClusterUnavailable(StorageError):
     """Too few nodes are online for what was asked; it may be tried again later."""
 
+    code = "cluster_unavailable"
+
 
 class OutOfSpace(StorageError):
     """No node has room for another replica."""
 
+    code = "out_of_space"
+
 
 class StagingUnavailable(StorageError):
     """The folder where uploads wait for their ingest is missing, or cannot be written to."""
+
+    code = "staging_unavailable"
 
 
 class TooFewReplicas(StorageError):
@@ -79,9 +94,13 @@ class ForeignDatabase(StorageError):
 class NoSuchFile(StorageError):
     """The owner has no file of that hash."""
 
+    code = "no_such_file"
+
 
 class NoSuchChunk(StorageError):
     """No file has a chunk of that hash."""
+
+    code = "no_such_chunk"
 
 
 class NoSuchNode(StorageError):
@@ -91,21 +110,31 @@ class NoSuchNode(StorageError):
 class NoSuchJob(StorageError):
     """There is no job of that id."""
 
+    code = "no_such_job"
+
 
 class ContentNotReady(StorageError):
     """The file has been accepted but its ingest has not ended."""
+
+    code = "content_not_ready"
 
 
 class ContentUnavailable(StorageError):
     """A chunk cannot be read now: the nodes that may hold it are offline."""
 
+    code = "content_unavailable"
+
 
 class ContentGone(StorageError):
     """Every node that is not retired answers that it has no copy of a chunk."""
 
+    code = "content_gone"
+
 
 class InvalidRequest(StorageError):
     """What the client sent cannot be accepted; ``errors`` has messages by field."""
+
+    code = "invalid_request"
 
     def __init__(self, detail: str, errors: dict[str, list[str]] | None = None) -> None:
         super().__init__(detail)
@@ -115,21 +144,31 @@ class InvalidRequest(StorageError):
 class BodyTruncated(InvalidRequest):
     """The body ended before its declared length."""
 
+    code = "body_truncated"
+
 
 class BodyStalled(StorageError):
     """The client stopped sending."""
+
+    code = "body_stalled"
 
 
 class LengthRequired(StorageError):
     """The request does not say how long its body is."""
 
+    code = "length_required"
+
 
 class BodyTooLarge(StorageError):
     """The body is larger than MAX_UPLOAD_SIZE."""
 
+    code = "body_too_large"
+
 
 class TooManyTransfers(StorageError):
     """Every thread that may serve a transfer is busy."""
+
+    code = "too_many_transfers"
 
 
 # -- jobs ------------------------------------------------------------------
@@ -150,6 +189,10 @@ class StagingDamaged(StorageError):
 class JobFailed(StorageError):
     """A job that a client waits for has failed, or was cancelled."""
 
+    code = "job_failed"
+
 
 class IngestFailed(JobFailed):
     """The upload was received but could not be stored."""
+
+    code = "ingest_failed"

@@ -37,6 +37,8 @@ SOON = 5  # milliseconds in which a client that has its answer may send the next
 LINGER = 5.0  # seconds in which a client that still sends may read its answer
 LAST_WORDS = 2.0  # seconds in which a worker that stops still takes a request, and a client its answer
 LEFTOVER = 256 << 10  # bytes thrown away at once
+# The codes of answers to heads that cannot be served; any other is a malformed request.
+CODES = {403: "forbidden", 408: "head_stalled", 414: "address_too_long", 431: "head_too_large", 500: "internal_error"}
 SHORTAGE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 BREATH = 0.5  # seconds for which a worker that is short of descriptors accepts nothing
 FEWEST_IDLE = 16  # connections that it may still have: whoever connects is idle until the head is there
@@ -305,6 +307,9 @@ def expired(waiting: dict[Connection, float], now: float) -> Connection | None:
 def write_problem(sock: socket.socket, status: int, _reason: str, message: str) -> None:
     """Answer a request that never reached Django: an RFC 9457 document, as everywhere."""
     title = HTTPStatus(status).phrase  # gunicorn calls most of them a Bad Request
-    body = json.dumps({"type": "about:blank", "title": title, "status": status, "detail": message}).encode()
+    code = CODES.get(status, "malformed_request")
+    body = json.dumps(
+        {"type": "about:blank", "title": title, "status": status, "code": code, "detail": message}
+    ).encode()
     head = f"HTTP/1.1 {status} {title}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
     util.write_nonblock(sock, head.encode("latin-1") + b"Content-Length: %d\r\n\r\n" % len(body) + body)

@@ -49,6 +49,22 @@ STATUS: Mapping[type[Exception], int] = {
     InternalError: 503,
     redis.RedisError: 503,
 }
+MALFORMED, FORBIDDEN, NOT_FOUND, INTERNAL = "malformed_request", "forbidden", "not_found", "internal_error"
+# The codes of what the frameworks raise. The domain's own exceptions have their codes on their classes.
+CODE: Mapping[type[Exception], str] = {
+    RequestDataTooBig: "form_too_large",
+    SuspiciousOperation: MALFORMED,
+    PermissionDenied: FORBIDDEN,
+    Http404: NOT_FOUND,
+    drf.ValidationError: domain.InvalidRequest.code,
+    drf.ParseError: MALFORMED,
+    drf.PermissionDenied: FORBIDDEN,
+    drf.NotFound: NOT_FOUND,
+    OperationalError: "database_unavailable",
+    InterfaceError: "database_unavailable",
+    InternalError: "database_unavailable",
+    redis.RedisError: "redis_unavailable",
+}
 
 
 def problem_response(error: Exception, context: Mapping[str, Any]) -> HttpResponse:
@@ -59,10 +75,11 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> HttpRespon
     status = _status(error)
     if status is None:
         log.exception("request.failed", exc_info=error)
-        status, detail, errors = 500, "an unexpected error; the log has it", None
+        status, code, detail, errors = 500, INTERNAL, "an unexpected error; the log has it", None
     else:
+        code = _code(error)
         detail, errors = _words(error, status)
-    body = problem(status, detail, errors)
+    body = problem(status, code, detail, errors)
     headers = _headers(error, status)
     request = context.get("request")
     renderer = getattr(request, "accepted_renderer", None)
@@ -84,12 +101,20 @@ def status_line(status: int) -> str:
     return f"{status} {HTTPStatus(status).phrase}"
 
 
-def problem(status: int, detail: str, errors: Mapping[str, list[str]] | None = None) -> dict[str, Any]:
-    """An RFC 9457 document; the title is the status code's, so the type is ``about:blank``."""
+def problem(status: int, code: str, detail: str, errors: Mapping[str, list[str]] | None = None) -> dict[str, Any]:
+    """An RFC 9457 document; the title is the status code's, so the type is ``about:blank``.
+
+    Args:
+        status: the HTTP status.
+        code: what went wrong, for programs: see ``docs/errors.md``.
+        detail: what went wrong, for people.
+        errors: messages by field.
+    """
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
+        "code": code,
         "detail": detail,
     }
     if errors:
@@ -104,6 +129,15 @@ def _status(error: Exception) -> int | None:
         if kind in STATUS:
             return STATUS[kind]
     return None
+
+
+def _code(error: Exception) -> str:
+    if isinstance(error, domain.StorageError):
+        return error.code
+    for kind in type(error).__mro__:
+        if kind in CODE:
+            return CODE[kind]
+    return error.default_code if isinstance(error, drf.APIException) else INTERNAL
 
 
 def _words(error: Exception, status: int) -> tuple[str, Mapping[str, list[str]] | None]:
@@ -151,16 +185,16 @@ def _json(body: dict[str, Any], headers: Mapping[str, str] | None = None) -> Jso
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    return _json(problem(400, "the request is malformed"))
+    return _json(problem(400, MALFORMED, "the request is malformed"))
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    return _json(problem(403, "not allowed"))
+    return _json(problem(403, FORBIDDEN, "not allowed"))
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    return _json(problem(404, f"there is nothing at {request.path}"))
+    return _json(problem(404, NOT_FOUND, f"there is nothing at {request.path}"))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return _json(problem(500, "an unexpected error; the log has it"))
+    return _json(problem(500, INTERNAL, "an unexpected error; the log has it"))

@@ -115,7 +115,7 @@ def assert_problem(response: Any, status: int, field: str | None = None) -> dict
     assert response.status_code == status, response.content
     assert response.headers["Content-Type"] == "application/problem+json"
     body: dict[str, Any] = response.json()
-    assert {"type", "title", "status", "detail"} <= body.keys()
+    assert {"type", "title", "status", "code", "detail"} <= body.keys()
     assert body["status"] == status
     if field is not None:
         assert body["errors"][field]

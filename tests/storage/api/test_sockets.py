@@ -113,7 +113,9 @@ def answer(client: socket.socket) -> tuple[int, dict[str, Any]]:
     response.begin()
     body = response.read()
     assert response.headers["Content-Type"] in ("application/json", "application/problem+json"), body
-    return response.status, json.loads(body)
+    document = json.loads(body)
+    assert ("code" in document) == (response.headers["Content-Type"] == "application/problem+json"), body
+    return response.status, document
 
 
 def request(method: str, path: str, body: bytes = b"", *headers: str, length: int | str | None = None) -> bytes:
