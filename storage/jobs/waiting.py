@@ -60,9 +60,10 @@ def raise_for(job: Job) -> None:
     if job.state == Job.State.SUCCEEDED:
         return
     name = NAMES.get(job.kind, str(job.kind))
-    if job.waiting_for == Job.Lack.SPACE:
+    if not job.is_terminal and job.waiting_for == Job.Lack.SPACE:
         raise OutOfSpace("no node has room left")
-    if job.waiting_for:
+    # A job that is cancelled while it waits keeps what it waited for, which is not why it has ended.
+    if not job.is_terminal and job.waiting_for:
         raise ClusterUnavailable(f"the {name} lacks {job.waiting_for}")
     how = "was cancelled" if job.state == Job.State.CANCELLED else "has failed"
     detail = str((job.error or {}).get("detail", f"the {name} {how}"))

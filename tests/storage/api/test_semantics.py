@@ -12,10 +12,10 @@ from django.test import Client
 
 from storage.api.http import preconditions
 from storage.exceptions import ClusterUnavailable, JobFailed
-from storage.jobs import waiting
+from storage.jobs import waiting, wakeups
 from storage.models import File, Job
 from storage.models.clock import Clock
-from storage.services import verify
+from storage.services import cancel, verify
 from tests.cluster import ClusterUnderTest, content_of
 from tests.storage.api.conftest import assert_problem
 
@@ -208,6 +208,24 @@ def test_a_distribution_is_wanted_or_not() -> None:
 def test_a_job_that_was_cancelled_names_itself(kind: str, said: str) -> None:
     with pytest.raises(JobFailed, match=said):
         waiting.raise_for(Job(kind=kind, state=Job.State.CANCELLED))
+
+
+@pytest.mark.parametrize("lack", ["", Job.Lack.NODES])
+def test_a_rebalance_that_is_cancelled_while_its_client_waits_says_so(
+    workers: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch, lack: str
+) -> None:
+    """Whether it runs or waits when it is cancelled."""
+    file_hash = upload().json()["file_hash"]
+
+    def wake(queue: Job.Queue, **_: object) -> None:
+        (job,) = Job.objects.claim(queue, most=1, most_bytes=0)
+        if lack:
+            job.wait(Job.Lack(lack))
+        cancel.cancel(job)
+
+    monkeypatch.setattr(wakeups, "wake", wake)
+    problem = assert_problem(Client().post(f"/rebalance/{file_hash}"), 503)
+    assert (problem["code"], problem["detail"]) == ("job_failed", "the rebalance was cancelled")
 
 
 def test_a_job_that_waits_says_what_it_is_and_what_it_lacks() -> None:
