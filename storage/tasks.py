@@ -47,6 +47,7 @@ SHIFT = 60.0  # seconds after which a task that still finds work makes way, so t
 RECLAIMING = 25.0  # seconds after which a round of reclaim ends; the next one begins half a minute after it began
 LISTENING = 1.0  # seconds that an ingest task waits for more: shorter than the time in which workers have to stop
 
+# Maintenance by its kind. docs/recipes/maintenance-job.md says what else a new kind needs.
 WORK: Mapping[str, Callable[[Job], Any]] = {
     Job.Kind.REBALANCE: rebalance.rebalance,
     Job.Kind.REPAIR: repair.repair,

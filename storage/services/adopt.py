@@ -16,7 +16,7 @@ import structlog
 
 from storage.cluster import generations
 from storage.cluster.topology import Topology
-from storage.jobs import wakeups
+from storage.jobs import maintenance
 from storage.models import Chunk, Cluster, Job
 from storage.replicas import census, moving
 from storage.replicas.census import Census
@@ -80,9 +80,7 @@ def plan(tell: Callable[[str, int], None] = lambda _hash, _size: None) -> Plan:
 
 def request(unknown: Unknown) -> Job:
     """Queue the adoption of the volumes by this database."""
-    job = Job.ensure(Job.Kind.ADOPT, str(unknown))
-    wakeups.wake(Job.Queue.MAINTENANCE)
-    return job
+    return maintenance.ensure(Job.Kind.ADOPT, str(unknown))
 
 
 def adopt(job: Job) -> dict[str, Any]:

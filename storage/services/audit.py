@@ -22,7 +22,7 @@ from storage.cluster.topology import Member, Topology
 from storage.conf import configuration
 from storage.counters import Event
 from storage.exceptions import ReplicaCorrupt, ReplicaMissing, VolumeOffline
-from storage.jobs import wakeups
+from storage.jobs import maintenance
 from storage.models import Job
 from storage.replicas import census, moving, orphans
 from storage.replicas.census import Census
@@ -84,9 +84,7 @@ def request(node_id: str) -> Job:
         NoSuchNode: there is none.
     """
     Topology.load().member(node_id)
-    job = Job.ensure(Job.Kind.AUDIT, node_id)
-    wakeups.wake(Job.Queue.MAINTENANCE)
-    return job
+    return maintenance.ensure(Job.Kind.AUDIT, node_id)
 
 
 def audit(job: Job) -> dict[str, Any]:
@@ -253,9 +251,7 @@ def _add_to(found: dict[str, Any], more: Mapping[str, int]) -> None:
 
 def request_census() -> Job:
     """Queue a census."""
-    job = Job.ensure(Job.Kind.CENSUS, "cluster")
-    wakeups.wake(Job.Queue.MAINTENANCE)
-    return job
+    return maintenance.ensure(Job.Kind.CENSUS, "cluster")
 
 
 def take_census(job: Job) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from storage.cluster import topology
 from storage.cluster.topology import Member, Topology
 from storage.counters import Event
 from storage.exceptions import InvalidRequest, OutOfSpace, VolumeError, VolumeOffline
-from storage.jobs import wakeups
+from storage.jobs import maintenance
 from storage.models import Cluster, File, Job, Node
 from storage.replicas import census, moving, orphans
 from storage.replicas.reporting import report
@@ -87,8 +87,7 @@ def request(node_id: str) -> Job:
     with transaction.atomic():
         if Node.objects.filter(node_id=node_id, state=Node.State.ACTIVE).update(state=Node.State.DRAINING):
             Cluster.bump_topology()
-        job = Job.ensure(Job.Kind.DRAIN, node_id)
-        wakeups.on_commit(Job.Queue.MAINTENANCE)
+        job = maintenance.ensure(Job.Kind.DRAIN, node_id)
     topology.forget()
     log.info("drain.requested", job=str(job.pk), node=node_id)
     return job

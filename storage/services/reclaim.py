@@ -19,7 +19,7 @@ from storage.cluster import generations
 from storage.cluster.topology import Member, Topology
 from storage.counters import Event
 from storage.exceptions import ForeignDatabase, VolumeError
-from storage.jobs import wakeups
+from storage.jobs import maintenance
 from storage.models import Chunk, Job, ManifestEntry, Pin
 from storage.models.locks import Lock, free_advisory_lock
 from storage.replicas.finding import ask
@@ -106,9 +106,7 @@ def _due(grace: float) -> list[tuple[str, int]]:
 
 def request() -> Job:
     """Queue passes until nothing is left that may go."""
-    job = Job.ensure(Job.Kind.RECLAIM, "all")
-    wakeups.wake(Job.Queue.MAINTENANCE)
-    return job
+    return maintenance.ensure(Job.Kind.RECLAIM, "all")
 
 
 def reclaim_all(job: Job, grace: float) -> dict[str, int]:

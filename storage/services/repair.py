@@ -17,7 +17,7 @@ from django.db.models import Max, Q
 from storage import counters, phases
 from storage.cluster.topology import Topology
 from storage.counters import Event
-from storage.jobs import wakeups
+from storage.jobs import maintenance
 from storage.models import Chunk, File, Job
 from storage.replicas import census, moving
 from storage.replicas.census import Census
@@ -78,9 +78,7 @@ def plan_all() -> dict[int, tuple[int, int]]:
 
 def request_all() -> Job:
     """Queue the repair of the whole cluster."""
-    job = Job.ensure(Job.Kind.REPAIR_ALL, "all")
-    wakeups.wake(Job.Queue.MAINTENANCE)
-    return job
+    return maintenance.ensure(Job.Kind.REPAIR_ALL, "all")
 
 
 def repair_all(job: Job) -> dict[str, Any]:

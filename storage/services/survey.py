@@ -11,7 +11,7 @@ from django.utils import timezone
 from storage import counters
 from storage.cluster.topology import Topology
 from storage.counters import Event
-from storage.jobs import wakeups
+from storage.jobs import maintenance
 from storage.models import Cluster, Job, LastSurvey, Tally, clock
 from storage.models.clock import Clock
 from storage.tracking import proof, surveying
@@ -98,8 +98,7 @@ def _seek_losses(topology: Topology, found: Survey) -> None:
     registers, lost = _news(evidence.and_of(before))
     if registers or lost:
         _before = None
-        job = Job.ensure(Job.Kind.TRACE, "cluster")
-        wakeups.wake(Job.Queue.MAINTENANCE)
+        job = maintenance.ensure(Job.Kind.TRACE, "cluster")
         log.warning("losses.proven", job=str(job.pk), registers=registers, lost=lost)
 
 

@@ -34,6 +34,10 @@ def raising(error: Exception) -> object:
     return work
 
 
+def test_every_kind_of_maintenance_has_its_work() -> None:
+    assert tasks.WORK.keys() == set(Job.Kind) - {Job.Kind.INGEST, Job.Kind.INGEST_SEGMENT}
+
+
 def test_maintenance_does_what_is_queued(cluster: ClusterUnderTest) -> None:
     Job.request(Job.Kind.REBUILD_SKETCH, "node_001")
     Job.request(Job.Kind.REFRESH_HEALTH, "all")
