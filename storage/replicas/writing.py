@@ -13,10 +13,9 @@ from storage import phases
 from storage.cluster import generations, placement
 from storage.cluster.topology import Member, Topology
 from storage.exceptions import VolumeError, VolumeFull
-from storage.models import Node
+from storage.models import Job, Node
 from storage.replicas.finding import ask, verified
 from storage.tracking import batches, counting, routing
-from storage.models import Job, Node
 
 log = structlog.get_logger(__name__)
 
