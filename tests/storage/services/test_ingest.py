@@ -304,7 +304,7 @@ def test_chunks_are_pinned_before_the_volumes_are_asked(
         pinned.append(Pin.objects.count())
         return ask(*args)
 
-    monkeypatch.setattr(writing, "survey", look)
+    monkeypatch.setattr(writing, "ask", look)
     cluster.ingest()
     assert pinned == [3]
 
