@@ -22,8 +22,9 @@ lint: $(VENV)/requirements-dev.stamp ## check style, types and import contracts
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-test: $(VENV)/requirements-dev.stamp ## run the tests
-	$(VENV)/bin/python -m pytest
+# Files of tests run side by side, each process with databases of its own. WORKERS=0 runs them one after the other.
+test: $(VENV)/requirements-dev.stamp ## run the tests, and list the ten slowest
+	$(VENV)/bin/python -m pytest -n $(or $(WORKERS),2) --dist loadfile --durations 10
 
 format: $(VENV)/requirements-dev.stamp ## sort imports, mend what ruff can mend, and format
 	$(VENV)/bin/ruff check --fix .

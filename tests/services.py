@@ -25,6 +25,7 @@ from occsite.launch.runtime import runtime_dir
 from occsite.launch.secret import make_secret
 
 LIMIT = 30.0  # seconds a server may take to start
+OWNER = "OCC_TEST_SERVERS_OF"  # This variable holds the id of the process whose servers the environment names.
 
 
 class Services:
@@ -36,12 +37,18 @@ class Services:
         self.running: list[tuple[subprocess.Popen[bytes], signal.Signals]] = []
         os.environ["STORAGE_DIR"] = str(self.storage_dir)
         os.environ["SECRET_KEY"] = make_secret(self.storage_dir)
+        # What a test run that works side by side with others has inherited from its parent names no server.
+        if OWNER in os.environ:
+            os.environ.pop("DATABASE_URL", None)
+            os.environ.pop("REDIS_URL", None)
         if not os.environ.get("DATABASE_URL"):
             os.environ["DATABASE_URL"] = embedded.database_url(self.storage_dir)
             self.starters.append(self._start_postgres)
+            os.environ[OWNER] = str(os.getpid())
         if not os.environ.get("REDIS_URL"):
             os.environ["REDIS_URL"] = embedded.redis_url(self.storage_dir)
             self.starters.append(self._start_valkey)
+            os.environ[OWNER] = str(os.getpid())
 
     def start(self) -> None:
         while self.starters:

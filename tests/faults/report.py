@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,8 +46,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     seed = config.getoption("--fault-seed")
+    if side := getattr(config, "workerinput", None):  # This process is one of several that share a run.
+        seed = side["fault_seed"]
     config.stash[SEED] = random.SystemRandom().randrange(1 << 32) if seed is None else seed
     config.stash[ROWS] = []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give the seed to a process that shares the run."""
+    node.workerinput["fault_seed"] = node.config.stash[SEED]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the rows of a process that shares the run over to the one that prints them."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["fault_rows"] = [asdict(row) for row in session.config.stash[ROWS]]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take such rows."""
+    rows = getattr(node, "workeroutput", {}).get("fault_rows", ())
+    node.config.stash[ROWS].extend(Row(**row) for row in rows)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
