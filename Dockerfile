@@ -1,5 +1,6 @@
 FROM python:3.13-slim-bookworm AS packages
 COPY requirements.txt .
+LABEL org.opencontainers.image.title="OCC Storage" org.opencontainers.image.version="0.1.0"
 RUN python -m venv /opt/occ && /opt/occ/bin/pip install --no-cache-dir --disable-pip-version-check -r requirements.txt
 
 FROM python:3.13-slim-bookworm

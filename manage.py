@@ -11,6 +11,11 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def main() -> None:
+    if sys.argv[1:] in (["version"], ["--version"]):  # Django would tell its own.
+        from storage.conf import VERSION
+
+        sys.stdout.write(f"OCC Storage {VERSION}\n")
+        return
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "occsite.settings")
     try:
         from django.core.management import execute_from_command_line

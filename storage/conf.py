@@ -12,6 +12,9 @@ from django.conf import settings
 
 from storage.exceptions import ConfigurationError
 
+VERSION = "0.1.0"
+"""The version of OCC Storage: pyproject.toml and the image's label say the same."""
+
 ANYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 MAX_TAU = 255
 LARGEST_SKETCH = (512 << 20) - 72  # registers: Redis holds values of up to 512 MiB, header included

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from occsite.launch.preparation import LIMIT, pause, prepare
 from occsite.launch.programs import BACKGROUND, FOREGROUND, manager_proxy
 from occsite.launch.state import local_url
 from occsite.launch.watch import ask
-from storage.conf import Configuration
+from storage.conf import VERSION, Configuration
 
 SETTLING = 10.0  # seconds in which the API that answers may still become ready
 
@@ -25,8 +25,28 @@ def boot(configuration: Configuration) -> None:
     start_programs(configuration, FOREGROUND)
     await_api(url)
     start_programs(configuration, BACKGROUND)
-    where = "above" if configuration.log_to_stdout else f"in {configuration.storage_dir}/logs"
-    print(f"OCC Storage listens on {url} (Ctrl-C stops it, logs are {where})", flush=True)  # noqa: T201
+    print("\n".join(box(welcome(url, configuration))), flush=True)  # noqa: T201
+
+
+def welcome(url: str, configuration: Configuration) -> list[str]:
+    """What whoever started the service wants to know next."""
+    logs = "above" if configuration.log_to_stdout else f"{configuration.storage_dir}/logs"
+    return [
+        f"OCC Storage listens on {url}",
+        f"version   {VERSION}",
+        f"page      {url}/",
+        f"admin     {url}/admin/",
+        f"upload    curl -F file=@example.pdf {url}/upload",
+        f"logs      {logs}",
+        "stop      Ctrl-C",
+    ]
+
+
+def box(lines: Sequence[str]) -> list[str]:
+    """The lines with a frame around them."""
+    width = max(map(len, lines))
+    rule = f"+{'-' * (width + 2)}+"
+    return [rule, *(f"| {line:<{width}} |" for line in lines), rule]
 
 
 def start_programs(configuration: Configuration, names: Iterable[str]) -> None:

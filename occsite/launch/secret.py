@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import pwd
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from occsite.launch.files import sync_directory
@@ -22,8 +24,25 @@ def read_secret(storage_dir: Path) -> str | None:
         return _path(storage_dir).read_text().strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except PermissionError:
+        raise ConfigurationError(f"{storage_dir} {_owners(storage_dir)}") from None
     except OSError as error:
-        raise ConfigurationError(f"the secret cannot be read: {error}; be the user that it belongs to") from None
+        raise ConfigurationError(f"the secret cannot be read: {error}") from None
+
+
+def _owners(storage_dir: Path) -> str:
+    """Whose folder it is, and who is asking, in words."""
+
+    def name(uid: int) -> str:
+        with suppress(KeyError):
+            return pwd.getpwuid(uid).pw_name
+        return str(uid)
+
+    with suppress(OSError):
+        owner = storage_dir.stat().st_uid
+        if owner != os.geteuid():
+            return f"belongs to the user {name(owner)}, and this is run by {name(os.geteuid())}: be {name(owner)}"
+    return "has a secret that cannot be read: see the rights of the file"
 
 
 def make_secret(storage_dir: Path) -> str:

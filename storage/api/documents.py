@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from storage.conf import configuration
+from storage.conf import VERSION, configuration
 from storage.models import Content, File, Job
 from storage.services.locate import Candidate
 from storage.services.statistics import Statistics
@@ -72,6 +72,7 @@ def cluster_status(statistics: Statistics) -> dict[str, Any]:
     survey = statistics.survey
     conf = configuration()
     return {
+        "version": VERSION,
         "network": {
             "total_nodes": len(statistics.nodes),
             "union_size": round(survey.union.estimate) if survey else None,

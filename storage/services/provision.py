@@ -9,7 +9,7 @@ import structlog
 from django.db import transaction
 
 from storage.cluster import generations, topology
-from storage.conf import Configuration
+from storage.conf import VERSION, Configuration
 from storage.exceptions import ConfigurationError, InvalidRequest, VolumeError
 from storage.jobs import wakeups
 from storage.models import Cluster, Content, Job, Node, nobody
@@ -39,6 +39,7 @@ def provision(configuration: Configuration) -> None:
             except VolumeError as error:
                 raise ConfigurationError(f"{node.node_id} cannot be created: {error}") from None
     topology.forget()
+    log.info("store.provisioned", version=VERSION, nodes=configuration.num_nodes)
     generations.recognise(topology.Topology.load())
     generations.begin(topology.Topology.load())
 
