@@ -153,7 +153,7 @@ def test_an_upload_that_chose_the_node_before_it_drained_does_not_write_there_af
             thread.join()
         return found
 
-    monkeypatch.setattr("storage.services.ingest.Topology", type("Late", (), {"recent": staticmethod(load_early)}))
+    monkeypatch.setattr("storage.services.ingest.batch.Topology", type("Late", (), {"recent": staticmethod(load_early)}))
     cluster.ingest()
     assert outcome == ["done"]
     assert condition(preferred) == "retired"

@@ -19,6 +19,7 @@ from storage.models.clock import Clock
 from storage.models.job import MAX_ATTEMPTS
 from storage.replicas import finding, writing
 from storage.services import ingest
+from storage.services.ingest import batch, queue
 from storage.staging import files
 from storage.tracking.store import store_of
 from storage.volumes import FilesystemVolume
@@ -112,7 +113,7 @@ def test_one_bad_upload_spares_those_of_its_batch(cluster: ClusterUnderTest) -> 
 
 
 @pytest.mark.parametrize("goes_on", [False, True])
-@pytest.mark.parametrize(("chunks", "sent"), [(4, []), (ingest.ALONE_BYTES // CHUNK_SIZE + 1, ["storage.ingest"])])
+@pytest.mark.parametrize(("chunks", "sent"), [(4, []), (queue.ALONE_BYTES // CHUNK_SIZE + 1, ["storage.ingest"])])
 def test_who_has_claimed_much_wakes_another(
     cluster: ClusterUnderTest,
     redis_client: redis.Redis,
@@ -134,7 +135,7 @@ def test_nobody_is_woken_for_what_comes_while_the_one_whose_turn_it_is_is_at_lit
 ) -> None:
     sent: list[str] = []
     monkeypatch.setattr(current_app, "send_task", lambda name, **_: sent.append(name))
-    monkeypatch.setattr(ingest, "ALONE_SECONDS", 30)
+    monkeypatch.setattr(queue, "ALONE_SECONDS", 30)
     claim = Job.objects.claim
 
     def meanwhile(*args: Any, **kwargs: Any) -> list[Job]:
@@ -232,12 +233,12 @@ def test_a_worker_that_lost_its_lease_records_nothing(
         assert Job.objects.requeue_stale() == 1
         return stored
 
-    monkeypatch.setattr(ingest, "store", overtaken)
+    monkeypatch.setattr(batch, "store", overtaken)
     ingest.run_queued()
     assert not ManifestEntry.objects.exists()
     assert files.path(accepted.upload.pk).exists()
     assert Job.objects.get(pk=accepted.job.pk).state == Job.State.QUEUED
-    monkeypatch.setattr(ingest, "store", store)
+    monkeypatch.setattr(batch, "store", store)
     cluster.ingest()
     assert Job.objects.get(pk=accepted.job.pk).state == Job.State.SUCCEEDED
 
@@ -282,7 +283,7 @@ def test_a_poison_job_ends_failed_and_holds_up_nobody(
             raise RuntimeError("poison")
         return store(topology, data, *args, **kwargs)
 
-    monkeypatch.setattr(ingest, "store", poisoned)
+    monkeypatch.setattr(batch, "store", poisoned)
     for _ in range(MAX_ATTEMPTS + 2):
         Job.objects.filter(state=Job.State.QUEUED).update(not_before=Clock())
         cluster.ingest()
