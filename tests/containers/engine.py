@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tests.faults.journal import Journal
-from tests.system.conftest import free_port
+from tests.support.system import free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
 IMAGE = "occ-storage"

@@ -18,7 +18,7 @@ import pytest
 from tests.containers.engine import PROJECT, START_LIMIT, Stack, crash, docker, inspect
 from tests.faults.journal import Action, Journal, Outcome
 from tests.faults.oracle import Oracle
-from tests.system.conftest import wait_until
+from tests.support.system import wait_until
 
 pytestmark = pytest.mark.containers
 

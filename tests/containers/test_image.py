@@ -11,7 +11,7 @@ import pytest
 from tests.containers.engine import START_LIMIT, crash, docker, inspect
 from tests.faults.journal import Journal, Outcome
 from tests.faults.oracle import Oracle
-from tests.system.conftest import free_port, wait_until
+from tests.support.system import free_port, wait_until
 
 pytestmark = pytest.mark.containers
 

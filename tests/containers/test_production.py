@@ -18,7 +18,7 @@ import requests
 
 from tests.containers.engine import START_LIMIT, Stack, docker
 from tests.faults.journal import Outcome
-from tests.system.conftest import wait_until
+from tests.support.system import wait_until
 
 pytestmark = pytest.mark.containers
 

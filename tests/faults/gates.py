@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.system.conftest import alive, wait_until
+from tests.support.system import alive, wait_until
 
 ARRIVAL_LIMIT = 60.0  # seconds until a process comes to a gate, on a machine that is busy with other things
 

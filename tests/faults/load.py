@@ -12,8 +12,8 @@ from itertools import count
 from pathlib import Path
 from threading import Event
 
-from tests.faults.conftest import PATIENCE, Installation, bytes_of
 from tests.faults.journal import Attempt, Outcome
+from tests.support.installation import PATIENCE, Installation, bytes_of
 
 CLIENTS = 3
 SHARED_CHUNKS = 40

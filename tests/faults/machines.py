@@ -18,7 +18,7 @@ from pathlib import Path
 from occsite.launch.process import dying_with_parent
 from occsite.launch.runtime import runtime_dir, scratch_dir
 from tests.faults.disks import CannotMount, mount, unmount
-from tests.system.conftest import PROJECT, System, children_of
+from tests.support.system import PROJECT, System, children_of
 
 SIZE = 1300 << 20  # bytes
 _ENTER = 'mount --bind "$0/tmp" /tmp && mount --bind "$0/tmp" /var/tmp && cd "$0/clone" && exec "$@"'

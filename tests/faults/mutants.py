@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from tests.system.conftest import PROJECT
+from tests.support.system import PROJECT
 
 ASSERTED = re.compile("assert |AssertionError")  # How the failures begin that an assertion made.
 LIMIT = 1200.0  # seconds for one run of scenarios, on a machine that is busy with other things

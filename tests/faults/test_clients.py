@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.faults.conftest import PATIENCE, Installation, bytes_of
 from tests.faults.journal import Attempt, Outcome, Vanish
 from tests.faults.load import load
 from tests.faults.wrecks import MIB
-from tests.system.conftest import wait_until
+from tests.support.installation import PATIENCE, Installation, bytes_of
+from tests.support.system import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import PATIENCE, Installation, bytes_of
 from tests.faults.disks import emptied, nodes_dir
 from tests.faults.gates import kill_all
 from tests.faults.journal import Action, Outcome
 from tests.faults.load import answers, load
-from tests.system.conftest import wait_until
+from tests.support.installation import PATIENCE, Installation, bytes_of
+from tests.support.system import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 

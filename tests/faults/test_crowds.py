@@ -20,10 +20,10 @@ from itertools import count
 
 import pytest
 
-from tests.faults.conftest import Installation, bytes_of, log_of
 from tests.faults.load import load
 from tests.faults.wrecks import MIB
-from tests.system.conftest import System
+from tests.support.installation import Installation, bytes_of, log_of
+from tests.support.system import System
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 

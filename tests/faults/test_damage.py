@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.conftest import PATIENCE, Installation, bytes_of, log_of
 from tests.faults.disks import DAMAGES, copies, flip, quarantined
 from tests.faults.journal import Attempt, Outcome
-from tests.system.conftest import wait_until
+from tests.support.installation import PATIENCE, Installation, bytes_of, log_of
+from tests.support.system import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 

@@ -17,12 +17,12 @@ import redis
 
 from occsite.launch.embedded import redis_url
 from occsite.launch.programs import manager_proxy
-from tests.faults.conftest import PATIENCE, Installation, bytes_of
 from tests.faults.gates import stopped
 from tests.faults.journal import Outcome
 from tests.faults.load import answers, load
 from tests.faults.wrecks import MIB, Wreck, accept
-from tests.system.conftest import alive, wait_until
+from tests.support.installation import PATIENCE, Installation, bytes_of
+from tests.support.system import alive, wait_until
 
 pytestmark = pytest.mark.system
 

@@ -17,7 +17,6 @@ import pytest
 
 from storage.services import probe
 from storage.volumes import lane
-from tests.faults.conftest import PATIENCE, Installation, bytes_of
 from tests.faults.disks import (
     CannotMount,
     Disk,
@@ -33,7 +32,8 @@ from tests.faults.disks import (
     replicas,
 )
 from tests.faults.journal import Attempt, Outcome
-from tests.system.conftest import wait_until
+from tests.support.installation import PATIENCE, Installation, bytes_of
+from tests.support.system import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 

@@ -17,9 +17,9 @@ from threading import Event
 
 import pytest
 
-from tests.faults.conftest import Installation, bytes_of
 from tests.faults.journal import Attempt, Outcome
 from tests.faults.load import answers, clients_at_work
+from tests.support.installation import Installation, bytes_of
 
 pytestmark = [pytest.mark.system, pytest.mark.endurance]
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Installation, bytes_of
 from tests.faults.tracing import Call, attached, calls, run, undone_by_a_power_cut
-from tests.system.conftest import PROJECT
+from tests.support.installation import Installation, bytes_of
+from tests.support.system import PROJECT
 
 DATA = bytes_of("durable", 5000)
 HASH = hashlib.sha256(DATA).hexdigest()

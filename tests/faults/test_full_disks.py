@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from storage.volumes.base import HEADROOM_FILES
-from tests.faults.conftest import PATIENCE, Installation, bytes_of, log_of
 from tests.faults.disks import CannotMount, Disk, all_of, limited_disks, nodes_dir, replicas
 from tests.faults.journal import Outcome
 from tests.faults.test_disks import await_states, states
-from tests.system.conftest import wait_until
+from tests.support.installation import PATIENCE, Installation, bytes_of, log_of
+from tests.support.system import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 

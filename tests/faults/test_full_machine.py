@@ -14,10 +14,10 @@ import pytest
 
 from occsite.launch.embedded import DATABASE, POSTGRES_PORT, ROLE
 from occsite.launch.secret import derive, read_secret
-from tests.faults.conftest import bytes_of
 from tests.faults.disks import CannotMount
 from tests.faults.machines import Machine, machine
-from tests.system.conftest import wait_until
+from tests.support.installation import bytes_of
+from tests.support.system import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 

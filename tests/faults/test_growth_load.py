@@ -22,9 +22,9 @@ from sketches.store import trusted
 from storage.cluster.topology import Member, Topology
 from storage.models import Cluster
 from storage.tracking.store import store_of
-from tests.faults.conftest import PATIENCE, Installation, log_of
 from tests.faults.load import answers, load, reclaiming
-from tests.system.conftest import PROJECT
+from tests.support.installation import PATIENCE, Installation, log_of
+from tests.support.system import PROJECT
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import PATIENCE, Installation, bytes_of, log_of
 from tests.faults.disks import copies, emptied, flip, nodes_dir
 from tests.faults.journal import Attempt, Outcome
 from tests.faults.load import reclaiming
 from tests.faults.wrecks import accept
-from tests.system.conftest import wait_until
+from tests.support.installation import PATIENCE, Installation, bytes_of, log_of
+from tests.support.system import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 

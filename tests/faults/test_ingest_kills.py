@@ -14,11 +14,11 @@ from threading import Thread
 
 import pytest
 
-from tests.faults.conftest import PATIENCE, Installation, bytes_of, log_of
 from tests.faults.gates import kill_all, stopped
 from tests.faults.journal import Outcome
 from tests.faults.wrecks import MIB, OLD, Wreck, accept, accept_batch, hold_in_every_phase
-from tests.system.conftest import alive, wait_until
+from tests.support.installation import PATIENCE, Installation, bytes_of, log_of
+from tests.support.system import alive, wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Installation, bytes_of, copies
+from tests.support.installation import Installation, bytes_of, copies
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 

@@ -15,11 +15,11 @@ import pytest
 import redis
 
 from occsite.launch.embedded import redis_url
-from tests.faults.conftest import Installation, bytes_of, copies
 from tests.faults.gates import ARRIVAL_LIMIT, kill_all
 from tests.faults.journal import Attempt
 from tests.faults.wrecks import Wreck, accept_batch
-from tests.system.conftest import alive, wait_until
+from tests.support.installation import Installation, bytes_of, copies
+from tests.support.system import alive, wait_until
 
 pytestmark = pytest.mark.system
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.mutants import MUTANTS, Mutant, copy_project, mutate, run
-from tests.system.conftest import PROJECT
+from tests.support.system import PROJECT
 
 SCENARIOS = list(dict.fromkeys(mutant.scenario for mutant in MUTANTS))
 

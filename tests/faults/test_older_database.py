@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import PATIENCE, Installation, bytes_of
 from tests.faults.journal import Attempt, Outcome
-from tests.system.conftest import PROJECT, wait_until
+from tests.support.installation import PATIENCE, Installation, bytes_of
+from tests.support.system import PROJECT, wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 

@@ -19,10 +19,10 @@ import pytest
 from occsite.addresses import database_config
 from occsite.launch.embedded import database_url
 from storage.models import refusals
-from tests.faults.conftest import PATIENCE, Installation, bytes_of
 from tests.faults.journal import Action, Outcome
 from tests.faults.load import answers, load
-from tests.system.conftest import wait_until
+from tests.support.installation import PATIENCE, Installation, bytes_of
+from tests.support.system import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 

@@ -15,12 +15,12 @@ import redis
 
 from occsite.launch.embedded import redis_url
 from storage.queues import Queue
-from tests.faults.conftest import PATIENCE, RECOVERY, Installation, bytes_of
 from tests.faults.gates import kill_all, stopped
 from tests.faults.journal import TERMINAL, Attempt, Outcome
 from tests.faults.load import answers, load
 from tests.faults.wrecks import MIB, accept
-from tests.system.conftest import wait_until
+from tests.support.installation import PATIENCE, RECOVERY, Installation, bytes_of
+from tests.support.system import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 

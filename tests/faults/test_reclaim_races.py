@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import PATIENCE, Installation, bytes_of, copies, log_of
 from tests.faults.load import answers, reclaiming
 from tests.faults.wrecks import accept
-from tests.system.conftest import wait_until
+from tests.support.installation import PATIENCE, Installation, bytes_of, copies, log_of
+from tests.support.system import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 

@@ -17,10 +17,10 @@ import pytest
 import redis
 
 from occsite.launch.embedded import redis_url
-from tests.faults.conftest import PATIENCE, Installation, bytes_of
 from tests.faults.journal import Action, Outcome
 from tests.faults.load import answers, load
-from tests.system.conftest import wait_until
+from tests.support.installation import PATIENCE, Installation, bytes_of
+from tests.support.system import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 

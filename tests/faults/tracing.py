@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.system.conftest import wait_until
+from tests.support.system import wait_until
 
 NAMING = ("openat", "rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat")
 TRACED = ",".join(["write", "fsync", *NAMING, "sendto", "sendmsg"])

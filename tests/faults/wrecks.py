@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from tests.faults.conftest import PATIENCE, RECOVERY, Installation, bytes_of
 from tests.faults.gates import stopped
 from tests.faults.journal import TERMINAL, Attempt
-from tests.system.conftest import wait_until
+from tests.support.installation import PATIENCE, RECOVERY, Installation, bytes_of
+from tests.support.system import wait_until
 
 MIB = 1 << 20
 OLD = bytes_of("old", 700_000)  # what every installation under test has from the beginning

@@ -20,7 +20,7 @@ from storage import tasks
 from storage.conf import configuration
 from storage.jobs.turns import Turn
 from storage.queues import Queue
-from tests.system.conftest import wait_until
+from tests.support.system import wait_until
 
 
 class Stopped(BaseException):

@@ -21,7 +21,7 @@ from sketches.exceptions import ShadowLost
 from sketches.lcrs import LCRS
 from sketches.store import SketchStore
 from sketches.wire import HEADER_SIZE, RUN_ID_SIZE, decode_header, encode_header
-from tests.sketches.conftest import Server
+from tests.support.sketches import Server
 
 SEED = 5
 CHUNKS = [f"{number:064x}" for number in range(8)]

@@ -9,8 +9,8 @@ from sketches.exceptions import IncompatibleSketches, ShadowLost, StoreUnavailab
 from sketches.lcrs import LCRS
 from sketches.store import FILL_BATCH, SketchStore, trusted
 from sketches.wire import decode
-from tests.sketches.conftest import Server
 from tests.sketches.test_store import instrumented
+from tests.support.sketches import Server
 
 Names = Callable[..., list[str]]
 Build = Callable[..., None]

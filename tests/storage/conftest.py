@@ -1,3 +1,3 @@
-from tests.cluster import cluster
+from tests.support.cluster import cluster
 
 __all__ = ["cluster"]

@@ -9,7 +9,7 @@ from storage import tasks
 from storage.admin import paging
 from storage.models import Cluster, File, Job, Node
 from storage.services import audit
-from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
+from tests.support.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 
 
 @pytest.fixture

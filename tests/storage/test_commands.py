@@ -18,8 +18,8 @@ from storage.models import Cluster, File, Job, Node
 from storage.models.clock import Clock
 from storage.models.job import MAX_ATTEMPTS
 from storage.services import catalogue, provision, rebalance
-from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
-from tests.database import DatabaseCopy
+from tests.support.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
+from tests.support.database import DatabaseCopy
 
 PROJECT = Path(__file__).resolve().parents[2]
 

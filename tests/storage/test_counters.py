@@ -7,7 +7,7 @@ from storage import counters
 from storage.cluster.topology import Topology
 from storage.counters import Event
 from storage.tracking import routing
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def test_events_are_summed_over_processes_and_kept_while_redis_is_away(

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from storage.recent import Recent
-from tests.system.conftest import wait_until
+from tests.support.system import wait_until
 
 
 class Sight:

@@ -17,8 +17,8 @@ from storage.models import Chunk, Job
 from storage.models.clock import Clock
 from storage.models.job import MAX_ATTEMPTS
 from storage.services import catalogue, reclaim
-from tests.cluster import ClusterUnderTest, content_of
-from tests.system.conftest import wait_until
+from tests.support.cluster import ClusterUnderTest, content_of
+from tests.support.system import wait_until
 
 wake, listen = wakeups.wake, wakeups.listen  # the real ones, whatever a test puts in their place
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from occsite.launch.runtime import lingering, runtime_dir, scratch_dir
-from tests.system.conftest import INHERITED_LIMIT, START_LIMIT, STOP_LIMIT, System, alive, free_port, wait_until
+from tests.support.system import INHERITED_LIMIT, START_LIMIT, STOP_LIMIT, System, alive, free_port, wait_until
 
 pytestmark = pytest.mark.system
 

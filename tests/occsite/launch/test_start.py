@@ -14,7 +14,7 @@ from occsite.launch.runtime import runtime_dir, scratch_dir
 from occsite.launch.start import serve
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
-from tests.system.conftest import PROJECT, free_port
+from tests.support.system import PROJECT, free_port
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from django import db
 
 from occsite.postgresql import connection as module
 from occsite.postgresql.connection import ImpatientConnection
-from tests.system.conftest import wait_until
+from tests.support.system import wait_until
 
 pytestmark = pytest.mark.django_db
 

@@ -14,7 +14,7 @@ from django import db
 from occsite.postgresql import pool as module
 from occsite.postgresql.connection import ImpatientConnection
 from occsite.postgresql.pool import Pool
-from tests.system.conftest import wait_until
+from tests.support.system import wait_until
 
 pytestmark = pytest.mark.django_db
 

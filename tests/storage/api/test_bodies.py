@@ -8,8 +8,8 @@ from typing import Any
 from django.test import Client
 
 from storage.api.uploads import bodies
-from tests.cluster import ClusterUnderTest
-from tests.storage.api.conftest import Socket, assert_nothing_left, assert_problem
+from tests.support.api import Socket, assert_nothing_left, assert_problem
+from tests.support.cluster import ClusterUnderTest
 
 MULTIPART = "multipart/form-data; boundary=BB"
 FORM = (

@@ -20,8 +20,8 @@ from storage.staging import files
 from storage.tracking import counting, surveying
 from storage.tracking.store import StoreUnavailable
 from storage.tracking.surveying import surveys
-from tests.cluster import ClusterUnderTest, content_of
-from tests.storage.api.conftest import assert_problem
+from tests.support.api import assert_problem
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 class Away:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.conftest import System, make_system, system
+from tests.support.system import System, make_system, system
 
 __all__ = ["make_system", "system"]
 

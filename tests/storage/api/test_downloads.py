@@ -13,8 +13,8 @@ from django.test import Client as DjangoClient
 from storage.api.downloads import answer as downloads
 from storage.api.http.dispositions import attachment
 from storage.api.wsgi import transfers
-from tests.cluster import ClusterUnderTest, content_of
-from tests.storage.api.conftest import assert_problem
+from tests.support.api import assert_problem
+from tests.support.cluster import ClusterUnderTest, content_of
 
 pytestmark = pytest.mark.usefixtures("either_way")
 

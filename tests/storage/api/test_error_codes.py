@@ -14,9 +14,9 @@ from occsite.server import gunicorn_worker
 from storage import exceptions as domain
 from storage.api import errors
 from storage.services import catalogue
-from tests.cluster import ClusterUnderTest
-from tests.storage.api.conftest import assert_problem
-from tests.system.conftest import PROJECT
+from tests.support.api import assert_problem
+from tests.support.cluster import ClusterUnderTest
+from tests.support.system import PROJECT
 
 HASH = "0" * 64
 OWN: dict[type[domain.StorageError], int] = {

@@ -11,8 +11,8 @@ from django.test import Client
 from rest_framework import exceptions as drf
 
 from storage.services import catalogue
-from tests.cluster import ClusterUnderTest
-from tests.storage.api.conftest import Send, WholeClient, assert_problem
+from tests.support.api import Send, WholeClient, assert_problem
+from tests.support.cluster import ClusterUnderTest
 
 HASH = "0" * 64
 PATHS = {

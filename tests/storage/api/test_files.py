@@ -10,8 +10,8 @@ from django.test import Client
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 
 from storage.models import File, Job
-from tests.cluster import ClusterUnderTest
-from tests.storage.api.conftest import assert_problem
+from tests.support.api import assert_problem
+from tests.support.cluster import ClusterUnderTest
 
 
 def patch(file: File, body: Any) -> Any:

@@ -12,7 +12,7 @@ from rest_framework.exceptions import ParseError
 from storage.api.uploads import bodies
 from storage.api.uploads.bodies import BodyStream, read_form
 from storage.exceptions import BodyTooLarge
-from tests.storage.api.conftest import Socket
+from tests.support.api import Socket
 
 MULTIPART = "multipart/form-data; boundary=BB"
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import ClusterUnderTest
-from tests.storage.api.conftest import WholeClient
+from tests.support.api import WholeClient
+from tests.support.cluster import ClusterUnderTest
 
 pytestmark = pytest.mark.django_db
 

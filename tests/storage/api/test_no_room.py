@@ -10,8 +10,8 @@ import pytest
 from storage.cluster import admission
 from storage.models import File, Upload
 from storage.volumes import FilesystemVolume, Space
-from tests.cluster import ClusterUnderTest
-from tests.storage.api.conftest import Send
+from tests.support.api import Send
+from tests.support.cluster import ClusterUnderTest
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ from django.test import Client
 
 from storage.api.wsgi import transfers
 from storage.replicas.finding import read_verified
-from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
-from tests.storage.api.conftest import assert_problem
 from tests.storage.api.test_ranges import parts_of
+from tests.support.api import assert_problem
+from tests.support.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 
 pytestmark = pytest.mark.usefixtures("either_way")
 

@@ -11,8 +11,8 @@ from django.test import Client, RequestFactory
 from occsite.wsgi import application
 from storage.api.wsgi import transfers
 from storage.api.wsgi.middleware import PROTECTION
-from tests.cluster import ClusterUnderTest, content_of
-from tests.storage.api.conftest import WholeClient, assert_problem
+from tests.support.api import WholeClient, assert_problem
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def body_of(response: Any) -> bytes:

@@ -12,8 +12,8 @@ import pytest
 from django.test import Client
 
 from storage.models import File
-from tests.cluster import ClusterUnderTest, content_of
-from tests.storage.api.conftest import Socket, WholeClient, assert_nothing_left, assert_problem
+from tests.support.api import Socket, WholeClient, assert_nothing_left, assert_problem
+from tests.support.cluster import ClusterUnderTest, content_of
 
 URLENCODED = "application/x-www-form-urlencoded"
 

@@ -13,8 +13,8 @@ import structlog
 from django.test import RequestFactory
 
 from storage.api.wsgi.middleware import RequestLog
-from tests.cluster import ClusterUnderTest, content_of
-from tests.storage.api.conftest import WholeClient
+from tests.support.api import WholeClient
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from storage.jobs import waiting, wakeups
 from storage.models import File, Job
 from storage.models.clock import Clock
 from storage.services import cancel, verify
-from tests.cluster import ClusterUnderTest, content_of
-from tests.storage.api.conftest import assert_problem
+from tests.support.api import assert_problem
+from tests.support.cluster import ClusterUnderTest, content_of
 
 HASH = "0" * 64
 

@@ -15,8 +15,8 @@ from storage.api.wsgi import transfers
 from storage.cluster import topology
 from storage.jobs import wakeups
 from storage.models import File, Job, Node
-from tests.cluster import ClusterUnderTest, content_of
-from tests.storage.api.conftest import Send, assert_nothing_left, assert_problem
+from tests.support.api import Send, assert_nothing_left, assert_problem
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def test_a_new_file_answers_201_with_the_fields_of_the_readme(workers: ClusterUnderTest, send: Send) -> None:

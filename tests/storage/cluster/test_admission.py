@@ -16,7 +16,7 @@ from storage.models import Node, nobody
 from storage.services import intake, probe
 from storage.volumes import FilesystemVolume, Space
 from storage.volumes.base import HEADROOM, HEADROOM_FILES
-from tests.cluster import CHUNK_SIZE, ClusterUnderTest
+from tests.support.cluster import CHUNK_SIZE, ClusterUnderTest
 
 PLENTY = 1 << 40
 

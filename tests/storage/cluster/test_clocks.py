@@ -15,7 +15,7 @@ from storage.models.job import LEASE
 from storage.redis_connection import connect
 from storage.services import intake, sweep
 from storage.tasks import look_for_uploads
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 HOUR = timedelta(hours=1)  # PostgreSQL's clock was set back by this much.
 

@@ -15,8 +15,8 @@ from storage.models import Chunk, File, Generation, Job, Node, nobody
 from storage.services import adopt, audit, catalogue, drain, health, probe, reclaim
 from storage.services.adopt import Unknown
 from storage.volumes import GENERATIONS, MANY
-from tests.cluster import ClusterUnderTest, content_of
-from tests.database import DatabaseCopy
+from tests.support.cluster import ClusterUnderTest, content_of
+from tests.support.database import DatabaseCopy
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from storage.cluster.topology import Member, Topology
 from storage.exceptions import ForeignVolume, VolumeOffline
 from storage.models import Cluster, Node
 from storage.services import probe
-from tests.cluster import ClusterUnderTest
+from tests.support.cluster import ClusterUnderTest
 
 
 def test_nodes_come_in_the_order_of_their_ids_with_the_cluster_as_it_is_now(cluster: ClusterUnderTest) -> None:

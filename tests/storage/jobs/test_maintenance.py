@@ -5,7 +5,7 @@ from django.db import transaction
 
 from storage.jobs import maintenance, wakeups
 from storage.models import Job
-from tests.cluster import ClusterUnderTest
+from tests.support.cluster import ClusterUnderTest
 
 
 def test_a_worker_is_woken_for_one_open_job_once_it_is_committed(

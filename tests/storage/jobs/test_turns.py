@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from storage.jobs.turns import in_turn
-from tests.cluster import ClusterUnderTest
+from tests.support.cluster import ClusterUnderTest
 
 
 def test_it_is_one_process_s_turn_at_a_time(cluster: ClusterUnderTest) -> None:

@@ -9,7 +9,7 @@ from celery import current_app
 
 from storage.jobs import wakeups
 from storage.models import Job
-from tests.system.conftest import wait_until
+from tests.support.system import wait_until
 
 wake = wakeups.wake  # the real one, whatever another test puts in its place
 

@@ -7,7 +7,7 @@ import pytest
 from storage.models import Content
 from storage.models.clock import Clock
 from storage.models.content import Health
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def test_outdated_summaries_come_worst_first_whatever_their_epochs(cluster: ClusterUnderTest) -> None:

@@ -14,7 +14,7 @@ from django.test import RequestFactory
 from storage.cluster.topology import Topology
 from storage.models import Chunk, Content, File, Job
 from storage.services import probe, reclaim, sweep
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def plans_of(operation: Callable[[], Any]) -> str:

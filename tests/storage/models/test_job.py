@@ -11,7 +11,7 @@ from storage.exceptions import LeaseLost, TurnEnded
 from storage.models import Job
 from storage.models.clock import Clock
 from storage.models.job import LEASE, MAX_ATTEMPTS
-from tests.cluster import ClusterUnderTest
+from tests.support.cluster import ClusterUnderTest
 
 
 def queued(count: int, size: int = 10) -> list[Job]:

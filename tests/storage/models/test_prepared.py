@@ -5,7 +5,7 @@ from django.db import DatabaseError, connection, transaction
 
 from storage.models import Job
 from storage.models.statements import prepared
-from tests.cluster import ClusterUnderTest
+from tests.support.cluster import ClusterUnderTest
 
 
 def test_a_statement_takes_part_in_djangos_transaction(cluster: ClusterUnderTest) -> None:

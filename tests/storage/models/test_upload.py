@@ -6,7 +6,7 @@ import threading
 from django.db import connection, transaction
 
 from storage.models import Chunk, Pin, Upload
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def test_an_upload_that_is_released_while_a_worker_pins_takes_those_pins_with_it(cluster: ClusterUnderTest) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 from storage.cluster.topology import Member, Topology
 from storage.replicas import moving
 from storage.tracking import routing
-from tests.storage.paper import PaperCluster, member
+from tests.support.paper import PaperCluster, member
 
 HASHES = [f"{i:02x}" * 32 for i in range(64)]
 

@@ -26,7 +26,7 @@ from storage.replicas.reporting import (
 )
 from storage.services import catalogue, probe, rebalance_all, reclaim
 from storage.services.provision import provision
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 class Time:

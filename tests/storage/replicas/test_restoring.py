@@ -11,7 +11,7 @@ from storage.models import Chunk, Content, File, Job, ManifestEntry
 from storage.replicas.removing import purge_trash, trash_token
 from storage.replicas.restoring import bring_back
 from storage.services import audit, catalogue, reclaim, repair, sweep, verify
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def throw_away(cluster: ClusterUnderTest, chunk_hash: str, *, copies: int = 3) -> list[str]:

@@ -17,7 +17,7 @@ from storage.models.clock import Clock
 from storage.replicas import census
 from storage.services import audit, catalogue, probe, reclaim, sweep
 from storage.services.audit import COUNTED
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 NOTHING_WRONG = dict.fromkeys(COUNTED, 0)
 

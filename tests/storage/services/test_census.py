@@ -16,7 +16,7 @@ from storage.models.clock import Clock
 from storage.replicas import census
 from storage.services import audit, probe, reclaim, sweep
 from storage.tracking import counting
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def counted(cluster: ClusterUnderTest) -> LastCensus:

@@ -15,7 +15,7 @@ from storage.models import Cluster, Job, Node
 from storage.services import cancel, catalogue, drain, retire
 from storage.services.provision import provision
 from storage.volumes import FilesystemVolume, Space
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def claim_one() -> Job:
@@ -153,7 +153,9 @@ def test_an_upload_that_chose_the_node_before_it_drained_does_not_write_there_af
             thread.join()
         return found
 
-    monkeypatch.setattr("storage.services.ingest.batch.Topology", type("Late", (), {"recent": staticmethod(load_early)}))
+    monkeypatch.setattr(
+        "storage.services.ingest.batch.Topology", type("Late", (), {"recent": staticmethod(load_early)})
+    )
     cluster.ingest()
     assert outcome == ["done"]
     assert condition(preferred) == "retired"

@@ -23,7 +23,7 @@ from storage.services.provision import provision
 from storage.tracking import counting, trust
 from storage.tracking.store import ShadowLost, store_of
 from storage.tracking.trust import Reason
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def sizes() -> set[int]:

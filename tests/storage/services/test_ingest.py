@@ -23,7 +23,7 @@ from storage.services.ingest import batch, queue
 from storage.staging import files
 from storage.tracking.store import store_of
 from storage.volumes import FilesystemVolume
-from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
+from tests.support.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 
 
 def test_an_upload_becomes_a_ready_content_with_its_replicas_on_distinct_nodes(cluster: ClusterUnderTest) -> None:

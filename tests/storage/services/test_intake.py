@@ -11,7 +11,7 @@ from storage.models.statements import prepared
 from storage.services import intake
 from storage.volumes import FilesystemVolume
 from storage.volumes.base import Space
-from tests.cluster import ClusterUnderTest
+from tests.support.cluster import ClusterUnderTest
 
 
 def test_an_upload_that_is_kept_is_in_the_log_on_disk(cluster: ClusterUnderTest) -> None:

@@ -9,7 +9,7 @@ import pytest
 from storage.models import Cluster, Content, Job, Node
 from storage.services import health, probe, verify
 from storage.volumes import FilesystemVolume, Space
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def test_a_node_that_goes_away_is_noticed_and_noticed_again_when_it_is_back(cluster: ClusterUnderTest) -> None:

@@ -9,7 +9,7 @@ from storage.exceptions import ConfigurationError
 from storage.models import Cluster, Node
 from storage.services import probe
 from storage.services.provision import provision
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def test_a_second_start_changes_nothing(cluster: ClusterUnderTest) -> None:

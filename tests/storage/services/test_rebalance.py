@@ -5,7 +5,7 @@ import pytest
 from storage.exceptions import ClusterUnavailable, InvalidRequest
 from storage.models import File, Node
 from storage.services import rebalance
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def test_a_raised_factor_adds_copies_on_distinct_nodes(cluster: ClusterUnderTest) -> None:

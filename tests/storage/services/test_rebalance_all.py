@@ -14,7 +14,7 @@ from storage.replicas import census
 from storage.replicas.census import Entry
 from storage.services import provision, rebalance_all
 from storage.tracking import routing
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def placed(topology: Topology, members: list[Member], count: int) -> dict[str, Entry]:

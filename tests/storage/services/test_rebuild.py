@@ -20,7 +20,7 @@ from storage.tasks import WORK
 from storage.tracking import counting, trust
 from storage.tracking.store import StoreUnavailable, store_of
 from storage.volumes import FilesystemVolume
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def registers(node_id: str) -> list[int]:

@@ -11,7 +11,7 @@ from storage.models import Chunk, Cluster, Content, File
 from storage.models.clock import Clock
 from storage.replicas.removing import remove_replica
 from storage.services import catalogue, reclaim
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def chunk_of(file: File) -> str:

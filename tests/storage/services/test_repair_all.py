@@ -9,7 +9,7 @@ from storage.models import Content, Job, Node
 from storage.replicas import moving
 from storage.replicas.moving import Move, Moved
 from storage.services import probe, repair, sweep
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def hashes_of(cluster: ClusterUnderTest, chunks: int, factor: int = 3) -> list[str]:

@@ -6,7 +6,7 @@ import redis
 from storage.exceptions import ContentGone, ContentUnavailable, NoSuchFile
 from storage.models import Job
 from storage.services import catalogue, retrieve, verify
-from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
+from tests.support.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 
 
 def test_a_corrupt_copy_is_passed_over_reported_and_mended(cluster: ClusterUnderTest) -> None:

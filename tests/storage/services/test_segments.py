@@ -21,7 +21,7 @@ from storage.models.clock import Clock
 from storage.services import cancel, ingest, intake
 from storage.staging import files
 from storage.volumes import FilesystemVolume
-from tests.cluster import CHUNK_SIZE, AcceptedRows, ClusterUnderTest, content_of
+from tests.support.cluster import CHUNK_SIZE, AcceptedRows, ClusterUnderTest, content_of
 
 SEGMENT = 4  # chunks
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.services import rebalance_all
-from tests.storage.paper import PaperCluster, member
+from tests.support.paper import PaperCluster, member
 
 ZONES = ["a", "b", "c", "d"]
 

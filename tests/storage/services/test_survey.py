@@ -11,7 +11,7 @@ from storage.models import Cluster, LastSurvey, Node
 from storage.services import probe, survey
 from storage.tracking import surveying
 from storage.tracking.surveying import Survey, surveys
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def shrink(cluster: ClusterUnderTest, n_prime: int) -> None:

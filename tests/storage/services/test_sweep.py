@@ -14,7 +14,7 @@ from storage.jobs import stillness, wakeups
 from storage.models import Chunk, Cluster, Content, File, Job, Node, Upload, nobody
 from storage.models.clock import Clock
 from storage.services import ingest, intake, retrieve, sweep, verify
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def an_hour_later(monkeypatch: pytest.MonkeyPatch) -> None:

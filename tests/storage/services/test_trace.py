@@ -12,7 +12,7 @@ from storage.cluster.topology import Topology
 from storage.models import Chunk, Cluster, Content, File, Job, Node, Upload
 from storage.services import catalogue, probe, rebalance, reclaim, survey, sweep, trace
 from storage.tracking import counting, proof
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 pytestmark = pytest.mark.usefixtures("first_look")
 

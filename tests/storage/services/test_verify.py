@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from storage.services import verify
-from tests.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
+from tests.support.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 
 
 def test_the_nodes_of_a_long_file_are_asked_part_by_part_for_every_chunk(

@@ -10,7 +10,7 @@ from storage.services import provision
 from storage.tracking import history
 from storage.tracking.history import Span
 from storage.tracking.surveying.overlaps import epochs_of
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def spans() -> list[Span]:

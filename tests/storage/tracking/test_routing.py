@@ -10,7 +10,7 @@ from storage.cluster.topology import Topology
 from storage.models import Node
 from storage.tracking import routing
 from storage.tracking.store import StoreUnavailable
-from tests.cluster import ClusterUnderTest, content_of
+from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def test_nodes_that_hold_a_chunk_are_asked_first(cluster: ClusterUnderTest) -> None:

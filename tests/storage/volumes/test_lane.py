@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from storage.exceptions import ReplicaMissing, VolumeOffline, VolumeUnasked
 from storage.volumes import Identity, Lane, MemoryVolume
 from storage.volumes.lane import BACK_OFF, FAILURES_TO_OPEN, Breaker
-from tests.system.conftest import wait_until
+from tests.support.system import wait_until
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
