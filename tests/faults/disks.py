@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 
-from tests.support import installation
 from tests.support.installation import Installation
+from tests.support.installation import copies as paths_of
 
 # Below this much free space a node counts as full, and gets no replicas (256 MiB are kept free). Memory is used up only
 # by what is written.
@@ -25,7 +25,7 @@ def nodes_dir(installation: Installation) -> Path:
 
 def copies(installation: Installation, chunk: bytes) -> dict[str, Path]:
     """Node id → its copy of a chunk, looked up in the folders; disks that are put aside do not count."""
-    found = {path.parents[2].name: path for path in installation.copies(installation, chunk)}
+    found = {path.parents[2].name: path for path in paths_of(installation, chunk)}
     return {node_id: path for node_id, path in found.items() if node_id.startswith("node_")}
 
 
