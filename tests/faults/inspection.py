@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Count, Q
 
 from storage.cluster.topology import Member, Topology
 from storage.conf import configuration
@@ -46,6 +46,12 @@ def reclaim_until(stop: str) -> None:
         forgotten += outcome.forgotten
         purged += outcome.purged
     json.dump({"removed": removed, "forgotten": forgotten, "purged": purged}, sys.stdout)
+
+
+def print_jobs() -> None:
+    """Print how many jobs of each kind there have been, uploads aside."""
+    kinds = Job.objects.exclude(queue="ingest").values_list("kind").annotate(number=Count("id")).order_by()
+    json.dump(dict(kinds), sys.stdout)
 
 
 # -- what an operator has done ---------------------------------------------

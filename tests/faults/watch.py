@@ -1,0 +1,111 @@
+"""What an installation says, does and estimates from a moment on, told in one line a scenario."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+from tests.faults.conftest import Installation
+from tests.system.conftest import wait_until
+
+ALARMS = frozenset(
+    {
+        "census.contradicted",
+        "chunks.lost",
+        "copies.gathered",
+        "database.older",
+        "losses.proven",
+        "sketch.contradicted",
+        "volume.behind",
+    }
+)
+"""Events of the log that say that copies have vanished or lie badly: on a healthy cluster each is a false alarm."""
+
+
+class Watch:
+    """Looks at an installation from the moment when it is made."""
+
+    def __init__(self, installation: Installation) -> None:
+        self.installation = installation
+        self._logs = Path(installation.system.storage_dir) / "logs"
+        self._jobs = jobs(installation)
+        self._z = largest_z(installation)
+        self._read = {log: log.stat().st_size for log in self._logs.glob("*.log")}
+        self._since = time.monotonic()
+        self._noticed = 0.0
+
+    def restart(self) -> None:
+        """Begin to measure now."""
+        self._since = time.monotonic()
+
+    def events(self) -> Counter[str]:
+        """How often each event was logged since the watch began."""
+        found: Counter[str] = Counter()
+        for log in self._logs.glob("*.log"):
+            with log.open("rb") as lines:
+                lines.seek(self._read.get(log, 0))
+                found.update(_events(lines))
+        return found
+
+    def await_notice(self, events: Collection[str], limit: float) -> None:
+        """Wait until one of these events is logged."""
+        self.await_that(lambda: self.events().keys() & set(events), limit)
+
+    def await_that(self, is_noticed: Callable[[], object], limit: float) -> None:
+        """Wait until the installation knows what has happened."""
+        wait_until(is_noticed, limit, lambda: str(dict(self.events())))
+        self._noticed = time.monotonic() - self._since
+
+    def await_whole(self, is_whole: Callable[[], object], limit: float) -> float:
+        """Wait until nothing is missing; returns the seconds since the watch began to measure."""
+        wait_until(is_whole, limit, lambda: str(dict(self.events())))
+        return time.monotonic() - self._since
+
+    def tell(self, scenario: str, whole: float, true_alarms: Collection[str] = ()) -> None:
+        """Print what came of a scenario.
+
+        Args:
+            scenario: its name.
+            whole: seconds until nothing was missing.
+            true_alarms: alarms that the scenario gives cause for; any other one fails the test.
+        """
+        asked = jobs(self.installation) - self._jobs
+        before, after = (f"{z:.1f}" if z is not None else "?" for z in (self._z, largest_z(self.installation)))
+        asked_for = ", ".join(f"{number} {kind}" for kind, number in sorted(asked.items())) or "nothing"
+        print(
+            f"{scenario}: noticed after {self._noticed:.1f} s, whole after {whole:.1f} s; jobs: {asked_for}; "
+            f"largest z {before} before, {after} after"
+        )
+        self.require_no_alarms(true_alarms)
+
+    def require_no_alarms(self, but: Collection[str] = ()) -> None:
+        """Fail the test if an alarm was raised that nothing gave cause for."""
+        false = {event: number for event, number in self.events().items() if event in ALARMS.difference(but)}
+        assert not false, false
+
+
+def _events(lines: Iterable[bytes]) -> list[str]:
+    """The names of the events of a log's lines; a line that has not been written to its end is none yet."""
+    return [json.loads(line).get("event", "") for line in lines if line.startswith(b"{") and line.endswith(b"}\n")]
+
+
+def jobs(installation: Installation) -> Counter[str]:
+    """How many jobs of each kind there have been, uploads aside."""
+    return Counter(json.loads(installation.run("print_jobs")))
+
+
+def status(installation: Installation) -> dict[str, Any]:
+    """The document of ``/status``."""
+    code, document = installation.journal.ask("/status")
+    assert code == 200, document
+    return dict(document)
+
+
+def largest_z(installation: Installation) -> float | None:
+    """The standard score farthest from 0 of what two nodes have in common; None while sketches are missing."""
+    overlap = status(installation)["overlap"]
+    return max((abs(z) for row in overlap["z"] for z in row), default=None) if overlap else None
