@@ -61,6 +61,10 @@ def audit_node(node_id: str) -> None:
     audit.request(node_id)
 
 
+def take_census() -> None:
+    audit.request_census()
+
+
 def rebuild_sketch(node_id: str) -> None:
     """Queue a rebuild, and print the id of its job."""
     sys.stdout.write(str(Job.ensure(Job.Kind.REBUILD_SKETCH, node_id).pk))

@@ -6,16 +6,19 @@ it is whole is read off the folders.
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from tests.faults.conftest import PATIENCE, Installation, bytes_of
 from tests.faults.disks import nodes_dir
+from tests.faults.journal import Attempt
 from tests.faults.watch import Watch
 from tests.system.conftest import wait_until
 
@@ -29,7 +32,7 @@ QUIET: Mapping[str, str] = {"CHUNK_SIZE": str(CHUNK_SIZE), "CENSUS_INTERVAL": "0
 
 def stored(installation: Installation, label: str, files: int, *, chunks: int, factor: int = 3) -> dict[str, int]:
     """Upload files of distinct chunks; the replicas that each chunk should have, by its hash."""
-    found = {}
+    found: dict[str, int] = {}
     for number in range(files):
         data = bytes_of(f"{label} {number}", chunks * CHUNK_SIZE)
         attempt = installation.journal.upload(data, f"{label} {number}", factor=factor)
@@ -116,3 +119,123 @@ def exchange(node: Path, other: Path) -> None:
     shutil.copytree(other, node.with_name(f"new-{node.name}"))
     node.rename(node.with_name(f"away-{node.name}"))
     node.with_name(f"new-{node.name}").rename(node)
+
+
+# -- copies that are removed by hand ----------------------------------------
+
+
+@pytest.mark.parametrize("share", ["1 %", "3 copies"])
+def test_a_census_notices_copies_that_were_removed_by_hand(
+    make_installation: Callable[..., Installation], chance: random.Random, share: str
+) -> None:
+    interval = 15
+    installation = make_installation(**{**QUIET, "CENSUS_INTERVAL": str(interval)})
+    wanted = stored(installation, "by hand", 20, chunks=100)
+    await_health(installation)
+    watch = Watch(installation)
+    everything = [path for held in copies(installation).values() for path in held]
+    for path in chance.sample(everything, 3 if share == "3 copies" else len(everything) // 100):
+        path.unlink()
+    watch.restart()
+    watch.await_that(lambda: watch.census()["short"], interval + PATIENCE)
+    whole = watch.await_whole(is_whole(installation, wanted), 2 * PATIENCE)
+    scenario = f"{share} of {len(everything)} removed by hand, a census every {interval} s"
+    installation.settle(scenario)
+    watch.tell(scenario, whole, true_alarms=["census.contradicted", "sketch.contradicted"])
+    installation.system.stop()
+
+
+@pytest.mark.parametrize("share", ["1 %", "3 copies"])
+def test_readers_notice_copies_that_were_removed_by_hand(
+    make_installation: Callable[..., Installation], chance: random.Random, share: str
+) -> None:
+    """A reader asks one node for each chunk: it notices a missing copy that it asks for, and asks for no other one."""
+    installation = make_installation(**{**QUIET, "N_PRIME": "100000"})
+    wanted = stored(installation, "read by all", 20, chunks=100)
+    await_health(installation)
+    watch = Watch(installation)
+    held = copies(installation)
+    if share == "3 copies":
+        firsts = filter(None, (first_asked(installation, h, held) for h in chance.sample(sorted(held), len(held))))
+        removed = list(islice(firsts, 3))
+    else:
+        everything = [path for paths in held.values() for path in paths]
+        removed = chance.sample(everything, len(everything) // 100)
+    noticeable = {path.name: 3 for path in removed if path == first_asked(installation, path.name, held)}
+    for path in removed:
+        path.unlink()
+    watch.restart()
+    files = [attempt.file_hash for attempt in installation.journal.attempts]
+
+    def read_until(is_done: Callable[[], object]) -> Callable[[], object]:
+        def read() -> object:
+            for file_hash in files:
+                installation.journal.download(file_hash)
+            return is_done()
+
+        return read
+
+    watch.await_that(read_until(lambda: watch.events()["replica.missed"]), PATIENCE)
+    whole = watch.await_whole(read_until(is_whole(installation, noticeable)), 2 * PATIENCE)
+    left = sum(not path.exists() for path in removed)
+    scenario = f"{share} removed by hand, all files read again and again"
+    print(f"of {len(removed)} copies readers noticed {len(removed) - left}; they had to notice {len(noticeable)}")
+    if left:
+        installation.run("take_census")
+        wait_until(is_whole(installation, wanted), 2 * PATIENCE)
+    installation.settle(scenario)
+    watch.tell(scenario, whole, true_alarms=["sketch.contradicted", "census.contradicted"])
+    installation.system.stop()
+
+
+def first_asked(installation: Installation, chunk_hash: str, held: Mapping[str, list[Path]]) -> Path | None:
+    """The copy of a chunk that downloads read; None if other chunks share its registers, which leaves doubt."""
+    status, route = installation.journal.ask(f"/route/{chunk_hash}")
+    assert status == 200, route
+    candidates = route["candidates"]
+    if sum(candidate["register"] for candidate in candidates) != len(held[chunk_hash]):
+        return None
+    return next(path for path in held[chunk_hash] if path.parents[2].name == candidates[0]["node_id"])
+
+
+@pytest.mark.parametrize("found_by", ["a download", "a look back"])
+def test_a_chunk_of_which_one_copy_is_put_back_is_brought_to_its_factor(
+    make_installation: Callable[..., Installation], found_by: str
+) -> None:
+    """A download that succeeds tells at once; without one, the contents that were lost are looked at again."""
+    installation = make_installation(**QUIET)
+    wanted = stored(installation, "lost and found", 4, chunks=3)
+    await_health(installation)
+    attempt = installation.journal.attempts[0]
+    chunk_hash = hashes_of(bytes_of(attempt.name, attempt.size))[0]
+    first, *_ = held = copies(installation)[chunk_hash]
+    kept = first.read_bytes()
+    watch = Watch(installation)
+    for path in held:
+        path.unlink()
+    watch.restart()
+    # It is no entry of the journal: the file that is denied has been acknowledged, and is gone all the same.
+    status, problem = installation.journal.ask(f"/download/{attempt.file_hash}")
+    assert status == 410, problem
+    watch.await_that(lambda: not is_retrievable(installation, attempt), PATIENCE)
+    wait_until(lambda: any("cannot be read" in trouble for trouble in troubles(installation)), PATIENCE)
+
+    first.with_name("by-hand").write_bytes(kept)
+    first.with_name("by-hand").rename(first)
+    watch.restart()
+    if found_by == "a download":
+        assert installation.journal.download(attempt.file_hash).status == 200
+    whole = watch.await_whole(is_whole(installation, wanted), 150.0)
+    wait_until(lambda: is_retrievable(installation, attempt), PATIENCE)
+    await_health(installation)
+    scenario = f"all copies of a chunk removed, one put back and found by {found_by}"
+    installation.settle(scenario)
+    watch.tell(scenario, whole)
+    installation.system.stop()
+
+
+def is_retrievable(installation: Installation, attempt: Attempt) -> bool:
+    """What the summary of a file says."""
+    status, file = installation.journal.ask(f"/files/{attempt.file_hash}")
+    assert status == 200, file
+    return bool(file["retrievable"])

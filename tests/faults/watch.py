@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,23 @@ class Watch:
 
     def events(self) -> Counter[str]:
         """How often each event was logged since the watch began."""
-        found: Counter[str] = Counter()
+        return Counter(line["event"] for line in self._lines())
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
         for log in self._logs.glob("*.log"):
             with log.open("rb") as lines:
                 lines.seek(self._read.get(log, 0))
-                found.update(_events(lines))
+                for line in lines:
+                    # A line that is being written is looked at later.
+                    if line.startswith(b'{"') and line.endswith(b"}\n"):
+                        yield {"event": "", **json.loads(line)}
+
+    def census(self) -> Counter[str]:
+        """What the censuses have found that ended since the watch began: chunks that are short, copies, and so on."""
+        found: Counter[str] = Counter()
+        for line in self._lines():
+            if line["event"] == "census.done":
+                found.update({name: number for name, number in line.items() if isinstance(number, int)})
         return found
 
     def await_notice(self, events: Collection[str], limit: float) -> None:
@@ -86,11 +98,6 @@ class Watch:
         """Fail the test if an alarm was raised that nothing gave cause for."""
         false = {event: number for event, number in self.events().items() if event in ALARMS.difference(but)}
         assert not false, false
-
-
-def _events(lines: Iterable[bytes]) -> list[str]:
-    """The names of the events of a log's lines; a line that has not been written to its end is none yet."""
-    return [json.loads(line).get("event", "") for line in lines if line.startswith(b"{") and line.endswith(b"}\n")]
 
 
 def jobs(installation: Installation) -> Counter[str]:
