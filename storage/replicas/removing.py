@@ -62,11 +62,13 @@ def _remove(topology: Topology, chunk_hash: str, member: Member) -> int | None:
     return chunk.size
 
 
-def purge_trash(topology: Topology, member: Member, *, older_than: float, most: int) -> tuple[int, int]:
+def purge_trash(member: Member, *, older_than: float, most: int) -> tuple[int, int]:
     """Unlink what has lain in a node's trash for long enough, or put back what turns out to be needed.
 
+    The nodes are read again for each entry, while its chunk is locked. A pass may take long, and copies may have moved
+    since it began to a node that has been added since then: without that node they would seem to be missing.
+
     Args:
-        topology: the nodes.
         member: whose trash.
         older_than: seconds of PostgreSQL's clock; file times are not looked at.
         most: entries to deal with at most.
@@ -85,7 +87,8 @@ def purge_trash(topology: Topology, member: Member, *, older_than: float, most: 
             continue
         with transaction.atomic():
             chunk = Chunk.objects.select_for_update().filter(hash=trashed.chunk_hash).first()
-            needed = chunk is not None and is_needed(topology, chunk, member)
+            topology = Topology.load()
+            needed = chunk is not None and is_needed(topology, chunk, member.node_id)
             if not needed:
                 freed += member.lane.call(volume.purge, trashed)
                 purged += 1

@@ -99,10 +99,10 @@ def _bring_back(topology: Topology, chunk_hash: str, entries: Sequence[Entry]) -
     return restored
 
 
-def is_needed(topology: Topology, chunk: Chunk, member: Member) -> bool:
+def is_needed(topology: Topology, chunk: Chunk, node_id: str) -> bool:
     """Whether the chunk is short of good copies, and has none on this node; asked with the chunk's row locked."""
     short, good = _shortage(topology, chunk)
-    return short > 0 and member not in good
+    return short > 0 and node_id not in [member.node_id for member in good]
 
 
 def restore(topology: Topology, member: Member, trashed: Trashed, size: int) -> bool:

@@ -152,7 +152,7 @@ def _execute(topology: Topology, todo: Plan, grace: float) -> Outcome:
     phases.enter("reclaim.purge")
     for member in todo.members:
         try:
-            entries, size = purge_trash(topology, member, older_than=grace, most=PURGES_PER_PASS)
+            entries, size = purge_trash(member, older_than=grace, most=PURGES_PER_PASS)
         except VolumeError as error:
             log.warning("purge.aborted", node=member.node_id, error=str(error))
             continue

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import PATIENCE, Installation, bytes_of
 from tests.faults.disks import nodes_dir
 from tests.faults.journal import Attempt
 from tests.faults.watch import Watch
-from tests.system.conftest import wait_until
+from tests.support.installation import PATIENCE, Installation, bytes_of
+from tests.support.system import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 

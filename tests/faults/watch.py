@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.faults.conftest import Installation
-from tests.system.conftest import wait_until
+from tests.support.installation import Installation
+from tests.support.system import wait_until
 
 ALARMS = frozenset(
     {

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from storage import phases
 from storage.cluster.topology import Topology
 from storage.models import Chunk, Content, File, Job, ManifestEntry
-from storage.replicas.removing import purge_trash, trash_token
+from storage.replicas.removing import purge_trash, remove_replica, trash_token
 from storage.replicas.restoring import bring_back
-from storage.services import audit, catalogue, reclaim, repair, sweep, verify
+from storage.services import audit, catalogue, provision, reclaim, repair, sweep, verify
 from tests.support.cluster import ClusterUnderTest, content_of
 
 
@@ -155,7 +156,27 @@ def test_a_purge_and_a_restoration_of_the_same_entries_lose_nothing(cluster: Clu
         if first == "restore":
             bring_back(seen, [chunk_hash])
         for member in seen.members:
-            purge_trash(seen, member, older_than=-60, most=100)
+            purge_trash(member, older_than=-60, most=100)
         bring_back(seen, [chunk_hash])
         assert len(cluster.holders(chunk_hash)) == 3
     assert cluster.false_negatives() == []
+
+
+def test_a_copy_that_moved_to_a_node_added_during_a_pass_does_not_come_back(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunk_hash = cluster.upload(content_of(1)).content.manifest()[0][0]
+    giver = cluster.holders(chunk_hash)[0]
+
+    def add_node_and_move(phase: str) -> None:
+        if phase == "reclaim.purge":
+            node_id = provision.add().node_id
+            seen = Topology.load()
+            data = cluster.replica_path(giver, chunk_hash).read_bytes()
+            seen.member(node_id).lane.volume.write({chunk_hash: data})
+            assert remove_replica(seen, chunk_hash, seen.member(giver))
+
+    monkeypatch.setattr(phases, "enter", add_node_and_move)
+    assert reclaim.reclaim(0).purged == 1
+    assert giver not in cluster.holders(chunk_hash)
+    assert len(cluster.holders(chunk_hash)) == 3
