@@ -20,7 +20,7 @@ from storage.tracking import history
 from storage.tracking.store import store_of
 from storage.tracking.surveying.gathering import Gathering, gatherings
 from storage.tracking.surveying.overlaps import Overlap, overlap_of, replicas_of
-from storage.tracking.surveying.targets import lined_up, targets, unsettled
+from storage.tracking.surveying.targets import leaving, lined_up, targets, under_ingest
 
 LARGE = 100_000  # registers of all nodes together
 TIMES_EXPECTED = 1.25  # Among many chunks chance explains little: a smaller excess does no harm.
@@ -102,6 +102,7 @@ def survey(topology: Topology) -> Survey | None:
         StoreUnavailable: Redis does not answer.
     """
     online = topology.online
+    without_target = leaving()
     snapshot = store_of(topology.cluster).snapshot([member.node_id for member in online])
     if any(member.node_id not in snapshot.sketches for member in online):
         return None
@@ -123,7 +124,7 @@ def survey(topology: Topology) -> Survey | None:
         union=spectrum.union,
         spectrum=list(spectrum.classes),
         average_replication=spectrum.average,
-        below_target=_without(below_targets(spectrum, wanted), unsettled()),
+        below_target=_without(below_targets(spectrum, wanted), without_target + under_ingest()),
         load=spectrum.union.estimate / n_prime,
         false_positive_rate=float(false_positive_rate(np.array(held), n_prime).mean()) if held else 0.0,
         overlap=None if replicas is None else overlap_of(registers, replicas, online, spans),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
 
 import numpy as np
+from django.db.models import Q
+from django.db.models.functions import Now
 from numpy.typing import NDArray
 
 from sketches.lcrs import LCRS
@@ -29,9 +32,18 @@ def targets() -> NDArray[np.int64]:
     return histogram
 
 
-def unsettled() -> int:
-    """Chunks that may have any number of copies: under ingest, or condemned without a file, as orphans are."""
-    return Pin.objects.values("chunk").distinct().count() + Chunk.objects.condemned_by_factor().get(0, 0)
+def under_ingest() -> int:
+    """Chunks that may lack copies yet. This is asked after the sketches are read: a pin precedes what it counts."""
+    return Pin.objects.values("chunk").distinct().count()
+
+
+def leaving() -> int:
+    """Condemned chunks that may have any number of copies: orphans, and those that reclaim may be removing.
+
+    This is asked before the sketches are read: what is forgotten before ``targets`` is asked is still among these.
+    """
+    due = Q(condemned_at__lt=Now() - timedelta(seconds=configuration().reclaim_grace))
+    return Chunk.objects.filter(due | Q(condemned_factor=0), condemned_at__isnull=False).count()
 
 
 def lined_up(sketches: Sequence[LCRS], n_prime: int) -> Registers:

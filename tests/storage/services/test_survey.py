@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import redis
 
 from storage.cluster import topology
 from storage.cluster.topology import Topology
-from storage.models import Cluster, LastSurvey, Node
-from storage.services import probe, survey
+from storage.models import Chunk, Cluster, LastSurvey, Node
+from storage.replicas.removing import remove_replica
+from storage.services import catalogue, probe, reclaim, survey
 from storage.tracking import surveying
 from storage.tracking.surveying import Survey, surveys
+from storage.tracking.surveying.targets import targets
 from tests.support.cluster import ClusterUnderTest, content_of
 
 
@@ -80,3 +85,37 @@ def test_zones_are_part_of_what_is_expected(cluster: ClusterUnderTest) -> None:
     assert found.overlap is not None
     assert found.overlap.expected[0][1] < 1, "two replicas never share a zone"
     assert all(abs(z) < 4 for row in found.overlap.z for z in row)
+
+
+def test_what_is_being_reclaimed_is_not_below_its_target(
+    cluster: ClusterUnderTest, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the copies of a condemned chunk go, and when it is forgotten between the sketches and the targets."""
+    settings.OCC = replace(settings.OCC, reclaim_grace=0)
+    cluster.upload(content_of(30))
+    catalogue.delete(cluster.upload(content_of(20, "deleted"), factor=2))
+    said = []
+
+    def ask(_: str) -> None:
+        found = surveying.survey(Topology.load())
+        assert found is not None
+        said.append((found.below_target.estimate, found.below_target.lower_bound))
+
+    def trash_one(*arguments: Any) -> bool:
+        removed = remove_replica(*arguments)
+        ask("one copy has gone")
+        return removed
+
+    def targets_too_late() -> Any:
+        monkeypatch.setattr(surveys, "targets", targets)
+        reclaim.reclaim(0)
+        return targets()
+
+    monkeypatch.setattr(reclaim, "CHUNKS_PER_PASS", 10)
+    monkeypatch.setattr(reclaim, "remove_replica", trash_one)
+    reclaim.reclaim(0)
+    monkeypatch.setattr(reclaim, "remove_replica", remove_replica)
+    monkeypatch.setattr(surveys, "targets", targets_too_late)
+    ask("all that were left have gone")
+    assert (len(said), set(said)) == (10 * 2 + 1, {(0.0, 0.0)})
+    assert Chunk.objects.count() == 30
