@@ -79,9 +79,10 @@ def _grow(found: Survey) -> None:
 
 
 def _seek_losses(topology: Topology, found: Survey) -> None:
-    """Have losses traced that two surveys have proven, one after the other.
+    """Have losses traced that two surveys, one after the other, have seen in the same registers.
 
-    What one look has seen half done, such as a removal, is done by the next one.
+    What one look has seen half done, such as a removal, is done by the next one. A rebuild of a node that loses copies
+    meanwhile may leave counts of copies that have gone, and such counts look like losses: the trace tells them apart.
     """
     global _before
     before, _before = _before, None
@@ -99,7 +100,7 @@ def _seek_losses(topology: Topology, found: Survey) -> None:
     if registers or lost:
         _before = None
         job = maintenance.ensure(Job.Kind.TRACE, "cluster")
-        log.warning("losses.proven", job=str(job.pk), registers=registers, lost=lost)
+        log.info("losses.suspected", job=str(job.pk), registers=registers, lost=lost)
 
 
 def _news(evidence: Evidence) -> tuple[int, int]:

@@ -203,4 +203,6 @@ def _end(job: Job, found: dict[str, Any]) -> dict[str, Any]:
     job.result = found
     del found["last_id"]
     log.info("losses.traced", job=str(job.pk), **{name: found[name] for name in (*COUNTED, "seconds", "complete")})
+    if found["short"] or found["lost"]:
+        log.warning("losses.proven", job=str(job.pk), short=found["short"], lost=found["lost"])
     return found

@@ -116,6 +116,22 @@ def test_copies_that_are_all_there_convict_the_sketch(cluster: ClusterUnderTest)
     assert look() == []
 
 
+def test_a_count_of_a_copy_that_has_gone_is_suspected_and_no_loss(
+    cluster: ClusterUnderTest, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As a rebuild leaves it that has listed a copy just before its removal."""
+    chunks = chunks_of(cluster.upload(content_of(20)))
+    counting.count(Topology.load(), {"node_000": ["0" * 64]})
+    (job,) = look()
+    assert cluster.result_of(job)["asked"] == 0
+    lose(cluster, chunks[3])
+    (job,) = look()
+    said = capfd.readouterr().err
+    assert said.count('"losses.proven"') == 0
+    assert cluster.result_of(job)["short"] == 1
+    assert capfd.readouterr().err.count('"losses.proven"') == 1
+
+
 def test_an_orphan_asks_for_one_census_and_not_for_a_trace_each_round(cluster: ClusterUnderTest) -> None:
     cluster.upload(content_of(20))
     chunk = chunks_of(cluster.upload(content_of(1, "strange"), "strange"))[0]
