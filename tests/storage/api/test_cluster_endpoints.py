@@ -238,7 +238,9 @@ def test_route_names_the_nodes_in_the_order_of_a_download(cluster: ClusterUnderT
         assert candidates[: len(likely)] == likely
         assert holders <= {candidate["node_id"] for candidate in likely}
         assert all(0 < candidate["probability"] <= 1 for candidate in likely)
-        assert all(candidate["probability"] > 0.9 for candidate in likely if candidate["node_id"] in holders)
+        shared = sum(candidate["register"] for candidate in likely) > 3
+        least = min(candidate["probability"] for candidate in likely if candidate["node_id"] in holders)
+        assert shared or least > 0.9
         assert all(candidate["probability"] == 0 for candidate in candidates[len(likely) :])
 
 
