@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections import defaultdict
+import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from itertools import islice
+from itertools import count, cycle, islice
+from math import comb, sqrt
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from tests.faults.disks import nodes_dir
 from tests.faults.journal import Attempt
-from tests.faults.watch import Watch
+from tests.faults.load import answers, clients_at_work, load
+from tests.faults.watch import Watch, jobs, largest_z, status
 from tests.support.installation import PATIENCE, Installation, bytes_of
 from tests.support.system import wait_until
 
@@ -26,6 +30,7 @@ pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 1024
 GENERATION = 60.0  # seconds after which volumes are given the next generation (ADR 18)
+CHURN = 120.0  # seconds
 QUIET: Mapping[str, str] = {"CHUNK_SIZE": str(CHUNK_SIZE), "CENSUS_INTERVAL": "0", "AUDIT_INTERVAL": "0"}
 """Nothing is listed unless there is a reason."""
 
@@ -239,3 +244,108 @@ def is_retrievable(installation: Installation, attempt: Attempt) -> bool:
     status, file = installation.journal.ask(f"/files/{attempt.file_hash}")
     assert status == 200, file
     return bool(file["retrievable"])
+
+
+# -- what is no loss --------------------------------------------------------
+
+
+def test_deleted_files_of_two_copies_are_no_losses(make_installation: Callable[..., Installation]) -> None:
+    """The other files have three copies: whatever counts two looks as if it lacked one."""
+    grace = 40
+    installation = make_installation(**{**QUIET, "RECLAIM_GRACE": str(grace)})
+    stored(installation, "three copies", 20, chunks=10)
+    kept = len(installation.journal.attempts)
+    deleted = stored(installation, "two copies", 20, chunks=10, factor=2)
+    await_health(installation)
+    watch = Watch(installation)
+    for attempt in installation.journal.attempts[kept:]:
+        assert installation.journal.delete(attempt.file_hash).status == 204
+    said = []
+
+    def is_reclaimed() -> bool:
+        time.sleep(0.5)
+        below = status(installation)["estimates"]["chunks_below_target"]
+        said.append((below["estimate"], below["lower_bound"]))
+        return not deleted.keys() & copies(installation).keys()
+
+    took = watch.await_whole(is_reclaimed, grace + 2 * PATIENCE)
+    print(f"/status was asked {len(said)} times about chunks below their target, and said {sorted(set(said))}")
+    assert set(said) == {(0, 0)}
+    installation.settle("files of two copies deleted")
+    watch.tell("files of two copies deleted", took)
+    assert not jobs(installation)["trace losses"]
+    installation.system.stop()
+
+
+def test_healthy_churn_raises_no_alarm(make_installation: Callable[..., Installation], chance: random.Random) -> None:
+    """With censuses and rebuilds all the while, which compare what was counted with what is there."""
+    installation = make_installation(**{**QUIET, "CENSUS_INTERVAL": "15", "RECLAIM_GRACE": "2"})
+    watch, stop, numbers = Watch(installation), Event(), count()
+
+    def work(draw: random.Random) -> None:
+        journal, standing = installation.journal, list[str]()
+        while not stop.is_set():
+            label = f"churn {next(numbers)}"
+            data = bytes_of(label, draw.randrange(1, 24 * CHUNK_SIZE))
+            assert journal.upload(data, label, factor=draw.choice((1, 2, 3))).status == 201
+            standing.append(sha256(data).hexdigest())
+            assert journal.download(draw.choice(standing)).status == 200
+            while len(standing) > 10:
+                assert journal.delete(standing.pop(draw.randrange(len(standing)))).status == 204
+            stop.wait(0.1)
+
+    with clients_at_work(work, stop, chance, 3):
+        until = time.monotonic() + CHURN
+        for node in cycle(sorted(nodes_dir(installation).glob("node_*"))):
+            if time.monotonic() > until:
+                break
+            installation.run("rebuild_sketch", repr(node.name))
+            time.sleep(5.0)
+    installation.settle(f"{CHURN:.0f} s of healthy churn")
+    await_health(installation)
+    events = watch.events()
+    assert events["census.done"] > 2 and events["sketch.rebuilt"] > 5
+    watch.tell(f"{next(numbers)} files come and go in {CHURN:.0f} s", CHURN)
+    assert not jobs(installation)["trace losses"]
+    installation.system.stop()
+
+
+# -- copies that spread -----------------------------------------------------
+
+
+def test_copies_stay_spread_while_a_cluster_grows(
+    make_installation: Callable[..., Installation], chance: random.Random
+) -> None:
+    """From five nodes to eight and twelve, one after the other, while clients upload, download and delete."""
+    installation = make_installation(**{**QUIET, "RECLAIM_GRACE": "2"})
+    stored(installation, "before the growth", 12, chunks=100)
+    await_health(installation)
+    for grown in (8, 12):
+        watch = Watch(installation)
+        with load(installation, f"up to {grown}", chance, chunk_size=CHUNK_SIZE, pause=2.0) as attempts:
+            while len(list(nodes_dir(installation).glob("node_*"))) < grown:
+                done = watch.events()["rebalance_all.done"]
+                installation.run("add_node")
+                wait_until(lambda: watch.events()["rebalance_all.done"] > done, 4 * PATIENCE)  # noqa: B023
+        took = watch.await_whole(lambda: True, PATIENCE)
+        assert set(answers(attempts)) == {"upload 201", "download 200", "delete 204"}
+        scenario = f"growth to {grown} nodes under load"
+        installation.settle(scenario, within=5 * PATIENCE)  # Reclaim has thousands of copies to purge.
+        watch.tell(scenario, took)
+        require_spread(installation, grown)
+    installation.system.stop()
+
+
+def require_spread(installation: Installation, nodes: int) -> None:
+    """Fail unless no three nodes hold many more chunks than they should, by the folders and by the sketches."""
+    held = [frozenset(path.parents[2].name for path in paths) for paths in copies(installation).values()]
+    triples = Counter(node_ids for node_ids in held if len(node_ids) == 3)
+    expected = triples.total() / comb(nodes, 3)
+    ((worst, most),) = triples.most_common(1)
+    print(f"{triples.total()} chunks: {most} on the worst triple {sorted(worst)}, {expected:.1f} expected")
+    assert most <= 2 * expected + 3 * sqrt(expected)
+    said = status(installation)
+    assert [found for found in said["blast_radius"] if found["out_of_bounds"]] == []
+    # Chance alone exceeds the bound in one healthy survey of a hundred.
+    z = largest_z(installation)
+    assert z is not None and z <= said["overlap"]["bound"] + 1
