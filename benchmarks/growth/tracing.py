@@ -34,12 +34,12 @@ from storage.tracking.store import store_of
 from storage.volumes import Identity, Volume
 from storage.volumes.filesystem import FilesystemVolume
 
-QUEUE = "growth"  # which no worker serves
+QUEUE = "growth"  # No worker serves this queue.
 LOST = 3  # chunks that lose a copy
 IDS = 1 << 20
 LISTED = 200_000  # files of the tree whose listing is timed
 NODES = 5
-CHUNK_SIZE = 262144  # of the rows
+CHUNK_SIZE = 262144  # The rows are of chunks of this size.
 HOLDERS = list(combinations(range(NODES), 3))
 
 

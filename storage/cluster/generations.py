@@ -35,7 +35,7 @@ GOOD_SECONDS = 60.0  # A writer does not look again for so long: it writes in a 
 
 T = TypeVar("T")
 
-_good_until = 0.0  # by the monotonic clock
+_good_until = 0.0  # The volumes need no look before this time of the monotonic clock.
 
 
 def before_writing(seen: Topology) -> None:
@@ -57,7 +57,7 @@ def keep_up(seen: Topology) -> None:
     It is called every few seconds, so that what was written last in a generation is followed by the next one.
     """
     with _one_at_a_time():
-        current = Generation.current(SPAN) or Generation.begin()
+        current = _current()
         _give(current, [member for member in seen.online if member.generation < current.pk])
 
 
@@ -116,11 +116,16 @@ def recognise(seen: Topology) -> list[str]:
 def adopt(seen: Topology, members: Sequence[Member]) -> list[str]:
     """Have volumes forget the generations that this database does not know; the ids of those that could be told."""
     with _one_at_a_time():
-        current = Generation.current(SPAN) or Generation.begin()
+        current = _current()
         told = _set(dict.fromkeys(members, (current.name,)))
         Node.objects.filter(node_id__in=told).update(generation=current.pk, foreign_writes=False)
     topology.forget()
     return told
+
+
+def _current() -> Generation:
+    """The generation of this minute; one that is older is over."""
+    return Generation.current(SPAN) or Generation.begin()
 
 
 def _give(current: Generation, members: Sequence[Member]) -> None:

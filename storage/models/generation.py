@@ -36,9 +36,7 @@ class Generation(models.Model):
     @classmethod
     def current(cls, span: timedelta) -> Generation | None:
         """The last generation if it began within this span of PostgreSQL's clock, which may have been set back."""
-        last = cls.objects.order_by("-id").first()
-        fresh = cls.objects.filter(pk=last.pk, begun_at__range=(Clock() - span, Clock())) if last else None
-        return last if fresh is not None and fresh.exists() else None
+        return cls.objects.filter(pk=cls.latest(), begun_at__range=(Clock() - span, Clock())).first()
 
     @classmethod
     def begin(cls) -> Generation:

@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 Entry: TypeAlias = tuple[Member, Trashed]
 
+LOST_NAMED = 20  # The log names so many of the lost chunks at a time; `/files` names their files.
 PROGRESS_EVERY = 32  # chunks: bringing back so many takes far less time than a lease lasts
 
 
@@ -47,6 +48,21 @@ def bring_back(
         if _bring_back(topology, chunk_hash, entries):
             restored.add(chunk_hash)
     return restored
+
+
+def bring_back_or_tell(
+    topology: Topology, chunk_hashes: Sequence[str], progress: Callable[[], object] = lambda: None
+) -> tuple[set[str], list[str]]:
+    """As ``bring_back``, for chunks of which no node has a copy: what is not in the trash either is told as lost.
+
+    Returns:
+        The chunks of which a copy is back, and the lost ones.
+    """
+    restored = bring_back(topology, chunk_hashes, progress) if chunk_hashes else set[str]()
+    lost = [chunk_hash for chunk_hash in chunk_hashes if chunk_hash not in restored]
+    if lost:
+        log.error("chunks.lost", number=len(lost), chunks=lost[:LOST_NAMED])
+    return restored, lost
 
 
 def _trashed(topology: Topology, chunk_hashes: frozenset[str]) -> dict[str, list[Entry]]:

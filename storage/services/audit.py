@@ -30,14 +30,13 @@ from storage.replicas.denying import rebuild_what_denies
 from storage.replicas.finding import examine
 from storage.replicas.moving import Move
 from storage.replicas.reporting import report
-from storage.replicas.restoring import bring_back
+from storage.replicas.restoring import bring_back_or_tell
 from storage.tracking import batches
 from storage.tracking.trust import Reason
 
 log = structlog.get_logger(__name__)
 
 CHECKPOINT_SECONDS = 1.0
-LOST_NAMED = 20  # The log names so many of the lost chunks of a range; `/files` names their files.
 CENSUS_RATE = 50_000  # names a second, of all nodes together
 DENIED_SAMPLE = 64  # chunks of each range that are looked up in the sketches
 TALLY_SLACK = 16  # copies, beside a hundredth, that may come and go while a node is listed
@@ -167,12 +166,8 @@ def _settle(job: Job, topology: Topology, members: Sequence[Member], taken: Cens
     """Do what the comparison with these nodes asks for; returns it, in numbers."""
     census.look_again(topology, taken)
     found = _compared(members, taken)
-    if taken.lost:
-        # What lies in the trash is not lost.
-        restored = bring_back(topology, taken.lost, job.progress)
-        found["lost"] -= len(restored)
-        if lost := [chunk_hash for chunk_hash in taken.lost if chunk_hash not in restored]:
-            log.error("chunks.lost", number=len(lost), chunks=lost[:LOST_NAMED])
+    restored, _ = bring_back_or_tell(topology, taken.lost, job.progress)
+    found["lost"] -= len(restored)
     for chunk_hash, entry in taken.entries.items():
         if any(member in entry.misfits for member in members):
             report(chunk_hash)

@@ -11,7 +11,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 import redis
 import structlog
@@ -29,6 +28,7 @@ from storage.recent import Recent
 from storage.redis_connection import connect
 from storage.tracking import trust
 from storage.tracking.store import StoreUnavailable
+from storage.tracking.surveying import GATHERED_FOR
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +36,6 @@ GOOD_SECONDS = 0.5  # An examination is good for this long.
 LOOKS = 32  # Volumes are looked at by this many threads.
 LOOK_SECONDS = 1.0  # A volume has this long to answer.
 WAITING_SECONDS = 10.0  # An upload that no worker has taken for this long is a trouble.
-GATHERED_FOR = timedelta(hours=1)  # Copies that are gathered for less than this are no trouble yet.
 COUNTED = 1000  # Files in danger are counted up to this number.
 
 

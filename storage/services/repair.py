@@ -52,8 +52,8 @@ def repair(job: Job) -> dict[str, int]:
         good = stored.holders[chunk.hash]
         counters.add(Event.REPLICAS_REPAIRED, stored.written)
         changed |= stored.written > 0
-    # If nothing has changed, only summaries that say otherwise are made anew: a report that was wrong costs this look
-    # and nothing else, and a chunk that is lost is not looked for in a circle of repairs and summaries.
+    # If nothing has changed, only summaries that say otherwise are made again. So a wrong report costs this look alone.
+    # So a lost chunk does not keep repairs and summaries going in a circle, either.
     contradicted = ~Q(retrievable=bool(good)) | Q(min_replication__gt=len(good))
     moving.outdate_health([chunk.hash], of=None if changed else contradicted)
     log.info("repair.done", job=str(job.pk), chunk=chunk.hash, quarantined=quarantined, good=len(good))

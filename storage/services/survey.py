@@ -17,11 +17,10 @@ from storage.models.clock import Clock
 from storage.tracking import proof, surveying
 from storage.tracking.proof import Evidence
 from storage.tracking.store import StoreUnavailable
-from storage.tracking.surveying import Survey
+from storage.tracking.surveying import GATHERED_FOR, Survey
 
 log = structlog.get_logger(__name__)
 
-GATHERED_FOR = timedelta(hours=1)  # Uploads, repairs and nodes that come and go make passing patterns.
 SHOWN = 3  # So many pairs of nodes are logged.
 GROWTH_LOAD = 0.25  # chunks per register from which the next size is due
 PAUSE = timedelta(hours=1)  # before a trace looks again into what the last one could not mend
@@ -92,7 +91,7 @@ def _seek_losses(topology: Topology, found: Survey) -> None:
     if not proof.is_suspect(found, proof.smallest_target(topology), on_record):
         return
     if Job.objects.open().filter(kind__in=AT_WORK).exists():
-        return  # which mends such losses, or moves copies by the thousand
+        return  # Such a job mends losses by itself, or moves copies by the thousand.
     _before = evidence = proof.find(topology)
     if evidence is None or before is None:
         return

@@ -14,7 +14,7 @@ from storage.cluster.topology import Topology
 from storage.conf import configuration
 from storage.jobs import wakeups
 from storage.jobs.stillness import Stillness
-from storage.models import Chunk, Cluster, Content, Job, Node, Tally, Upload
+from storage.models import Chunk, Cluster, Content, Generation, Job, Node, Tally, Upload
 from storage.models.clock import Clock
 from storage.staging import files
 
@@ -26,7 +26,8 @@ AHEAD = timedelta(seconds=10)  # A time further ahead than this is from before P
 FAILED_UPLOAD_KEPT = timedelta(days=7)
 TERMINAL_JOBS_KEPT = timedelta(days=7)
 AUDITS_KEPT = timedelta(days=400)
-LAST_KEPT = (Job.Kind.CENSUS, Job.Kind.TRACE)  # of which the last one is kept, however long ago that was
+LAST_KEPT = (Job.Kind.CENSUS, Job.Kind.TRACE)  # The last job of each of these kinds is kept, however old it is.
+GENERATIONS_KEPT = timedelta(days=400)  # A volume that was away for longer is taken for a stranger's.
 HEAL_CONTENTS = 100
 LOOK_AGAIN_CONTENTS = 500  # a round: the rest is due in the next one
 TRIED_RECENTLY = timedelta(seconds=60)
@@ -47,6 +48,7 @@ def sweep() -> None:
     _heal_short_contents()
     Tally.fold()
     _forget_ended_jobs()
+    Generation.forget(GENERATIONS_KEPT)
     for queue in Job.Queue:
         if Job.objects.queued(queue).exists():
             wakeups.wake(queue)
@@ -55,6 +57,7 @@ def sweep() -> None:
 def _begin_times_anew() -> None:
     """Have spans of time begin now that began after now: PostgreSQL's clock was set back since then."""
     Node.objects.filter(online_changed_at__gt=Clock() + AHEAD).update(online_changed_at=Clock())
+    Cluster.objects.filter(gathered_since__gt=Clock() + AHEAD).update(gathered_since=Clock())
     Chunk.objects.condemn_anew(AHEAD)
 
 

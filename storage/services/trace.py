@@ -29,7 +29,7 @@ from storage.models.fields import DIGEST_SIZE
 from storage.replicas import finding, moving
 from storage.replicas.denying import rebuild_what_denies
 from storage.replicas.finding import ASKED_CHUNKS
-from storage.replicas.restoring import bring_back
+from storage.replicas.restoring import bring_back_or_tell
 from storage.tracking import proof
 from storage.tracking.proof import Evidence, Levels, Mask
 
@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 IDS = 1 << 20  # row ids of a step: PostgreSQL answers with 32 MiB of hashes at most
 KEPT_STEPS = 16  # The registers of so many steps are kept in memory, at most 64 MiB.
-KEPT_REGISTERS = 1000  # that a result names
+KEPT_REGISTERS = 1000  # A result names so many registers.
 COUNTED = ("streamed", "asked", "short", "lost", "added", "unreadable", "denied")
 
 
@@ -127,16 +127,14 @@ def _examine(job: Job, chunk_hashes: Sequence[str]) -> list[str]:
     targets = {chunk_hash: chunk.target for chunk_hash, chunk in wanted.items()}
     short = {h: held for h, held in holders.items() if held and sum(m.counts for m in held) < targets[h]}
     lost = _still_wanted([chunk_hash for chunk_hash, held in holders.items() if not held])
-    if lost and (restored := bring_back(topology, lost, job.progress)):
-        # What lies in the trash is not lost.
-        lost = [chunk_hash for chunk_hash in lost if chunk_hash not in restored]
+    restored, lost = bring_back_or_tell(topology, lost, job.progress)
+    if restored:
         back = finding.ask(topology, {chunk_hash: sizes[chunk_hash] for chunk_hash in restored}).holders
         short |= {h: held for h, held in back.items() if sum(member.counts for member in held) < targets[h]}
     found["short"] += len(short)
     found["lost"] += len(lost)
     counters.add(Event.LOSSES_TRACED, len(short) + len(lost))
     if lost:
-        log.error("chunks.lost", chunks=lost)
         moving.outdate_health(lost)
     _mend(job, topology, short, targets)
     job.progress()

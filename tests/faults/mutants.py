@@ -218,13 +218,8 @@ MUTANTS = (
     ),
     Mutant(
         "what lies in the trash is called lost",
-        "storage/services/audit.py",
-        (
-            (
-                "        restored = bring_back(topology, taken.lost, job.progress)\n",
-                "        restored: set[str] = set()\n",
-            ),
-        ),
+        "storage/replicas/restoring.py",
+        (("    restored = bring_back(topology, chunk_hashes, progress) if", "    restored = set[str]() if"),),
         "storage/replicas/test_restoring.py::"
         "test_an_audit_brings_back_what_an_older_database_needs_and_calls_nothing_lost",
         "== (0, [])",

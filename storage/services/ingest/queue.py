@@ -56,5 +56,5 @@ def _claim(goes_on: bool) -> list[Job]:
         wakeups.hush(Job.Queue.INGEST, ALONE_SECONDS)  # before the look: what comes after it waits for the next one
         if jobs := Job.objects.claim(Job.Queue.INGEST, most=CLAIM_JOBS, most_bytes=CLAIM_BYTES):
             return jobs
-    wakeups.taken(Job.Queue.INGEST)  # and then the look: nobody was woken for what has just come
+    wakeups.taken(Job.Queue.INGEST)  # The flag falls before the look: nobody is woken for what comes now.
     return Job.objects.claim(Job.Queue.INGEST, most=CLAIM_JOBS, most_bytes=CLAIM_BYTES)

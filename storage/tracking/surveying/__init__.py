@@ -5,8 +5,8 @@
 """
 
 from storage.tracking.surveying.drawing import Drawing
-from storage.tracking.surveying.gathering import Gathering
+from storage.tracking.surveying.gathering import GATHERED_FOR, Gathering
 from storage.tracking.surveying.overlaps import Overlap, largest_z
 from storage.tracking.surveying.surveys import LARGE, Survey, is_large, survey
 
-__all__ = ["LARGE", "Drawing", "Gathering", "Overlap", "Survey", "is_large", "largest_z", "survey"]
+__all__ = ["GATHERED_FOR", "LARGE", "Drawing", "Gathering", "Overlap", "Survey", "is_large", "largest_z", "survey"]

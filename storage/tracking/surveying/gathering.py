@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from storage.cluster.topology import Member
 from storage.tracking.history import Span
 from storage.tracking.surveying.overlaps import NULL_SAMPLES, Registers, epochs_of, placed_at_random
 
+GATHERED_FOR = timedelta(hours=1)  # For less than this it is no trouble: uploads and repairs make passing patterns.
 SIZES = (2, 3)  # Sets of so many nodes are looked for.
 SHOWN = 3  # The worst sets of each size are shown.
 TIMES = 2.0  # A set that holds more than so many times what it should is a finding, if chance does not explain it.

@@ -12,7 +12,8 @@ from storage.cluster import generations
 from storage.cluster.topology import Topology
 from storage.exceptions import ForeignDatabase
 from storage.models import Chunk, File, Generation, Job, Node, nobody
-from storage.services import adopt, audit, catalogue, drain, health, probe, reclaim
+from storage.models.clock import Clock
+from storage.services import adopt, audit, catalogue, drain, health, probe, reclaim, sweep
 from storage.services.adopt import Unknown
 from storage.volumes import GENERATIONS, MANY
 from tests.support.cluster import ClusterUnderTest, content_of
@@ -264,3 +265,12 @@ def test_a_volume_that_is_older_than_it_was_left_is_reconciled(cluster: ClusterU
     assert File.objects.filter(content__min_replication__lt=3).exists(), "what is short is known"
     probe.probe()
     assert Job.objects.filter(kind=Job.Kind.RECONCILE).count() == 1, "once is enough"
+
+
+def test_generations_are_forgotten_after_a_year_but_for_the_last(cluster: ClusterUnderTest) -> None:
+    for _ in range(3):
+        generations.begin(Topology.load())
+    Generation.objects.update(begun_at=Clock() - timedelta(days=500))
+    sweep.sweep()
+    assert [generation.pk for generation in Generation.objects.all()] == [Generation.latest()]
+    reclaim.reclaim(0)

@@ -14,7 +14,7 @@ from storage import counters, phases
 from storage.exceptions import LeaseLost, TurnEnded, VolumeOffline
 from storage.models import Chunk, Content, Job, Node
 from storage.models.clock import Clock
-from storage.replicas import census
+from storage.replicas import census, restoring
 from storage.services import audit, catalogue, probe, reclaim, sweep
 from storage.services.audit import COUNTED
 from tests.support.cluster import ClusterUnderTest, content_of
@@ -269,7 +269,7 @@ def counted_misses() -> int:
 def test_the_log_names_no_more_than_some_of_the_lost(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(audit, "LOST_NAMED", 2)
+    monkeypatch.setattr(restoring, "LOST_NAMED", 2)
     monkeypatch.setattr(census, "RANGES", 1)
     monkeypatch.setattr(census, "prefix_of", lambda step: "")
     hashes = [chunk_hash for chunk_hash, _ in cluster.upload(content_of(5)).content.manifest()]

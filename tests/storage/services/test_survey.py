@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -12,8 +14,8 @@ from storage.cluster import topology
 from storage.cluster.topology import Topology
 from storage.models import Chunk, Cluster, LastSurvey, Node
 from storage.replicas.removing import remove_replica
-from storage.services import catalogue, probe, reclaim, survey
-from storage.tracking import surveying
+from storage.services import catalogue, health, probe, rebalance_all, reclaim, statistics, survey
+from storage.tracking import counting, surveying
 from storage.tracking.surveying import Survey, surveys
 from storage.tracking.surveying.targets import targets
 from tests.support.cluster import ClusterUnderTest, content_of
@@ -119,3 +121,50 @@ def test_what_is_being_reclaimed_is_not_below_its_target(
     ask("all that were left have gone")
     assert (len(said), set(said)) == (10 * 2 + 1, {(0.0, 0.0)})
     assert Chunk.objects.count() == 30
+
+
+def gather(cluster: ClusterUnderTest) -> None:
+    """Count chunks as if half of them had been moved to the same three nodes; the nodes are about as full."""
+    nodes = [member.node_id for member in cluster.members()]
+    placed: dict[str, list[str]] = {node_id: [] for node_id in nodes}
+    for number in range(600):
+        chunk_hash = sha256(f"gathered {number}".encode()).hexdigest()
+        for node_id in nodes[:3] if number % 2 else (nodes[number % 3], *nodes[3:]):
+            placed[node_id].append(chunk_hash)
+    counting.count(Topology.load(), placed)
+
+
+def test_copies_that_stay_gathered_for_an_hour_are_told_of(
+    cluster: ClusterUnderTest, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gather(cluster)
+    survey.survey()
+    since = Cluster.load().gathered_since
+    assert since is not None
+    assert "gathered" not in health.examine().degraded, "for less than an hour it is no trouble"
+    Cluster.objects.update(gathered_since=since - timedelta(hours=2))
+    for _ in range(2):
+        survey.survey()
+    assert "rebalance --dry-run" in health.examine().degraded["gathered"]
+    told = [line for line in capfd.readouterr().err.splitlines() if '"copies.gathered"' in line]
+    assert len(told) == 1
+    assert '"nodes": ["node_000", "node_001", "node_002"]' in told[0]
+    rebalance_all.request()
+    survey.survey()
+    assert Cluster.load().gathered_since is None, "a rebalance is about to mend it"
+    assert "gathered" not in health.examine().degraded
+
+
+def test_copies_that_placement_spread_are_no_finding(cluster: ClusterUnderTest) -> None:
+    cluster.upload(content_of(300))
+    survey.survey()
+    assert Cluster.load().gathered_since is None
+
+
+def test_both_averages_are_of_the_nodes_that_are_online(cluster: ClusterUnderTest) -> None:
+    cluster.upload(content_of(60))
+    cluster.take_offline("node_002")
+    found = statistics.gather()
+    assert found.survey is not None
+    assert found.average_replication < 3
+    assert found.average_replication == pytest.approx(found.survey.average_replication.estimate, abs=0.01)
