@@ -10,6 +10,8 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        # A survey that an earlier release has kept lacks what is asked of it now; the next one comes within seconds.
+        migrations.RunSQL("DELETE FROM storage_lastsurvey", migrations.RunSQL.noop),
         migrations.AddField(
             model_name='cluster',
             name='gathered_since',

@@ -7,14 +7,15 @@ moved by another rule, is what a rebalance mends.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeAlias
 
 import numpy as np
 
 from sketches.estimators import Estimate
-from sketches.estimators.blast import blast_radius, confinement_scores, expected_confined, worst_sets
+from sketches.estimators.blast import LARGEST_SET, blast_radius, confinement_scores, expected_confined, worst_sets
 from sketches.estimators.discrete import score_bound
 from sketches.estimators.epochs import Epoch, fitted_history
 from storage.cluster.topology import Member
@@ -25,6 +26,9 @@ GATHERED_FOR = timedelta(hours=1)  # For less than this it is no trouble: upload
 SIZES = (2, 3)  # Sets of so many nodes are looked for.
 SHOWN = 3  # The worst sets of each size are shown.
 TIMES = 2.0  # A set that holds more than so many times what it should is a finding, if chance does not explain it.
+
+
+Nodes: TypeAlias = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def gatherings(
         spans: the cluster's history.
         everybody_counts: no node is away or being drained, so that copies should be where placement puts them.
     """
-    found: list[tuple[tuple[int, ...], str, Estimate]] = []
+    found: list[tuple[Nodes, str, Estimate]] = []
     for size in SIZES:
         if size < len(online):
             found += [(nodes, "", chunks) for nodes, chunks in worst_sets(registers, size, SHOWN)]
@@ -85,6 +89,7 @@ def gatherings(
         nodes = tuple(column for column, member in enumerate(online) if member.zone == zone)
         if len(nodes) < len(online):
             found.append((nodes, zone, blast_radius(registers, nodes)))
+    expect = _expectation(registers, replicas, online, spans) if replicas is not None and everybody_counts else None
     return [
         Gathering(
             [online[node].node_id for node in nodes],
@@ -95,35 +100,26 @@ def gatherings(
             round(score_bound(1 if zone else math.comb(len(online), len(nodes))), 2),
         )
         for nodes, zone, chunks in found
-        for expected in [_expected(nodes, registers, replicas, online, spans) if everybody_counts else None]
+        for expected in [expect(nodes) if expect else None]
     ]
 
 
-def _score(registers: Registers, nodes: tuple[int, ...], expected: float) -> float:
+def _score(registers: Registers, nodes: Nodes, expected: float) -> float:
     return float(confinement_scores(registers, [nodes], np.array([expected]))[0])
 
 
-def _expected(
-    nodes: tuple[int, ...],
-    registers: Registers,
-    replicas: Mapping[int, int] | None,
-    online: Sequence[Member],
-    spans: Sequence[Span],
-) -> float | None:
-    """How many chunks placement would have put on these nodes alone; None if that is not known."""
-    if replicas is None:
-        return None
+def _expectation(
+    registers: Registers, replicas: Mapping[int, int], online: Sequence[Member], spans: Sequence[Span]
+) -> Callable[[Nodes], float | None]:
+    """Tells how many chunks placement would have put on a set of nodes alone; None if that is not known."""
     epochs = epochs_of(replicas, spans, [member.node_id for member in online])
     if any(member.zone for member in online):
-        return sum(_expected_in_zones(nodes, epoch, online) for epoch in epochs if epoch.nodes)
+        return lambda nodes: sum(_expected_in_zones(nodes, epoch, online) for epoch in epochs if epoch.nodes)
     history = fitted_history(epochs, registers.sum(axis=1, dtype=np.int64))
-    try:
-        return float(expected_confined(history, [nodes])[0])
-    except ValueError:  # The set is too large to be summed over its subsets.
-        return None
+    return lambda nodes: float(expected_confined(history, [nodes])[0]) if len(nodes) <= LARGEST_SET else None
 
 
-def _expected_in_zones(nodes: tuple[int, ...], epoch: Epoch, online: Sequence[Member]) -> float:
+def _expected_in_zones(nodes: Nodes, epoch: Epoch, online: Sequence[Member]) -> float:
     """Of the chunks of an epoch, those whose first nodes are all among these: by placing some and counting."""
     order = placed_at_random([online[node] for node in epoch.nodes])(NULL_SAMPLES)
     inside = np.isin(np.array(epoch.nodes)[order], nodes)
