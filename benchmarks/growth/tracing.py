@@ -72,10 +72,10 @@ class Traced:
         outcome = "found and mended" if self.named else "NOT FOUND"
         return (
             f"{LOST} chunks that lost a copy among {self.chunks:,}, in sketches of {self.n_prime:,} registers: to look "
-            f"at the registers takes {self.proof:.1f} s, to read and hash all chunks {self.stream:.1f} s, which is "
-            f"done twice; after {self.trace:.1f} s the chunks are {outcome}, and nodes were asked for {self.asked}. A "
-            f"million names of a directory tree, measured on {LISTED:,}, are listed in {self.listing:.1f} s: "
-            f"{copies:,} copies would take {full:.0f} s, one node after the other.\n"
+            f"at the registers takes {self.proof:.1f} s, which is done twice, to read and hash all chunks "
+            f"{self.stream:.1f} s; after {self.trace:.1f} s the chunks are {outcome}, and nodes were asked for "
+            f"{self.asked}. A million names of a directory tree, measured on {LISTED:,}, are listed in "
+            f"{self.listing:.1f} s: {copies:,} copies would take {full:.0f} s, one node after the other.\n"
         )
 
 
