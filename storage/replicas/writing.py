@@ -10,17 +10,19 @@ from threading import Event
 import structlog
 
 from storage import phases
-from storage.cluster import generations, placement
+from storage.cluster import generations
 from storage.cluster.topology import Member, Topology
 from storage.exceptions import VolumeError, VolumeFull
 from storage.models import Job, Node
 from storage.replicas.finding import ask, verified
+from storage.replicas.waves import Waves
 from storage.tracking import batches, counting, routing
 
 log = structlog.get_logger(__name__)
 
 RUN_CHUNKS = 32
-RUN_BYTES = 4 << 20  # few enough for a slow disk to take within its lane's time limit
+RUN_BYTES = 4 << 20
+"""A node gets at most this many chunks and bytes at once. A slow disk takes them within its lane's time limit."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Stored:
         holders: chunk hash → nodes with a good and durable copy.
         written: copies made.
         suspects: chunks of which a bad copy was met on the way.
-        lack: what there was too little of to reach every target, nodes or space; None if nothing was.
+        lack: what there was too little of to reach every target, nodes or space; None if nothing was lacking.
     """
 
     holders: dict[str, list[Member]]
@@ -54,8 +56,8 @@ def store(
 ) -> Stored:
     """Bring every chunk to its target on distinct nodes, as far as there are nodes with room.
 
-    The caller holds references to the chunks (pins, manifests) that it committed before. Whether a chunk is already
-    there is asked of the volumes, never of the sketches, and a copy found counts only after it was read back.
+    The caller has committed references to the chunks (pins, manifests) before the call. The volumes are asked which
+    copies exist already, never the sketches, and a copy that is found counts only after it was read back.
 
     Args:
         topology: the nodes.
@@ -71,119 +73,79 @@ def store(
         preferences = dict(zip(data, routing.preferences(topology, list(data)), strict=True))
     generations.before_writing(topology)
     with batches.batch_in_flight():
-        # Read within the lease: who begins to drain a node, and then waits for batches, knows that no later one writes.
+        # The ids are read within the lease. A drain that marks a node and then waits for all batches can so rely on it
+        # that no later batch writes to the node.
         accepting = Node.accepting_ids()
-        writer = _Writer(topology, data, targets, preferences, accepting, holders, operation)
+        nodes = {h: [member for member in preferences[h] if member.node_id in accepting] for h in data}
+        waves = Waves(targets, holders, nodes)
+        writer = _Writer(topology, data)
         try:
-            writer.run()
+            writer.run(waves, operation)
         finally:
             writer.ended.set()
     if suspects:
         log.warning("replica.suspect", chunks=sorted(suspects))
-    return Stored(holders, writer.written, suspects, writer.lack)
+    return Stored(waves.holders, sum(len(hashes) for _, hashes in waves.written), suspects, waves.lack)
 
 
 class _Writer:
-    """Writes in waves: what fails on one node goes to the next in the following wave."""
+    """Counts and writes wave after wave, side by side on all nodes."""
 
-    def __init__(
-        self,
-        topology: Topology,
-        data: Mapping[str, bytes],
-        targets: Mapping[str, int],
-        preferences: Mapping[str, Sequence[Member]],
-        accepting: set[str],
-        holders: dict[str, list[Member]],
-        operation: str,
-    ) -> None:
+    def __init__(self, topology: Topology, data: Mapping[str, bytes]) -> None:
         self.topology = topology
         self.data = data
-        self.targets = targets
-        self.holders = holders
-        self.operation = operation
-        self.untried = {h: [m for m in preferences[h] if m not in holders[h] and m.node_id in accepting] for h in data}
-        self.written = 0
-        self.shunned: set[str] = set()
-        self.lack: Job.Lack | None = None
         self.ended = Event()
-        self.asked_first: dict[str, Member] = {}  # by readers, as routing orders likely nodes as placement does
-        self.found = {h: list(members) for h, members in holders.items() if members}
 
-    def run(self) -> None:
-        tallies: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-        ensure = _by_node(self.found)
-        while True:
-            wave = self._wave()
-            if not wave and not ensure:
-                break
-            phases.enter(f"{self.operation}.count")
+    def run(self, waves: Waves, operation: str) -> None:
+        """Write until every chunk has its target, or no node is left to try."""
+        ensure = _by_node(waves.holders)
+        while (wave := waves.next()) or ensure:
+            phases.enter(f"{operation}.count")
             counting.count(self.topology, _by_node(wave), ensure)
             ensure = {}
-            phases.enter(f"{self.operation}.write")
-            self._write(wave, tallies)
+            phases.enter(f"{operation}.write")
+            self._write(wave, waves)
+        tallies: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        for member, hashes in waves.written:
+            tallies[member.node_id][0] += len(hashes)
+            tallies[member.node_id][1] += sum(len(self.data[chunk_hash]) for chunk_hash in hashes)
         Node.tally({node_id: (chunks, size) for node_id, (chunks, size) in tallies.items()})
 
-    def _wave(self) -> dict[str, list[Member]]:
-        """The next nodes to try, by chunk, for chunks below their target."""
-        wave = {}
-        for chunk_hash in self.data:
-            held = self.holders[chunk_hash]
-            short = self.targets[chunk_hash] - sum(member.counts for member in held)
-            if short <= 0:
-                continue
-            untried = [member for member in self.untried[chunk_hash] if member.node_id not in self.shunned]
-            chosen = _spread(untried, held, short)
-            if len(chosen) < short:
-                self.lack = self.lack or Job.Lack.NODES
-            if chosen:
-                if not held:
-                    self.asked_first[chunk_hash] = chosen[0]
-                self.untried[chunk_hash] = [member for member in untried if member not in chosen]
-                wave[chunk_hash] = chosen
-        return wave
-
-    def _write(self, wave: Mapping[str, Sequence[Member]], tallies: dict[str, list[int]]) -> None:
+    def _write(self, wave: Mapping[str, Sequence[Member]], waves: Waves) -> None:
+        """Write one wave, and record in ``waves`` what succeeded and which nodes failed."""
         started = []
-        for member, run in self._runs(wave):
+        for member, hashes in self._runs(wave):
+            first = [chunk_hash for chunk_hash in hashes if waves.readers_ask.get(chunk_hash) is member]
             try:
-                started.append((member, run, member.lane.submit(self._write_run, member, run)))
+                started.append((member, hashes, member.lane.submit(self._write_run, member, hashes, first)))
             except VolumeError:
-                self.shunned.add(member.node_id)
-        for member, run, future in started:
+                waves.failed(member)
+        for member, hashes, future in started:
             try:
                 member.lane.result(future)
             except VolumeError as error:
-                # Whether they were written is not known: the counts stay (RACES 25).
-                self.shunned.add(member.node_id)
-                if isinstance(error, VolumeFull):
-                    self.lack = Job.Lack.SPACE
-                log.warning("replica.unwritten", chunks=run, node=member.node_id, error=str(error))
+                # It is not known whether the copies were written, so they stay counted (RACES 25).
+                waves.failed(member, full=isinstance(error, VolumeFull))
+                log.warning("replica.unwritten", chunks=hashes, node=member.node_id, error=str(error))
             else:
-                for chunk_hash in run:
-                    self.holders[chunk_hash].append(member)
-                self.written += len(run)
-                tallies[member.node_id][0] += len(run)
-                tallies[member.node_id][1] += sum(len(self.data[chunk_hash]) for chunk_hash in run)
+                waves.wrote(member, hashes)
 
     def _runs(self, wave: Mapping[str, Sequence[Member]]) -> Iterator[tuple[Member, list[str]]]:
-        """What each node gets, in portions that become durable together."""
-        portions: dict[Member, list[str]] = defaultdict(list)
+        """Yield what each node gets, in portions that become durable together."""
+        chunks: dict[Member, list[str]] = defaultdict(list)
         for chunk_hash, members in wave.items():
             for member in members:
-                portions[member].append(chunk_hash)
-        for member, hashes in portions.items():
-            yield from ((member, run) for run in _portions(hashes, self.data))
+                chunks[member].append(chunk_hash)
+        for member, hashes in chunks.items():
+            yield from ((member, portion) for portion in _portions(hashes, self.data))
 
-    def _write_run(self, member: Member, run: Sequence[str]) -> None:
-        """Runs in the node's lane, and on a hanging disk may end long after the batch has."""
-        member.lane.volume.write(
-            {chunk_hash: self.data[chunk_hash] for chunk_hash in run},
-            keep_cached=[chunk_hash for chunk_hash in run if self.asked_first.get(chunk_hash) is member],
-        )
+    def _write_run(self, member: Member, hashes: Sequence[str], keep_cached: Sequence[str]) -> None:
+        """Write in the node's lane. On a disk that hangs, this may end long after the batch has."""
+        member.lane.volume.write({chunk_hash: self.data[chunk_hash] for chunk_hash in hashes}, keep_cached=keep_cached)
         if self.ended.is_set():
-            # A rebuild may have listed the node and swapped its sketch in the meantime. Counted once more, even if
-            # another chunk occupies the register: that one may go.
-            counting.count(self.topology, {member.node_id: run})
+            # A rebuild may have listed the node and swapped its sketch since the batch ended, so the copies are counted
+            # once more. They are added, not ensured: a register above zero may count another chunk, which may go later.
+            counting.count(self.topology, {member.node_id: hashes})
 
 
 def _portions(hashes: Sequence[str], data: Mapping[str, bytes]) -> Iterator[list[str]]:
@@ -197,18 +159,6 @@ def _portions(hashes: Sequence[str], data: Mapping[str, bytes]) -> Iterator[list
         run.append(chunk_hash)
     if run:
         yield run
-
-
-def _spread(order: Sequence[Member], held: Sequence[Member], count: int) -> list[Member]:
-    if not any(member.zone for member in (*order, *held)):
-        return list(order[:count])
-    by_id = {member.node_id: member for member in order}
-    chosen = placement.spread(
-        [member.candidate for member in order],
-        [member.candidate for member in held],
-        count,
-    )
-    return [by_id[candidate.node_id] for candidate in chosen]
 
 
 def _by_node(chunks: Mapping[str, Sequence[Member]]) -> dict[str, list[str]]:

@@ -83,8 +83,8 @@ MUTANTS = (
         (
             ("            counting.count(self.topology, _by_node(wave), ensure)\n            ensure = {}\n", ""),
             (
-                "            self._write(wave, tallies)\n",
-                "            self._write(wave, tallies)\n"
+                "            self._write(wave, waves)\n",
+                "            self._write(wave, waves)\n"
                 "            counting.count(self.topology, _by_node(wave), ensure)\n"
                 "            ensure = {}\n",
             ),
