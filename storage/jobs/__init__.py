@@ -1,1 +1,1 @@
-"""Jobs and whoever waits for them: wake-ups, turns, and answers to those who wait."""
+"""Background work around jobs: waking workers, taking turns, and waiting for the end of a job."""

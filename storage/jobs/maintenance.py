@@ -1,4 +1,4 @@
-"""Asking for maintenance that one job does whole."""
+"""Ask for maintenance that one job can do completely, such as a census."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from storage.models import Job
 
 
 def ensure(kind: Job.Kind, subject: str) -> Job:
-    """Wake a worker for the open job of this kind and subject, which is queued first if there is none."""
+    """Wake a worker for the open job of this kind and subject. If there is no open job, one is queued first."""
     job = Job.ensure(kind, subject)
     wakeups.on_commit(Job.Queue.MAINTENANCE)
     return job

@@ -1,7 +1,7 @@
-"""How long something has stayed as it is, by the monotonic clock of the process that looks at it now and then.
+"""Measure how long values have stayed the same, with the monotonic clock of the process that looks at them regularly.
 
-No clock is compared: a clock that is set forward by an hour makes nobody look silent, and one that is set back hides
-nobody's silence.
+No times of two clocks are compared. So an upload does not look silent because a clock was set forward by an hour, and a
+silent upload is not missed because a clock was set back.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ V = TypeVar("V")
 
 
 class Stillness(Generic[K, V]):
-    """Remembers what it was shown, and since when each value has been the same."""
+    """Remembers the values that it was shown last, and since when each value has been the same."""
 
     def __init__(self) -> None:
         self._since: dict[K, tuple[V, float]] = {}
 
     def unchanged(self, values: Mapping[K, V], seconds: float) -> list[K]:
-        """The keys whose values have been the same for so long.
+        """The keys whose values have been the same for at least ``seconds``.
 
         Args:
-            values: what there is now; keys that are not among them are forgotten.
-            seconds: since a value was first shown.
+            values: key → value now. Keys that are not in it are forgotten.
+            seconds: the time since a value was first shown.
         """
         now = monotonic()
         before = self._since

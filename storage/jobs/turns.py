@@ -1,6 +1,6 @@
-"""Taking turns among the processes of one machine: a courtesy, and no lock that anything may rely on.
+"""Let the processes of one machine take turns. A turn saves work, but nothing may rely on it as on a lock.
 
-The kernel ends a turn with its process. Where no file can be locked, it is everybody's turn.
+When a process ends, the kernel ends its turn. If no file can be locked, every process has the turn.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Turn:
         self._descriptor: int | None = None
 
     def take(self) -> bool:
-        """Tell whether it is this process's turn, and keep it if so."""
+        """Try to take the turn; True if it is this process's turn, which the process then keeps."""
         if self._descriptor is not None:
             return True
         path = configuration().storage_dir / f"{self._name}.turn"
@@ -46,7 +46,7 @@ class Turn:
 
 @contextmanager
 def in_turn(name: str) -> Iterator[bool]:
-    """Tell whether it is this process's turn, and no other process's, while the body runs."""
+    """Yield True if it is this process's turn. No other process has the turn while the ``with`` block runs."""
     turn = Turn(name)
     try:
         yield turn.take()

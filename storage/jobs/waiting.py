@@ -1,4 +1,4 @@
-"""Waiting for a job on behalf of a client, and telling the client in its own words how the job ended."""
+"""Wait for a job on behalf of a client, and tell the client how the job ended, in the words of the API."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from storage.models import Job
 
 FORGOTTEN = "the database was restarted, and has forgotten the request: send it again"
 NAMES: Mapping[str, str] = {Job.Kind.INGEST: "upload", Job.Kind.INGEST_SEGMENT: "upload"}
-"""What clients call a job, where that is not its kind."""
+"""Kind of job → the word that clients know it by, for the kinds that clients do not know."""
 
 
 def wait(job_id: uuid.UUID, seconds: float) -> Job | Mapping[str, Any]:
-    """Wait until the job has ended or waits for nodes or space, for so many seconds at most.
+    """Wait for at most ``seconds`` until the job has ended, or until it waits for nodes or space.
 
-    Redis announces the end; PostgreSQL is asked behind it, at least every second, in case Redis forgets.
+    Redis announces the end. PostgreSQL is asked too, at least once a second, in case Redis loses the announcement.
 
     Returns:
-        What was announced with its success, or the job as it is now.
+        The message that was announced with the job's success, or the job as it is now.
 
     Raises:
-        ClusterUnavailable: PostgreSQL has crashed, and forgotten it: its commit waits for no disk.
+        ClusterUnavailable: PostgreSQL has crashed and lost the job, whose commit had not waited for the disk.
     """
     deadline = time.monotonic() + seconds
     pause = 0.0
     while True:
-        connection.close()  # back to the pool: who waits must not keep others from PostgreSQL
+        connection.close()  # The connection goes back to the pool: a waiting thread must not keep it from others.
         left = max(0.0, deadline - time.monotonic())
         message = wakeups.await_change(job_id, min(1.0, left)) if left else None
-        if message:  # said after the commit, of its success alone
+        if message:  # A message with content is sent after the commit, and only if the job has succeeded.
             return message
         job = Job.objects.filter(pk=job_id).first()
         if job is None:
@@ -49,11 +49,11 @@ def wait(job_id: uuid.UUID, seconds: float) -> Job | Mapping[str, Any]:
 
 
 def raise_for(job: Job) -> None:
-    """Turn a job that did not succeed into the error that its client is told.
+    """Raise the error for the client of a job that has not succeeded.
 
     Raises:
-        ClusterUnavailable: it waits for nodes.
-        OutOfSpace: it waits for space.
+        ClusterUnavailable: the job waits for nodes, or for another service.
+        OutOfSpace: the job waits for space.
         IngestFailed: an upload has failed or was cancelled.
         JobFailed: any other job has failed or was cancelled.
     """
@@ -62,7 +62,7 @@ def raise_for(job: Job) -> None:
     name = NAMES.get(job.kind, str(job.kind))
     if not job.is_terminal and job.waiting_for == Job.Lack.SPACE:
         raise OutOfSpace("no node has room left")
-    # A job that is cancelled while it waits keeps what it waited for, which is not why it has ended.
+    # A job that was cancelled while it waited keeps its ``waiting_for``, but that is not the reason why it has ended.
     if not job.is_terminal and job.waiting_for:
         raise ClusterUnavailable(f"the {name} lacks {job.waiting_for}")
     how = "was cancelled" if job.state == Job.State.CANCELLED else "has failed"

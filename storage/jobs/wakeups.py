@@ -1,4 +1,4 @@
-"""Waking workers. A message says only "there is work in this queue"; the Job table says what (RACES 28)."""
+"""Wake workers. A message says only "there is work in this queue". The Job table says which work (RACES 28)."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ def on_commit(queue: Queue) -> None:
 
 
 def wake(queue: Queue, *, hushed: bool = False) -> None:
-    """Send a wake-up, unless one that no worker has taken yet is on its way. Losing it costs a sweep.
+    """Send a wake-up, unless an earlier one is pending that no worker has taken. If it is lost, a sweep sends another.
 
-    Who listens hears it at once; a Celery task, which is dearer by far, is sent when nobody does.
+    A listening worker hears the wake-up at once. A Celery task costs far more, and is sent only if no worker listens.
 
     Args:
-        queue: where there is work.
-        hushed: whether this is from who has said ``hush``, which is over now.
+        queue: the queue that has work.
+        hushed: True if the caller suppressed wake-ups with ``hush`` and ends that now.
     """
     try:
         if connect().set(_pending(queue), 1, nx=not hushed, ex=PENDING_SECONDS) and not _is_heard(queue):
             current_app.send_task(TASKS[queue], retry=False)
-    except Exception as error:  # noqa: BLE001  whatever the broker's client raises: the sweeper is behind it
+    except Exception as error:  # noqa: BLE001  The broker's client may raise anything, and the sweeper repeats the wake-up.
         log.warning("wakeup.lost", queue=queue, error=repr(error))
 
 
 def _is_heard(queue: Queue) -> bool:
-    """Ring; whether a worker was listening.
+    """Push an element onto the bell, a Redis list; True if a worker was listening.
 
-    Redis hands an element to a client that waits for one before it turns to the next command: what is still there then,
-    nobody was waiting for. It stays, for a worker that is just about to listen.
+    Redis hands the element to a waiting client before it runs the next command. If the element is still in the list
+    then, no worker was waiting. It stays there, for a worker that is just about to listen.
     """
     with connect().pipeline(transaction=False) as pipe:
         pipe.lpush(_bell(queue), 1)
@@ -58,7 +58,7 @@ def _is_heard(queue: Queue) -> bool:
 
 
 def listen(queue: Queue, seconds: float) -> bool:
-    """Wait for a wake-up, for so many seconds at most; whether one has come."""
+    """Wait at most ``seconds`` for a wake-up; True if one has come."""
     try:
         return connect().blpop([_bell(queue)], seconds) is not None
     except redis.RedisError:
@@ -66,7 +66,7 @@ def listen(queue: Queue, seconds: float) -> bool:
 
 
 def taken(queue: Queue) -> None:
-    """Say that a wake-up has arrived: from here on, new work sends a new one. Called before the first claim."""
+    """Clear the pending flag: from here on, new work sends a new wake-up. Called before the first claim."""
     try:
         connect().delete(_pending(queue))
     except redis.RedisError as error:
@@ -74,7 +74,7 @@ def taken(queue: Queue) -> None:
 
 
 def hush(queue: Queue, seconds: float) -> None:
-    """Have no wake-ups sent for so long, or until ``taken``: who says so will look by itself before that."""
+    """Suppress wake-ups for ``seconds``, or until ``taken``. The caller looks into the queue itself before that."""
     try:
         connect().set(_pending(queue), 1, px=int(seconds * 1000))
     except redis.RedisError as error:
@@ -82,12 +82,17 @@ def hush(queue: Queue, seconds: float) -> None:
 
 
 def announce(*jobs: Job) -> None:
-    """Tell those who wait that the jobs' states have changed."""
+    """Tell the threads that wait for these jobs that the jobs' states have changed."""
     announce_with({job: {} for job in jobs})
 
 
 def announce_with(messages: Mapping[Job, Mapping[str, Any]]) -> None:
-    """Tell those who wait that jobs have succeeded, and what they would otherwise have to ask for; for a minute."""
+    """Tell the threads that wait for jobs that the jobs have changed. An announcement is kept for a minute.
+
+    Args:
+        messages: job → data about its success, which a waiting thread would otherwise have to ask for; empty if only
+            the job's state has changed.
+    """
     try:
         with connect().pipeline(transaction=False) as pipe:
             for job, message in messages.items():
@@ -99,13 +104,14 @@ def announce_with(messages: Mapping[Job, Mapping[str, Any]]) -> None:
 
 
 def await_change(job_id: UUID, seconds: float) -> Mapping[str, Any] | None:
-    """Wait until the job is announced, for so many seconds at most. Every waiter sees the announcement.
+    """Wait at most ``seconds`` until the job is announced. Every waiting thread sees the announcement.
 
     Returns:
-        What was announced; None when nothing was, and at once when Redis is away: the caller paces itself.
+        The message that was announced; None if there was none. If Redis does not answer, None is returned at once, so
+        the caller must pause between calls.
     """
     try:
-        # The element is moved onto its own list: it stays for the next waiter, and expires.
+        # The element is moved from the list to the same list. So it stays for the next waiting thread, and expires.
         moved = connect().blmove(_changed(job_id), _changed(job_id), seconds, "LEFT", "RIGHT")  # type: ignore[arg-type]  # Redis takes fractions
     except redis.RedisError:
         return None

@@ -1,4 +1,4 @@
-"""Who has what, and who should: a range of hashes, listed on every node and merged with PostgreSQL (RACES 17)."""
+"""Compare copies with targets: list a range of hashes on every node, and merge the lists with PostgreSQL (RACES 17)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from storage.replicas.finding import ASKED_CHUNKS, ask
 from storage.volumes import Replica, Volume
 
 RANGES = 256
-"""Ranges into which the hashes are divided, by their first two digits."""
+"""The hashes are divided into this many ranges, by their first two hex digits."""
 
 
 @dataclass
@@ -20,11 +20,11 @@ class Entry:
     """One chunk that PostgreSQL knows.
 
     Attributes:
-        size: in bytes.
-        target: replicas wanted; 0 when nothing refers to it.
-        holders: nodes with a copy of that size.
-        misfits: nodes with a copy of another size: corrupt.
-        in_flight: whether an upload has only just begun to store it, see ``look_again``.
+        size: its size in bytes.
+        target: the number of replicas wanted; 0 if nothing refers to the chunk.
+        holders: nodes with a copy of the right size.
+        misfits: nodes with a copy of another size, which is corrupt.
+        in_flight: True if an upload still pins the chunk, or nothing refers to it any more; see ``look_again``.
     """
 
     size: int
@@ -40,30 +40,30 @@ class Entry:
 
     @property
     def short(self) -> int:
-        """Copies that are missing."""
+        """The number of missing copies."""
         return 0 if self.in_flight else max(0, self.target - len(self.counting))
 
     @property
     def is_lost(self) -> bool:
-        """Whether there is no copy on the nodes that could be listed."""
+        """True if the chunk should have copies, and the nodes that could be listed have none."""
         return bool(self.target and not self.holders and not self.in_flight)
 
     @property
     def surplus(self) -> int:
-        """Copies too many; a chunk that nothing refers to is not surplus but waits for reclaim."""
+        """The number of copies above the target; 0 for a chunk that nothing refers to, because it waits for reclaim."""
         return max(0, len(self.counting) - self.target) if self.target else 0
 
 
 @dataclass(frozen=True)
 class Census:
-    """What is and what should be, of one range.
+    """The copies that one range of hashes has, and the copies that it should have.
 
     Attributes:
-        prefix: the hex digits that its hashes begin with.
-        entries: chunk hash → what is known of it.
-        orphans: chunk hash → copies (node, bytes) of what PostgreSQL does not know.
-        silent: nodes that could not be listed: what they hold is missing here.
-        copies: node id → copies listed there, whatever they are of.
+        prefix: the hex digits that the hashes of the range begin with.
+        entries: chunk hash → the chunk's entry, for the chunks that PostgreSQL knows.
+        orphans: chunk hash → copies as (node, size in bytes), for the chunks that PostgreSQL does not know.
+        silent: nodes that could not be listed. Their copies are missing here.
+        copies: node id → number of all copies listed on the node, orphans and misfits included.
     """
 
     prefix: str
@@ -73,12 +73,12 @@ class Census:
     copies: dict[str, int]
 
     def listed(self, member: Member) -> int:
-        """Copies that were listed on a node."""
+        """The number of copies that were listed on a node."""
         return self.copies.get(member.node_id, 0)
 
     @property
     def lost(self) -> list[str]:
-        """Chunks without a copy on any node: none can be told while a node is silent."""
+        """The hashes of the chunks without a copy on any node; empty while a node is silent, which may have copies."""
         if self.silent:
             return []
         return sorted(chunk_hash for chunk_hash, entry in self.entries.items() if entry.is_lost)
@@ -90,10 +90,11 @@ def prefix_of(step: int) -> str:
 
 
 def take(topology: Topology, prefix: str) -> Census:
-    """List a range on all nodes side by side, then read what PostgreSQL says of it.
+    """List a range on all nodes in parallel, then read the range's chunks from PostgreSQL.
 
-    In this order: a chunk has its row before it is written, so that what was listed and has no row is an orphan. A copy
-    that is written in between looks as if it were missing; who acts on it asks the volumes again.
+    The order matters. A chunk gets its row before it is written, so a listed copy without a row is an orphan. A copy
+    that is written between the listing and the read looks as if it were missing, so a caller that acts on missing
+    copies asks the volumes again with ``look_again``.
 
     Args:
         topology: the nodes.
@@ -114,9 +115,10 @@ def take(topology: Topology, prefix: str) -> Census:
 
 
 def look_again(topology: Topology, taken: Census) -> None:
-    """Ask the volumes once more for what seemed to lack copies: what was just being written is there by now.
+    """Ask the volumes once more for the chunks that seemed short: copies that were just being written are there by now.
 
-    A chunk that an upload still pins, or that nothing refers to any more, lacks nothing that anybody should make.
+    A chunk that an upload still pins, or that nothing refers to any more, is marked ``in_flight`` and not short: no
+    maintenance job should make copies of it.
     """
     short = [chunk_hash for chunk_hash, entry in taken.entries.items() if entry.short]
     for start in range(0, len(short), ASKED_CHUNKS):
@@ -146,5 +148,5 @@ def _list(topology: Topology, prefix: str) -> tuple[list[tuple[Member, list[Repl
 
 
 def _replicas(volume: Volume, prefix: str) -> list[Replica]:
-    """Runs in the volume's lane."""
+    """List the replicas of a range; runs in the volume's lane."""
     return list(volume.replicas(prefix))

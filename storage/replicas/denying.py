@@ -1,4 +1,4 @@
-"""What a sketch denies although it is there: a false negative, which ends the trust in that sketch (invariant 3)."""
+"""Find false negatives: copies that exist although a sketch denies them. They end the trust in it (invariant 3)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ log = structlog.get_logger(__name__)
 
 
 def rebuild_what_denies(topology: Topology, holders: Mapping[str, Sequence[Member]], sizes: Mapping[str, int]) -> int:
-    """Have those sketches built anew that deny copies which were found; returns how many copies they deny.
+    """Rebuild the sketches that deny copies which were found; returns how many copies they deny.
 
-    A copy that was removed after it had been found is not counted any more, and rightly so: it is asked for again.
+    The volumes are asked for denied copies once more, because a sketch rightly denies a copy that has been removed
+    since it was found.
 
     Args:
         topology: the nodes.

@@ -1,4 +1,4 @@
-"""Which nodes hold which chunks, asked of the volumes: exact, unlike ``routing``."""
+"""Ask the volumes which nodes hold which chunks. Unlike ``routing``, the answers are exact."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ ASKED_CHUNKS = 2048
 
 @dataclass(frozen=True)
 class Answers:
-    """What the volumes said.
+    """The answers of the volumes.
 
     Attributes:
         holders: chunk hash → the nodes that have a copy of the right size.
-        silent: nodes that did not answer; what they hold is not known.
+        silent: nodes that did not answer. It is not known which copies they hold.
     """
 
     holders: dict[str, list[Member]]
@@ -28,11 +28,11 @@ class Answers:
 
 
 def ask(topology: Topology, sizes: Mapping[str, int]) -> Answers:
-    """Ask every node for every chunk, all nodes side by side.
+    """Ask every node for every chunk, all nodes in parallel.
 
     Args:
         topology: the nodes.
-        sizes: chunk hash → size in bytes; a copy of another size is none.
+        sizes: chunk hash → size in bytes. A copy of another size does not count.
     """
     hashes = list(sizes)
     holders: dict[str, list[Member]] = {chunk_hash: [] for chunk_hash in hashes}
@@ -56,7 +56,7 @@ def ask(topology: Topology, sizes: Mapping[str, int]) -> Answers:
 
 
 def holders_of(topology: Topology, manifest: Sequence[tuple[str, int]]) -> dict[str, list[Member]]:
-    """The nodes that hold each chunk of a manifest, of any length, each chunk once."""
+    """Ask which nodes hold each chunk of a manifest of any length: chunk hash → nodes."""
     sizes = dict(manifest)
     hashes = list(sizes)
     holders: dict[str, list[Member]] = {}
@@ -68,19 +68,19 @@ def holders_of(topology: Topology, manifest: Sequence[tuple[str, int]]) -> dict[
 def health_of(
     topology: Topology, manifest: Sequence[tuple[str, int]], holders: Mapping[str, Sequence[Member]], target: int
 ) -> Health:
-    """Summarise what the volumes said about a manifest."""
+    """Make a health summary from the answers of the volumes about the chunks of a manifest."""
     counts = [len(holders[chunk_hash]) for chunk_hash, _ in manifest]
     return Health.of(counts, target=target, epoch=topology.cluster.topology_epoch)
 
 
 def verified(holders: Mapping[str, Sequence[Member]]) -> tuple[dict[str, list[Member]], set[str]]:
-    """Read copies back and keep those whose bytes have the right hash; they are durable when this returns (RACES 3).
+    """Read copies back and keep those whose bytes have the right hash. These are then durable, too (RACES 3).
 
     Args:
         holders: chunk hash → nodes that say they have a copy.
 
     Returns:
-        The good copies by chunk, and the chunks of which a bad copy was met.
+        Chunk hash → nodes with a good copy; and the hashes of the chunks that had a bad copy.
     """
     asked = []
     for chunk_hash, members in holders.items():
@@ -104,10 +104,10 @@ def verified(holders: Mapping[str, Sequence[Member]]) -> tuple[dict[str, list[Me
 
 
 def check(volume: Volume, chunk_hash: str) -> None:
-    """Make sure that a volume has a good and durable copy.
+    """Make sure that a volume has a good and durable copy; runs in the volume's lane.
 
     Raises:
-        ReplicaCorrupt: the bytes are others.
+        ReplicaCorrupt: the bytes do not have the hash.
         VolumeError: there is no copy, or it cannot be read.
     """
     read_verified(volume, chunk_hash)
@@ -118,7 +118,7 @@ def read_verified(volume: Volume, chunk_hash: str) -> bytes:
     """Read a copy and hash it; runs in the volume's lane.
 
     Raises:
-        ReplicaCorrupt: the bytes are others.
+        ReplicaCorrupt: the bytes do not have the hash.
         VolumeError: there is no copy, or it cannot be read.
     """
     return require_hash(volume.read(chunk_hash), chunk_hash)
@@ -128,7 +128,7 @@ def examine(volume: Volume, chunk_hash: str) -> None:
     """Read a copy from its medium, not from a cache, and hash it; runs in the volume's lane.
 
     Raises:
-        ReplicaCorrupt: the bytes are others.
+        ReplicaCorrupt: the bytes do not have the hash.
         VolumeError: there is no copy, or it cannot be read.
     """
     require_hash(volume.read(chunk_hash, uncached=True), chunk_hash)
@@ -138,17 +138,17 @@ def rescue_verified(volume: Volume, chunk_hash: str) -> bytes:
     """Read a copy that lies in the trash and hash it; runs in the volume's lane.
 
     Raises:
-        ReplicaCorrupt: the bytes are others.
+        ReplicaCorrupt: the bytes do not have the hash.
         VolumeError: there is no copy, or it cannot be read.
     """
     return require_hash(volume.rescue(chunk_hash), chunk_hash)
 
 
 def require_hash(data: bytes, chunk_hash: str) -> bytes:
-    """The data, if it has the hash that it is named by.
+    """Return the data if its SHA-256 is ``chunk_hash``.
 
     Raises:
-        ReplicaCorrupt: it has not.
+        ReplicaCorrupt: the data has another hash.
     """
     if not has_hash(data, chunk_hash):
         raise ReplicaCorrupt(chunk_hash)
@@ -156,5 +156,5 @@ def require_hash(data: bytes, chunk_hash: str) -> bytes:
 
 
 def has_hash(data: bytes, chunk_hash: str) -> bool:
-    """Whether bytes are those that are named so."""
+    """True if the SHA-256 of the data is ``chunk_hash``."""
     return hashlib.sha256(data).hexdigest() == chunk_hash

@@ -1,4 +1,4 @@
-"""Judging suspect copies: readers report, this decides (RACES 16)."""
+"""Judge suspect copies. Readers only report them; a worker decides here (RACES 16)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def judge(topology: Topology, chunk_hash: str, size: int) -> tuple[list[Member],
             continue
     if not good:
         if suspects:
-            # The last copies stay where they are: a bad byte may still be worth more than none.
+            # The last copies stay where they are, although they are bad: a damaged copy may be worth more than none.
             log.error("replica.all_corrupt", chunk=chunk_hash, nodes=[member.node_id for member in suspects])
         return [], None, 0
     quarantined = 0
@@ -52,7 +52,7 @@ def judge(topology: Topology, chunk_hash: str, size: int) -> tuple[list[Member],
 
 
 def _quarantine(topology: Topology, chunk_hash: str, size: int, member: Member) -> bool:
-    """Rename the copy away and hash what was renamed; false if that was good after all, and is back."""
+    """Move the copy to the quarantine and hash the moved file; False if the copy was good after all and is back."""
     token = secrets.token_hex(16)
     volume = member.lane.volume
     builds = counting.builds(topology, [member.node_id])
@@ -68,8 +68,8 @@ def _quarantine(topology: Topology, chunk_hash: str, size: int, member: Member) 
             counters.add(Event.CORRUPT_FOUND)
             log.warning("replica.quarantined", chunk=chunk_hash, node=member.node_id)
             return True
-        # A rebuild may have listed the node while the copy was away. Counted once more, even if another chunk occupies
-        # the register: that one may go.
+        # A rebuild may have listed the node while the copy was away, so the copy is counted once more. It is counted
+        # even if the register is above zero: that may be another chunk's count, and that chunk may go later.
         counting.count(topology, {member.node_id: [chunk_hash]})
         member.lane.call(volume.acquit, chunk_hash, token)
         return False

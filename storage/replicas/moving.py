@@ -1,4 +1,4 @@
-"""Bring chunks to their targets: a plan of moves (pure), then the moves; for rebalance, repair, audit, drain."""
+"""Bring chunks to their targets: first plan the moves (pure), then carry them out. Most maintenance jobs use this."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ log = structlog.get_logger(__name__)
 
 BATCH_CHUNKS = 32
 RANKED_CHUNKS = 4096
-"""This many chunks are ranked at a time: a range of hashes of a large cluster would take much memory at once."""
+"""This many chunks are ranked at a time: all chunks of a range at once would take much memory in a large cluster."""
 
 
 @dataclass(frozen=True)
 class Move:
-    """What one chunk needs.
+    """The copies of one chunk to make and to remove.
 
     Attributes:
-        target: replicas wanted on nodes that count.
-        add: nodes to try for new copies, best first; empty when there are enough.
-        drop: nodes whose copies are too many, or that are being drained.
+        chunk_hash: SHA-256 in hex.
+        target: the number of replicas wanted on nodes that count.
+        add: nodes to try for new copies, best first; empty if there are enough copies.
+        drop: nodes to remove a copy from, because it is surplus or the node is being drained.
     """
 
     chunk_hash: str
@@ -45,12 +46,12 @@ class Move:
 
 @dataclass(frozen=True)
 class Moved:
-    """What was done.
+    """The result of carrying out moves.
 
     Attributes:
-        added: new copies.
-        removed: copies that went.
-        unreadable: chunks without a good copy on a node that answers.
+        added: the number of new copies.
+        removed: the number of removed copies.
+        unreadable: the number of chunks without a good copy on a node that answers.
     """
 
     added: int = 0
@@ -62,9 +63,9 @@ class Moved:
 
 
 def plan(topology: Topology, holders: Mapping[str, Sequence[Member]], targets: Mapping[str, int]) -> list[Move]:
-    """Decide what every chunk needs: copies go where placement wants them most, and leave where it wants them least.
+    """Plan the moves of every chunk. Copies are added where placement wants them most, and dropped where least.
 
-    Copies that are neither missing nor too many stay, even where placement would not put them now.
+    All other copies stay, even on nodes where placement would not put them now.
 
     Args:
         topology: the nodes.
@@ -86,8 +87,8 @@ def plan(topology: Topology, holders: Mapping[str, Sequence[Member]], targets: M
 def orders(topology: Topology, holders: Mapping[str, Sequence[Member]]) -> Iterator[tuple[str, list[Member]]]:
     """For each chunk, the nodes where its copies may lie, in the order of placement.
 
-    These are the nodes that accept copies, and those full or read-only ones that have a copy of the chunk: a full node
-    keeps what it has, and is passed over for what it lacks.
+    These are the nodes that accept copies, and the full or read-only nodes that have a copy of the chunk. A full node
+    keeps the copies that it has, and gets no new ones.
 
     Args:
         topology: the nodes.
@@ -107,7 +108,7 @@ def orders(topology: Topology, holders: Mapping[str, Sequence[Member]]) -> Itera
 
 
 def _least_wanted(counting: Sequence[Member], target: int) -> list[Member]:
-    """Copies too many, the least wanted first; what stays is spread over zones.
+    """Choose the nodes whose copies are surplus, the least wanted first. The copies that stay are spread over zones.
 
     Args:
         counting: the holders whose copies count, in the order of placement.
@@ -121,18 +122,18 @@ def _least_wanted(counting: Sequence[Member], target: int) -> list[Member]:
 
 
 def batches(moves: Sequence[Move]) -> Iterator[Sequence[Move]]:
-    """The moves, as many at a time as should be in memory together."""
+    """Cut the moves into batches: the chunks of one batch are in memory together."""
     for start in range(0, len(moves), BATCH_CHUNKS):
         yield moves[start : start + BATCH_CHUNKS]
 
 
 def carry_out(topology: Topology, moves: Sequence[Move], *, operation: str) -> Moved:
-    """Make the new copies, then remove the old ones, each as far as that leaves the target.
+    """Make the new copies, then remove the old ones. A copy is only removed if the chunk keeps its target without it.
 
     Args:
         topology: the nodes.
-        moves: what to do; every chunk at most once, a batch of them at most (they are held in memory).
-        operation: whose phases are entered: ``<operation>.locate``, ``.count``, ``.write``, ``.trim``.
+        moves: at most one batch of moves, because their chunks are held in memory. A chunk occurs at most once.
+        operation: the prefix of the phases that are entered: ``<operation>.locate``, ``.count``, ``.write``, ``.trim``.
     """
     moved = _add(topology, [move for move in moves if move.add], operation)
     removed = _drop(topology, moves, operation) if any(move.drop for move in moves) else 0
@@ -140,11 +141,11 @@ def carry_out(topology: Topology, moves: Sequence[Move], *, operation: str) -> M
 
 
 def outdate_health(chunk_hashes: Sequence[str], *, of: Q | None = None) -> None:
-    """Say that the summaries of all contents with these chunks are no longer exact, and queue what makes them so.
+    """Mark the summaries of all contents with these chunks as no longer exact, and queue a job that makes them exact.
 
     Args:
         chunk_hashes: the chunks.
-        of: restricts the contents, such as to those whose summaries contradict what was found.
+        of: a condition that restricts the contents, for example to those whose summaries contradict a finding.
     """
     if Content.objects.filter(of or Q(), entries__chunk__hash__in=list(chunk_hashes)).update(health_epoch=-1):
         Job.request(Job.Kind.REFRESH_HEALTH, "all")
@@ -169,10 +170,11 @@ def _read(topology: Topology, moves: Sequence[Move]) -> tuple[dict[str, bytes], 
     data = {}
     for move, route in zip(moves, routes, strict=True):
         try:
-            # The order alone: whoever plans moves has asked all nodes, and knows which copies are missing.
+            # The read gets the order only, without probabilities, and so reports no missing copies: the caller has
+            # asked all nodes, and knows which copies are missing.
             data[move.chunk_hash] = read(topology, move.chunk_hash, Route(route.order))
         except (ContentGone, ContentUnavailable) as error:
-            # One chunk that is lost must not keep the others from being mended.
+            # A chunk that cannot be read must not keep the others from being mended.
             log.error("chunk.unreadable", chunk=move.chunk_hash, error=str(error))
     return data, len(moves) - len(data)
 

@@ -1,4 +1,4 @@
-"""Copies that the database does not know: of a chunk it has forgotten, or of one that it has never heard of."""
+"""Copies whose chunks have no row in the database: their row was deleted, or this database never had one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 def condemn(topology: Topology, sizes: Mapping[str, int]) -> int:
-    """Begin the grace period of orphans, unless this database may be older than they are (RACES 12).
+    """Begin the grace period of orphans, unless this database may be older than the orphans (RACES 12).
 
     Args:
         topology: the nodes.

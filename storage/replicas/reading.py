@@ -1,4 +1,4 @@
-"""Reading chunks: verified before a byte leaves, from the next node when one fails."""
+"""Read chunks. Every chunk is verified before a byte of it leaves. If one node fails, the next node is asked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,14 @@ READ_AHEAD_CHUNKS = 8
 
 @dataclass
 class _Begun:
-    """A chunk that has been read in place, or whose read has been started on its first candidate."""
+    """A chunk that was read from memory, or whose read has been started on the first node of its route.
+
+    Attributes:
+        chunk_hash: SHA-256 in hex.
+        route: where to look for the chunk.
+        data: the bytes, if they were in memory.
+        first: the read that was started on the first node of the route.
+    """
 
     chunk_hash: str
     route: Route
@@ -40,18 +47,18 @@ class _Begun:
 def read(topology: Topology, chunk_hash: str, route: Route, first: Future[bytes] | None = None) -> bytes:
     """Read one chunk from the first node on its route that has a good copy.
 
-    A bad copy on the way is reported, and so is a copy that is missing where a sketch was nearly certain of it, or that
-    lay in the trash: the reader judges nothing (RACES 16).
+    Three findings on the way are reported: a bad copy, a copy that is missing although a sketch was nearly certain of
+    it, and a copy that was only in the trash. The reader judges nothing (RACES 16).
 
     Args:
-        topology: the nodes; all that are not on the route are asked after it.
+        topology: the nodes. The nodes that are not on the route are asked after it.
         chunk_hash: SHA-256 in hex.
         route: where to look.
-        first: the read that was already started on the first node of the route.
+        first: the read that was already started on the first node of the route, if there is one.
 
     Raises:
-        ContentUnavailable: no good copy was found, and some node did not answer or has a bad one.
-        ContentGone: every node answered that it has none.
+        ContentUnavailable: no good copy was found, and some node did not answer or has a bad copy.
+        ContentGone: every node answered that it has no copy.
     """
     order = list(route.order) + [member for member in topology.members if member not in route.order]
     absent = True
@@ -84,13 +91,15 @@ def read(topology: Topology, chunk_hash: str, route: Route, first: Future[bytes]
 
 
 def read_ahead(topology: Topology, chunk_hashes: Iterator[str], chunk_size: int, factor: int) -> Iterator[bytes]:
-    """Read chunks in order: what is in memory when its turn comes, and the others while those before are on their way.
+    """Read chunks in order, and start the next reads while earlier chunks are still being read.
+
+    A chunk that the operating system has in memory is read at once. The other chunks are read in their nodes' lanes.
 
     Args:
         topology: the nodes.
-        chunk_hashes: in order, asked for as they are needed.
-        chunk_size: bytes of the largest.
-        factor: replicas that they should have.
+        chunk_hashes: the hashes in order. The iterator is only advanced as far as chunks are needed.
+        chunk_size: the size in bytes of the largest chunk.
+        factor: the number of replicas that the chunks should have.
     """
     depth = max(1, min(READ_AHEAD_CHUNKS, READ_AHEAD_BYTES // chunk_size))
     begun: deque[_Begun] = deque()
@@ -120,7 +129,10 @@ def _begin(chunk_hash: str, route: Route) -> _Begun:
 
 
 def _read_in_place(lane: Lane, chunk_hash: str) -> bytes | None:
-    """A good copy that is in memory, without the lane: it cannot hang. What is bad is the lane's to find out."""
+    """Return the chunk if a good copy is in memory, else None. This read cannot hang, so it needs no lane.
+
+    If the copy in memory is bad, the result is None too: the read in the lane then finds the bad copy and reports it.
+    """
     if lane.breaker.is_open:
         return None
     data = lane.volume.read_cached(chunk_hash)

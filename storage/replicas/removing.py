@@ -19,18 +19,19 @@ log = structlog.get_logger(__name__)
 def remove_replica(topology: Topology, chunk_hash: str, member: Member) -> bool:
     """Move one copy of a chunk into its node's trash, if the chunk can do without it.
 
-    Under the chunk's row lock: a chunk that something refers to keeps at least its target of other copies, read back
-    just now, on nodes that count; a chunk without references has no such need. A chunk without a row is left alone:
-    it first has to be condemned (RACES 11).
+    This is decided under the chunk's row lock. If something refers to the chunk, at least its target of other copies
+    must remain on nodes that count, and these copies are read back now. A chunk without references must be condemned. A
+    chunk without a row is left alone: it first has to get a condemned row (RACES 11).
 
     Returns:
-        Whether a copy was removed.
+        True if a copy was removed.
 
     Raises:
-        VolumeError: the node failed; whether the copy went is not known, and its count stays.
+        VolumeError: the node failed. It is not known whether the copy was removed, so the copy stays counted.
     """
-    # In flight until it is tallied, so that a rebuild that compares the tally with its listing can wait for that. Taken
-    # before the row is locked, as nobody who holds a chunk's row waits for a batch.
+    # The batch is in flight until the removal is tallied, because a rebuild waits for batches before it compares the
+    # tally with its listing. The batch lock is taken before the row lock: a thread that holds a chunk's row must not
+    # wait for a batch lock.
     with batches.batch_in_flight():
         size = _remove(topology, chunk_hash, member)
         if size is None:
@@ -40,7 +41,7 @@ def remove_replica(topology: Topology, chunk_hash: str, member: Member) -> bool:
 
 
 def _remove(topology: Topology, chunk_hash: str, member: Member) -> int | None:
-    """The size of the copy that was removed; None if none was."""
+    """Remove the copy if the chunk can do without it; returns its size in bytes, or None if it was not removed."""
     with transaction.atomic():
         chunk = Chunk.objects.select_for_update().filter(hash=chunk_hash).first()
         if chunk is None:
@@ -63,18 +64,18 @@ def _remove(topology: Topology, chunk_hash: str, member: Member) -> int | None:
 
 
 def purge_trash(member: Member, *, older_than: float, most: int) -> tuple[int, int]:
-    """Unlink what has lain in a node's trash for long enough, or put back what turns out to be needed.
+    """Unlink the copies that have been in a node's trash for long enough, and put back the copies that are needed.
 
-    The nodes are read again for each entry, while its chunk is locked. A pass may take long, and copies may have moved
-    since it began to a node that has been added since then: without that node they would seem to be missing.
+    The topology is read again for each entry, while its chunk is locked. A pass may take long, and copies may have
+    moved to a node that was added during the pass. Without that node in the topology they would seem to be missing.
 
     Args:
-        member: whose trash.
-        older_than: seconds of PostgreSQL's clock; file times are not looked at.
-        most: entries to deal with at most.
+        member: the node.
+        older_than: the age in seconds from which entries are purged, by PostgreSQL's clock. File times are not used.
+        most: the largest number of entries to purge.
 
     Returns:
-        Entries purged and bytes freed.
+        The number of entries purged, and the bytes freed.
 
     Raises:
         VolumeError: the node failed.
@@ -93,18 +94,19 @@ def purge_trash(member: Member, *, older_than: float, most: int) -> tuple[int, i
                 freed += member.lane.call(volume.purge, trashed)
                 purged += 1
         if chunk is not None and needed:
-            # After the transaction: an epoch that the count raises must be committed before the copy is back.
+            # This comes after the transaction: if the count raises a sketch epoch, that must be committed before the
+            # copy is back.
             restore(topology, member, trashed, chunk.size)
     return purged, freed
 
 
 def trash_token() -> str:
-    """A unique name for a removed copy that tells when it was removed, by PostgreSQL's clock."""
+    """Make a unique name for a removed copy. The name contains the time of the removal by PostgreSQL's clock."""
     return f"{int(database_time() * 1000):012x}{secrets.token_hex(10)}"
 
 
 def trashed_at(token: str) -> float:
-    """When the copy was removed, in seconds since 1970; a token of another form counts as just removed."""
+    """When the copy was removed, in seconds since 1970; infinity, as if just removed, for a token of another form."""
     try:
         return int(token[:12], 16) / 1000
     except ValueError:

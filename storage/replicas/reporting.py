@@ -1,7 +1,7 @@
-"""Readers report, workers judge (RACES 16): bad copies, missing ones, and contents that can be read after all.
+"""Readers report, workers judge (RACES 16): bad copies, missing copies, and contents that can be read after all.
 
-A bad copy is reported each time. What else readers find is reported within bounds, so that a node that lost many chunks
-makes no storm of jobs. Whatever is not reported is found by the next reader, or by an audit.
+A bad copy is reported each time. The other reports are limited in number, so that a node that lost many chunks causes
+no storm of jobs. A finding that is not reported is found again by the next reader, or by an audit.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from storage.tracking import routing
 
 log = structlog.get_logger(__name__)
 
-REMEMBERED = 4096  # Reports of one process, of chunks and of contents: about half a megabyte each.
-FORGET_CHUNK = 300.0  # A chunk is reported again after so many seconds: a worker has had the time to mend it.
-FORGET_CONTENT = 60.0  # A content is reported again after so many seconds.
-REPORTS_PER_SECOND = 4  # A worker needs tens of milliseconds for each; a process may not keep it from other work.
-NODE_MISSES = 20  # A node that lacks so many chunks within NODE_SPAN seconds is listed as a whole.
+REMEMBERED = 4096  # A process remembers this many reports of chunks, and as many of contents: half a megabyte each.
+FORGET_CHUNK = 300.0  # After this many seconds a chunk is reported again: a worker has had the time to mend it.
+FORGET_CONTENT = 60.0  # After this many seconds a content is reported again.
+REPORTS_PER_SECOND = 4  # A worker needs tens of milliseconds per report. One process must not keep it from other work.
+NODE_MISSES = 20  # A node that lacks this many chunks within NODE_SPAN seconds is listed as a whole.
 NODE_SPAN = 60.0
-NODE_PAUSE = 600.0  # No chunk of that node is reported for so many seconds: listing and mending it take their time.
+NODE_PAUSE = 600.0  # For this many seconds no chunk of that node is reported: listing and mending it take their time.
 
 
 class Lately:
-    """Remembers what was done in the last seconds, up to a number of things. Its caller holds a lock."""
+    """Remembers which things were done in the last seconds, up to a number of things. Its caller holds a lock."""
 
     def __init__(self, seconds: float, most: int = REMEMBERED) -> None:
         """
         Args:
-            seconds: for which a thing is remembered.
-            most: number of things; the oldest one is forgotten for a new one.
+            seconds: how long a thing is remembered.
+            most: the largest number of things to remember. A further thing replaces the oldest one.
         """
         self._seconds = seconds
         self._most = most
         self._since: OrderedDict[Hashable, float] = OrderedDict()
 
     def has(self, thing: Hashable, now: float) -> bool:
-        """Whether the thing was done lately."""
+        """True if the thing was done in the last ``seconds``."""
         since = self._since.get(thing)
         return since is not None and now - since < self._seconds
 
@@ -60,7 +60,7 @@ class Lately:
 
 
 class Worth(Enum):
-    """What a missing copy is worth."""
+    """What to do about a missing copy."""
 
     NOTHING = auto()
     LOOK_FOR_CHUNK = auto()
@@ -73,7 +73,7 @@ class Misses:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """
         Args:
-            clock: seconds that never go back.
+            clock: returns seconds that never go back.
         """
         self._clock = clock
         self._lock = Lock()
@@ -83,12 +83,12 @@ class Misses:
         self._listed = Lately(NODE_PAUSE)
 
     def is_known(self, chunk_hash: str, node_id: str = "") -> bool:
-        """Whether the chunk, or the whole node, has been reported already."""
+        """True if the chunk, or the whole node, has been reported lately."""
         with self._lock:
             return self._is_known(chunk_hash, node_id, self._clock())
 
     def weigh(self, chunk_hash: str, node_id: str = "") -> Worth:
-        """Decide about one missing copy, and take it as reported if it is worth a report.
+        """Decide what to do about one missing copy, and remember it as reported if it is to be reported.
 
         Args:
             chunk_hash: the chunk.
@@ -111,7 +111,7 @@ class Misses:
         return self._listed.has(node_id, now) or self._reported.has(chunk_hash, now)
 
     def _has_lost_many(self, node_id: str, chunk_hash: str, now: float) -> bool:
-        """Note one more chunk that a node lacks; a chunk counts once, however many readers miss it."""
+        """Note that a node lacks a chunk; True if it lacks many. A chunk counts once, however many readers miss it."""
         lately = {h: at for h, at in self._missing[node_id].items() if now - at < NODE_SPAN}
         lately[chunk_hash] = now
         many = len(lately) >= NODE_MISSES
@@ -125,23 +125,23 @@ _readable_lock = Lock()
 
 
 def report(chunk_hash: str) -> None:
-    """Have a worker judge the copies of a chunk; without a database the next reader, or an audit, finds them again."""
+    """Queue the repair of a chunk with a bad copy. Without PostgreSQL, the next reader or an audit finds it again."""
     with _or_lost(chunk=chunk_hash):
         Job.request(Job.Kind.REPAIR, chunk_hash)
 
 
 def report_miss(topology: Topology, chunk_hash: str, member: Member, factor: int) -> None:
-    """Have a worker look for the copies of a chunk that a node lacks though its sketch is nearly certain of it.
+    """Queue the repair of a chunk that a node lacks although the node's sketch is nearly certain of it.
 
-    The sketch is asked again first: readers go by what it said up to a second ago, when it may not have known a chunk
-    that was just written, or still have known a copy that was just removed. A node that lacks many chunks is listed as
-    a whole instead. A report that was wrong costs a look at all nodes.
+    The sketch is asked again first. Readers use sketches that are up to a second old: such a sketch may lack a chunk
+    that was just written, or still count a copy that was just removed. A node that lacks many chunks is listed as a
+    whole instead. A wrong report costs one look at all nodes.
 
     Args:
         topology: the nodes.
         chunk_hash: the chunk.
         member: the node that lacks it.
-        factor: replicas that the chunk should have.
+        factor: the number of replicas that the chunk should have.
     """
     if not _misses.is_known(chunk_hash, member.node_id):
         (route,) = routing.locate_now(topology, [chunk_hash], factor)
@@ -150,12 +150,12 @@ def report_miss(topology: Topology, chunk_hash: str, member: Member, factor: int
 
 
 def report_rescue(chunk_hash: str) -> None:
-    """Have a worker bring a chunk back that a reader found nowhere but in the trash."""
+    """Queue the repair of a chunk that a reader found only in the trash. The repair brings it back."""
     _look_for(chunk_hash)
 
 
 def report_readable(content_id: int) -> None:
-    """Have a worker look again at a content that could be read to its end though its summary says it cannot."""
+    """Queue a new summary for a content that could be read to its end, although its summary says "unretrievable"."""
     with _readable_lock:
         now = time.monotonic()
         if _readable.has(content_id, now):
@@ -182,7 +182,7 @@ def _look_for(chunk_hash: str, node_id: str = "") -> None:
 
 @contextmanager
 def _or_lost(**subject: object) -> Iterator[None]:
-    """A report that PostgreSQL does not take is lost: it must not end the read that it comes from."""
+    """Lose the report inside the ``with`` block if PostgreSQL fails: a lost report must not end the reader's read."""
     try:
         yield
     except DatabaseError as error:

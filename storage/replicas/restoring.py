@@ -1,4 +1,4 @@
-"""Copies that lie in the trash and are needed again come back (RACES 10)."""
+"""Bring copies back from the trash that are needed again (RACES 10)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ log = structlog.get_logger(__name__)
 
 Entry: TypeAlias = tuple[Member, Trashed]
 
-LOST_NAMED = 20  # The log names so many of the lost chunks at a time; `/files` names their files.
-PROGRESS_EVERY = 32  # chunks: bringing back so many takes far less time than a lease lasts
+LOST_NAMED = 20  # One log line names at most this many lost chunks; `/files` names their files.
+PROGRESS_EVERY = 32  # Chunks between two progress reports. Restoring them takes far less time than a lease lasts.
 
 
 def bring_back(
@@ -29,17 +29,17 @@ def bring_back(
 ) -> set[str]:
     """Restore trashed copies of chunks that something refers to and that are short of good copies.
 
-    The trash of every node is listed once. Nothing is restored whose bytes in the trash are not those of the chunk. A
-    purge of the same entry decides under the same row lock, by the same rule: it spares what is needed here, and what
-    it has unlinked before cannot be restored.
+    The trash of every node is listed once. A copy whose bytes in the trash have the wrong hash is not restored. A purge
+    of the same entry decides under the same row lock and by the same rule: it spares an entry that is needed here. An
+    entry that it has unlinked before cannot be restored.
 
     Args:
         topology: the nodes.
-        chunk_hashes: the chunks to look for.
-        progress: called now and then, so that the caller's lease goes on.
+        chunk_hashes: the hashes of the chunks to look for.
+        progress: called regularly, so that the caller's lease is extended.
 
     Returns:
-        The chunks of which a copy is back.
+        The hashes of the chunks that have a copy back.
     """
     restored = set()
     for number, (chunk_hash, entries) in enumerate(sorted(_trashed(topology, frozenset(chunk_hashes)).items())):
@@ -53,10 +53,10 @@ def bring_back(
 def bring_back_or_tell(
     topology: Topology, chunk_hashes: Sequence[str], progress: Callable[[], object] = lambda: None
 ) -> tuple[set[str], list[str]]:
-    """As ``bring_back``, for chunks of which no node has a copy: what is not in the trash either is told as lost.
+    """Restore chunks that no node has a copy of, as in ``bring_back``, and log those that are not in the trash as lost.
 
     Returns:
-        The chunks of which a copy is back, and the lost ones.
+        The hashes of the chunks that have a copy back, and the hashes of the lost chunks.
     """
     restored = bring_back(topology, chunk_hashes, progress) if chunk_hashes else set[str]()
     lost = [chunk_hash for chunk_hash in chunk_hashes if chunk_hash not in restored]
@@ -66,7 +66,7 @@ def bring_back_or_tell(
 
 
 def _trashed(topology: Topology, chunk_hashes: frozenset[str]) -> dict[str, list[Entry]]:
-    """What lies in the trash of the chunks, by chunk: one entry of each node, those of nodes that count first."""
+    """Find the trashed copies of the chunks: chunk hash → one entry per node. Nodes whose copies count come first."""
     found: dict[str, list[Entry]] = defaultdict(list)
     if not chunk_hashes:
         return found
@@ -81,7 +81,10 @@ def _trashed(topology: Topology, chunk_hashes: frozenset[str]) -> dict[str, list
 
 
 def _list(member: Member, chunk_hashes: frozenset[str]) -> Sequence[Trashed]:
-    """Runs in the node's lane. Of several entries of a chunk the first one is taken, which ``rescue`` reads too."""
+    """List the trash of a node, one entry per chunk; runs in the node's lane.
+
+    If the trash has several entries of a chunk, the first one is taken, because ``rescue`` reads that one too.
+    """
     found: dict[str, Trashed] = {}
     for trashed in member.lane.volume.trashed():
         if trashed.chunk_hash in chunk_hashes:
@@ -90,7 +93,7 @@ def _list(member: Member, chunk_hashes: frozenset[str]) -> Sequence[Trashed]:
 
 
 def _bring_back(topology: Topology, chunk_hash: str, entries: Sequence[Entry]) -> bool:
-    """Restore as many of the copies as the chunk is short of; false if it is not short, or none could be restored."""
+    """Restore as many copies as the chunk is short of; False if it is not short, or no copy could be restored."""
     with transaction.atomic():
         chunk = Chunk.objects.select_for_update().filter(hash=chunk_hash).first()
         short, good = _shortage(topology, chunk) if chunk is not None else (0, [])
@@ -104,7 +107,8 @@ def _bring_back(topology: Topology, chunk_hash: str, entries: Sequence[Entry]) -
             continue
         try:
             member.lane.call(rescue_verified, member.lane.volume, chunk_hash)
-            # After the transaction: an epoch that the count raises must be committed before the copy is back.
+            # This comes after the transaction: if the count raises a sketch epoch, that must be committed before the
+            # copy is back.
             back = restore(topology, member, trashed, chunk.size)
         except VolumeError as error:
             event = "replica.not_restored" if isinstance(error, ReplicaCorrupt) else "restore.failed"
@@ -116,13 +120,13 @@ def _bring_back(topology: Topology, chunk_hash: str, entries: Sequence[Entry]) -
 
 
 def is_needed(topology: Topology, chunk: Chunk, node_id: str) -> bool:
-    """Whether the chunk is short of good copies, and has none on this node; asked with the chunk's row locked."""
+    """True if the chunk is short of good copies and has none on this node. The caller has locked the chunk's row."""
     short, good = _shortage(topology, chunk)
     return short > 0 and node_id not in [member.node_id for member in good]
 
 
 def restore(topology: Topology, member: Member, trashed: Trashed, size: int) -> bool:
-    """Count a copy and put it back from the trash; false if it was no longer there."""
+    """Count a copy and put it back from the trash; False if it is no longer in the trash."""
     with batches.batch_in_flight():
         counting.count(topology, {member.node_id: [trashed.chunk_hash]})
         if not member.lane.call(member.lane.volume.restore, trashed):
@@ -133,7 +137,7 @@ def restore(topology: Topology, member: Member, trashed: Trashed, size: int) -> 
 
 
 def _shortage(topology: Topology, chunk: Chunk) -> tuple[int, list[Member]]:
-    """How many good copies a chunk is short of on nodes that count, and all nodes that have a good one."""
+    """The number of good copies that a chunk lacks on nodes that count, and all nodes that have a good copy."""
     target = Chunk.objects.targets([chunk.pk])[chunk.pk]
     if not target:
         return 0, []

@@ -1,4 +1,4 @@
-"""Which nodes get which chunks next, until every chunk has its target. Nothing here asks or writes a volume."""
+"""Decide which nodes get which chunks next, until every chunk has its target. Nothing here asks or writes a volume."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from storage.models import Job
 class Waves:
     """The copies of a batch: where they are, and which nodes to try next.
 
-    In each wave a chunk goes to as many nodes as it lacks copies. What fails on one node goes to another node in the
-    next wave, and a node that has failed once gets nothing more of this batch.
+    In each wave a chunk goes to as many nodes as it lacks copies. A chunk whose write fails on one node goes to another
+    node in the next wave. A node that has failed once gets no more chunks of this batch.
 
     Attributes:
         holders: chunk hash → nodes with a good and durable copy.
-        written: nodes, each with the chunks that were written to it at once.
-        readers_ask: chunk hash → the node that readers will ask first for a chunk that had no copy before.
-        lack: what there was too little of to reach every target, nodes or space; None if nothing was lacking.
+        written: (node, hashes of the chunks that were written to it together) for each successful write.
+        readers_ask: chunk hash → the node that readers will ask first, for chunks that had no copy before.
+        lack: the reason why not every target was reached, too few nodes or too little space; None without a reason.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Waves:
         self._failed: set[str] = set()
 
     def next(self) -> dict[str, list[Member]]:
-        """The nodes to write to now, by chunk. Chunks that have their target, or no node left, are not in it."""
+        """Choose the next wave: chunk hash → nodes to write to. Chunks at their target or without nodes are absent."""
         wave = {}
         for chunk_hash, target in self._targets.items():
             held = self.holders[chunk_hash]
@@ -56,7 +56,7 @@ class Waves:
                 self.lack = self.lack or Job.Lack.NODES
             if chosen:
                 if not held:
-                    # Routing orders nodes that are equally likely to have a chunk as placement orders them.
+                    # Routing puts nodes that are equally likely to have a chunk into the order of placement.
                     self.readers_ask[chunk_hash] = chosen[0]
                 self._untried[chunk_hash] = [member for member in untried if member not in chosen]
                 wave[chunk_hash] = chosen

@@ -1,7 +1,7 @@
-"""Go on with volumes that another copy of the database has written to, as after an older backup was put back.
+"""Adopt volumes that were written to under another copy of the database, as after an older backup was restored.
 
-Until the operator has decided, nothing is condemned and nothing reclaimed (RACES 12): the copies that this database
-does not know may be files that were acknowledged under the other one, which can still be put back.
+Until the operator has decided, nothing is condemned and nothing is reclaimed (RACES 12). The copies that this database
+does not know may belong to files that were acknowledged under the other database, which can still be restored.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ log = structlog.get_logger(__name__)
 
 
 class Unknown(StrEnum):
-    """What becomes of the chunks that the database does not know."""
+    """The operator's decision about the chunks that the database does not know."""
 
-    KEEP = "keep"  # They stay: a later database finds them, and an upload of the same bytes needs no new copies.
-    CONDEMN = "condemn"  # They go when RECLAIM_GRACE is over.
+    KEEP = "keep"  # Their copies stay. A later database finds them, and an upload of the same bytes reuses them.
+    CONDEMN = "condemn"  # Their copies are removed when RECLAIM_GRACE is over.
 
 
 @dataclass
 class Plan:
-    """What the database knows and what the volumes hold.
+    """The differences between the database and the volumes.
 
     Attributes:
-        foreign: the nodes that were written to under another database.
-        silent: the nodes that do not answer: what they hold is missing here.
-        unknown: chunks that the database does not know.
-        unknown_bytes: the size of one copy of each of them.
-        kept: chunks that an earlier adoption kept, which no file refers to.
-        lost: chunks of files that no node holds.
-        short: chunks of files with fewer copies than they should have.
+        foreign: ids of the nodes that were written to under another database.
+        silent: ids of the nodes that do not answer. The chunks that only they hold are not counted here.
+        unknown: number of chunks that the database does not know.
+        unknown_bytes: the size of these chunks, one copy of each.
+        kept: number of chunks that an earlier adoption kept and that nothing refers to.
+        lost: number of chunks that files need and that no answering node holds.
+        short: number of chunks that files need and that have some copies, but fewer than their targets.
     """
 
     foreign: list[str] = field(default_factory=list)
@@ -55,10 +55,11 @@ class Plan:
 
 
 def plan(tell: Callable[[str, int], None] = lambda _hash, _size: None) -> Plan:
-    """List all nodes and compare; changes nothing.
+    """List all nodes and compare them with the database. This function changes nothing.
 
     Args:
-        tell: called with the hash and the size in bytes of each chunk that the database does not know.
+        tell: a function that is called with the hash and the size in bytes of each chunk that the database does not
+            know.
     """
     topology = Topology.load()
     found = Plan(foreign=[m.node_id for m in generations.strangers(generations.look(topology.members))])
@@ -84,13 +85,13 @@ def request(unknown: Unknown) -> Job:
 
 
 def adopt(job: Job) -> dict[str, Any]:
-    """Carry out an adoption, whose subject is one of ``Unknown``.
+    """Carry out an adoption job, whose subject is a value of ``Unknown``.
 
-    A node that does not answer is not adopted: when it is back, this has to be asked for again.
+    A node that does not answer is not adopted. When it is back, the operator has to ask for an adoption again.
 
     Returns:
-        The ids of the nodes ``adopted`` and of those left ``silent``; how many chunks were ``unknown``; and the chunks
-        of files that are ``short`` of copies, those without any included.
+        The ids of the nodes ``adopted`` and of the ``silent`` nodes; the number of chunks that were ``unknown``; and
+        the number of chunks that are ``short`` of copies, including chunks without any copy.
 
     Raises:
         LeaseLost: the job is another worker's, or was cancelled.
@@ -107,7 +108,7 @@ def adopt(job: Job) -> dict[str, Any]:
             moving.outdate_health(short)
     topology = Topology.load()
     listed = [member for member in topology.members if member.node_id not in found["silent"]]
-    # Last of all: until here another attempt, and another database, find everything as it was.
+    # The volumes are changed last. Until here, another attempt or the other database finds their generations unchanged.
     found["adopted"] = generations.adopt(topology, listed)
     Cluster.bump_topology()
     log.warning("database.adopted", job=str(job.pk), unknown_chunks=job.subject, **found)
@@ -131,7 +132,7 @@ def _ranges(topology: Topology) -> Iterator[Census]:
 
 
 def _sizes(taken: Census) -> dict[str, int]:
-    """Chunk hash → size in bytes of the copy that most nodes hold, of the chunks that have no row."""
+    """The sizes of the orphans of a range: chunk hash → size in bytes that most of its copies have."""
     return {
         chunk_hash: Counter(size for _, size in copies).most_common(1)[0][0]
         for chunk_hash, copies in taken.orphans.items()

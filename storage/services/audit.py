@@ -1,9 +1,13 @@
-"""Compare nodes with what they should hold: one node, every byte of it (audit) or none (reconcile), or all (census).
+"""Compare nodes with what they should hold.
 
-By ranges of hashes: what is short is noted for repair, what is too much is trimmed, orphans are condemned, unfinished
-writes of dead processes removed, bad copies judged; at the end the node's sketch is built anew. A node that was away is
-reconciled when it is back. A census lists all nodes, reads nothing, and has a sketch built anew where it contradicts
-what was listed. The phases: ``audit.list``, ``audit.trim``, ``audit.read``.
+An audit compares one node and reads every byte of it. A reconcile compares one node without reading bytes. A census
+compares all nodes.
+
+The work goes by ranges of hashes. In each range, short chunks are noted for repair, surplus copies are trimmed, orphans
+are condemned, leftovers of dead processes are removed, and bad copies are reported, so that a worker judges them. At
+the end the node's sketch is rebuilt. A node that was away is reconciled when it is back. A census lists all nodes and
+reads no bytes. It has a sketch rebuilt if the sketch contradicts the listing. The phases: ``audit.list``,
+``audit.trim``, ``audit.read``.
 """
 
 from __future__ import annotations
@@ -37,9 +41,9 @@ from storage.tracking.trust import Reason
 log = structlog.get_logger(__name__)
 
 CHECKPOINT_SECONDS = 1.0
-CENSUS_RATE = 50_000  # names a second, of all nodes together
-DENIED_SAMPLE = 64  # chunks of each range that are looked up in the sketches
-TALLY_SLACK = 16  # copies, beside a hundredth, that may come and go while a node is listed
+CENSUS_RATE = 50_000  # A census lists at most this many names per second, on all nodes together.
+DENIED_SAMPLE = 64  # In each range, a census looks up this many chunks in the sketches.
+TALLY_SLACK = 16  # Listing and tally may differ by this many copies; if the tally has moved, by one hundredth more.
 COUNTED = ("replicas", "bytes", "corrupt", "unreadable", "short", "lost", "surplus", "orphans", "leftovers")
 
 CENSUS_COUNTED = ("chunks", *(name for name in COUNTED if name not in ("corrupt", "unreadable")), "denied")
@@ -47,11 +51,12 @@ CENSUS_COUNTED = ("chunks", *(name for name in COUNTED if name not in ("corrupt"
 
 @dataclass(frozen=True)
 class Plan:
-    """What an audit of a node would find without reading, and how long it would read.
+    """The findings that an audit of a node would have without reading bytes, and the time that it would read.
 
     Attributes:
+        node_id: the node.
         found: numbers of replicas, bytes, short, lost and surplus chunks, orphans and leftovers.
-        seconds: to read all of it at the rate that is allowed.
+        seconds: the time in seconds to read all replicas at the rate that is allowed.
     """
 
     node_id: str
@@ -60,11 +65,11 @@ class Plan:
 
 
 def plan(node_id: str) -> Plan:
-    """List the node and compare; changes nothing.
+    """List the node and compare it with PostgreSQL. This function changes nothing.
 
     Raises:
-        NoSuchNode: there is none.
-        VolumeOffline: it cannot be listed.
+        NoSuchNode: there is no such node.
+        VolumeOffline: the node cannot be listed.
     """
     topology = Topology.load()
     member = topology.member(node_id)
@@ -80,17 +85,17 @@ def request(node_id: str) -> Job:
     """Queue an audit of the node.
 
     Raises:
-        NoSuchNode: there is none.
+        NoSuchNode: there is no such node.
     """
     Topology.load().member(node_id)
     return maintenance.ensure(Job.Kind.AUDIT, node_id)
 
 
 def audit(job: Job) -> dict[str, Any]:
-    """Carry out an audit, whose subject is a node id; returns how many of what were found.
+    """Carry out an audit job, whose subject is a node id; returns the numbers named in ``COUNTED``.
 
-    ``short``, ``lost`` and ``surplus`` are chunks of the whole cluster: without a table of what lies where, nobody
-    can say on which node a missing copy should be.
+    ``short``, ``lost`` and ``surplus`` are chunks of the whole cluster. There is no table of where copies lie, so it is
+    not known on which node a missing copy should be.
 
     Raises:
         LeaseLost: the job is another worker's.
@@ -101,12 +106,12 @@ def audit(job: Job) -> dict[str, Any]:
 
 
 def reconcile(job: Job) -> dict[str, Any]:
-    """Carry out an audit without reading, for a node that has come back; the rest is as for ``audit``."""
+    """Carry out an audit without reading bytes, for a node that has come back. Otherwise it is like ``audit``."""
     return _examine(job, reading=False)
 
 
 def _examine(job: Job, *, reading: bool) -> dict[str, Any]:
-    # "read_to" is the last hash read in the range at hand: a range that was begun has been compared already.
+    # "read_to" is the last hash that was read in the current range. If it is set, the range was compared before.
     found: dict[str, Any] = dict.fromkeys(COUNTED, 0) | {"read_to": ""} | (job.result or {})
     job.result = found
     for step in job.steps(census.RANGES):
@@ -127,7 +132,10 @@ def _examine(job: Job, *, reading: bool) -> dict[str, Any]:
 
 
 def _request_rebuild(node_id: str) -> None:
-    """Have the node's sketch built anew, and say why: what this rebuild misses has been found already."""
+    """Queue a rebuild of the node's sketch, with the reason ``LISTED``.
+
+    An audit or a census has found the missing copies already. So a rebuild with this reason queues no reconcile.
+    """
     job = Job.request(Job.Kind.REBUILD_SKETCH, node_id)
     new = Job.objects.filter(pk=job.pk, state=Job.State.QUEUED, result__isnull=True)
     new.update(result={"reason": str(Reason.LISTED)})
@@ -141,7 +149,7 @@ def _take(topology: Topology, member: Member, step: int) -> Census:
 
 
 def _compared(members: Sequence[Member], taken: Census) -> Counter[str]:
-    """How much of a range is there on these nodes, is missing, and should not be there."""
+    """Count what a range has on these nodes, what it lacks in the cluster, and what should not be there."""
     found: Counter[str] = Counter()
     for entry in taken.entries.values():
         copies = sum(member in members for member in entry.holders)
@@ -163,7 +171,7 @@ def _leftovers(member: Member, step: int) -> list[str]:
 
 
 def _settle(job: Job, topology: Topology, members: Sequence[Member], taken: Census, step: int) -> Counter[str]:
-    """Do what the comparison with these nodes asks for; returns it, in numbers."""
+    """Compare a range with these nodes and do the work that follows from it; returns the numbers that were found."""
     census.look_again(topology, taken)
     found = _compared(members, taken)
     restored, _ = bring_back_or_tell(topology, taken.lost, job.progress)
@@ -173,14 +181,14 @@ def _settle(job: Job, topology: Topology, members: Sequence[Member], taken: Cens
             report(chunk_hash)
     orphans.condemn(topology, _orphans(members, taken))
     if short := [chunk_hash for chunk_hash, entry in taken.entries.items() if entry.short]:
-        moving.outdate_health(short)  # need is state: who makes the summaries exact finds it (RACES 18)
+        moving.outdate_health(short)  # The sweep finds the need from the new summaries (RACES 18).
     _trim(topology, taken)
     found["leftovers"] = _clear_leftovers(members, step)
     return found
 
 
 def _trim(topology: Topology, taken: Census) -> None:
-    """Copies too many go, those first that placement wants least; a copy that is out of sight is none too many."""
+    """Remove surplus copies, the ones that placement wants least first. Copies on silent nodes are not counted."""
     holders = {chunk_hash: entry.holders for chunk_hash, entry in taken.entries.items() if entry.surplus}
     moves = moving.plan(topology, holders, {chunk_hash: taken.entries[chunk_hash].target for chunk_hash in holders})
     for batch in moving.batches([Move(move.chunk_hash, move.target, [], move.drop) for move in moves]):
@@ -189,7 +197,11 @@ def _trim(topology: Topology, taken: Census) -> None:
 
 
 def _clear_leftovers(members: Sequence[Member], step: int) -> int:
-    """Remove what was there before every write that is under way had ended: nobody will rename it any more."""
+    """Remove leftovers of dead processes; returns how many were removed.
+
+    The leftovers are listed first, and then all batches in flight are waited for. A listed leftover that still exists
+    then belongs to no batch in flight, so no process will rename it any more.
+    """
     leftovers = [(member, leftover) for member in members for leftover in _leftovers(member, step)]
     if leftovers:
         batches.wait_for_batches()
@@ -199,7 +211,7 @@ def _clear_leftovers(members: Sequence[Member], step: int) -> int:
 
 
 def _read(job: Job, member: Member, taken: Census) -> None:
-    """Read and hash the node's copies in the order of their hashes, no faster than allowed."""
+    """Read and hash the node's copies in the order of their hashes, no faster than AUDIT_RATE."""
     found = job.result or {}
     held = sorted(h for h, entry in taken.entries.items() if member in entry.holders and h > found["read_to"])
     rate = configuration().audit_rate
@@ -221,15 +233,15 @@ def _read(job: Job, member: Member, taken: Census) -> None:
 
 
 def _read_one(member: Member, chunk_hash: str) -> str:
-    """What is wrong with a copy: ``corrupt``, ``unreadable`` or nothing."""
+    """Read a copy; returns ``corrupt``, ``unreadable``, or an empty string if nothing is wrong."""
     try:
         member.lane.call(examine, member.lane.volume, chunk_hash)
-    except ReplicaMissing:  # it was removed since it was listed
+    except ReplicaMissing:  # The copy was removed after it had been listed.
         return ""
     except ReplicaCorrupt:
         return "corrupt"
     except VolumeOffline as error:
-        # One sector or the whole disk? A volume that is there goes on with the next copy.
+        # Either one sector is bad or the whole disk. The identity is read to tell: if this fails too, the audit ends.
         member.lane.call(member.lane.volume.identity)
         log.warning("replica.unreadable", chunk=chunk_hash, node=member.node_id, error=str(error))
         return "unreadable"
@@ -250,12 +262,13 @@ def request_census() -> Job:
 
 
 def take_census(job: Job) -> dict[str, Any]:
-    """Carry out a census: list all nodes, names and sizes alone, and compare them with PostgreSQL and the sketches.
+    """Carry out a census: list the names and sizes on all nodes, and compare them with PostgreSQL and the sketches.
 
     Returns:
-        ``chunks`` that were listed and are on record, their ``replicas`` and ``bytes``, and the rest as for ``audit``;
-        copies ``denied`` by sketches, in samples; ``silent`` nodes, which could not be listed in some range; nodes
-        that ``contradicted`` what was listed, whose sketches are built anew.
+        The numbers of ``chunks`` that were listed and are on record, of their ``replicas`` and ``bytes``, and the other
+        numbers as for ``audit``; the number of copies in samples that were ``denied`` by sketches; the ``silent``
+        nodes, which could not be listed in some range; and the nodes that ``contradicted`` the listing by their
+        tallies, whose sketches are rebuilt.
 
     Raises:
         LeaseLost: the job is another worker's.
@@ -270,7 +283,7 @@ def take_census(job: Job) -> dict[str, Any]:
         taken = census.take(topology, census.prefix_of(step))
         _pace(job, begun, sum(map(taken.listed, topology.members)))
         for member in topology.members:
-            # Before the first range: what it held by its own count, to tell what changed meanwhile.
+            # [tally before the first range, copies listed so far]. A node that was added during the census is left out.
             if not step or member.node_id in found["listed"]:
                 found["listed"].setdefault(member.node_id, [member.stored_chunks, 0])[1] += taken.listed(member)
         found["silent"] = sorted({*found["silent"], *(member.node_id for member in taken.silent)})
@@ -286,20 +299,23 @@ def take_census(job: Job) -> dict[str, Any]:
 
 
 def _pace(job: Job, begun: float, names: int) -> None:
-    """List no faster than allowed, so that a disk has time for others."""
+    """Wait until listing so many ``names`` is no faster than CENSUS_RATE, so that disks have time for other work."""
     while (ahead := begun + names / CENSUS_RATE - time.monotonic()) > 0:
         time.sleep(min(ahead, CHECKPOINT_SECONDS))
         job.progress()
 
 
 def _sample(taken: Census) -> dict[str, list[Member]]:
-    """Some chunks of a range and the nodes that hold them, to be looked up in the sketches."""
+    """The first chunks of a range that have copies, and their holders, for a look into the sketches."""
     held = ((chunk_hash, entry.holders) for chunk_hash, entry in taken.entries.items() if entry.holders)
     return dict(islice(held, DENIED_SAMPLE))
 
 
 def _rebuild_what_contradicts(topology: Topology, found: Mapping[str, Any]) -> list[str]:
-    """The nodes of which another number of copies was listed than they count, by more than what changed meanwhile."""
+    """Rebuild the sketches of nodes whose listing and tallies differ by more than can have changed during the census.
+
+    Returns the ids of these nodes.
+    """
     contradicted = []
     for member in topology.members:
         before, listed = found["listed"].get(member.node_id, (0, 0))

@@ -1,4 +1,4 @@
-"""Cancel maintenance: what has been done stays done, the rest is not begun."""
+"""Cancel maintenance jobs. The work that a job has done stays done, and the rest is not begun."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ log = structlog.get_logger(__name__)
 
 
 def cancel(job: Job) -> None:
-    """End a maintenance job; a worker that is at it stops at its next commit. A node that was drained is active again.
+    """End a maintenance job. Its worker stops at its next commit. If the job is a drain, its node is active again.
 
     Raises:
-        InvalidRequest: it has ended, or it stores an upload: deleting the file is what ends that.
+        InvalidRequest: the job has ended, or it stores an upload, which is cancelled by deleting its file.
     """
     if job.kind in (Job.Kind.INGEST, Job.Kind.INGEST_SEGMENT):
         raise InvalidRequest("an upload is cancelled by deleting its file")

@@ -22,9 +22,9 @@ class Page:
     """Some of an owner's files, in the order of their ids.
 
     Attributes:
-        total: all of the owner's files.
-        files: this page.
-        last: id of the page's last file if there are more, otherwise None.
+        total: number of all files of the owner whose content is ready.
+        files: the files of this page.
+        last: the id of the page's last file if there are more files after it, otherwise None.
     """
 
     total: int
@@ -33,12 +33,12 @@ class Page:
 
 
 def page(owner: User, *, limit: int, after: int) -> Page:
-    """Files whose content is ready.
+    """Read one page of the owner's files whose content is ready.
 
     Args:
-        owner: whose.
-        limit: how many at most.
-        after: the id that the page before ended with; 0 for the first page.
+        owner: the owner.
+        limit: number of files on the page at most.
+        after: the id of the last file of the page before; 0 for the first page.
     """
     ready = File.objects.filter(owner=owner, content__state=Content.State.READY)
     found = list(ready.filter(id__gt=after).order_by("id").select_related("content")[: limit + 1])
@@ -47,11 +47,11 @@ def page(owner: User, *, limit: int, after: int) -> Page:
 
 
 def find(owner: User, file_hash: str, *, ready: bool = True) -> File:
-    """The owner's file on a content.
+    """Find the owner's file on a content.
 
     Raises:
-        NoSuchFile: there is none.
-        ContentNotReady: ``ready`` was asked for, and its ingest has not ended.
+        NoSuchFile: the owner has no such file.
+        ContentNotReady: ``ready`` is True, and the ingest of the file has not ended.
     """
     file = File.objects.select_related("content").filter(owner=owner, content__file_hash=file_hash).first()
     if file is None:
@@ -62,14 +62,14 @@ def find(owner: User, file_hash: str, *, ready: bool = True) -> File:
 
 
 Permit = Callable[[File], None]
-"""Raises what its caller is to be told if the file, whose row is locked, must not be changed."""
+"""Called with a file whose row is locked. Raises the error for the client if the client must not change the file."""
 
 
 def rename(file: File, name: str, *, permit: Permit = lambda _: None) -> File:
-    """Change the name that the file is downloaded under.
+    """Change the name that the file has when it is downloaded.
 
     Raises:
-        NoSuchFile: it was deleted meanwhile.
+        NoSuchFile: the file has been deleted since it was read.
     """
     with transaction.atomic():
         locked = File.objects.select_for_update(of=("self",)).select_related("content").filter(pk=file.pk).first()
@@ -83,10 +83,10 @@ def rename(file: File, name: str, *, permit: Permit = lambda _: None) -> File:
 
 
 def delete(file: File, *, permit: Permit = lambda _: None) -> None:
-    """Remove a file; with the last one on a content, the content goes, and reclaim frees its bytes.
+    """Delete a file. With the last file of a content, the content is deleted too, and reclaim frees its bytes.
 
     Raises:
-        NoSuchFile: it was deleted meanwhile.
+        NoSuchFile: the file has been deleted since it was read.
     """
     file_hash = file.content.file_hash
     with transaction.atomic():
@@ -95,7 +95,7 @@ def delete(file: File, *, permit: Permit = lambda _: None) -> None:
         if content is None or locked is None:
             raise NoSuchFile(f"no file {file_hash}")
         permit(locked)
-        # The owner's uploads of it that are under way are given up with it, in the order in which workers lock them.
+        # The owner's unfinished uploads of this content are dropped too, in the order in which workers lock uploads.
         uploads = list(Upload.objects.filter(content=content, owner_id=file.owner_id).order_by("id"))
         Job.cancel(Job.objects.filter(upload__in=uploads).values_list("id", flat=True))
         chunk_ids = set[int]().union(*(upload.release() for upload in uploads), file.remove())

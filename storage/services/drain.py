@@ -1,8 +1,8 @@
 """Empty a node, so that it can be removed.
 
-A draining node takes no new copies and its copies do not count: every chunk on it gets another one elsewhere, and then
-leaves it. When a listing finds nothing, the node is retired. The phases: ``drain.locate``, ``drain.count``,
-``drain.write``, ``drain.trim``, ``drain.retire``.
+A draining node takes no new copies, and its copies do not count. So every chunk on it gets another copy elsewhere, and
+then its copy on the node is removed. When a listing finds no copy, the node is retired. The phases: ``drain.locate``,
+``drain.count``, ``drain.write``, ``drain.trim``, ``drain.retire``.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """What it takes to empty a node.
+    """The work that emptying a node needs.
 
     Attributes:
-        replicas: copies on it.
-        bytes: their size.
-        to_write: bytes of those that need another copy elsewhere first.
-        orphans: copies that the database does not know: they just go.
+        node_id: the node.
+        replicas: the number of copies on it.
+        bytes: the size of these copies.
+        to_write: bytes to write elsewhere first, for chunks that would otherwise be short.
+        orphans: the number of copies on it that the database does not know. They are only removed.
     """
 
     node_id: str
@@ -49,13 +50,13 @@ class Plan:
 
 
 def plan(node_id: str) -> Plan:
-    """List the node; changes nothing.
+    """List the node and work out what a drain would do. This function changes nothing.
 
     Raises:
-        NoSuchNode: there is none.
-        InvalidRequest: it is offline, or too few nodes would be left.
-        OutOfSpace: the others have no room.
-        VolumeOffline: it cannot be listed.
+        NoSuchNode: there is no such node.
+        InvalidRequest: the node is offline, or too few nodes would be left.
+        OutOfSpace: the other nodes have too little room.
+        VolumeOffline: the node cannot be listed.
     """
     seen = Topology.load()
     member = seen.member(node_id)
@@ -74,12 +75,12 @@ def plan(node_id: str) -> Plan:
 
 
 def request(node_id: str) -> Job:
-    """Begin to drain the node; a drain that is under way goes on.
+    """Begin to drain the node. A drain of the node that is already under way continues.
 
     Raises:
-        NoSuchNode: there is none.
-        InvalidRequest: it is offline, or too few nodes would be left.
-        OutOfSpace: the others have no room.
+        NoSuchNode: there is no such node.
+        InvalidRequest: the node is offline, or too few nodes would be left.
+        OutOfSpace: the other nodes have too little room.
     """
     seen = Topology.load()
     member = seen.member(node_id)
@@ -94,12 +95,13 @@ def request(node_id: str) -> Job:
 
 
 def drain(job: Job) -> dict[str, Any]:
-    """Carry out a drain, whose subject is a node id; returns the copies ``moved`` and how many ``passes`` it took.
+    """Carry out a drain job, whose subject is a node id; returns the copies ``moved`` and the number of ``passes``.
 
     Raises:
         LeaseLost: the job is another worker's, or was cancelled.
         TurnEnded: more urgent work waits.
         VolumeOffline: the node does not answer.
+        VolumeError: copies are left on the node after a pass; the next attempt makes another pass.
     """
     found: dict[str, Any] = {"moved": 0, "passes": 0} | (job.result or {})
     job.result = found
@@ -107,7 +109,7 @@ def drain(job: Job) -> dict[str, Any]:
         _empty_range(job, step)
     found["passes"] += 1
     if not _retire(str(job.subject)):
-        # What is left has no room elsewhere, or too few copies that can be read: it is tried again.
+        # The copies that are left have no room elsewhere, or too few of their copies can be read. A retry starts again.
         job.done = 0
         job.progress(done=0)
         raise VolumeError(f"{job.subject} is not empty yet")
@@ -138,8 +140,8 @@ def _empty_range(job: Job, step: int) -> None:
 
 
 def _retire(node_id: str) -> bool:
-    """Take the node out of the cluster if nothing is left on it; whether nothing is."""
-    # Whoever chose this node before it was draining has written by now; later batches have seen its state.
+    """Retire the node if no copy is left on it; returns True if so."""
+    # Batches that chose this node before it was draining have ended after this wait. Later batches have seen its state.
     batches.wait_for_batches()
     phases.enter("drain.retire")
     seen = Topology.load()

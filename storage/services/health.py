@@ -1,8 +1,8 @@
-"""Whether the cluster can serve now, and what troubles it otherwise: each in words, and with what to do.
+"""Tell whether the cluster can serve now, and describe each trouble in words, together with what to do about it.
 
-*Failing* is what has uploads or downloads refused now. *Degraded* is what costs redundancy, speed or knowledge while
-both go on. The words of a trouble begin with a clause that stays the same until the trouble is over; what follows the
-first colon may change, and says what to do.
+A trouble is *failing* if uploads or downloads are refused because of it. A trouble is *degraded* if it costs
+redundancy, speed or knowledge while uploads and downloads go on. The words of a trouble begin with a clause that stays
+the same until the trouble is over. The text after the first colon may change, and says what to do.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ COUNTED = 1000  # Files in danger are counted up to this number.
 
 @dataclass
 class Health:
-    """What was found.
+    """The result of an examination.
 
     Attributes:
-        nodes: active nodes whose volumes answer.
-        failing: name of a trouble → its words.
-        degraded: likewise.
+        nodes: the number of active nodes whose volumes answer.
+        failing: name of a trouble that has requests refused → its description.
+        degraded: name of another trouble → its description.
     """
 
     nodes: int = 0
@@ -55,7 +55,7 @@ class Health:
 
 
 def examine() -> Health:
-    """Ask PostgreSQL, Redis and every volume, none of them for long; many who ask at one time share the answer."""
+    """Ask PostgreSQL, Redis and every volume, each with a time limit. Concurrent callers share one examination."""
     return _recent.see(_examine, seconds=GOOD_SECONDS)
 
 
@@ -105,7 +105,7 @@ def _ask_postgresql(found: Health) -> Topology | None:
 OFFLINE = "is offline: see that its disk is there and answers"
 READ_ONLY = "is read-only: see why its file system is mounted so"
 
-# A volume that hangs holds up one of these threads for its lane's time limit, and nobody else.
+# A volume that hangs occupies one of these threads for its lane's time limit, and no other thread.
 _eyes = ThreadPoolExecutor(LOOKS, thread_name_prefix="health")
 
 
@@ -132,7 +132,7 @@ def _look_at_nodes(topology: Topology, found: Health) -> None:
 
 
 def _trouble_of(member: Member) -> str:
-    """What keeps a node from taking copies, in words; nothing if it takes them."""
+    """The reason why a node takes no copies, in words; empty if it takes copies."""
     try:
         space = member.look()
     except VolumeUnasked:
@@ -186,7 +186,7 @@ def _number(files: int) -> str:
 
 
 def _look_at_uploads(found: Health) -> None:
-    """Uploads that nobody stores: the workers are away, or whatever they need is."""
+    """Look for uploads that no worker takes: the workers are away, or a service that they need is."""
     waiting = (
         Job.objects.queued(Job.Queue.INGEST)
         .filter(waiting_for="")
@@ -209,7 +209,7 @@ def _compare_clocks(found: Health) -> None:
 
 
 def _ask_redis(topology: Topology | None, found: Health) -> None:
-    """Redis is a hint: without it the sketches tell nothing, and all else goes on."""
+    """Look whether Redis answers. Redis is only a hint: without it the sketches are not read, and the rest goes on."""
     try:
         connect().set("occ:health", 1, ex=60)
         stale = [member.node_id for member in trust.untrusted(topology)] if topology is not None else []

@@ -1,4 +1,4 @@
-"""Receiving uploads: bytes into staging, then content, file, upload and job in one statement."""
+"""Receive uploads: write the bytes to staging, then record content, file, upload and job in one statement."""
 
 from __future__ import annotations
 
@@ -44,26 +44,29 @@ from storage.staging.pieces import PieceChecksums
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS = 5.0
-HELD_BYTES = 256 << 10  # of a body that is kept in memory until all of it is there
+HELD_BYTES = 256 << 10  # A body up to this size is kept in memory until it is complete.
 
 
 class Reception:
-    """One body on its way in, hashed as it comes: a small one in memory, a larger one in staging, never read twice.
+    """One body that is arriving. It is hashed while it arrives, so it need not be read again for its hash.
 
-    Used as a context: leaving it without ``accept`` drops the upload, its row and its staged bytes.
+    A small body is kept in memory, a larger one in staging. A reception is used as a context manager: leaving it
+    without ``accept`` drops the upload, its row and its staged bytes.
     """
 
     def __init__(self, owner: User, *, declared_size: int, replication_factor: int | None = None) -> None:
         """
         Args:
-            owner: whose file it will be.
-            declared_size: bytes at most that the client announced; reserves space on the nodes.
-            replication_factor: wanted, if that is known yet; otherwise REPLICATION_FACTOR is assumed.
+            owner: the owner of the future file.
+            declared_size: the largest size of the body in bytes that the client announced. Space for this size times
+                the replication factor is reserved on the nodes.
+            replication_factor: the replicas that the client wants; None if that is not known yet, and then
+                REPLICATION_FACTOR is assumed.
 
         Raises:
-            BodyTooLarge: more than MAX_UPLOAD_SIZE.
+            BodyTooLarge: the body is larger than MAX_UPLOAD_SIZE.
             ClusterUnavailable: too few nodes are online to acknowledge an upload.
-            OutOfSpace: the nodes have no room for it.
+            OutOfSpace: staging or the nodes have no room for the body.
         """
         conf = configuration()
         self._limit = conf.max_upload_size
@@ -80,20 +83,20 @@ class Reception:
         self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
         self._accepted = False
         self._held: list[bytes] = []
-        self._is_known = False  # to PostgreSQL: a body that is staged before it is whole
+        self._is_known = False  # True if PostgreSQL has a row for the upload: the body is staged before it is complete.
         self._staged: FileIO | None = None
         self._segment_chunks = max(1, segment.SEGMENT_BYTES // conf.chunk_size)
         self._segments: int | None = 0
         if declared_size > HELD_BYTES:
-            self._stage()  # now, so that what it will need is promised to nobody else (RACES 7)
+            self._stage()  # The row reserves the space now, so that no other upload is promised it (RACES 7).
 
     @property
     def sha256(self) -> bytes:
-        """The digest of what has come so far."""
+        """The digest of the bytes that have arrived so far."""
         return self._hash.digest()
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes.
+        """Take the next bytes of the body.
 
         Raises:
             BodyTooLarge: the body has grown beyond MAX_UPLOAD_SIZE.
@@ -116,10 +119,11 @@ class Reception:
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
             Upload(pk=self.upload_id).beat()
-            connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
+            # The connection goes back to the pool: a thread that waits for a client must not keep it from others.
+            connection.close()
 
     def _cut_off_segments(self) -> None:
-        """Have workers begin with what is there. Without PostgreSQL that waits until the body is whole."""
+        """Queue segments of the bytes that are staged. Without PostgreSQL, they wait until the body is complete."""
         size = self._segment_chunks * self._checksums.piece_size
         while self._segments is not None and self.size >= max(segment.SEGMENT_BYTES, (self._segments + 1) * size):
             position = self._segments * self._segment_chunks
@@ -131,13 +135,13 @@ class Reception:
                 self._segments = None
                 return
             finally:
-                connection.close()  # back to the pool, as above
+                connection.close()  # The connection goes back to the pool, as in ``write``.
             self._segments += 1
             wakeups.wake(Job.Queue.INGEST)
 
     def _stage(self) -> None:
-        """Begin to stage a body that is too large to hold: its row first, which owns the staged bytes (RACES 1)."""
-        self._is_known = True  # perhaps, if PostgreSQL goes away now
+        """Begin to stage a body that is too large for memory. Its row comes first: it owns staged bytes (RACES 1)."""
+        self._is_known = True  # If PostgreSQL fails during the next call, the row may exist: ``abandon`` looks for it.
         record_reception(
             self.upload_id,
             owner_id=self._owner_id,
@@ -148,7 +152,7 @@ class Reception:
         self._write_out()
 
     def _write_out(self, data: bytes = b"") -> None:
-        """Stage what was held, and then the next bytes."""
+        """Stage the bytes that were kept in memory, and then ``data``."""
         try:
             if self._staged is None:
                 self._staged = files.create(self.upload_id)
@@ -164,12 +168,12 @@ class Reception:
         """Record content, file and ingest job, and wake a worker.
 
         Args:
-            name: as the client calls the file; metadata only.
+            name: the client's name of the file; metadata only.
             replication_factor: how many replicas the owner wants.
-            durable: whether the staged bytes must survive a power cut from here on.
+            durable: True if the upload must survive a power cut from here on.
 
         Raises:
-            BodyStalled: the upload was dropped meanwhile, as its client had been silent for too long.
+            BodyStalled: the sweeper has dropped the upload, because its client had been silent for too long.
             OutOfSpace: staging is full.
         """
         self._write_out()
@@ -214,14 +218,14 @@ class Reception:
         self.abandon()
 
     def abandon(self) -> None:
-        """Drop the upload unless it was accepted; nothing is left of one that was only held."""
+        """Drop the upload unless it was accepted. An upload that was only in memory leaves nothing to drop."""
         if self._accepted or not (self._is_known or self._staged):
             return
         self._accepted = True
         if self._staged is not None:
             self._staged.close()
         with transaction.atomic():
-            # A commit whose answer was lost may have happened: then a worker has it now.
+            # The acceptance may have been committed although its answer was lost. Then the upload is a worker's now.
             mine = Upload.objects.select_for_update().filter(pk=self.upload_id)
             if mine.filter(state=Upload.State.ACCEPTED).exists():
                 return
@@ -234,24 +238,25 @@ class Stored:
     """An upload that has been stored.
 
     Attributes:
-        distribution: chunk hash → ids of the nodes that hold it; None if the worker has not told it.
+        distribution: chunk hash → ids of the nodes that hold it; None if the worker has not announced it.
     """
 
     distribution: dict[str, list[str]] | None
 
 
 def finish(accepted: Accepted, seconds: float) -> Stored | None:
-    """Wait until an accepted upload is stored, and take it back if it cannot be.
+    """Wait until an accepted upload is stored, and withdraw the upload if it cannot be stored.
 
     Args:
         accepted: the upload.
-        seconds: to wait at most.
+        seconds: how long to wait at most.
 
     Returns:
-        None if the upload is still under way: it is durable then, and its client may be told to ask later.
+        None if the upload is not stored yet. In this case the upload is durable, so the client may be told to ask
+        later.
 
     Raises:
-        ClusterUnavailable: the upload lacks nodes, or PostgreSQL has crashed and forgotten it.
+        ClusterUnavailable: the upload lacks nodes, or PostgreSQL has crashed and lost the upload.
         OutOfSpace: the upload lacks space.
         IngestFailed: the upload has failed or was cancelled.
     """
@@ -267,21 +272,23 @@ def finish(accepted: Accepted, seconds: float) -> Stored | None:
 
 
 def keep(upload_id: uuid.UUID, job_id: uuid.UUID) -> None:
-    """Make an upload durable that was accepted as one that its client waits for.
+    """Make an upload durable that was accepted without waiting for the disk, because its client waited for the ingest.
 
     Raises:
-        ClusterUnavailable: PostgreSQL has crashed, and forgotten it.
+        ClusterUnavailable: PostgreSQL has crashed and lost the upload.
     """
     files.sync(upload_id)
-    # A commit, as it waits for the log up to here. Without a row the upload has ended, or never was.
+    # This synchronous commit flushes PostgreSQL's log up to here and so makes the acceptance durable. If the row is
+    # gone, the upload has finished, or a crash undid its acceptance. A crash also undid the job.
     if not Upload(upload_id).beat() and not Job.objects.filter(pk=job_id).exists():
         raise ClusterUnavailable(FORGOTTEN)
 
 
 def withdraw(accepted: Accepted) -> bool:
-    """Take an upload back that its client was told has failed; false when it has succeeded meanwhile.
+    """Take back an upload whose client is told that it has failed; False if the upload has succeeded after all.
 
-    The file goes too, whichever upload made it, unless its content is ready or another upload may still make it so.
+    The owner's file is deleted too, whichever upload made it. It stays if its content is ready, or if another upload of
+    the same owner may still make the content ready.
     """
     with transaction.atomic():
         content = Content.objects.select_for_update().filter(pk=accepted.content_id).first()

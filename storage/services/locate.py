@@ -18,7 +18,7 @@ class Candidate:
         node_id: its id.
         online: whether it answers.
         register: the number of its chunks that share the chunk's register; 0 if it has no sketch.
-        probability: that it holds the chunk.
+        probability: the probability that it holds the chunk.
     """
 
     node_id: str
@@ -28,7 +28,7 @@ class Candidate:
 
 
 def _mean_replicas(topology: Topology) -> float:
-    """Copies of a chunk, on average, as counted."""
+    """The average number of copies of a chunk, from the tallies."""
     chunks = sum(Tally.totals(Tally.What.CHUNKS).values())
     return sum(member.stored_chunks for member in topology.members) / max(chunks, 1)
 
@@ -37,7 +37,7 @@ def candidates(chunk_hash: str) -> list[Candidate]:
     """All nodes, in the order in which a download asks them for the chunk.
 
     Raises:
-        NoSuchChunk: no file has it.
+        NoSuchChunk: no file has the chunk.
     """
     chunk = Chunk.objects.filter(hash=chunk_hash, condemned_at=None).first()
     if chunk is None:

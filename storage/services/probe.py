@@ -1,4 +1,4 @@
-"""Look after the nodes and their sketches: who is there, who is full, whose sketch cannot be trusted."""
+"""Look after the nodes and their sketches: which nodes answer, which are full, and which sketches are not trusted."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from storage.volumes.base import Lack
 log = structlog.get_logger(__name__)
 
 WEIGHT_STEPS = 16
-ROUND = 5.0  # seconds
-INSPECTION_PAUSE = timedelta(minutes=10)  # after a rebuild, before what is inside a sketch has it rebuilt again
+ROUND = 5.0  # Seconds per round.
+INSPECTION_PAUSE = timedelta(minutes=10)  # After a rebuild, an inspection queues no other rebuild for this long.
 
 
 def probe() -> None:
-    """One round: record what has changed, and queue the work that follows from it."""
+    """Make one round: record which nodes have changed, and queue the work that follows from that."""
     seen = Topology.load()
     sights = {member.node_id: _look(member) for member in seen.members}
     changed = [m for m in seen.members if m.online != (sights[m.node_id] is not None)]
@@ -59,12 +59,12 @@ def probe() -> None:
 
 @dataclass(frozen=True)
 class Sight:
-    """A node that is there.
+    """The state of a node that answers.
 
     Attributes:
-        weight: its share of free space in sixteenths, 0 when it is full.
-        writable: whether it can be written to.
-        lack: what it is full of: ``"bytes"``, ``"files"`` or nothing.
+        weight: the share of its file system that is free, rounded to sixteenths; 0 if it is full.
+        writable: True if it can be written to.
+        lack: for a full node, what it has no more of: ``"bytes"`` or ``"files"``; otherwise empty.
         space: the room on its file system; None if this process could not ask.
     """
 
@@ -75,7 +75,7 @@ class Sight:
 
 
 def _look(member: Member) -> Sight | None:
-    """What a node is like now; None when it is not there."""
+    """Look at a node; None if it does not answer."""
     try:
         space = member.look()
     except VolumeUnasked as error:
@@ -106,13 +106,17 @@ def _record_change(online: dict[str, bool]) -> None:
         Node.objects.filter(node_id=node_id).update(online=is_online, online_changed_at=Clock())
         log.warning("node.online" if is_online else "node.offline", node=node_id)
         if is_online:
-            # What has changed while it was away: files deleted, copies made elsewhere, an older state of its disk.
+            # While the node was away, files may have been deleted and copies made elsewhere. Its disk may also have
+            # come back in an older state.
             Job.ensure(Job.Kind.RECONCILE, node_id)
     Cluster.bump_topology()
 
 
 def _queue_audit(seen: Topology) -> None:
-    """Have every node audited once in an interval, the one that has waited the longest first, one at a time."""
+    """Queue an audit of the node that has waited the longest, so that every node is audited once in AUDIT_INTERVAL.
+
+    Only one audit is open at a time.
+    """
     interval = configuration().audit_interval
     online = [member.node_id for member in seen.online]
     audits = Job.objects.filter(kind=Job.Kind.AUDIT, subject__in=online)
@@ -127,7 +131,7 @@ def _queue_audit(seen: Topology) -> None:
 
 
 def _queue_census(seen: Topology) -> None:
-    """Have all nodes listed once in an interval. An audit under way makes way for it: it takes days, this minutes."""
+    """Queue a census once in CENSUS_INTERVAL. A running audit makes way for it: audits take days, a census minutes."""
     interval = configuration().census_interval
     census = Job.objects.filter(kind=Job.Kind.CENSUS)
     if not interval or not seen.online or census.open().exists():
@@ -156,12 +160,12 @@ def _queue_rebuilds(seen: Topology) -> None:
 
 
 def _inspect_one(seen: Topology) -> dict[str, Reason]:
-    """Look into the registers of one node, another one each round: no round reads more than one sketch."""
+    """Inspect the registers of one node, in each round of another node, so that no round reads more than one sketch."""
     if not seen.online:
         return {}
     member = seen.online[_round() % len(seen.online)]
     reason = trust.inspect(seen, member)
-    # What a rebuild has not mended, the next one will not either.
+    # If a recent rebuild has not removed the reason, another rebuild will not remove it either.
     return {member.node_id: reason} if reason and not _rebuilt_recently(member) else {}
 
 

@@ -1,4 +1,4 @@
-"""Bring the cluster in line with the environment, at boot and only then (RACES 22); or add one node, now."""
+"""Bring the cluster in line with the environment, only at boot (RACES 22); or add one node to a running cluster."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ log = structlog.get_logger(__name__)
 
 
 def provision(configuration: Configuration) -> None:
-    """Make the cluster row and the nodes that the environment asks for, and queue what a change of it entails.
+    """Make the cluster row and the nodes that the environment asks for, and record changes of the sketches' shape.
 
     Raises:
-        ConfigurationError: the environment asks for fewer nodes than there are, or for a sketch that does not fit.
+        ConfigurationError: the environment asks for fewer nodes than there are, or a node cannot be created.
     """
     configuration.staging_dir.mkdir(parents=True, exist_ok=True)
     configuration.nodes_dir.mkdir(parents=True, exist_ok=True)
@@ -45,10 +45,10 @@ def provision(configuration: Configuration) -> None:
 
 
 def plan(url: str = "", zone: str = "") -> Node:
-    """The node that ``add`` would make; changes nothing.
+    """The node that ``add`` would make. This function changes nothing.
 
     Raises:
-        InvalidRequest: no volume can be named so.
+        InvalidRequest: ``url`` cannot be the URL of a volume.
     """
     node_id = _free_id()
     node = Node(node_id=node_id, url=url or node_id, zone=zone)
@@ -60,13 +60,13 @@ def plan(url: str = "", zone: str = "") -> Node:
 
 
 def add(url: str = "", zone: str = "") -> Node:
-    """Bring a new node in, now; what the others hold too much of then moves there.
+    """Add a node to the running cluster. A rebalance then moves its share of the copies to it.
 
-    The next start has to know of it: NUM_NODES is to be raised by one.
+    The operator must also raise NUM_NODES by one, so that the next start accepts the number of nodes.
 
     Args:
-        url: where its volume is to be made, such as ``file:///srv/disk6``; by default a folder beside the others'.
-        zone: replicas go to distinct zones first.
+        url: where to make its volume, such as ``file:///srv/disk6``; by default in a folder next to the other nodes.
+        zone: its zone; replicas go to distinct zones first.
 
     Raises:
         InvalidRequest: no volume can be made there; nothing has changed.
@@ -105,7 +105,7 @@ def _reconcile_cluster(configuration: Configuration) -> Cluster:
             f"NUM_NODES={configuration.num_nodes}, but the cluster has {present} nodes: drain and retire some first"
         )
     if (configuration.n_prime, configuration.tau) != (cluster.base_n_prime, cluster.tau):
-        # The sketches of the former shape no longer fit; the probe finds them untrusted and has them rebuilt.
+        # The sketches of the former shape no longer fit. The probe finds them untrusted and queues their rebuilds.
         log.info("cluster.sketches_reshaped", n_prime=configuration.n_prime, tau=configuration.tau)
         cluster.base_n_prime = cluster.n_prime = configuration.n_prime
         cluster.tau = configuration.tau
@@ -115,7 +115,10 @@ def _reconcile_cluster(configuration: Configuration) -> Cluster:
 
 
 def _commit_nodes(configuration: Configuration) -> None:
-    """Rows first: a volume without a row would be a stranger, a row without a volume is made below (RACES 20)."""
+    """Insert the rows of new nodes before their volumes exist (RACES 20).
+
+    A volume without a row would be a stranger's, but a row without a volume gets its volume in ``provision``.
+    """
     for _ in range(configuration.num_nodes - Node.objects.exclude(state=Node.State.RETIRED).count()):
         node_id = _free_id()
         Node.objects.create(node_id=node_id, url=node_id)
@@ -130,7 +133,7 @@ def _create_volume(cluster: Cluster, node: Node) -> None:
     identity = topology.identity_of(cluster, node)
     volume = open_volume(topology.absolute_url(node), identity)
     volume.create(identity)
-    with suppress(VolumeError):  # The probe will see it.
+    with suppress(VolumeError):  # The probe will read the space later.
         space = volume.space()
         node.file_system, node.file_system_bytes = space.device, space.total
     with suppress(SketchError):
@@ -140,6 +143,7 @@ def _create_volume(cluster: Cluster, node: Node) -> None:
     node.save(update_fields=["state", "online", "file_system", "file_system_bytes"])
     Cluster.bump_topology()
     if Content.objects.exists():
-        # It is empty, and the others are not. A rebalance that runs already may be past its last look at the nodes.
+        # The new node is empty, and the others are not. A new job is queued even if a rebalance is running: that one
+        # may be past its last look at the nodes.
         Job.request(Job.Kind.REBALANCE_ALL, "cluster")
     log.info("node.created", node=node.node_id)

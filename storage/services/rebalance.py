@@ -27,12 +27,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """What it takes to bring a file's chunks to their targets.
+    """The work that bringing a file's chunks to their targets needs.
 
     Attributes:
-        added: node id → (copies, bytes) that it gets.
-        removed: node id → (copies, bytes) that it loses.
-        lost: chunks without a copy on a node that answers: nothing can be written for them.
+        added: node id → (copies, bytes) that the node gets.
+        removed: node id → (copies, bytes) that the node loses.
+        lost: the number of chunks without a copy on a node that answers. No copy can be written for them.
     """
 
     added: dict[str, tuple[int, int]]
@@ -41,11 +41,11 @@ class Plan:
 
 
 def plan(file: File, replication_factor: int | None) -> Plan:
-    """Ask the volumes, and work out what ``request`` would have done; changes nothing.
+    """Ask the volumes, and work out what a rebalance would do. This function changes nothing.
 
     Raises:
         InvalidRequest, ClusterUnavailable: as for ``request``.
-        NoSuchFile: it was deleted meanwhile.
+        NoSuchFile: the file has been deleted since it was read.
     """
     topology = Topology.load()
     factor = _possible_factor(topology, file, replication_factor)
@@ -69,11 +69,11 @@ def request(file: File, replication_factor: int | None) -> Job:
 
     Raises:
         InvalidRequest: the factor is above the number of nodes.
-        ClusterUnavailable: there are nodes enough, but too few of them are active.
+        ClusterUnavailable: there are enough nodes, but too few of them are active and online.
     """
     factor = _possible_factor(Topology.load(), file, replication_factor)
     with transaction.atomic():
-        Content.objects.locked([file.content_id])  # contents before files, as a deletion does
+        Content.objects.locked([file.content_id])  # Contents are locked before files, as in a deletion.
         File.objects.filter(pk=file.pk).exclude(replication_factor=factor).update(
             replication_factor=factor, modified_at=Now()
         )
@@ -100,14 +100,14 @@ def _possible_factor(topology: Topology, file: File, replication_factor: int | N
 
 
 def _targets(file: File, factor: int) -> dict[str, int]:
-    """Chunk hash → replicas wanted if the file's factor were this one; others may want more of a chunk they share."""
+    """Chunk hash → its target if the file had this factor. Another file that has the chunk may want more replicas."""
     ids = dict(Chunk.objects.filter(entries__content=file.content_id).values_list("hash", "id"))
     others = Chunk.objects.targets(ids.values(), without_file=file.pk)
     return {chunk_hash: max(factor, others[chunk_id]) for chunk_hash, chunk_id in ids.items()}
 
 
 def rebalance(job: Job) -> dict[str, int]:
-    """Carry out a rebalance job; returns what it did.
+    """Carry out a rebalance job; returns the numbers of copies ``added`` and ``removed``.
 
     Raises:
         LeaseLost: the job is another worker's.

@@ -1,9 +1,10 @@
 """Bring every copy to where placement puts it now: after a node was added, or when copies have gathered in one place.
 
-A copy is misplaced when its chunk's first nodes in the order of placement lie elsewhere. All misplaced copies move, and
-no other copy: rendezvous hashing makes that the fewest, and each node gets its share because placement gives it that
-share (ADR 19). Each copy is made before the other goes, so that no chunk is below its target on the way. The phases:
-``rebalance_all.locate``, ``rebalance_all.count``, ``rebalance_all.write``, ``rebalance_all.trim``.
+A copy is misplaced if its node is not among the first nodes in the order of placement of its chunk. All misplaced
+copies move, and no other copies. With rendezvous hashing these are the fewest possible, and each node gets its share
+because placement gives it that share (ADR 19). The new copy is made before the old copy is removed, so no chunk is ever
+below its target because of a move. The phases: ``rebalance_all.locate``, ``rebalance_all.count``,
+``rebalance_all.write``, ``rebalance_all.trim``.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass
 class Load:
-    """How full a node is, and will be.
+    """How full a node is now, and how full it will be after the moves.
 
     Attributes:
         node_id: its id.
-        bytes: what it holds now, of chunks that are wanted.
-        copies_in: copies that would be made on it.
-        bytes_in: their size.
-        copies_out: copies that would leave it.
-        bytes_out: their size.
+        bytes: bytes of the copies on it whose chunks have a target above 0.
+        copies_in: number of copies that would be made on it.
+        bytes_in: size in bytes of the copies that would be made on it.
+        copies_out: number of copies that would be removed from it.
+        bytes_out: size in bytes of the copies that would be removed from it.
     """
 
     node_id: str
@@ -54,22 +55,22 @@ class Load:
 
     @property
     def planned(self) -> int:
-        """Bytes that it will hold."""
+        """The bytes that the node will hold after the moves."""
         return self.bytes + self.bytes_in - self.bytes_out
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a rebalance would do.
+    """The work that a rebalance would do.
 
     Attributes:
-        copies: copies on nodes that count, of chunks that are wanted.
-        misplaced: those of them that would move.
-        surplus: those that would go and not be made elsewhere, because their chunks have too many.
+        copies: number of copies on nodes that count, of chunks with a target above 0.
+        misplaced: number of these copies that would move.
+        surplus: number of copies that would be removed and not made elsewhere, because their chunks have too many.
         bytes: the size of the copies that would be made.
-        loads: of every node that counts.
-        largest_z: the largest standard score of what two nodes have in common, by the sketches; None if not known.
-        largest_z_planned: the same after the moves, by sketches of the plan.
+        loads: the load of every node that counts.
+        largest_z: the largest standard score of the overlap of two nodes, from their sketches; None if not known.
+        largest_z_planned: the largest standard score after the moves, from sketches drawn from the plan.
     """
 
     copies: int
@@ -82,7 +83,7 @@ class Plan:
 
 
 def plan() -> Plan:
-    """List all nodes, and work out what ``rebalance_all`` would do; changes nothing.
+    """List all nodes, and work out what ``rebalance_all`` would do. This function changes nothing.
 
     Raises:
         VolumeOffline: a node cannot be listed.
@@ -110,14 +111,14 @@ def plan() -> Plan:
 
 
 def moves(topology: Topology, entries: Mapping[str, Entry]) -> list[Move]:
-    """For every chunk with misplaced copies: where copies are to be made, and which go then; pure.
+    """Plan the moves of every chunk with misplaced copies: where to make copies, and which to remove then. Pure.
 
-    What is left of a move that was interrupted between its two halves is ended. A chunk below its target is left to
-    repair.
+    A move that was interrupted after its new copy was made is finished: its old copy is removed. A chunk below its
+    target is left to repair.
 
     Args:
         topology: the nodes.
-        entries: the chunks.
+        entries: chunk hash → what a census found of the chunk.
     """
     found = []
     holders = {h: entry.holders for h, entry in entries.items() if entry.target and not entry.short}
@@ -140,11 +141,11 @@ def request() -> Job:
 
 
 def rebalance_all(job: Job) -> dict[str, Any]:
-    """Carry out such a job; returns the copies and bytes moved.
+    """Carry out a rebalance of the cluster; returns the numbers of ``replicas`` and ``bytes`` moved.
 
-    What is left to do is worked out again for every range of hashes, from what the nodes hold then: a turn or an
-    attempt that ended early, or uploads at the same time, change nothing about where this leads. If nodes have been
-    added or drained since the first range, all ranges are looked at once more.
+    Each range of hashes is planned when its turn comes, from what the nodes hold then. So a turn or an attempt that
+    ended early, or uploads at the same time, do not change the final state. If nodes have been added or drained since
+    the first range, all ranges are gone through once more.
 
     Raises:
         LeaseLost: the job is another worker's.
@@ -189,9 +190,10 @@ def _take(topology: Topology, step: int) -> Census:
 
 
 def _placement() -> str:
-    """What the order of placement goes by, in short: changed by a new node, a drain, another zone or size of a disk.
+    """A digest of the nodes as placement sees them. A new node, a drain, another zone or another disk size changes it.
 
-    A node that is away for a while does not change it: its copies are repaired where the same order puts them.
+    A node that is offline for a while does not change the digest: its copies are repaired where the same order of
+    placement puts them.
     """
     active = [member.candidate for member in Topology.load().members if member.state == "active"]
     return sha256(repr(active).encode()).hexdigest()[:16]
@@ -211,7 +213,7 @@ def _add_up(loads: Mapping[str, Load], entries: Mapping[str, Entry], chosen: Map
 
 
 def _draw(drawing: Drawing, entries: Mapping[str, Entry], chosen: Mapping[str, Move]) -> None:
-    """Count the copies of a range where they will lie."""
+    """Add the copies of a range to the drawing, on the nodes where they will lie after the moves."""
     planned: dict[str, list[str]] = {}
     for chunk_hash, entry in entries.items():
         move = chosen.get(chunk_hash)

@@ -24,26 +24,27 @@ log = structlog.get_logger(__name__)
 
 FILL_CHUNKS = 2000
 PREFIXES = 256
-PROGRESS_EVERY = 8  # prefixes: many listings of a large node fit into a lease
+PROGRESS_EVERY = 8  # Prefixes between two progress reports. Even on a large node, listing them takes less than a lease.
 
 
 def rebuild(job: Job) -> dict[str, Any]:
     """Carry out a rebuild job, whose subject is a node id.
 
-    If the cluster grows meanwhile, the sketch that is swapped in is of the former size, as its header says: it counts
-    and routes like the one before it, and the probe finds it again.
+    If the sketches grow during the rebuild, the new sketch has the former size, and its header says so. It counts and
+    routes like the sketch before it, and the probe queues another rebuild.
 
     Returns:
-        The ``reason``; the ``chunks`` and ``bytes`` listed; ``n_prime``, the size of the new sketch in registers; the
-        ``differences`` of the sketch in use, just before the swap, from the new one, by the fields of ``Comparison``,
-        None if none was in use; how many copies the listing ``missed`` that the node should have had; and whether the
-        node was ``quiet``: it gained and lost no copy meanwhile. Only then are the differences all wrong counts, now
-        mended. On a busy node they are upper bounds: a chunk that was written and listed is twice in the new sketch,
-        and one that was listed and then removed is in that one alone.
+        The ``reason`` for the rebuild; the ``chunks`` and ``bytes`` listed; ``n_prime``, the size of the new sketch in
+        registers; the ``differences`` between the sketch that was in use just before the swap and the new one, by the
+        fields of ``Comparison``, None if no sketch was in use; how many copies the listing ``missed`` that the node
+        should have had; and ``quiet``, True if the node gained and lost no copy during the rebuild. On a quiet node all
+        differences are wrong counts, which are now mended. On a busy node they are upper bounds: a chunk that was both
+        written and listed is counted twice in the new sketch, and a chunk that was listed and then removed is counted
+        in the new sketch only.
 
     Raises:
         LeaseLost: the job is another worker's.
-        ShadowLost: Redis lost the shadow on the way: start again.
+        ShadowLost: Redis lost the shadow during the rebuild, which has to start again.
         StoreUnavailable: Redis does not answer.
         VolumeError: the volume cannot be listed.
         NoSuchNode: there is no such node.
@@ -54,11 +55,12 @@ def rebuild(job: Job) -> dict[str, Any]:
     store = store_of(topology.cluster)
     n_prime = topology.cluster.n_prime
     phases.enter("rebuild.open")
-    # The epoch is the one read before: a writer that cannot count from here on makes the new sketch untrusted too.
+    # The epoch was read before the shadow was opened. A writer that cannot count from here on raises the epoch, and so
+    # makes the new sketch untrusted too.
     build = store.open_shadow(node_id, member.sketch_epoch, n_prime)
     begun = database_time()
     try:
-        # Batches that counted before the shadow was there may still be writing what the listing would miss.
+        # Batches that counted before the shadow existed may still be writing copies that the listing would miss.
         batches.wait_for_batches()
         before = Node.objects.get(node_id=node_id)
         phases.enter("rebuild.list")
@@ -90,7 +92,7 @@ def rebuild(job: Job) -> dict[str, Any]:
 
 
 def _list_into_shadow(job: Job, topology: Topology, member: Member, build: bytes) -> tuple[int, int]:
-    """Count what is on the volume, prefix by prefix; returns how many chunks and bytes."""
+    """Count the copies on the volume into the shadow, prefix by prefix; returns the numbers of chunks and bytes."""
     store = store_of(topology.cluster)
     chunks = size = 0
     for i in range(PREFIXES):
@@ -114,26 +116,32 @@ class Replicas:
 
 
 def _removed_since(member: Member, begun: float) -> int:
-    """How many copies have been removed since a time of PostgreSQL's clock, as the trash tells in milliseconds."""
+    """How many copies in the trash were removed since ``begun``, in seconds since 1970 by PostgreSQL's clock.
+
+    The names in the trash carry times in whole milliseconds, so one millisecond is allowed for rounding.
+    """
     trashed = member.lane.call(lambda: list(member.lane.volume.trashed()))
     return sum(begun - 0.001 <= trashed_at(entry.token) < float("inf") for entry in trashed)
 
 
 def _correct_tally(before: Node, listed: Replicas, removed: int) -> tuple[int, bool]:
-    """Compare the tallies with what was listed, then replace them, unless the node has gained or lost copies meanwhile.
+    """Compare the node's tallies with the listing. If the node is quiet, replace the tallies by the listed numbers.
 
-    Writes and removals hold their batch until they have tallied, so that both tallies are those of what was on the
-    volume, when the listing began and after it ended. In between the listing has seen no fewer copies than were there
-    at first, without those removed since; and no fewer than are left now, if none was written: the smaller number is
-    what a node without a loss lists at least.
+    A node is quiet if it gained and lost no copy during the listing.
 
-    The tally of a busy node that lacks copies is lowered by as many as can have been missed, or the next rebuild would
-    raise the same alarm again. Too low a tally only raises none until a rebuild of the quiet node makes it exact.
+    A batch in flight ends only after it has tallied. So both tallies are exact: the tally of ``before`` when the
+    listing began, and the tally now. On a node without a loss, the listing finds at least the copies of the first
+    tally, except those removed since. If no copy was written, it also finds at least the copies of the tally now. So a
+    node without a loss lists at least the smaller of the two numbers.
+
+    A busy node that lacks copies has its tally lowered by the largest number of copies that can be missing. Otherwise
+    the next rebuild would raise the same alarm again. A tally that is too low does no harm except that it hides losses,
+    until a rebuild of the quiet node makes the tally exact.
 
     Args:
-        before: the node as the listing began.
-        listed: what was listed.
-        removed: copies removed since then.
+        before: the node when the listing began.
+        listed: the numbers of copies and bytes listed.
+        removed: the number of copies removed since the listing began.
 
     Returns:
         How many copies are missing for certain; and whether the node was quiet.
@@ -150,10 +158,10 @@ def _correct_tally(before: Node, listed: Replicas, removed: int) -> tuple[int, b
 
 
 def _raise_alarm(before: Node, found: dict[str, Any]) -> None:
-    """Say that copies have vanished, and have the node compared with what it should hold.
+    """Log that copies have vanished, and queue a comparison of the node with what it should hold (reconcile).
 
-    A rebuild that a comparison of this node has asked for asks for no other one, and the tally has been corrected: the
-    rebuild at the end of the comparison that is asked for here finds nothing amiss.
+    This cannot go round in a circle. A reconcile ends with a rebuild, and that rebuild queues no further reconcile. The
+    tally has been corrected, too, so that rebuild finds no copies missing.
     """
     counters.add(Event.COPIES_MISSED, found["missed"])
     told = {name: found[name] for name in ("reason", "missed", "quiet", "differences")}

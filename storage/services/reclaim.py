@@ -1,4 +1,4 @@
-"""Free what nothing refers to: condemned chunks into the trash, trash off the volumes (RACES 9–13).
+"""Free the space of chunks that nothing refers to: move their copies to the trash, and purge the trash (RACES 9–13).
 
 The phases: ``reclaim.mark``, ``reclaim.trash``, ``reclaim.purge``, ``reclaim.forget``.
 """
@@ -33,12 +33,12 @@ PURGES_PER_PASS = 2000
 
 @dataclass(frozen=True)
 class Plan:
-    """What a pass would do.
+    """The work of one pass.
 
     Attributes:
-        chunks: condemned chunks whose grace is over and that still have no reference, (hash, size).
+        chunks: (hash, size in bytes) of condemned chunks whose grace period is over and that still have no reference.
         members: the nodes that take part.
-        absent: nodes that do not answer; chunks keep their rows until these have been asked too.
+        absent: the nodes that do not answer. Chunks keep their rows until these nodes have been asked too.
     """
 
     chunks: list[tuple[str, int]]
@@ -48,7 +48,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a pass did."""
+    """The result of one pass: copies moved to the trash, rows deleted, trash entries purged and bytes freed."""
 
     removed: int = 0
     forgotten: int = 0
@@ -57,20 +57,20 @@ class Outcome:
 
     @property
     def was_capped(self) -> bool:
-        """Whether the pass ended because it had done as much as one pass may: there may be more."""
+        """True if the pass has reached the limit of work per pass, so that more work may be left."""
         return self.forgotten >= CHUNKS_PER_PASS or self.purged >= PURGES_PER_PASS
 
 
 def plan(topology: Topology, grace: float) -> Plan:
-    """Choose what may go.
+    """Choose the chunks that may be removed.
 
     Args:
         topology: the nodes.
-        grace: seconds since a chunk was condemned, by PostgreSQL's clock.
+        grace: the grace period: seconds since a chunk was condemned, by PostgreSQL's clock.
 
     Raises:
         ForeignDatabase: a volume belongs to another cluster, or was written to under a database that this one does not
-            know: this is an older copy, and does not know what the volumes hold.
+            know. In the second case this database is an older copy, and does not know all that the volumes hold.
     """
     members: list[Member] = []
     absent: list[Member] = []
@@ -88,10 +88,10 @@ def plan(topology: Topology, grace: float) -> Plan:
 
 
 def _due(grace: float) -> list[tuple[str, int]]:
-    """Some condemned chunks whose grace is over, beginning anywhere.
+    """Select condemned chunks whose grace period is over, in the order of their hashes from a random hash on.
 
-    Those that a silent node may hold keep their rows: they must not be the first ones of every pass. The time is that
-    of the statement: a clock that may tick while it runs would keep PostgreSQL from using the index.
+    Chunks that a silent node may hold keep their rows. Without the random begin, such chunks could fill every pass.
+    ``Now()`` is the time of the statement: with a clock that may tick during it, PostgreSQL would not use the index.
     """
     due = Chunk.objects.filter(
         ~Exists(ManifestEntry.objects.filter(chunk=OuterRef("pk"))),
@@ -105,12 +105,12 @@ def _due(grace: float) -> list[tuple[str, int]]:
 
 
 def request() -> Job:
-    """Queue passes until nothing is left that may go."""
+    """Queue a job that makes passes until no chunk and no trash is left to remove."""
     return maintenance.ensure(Job.Kind.RECLAIM, "all")
 
 
 def reclaim_all(job: Job, grace: float) -> dict[str, int]:
-    """Make passes until one finds nothing; returns what they did.
+    """Make passes until one finds nothing to do; returns the sums over all passes, named like those of ``Outcome``.
 
     Raises:
         LeaseLost: the job is another worker's, or was cancelled.
@@ -128,7 +128,7 @@ def reclaim_all(job: Job, grace: float) -> dict[str, int]:
 
 
 def reclaim(grace: float) -> Outcome:
-    """Make one pass; a pass that is under way elsewhere is left to it.
+    """Make one pass. If another process is making a pass, this function does nothing.
 
     Raises:
         ForeignDatabase: see ``plan``; nothing has been removed.
@@ -166,7 +166,7 @@ def _execute(topology: Topology, todo: Plan, grace: float) -> Outcome:
 
 
 def _trash_everywhere(topology: Topology, members: list[Member], chunk_hash: str, size: int) -> int:
-    """Remove a condemned chunk's copies from the nodes that take part; returns how many went."""
+    """Move a condemned chunk's copies to the trash on the nodes that take part; returns how many were moved."""
     removed = 0
     for member in ask(topology, {chunk_hash: size}).holders[chunk_hash]:
         if member not in members:
@@ -180,9 +180,9 @@ def _trash_everywhere(topology: Topology, members: list[Member], chunk_hash: str
 
 @transaction.atomic
 def _forget(topology: Topology, chunk_hash: str) -> int:
-    """Delete the row of a chunk that nothing refers to and that no node holds; 0 if that is not so.
+    """Delete the row of a chunk if nothing refers to it and no node holds it; returns 1 if deleted, else 0.
 
-    A node that does not answer may hold it: the row stays until that node has been asked too (RACES 13).
+    A node that does not answer may hold the chunk, so the row stays until that node has been asked too (RACES 13).
     """
     chunk = Chunk.objects.select_for_update().filter(hash=chunk_hash, condemned_at__isnull=False).first()
     if chunk is None or chunk.entries.exists() or chunk.pins.exists():

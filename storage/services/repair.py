@@ -1,4 +1,4 @@
-"""Mend: one chunk whose copies are suspect, or every chunk of the cluster that has too few.
+"""Mend one chunk whose copies are suspect, or every chunk of the cluster that has too few copies.
 
 The phases: ``repair.judge``, ``repair.locate``, ``repair.count``, ``repair.write``, and for the whole cluster
 ``repair_all.locate``, ``repair_all.count``, ``repair_all.write``.
@@ -52,8 +52,8 @@ def repair(job: Job) -> dict[str, int]:
         good = stored.holders[chunk.hash]
         counters.add(Event.REPLICAS_REPAIRED, stored.written)
         changed |= stored.written > 0
-    # If nothing has changed, only summaries that say otherwise are made again. So a wrong report costs this look alone.
-    # So a lost chunk does not keep repairs and summaries going in a circle, either.
+    # If nothing has changed, only the summaries that contradict this finding are made again. So a wrong report costs no
+    # more than this look, and a lost chunk does not keep repairs and summaries going in a circle.
     contradicted = ~Q(retrievable=bool(good)) | Q(min_replication__gt=len(good))
     moving.outdate_health([chunk.hash], of=None if changed else contradicted)
     log.info("repair.done", job=str(job.pk), chunk=chunk.hash, quarantined=quarantined, good=len(good))
@@ -61,9 +61,9 @@ def repair(job: Job) -> dict[str, int]:
 
 
 def plan_all() -> dict[int, tuple[int, int]]:
-    """Copies that a chunk has → (chunks, bytes to write) that repair would bring to their targets; changes nothing.
+    """Count the short chunks: number of copies that they have → (chunks, bytes to write). This changes nothing.
 
-    Those with no copy at all cannot be repaired: nothing is written for them.
+    Chunks without any copy cannot be repaired, so they have no bytes to write.
     """
     topology = Topology.load()
     chunks: Counter[int] = Counter()
@@ -82,13 +82,15 @@ def request_all() -> Job:
 
 
 def repair_all(job: Job) -> dict[str, Any]:
-    """Bring every chunk to its target, those with one copy first, then those with two, and so on.
+    """Bring every chunk to its target: chunks with one copy first, then chunks with two copies, and so on.
 
-    The cluster is listed once for every number of copies that is found to be too few. Nothing else is remembered, so
-    that a cluster that lost a node with ten million chunks needs no more memory than a healthy one.
+    The first pass lists the cluster, mends the chunks with one copy, and notes which other numbers of copies were too
+    few. The cluster is then listed once more for each of these numbers. No chunk is remembered between the passes. So a
+    cluster that lost a node with ten million chunks needs no more memory than a healthy one.
 
     Returns:
-        Copies ``added``; chunks ``lost`` (no copy on the nodes that answer) and ``unreadable``.
+        The number of copies ``added``, of chunks ``lost`` (without a copy while all nodes answer) and of chunks
+        ``unreadable``.
 
     Raises:
         LeaseLost: the job is another worker's.
@@ -116,13 +118,13 @@ def repair_all(job: Job) -> dict[str, Any]:
 
 
 def _is_worth(copies: int, found: dict[str, Any]) -> bool:
-    """Whether the first pass has met chunks with so many copies, or for the last pass with more."""
+    """True if the first pass met short chunks with ``copies`` copies. For the last pass, more copies count too."""
     last = copies == found["levels"]
     return any(had == copies or (last and had > copies) for had in found["short"])
 
 
 def _remember(found: dict[str, Any], taken: Census) -> None:
-    """Which numbers of copies were too few, and how many chunks are lost."""
+    """Note in ``found`` which numbers of copies were too few, and add up the lost chunks."""
     short = [entry for entry in taken.entries.values() if entry.short]
     found["short"] = sorted({*found["short"], *(len(entry.holders) for entry in short if entry.holders)})
     found["lost"] += len(taken.lost)

@@ -17,24 +17,25 @@ log = structlog.get_logger(__name__)
 
 
 def plan(node_id: str) -> int:
-    """Contents that would be given up with the node: those of which some chunk has no copy on another one.
+    """Count the contents that would be lost with the node: those with a chunk that has no copy on another node.
 
     Raises:
-        NoSuchNode: there is none.
-        InvalidRequest: it is there.
+        NoSuchNode: there is no such node.
+        InvalidRequest: the node answers.
     """
     _require_gone(Topology.load().member(node_id))
     return Content.objects.filter(state=Content.State.READY, retrievable=False).count()
 
 
 def retire(node_id: str) -> Job:
-    """Take a node out of the cluster that cannot be listed, and queue the repair of what it held.
+    """Take a dead node out of the cluster, and queue the repair of the chunks that it held.
 
-    From now on nobody waits for it: what had its last copies there answers 410, and reclaim forgets what was deleted.
+    From now on nothing waits for the node to come back. A download of a file whose last copies were there answers 410.
+    Reclaim deletes the rows of condemned chunks that the node may have held.
 
     Raises:
-        NoSuchNode: there is none.
-        InvalidRequest: it is there.
+        NoSuchNode: there is no such node.
+        InvalidRequest: the node answers.
     """
     seen = Topology.load()
     _require_gone(seen.member(node_id))

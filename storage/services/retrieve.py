@@ -1,4 +1,4 @@
-"""Downloads: the manifest, or what is needed of it, in order, found through the sketches, verified, streamed."""
+"""Downloads: the needed chunks of a file, in order. Each is found through the sketches, verified and streamed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from storage.replicas.reporting import report_readable
 
 
 def open_file(owner: User, file_hash: str) -> OpenFile:
-    """The owner's file on a content, to be read.
+    """Find the owner's file on a content, for a download.
 
     Raises:
-        NoSuchFile: there is none.
-        ContentNotReady: its ingest has not ended.
+        NoSuchFile: the owner has no such file.
+        ContentNotReady: the ingest of the file has not ended.
     """
     file = OpenFile.find(owner.pk, file_hash)
     if file is None:
@@ -30,17 +30,18 @@ def open_file(owner: User, file_hash: str) -> OpenFile:
 
 
 def retrieve(file: OpenFile, ranges: Sequence[range] | None = None) -> Iterator[bytes]:
-    """The bytes of a file; of ranges, in pieces that belong to one range each.
+    """Read a file, or some ranges of it. Each piece that is yielded belongs to one range.
 
-    The first chunk is located and verified before this returns; what fails later cuts the stream short (RACES 15).
+    The first chunk is located and verified before this function returns. A failure after that cuts the stream short
+    (RACES 15).
 
     Args:
         file: the file.
-        ranges: runs of its bytes, ascending and disjoint, none of them empty; without them, all of it.
+        ranges: ranges of byte positions in the file, ascending, disjoint and not empty; None for the whole file.
 
     Raises:
-        ContentUnavailable: the first chunk that is needed cannot be read now.
-        ContentGone: no node has it any more.
+        ContentUnavailable: the first needed chunk cannot be read now.
+        ContentGone: no node has the first needed chunk any more.
     """
     whole = [range(file.size)] if file.size else []
     pieces = _pieces(file, whole if ranges is None else ranges)
@@ -51,13 +52,13 @@ def retrieve(file: OpenFile, ranges: Sequence[range] | None = None) -> Iterator[
 
 
 def _against_the_summary(file: OpenFile, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The bytes of a whole file that is said to be unretrievable: if they come to their end, it is not."""
+    """Yield the pieces of a whole file whose summary says "unretrievable", and report if all could be read."""
     yield from pieces
     report_readable(file.content_id)
 
 
 def _pieces(file: OpenFile, ranges: Sequence[range]) -> Iterator[bytes]:
-    """The bytes of ranges; a chunk that several of them need is read once."""
+    """Yield the bytes of the ranges. A chunk that several ranges need is read once."""
     size = file.chunk_size
     spans = [range(wanted.start // size, (wanted.stop - 1) // size + 1) for wanted in ranges]
     chunks = read_ahead(Topology.recent(), _needed(file, spans), size, file.target)
@@ -71,7 +72,7 @@ def _pieces(file: OpenFile, ranges: Sequence[range]) -> Iterator[bytes]:
 
 
 def _needed(file: OpenFile, spans: Sequence[range]) -> Iterator[str]:
-    """The hashes of the chunks of ascending spans, which share at most the chunk where one ends and the next begins."""
+    """Yield the hashes of the chunks of ascending spans, each once. Neighbouring spans may share one chunk."""
     reached = 0
     for span in spans:
         yield from file.chunk_hashes(range(max(span.start, reached), span.stop))

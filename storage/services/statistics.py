@@ -22,9 +22,16 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class NodeStatistics:
-    """One node's tallies, and the distinct chunks that its sketch estimates; None while that is missing.
+    """The tallies and the state of one node.
 
-    ``foreign_writes`` tells whether the volume was written to under a database that this one does not know.
+    Attributes:
+        node_id: its id.
+        condition: its state in a word.
+        chunks: the number of its copies.
+        bytes: their size.
+        union_size: the number of distinct chunks that its sketch estimates; None while there is no estimate.
+        foreign_writes: True if the volume was written to under a database that this one does not know.
+        online: True if it answers.
     """
 
     node_id: str
@@ -43,14 +50,16 @@ class Statistics:
     Attributes:
         cluster: its row.
         generation: the number of the database's last generation (RACES 12).
-        nodes: all that are not retired.
+        nodes: all nodes that are not retired.
         files: number of files.
-        chunks: number of distinct chunks, those included that wait to be reclaimed.
-        survey: what the sketches said at ``surveyed_at``; None while one is missing or Redis does not answer.
-        sketch_state: ``trusted``, ``rebuilding`` or ``unavailable``, now.
-        census: what the last listing of all nodes found on the disks; None if there is none yet.
-        audited_since: since when every node that is online has been read whole; None if one has not.
-        counters: what the cluster had to do to stay whole; None when Redis does not answer.
+        chunks: number of distinct chunks, including the chunks that wait to be reclaimed.
+        survey: the estimates from the sketches at ``surveyed_at``; None while a sketch is missing or Redis does not
+            answer.
+        surveyed_at: the time of the survey.
+        sketch_state: the present state of the sketches: ``trusted``, ``rebuilding`` or ``unavailable``.
+        census: the result of the last census; None if there was none yet.
+        audited_since: the time since when every online node has been audited; None if a node never was.
+        counters: event → how often it happened, such as repairs; None if Redis does not answer.
     """
 
     cluster: Cluster
@@ -71,7 +80,7 @@ class Statistics:
 
     @property
     def average_replication(self) -> float:
-        """Copies on the nodes that are online, as counted, for each chunk on record: what the sketches estimate too."""
+        """Counted copies on online nodes, divided by the chunks on record. The sketches estimate the same number."""
         counted = sum(node.chunks for node in self.nodes if node.online)
         return counted / self.chunks if self.chunks else 0.0
 
@@ -81,7 +90,7 @@ class Statistics:
 
 
 def gather() -> Statistics:
-    """Read PostgreSQL and the sketches, or their last survey if they are large."""
+    """Read PostgreSQL and the sketches. If the sketches are large, their last survey is read instead of them."""
     topology = Topology.load()
     survey, surveyed_at = None, timezone.now()
     sketch_state = "unavailable"
@@ -125,7 +134,7 @@ def gather() -> Statistics:
 
 
 def _audited_since(topology: Topology) -> datetime | None:
-    """When the node that has waited longest for an audit had its last one."""
+    """The time of the last audit of the online node whose last audit is the oldest; None if a node never had one."""
     online = [member.node_id for member in topology.online]
     audits = Job.objects.filter(kind=Job.Kind.AUDIT, subject__in=online, state=Job.State.SUCCEEDED)
     ended = dict(audits.values_list("subject").annotate(at=Max("finished_at")))

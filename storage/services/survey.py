@@ -1,5 +1,5 @@
-"""Survey the sketches now and then: keep what is too large to compute for every request, let them grow in time, and
-have losses traced that they prove."""
+"""Survey the sketches regularly: keep results that are too costly to compute for every request, let the sketches grow
+in time, and queue a trace when the sketches prove losses."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from storage.tracking.surveying import GATHERED_FOR, Survey
 
 log = structlog.get_logger(__name__)
 
-SHOWN = 3  # So many pairs of nodes are logged.
-GROWTH_LOAD = 0.25  # chunks per register from which the next size is due
-PAUSE = timedelta(hours=1)  # before a trace looks again into what the last one could not mend
+SHOWN = 3  # At most this many pairs of nodes are logged.
+GROWTH_LOAD = 0.25  # Above this load, in chunks per register, the sketches grow to the next size.
+PAUSE = timedelta(hours=1)  # For this long, no new trace is queued for losses that the last trace could not mend.
 AT_WORK = (Job.Kind.TRACE, Job.Kind.REPAIR_ALL, Job.Kind.DRAIN)
 
 _before: Evidence | None = None
-_told_of: datetime | None = None  # since when copies have been gathered, if this process has said so
+_told_of: datetime | None = None  # ``gathered_since`` of the gathering that this process has logged last.
 
 
 def survey() -> None:
-    """One round."""
+    """Make one survey, and act on it."""
     topology = Topology.load()
     try:
         found = surveying.survey(topology)
@@ -49,10 +49,13 @@ def survey() -> None:
 
 
 def _watch_gatherings(topology: Topology, found: Survey) -> None:
-    """Note since when copies have gathered on few nodes; a rebalance that is queued or runs is about to mend it."""
+    """Record since when copies have gathered on few nodes, and log it after ``GATHERED_FOR``.
+
+    While a rebalance of the cluster is queued or running, nothing is recorded, because it will spread the copies.
+    """
     global _told_of
     if not all(member.counts for member in topology.members):
-        return  # Copies are where they should not be for long.
+        return  # While a node is offline or draining, copies are on other nodes for a time.
     since = topology.cluster.gathered_since
     gathered = [one for one in found.gatherings if one.is_out_of_bounds]
     if not (gathered or found.overlapping) or Job.objects.open().filter(kind=Job.Kind.REBALANCE_ALL).exists():
@@ -78,10 +81,11 @@ def _grow(found: Survey) -> None:
 
 
 def _seek_losses(topology: Topology, found: Survey) -> None:
-    """Have losses traced that two surveys, one after the other, have seen in the same registers.
+    """Queue a trace of the losses that two consecutive surveys have seen in the same registers.
 
-    What one look has seen half done, such as a removal, is done by the next one. A rebuild of a node that loses copies
-    meanwhile may leave counts of copies that have gone, and such counts look like losses: the trace tells them apart.
+    Work that one survey sees half done, such as a removal, is finished by the next survey. If a node loses copies
+    during a rebuild of its sketch, the sketch may keep counts of copies that have gone. Such counts look like losses:
+    the trace tells them apart.
     """
     global _before
     before, _before = _before, None
@@ -91,7 +95,7 @@ def _seek_losses(topology: Topology, found: Survey) -> None:
     if not proof.is_suspect(found, proof.smallest_target(topology), on_record):
         return
     if Job.objects.open().filter(kind__in=AT_WORK).exists():
-        return  # Such a job mends losses by itself, or moves copies by the thousand.
+        return  # Such a job mends losses itself, or moves thousands of copies.
     _before = evidence = proof.find(topology)
     if evidence is None or before is None:
         return
@@ -103,7 +107,7 @@ def _seek_losses(topology: Topology, found: Survey) -> None:
 
 
 def _news(evidence: Evidence) -> tuple[int, int]:
-    """Registers that are too low, and chunks without a trace, beyond what the last trace could not mend."""
+    """The number of registers that are too low, and of chunks on no node, without those that the last trace left."""
     last = Job.objects.last_of(Job.Kind.TRACE)
     result = (last.result or {}) if last else {}
     if last is None or not result.get("complete"):
@@ -111,6 +115,6 @@ def _news(evidence: Evidence) -> tuple[int, int]:
     lately = Job.objects.filter(pk=last.pk, finished_at__range=(Clock() - PAUSE, Clock())).exists()
     known = {*result["registers"]} if lately and evidence.n_prime == result["n_prime"] else set()
     if lately and result["remaining"] > len(result["registers"]):
-        return 0, 0  # too many of them to tell what is new
+        return 0, 0  # The last trace left more registers than its result names, so new ones cannot be told.
     low = len({*evidence.low.tolist()} - known) if known else len(evidence.low)
     return low, max(0, int(evidence.lost) - result["lost"])

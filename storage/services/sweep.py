@@ -1,4 +1,7 @@
-"""The guarantee behind every wake-up: stale leases, abandoned uploads, forgotten staging, needs found from state."""
+"""The guarantee behind every wake-up: find stale leases, abandoned uploads, forgotten staged files and short contents.
+
+All of this is found from the state of PostgreSQL and of the staging folder, so no lost message matters.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from storage.staging import files
 
 log = structlog.get_logger(__name__)
 
-SLACK = 10.0  # seconds more than the stall timeout: the time between two heartbeats, and a busy machine
+SLACK = 10.0  # Seconds in addition to the stall timeout, for the time between two heartbeats and for a busy machine.
 UNRECORDED = 60.0  # A staged file may be without its row for this many seconds: far longer than a commit may take.
 AHEAD = timedelta(seconds=10)  # A time further ahead than this is from before PostgreSQL's clock was set back.
 FAILED_UPLOAD_KEPT = timedelta(days=7)
@@ -29,7 +32,7 @@ AUDITS_KEPT = timedelta(days=400)
 LAST_KEPT = (Job.Kind.CENSUS, Job.Kind.TRACE)  # The last job of each of these kinds is kept, however old it is.
 GENERATIONS_KEPT = timedelta(days=400)  # A volume that was away for longer is taken for a stranger's.
 HEAL_CONTENTS = 100
-LOOK_AGAIN_CONTENTS = 500  # a round: the rest is due in the next one
+LOOK_AGAIN_CONTENTS = 500  # At most this many lost contents are looked at in one round, and others in the next round.
 TRIED_RECENTLY = timedelta(seconds=60)
 
 _beats: Stillness[UUID, datetime] = Stillness()
@@ -37,7 +40,7 @@ _unrecorded: Stillness[UUID, None] = Stillness()
 
 
 def sweep() -> None:
-    """One round; every part can be repeated or interrupted anywhere."""
+    """Make one round. Every part of it is idempotent and may be interrupted anywhere."""
     requeued = Job.objects.requeue_stale()
     if requeued:
         log.warning("jobs.requeued", count=requeued)
@@ -55,16 +58,17 @@ def sweep() -> None:
 
 
 def _begin_times_anew() -> None:
-    """Have spans of time begin now that began after now: PostgreSQL's clock was set back since then."""
+    """Set start times that lie in the future to now. PostgreSQL's clock was set back after they were recorded."""
     Node.objects.filter(online_changed_at__gt=Clock() + AHEAD).update(online_changed_at=Clock())
     Cluster.objects.filter(gathered_since__gt=Clock() + AHEAD).update(gathered_since=Clock())
     Chunk.objects.condemn_anew(AHEAD)
 
 
 def _forget_ended_jobs() -> None:
-    """What ended long ago was made before that: the index is on when jobs were made.
+    """Delete jobs that ended long ago.
 
-    By the time of the statement: a clock that may tick while it runs would keep PostgreSQL from using the index.
+    The condition on ``created_at`` is redundant, because a job ends after it was created, but the index needs it.
+    ``Now()`` is the time of the statement: with a clock that may tick during it, PostgreSQL would not use the index.
     """
     since = Now() - TERMINAL_JOBS_KEPT
     ended = Job.objects.filter(created_at__lt=since, finished_at__lt=since, state__in=Job.TERMINAL)
@@ -73,7 +77,7 @@ def _forget_ended_jobs() -> None:
 
 
 def _drop_abandoned_uploads() -> None:
-    """Uploads whose API process is gone, and those of jobs that failed so long ago that nobody will retry them."""
+    """Drop uploads whose API process is gone, and uploads whose jobs failed longer than ``FAILED_UPLOAD_KEPT`` ago."""
     receiving = Upload.objects.filter(state=Upload.State.RECEIVING)
     beats = dict(receiving.values_list("id", "heartbeat_at"))
     silent = receiving.filter(id__in=_beats.unchanged(beats, 2 * configuration().stall_timeout + SLACK))
@@ -87,7 +91,10 @@ def _drop_abandoned_uploads() -> None:
 
 @transaction.atomic
 def _drop(upload: Upload) -> bool:
-    """Give an upload up, with the owner's file if only this upload could have made it ready; false if it went on."""
+    """Drop an upload, together with the owner's file if only this upload could have made it ready.
+
+    Returns False if the upload's state has changed, because the upload is still alive.
+    """
     content = Content.objects.select_for_update(of=("self",)).filter(uploads=upload.pk).first()
     if not Upload.objects.select_for_update().filter(pk=upload.pk, state=upload.state).exists():
         return False
@@ -99,7 +106,7 @@ def _drop(upload: Upload) -> bool:
 
 
 def _remove_forgotten_staging() -> None:
-    """A staged file without a row is garbage, unless it was made just now, when its row is about to be committed."""
+    """Remove staged files without a row. A file without a row is spared for a while: its row may be being committed."""
     staged = files.present()
     known = set(Upload.objects.values_list("id", flat=True)) if staged else set()
     for upload_id in _unrecorded.unchanged(dict.fromkeys(staged - known), UNRECORDED):
@@ -108,16 +115,18 @@ def _remove_forgotten_staging() -> None:
 
 
 def _look_again_at_lost_contents() -> None:
-    """Have contents that were found unretrievable looked at again, ever more seldom: a copy may be back."""
+    """Look again at contents that were found unretrievable, after longer and longer pauses: a copy may be back."""
     if Content.objects.look_again_at_lost(LOOK_AGAIN_CONTENTS):
         Job.request(Job.Kind.REFRESH_HEALTH, "all")
 
 
 def _heal_short_contents() -> None:
-    """Need is state, not a job (RACES 18): contents below their factor are found again from their summaries.
+    """Queue the repair of contents below their target.
 
-    A few are mended one by one; many, as after the loss of a node, chunk by chunk in the order of their danger. While
-    a node has been away for less than REPAIR_DELAY, only what is down to one copy is mended.
+    Need is state, not a job: these contents are found from their summaries in every round (RACES 18). A few contents
+    are mended one by one. Many contents, as after the loss of a node, are mended by one job, which begins with the
+    chunks that have the fewest copies. While a node has been away for less than REPAIR_DELAY, only contents with a
+    chunk that is down to one copy are mended.
     """
     epoch = Cluster.load().topology_epoch
     short = Content.objects.filter(
@@ -142,7 +151,7 @@ def _heal_short_contents() -> None:
 
 
 def _node_went_just_now() -> bool:
-    """Whether a node may be back before its copies are made elsewhere: a restart is no loss."""
+    """True if a node went offline less than REPAIR_DELAY ago. It may only be restarting, so its copies are not lost."""
     since = Clock() - timedelta(seconds=configuration().repair_delay)
     return Node.objects.filter(state=Node.State.ACTIVE, online=False, online_changed_at__gt=since).exists()
 

@@ -1,11 +1,11 @@
-"""Trace losses: find the chunks behind registers that are too low, ask the nodes for these alone, and mend them.
+"""Trace losses: find the chunks behind registers that are too low, ask the nodes for these chunks only, and mend them.
 
-The phases: ``trace.read``, ``trace.count_chunks``, ``trace.stream``, ``trace.ask``, and of what is mended
+The phases: ``trace.read``, ``trace.count_chunks``, ``trace.stream``, ``trace.ask``; and to mend the chunks,
 ``trace.locate``, ``trace.count`` and ``trace.write``.
 
-Every chunk on record is hashed to its register, twice, which takes seconds for ten million: first to know how many
-chunks each register has, then to name those of the registers that count fewer copies than these should have. No node
-is listed, and no other chunk is asked for.
+Every chunk on record is hashed to its register twice, which takes seconds for ten million chunks. The first pass counts
+the chunks of each register. Then a register is too low if it counts fewer copies than its chunks should have. The
+second pass names the chunks of these registers. No node is listed, and the nodes are asked for no other chunk.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from storage.tracking.proof import Evidence, Levels, Mask
 
 log = structlog.get_logger(__name__)
 
-IDS = 1 << 20  # row ids of a step: PostgreSQL answers with 32 MiB of hashes at most
-KEPT_STEPS = 16  # The registers of so many steps are kept in memory, at most 64 MiB.
-KEPT_REGISTERS = 1000  # A result names so many registers.
+IDS = 1 << 20  # Row ids per step. PostgreSQL answers with 32 MiB of hashes at most.
+KEPT_STEPS = 16  # The registers of the chunks of the first 16 steps are kept in memory, at most 64 MiB.
+KEPT_REGISTERS = 1000  # A result names at most this many registers.
 COUNTED = ("streamed", "asked", "short", "lost", "added", "unreadable", "denied")
 
 
@@ -45,11 +45,13 @@ def trace(job: Job) -> dict[str, Any]:
     """Carry out a trace of losses.
 
     Returns:
-        Chunks ``streamed`` from PostgreSQL, ``asked`` for, found ``short`` of copies, ``lost``: without any; copies
-        ``added``, chunks ``unreadable``, copies ``denied`` by the sketches of their nodes, and ``seconds``. Whether it
-        is ``complete``: not if copies of a node had ceased to count, or a sketch to be trusted. The number of registers
-        ``remaining`` that are still too low, ``unexplained``, of which no chunk known to lack copies is the reason,
-        and with ``n_prime`` the first of these ``registers``.
+        The numbers of chunks ``streamed`` from PostgreSQL, of chunks ``asked`` for, of chunks that were ``short`` of
+        copies, of chunks ``lost`` (without any copy), of copies ``added``, of chunks ``unreadable`` and of copies
+        ``denied`` by the sketches of their nodes; and the ``seconds`` that it took. ``complete`` is False if nothing
+        could be proven, because the copies of a node no longer counted or a sketch was no longer trusted. A complete
+        trace also returns the number of registers ``remaining`` that are still too low; the number of them that are
+        ``unexplained``, because no chunk known to lack copies falls into them; the first of the remaining
+        ``registers``; and ``n_prime``, the sketch size that they refer to.
 
     Raises:
         LeaseLost: the job is another worker's.
@@ -84,18 +86,18 @@ def trace(job: Job) -> dict[str, Any]:
 
 
 def _chunks_by_register(job: Job, levels: Levels) -> tuple[NDArray[np.uint16], dict[int, NDArray[np.uint32]]]:
-    """Count the settled chunks on record that each register has; in each turn anew, as the sketches are read.
+    """Count the settled chunks on record that each register has. Every turn of the job counts and reads sketches again.
 
     Returns:
-        The numbers of chunks; and the registers of the chunks of the first steps, as far as they fit into memory: of
-        these, only steps with a suspect are read again.
+        The number of chunks of each register, shape ``[N']``; and step → the registers of its chunks, for the first
+        ``KEPT_STEPS`` steps. A step that is kept is read again only if it has a suspect chunk.
     """
     chunks = np.zeros(levels.n_prime, np.uint16)
     kept: dict[int, NDArray[np.uint32]] = {}
     before = Chunk.objects.unsettled().digests
     for step in range((job.result or {})["last_id"] // IDS + 1):
         registers = levels.registers(Chunk.objects.digests(range(step * IDS, (step + 1) * IDS)))
-        # One of the same type as the numbers: forty times as fast as a number of Python's.
+        # The added 1 has the array's own type: that is forty times as fast as a Python number.
         np.add.at(chunks, registers, np.uint16(1))
         if step < KEPT_STEPS:
             kept[step] = registers.astype(np.uint32)
@@ -105,14 +107,14 @@ def _chunks_by_register(job: Job, levels: Levels) -> tuple[NDArray[np.uint16], d
 
 
 def _suspects(digests: bytes, registers: NDArray[np.int64], low: Mask) -> Iterator[list[str]]:
-    """The chunks whose registers are too low, as many at a time as are asked for together."""
+    """Yield the hashes of the chunks whose registers are too low, at most ``ASKED_CHUNKS`` at a time."""
     places = np.flatnonzero(low[registers]) * DIGEST_SIZE
     for start in range(0, len(places), ASKED_CHUNKS):
         yield [digests[at : at + DIGEST_SIZE].hex() for at in places[start : start + ASKED_CHUNKS].tolist()]
 
 
 def _examine(job: Job, chunk_hashes: Sequence[str]) -> list[str]:
-    """Ask all nodes for chunks, and mend those that are short; returns the chunks that lacked copies."""
+    """Ask all nodes for chunks, and mend the short ones; returns the chunks that lacked copies."""
     phases.enter("trace.ask")
     found = job.result or {}
     wanted = {chunk.chunk_hash: chunk for chunk in Chunk.objects.settled_among(chunk_hashes)}
@@ -143,12 +145,12 @@ def _examine(job: Job, chunk_hashes: Sequence[str]) -> list[str]:
 
 
 def _still_wanted(chunk_hashes: Sequence[str]) -> list[str]:
-    """Without those that have been deleted, or taken up by an upload, since they were asked for."""
+    """Leave out the chunks that were deleted, or pinned by an upload, after the nodes had been asked for them."""
     return sorted(chunk.chunk_hash for chunk in Chunk.objects.settled_among(chunk_hashes)) if chunk_hashes else []
 
 
 def _mend(job: Job, topology: Topology, short: Mapping[str, list[Member]], targets: Mapping[str, int]) -> None:
-    """Make the copies that are missing, of the most endangered chunks first."""
+    """Make the missing copies. The chunks with the fewest copies come first."""
     found = job.result or {}
     in_order = dict(sorted(short.items(), key=lambda item: len(item[1])))
     moves = moving.plan(topology, in_order, {chunk_hash: targets[chunk_hash] for chunk_hash in in_order})
@@ -162,7 +164,7 @@ def _mend(job: Job, topology: Topology, short: Mapping[str, list[Member]], targe
 
 
 def _what_remains(topology: Topology, before: Evidence, unmended: Sequence[str]) -> dict[str, Any]:
-    """What is still too low after all that could be done, and does not call for another trace at once."""
+    """Describe the registers that are still too low, for the result. No new trace begins for them at once."""
     after = proof.find(topology)
     left = after.and_of(before).low if after else before.low[:0]
     known = proof.registers_of_chunks(topology, unmended, before.n_prime)
@@ -179,10 +181,11 @@ def _what_remains(topology: Topology, before: Evidence, unmended: Sequence[str])
 
 
 def _explain(topology: Topology, registers: NDArray[np.uint32], n_prime: int) -> None:
-    """Have the cause found of registers that are too low although no chunk on record lacks copies.
+    """Queue the jobs that find out why registers are too low although no chunk on record lacks copies.
 
-    They count copies of chunks that are not on record: a census condemns these. What is left after it are counts of
-    copies that are nowhere: building the sketches anew takes these away.
+    Either such registers count copies of chunks that are not on record. A census condemns these copies. Or the
+    registers count copies that do not exist. A rebuild of the sketches removes these counts. It is queued for registers
+    that are still unexplained in the first trace after a census.
     """
     last, census = Job.objects.last_of(Job.Kind.TRACE), Job.objects.last_of(Job.Kind.CENSUS)
     if last and census and _ended(census) > _ended(last) and (last.result or {}).get("n_prime") == n_prime:

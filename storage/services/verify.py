@@ -1,4 +1,4 @@
-"""What the volumes say about a file, exactly; and the health summaries that it makes."""
+"""Ask the volumes exactly where the chunks of a file lie, and keep the answers as health summaries."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from storage.replicas.restoring import bring_back
 log = structlog.get_logger(__name__)
 
 REFRESH_CONTENTS = 500
-MISSING_REPORTED = 100  # A verify asks for the repair of no more chunks that it has found nowhere than this.
+MISSING_REPORTED = 100  # One verify queues the repair of at most this many missing chunks.
 
 
 @dataclass(frozen=True)
 class ChunkReport:
-    """One place of a manifest."""
+    """One position of a manifest, and the nodes that hold its chunk."""
 
     index: int
     chunk_hash: str
@@ -39,7 +39,7 @@ class Report:
 
     @property
     def missing(self) -> list[str]:
-        """Chunks without a copy, each once."""
+        """The hashes of the chunks without a copy, each once."""
         return list(dict.fromkeys(chunk.chunk_hash for chunk in self.chunks if not chunk.nodes))
 
 
@@ -47,8 +47,8 @@ def verify(file: File, *, deep: bool = False) -> Report:
     """Ask every volume for every chunk of a file, and keep the result as the content's health summary.
 
     Args:
-        file: which file.
-        deep: read and hash every copy; a bad one counts as none, and a worker judges it.
+        file: the file.
+        deep: True to read and hash every copy. A bad copy is not counted, and a worker judges it.
     """
     topology = Topology.load()
     manifest = file.content.manifest()
@@ -63,15 +63,15 @@ def verify(file: File, *, deep: bool = False) -> Report:
     file.content.record_health(health)
     report = Report(file, chunks, health)
     for chunk_hash in report.missing[:MISSING_REPORTED]:
-        Job.request(Job.Kind.REPAIR, chunk_hash)  # whoever repairs it looks into the trash
+        Job.request(Job.Kind.REPAIR, chunk_hash)  # The repair also looks into the trash.
     return report
 
 
 def distribution(file: File) -> dict[str, list[str]]:
-    """Chunk hash → ids of the nodes that hold it, each chunk once, asked of the volumes (RACES 29)."""
+    """Ask the volumes where the chunks of a file lie: chunk hash → ids of the nodes that hold it (RACES 29)."""
     topology, count = Topology.load(), file.content.chunk_count
     where: dict[str, list[str]] = {}
-    known: dict[tuple[str, ...], list[str]] = {}  # each set of nodes once, however many chunks lie there
+    known: dict[tuple[str, ...], list[str]] = {}  # Chunks on the same nodes share one list.
     for start in range(0, count, ASKED_CHUNKS):
         manifest = file.content.manifest(range(start, min(start + ASKED_CHUNKS, count)))
         for chunk_hash, members in ask(topology, dict(manifest)).holders.items():
@@ -81,7 +81,10 @@ def distribution(file: File) -> dict[str, list[str]]:
 
 
 def refresh_health(job: Job) -> int:
-    """Make summaries exact that are older than the present topology, the worst ones first."""
+    """Make the summaries exact that are older than the present topology, the worst ones first.
+
+    Returns how many summaries were made.
+    """
     epoch = Cluster.load().topology_epoch
     refreshed = 0
     while True:
@@ -95,7 +98,7 @@ def refresh_health(job: Job) -> int:
 
 
 def _groups(contents: Sequence[Content]) -> Iterator[list[Content]]:
-    """Contents whose chunks are asked for together: as many as fit one survey, or one that is larger."""
+    """Group contents so that each group's chunks fit one request to the volumes; a larger content is a group alone."""
     group: list[Content] = []
     for content in contents:
         if group and sum(one.chunk_count for one in group) + content.chunk_count > ASKED_CHUNKS:
@@ -111,18 +114,19 @@ def _refresh(job: Job, contents: Sequence[Content]) -> int:
     topology = Topology.load()
     sizes = {chunk_hash: size for manifest in manifests.values() for chunk_hash, size in manifest}
     holders = holders_of(topology, list(sizes.items()))
-    # What lies in the trash is not lost: a content is only called unretrievable once that has been looked through.
+    # A chunk in the trash is not lost. So the trash is searched before a content is called unretrievable.
     missing = [chunk_hash for chunk_hash, members in holders.items() if not members]
     if restored := bring_back(topology, missing, job.progress):
         holders |= holders_of(topology, [(chunk_hash, sizes[chunk_hash]) for chunk_hash in restored])
-    whole = [content for content in contents if len(manifests[content.pk]) == content.chunk_count]  # not just deleted
+    # A content that was just deleted has no manifest any more, and gets no summary.
+    whole = [content for content in contents if len(manifests[content.pk]) == content.chunk_count]
     for content in whole:
         content.record_health(health_of(topology, manifests[content.pk], holders, content.target))
     return len(whole)
 
 
 def _verified(holders: dict[str, list[Member]]) -> dict[str, list[Member]]:
-    """Only the good copies; a worker judges the others."""
+    """Read all copies and return the good ones. A worker judges the bad ones."""
     good, bad = verified(holders)
     for chunk_hash in sorted(bad):
         Job.request(Job.Kind.REPAIR, chunk_hash)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 def cut(pieces: Iterator[bytes], chunk_size: int) -> Iterator[bytes]:
-    """Cut a stream into chunks of ``chunk_size`` bytes, the last one shorter perhaps."""
+    """Cut a stream into chunks of ``chunk_size`` bytes. The last chunk may be shorter."""
     pending = bytearray()
     for piece in pieces:
         if not pending and len(piece) == chunk_size:

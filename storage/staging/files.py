@@ -1,6 +1,6 @@
-"""The staging folder: one file for each upload whose body arrived and that is not stored yet, named by the upload's id.
+"""The staging folder: one file for each upload that is arriving or not stored yet, named by the upload's id.
 
-A staged file is garbage as soon as its upload has no row. This module knows ids alone, and no rows.
+A staged file is garbage as soon as its upload has no row. This module knows only ids, and reads no rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from storage.staging.pieces import read_pieces
 
 
 def path(upload_id: uuid.UUID) -> Path:
-    """Where the staged bytes of an upload are."""
+    """The path of the staged file of an upload."""
     return configuration().staging_dir / str(upload_id)
 
 
@@ -45,7 +45,7 @@ def append(staged: FileIO, data: bytes) -> None:
 
 
 def sync(upload_id: uuid.UUID) -> None:
-    """Make the staged bytes and the name of their file durable. A file that is gone has been stored."""
+    """Make the staged bytes and the name of their file durable. A missing file is no error: its upload is stored."""
     staged = path(upload_id)
     for name, flags in ((staged, os.O_RDONLY), (staged.parent, os.O_RDONLY | os.O_DIRECTORY)):
         try:
@@ -61,17 +61,17 @@ def sync(upload_id: uuid.UUID) -> None:
 def read(
     upload_id: uuid.UUID, span: range, *, chunk_size: int, piece_size: int, checksums: bytes
 ) -> Iterator[tuple[str, bytes]]:
-    """The chunks of some of an upload's staged bytes, each with its hash.
+    """Read a part of an upload's staged bytes as (chunk hash, bytes) of its chunks, in order.
 
     Args:
         upload_id: the upload.
-        span: which of its bytes; the span begins with a piece.
-        chunk_size: in bytes.
-        piece_size: bytes that each checksum covers.
-        checksums: of the pieces of the span.
+        span: the range of byte positions to read. It begins where a piece begins.
+        chunk_size: bytes per chunk.
+        piece_size: bytes per piece; each checksum covers one piece.
+        checksums: the checksums of the pieces of the span, 4 bytes each.
 
     Raises:
-        StagingDamaged: the bytes are gone, or, from the iterator, are not what came in.
+        StagingDamaged: the staged file is gone. The iterator raises it if the bytes are not the bytes that arrived.
     """
     try:
         staged = path(upload_id).open("rb")

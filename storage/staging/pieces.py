@@ -1,4 +1,7 @@
-"""Pieces of a staged body, each with a checksum: what staging gives back is what came in (RACES 5). Pure."""
+"""Pieces of a staged body, each with a checksum, to prove that staging gives back the bytes that arrived (RACES 5).
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from zlib_ng.zlib_ng import crc32  # zlib's, five times as fast
+from zlib_ng.zlib_ng import crc32  # This is the CRC-32 of zlib, computed five times as fast.
 
 from storage.exceptions import StagingDamaged
 
 
 class PieceChecksums:
-    """CRC-32 of each run of ``piece_size`` bytes of a stream, fed in parts of any size (RACES 5)."""
+    """Computes the CRC-32 of each piece of ``piece_size`` bytes of a stream. Parts of any size are fed in (RACES 5)."""
 
     def __init__(self, piece_size: int) -> None:
         self.piece_size = piece_size
@@ -32,27 +35,27 @@ class PieceChecksums:
                 self._current = self._filled = 0
 
     def of(self, pieces: range) -> bytes:
-        """As ``packed``, of some pieces that have come in whole."""
+        """The checksums of some pieces that have arrived completely, in the format of ``packed``."""
         done = self._done[pieces.start : pieces.stop]
         return struct.pack(f"<{len(done)}I", *done)
 
     def packed(self) -> bytes:
-        """4 bytes little-endian for each piece, the last one shorter than the others perhaps."""
+        """The checksums of all pieces, 4 bytes little-endian each. The last piece may be shorter than the others."""
         checksums = self._done + ([self._current] if self._filled else [])
         return struct.pack(f"<{len(checksums)}I", *checksums)
 
 
 def read_pieces(staged: BinaryIO, span: range, piece_size: int, checksums: bytes) -> Iterator[bytes]:
-    """Read some of a staged body back, piece by piece, and close it.
+    """Read a part of a staged body, piece by piece, and close its file.
 
     Args:
-        staged: the body.
-        span: which of its bytes; begins with a piece.
-        piece_size: in bytes.
-        checksums: of the pieces of the span.
+        staged: the open file of the body.
+        span: the range of byte positions to read. It begins where a piece begins.
+        piece_size: bytes per piece.
+        checksums: the checksums of the pieces of the span, 4 bytes each.
 
     Raises:
-        StagingDamaged: a piece is not what came in.
+        StagingDamaged: a piece does not have its checksum.
     """
     expected = struct.iter_unpack("<I", checksums)
     with staged:

@@ -2,10 +2,11 @@
 
 The phases, in order: ``ingest.read``, and for each batch ``ingest.pin``, ``ingest.locate``, ``ingest.count``,
 ``ingest.write``, ``ingest.record``, then ``ingest.join`` if there are segments, and ``ingest.close``. A worker may die
-in any of them: the next one begins the upload again, finds what is already there, and ends it.
+in any of them: the next worker starts the upload again, finds the copies that are already there, and finishes it.
 
-Of a large body, segments are ingested while the rest still arrives, by whichever workers are free. The upload's own job
-does what is left, helps with segments that nobody is at, waits for the others, and closes the content.
+Segments of a large body are ingested by free workers while the rest of the body still arrives. The upload's own job
+stores the chunks after the last segment, helps with segments that no worker has, waits for the others, and closes the
+content.
 """
 
 from storage.services.ingest.queue import run_all, run_queued

@@ -1,4 +1,4 @@
-"""One batch of chunks: pinned, stored on the nodes, recorded; and the end of the uploads that are whole then."""
+"""One batch of chunks: pin them, store them on the nodes, record them, and close the uploads that are then complete."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def store_batch(batch: Sequence[Piece]) -> None:
 
 
 def _judge(work: Work, pieces: Sequence[Piece], stored: Stored, topology: Topology) -> None:
-    """Keep the replica counts; an upload that could not be acknowledged goes no further.
+    """Keep the replica counts of one upload's chunks, or stop the upload if it cannot be acknowledged.
 
     Raises:
-        TooFewReplicas: some chunk is below what an acknowledgement needs.
+        TooFewReplicas: a chunk has fewer replicas than an acknowledgement needs.
         LeaseLost: the upload was dropped before its chunks could be pinned.
     """
     if work.epoch < 0:
@@ -62,15 +62,15 @@ def _judge(work: Work, pieces: Sequence[Piece], stored: Stored, topology: Topolo
 
 
 def _record(batch: Sequence[Piece], ids: dict[str, int]) -> None:
-    """Manifest rows and progress, and the end of what is whole by now, in one commit.
+    """Record manifest rows and progress, and close the uploads that are complete now, in one commit.
 
-    It carries every job's fencing token. Staging goes once it has happened (RACES 4).
+    The commit carries every job's fencing token. The staged bytes are removed after the commit (RACES 4).
     """
     works = [work for work in works_of(batch) if not work.over]
     if any(work.is_done for work in works):
         phases.enter("ingest.close")
     with transaction.atomic():
-        # Contents before jobs, as everybody does: a deletion of the content is over or waits.
+        # Contents are locked before jobs, as everywhere. So a deletion of the content has ended, or it waits for this.
         contents = Content.objects.locked({work.content.pk for work in works if work.content})
         mine = Job.objects.heartbeat({work.job: len(work.replications) for work in works})
         for work in works:
@@ -91,7 +91,7 @@ def _record(batch: Sequence[Piece], ids: dict[str, int]) -> None:
 
 
 def _end_segments(works: Sequence[Work]) -> None:
-    """Keep what is known of the chunks of segments, for the job that closes the content."""
+    """Keep the row ids and replica counts of the segments' chunks, for the job that closes the content."""
     results = {
         work.job: {
             "chunks": work.ids,
@@ -108,7 +108,10 @@ def _end_segments(works: Sequence[Work]) -> None:
 
 
 def close(works: Mapping[Work, Content]) -> list[Work]:
-    """Turn contents ready, whose rows are locked; returns the uploads whose jobs were still this worker's."""
+    """Make contents ready. The caller has locked their rows.
+
+    Returns the uploads that were closed: those with a whole manifest, whose jobs were still this worker's.
+    """
     if not works:
         return []
     whole = Content.objects.whole({content.pk for content in works.values()})
@@ -122,7 +125,8 @@ def close(works: Mapping[Work, Content]) -> list[Work]:
     Content.objects.become_ready({content.pk: work.health for work, content in closed.items()})
     pinned = Upload.objects.release(work.upload.pk for work in closed)
     if any(content.chunk_size != work.upload.piece_size for work, content in closed.items()):
-        Chunk.objects.condemn_unreferenced(pinned)  # segments may have been cut otherwise than the content
+        # Segments may have been cut with another chunk size than the content's. Then no manifest has their chunks.
+        Chunk.objects.condemn_unreferenced(pinned)
     for work in works:
         work.over = True
     return list(closed)
@@ -133,7 +137,7 @@ def _result(content: Content) -> dict[str, Any]:
 
 
 def end(works: Sequence[Work]) -> None:
-    """After the commit: who waits for the upload is told where its chunks are, and the staged bytes go."""
+    """After the commit, tell the API threads that wait where the chunks are, and remove the staged bytes."""
     if not works:
         return
     wakeups.announce_with(

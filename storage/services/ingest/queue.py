@@ -1,4 +1,4 @@
-"""What is queued: claimed as much as fits, so that the cost of a batch is shared by many small uploads."""
+"""Claim as many queued uploads as fit a batch, so that many small uploads share the cost of a batch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from storage.services.ingest.uploads import ingest
 
 CLAIM_JOBS = 64
 CLAIM_BYTES = 16 << 20
-ALONE_BYTES = 1 << 20  # Two workers would only halve each other's batches of less than this.
-ALONE_SECONDS = 0.1  # One worker is left alone with little for so long; if it takes longer, a disk may hold it up.
+ALONE_BYTES = 1 << 20  # A claim below this size is a small batch: a second worker would only halve it.
+ALONE_SECONDS = 0.1
+"""For this many seconds, no second worker is woken for a small batch. If the first worker takes longer, its disk may be
+slow, so another worker helps."""
 
 
 class Claimed(IntEnum):
-    """How much was there to do."""
+    """How much work a claim has found."""
 
     NOTHING = 0
     LITTLE = 1
@@ -25,9 +27,10 @@ class Claimed(IntEnum):
 
 
 def run_all(until: float) -> None:
-    """Ingest what is queued, batch by batch, until nothing is, or until a time of the monotonic clock.
+    """Ingest queued uploads, batch by batch, until none is queued, or until ``until`` of the monotonic clock.
 
-    Two workers would only halve each other's batches of little: it is left to the one whose turn it is.
+    Two workers would only halve each other's small batches. So after a small batch, only the worker whose turn it is
+    goes on.
     """
     with in_turn("ingest") as is_mine:
         claimed = Claimed.MUCH
@@ -36,25 +39,28 @@ def run_all(until: float) -> None:
 
 
 def run_queued(*, goes_on: bool = False) -> Claimed:
-    """Claim what is queued, as much as fits, and ingest it together.
+    """Claim as many queued uploads as fit a batch, and ingest them together.
 
     Args:
-        goes_on: whether this worker looks again afterwards: nobody has to be woken for what comes meanwhile.
+        goes_on: True if this worker looks into the queue again afterwards, so that no other worker need be woken for
+            uploads that arrive in the meantime.
     """
     jobs = _claim(goes_on)
     if not jobs:
         return Claimed.NOTHING
     is_much = len(jobs) == CLAIM_JOBS or sum(job.size for job in jobs) >= ALONE_BYTES
     if is_much:
-        wakeups.wake(Job.Queue.INGEST, hushed=goes_on)  # there may be more
+        wakeups.wake(Job.Queue.INGEST, hushed=goes_on)  # There may be more work.
     ingest(jobs)
     return Claimed.MUCH if is_much else Claimed.LITTLE
 
 
 def _claim(goes_on: bool) -> list[Job]:
     if goes_on:
-        wakeups.hush(Job.Queue.INGEST, ALONE_SECONDS)  # before the look: what comes after it waits for the next one
+        # Wake-ups stop before this claim: jobs that are queued after it wait for this worker's next claim.
+        wakeups.hush(Job.Queue.INGEST, ALONE_SECONDS)
         if jobs := Job.objects.claim(Job.Queue.INGEST, most=CLAIM_JOBS, most_bytes=CLAIM_BYTES):
             return jobs
-    wakeups.taken(Job.Queue.INGEST)  # The flag falls before the look: nobody is woken for what comes now.
+    # The pending flag is cleared before the claim. Otherwise a job queued between the two would wake no worker.
+    wakeups.taken(Job.Queue.INGEST)
     return Job.objects.claim(Job.Queue.INGEST, most=CLAIM_JOBS, most_bytes=CLAIM_BYTES)

@@ -1,4 +1,4 @@
-"""Whole uploads, from the claim of their jobs to their end: their batches, and the segments of large bodies."""
+"""Ingest claimed uploads from their begin to their end: their batches, and the segments of large bodies."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from storage.services.ingest.work import STAGING_DAMAGED, Work, batches, begin, 
 
 log = structlog.get_logger(__name__)
 
-LOOK_AGAIN = 0.02  # seconds between two looks at the segments that other workers are at
+LOOK_AGAIN = 0.02  # Seconds between two looks at the segments that other workers are storing.
 
 
 def ingest(jobs: Sequence[Job]) -> None:
-    """Store the uploads of claimed jobs; each job ends, goes back to the queue, or is another worker's by now."""
+    """Store the uploads of claimed jobs. Each job then has ended, is in the queue again, or is another worker's."""
     if not jobs:
         return
     works: list[Work] = []
@@ -47,13 +47,13 @@ def ingest(jobs: Sequence[Job]) -> None:
 
 
 def _join(work: Work) -> None:
-    """See to it that all segments are stored, and close the content.
+    """Wait until all segments are stored, and close the content.
 
     Raises:
         LeaseLost: the job is another worker's, or the file was deleted.
         TooFewReplicas: a segment lacks nodes or space.
-        StagingDamaged: a segment's staged bytes are not what came in.
-        IngestFailed: a segment has failed otherwise.
+        StagingDamaged: a segment's staged bytes are not the bytes that arrived.
+        IngestFailed: a segment has failed for another reason.
     """
     _await_segments(work)
     phases.enter("ingest.close")
@@ -71,14 +71,14 @@ def _join(work: Work) -> None:
         ManifestEntry.record(rows)
         closed = close({work: content})
         if any(stored["factor"] > work.upload.replication_factor for stored in results.values()):
-            # Fewer are wanted than when they were stored: what is surplus goes as it always does (RACES 9).
+            # The segments were stored with more replicas than are wanted now. A rebalance trims them (RACES 9).
             Job.request(Job.Kind.REBALANCE, f"content {content.pk}", file_hash=content.file_hash, size=content.size)
             wakeups.on_commit(Job.Queue.MAINTENANCE)
     end(closed)
 
 
 def _await_segments(work: Work) -> None:
-    """Do the segments that no worker is at, and wait for the others."""
+    """Store the segments that no worker has, and wait for the others."""
     if not work.segments:
         return
     phases.enter("ingest.join")
@@ -97,7 +97,7 @@ def _await_segments(work: Work) -> None:
 
 
 def _raise_for(segment: Job, *, tried: bool) -> None:
-    """Pass on that a segment has failed, or that this worker has just tried it in vain."""
+    """Raise an error if a segment has failed, or if this worker has just tried it without success."""
     error = segment.error or {}
     detail = str(error.get("detail"))
     if segment.state in (Job.State.FAILED, Job.State.CANCELLED):
@@ -109,7 +109,10 @@ def _raise_for(segment: Job, *, tried: bool) -> None:
 
 
 def _put_back(jobs: Sequence[Job], error: Exception, waiting_for: Job.Lack | None = None) -> None:
-    """After a failure that all share. When even this fails, the leases end and the sweeper does it."""
+    """Put jobs back into the queue after a failure that they share.
+
+    If this fails too, the jobs' leases run out and the sweeper puts the jobs back.
+    """
     for job in jobs:
         try:
             if waiting_for:

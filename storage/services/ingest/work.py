@@ -1,4 +1,4 @@
-"""What there is to ingest, job by job, and cut into batches."""
+"""The work of ingest jobs: the chunks that each job has to store, and batches of them."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ STAGING_DAMAGED = "Staging damaged"
 
 @dataclass(eq=False)
 class Work:
-    """What one job has to ingest, and what this run has learnt of it.
+    """The chunks that one job has to ingest, and the state of this run.
 
     Attributes:
-        job: an upload's own, or that of a segment.
-        upload: whose body it is.
-        content: what the body is; None while that is not known.
-        segments: what other jobs see to, before the chunks of this one.
-        chunks: (hash, bytes) of those that are this job's.
-        count: how many they are.
-        position: of the next one in the manifest.
-        ids: row ids of a segment's chunks, in order.
-        replications: copies of each chunk.
-        distribution: chunk hash → node ids.
-        epoch: of the topology, when the first batch was stored.
-        over: it goes no further here.
+        job: the upload's own job, or the job of one of its segments.
+        upload: the upload.
+        content: the content of the body; None for a segment's job.
+        segments: the segments, which have jobs of their own. They come before the chunks of this job.
+        chunks: (hash, bytes) of the chunks of this job, in order.
+        count: the number of ``chunks``.
+        position: the position in the manifest of the next chunk.
+        ids: for a segment's job, the row ids of the chunks stored so far, in order.
+        replications: the number of copies of each chunk stored so far, in order.
+        distribution: chunk hash → ids of the nodes that hold it.
+        epoch: the topology epoch when the first batch was stored; negative before that.
+        over: True if this run does no more for the job.
     """
 
     job: Job
@@ -62,7 +62,7 @@ class Work:
 
     @property
     def is_distribution_whole(self) -> bool:
-        """Whether the distribution has every chunk: of many, it is asked of the volumes by who wants it."""
+        """True if ``distribution`` gets every chunk. For larger uploads, the API asks the volumes for it."""
         return not self.segments and self.count <= ANNOUNCED_CHUNKS
 
     @property
@@ -81,11 +81,11 @@ class Piece:
 
 
 def begin(job: Job) -> Work:
-    """Open what a job has to ingest.
+    """Open the staged bytes that a job has to ingest.
 
     Raises:
         LeaseLost: the upload has been dropped.
-        StagingDamaged: its staged bytes are gone.
+        StagingDamaged: the staged bytes are gone.
     """
     upload = job.upload
     if upload is None or (upload.content is None and job.kind == Job.Kind.INGEST):
@@ -93,12 +93,14 @@ def begin(job: Job) -> Work:
     content = upload.content if job.kind == Job.Kind.INGEST else None
     segments: list[Segment] = []
     if content is None:
-        segment = Segment.objects.get(pk=job.pk)  # not job.segment: job and segment would keep each other in memory
+        # ``job.segment`` is not used, because job and segment would then keep each other in memory.
+        segment = Segment.objects.get(pk=job.pk)
         start, size, chunk_size = segment.position, job.size, upload.piece_size
         checksums = bytes(segment.checksums)
     else:
         chunk_size = content.chunk_size
-        if chunk_size == upload.piece_size:  # a content that was known keeps the size it was once cut to
+        # A content that was known before keeps its former chunk size. Then segments do not fit, and are not used.
+        if chunk_size == upload.piece_size:
             segments = Segment.objects.of(upload)
         start = sum(segment.count for segment in segments)
         size = content.size - start * chunk_size
@@ -110,7 +112,7 @@ def begin(job: Job) -> Work:
 
 
 def batches(works: Sequence[Work]) -> Iterator[list[Piece]]:
-    """Chunks of all the uploads in turn, as many as fit a batch."""
+    """Cut the chunks of all the uploads, one upload after the other, into batches."""
     batch: list[Piece] = []
     size = 0
     for work in works:
@@ -126,16 +128,18 @@ def batches(works: Sequence[Work]) -> Iterator[list[Piece]]:
             size += len(data)
             if len(batch) >= BATCH_CHUNKS or size >= BATCH_BYTES:
                 yield batch
-                batch.clear()  # before the next is read, or there would be the bytes of two
+                # The batch is cleared before the next chunk is read: only one batch may be in memory.
+                batch.clear()
                 size = 0
     if batch:
         yield batch
-        batch.clear()  # as above: whoever joins segments next reads batches of its own
+        # The last batch is cleared too: a job that next helps with segments reads batches of its own.
+        batch.clear()
 
 
 @contextmanager
 def sparing_others(job: Job, work: Work | None = None) -> Iterator[None]:
-    """What goes wrong with one upload ends or delays its job, and leaves its batch-mates alone."""
+    """A failure inside the ``with`` block ends or delays this job only, and not the other jobs of its batch."""
     try:
         try:
             yield
