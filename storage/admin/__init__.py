@@ -1,6 +1,6 @@
-"""The operator's pages: an inventory of files, the nodes, the jobs.
+"""The operator's pages: the cluster, an inventory of files, the nodes, the jobs.
 
-What a hand edit could break is read-only; what may be done goes through the same service as the API and the commands.
+Everything that a hand edit could break is read-only. Each action calls the same service as the API and the commands.
 """
 
 from storage.admin import cluster, files, jobs, nodes

@@ -15,23 +15,23 @@ from storage.models import Cluster, File, Node, Tally
 from storage.services import catalogue, rebalance
 
 HASH_PREFIX = re.compile(r"[0-9a-f]{4,64}")
-FOUND_BY_HASH = 1000  # files at most: more than that nobody looks through
+FOUND_BY_HASH = 1000  # The largest number of files that a hash finds: nobody looks through more.
 
 
 def hash_range(prefix: str) -> tuple[str, str]:
-    """The first and the last SHA-256 that begin with the hex digits."""
+    """The first and the last SHA-256 that begin with the hex digits ``prefix``."""
     return prefix.ljust(64, "0"), prefix.ljust(64, "f")
 
 
 class FilePaginator(PatientPaginator[File]):
-    """Knows how many files there are."""
+    """A paginator that reads the number of all files from the tally."""
 
     def count_all(self) -> int:
         return sum(Tally.totals(Tally.What.FILES).values())
 
 
 class FactorFilter(admin.SimpleListFilter):
-    """Offers every factor that a file can have, without asking which ones files do have."""
+    """A filter that offers every factor that a file can have. It does not ask which factors files do have."""
 
     title = "replication factor"
     parameter_name = "replication_factor"
@@ -46,7 +46,7 @@ class FactorFilter(admin.SimpleListFilter):
 
 @admin.register(File)
 class FileAdmin(admin.ModelAdmin[File]):
-    """The file inventory. Renaming and deleting are what an owner may do too."""
+    """The file inventory. The operator may rename and delete files, as their owners may."""
 
     list_display = (
         "name",
@@ -99,7 +99,7 @@ class FileAdmin(admin.ModelAdmin[File]):
         found, duplicates = super().get_search_results(request, queryset, search_term)
         prefix = search_term.strip().lower()
         if HASH_PREFIX.fullmatch(prefix):
-            # By their ids: a condition on either of two tables could use no index of either.
+            # The hash selects ids first: a condition on columns of two tables, joined by OR, could use no index.
             by_hash = File.objects.filter(content__file_hash__range=hash_range(prefix)).order_by()
             found = queryset.filter(
                 Q(name__icontains=prefix) | Q(pk__in=list(by_hash.values_list("pk", flat=True)[:FOUND_BY_HASH]))
@@ -159,5 +159,5 @@ class FileAdmin(admin.ModelAdmin[File]):
 
     @admin.display(boolean=True)
     def health_exact(self, file: File) -> bool:
-        """No node has changed state since."""
+        """True if no node has changed state since the health summary was written."""
         return file.content.health_epoch >= getattr(file, "epoch", 0)

@@ -19,7 +19,7 @@ FINDINGS = ("corrupt", "unreadable", "short", "lost", "surplus", "orphans", "lef
 
 
 class NewNode(forms.ModelForm[Node]):
-    """What is asked of whoever adds a node."""
+    """The form in which an operator adds a node."""
 
     refusal: InvalidRequest | None = None
 
@@ -81,7 +81,11 @@ class NodeAdmin(NoHandEdits[Node]):
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """The form, and what it asks for: outside the transaction that Django saves a form in (RACES 20)."""
+        """Show the form, and add the node that it asks for.
+
+        The node is added outside the transaction in which Django saves a form, because its row must be committed before
+        its volume is made (RACES 20).
+        """
         form = NewNode(request.POST)
         if request.method == "POST" and self.has_add_permission(request) and form.is_valid():
             try:
@@ -117,7 +121,7 @@ class NodeAdmin(NoHandEdits[Node]):
 
     @admin.display(description="which found")
     def verdict(self, node: Node) -> str:
-        """What is wrong, in numbers; an audit that was cancelled or failed has no verdict but that."""
+        """The number of each finding of the last audit; only the audit's state if it was cancelled or failed."""
         state = getattr(node, "audit_state", None)
         if state != Job.State.SUCCEEDED:
             return state or "—"

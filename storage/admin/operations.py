@@ -1,4 +1,4 @@
-"""What the pages have in common on which the operator acts, and edits nothing by hand."""
+"""The base class of the pages on which the operator starts operations but edits nothing by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ M = TypeVar("M", bound=Model)
 
 
 class NoHandEdits(admin.ModelAdmin[M]):
-    """Rows that only the system makes, changes and removes; who may change them may have it do so."""
+    """The page of rows that only the system makes, changes and removes.
+
+    A user who has Django's permission to change the rows may start operations on them instead.
+    """
 
     def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:
         return False
@@ -30,11 +33,11 @@ class NoHandEdits(admin.ModelAdmin[M]):
         return False
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        """What an action is allowed to whoever has ``permissions=["operate"]``."""
+        """True if the user may start the actions that have ``permissions=["operate"]``."""
         return super().has_change_permission(request)
 
     def carry_out(self, request: HttpRequest, chosen: Iterable[M], operation: Callable[[M], Job | None]) -> None:
-        """Call a service for each of the rows that were chosen, and say what came of it."""
+        """Call ``operation``, a service, for each of the chosen rows, and tell the user the result."""
         for row in chosen:
             try:
                 job = operation(row)

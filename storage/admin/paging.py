@@ -10,11 +10,14 @@ from django.db.models import Model, QuerySet
 
 M = TypeVar("M", bound=Model)
 
-COUNTED = 10_000  # rows at most: a hundred pages
+COUNTED = 10_000  # No more rows than these are counted: a hundred pages.
 
 
 class PatientPaginator(Paginator[M]):
-    """Pages a table whose rows are not counted at each look: of what was filtered, at most so many as anybody reads."""
+    """A paginator that does not count all rows of a table for each page.
+
+    It counts at most ``COUNTED`` rows, because nobody reads more. A subclass may know the number of all rows.
+    """
 
     @cached_property
     def count(self) -> int:
@@ -23,7 +26,7 @@ class PatientPaginator(Paginator[M]):
         return self.count_all() if not rows.query.where else self.count_some(rows)
 
     def count_all(self) -> int:
-        """How many rows there are when nothing was filtered."""
+        """The number of rows if no filter is set."""
         assert isinstance(self.object_list, QuerySet)
         return self.count_some(self.object_list)
 

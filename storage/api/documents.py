@@ -1,4 +1,4 @@
-"""The JSON of answers: the fields of the README, to the letter."""
+"""The JSON documents of answers. Their fields are those of the README, to the letter."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def cluster_status(statistics: Statistics) -> dict[str, Any]:
 
 
 def estimates(survey: Survey) -> dict[str, Any]:
-    """What the sketches alone say, each with its 95 % interval."""
+    """The figures that the sketches alone give, each with its 95 % interval."""
     last = len(survey.spectrum)
     return {
         "union": estimate(survey.union),
@@ -134,7 +134,7 @@ def estimates(survey: Survey) -> dict[str, Any]:
 
 
 def on_disk(statistics: Statistics) -> dict[str, Any]:
-    """What listings and audits found on the disks, where the other figures are of what was counted."""
+    """The figures that listings and audits found on the disks. All other figures come from counts."""
     return {
         "census": asdict(statistics.census) if statistics.census else None,
         "audited_since": statistics.audited_since,
@@ -142,7 +142,7 @@ def on_disk(statistics: Statistics) -> dict[str, Any]:
 
 
 def gathering(found: Gathering) -> dict[str, Any]:
-    """A set of nodes, and the chunks that would be lost with it."""
+    """A set of nodes, and the number of chunks that would be lost with these nodes."""
     return {
         "nodes": found.node_ids,
         "zone": found.zone or None,
@@ -155,7 +155,7 @@ def gathering(found: Gathering) -> dict[str, Any]:
 
 
 def estimate(found: Estimate) -> dict[str, Any]:
-    """A figure and its interval; saturated registers only tell a lower bound."""
+    """A figure and its interval. Saturated registers give only a lower bound."""
     upper = found.upper_bound
     return {
         "estimate": round(found.estimate, 3),

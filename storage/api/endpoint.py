@@ -1,4 +1,4 @@
-"""What the views have in common."""
+"""The base class of the views, and the negotiation that they share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ANYTHING = "*/*"
 
 
 class Negotiation(DefaultContentNegotiation):
-    """JSON for whoever accepts anything, or does not say what; the rest is looked at more closely."""
+    """Negotiation with a short cut: a client that accepts anything, or does not say what it accepts, gets JSON."""
 
     def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
         if request.META.get("HTTP_ACCEPT", ANYTHING) in (ANYTHING, renderers[0].media_type):
@@ -29,17 +29,17 @@ class Negotiation(DefaultContentNegotiation):
 
 
 class Endpoint(APIView):
-    """A view that trusts no body. It has no versions, and whoever reaches it may use it.
+    """A view that trusts no body. It has no versions, and every client that reaches it may use it.
 
     Attributes:
-        parameters: what it takes in the query of its address; any other parameter is a 400.
+        parameters: the query parameters that the view takes; any other parameter is answered with 400.
     """
 
     parameters: Collection[str] = ()
     content_negotiation_class: type[BaseContentNegotiation] = Negotiation
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """All that is left of DRF's preparations."""
+        """Negotiate and check the query: nothing else of DRF's preparations is needed."""
         self.format_kwarg = None
         request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request)
         require_known(request.META, self.parameters)
@@ -55,10 +55,10 @@ class Endpoint(APIView):
 
 
 def well_formed(file_hash: str) -> str:
-    """The hash of a path.
+    """Return the hash of a path unchanged if it is well-formed.
 
     Raises:
-        InvalidRequest: it is no SHA-256 in lower-case hex.
+        InvalidRequest: ``file_hash`` is not a SHA-256 in lower-case hex.
     """
     if not HEX_DIGEST.fullmatch(file_hash):
         raise InvalidRequest("a file hash has 64 lower-case hex digits", {"file_hash": ["Not a SHA-256."]})

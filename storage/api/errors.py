@@ -50,7 +50,7 @@ STATUS: Mapping[type[Exception], int] = {
     redis.RedisError: 503,
 }
 MALFORMED, FORBIDDEN, NOT_FOUND, INTERNAL = "malformed_request", "forbidden", "not_found", "internal_error"
-# The codes of what the frameworks raise. The domain's own exceptions have their codes on their classes.
+# The codes of the frameworks' exceptions. The classes of the domain's own exceptions carry their codes themselves.
 CODE: Mapping[type[Exception], str] = {
     RequestDataTooBig: "form_too_large",
     SuspiciousOperation: MALFORMED,
@@ -68,9 +68,9 @@ CODE: Mapping[type[Exception], str] = {
 
 
 def problem_response(error: Exception, context: Mapping[str, Any]) -> HttpResponse:
-    """DRF's exception handler: every error of a view, in JSON or on a browsable page.
+    """DRF's exception handler: answer every error of a view with a problem document, in JSON or on a browsable page.
 
-    An error that is in no list is a defect: it is logged with its traceback, and the client gets a problem document.
+    An error without a status here is a defect: it is logged with its traceback, and the client gets a 500.
     """
     status = _status(error)
     if status is None:
@@ -89,7 +89,7 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> HttpRespon
 
 
 def send_problem(error: Exception, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer with an error's problem document as WSGI, past Django."""
+    """Answer a WSGI request directly with the problem document of ``error``, bypassing Django."""
     response = problem_response(error, {})
     response.headers["Content-Length"] = str(len(response.content))
     start_response(status_line(response.status_code), list(response.headers.items()))
@@ -97,18 +97,18 @@ def send_problem(error: Exception, environ: WSGIEnvironment, start_response: Sta
 
 
 def status_line(status: int) -> str:
-    """A status with its reason phrase, as WSGI wants it."""
+    """The status and its reason phrase, in the form that WSGI asks for."""
     return f"{status} {HTTPStatus(status).phrase}"
 
 
 def problem(status: int, code: str, detail: str, errors: Mapping[str, list[str]] | None = None) -> dict[str, Any]:
-    """An RFC 9457 document; the title is the status code's, so the type is ``about:blank``.
+    """An RFC 9457 document. The title is the reason phrase of the status, so the type is ``about:blank``.
 
     Args:
         status: the HTTP status.
-        code: what went wrong, for programs: see ``docs/errors.md``.
-        detail: what went wrong, for people.
-        errors: messages by field.
+        code: the error's code, for programs: see ``docs/errors.md``.
+        detail: a description of the error, for people.
+        errors: field name → messages.
     """
     body: dict[str, Any] = {
         "type": "about:blank",
@@ -181,7 +181,7 @@ def _json(body: dict[str, Any], headers: Mapping[str, str] | None = None) -> Jso
     return JsonResponse(body, status=body["status"], headers=headers, content_type="application/problem+json")
 
 
-# -- what Django itself would answer in HTML --------------------------------
+# -- errors that Django itself would answer in HTML -------------------------
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:

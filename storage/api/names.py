@@ -1,4 +1,4 @@
-"""File names: which texts can be one, and how they are read from addresses. Pure.
+"""File names: pure functions that check names and read them from addresses.
 
 A name is kept as it was written. A text that cannot be a name is refused and never changed into another name.
 """
@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from storage.exceptions import InvalidRequest
 
 FIELD = "file_name"
-MAX_LENGTH = 255  # characters; in UTF-8 they have at most 1020 bytes
+MAX_LENGTH = 255  # Characters, which have at most 1020 bytes in UTF-8.
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -26,7 +26,7 @@ def valid_name(text: str, field: str = FIELD) -> str:
         field: the part of the request that errors are reported for.
 
     Raises:
-        InvalidRequest: it cannot be a name; the message says why.
+        InvalidRequest: the text cannot be a name; the message says why.
     """
     if reason := _fault(text):
         raise InvalidRequest("this cannot be the name of a file", {field: [reason]})
@@ -55,6 +55,6 @@ def decoded(data: bytes) -> str:
 
 
 def in_query(environ: Mapping[str, str]) -> str:
-    """The query's ``file_name``, the last if there are several, or nothing."""
+    """The query's ``file_name``: the last value if there are several, an empty string if there is none."""
     query = decoded(environ.get("QUERY_STRING", "").encode("latin-1"))
     return dict(parse_qsl(query, keep_blank_values=True, errors="surrogateescape")).get(FIELD, "")

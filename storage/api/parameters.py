@@ -1,4 +1,4 @@
-"""The query of an address: each endpoint says which parameters it takes, and any other is refused."""
+"""Query parameters: each endpoint says which parameters it takes, and any other parameter is refused."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from storage.exceptions import InvalidRequest
 
 
 def require_known(environ: Mapping[str, Any], known: Collection[str]) -> None:
-    """
+    """Refuse query parameters that the endpoint does not take.
+
     Args:
-        environ: of the request, as in WSGI.
+        environ: the WSGI environment of the request.
         known: the parameters that the endpoint takes.
 
     Raises:
-        InvalidRequest: the query has others; a parameter that is misspelt must not be taken for one that is not there.
+        InvalidRequest: the query has another parameter. A misspelt parameter must not be taken for an absent one.
     """
     query = environ.get("QUERY_STRING")
     unknown = [name for name in QueryDict(query) if name not in known] if query else []
@@ -29,10 +30,10 @@ def require_known(environ: Mapping[str, Any], known: Collection[str]) -> None:
 
 
 def whole_number(request: Request, name: str, default: int, low: int, high: int) -> int:
-    """A number of the query.
+    """The number that the query parameter ``name`` gives, or ``default`` without the parameter.
 
     Raises:
-        InvalidRequest: it is none, or out of range.
+        InvalidRequest: the value is not a whole number from ``low`` to ``high``.
     """
     text = request.query_params.get(name)
     if text is None:
@@ -43,10 +44,10 @@ def whole_number(request: Request, name: str, default: int, low: int, high: int)
 
 
 def switch(request: Request, name: str, *, default: bool = False) -> bool:
-    """A yes or no of the query.
+    """The yes or no that the query parameter ``name`` gives, or ``default`` without the parameter.
 
     Raises:
-        InvalidRequest: it is neither.
+        InvalidRequest: the value is neither yes nor no.
     """
     text = request.query_params.get(name)
     if text is None:

@@ -1,4 +1,4 @@
-"""JSON, in less time and memory: an answer may list the nodes of forty thousand chunks."""
+"""A JSON renderer that saves time and memory: an answer may list the nodes of forty thousand chunks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _default = JSONEncoder().default
 
 
 class JsonRenderer(JSONRenderer):
-    """DRF's, written by orjson unless somebody wants to read it and asks for indentation."""
+    """DRF's JSON renderer, but orjson writes the JSON unless the client asks for indentation to read it."""
 
     def render(
         self,

@@ -1,4 +1,4 @@
-"""What clients send, checked."""
+"""Serializers that check the fields that clients send."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIB = 1 << 20
 
 
 class ReplicationFactorField(serializers.IntegerField):
-    """How many replicas: at least one, at most as many as there are nodes."""
+    """A number of replicas: at least one, and at most the number of nodes."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(min_value=1, **kwargs)
@@ -54,10 +54,12 @@ _factor = ReplicationFactorField()
 
 
 def wanted_factor(fields: Mapping[str, Any]) -> int | None:
-    """The replication factor that an upload asks for, if it does: what its serializer would say, at a tenth the cost.
+    """The replication factor that an upload asks for, or None if it asks for none.
+
+    The check is the one of ``UploadSerializer``, at a tenth of its cost.
 
     Raises:
-        ValidationError: it is none.
+        ValidationError: the value is not a possible replication factor.
     """
     text = fields.get("replication_factor") or None
     if text is None:

@@ -1,4 +1,4 @@
-"""HTTP on one side, one service call on the other."""
+"""The views: each one turns a request into one service call, and its result into an answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PAGE_LIMIT = 1000
 
 
 class RootView(Endpoint):
-    """OCC Storage: a content-addressed, replicated file store. Where chunks lie is known in LCRS sketches."""
+    """OCC Storage: a content-addressed, replicated file store. LCRS sketches know where chunks lie."""
 
     def get(self, request: Request) -> Response:
         names = ("health", "status", "upload", "files")
@@ -41,7 +41,7 @@ class RootView(Endpoint):
 
 
 class HealthView(Endpoint):
-    """Whether uploads and downloads can be served; if not, what is missing, and what else is in trouble."""
+    """Tells whether uploads and downloads can be served; if not, what is missing, and what else is in trouble."""
 
     def get(self, request: Request) -> Response:
         found = health.examine()
@@ -60,14 +60,14 @@ class HealthView(Endpoint):
 
 
 class StatusView(Endpoint):
-    """Statistics of the network, read off the sketches, and of each node."""
+    """Statistics of the network, read from the sketches, and statistics of each node."""
 
     def get(self, request: Request) -> Response:
         return Response(documents.cluster_status(statistics.gather()))
 
 
 class FilesView(Endpoint):
-    """The files, page by page: `limit` (1000), and `cursor` as `next` gives it."""
+    """The files, page by page. `limit` is the size of a page (1000); the address in `next` has the next `cursor`."""
 
     parameters = ("limit", "cursor")
 
@@ -86,9 +86,9 @@ class FilesView(Endpoint):
 class FileView(Endpoint):
     """One file: show it, rename it (`PATCH` with `file_name`), remove it (`DELETE`).
 
-    `ETag` is of what its owner can change, and `Last-Modified` is when that was; the health of its copies changes by
-    itself, and is not part of either. `If-Match`, which may also name the tag of the file's bytes, and
-    `If-Unmodified-Since` are honoured by `PATCH` and `DELETE`.
+    `ETag` covers what the file's owner can change, and `Last-Modified` is the time of the last such change. The health
+    of the copies changes by itself and is not part of either. `PATCH` and `DELETE` honour `If-Match` and
+    `If-Unmodified-Since`. `If-Match` may also name the tag of the file's bytes.
     """
 
     parser_classes = (JSONParser, FormParser, FieldsParser)
@@ -102,7 +102,7 @@ class FileView(Endpoint):
     @transfer()
     def patch(self, request: Request, file_hash: str) -> Response:
         file = catalogue.find(nobody(), well_formed(file_hash), ready=False)
-        self._require_conditions(request, file)  # before the body is asked for, and again under the lock
+        self._require_conditions(request, file)  # Checked before the body is read, and again under the lock.
         form = self.get_serializer(data=request.data)
         form.is_valid(raise_exception=True)
         name = form.validated_data["file_name"]
@@ -127,7 +127,7 @@ class FileView(Endpoint):
 
 
 class VerifyView(Endpoint):
-    """Which nodes hold each chunk of a file, asked of the volumes; `?deep=true` reads and hashes every copy."""
+    """The nodes that hold each chunk of a file: the volumes are asked. `?deep=true` reads and hashes every copy."""
 
     parameters = ("deep",)
 
@@ -138,7 +138,7 @@ class VerifyView(Endpoint):
 
 
 class RouteView(Endpoint):
-    """The nodes that probably hold a chunk, in the order in which a download asks them: from the sketches alone."""
+    """The nodes that probably hold a chunk, in the order in which a download asks them. Only sketches are read."""
 
     def get(self, request: Request, chunk_hash: str) -> Response:
         return Response(documents.route(chunk_hash, locate.candidates(well_formed(chunk_hash))))
@@ -190,7 +190,7 @@ class JobView(Endpoint):
         return Response(documents.job_status(job), headers=headers)
 
 
-# -- what requests say -------------------------------------------------------
+# -- cursors -----------------------------------------------------------------
 
 
 def make_cursor(file_id: int) -> str:
@@ -198,10 +198,10 @@ def make_cursor(file_id: int) -> str:
 
 
 def read_cursor(request: Request) -> int:
-    """Where the page begins.
+    """The row id of the last file before the page; 0 for the first page.
 
     Raises:
-        InvalidRequest: the cursor is none that ``next`` gave.
+        InvalidRequest: the cursor is not one that ``next`` gave.
     """
     text = request.query_params.get("cursor")
     if text is None:

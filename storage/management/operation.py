@@ -1,4 +1,4 @@
-"""What the operator's commands have in common: plans that change nothing, and jobs that are followed to their end."""
+"""The base of the operator's commands: plans that change nothing, and jobs that are followed to their end."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ PAUSE = 0.5  # seconds between two looks at a job
 
 
 class Door(BaseCommand):
-    """A command of which the operator sees one line when it cannot do what it was asked."""
+    """A command that tells the operator in one line why it cannot do its work."""
 
-    requires_system_checks = ()  # every start of the system checks
+    requires_system_checks = ()  # Every start of the system runs the checks.
 
     def run_from_argv(self, argv: list[str]) -> None:
-        # What these commands have to say they print; events of the services would come in between.
+        # The commands print their results. Log lines of the services would come in between.
         logging.disable(logging.WARNING)
-        # One connection knows at once that nobody listens; a pool of them keeps trying for a while.
+        # A single connection fails at once if no server listens; a pool of connections keeps trying for a while.
         connection.settings_dict["OPTIONS"].pop("pool", None)
         try:
             super().run_from_argv(argv)
-        except BrokenPipeError:  # `head` has seen enough, and Python would still flush at its end
+        except BrokenPipeError:  # `head` has closed the pipe, and Python would still flush at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
 
@@ -50,7 +50,7 @@ class Door(BaseCommand):
 
 
 class Operation(Door):
-    """A command that queues maintenance, or says what that would do."""
+    """A command that queues maintenance jobs, or says what they would do."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         how = parser.add_mutually_exclusive_group()
@@ -73,7 +73,7 @@ class Operation(Door):
         raise NotImplementedError
 
     def begin(self, options: Mapping[str, Any]) -> Sequence[Job]:
-        """Have it done; the jobs that do it."""
+        """Start the operation, and return the jobs that do the work."""
         raise NotImplementedError
 
     def conclude(self, job: Job) -> None:
@@ -86,7 +86,7 @@ class Operation(Door):
         """Wait for the end of each job in turn.
 
         Raises:
-            CommandError: one of them has not succeeded, or the operator does not want to wait.
+            CommandError: a job has not succeeded, or the operator does not want to wait.
         """
         failures = []
         for position, job in enumerate(jobs):
@@ -106,7 +106,7 @@ class Operation(Door):
             raise CommandError("; ".join(failures))
 
     def _await_end(self, job: Job) -> None:
-        """Show the job's progress, whenever that changes, until the job has ended."""
+        """Show the job's progress whenever it changes, until the job has ended."""
         on_terminal = self.stdout.isatty()
         shown = ""
         while True:
@@ -124,40 +124,40 @@ class Operation(Door):
 
 
 def complaint(error: StorageError) -> str:
-    """An error in one line, with what it says about single fields."""
+    """An error in one line, with its messages about single fields."""
     fields = error.errors if isinstance(error, InvalidRequest) else {}
     more = [message for messages in fields.values() for message in messages if message not in str(error)]
     return "; ".join([str(error), *more])
 
 
 def subject(job: Job) -> str:
-    """What a job is about, as an operator would name it; hashes are cut."""
+    """The subject of a job, as an operator would name it. Hashes are cut."""
     return (job.file_hash or job.subject or "")[:16]
 
 
 def label(job: Job) -> str:
-    """A job in a few words."""
+    """A job's kind and subject, for a line of output."""
     return job.kind if job.subject in ("all", "cluster") else f"{job.kind} {subject(job)}"
 
 
 def progress(job: Job) -> str:
-    """How far a job is, and what it waits for."""
+    """The progress of a job, and the thing that the job waits for."""
     done = f"{job.done} / {job.total}" if job.total else job.state
     return f"{done}, waiting for {job.waiting_for}" if job.waiting_for else done
 
 
 def reason(job: Job) -> str:
-    """Why a job failed."""
+    """The reason why a job failed, as the end of a sentence; empty if there is none."""
     return f": {job.error['title']}: {job.error['detail']}" if job.error else ""
 
 
 def number(name: str, value: Any) -> str:
-    """A figure of a job's result."""
+    """A figure of a job's result, as text. ``name`` shows whether the figure is a number of bytes."""
     return size(value) if name.endswith("bytes") else str(value)
 
 
 def size(count: float) -> str:
-    """Bytes as an operator reads them; signed."""
+    """A number of bytes as an operator reads it, such as ``1.5 MiB``. It may be negative."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(count) < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -166,7 +166,7 @@ def size(count: float) -> str:
 
 
 def table(rows: Sequence[Sequence[object]]) -> list[str]:
-    """Lines with columns below each other; a column of numbers is aligned to the right."""
+    """The lines of a table. A column of numbers is aligned to the right."""
     cells = [[str(cell) for cell in row] for row in rows]
     lines = [""] * len(cells)
     for column in zip(*cells, strict=True):

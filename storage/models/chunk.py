@@ -14,7 +14,7 @@ from storage.models.statements import prepared
 
 @dataclass(frozen=True)
 class Wanted:
-    """A chunk, its size in bytes, and how many replicas it should have; 0 when nothing refers to it."""
+    """A chunk, its size in bytes, and the number of replicas that it should have: 0 if nothing refers to the chunk."""
 
     chunk_hash: str
     size: int
@@ -23,18 +23,18 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Unsettled:
-    """See ``ChunkQuerySet.unsettled``.
+    """The result of ``ChunkQuerySet.unsettled``.
 
     Attributes:
-        chunks: chunks on record, all of them.
-        digests: SHA-256 of the unsettled ones, 32 bytes each, some of them more than once.
+        chunks: the number of all chunks on record, whether settled or not.
+        digests: the SHA-256 digests of the unsettled chunks, 32 bytes each, joined. A digest may occur more than once.
     """
 
     chunks: int
     digests: bytes
 
 
-# The queued and the running jobs by themselves: for each there is an index that has no other jobs.
+# Queued and running jobs are selected separately, because each of these two states has an index of its own.
 UNSETTLED = """
     WITH job AS (
         SELECT kind, subject, file_hash FROM storage_job WHERE state = 'queued' AND queue = 'maintenance'
@@ -61,15 +61,15 @@ UNSETTLED = """
 
 class ChunkQuerySet(models.QuerySet["Chunk"]):
     def locked(self, chunk_ids: Iterable[int]) -> list[Chunk]:
-        """The rows, locked in the order of their hashes."""
+        """Lock the rows in the order of their hashes, and return them."""
         return list(self.filter(id__in=list(chunk_ids)).order_by("hash").select_for_update())
 
     def condemn_unreferenced(self, chunk_ids: Iterable[int], *, factor: int = 0) -> None:
-        """Start the grace period of those chunks that no manifest and no pin refers to.
+        """Condemn the chunks that no manifest and no pin refers to: their grace period begins now.
 
         Args:
-            chunk_ids: row ids.
-            factor: the replicas that they were to have; 0 if that is not known.
+            chunk_ids: the row ids of the chunks that may be condemned.
+            factor: the number of replicas that the chunks should have had until now; 0 if it is not known.
         """
         in_order = self.filter(id__in=list(chunk_ids)).order_by("hash").select_for_update()
         ids = list(in_order.values_list("id", flat=True))
@@ -85,50 +85,52 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
             )
 
     def condemned_by_factor(self) -> dict[int, int]:
-        """Replicas that condemned chunks were to have → chunks; 0 stands for those of which it is not known."""
+        """Target at the time of the condemnation → number of condemned chunks. Target 0 means: not known."""
         condemned = self.filter(condemned_at__isnull=False).values_list("condemned_factor")
         return dict(condemned.annotate(models.Count("id")))
 
     def condemn_anew(self, ahead: timedelta) -> None:
-        """Begin the grace period again of chunks that were condemned after now: the clock was set back since then.
+        """Begin the grace period again for chunks that were condemned in the future: the clock was set back since.
 
         Args:
-            ahead: a time up to this much after now is no sign of that.
+            ahead: a time at most this far in the future does not show that the clock was set back.
         """
-        # The statement's time, as a clock that may tick while it runs would keep PostgreSQL from using the index.
+        # Now() is the time of the statement. PostgreSQL could not use the index with a clock that advances during it.
         with transaction.atomic():
             later = self.filter(condemned_at__gt=Now() + ahead).order_by("hash").select_for_update(skip_locked=True)
             self.filter(pk__in=list(later.values_list("pk", flat=True))).update(condemned_at=Now())
 
     def keep_orphans(self, sizes: Mapping[str, int]) -> int:
-        """Give copies that have no row one that nothing refers to and that is not condemned: they stay.
+        """Insert rows for chunks that have copies but no row. The rows are not condemned, so the copies stay.
 
         Args:
             sizes: chunk hash → size in bytes of the copies found.
 
         Returns:
-            How many rows are new.
+            The number of new rows.
         """
         return self._record_orphans(sizes, "NULL")
 
     def kept(self, prefix: str) -> models.QuerySet[Chunk]:
-        """Chunks with this prefix of hex digits that ``keep_orphans`` kept, and that nothing refers to by now."""
+        """The chunks with this prefix of hex digits that ``keep_orphans`` kept and that still nothing refers to."""
         first, last = (prefix.ljust(64, digit) for digit in "0f")
         return self.filter(hash__range=(first, last), condemned_at=None, entries=None, pins=None)
 
     @transaction.atomic
     def condemn_kept(self, prefix: str) -> None:
-        """Condemn such chunks after all."""
+        """Condemn the chunks that ``kept`` finds for this prefix: they are reclaimed after all."""
         self.condemn_unreferenced(self.kept(prefix).values_list("id", flat=True))
 
     def condemn_orphans(self, sizes: Mapping[str, int]) -> int:
-        """Give copies that have no row one that is condemned: it can be locked, and its grace begins (RACES 11).
+        """Insert condemned rows for chunks that have copies but no row.
+
+        From now on these rows can be locked, and their grace period begins (RACES 11).
 
         Args:
             sizes: chunk hash → size in bytes of the copies found.
 
         Returns:
-            How many rows are new.
+            The number of new rows.
         """
         return self._record_orphans(sizes, "clock_timestamp()")
 
@@ -146,14 +148,14 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
             return int(cursor.rowcount)
 
     def wanted(self, prefix: str) -> Iterator[Wanted]:
-        """All chunks whose hashes begin with the hex digits, with their targets as in ``targets``."""
+        """All chunks whose hashes begin with the hex digits ``prefix``, with their targets as in ``targets``."""
         first, last = (prefix.ljust(64, digit) for digit in "0f")
         rows = list(self.filter(hash__range=(first, last)).values_list("id", "hash", "size"))
         targets = self.targets([chunk_id for chunk_id, _, _ in rows])
         return (Wanted(chunk_hash, size, targets[chunk_id]) for chunk_id, chunk_hash, size in rows)
 
     def settled_among(self, chunk_hashes: Iterable[str]) -> Iterator[Wanted]:
-        """Of these chunks those that something refers to and no upload pins: their copies should all be there."""
+        """The chunks among ``chunk_hashes`` that a file needs and no upload pins: all their copies should be there."""
         pinned = Pin.objects.filter(chunk=models.OuterRef("pk"))
         found = self.filter(~models.Exists(pinned), hash__in=list(chunk_hashes))
         rows = list(found.values_list("id", "hash", "size"))
@@ -161,35 +163,35 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         return (Wanted(chunk_hash, size, targets[chunk_id]) for chunk_id, chunk_hash, size in rows if targets[chunk_id])
 
     def digests(self, ids: range) -> bytes:
-        """The SHA-256 of all chunks with row ids in a range, one after the other, in no order: 32 bytes each.
+        """The SHA-256 digests of all chunks whose row ids are in ``ids``, 32 bytes each, joined in no order.
 
-        PostgreSQL puts them together: ten million rows that are fetched one by one would take a minute.
+        PostgreSQL joins the digests, because to fetch ten million rows one by one would take a minute.
         """
         statement = "SELECT string_agg(hash, ''::bytea) FROM storage_chunk WHERE id >= %s::bigint AND id < %s::bigint"
         ((found,),) = prepared.rows(statement, [ids.start, ids.stop])
         return bytes(found or b"")
 
     def last_id(self) -> int:
-        """The largest row id; 0 without chunks."""
+        """The largest row id of a chunk; 0 if there are no chunks."""
         return int(self.aggregate(last=models.Max("pk"))["last"] or 0)
 
     def unsettled(self) -> Unsettled:
-        """The chunks whose copies may rightly be fewer than wanted just now, and how many chunks there are in all.
+        """The chunks that may rightly have fewer copies than their target now, and the number of all chunks.
 
-        They are condemned, or pinned; or a chunk of a content that is uploaded again, perhaps with a larger factor, or
-        that a job is at. All of it is of one instant.
+        A chunk is unsettled if it is condemned or pinned, or if a job is open for the chunk or for a content that has
+        it, or if such a content is being uploaded again, perhaps with a larger factor. All of it is of one instant.
         """
         ((chunks, digests),) = prepared.rows(UNSETTLED, [])
         return Unsettled(int(chunks or 0), bytes(digests or b""))
 
     def targets(self, chunk_ids: Iterable[int], *, without_file: int | None = None) -> dict[int, int]:
-        """How many replicas each chunk should have: the largest factor over its contents' files and its pins.
+        """The number of replicas that each chunk should have: the largest factor of its contents' files and its pins.
 
         A chunk that nothing refers to has target 0.
 
         Args:
             chunk_ids: row ids.
-            without_file: the row id of a file to leave out.
+            without_file: the row id of a file whose factor does not count.
         """
         ids = list(chunk_ids)
         with connection.cursor() as cursor:
@@ -210,7 +212,7 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
 
 
 class Chunk(models.Model):
-    """A run of bytes, named by its SHA-256. Where its replicas lie is not recorded here, nor anywhere in PostgreSQL."""
+    """A run of bytes, named by its SHA-256. No table in PostgreSQL records where the replicas of a chunk lie."""
 
     hash = DigestField(unique=True)
     size = models.IntegerField(editable=False)
@@ -233,7 +235,10 @@ class Chunk(models.Model):
 
 
 class Pin(models.Model):
-    """Keeps a chunk alive for an upload, from before the volumes are asked until the upload is terminal (RACES 2)."""
+    """A reference that keeps a chunk alive for an upload (RACES 2).
+
+    A pin is recorded before the volumes are asked for the chunk, and lasts until the upload has ended.
+    """
 
     pk = models.CompositePrimaryKey("upload_id", "chunk_id")
     upload = models.ForeignKey("storage.Upload", models.CASCADE, related_name="pins", db_index=False)

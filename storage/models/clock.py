@@ -1,7 +1,8 @@
-"""PostgreSQL's clock: the only one that times in the database are compared with (RACES 27).
+"""PostgreSQL's clock: times in the database are compared with this clock only (RACES 27).
 
-It may be set back like any other. A time in the database that lies further ahead than it ever can is one from before
-that, and is taken to be over or is begun anew; nobody waits until the clock has come there again.
+PostgreSQL's clock may be set back, like any other clock. If a time in the database lies further in the future than it
+can without that, it was written before the clock was set back. Such a span of time is taken to be over, or begins
+again now: no process waits until the clock reaches the old time again.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from storage.models.statements.prepared import rows
 
 
 class Clock(Func):
-    """The time now, in a query: it goes on while a transaction lasts."""
+    """The present time, in a query. This clock advances during a transaction, unlike ``now()``."""
 
     function = "clock_timestamp"
     output_field = models.DateTimeField()
 
 
 def now() -> datetime.datetime:
-    """The time now, by PostgreSQL."""
+    """The present time by PostgreSQL's clock."""
     ((time,),) = rows("SELECT clock_timestamp()", ())
     assert isinstance(time, datetime.datetime)
     return time

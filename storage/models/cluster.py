@@ -14,7 +14,7 @@ def draw_seed() -> int:
 
 
 class Cluster(models.Model):
-    """The single row that keeps what must outlive Redis. Processes read it, never the environment (RACES 22)."""
+    """The single row of values that must outlive Redis. Processes read them here, not in the environment (RACES 22)."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
     uuid = models.UUIDField(default=uuid.uuid4, editable=False)
@@ -48,17 +48,17 @@ class Cluster(models.Model):
     def grow(cls, n_prime: int) -> bool:
         """Raise the number of registers per sketch; the probe then has the sketches rebuilt, one after the other.
 
-        It never falls, so that this may be called twice, late, or by several at once. Until its rebuild a sketch of the
-        former size counts and routes as before, and is trusted.
+        The number never falls, so this may be called twice, late, or by several processes at once. Until its rebuild
+        a sketch of the former size counts and routes as before, and is trusted.
 
         Args:
-            n_prime: ``base_n_prime`` times a power of two; halved until it is not above ``LARGEST_SKETCH``.
+            n_prime: ``base_n_prime`` times a power of two. It is halved until it is at most ``LARGEST_SKETCH``.
 
         Returns:
-            Whether the number was raised.
+            True if the number was raised.
 
         Raises:
-            ValueError: sketches of this size would not fold onto those of the base size.
+            ValueError: sketches of this size would not fold onto sketches of the base size.
         """
         with transaction.atomic():
             cluster = cls.objects.select_for_update().get(id=1)
@@ -75,5 +75,5 @@ class Cluster(models.Model):
 
     @classmethod
     def bump_topology(cls) -> None:
-        """Say that a node changed state: older health summaries are estimates from now on."""
+        """Record that a node changed state: older health summaries are estimates from now on."""
         cls.objects.update(topology_epoch=F("topology_epoch") + 1)

@@ -14,20 +14,20 @@ from storage.models.fields import DigestField
 from storage.models.statements.prepared import rows
 from storage.models.tally import Tally
 
-SHORTEST_PAUSE = 60.0  # seconds between two looks at an unretrievable content, at least
-LONGEST_PAUSE = 86_400.0  # seconds between two looks, at most
+SHORTEST_PAUSE = 60.0  # The smallest number of seconds between two looks at an unretrievable content.
+LONGEST_PAUSE = 86_400.0  # The largest number of seconds between two looks.
 
 
 @dataclass(frozen=True)
 class Health:
-    """How well a content is replicated, as seen at one topology epoch.
+    """The replication of a content, as found at one topology epoch.
 
     Attributes:
-        retrievable: whether every chunk has a copy.
-        minimum: replicas of the worst chunk; the target for a content without chunks.
-        average: replicas per manifest entry.
-        maximum: replicas of the best chunk.
-        epoch: the topology that was asked.
+        retrievable: True if every chunk has a copy.
+        minimum: the number of replicas of the chunk with the fewest; the target, for a content without chunks.
+        average: the mean number of replicas per manifest entry.
+        maximum: the number of replicas of the chunk with the most.
+        epoch: the epoch of the topology whose volumes were asked.
     """
 
     retrievable: bool
@@ -38,19 +38,19 @@ class Health:
 
     @classmethod
     def of(cls, replications: Sequence[int], *, target: int, epoch: int) -> Health:
-        """Summarise the replica counts of a manifest's entries."""
+        """Summarise ``replications``, the number of replicas of each manifest entry."""
         counts = replications or [target]
         return cls(all(replications), min(counts), round(sum(counts) / len(counts), 3), max(counts), epoch)
 
 
 class ContentQuerySet(models.QuerySet["Content"]):
     def locked(self, content_ids: Iterable[int]) -> set[int]:
-        """Lock rows, in order, until the transaction ends; the ids of those that are still there."""
+        """Lock the rows in the order of their ids until the transaction ends; return the ids that still exist."""
         locked = "SELECT id FROM storage_content WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE"
         return {content_id for (content_id,) in rows(locked, [list(content_ids)])}
 
     def whole(self, content_ids: Iterable[int]) -> set[int]:
-        """The ids of those whose manifests have no gap and sum up to the size (RACES 4)."""
+        """The ids of the contents whose manifest has no gap and whose chunks sum up to the content's size (RACES 4)."""
         whole = rows(
             """
             SELECT c.id FROM storage_content c
@@ -65,13 +65,14 @@ class ContentQuerySet(models.QuerySet["Content"]):
         return {content_id for (content_id,) in whole}
 
     def outdated(self, epoch: int, most: int) -> list[Content]:
-        """Contents whose summaries are of an older topology, those with the fewest replicas first.
+        """Contents whose health summaries are of an older topology; contents with the fewest replicas come first.
 
-        There may be a million of them under few epochs: of each epoch the index knows the worst, and they are merged.
+        A million contents may be outdated, but with few different epochs. The index gives the contents with the fewest
+        replicas for each epoch, and the query merges these short lists.
 
         Args:
-            epoch: the present topology's.
-            most: how many at most.
+            epoch: the epoch of the present topology.
+            most: the largest number of contents to return.
         """
         found = self.raw(
             """
@@ -91,17 +92,17 @@ class ContentQuerySet(models.QuerySet["Content"]):
         return list(found)
 
     def look_again_at_lost(self, most: int) -> int:
-        """Outdate the summaries of unretrievable contents that have not been looked at for long enough.
+        """Outdate the health summaries of unretrievable contents whose pause since the last look is over.
 
-        The pause is half as long as the content had been lost when it was looked at last, between a minute and a day:
-        each is half as long again as the one before. A look further ahead of now than a minute is from before
-        PostgreSQL's clock was set back.
+        The pause is half of the time for which the content had been lost at the last look, but at least a minute and
+        at most a day. Each pause is therefore half as long again as the pause before. If the last look lies more than
+        a minute in the future, PostgreSQL's clock was set back since, and the pause is over too.
 
         Args:
-            most: how many at most.
+            most: the largest number of contents to outdate.
 
         Returns:
-            How many there were.
+            The number of contents that were outdated.
         """
         with connection.cursor() as cursor:
             cursor.execute(
@@ -122,10 +123,10 @@ class ContentQuerySet(models.QuerySet["Content"]):
             return int(cursor.rowcount)
 
     def become_ready(self, health: Mapping[int, Health]) -> None:
-        """Turn contents ready; those that are ready already keep a health summary of a newer topology.
+        """Turn contents ready. A content that has a health summary of a newer topology keeps that summary.
 
         Args:
-            health: row id → summary.
+            health: row id of the content → its health summary.
         """
         if not health:
             return
@@ -203,7 +204,7 @@ class Content(models.Model):
         return self.file_hash
 
     def record_health(self, health: Health) -> None:
-        """Write an exact health summary, unless one of a newer topology is there."""
+        """Write an exact health summary, unless the row has a summary of a newer topology."""
         type(self).objects.filter(pk=self.pk, health_epoch__lte=health.epoch).update(
             retrievable=health.retrievable,
             min_replication=health.minimum,
@@ -216,17 +217,17 @@ class Content(models.Model):
 
     @classmethod
     def chunks_by_target(cls) -> dict[int, int]:
-        """Replication factor → chunks in the manifests of the contents that are to have so many replicas."""
+        """Target → number of chunks in the manifests of all contents with this target."""
         return Tally.totals(Tally.What.WANTED)
 
     @classmethod
     def chunks_by_span(cls, boundaries: Sequence[datetime]) -> list[dict[int, int]]:
-        """Chunks in manifests by when their content was made: for each span of time, replication factor → chunks.
+        """For each span of time, target → number of chunks in the manifests of the contents that were made in it.
 
-        Every content is read, which takes a second for some millions.
+        The query reads every content, which takes a second for some millions of contents.
 
         Args:
-            boundaries: times in ascending order; there is one more span than boundaries.
+            boundaries: the times between two spans, in ascending order; there is one more span than boundaries.
         """
         spans: list[dict[int, int]] = [{} for _ in range(len(boundaries) + 1)]
         counted = rows(
@@ -241,13 +242,13 @@ class Content(models.Model):
         return spans
 
     def manifest(self, positions: range | None = None) -> list[tuple[str, int]]:
-        """(chunk hash, size) in order, of a content that is ready; a chunk that occurs twice is there twice.
+        """The manifest of a ready content: (chunk hash, size in bytes) in order. A repeated chunk is listed repeatedly.
 
         Args:
-            positions: a run of the manifest's entries, counted from 0; without it, all of them.
+            positions: the positions of the manifest's entries to return, counted from 0; None for all entries.
 
         Raises:
-            NoSuchFile: the content was deleted since this object was read.
+            NoSuchFile: the content was deleted after this object was read.
         """
         entries = ManifestEntry.objects.filter(content=self).order_by("position")
         if positions is not None:
@@ -258,18 +259,19 @@ class Content(models.Model):
         return chunks
 
     def give_up(self, owner_id: int) -> set[int]:
-        """Remove the owner's file, unless the content is ready or another of the owner's uploads may make it so.
+        """Remove the owner's file, unless the content is ready or another upload of the owner may make it ready.
 
-        Called with the row locked, when an upload has been released; row ids of chunks, as from ``remove``.
+        The caller holds the row's lock and has released an upload. The row ids of the chunks to condemn are returned,
+        as from ``remove``.
         """
         if self.state == self.State.READY or self.uploads.filter(owner_id=owner_id).exists():
             return set()
         return set[int]().union(*(file.remove() for file in self.files.filter(owner_id=owner_id)))
 
     def remove(self) -> set[int]:
-        """Delete the content with its manifest; the row ids of its chunks, for the caller to condemn.
+        """Delete the content with its manifest; return the row ids of its chunks, which the caller then condemns.
 
-        The caller holds the row's lock and has made sure that no file is left.
+        The caller holds the row's lock and has made sure that the content has no file left.
         """
         with connection.cursor() as cursor:
             cursor.execute(
@@ -294,7 +296,7 @@ class ManifestEntry(models.Model):
 
     @staticmethod
     def of(contents: Sequence[Content]) -> dict[int, list[tuple[str, int]]]:
-        """Row id of each content → (chunk hash, size) in the order of its manifest, as far as that is there."""
+        """Row id of each content → its (chunk hash, size in bytes) in order, as far as the manifest is recorded."""
         manifests: dict[int, list[tuple[str, int]]] = {content.pk: [] for content in contents}
         entries = ManifestEntry.objects.filter(content__in=contents).order_by("content_id", "position")
         for content_id, chunk_hash, size in entries.values_list("content_id", "chunk__hash", "chunk__size"):
@@ -303,9 +305,10 @@ class ManifestEntry(models.Model):
 
     @staticmethod
     def record(entries: Sequence[tuple[int, int, int]]) -> None:
-        """Insert (content, position, chunk) rows; those already there are left as they are.
+        """Insert (content, position, chunk) rows; existing rows stay as they are.
 
-        In the order of hashes (RACES 6): the commit locks the chunks one by one, as a deletion does.
+        The rows are inserted in the order of their chunks' hashes (RACES 6): the commit locks the chunks one by one in
+        this order, and so does a deletion.
         """
         if not entries:
             return

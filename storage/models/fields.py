@@ -9,12 +9,12 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-DIGEST_SIZE = 32  # bytes
+DIGEST_SIZE = 32  # Bytes of a SHA-256.
 HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class DigestField(models.Field[str, str]):
-    """A SHA-256: 64 lower-case hex digits in Python, 32 bytes in PostgreSQL, so that ranges of prefixes are ranges."""
+    """A SHA-256: 64 lower-case hex digits in Python, 32 bytes in PostgreSQL. Hashes with one prefix form a range."""
 
     description = "SHA-256"
 

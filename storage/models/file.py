@@ -14,7 +14,7 @@ NOBODY = "nobody"
 
 @lru_cache(maxsize=1)
 def nobody() -> User:
-    """The owner of everything while keys are off: a real row that cannot log in (RACES 30), and never changes."""
+    """The owner of all files while API keys are off: a real row that cannot log in (RACES 30) and never changes."""
     user, _ = User.objects.get_or_create(username=NOBODY, defaults={"is_active": False, "password": "!"})
     return user
 
@@ -39,10 +39,10 @@ class File(models.Model):
 
     @classmethod
     def count_ready(cls, owner: User | None = None) -> int:
-        """How many files there are whose content is ready; the owner's, or everybody's.
+        """The number of files whose content is ready: the owner's files, or everybody's if ``owner`` is None.
 
-        All that are tallied less those under ingest, in one statement and hence of one moment: what is under ingest is
-        counted, but that is little.
+        One statement subtracts the files under ingest from the tally of all files, so both figures are of one moment.
+        The files under ingest are counted row by row, but there are few of them.
         """
         with connection.cursor() as cursor:
             cursor.execute(
@@ -57,10 +57,10 @@ class File(models.Model):
             return int(cursor.fetchone()[0])
 
     def remove(self) -> set[int]:
-        """Delete this file, and its content when no other file is left on it.
+        """Delete this file, and also its content if no other file is left on it; return the row ids of the chunks.
 
-        The caller holds the lock of the content's row, and condemns the chunks whose row ids it gets: all those of its
-        transaction at once, in one order (RACES 6).
+        The caller holds the lock of the content's row. The caller condemns all returned chunks of its transaction at
+        once, in one order (RACES 6).
         """
         content = self.content
         self.delete()

@@ -10,10 +10,10 @@ from storage.models.clock import Clock
 
 
 class Generation(models.Model):
-    """A span in the life of this database, which volumes remember the database by (RACES 12, ADR 18).
+    """A span of time in the life of this database. Volumes remember the database by it (RACES 12, ADR 18).
 
-    While the cluster runs, a generation lasts for about a minute. A copy of the database that was made in one span does
-    not know the next one, and so does not know the volumes that were written to in it.
+    While the cluster runs, a generation lasts for about a minute. A copy of the database that was made during one
+    generation does not know the next generation, and so does not know the volumes that were written to in the next.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -25,7 +25,7 @@ class Generation(models.Model):
 
     @property
     def name(self) -> str:
-        """What volumes carry: 32 hex digits."""
+        """The token in the form that volumes carry: 32 hex digits."""
         return uuid.UUID(str(self.token)).hex
 
     @classmethod
@@ -35,22 +35,28 @@ class Generation(models.Model):
 
     @classmethod
     def current(cls, span: timedelta) -> Generation | None:
-        """The last generation if it began within this span of PostgreSQL's clock, which may have been set back."""
+        """The last generation if it began within the last ``span``, otherwise None.
+
+        The answer is None too if the generation began in the future, because PostgreSQL's clock was set back.
+        """
         return cls.objects.filter(pk=cls.latest(), begun_at__range=(Clock() - span, Clock())).first()
 
     @classmethod
     def begin(cls) -> Generation:
-        """Begin the next generation; the caller is in no transaction, so that it is durable before a volume is told."""
+        """Begin the next generation. The caller is in no transaction: the row is durable before a volume gets it."""
         return cls.objects.create()
 
     @classmethod
     def known(cls, names: Iterable[str]) -> dict[str, int]:
-        """The number of each of these generations that this database knows."""
+        """Name → number of the generations among ``names`` that this database knows."""
         tokens = {uuid.UUID(name): name for name in names}
         found = cls.objects.filter(token__in=list(tokens)).values_list("token", "id")
         return {tokens[token]: number for token, number in found}
 
     @classmethod
     def forget(cls, older_than: timedelta) -> None:
-        """Delete what no volume is likely to carry any more: a volume that does is then taken for a stranger's."""
+        """Delete the generations that began more than ``older_than`` ago, because hardly any volume carries them still.
+
+        A volume that still carries a deleted generation is taken for a volume of another database.
+        """
         cls.objects.filter(begun_at__lt=Clock() - older_than).exclude(pk=cls.latest()).delete()

@@ -21,44 +21,44 @@ from storage.models.statements.prepared import Columns, rows
 from storage.models.upload import Upload
 
 LEASE = timedelta(seconds=20)
-LONGEST_DELAY = timedelta(seconds=60)  # No ``not_before`` is further ahead, unless PostgreSQL's clock was set back.
+LONGEST_DELAY = timedelta(seconds=60)  # A ``not_before`` further ahead shows that PostgreSQL's clock was set back.
 MAX_ATTEMPTS = 5
 RETRY_DELAYS = (0, 1, 5, 15, 30)
-TURN = 60.0  # seconds that a long job may last before others of its priority go first
+TURN = 60.0  # After this number of seconds a long job lets other jobs of its priority go first.
 LOOK_AROUND = 1.0  # seconds between two looks for more urgent jobs
 
 
 class JobQuerySet(models.QuerySet["Job"]):
     def queued(self, queue: str) -> JobQuerySet:
-        """What may be claimed now, the most urgent and then the oldest first."""
+        """Jobs that may be claimed now: the most urgent first, and the oldest first among equally urgent jobs."""
         due = Q(not_before__lte=Clock()) | Q(not_before__gt=Clock() + LONGEST_DELAY)
         return self.filter(due, queue=queue, state=Job.State.QUEUED).order_by("priority", "created_at", "id")
 
     def abandoned(self) -> JobQuerySet:
-        """Running jobs whose lease is over: it has ended, or lies further ahead than any lease lasts.
+        """Running jobs whose lease is over: it has expired, or it expires later than any lease that begins now.
 
-        The latter are leases from before PostgreSQL's clock was set back. A worker that is still at such a job finds
-        its lease lost, and the job is done again.
+        In the second case the lease began before PostgreSQL's clock was set back. A worker that still runs such a job
+        finds its lease lost, and the job is done again.
         """
         over = Q(lease_expires_at__lt=Clock()) | Q(lease_expires_at__gt=Clock() + LEASE)
         return self.filter(over, state=Job.State.RUNNING)
 
     def open(self) -> JobQuerySet:
-        """What has not come to its end."""
+        """Jobs that have not ended."""
         return self.exclude(state__in=Job.TERMINAL)
 
     def last_of(self, kind: str) -> Job | None:
-        """The maintenance job of this kind that has succeeded last; not one of a time that is still to come."""
+        """The maintenance job of this kind that succeeded last. A job that ended in the future is left out."""
         ended = self.filter(kind=kind, subject__isnull=False, state=Job.State.SUCCEEDED)
         return ended.filter(finished_at__lte=Clock()).order_by("-finished_at").first()
 
     def claim(self, queue: str, *, most: int, most_bytes: int) -> list[Job]:
-        """Take queued jobs for this worker, under a new fencing token each and a lease.
+        """Claim queued jobs for this worker. Each job gets a new fencing token and a lease.
 
         Args:
-            queue: name of the queue.
-            most: number of jobs at most.
-            most_bytes: sum of their sizes at most; the first is taken whatever its size.
+            queue: the name of the queue.
+            most: the largest number of jobs.
+            most_bytes: the largest sum of the jobs' sizes in bytes. The first job is claimed whatever its size.
 
         A job that has failed before is claimed alone: a poison job must not burn the others' attempts (RACES 28).
         """
@@ -87,7 +87,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         )
 
     def claim_segment(self, upload: Upload) -> list[Job]:
-        """Take one of an upload's segments that no worker is at; empty when there is none."""
+        """Claim the job of one segment of the upload that no worker ingests; the list is empty if there is none."""
         return self._take(
             """
             WITH chosen AS (
@@ -103,9 +103,9 @@ class JobQuerySet(models.QuerySet["Job"]):
         )
 
     def _take(self, chosen: str, parameters: dict[str, Any]) -> list[Job]:
-        """Take the jobs that ``chosen`` has locked, with their uploads and contents, in one statement."""
+        """Claim the jobs that the query ``chosen`` locks, and read their uploads and contents, in one statement."""
         job, upload, content = _columns()
-        # A segment has checksums of its own: those of all of a large body are not for each of its many.
+        # A segment has checksums of its own. The checksums of a whole large body are not read for each segment.
         checksums = "CASE WHEN job.kind = 'ingest' THEN u.piece_checksums ELSE '' END"
         taken = rows(
             f"""
@@ -137,13 +137,13 @@ class JobQuerySet(models.QuerySet["Job"]):
         return jobs
 
     def heartbeat(self, done: Mapping[Job, int]) -> set[uuid.UUID]:
-        """Report progress of several jobs and extend their leases, in one statement inside the work's own commit.
+        """Report progress of several jobs and extend their leases, in one statement of the work's own transaction.
 
         Args:
-            done: job → how much of its total has been done.
+            done: job → the part of its ``total`` that has been done.
 
         Returns:
-            The ids of those that are still this worker's.
+            The ids of the jobs that are still this worker's.
         """
         jobs = sorted(done, key=lambda job: job.pk)
         mine = rows(
@@ -163,13 +163,13 @@ class JobQuerySet(models.QuerySet["Job"]):
         return {job_id for (job_id,) in mine}
 
     def succeed(self, results: Mapping[Job, dict[str, Any]]) -> set[uuid.UUID]:
-        """End several jobs well, in one statement inside the commit of their work.
+        """Mark several jobs as succeeded, in one statement of the transaction that commits their work.
 
         Args:
             results: job → its result.
 
         Returns:
-            The ids of those that were still this worker's.
+            The ids of the jobs that were still this worker's.
         """
         jobs = sorted(results, key=lambda job: job.pk)
         ended = rows(
@@ -188,9 +188,10 @@ class JobQuerySet(models.QuerySet["Job"]):
         return mine
 
     def requeue_stale(self) -> int:
-        """Put abandoned jobs back into the queue, or end them after too many attempts.
+        """Put abandoned jobs back into the queue, or fail them after too many attempts.
 
-        Returns how many were put back.
+        Returns:
+            The number of jobs that were put back.
         """
         stale = self.abandoned()
         stale.filter(attempts__gte=MAX_ATTEMPTS).update(
@@ -210,7 +211,7 @@ def _columns() -> tuple[Columns, Columns, Columns]:
 class Job(models.Model):
     """A durable unit of background work. PostgreSQL is the queue of record; Celery only wakes workers.
 
-    No column ever holds which node has which chunk (RACES 29).
+    No column ever says which node has which chunk (RACES 29).
     """
 
     Queue: TypeAlias = queues.Queue
@@ -224,7 +225,7 @@ class Job(models.Model):
         CANCELLED = "cancelled"
 
     class Lack(models.TextChoices):
-        """What a queued job waits for."""
+        """The thing that a queued job waits for."""
 
         NODES = "nodes"
         SPACE = "space"
@@ -238,7 +239,7 @@ class Job(models.Model):
     queue = models.CharField(max_length=32)
     priority = models.PositiveSmallIntegerField(default=0, help_text="what is lower goes first")
     subject = models.CharField(max_length=128, null=True, help_text="at most one queued job per kind and subject")  # noqa: DJ001  null is "no subject"
-    file_hash = DigestField(null=True)  # type: ignore[misc]  # the plugin has one type for both
+    file_hash = DigestField(null=True)  # type: ignore[misc]  # the plugin has one type for null and not null
     upload = models.ForeignKey(Upload, models.SET_NULL, null=True, related_name="jobs")
     size = models.BigIntegerField(default=0, help_text="bytes of work")
     state = models.CharField(max_length=16, choices=State, default=State.QUEUED)
@@ -258,7 +259,7 @@ class Job(models.Model):
 
     objects = JobQuerySet.as_manager()
 
-    _turn_ends = _next_look = 0.0  # of the monotonic clock
+    _turn_ends = _next_look = 0.0  # Both are times of the monotonic clock, in seconds.
 
     class Meta:
         ordering = ("created_at", "id")
@@ -296,14 +297,17 @@ class Job(models.Model):
 
     @classmethod
     def ensure(cls, kind: Job.Kind, subject: str) -> Job:
-        """The open job of this kind and subject, queued if there is none: for work that one job does whole."""
+        """Return the open job of this kind and subject, or queue one if there is none.
+
+        This is for work that one job does completely: a job that runs already is enough.
+        """
         return cls.objects.open().filter(kind=kind, subject=subject).first() or cls.request(kind, subject)
 
     def steps(self, total: int) -> Iterator[int]:
-        """The steps of a long job that are left, beginning where its last attempt or turn ended.
+        """The remaining steps of a long job, from where its last attempt or turn ended.
 
-        When the body of a step is through, it is done and ``result`` is kept, in one commit. Steps can be repeated:
-        a worker may die between a step and its commit.
+        After the caller's work for a step, one commit records the step as done and keeps ``result``. The work for a
+        step must be repeatable: a worker may die between the work and its commit.
 
         Raises:
             LeaseLost: the fencing token is no longer this worker's.
@@ -316,15 +320,17 @@ class Job(models.Model):
                 self.make_way()
 
     def begin_turn(self) -> None:
-        """Have a worker's time for this job begin now."""
+        """Let a turn begin now: it limits the time for which a worker keeps this job."""
         self._next_look = time.monotonic() + LOOK_AROUND
         self._turn_ends = time.monotonic() + TURN
 
     def make_way(self) -> None:
-        """Let others go first, if they are more urgent or this turn has lasted long enough. Called after ``progress``.
+        """Let other jobs go first if they are more urgent or if this turn has lasted for ``TURN`` seconds.
+
+        The caller has called ``progress`` before.
 
         Raises:
-            TurnEnded: the job is to be put back; it goes on from its last ``progress``.
+            TurnEnded: the caller must put the job back; the job will go on from its last ``progress``.
         """
         now = time.monotonic()
         if now < self._next_look:
@@ -335,7 +341,7 @@ class Job(models.Model):
             raise TurnEnded(str(self.pk))
 
     def progress(self, *, done: int | None = None, total: int | None = None) -> None:
-        """Report progress, keep the ``result`` so far, and extend the lease; part of every commit of the work.
+        """Report progress, keep the ``result`` so far, and extend the lease. Every commit of the work includes this.
 
         Raises:
             LeaseLost: the fencing token is no longer this worker's.
@@ -362,7 +368,7 @@ class Job(models.Model):
         self.state = self.State.FAILED
 
     def retry(self, title: str, detail: str) -> None:
-        """Put the job back after an attempt that failed, later each time; fail it after the last."""
+        """Put the job back after a failed attempt, with a longer delay each time. Fail it after ``MAX_ATTEMPTS``."""
         if self.attempts >= MAX_ATTEMPTS:
             self.fail(title, detail)
             return
@@ -373,12 +379,12 @@ class Job(models.Model):
         self.state = self.State.QUEUED
 
     def end_turn(self) -> None:
-        """Put the job back, to go on when its turn comes; costs no attempt."""
+        """Put the job back, to go on in a later turn. This costs no attempt: the count begins again at 0."""
         self._fenced({"state": self.State.QUEUED, "attempts": 0, "not_before": Clock()})
         self.state = self.State.QUEUED
 
     def wait(self, lack: Job.Lack, delay: timedelta = timedelta(seconds=5)) -> None:
-        """Put the job back until what it lacks may be there; costs no attempt (RACES 18)."""
+        """Put the job back for ``delay``, until ``lack`` may have ended. This costs no attempt (RACES 18)."""
         self._fenced(
             {
                 "state": self.State.QUEUED,
@@ -391,7 +397,7 @@ class Job(models.Model):
 
     @classmethod
     def cancel(cls, job_ids: Iterable[uuid.UUID]) -> int:
-        """End jobs that are not terminal; a worker at one of them finds its lease lost at its next commit."""
+        """Cancel the jobs that have not ended. A worker that runs one finds its lease lost at its next commit."""
         return (
             cls.objects.filter(id__in=list(job_ids))
             .exclude(state__in=cls.TERMINAL)

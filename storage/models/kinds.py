@@ -4,7 +4,7 @@ from django.db.models import TextChoices
 
 
 class Kind(TextChoices):
-    """What a job does, with its priority: jobs of a lower number go first.
+    """The kinds of jobs with their priorities: jobs with a lower number go first.
 
     The priority is stored with each job. The steps of ten leave room for a new kind between two others.
     """

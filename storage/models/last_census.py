@@ -9,18 +9,18 @@ from storage.models.job import Job
 
 @dataclass(frozen=True)
 class LastCensus:
-    """What is on the disks, as the last listing of all nodes has found.
+    """The copies on the disks, as the last listing of all nodes found them.
 
     Attributes:
-        taken_at: when it ended.
-        chunks: chunks on record of which a copy was found.
-        copies: of them.
-        bytes: of these copies.
-        short: chunks with fewer copies than they should have.
-        lost: chunks without a copy.
-        surplus: chunks with more copies than they should have.
-        orphans: chunks that are not on record, of which there are copies.
-        silent: nodes that could not be listed: their copies are not in these figures.
+        taken_at: the time at which the census ended.
+        chunks: the number of chunks on record that have a copy.
+        copies: the number of copies of these chunks.
+        bytes: the bytes of these copies.
+        short: the number of chunks with fewer copies than they should have.
+        lost: the number of chunks without a copy.
+        surplus: the number of chunks with more copies than they should have.
+        orphans: the number of chunks that have copies but are not on record.
+        silent: the nodes that could not be listed. Their copies are not in these figures.
     """
 
     taken_at: datetime
@@ -35,7 +35,7 @@ class LastCensus:
 
     @classmethod
     def load(cls) -> LastCensus | None:
-        """The last census that came to its end; None if there is none yet."""
+        """The last census that was completed; None if there is none yet."""
         job = Job.objects.last_of(Job.Kind.CENSUS)
         if job is None or job.finished_at is None:
             return None

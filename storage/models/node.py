@@ -10,7 +10,7 @@ from django.db.models import F
 from storage.models.cluster import Cluster
 from storage.models.statements.prepared import Columns, rows
 
-SAME_SIZE = 0.01  # share by which the size of a file system may change before placement heeds it
+SAME_SIZE = 0.01  # Placement ignores a change of a file system's size by at most this share of the size.
 
 
 class Node(models.Model):
@@ -56,7 +56,7 @@ class Node(models.Model):
 
     @property
     def condition(self) -> str:
-        """The state that an operator sees: ``offline`` hides what is wanted behind what is."""
+        """The state that an operator sees: ``offline`` if the node does not answer, whatever the operator wants."""
         if self.state in (self.State.ACTIVE, self.State.DRAINING) and not self.online:
             return "offline"
         if self.state == self.State.ACTIVE and not self.writable:
@@ -67,10 +67,10 @@ class Node(models.Model):
 
     @classmethod
     def all_with_cluster(cls) -> tuple[Cluster, list[Node]]:
-        """The cluster, and its nodes but for those being created and retired ones, as they were at one instant.
+        """The cluster and its nodes at one instant, without nodes that are being created or are retired.
 
         Raises:
-            Cluster.DoesNotExist: nothing has been prepared yet.
+            Cluster.DoesNotExist: the cluster has not been prepared yet.
         """
         cluster, node = _columns()
         found = rows(
@@ -90,7 +90,7 @@ class Node(models.Model):
 
     @classmethod
     def accepting_ids(cls) -> set[str]:
-        """The ids of the nodes that new replicas may be written to, now."""
+        """The ids of the nodes to which new replicas may be written now."""
         active = rows("SELECT node_id FROM storage_node WHERE state = %s", [cls.State.ACTIVE.value])
         return {node_id for (node_id,) in active}
 
@@ -105,10 +105,10 @@ class Node(models.Model):
 
     @classmethod
     def record_file_systems(cls, seen: Mapping[str, tuple[str, int]]) -> None:
-        """Keep on which file system each node lies and how large that is: node id → its name, bytes.
+        """Record the file system on which each node lies: node id → (name of the file system, its size in bytes).
 
-        Placement goes by that size. Some file systems (ZFS, Btrfs) change theirs all the time: a change below
-        ``SAME_SIZE`` is left out, because each change of a weight makes copies misplaced.
+        Placement goes by the size. The size of some file systems (ZFS, Btrfs) changes all the time. A change of at most
+        ``SAME_SIZE`` is not recorded, because each change of a weight makes copies misplaced.
         """
         for node in cls.objects.filter(node_id__in=list(seen)):
             name, size = seen[node.node_id]
@@ -118,12 +118,15 @@ class Node(models.Model):
 
     @classmethod
     def distrust_sketches(cls, node_ids: Iterable[str]) -> None:
-        """Raise the epoch before a write that cannot be counted (RACES 23)."""
+        """Raise the sketch epoch of these nodes before a write that cannot be counted (RACES 23)."""
         cls.objects.filter(node_id__in=sorted(node_ids)).update(sketch_epoch=F("sketch_epoch") + 1)
 
     @classmethod
     def tally(cls, deltas: Mapping[str, tuple[int, int]]) -> None:
-        """Add (replicas, bytes) per node. A crash may lose one; the next sketch rebuild corrects it."""
+        """Add (replicas, bytes) to the tally of each node.
+
+        A crash may lose an addition; the next sketch rebuild corrects the tally.
+        """
         changes = [(node_id, chunks, size) for node_id, (chunks, size) in sorted(deltas.items()) if chunks or size]
         if not changes:
             return

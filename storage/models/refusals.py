@@ -1,4 +1,4 @@
-"""What PostgreSQL says when it cannot serve, as opposed to what it says of a faulty statement.
+"""The errors with which PostgreSQL says that it cannot serve. Errors in a statement are not among them.
 
 The codes are SQLSTATEs (PostgreSQL's manual, appendix A).
 """
@@ -10,7 +10,7 @@ import time
 from django.db import InterfaceError, InternalError, OperationalError
 
 UNAVAILABLE = (OperationalError, InterfaceError, InternalError)
-"""Django's exceptions for a PostgreSQL that is away or refuses; a read-only one raises ``InternalError``."""
+"""Django's exceptions for a PostgreSQL that is away or refuses. A read-only server raises ``InternalError``."""
 
 READ_ONLY = "PostgreSQL is read-only, as after a failover: connect DATABASE_URL to the primary server"
 DISK_FULL = "PostgreSQL's disk is full: make room on it"
@@ -30,7 +30,7 @@ _WORDS = {
     "57P03": STARTING,
     "58030": BROKEN,
 }
-# A connection that is refused has a message only.
+# The error of a refused connection has a message but no SQLSTATE.
 _MESSAGES = {
     "too many clients": NO_CONNECTION,
     "too many connections": NO_CONNECTION,
@@ -48,10 +48,10 @@ _last: tuple[float, str] | None = None
 
 
 def words(error: BaseException) -> str:
-    """Say in plain words why PostgreSQL refused.
+    """Say in plain words why PostgreSQL refused to serve.
 
     Args:
-        error: one of ``UNAVAILABLE``.
+        error: an exception of a type in ``UNAVAILABLE``.
     """
     global _last
     state = getattr(error.__cause__ or error, "sqlstate", None)
@@ -62,9 +62,9 @@ def words(error: BaseException) -> str:
 
 
 def lately() -> str | None:
-    """What this process's writes were refused for in the last seconds, None if they were not.
+    """The reason why PostgreSQL refused a write of this process in the last ``REMEMBERED_SECONDS``, or None.
 
-    A full disk is found out by writing alone: a health check learns it from the requests that wrote.
+    Only a write finds out that a disk is full. A health check therefore learns it from requests that wrote.
     """
     if _last is None or time.monotonic() - _last[0] > REMEMBERED_SECONDS:
         return None

@@ -10,18 +10,18 @@ from storage.models.job import Job
 from storage.models.statements.prepared import rows
 from storage.models.upload import Upload
 
-SEGMENT_BYTES = 16 << 20  # of a body; one that is shorter has no segments
+SEGMENT_BYTES = 16 << 20  # A shorter body has no segments.
 
 
 class SegmentQuerySet(models.QuerySet["Segment"]):
     def cut_off(self, upload: Upload, position: int, size: int, checksums: bytes) -> bool:
-        """Queue the ingest of a run of a body that has been staged so far; false when the upload has been dropped.
+        """Queue the ingest of a segment that has been staged; return False if the upload has been dropped.
 
         Args:
-            upload: whose body it is.
-            position: of its first chunk in the manifest.
-            size: in bytes, a multiple of the upload's ``piece_size``.
-            checksums: of its pieces.
+            upload: the upload that the segment is a part of.
+            position: the position of the segment's first chunk in the manifest.
+            size: the size of the segment in bytes, a multiple of the upload's ``piece_size``.
+            checksums: the CRC-32 of each piece of the segment, 4 bytes little-endian.
         """
         made = rows(
             """
@@ -63,18 +63,26 @@ class SegmentQuerySet(models.QuerySet["Segment"]):
         return found
 
     def unstored(self, segments: Sequence[Segment]) -> list[Job]:
-        """The jobs of an upload's first segments that are not stored yet, as they are now."""
+        """The jobs of the segments that are not stored yet, read from the database now.
+
+        Args:
+            segments: the first segments of an upload, without a gap.
+        """
         return list(_jobs(segments).exclude(state=Job.State.SUCCEEDED).defer("result"))
 
     def results(self, segments: Sequence[Segment]) -> dict[uuid.UUID, dict[str, Any]]:
-        """What the jobs of an upload's first segments found, by job id, when all of them are stored.
+        """Job id → result of the job, for segments that are all stored.
 
-        It has ``chunks`` and ``replications`` in order, and at which ``factor`` and topology ``epoch``.
+        A result has lists of ``chunks`` and ``replications``, one entry per chunk in order. It also has the ``factor``
+        and the topology ``epoch`` with which the segment was stored.
+
+        Args:
+            segments: the first segments of an upload, without a gap.
         """
-        return dict(_jobs(segments).values_list("pk", "result"))  # type: ignore[arg-type]  # none is null by then
+        return dict(_jobs(segments).values_list("pk", "result"))  # type: ignore[arg-type]  # no result is null by then
 
     def reopen(self, upload: Upload) -> int:
-        """Queue those segments again that were stored with fewer replicas than the upload wants by now."""
+        """Queue again the segments stored with fewer replicas than the upload wants now; return their number."""
         stored = Job.objects.filter(segment__upload=upload, state=Job.State.SUCCEEDED)
         fewer = stored.filter(result__factor__lt=upload.replication_factor)
         return fewer.update(state=Job.State.QUEUED, finished_at=None, attempts=0)
@@ -86,9 +94,9 @@ def _jobs(segments: Sequence[Segment]) -> models.QuerySet[Job]:
 
 
 class Segment(models.Model):
-    """A run of a body's chunks that is ingested, by a job of its own, while the rest still arrives (RACES 1).
+    """A run of a body's chunks that a job of its own ingests while the rest of the body still arrives (RACES 1).
 
-    The job's result says which chunks they are and how many copies each has: row ids and numbers, never nodes.
+    The job's result holds the row id of each chunk and the number of its copies, and never names a node.
     """
 
     job = models.OneToOneField(Job, models.CASCADE, primary_key=True, related_name="segment")
@@ -103,5 +111,5 @@ class Segment(models.Model):
 
     @property
     def count(self) -> int:
-        """How many chunks it has."""
+        """The number of chunks in this segment."""
         return len(self.checksums) // 4

@@ -2,18 +2,18 @@ from __future__ import annotations
 
 from django.db import connection, models
 
-FOLD_FROM = 1000  # rows from which it is worth while: as many are read in less than a millisecond
+FOLD_FROM = 1000  # Fewer rows are not folded: they are read in less than a millisecond.
 
 
 class Tally(models.Model):
-    """Totals that PostgreSQL keeps itself (ADR 12): each row is what one statement added; a total is their sum.
+    """Totals that PostgreSQL keeps itself (ADR 12): a row is the amount that one statement added; a total is a sum.
 
-    Triggers write the rows (migration 0005), in the transaction of what they count and at the end of a table that
-    nobody updates: nothing is counted that was rolled back, and nobody waits for another's commit.
+    Triggers insert the rows (migration 0005), in the transaction whose changes they count. A change that is rolled back
+    is therefore not counted. Rows are only added and never updated, so no transaction waits for another's commit.
     """
 
     class What(models.TextChoices):
-        """What is counted, and by which key."""
+        """The totals that are kept. Each label says what is counted, and by which key."""
 
         FILES = "files", "files, by the id of their owner"
         CHUNKS = "chunks", "chunks, condemned ones included; the key is 0"
@@ -28,15 +28,15 @@ class Tally(models.Model):
 
     @classmethod
     def totals(cls, what: What) -> dict[int, int]:
-        """Key → total, where that is not 0."""
+        """Key → total. Keys whose total is 0 are left out."""
         sums = cls.objects.filter(what=what).values_list("key").annotate(total=models.Sum("amount"))
         return {key: int(total) for key, total in sums if total}
 
     @classmethod
     def fold(cls) -> None:
-        """Put sums in the place of many rows, in one statement: whoever reads meanwhile sees either.
+        """Replace many rows by their sums in one statement: a concurrent reader sees either the rows or the sums.
 
-        What another fold has taken is gone when this one comes to it, and is left out of the sums.
+        Two folds at once are safe: each row is deleted, and so summed, by exactly one of them.
         """
         if cls.objects.count() < FOLD_FROM:
             return

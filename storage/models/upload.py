@@ -13,13 +13,14 @@ from storage.models.statements.prepared import rows
 
 class UploadQuerySet(models.QuerySet["Upload"]):
     def pin(self, wanted: Mapping[tuple[uuid.UUID, str], int], sizes: Mapping[str, int]) -> dict[str, int]:
-        """Refer to chunks before the volumes are asked for them; chunk hash → row id.
+        """Pin chunks before the volumes are asked for them; return chunk hash → row id.
 
-        Inserts the chunks that are new and takes back a condemnation of the others, in the order of their hashes: two
-        batches cannot deadlock (RACES 6). Reclaim either sees the pins, or has finished before.
+        The statement inserts rows for new chunks, and takes back the condemnation of the other chunks. It does so in
+        the order of their hashes, so two batches cannot deadlock (RACES 6). Reclaim either sees the pins, or has
+        finished before.
 
         Args:
-            wanted: (upload id, chunk hash) → how many replicas the upload wants of the chunk.
+            wanted: (upload id, chunk hash) → the number of replicas that the upload wants of the chunk.
             sizes: chunk hash → size in bytes.
         """
         uploads, hashes, factors = zip(*((u, bytes.fromhex(h), f) for (u, h), f in wanted.items()), strict=True)
@@ -53,10 +54,10 @@ class UploadQuerySet(models.QuerySet["Upload"]):
         return {chunk_hash.hex(): chunk_id for chunk_hash, chunk_id in found}
 
     def release(self, upload_ids: Iterable[uuid.UUID]) -> set[int]:
-        """Delete uploads with their segments and pins; the row ids of the chunks that were pinned."""
+        """Delete uploads with their segments and pins; return the row ids of the chunks that were pinned."""
         ids = {"ids": sorted(upload_ids)}
         with transaction.atomic(savepoint=False):
-            # A worker that is just pinning holds the row: its pins must be there before they are looked for.
+            # A worker that is pinning holds the row. Its pins must be visible before the next statement looks for pins.
             rows("SELECT id FROM storage_upload WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR UPDATE", ids)
             unpinned = rows(
                 """
@@ -78,9 +79,9 @@ class UploadQuerySet(models.QuerySet["Upload"]):
 
 
 class Upload(models.Model):
-    """A body on its way in. Owns its staged bytes and its pins until its ingest has ended (RACES 1).
+    """A body that has arrived, or is arriving. It owns its staged bytes and its pins until its ingest ends (RACES 1).
 
-    While the row exists the staged bytes are wanted; a staged file without a row is garbage.
+    The staged bytes are needed while the row exists; a staged file without a row is garbage.
     """
 
     class State(models.TextChoices):
@@ -104,19 +105,19 @@ class Upload(models.Model):
         return str(self.id)
 
     def beat(self) -> bool:
-        """Say that the body still arrives; false when the upload has been dropped."""
+        """Record that the body still arrives; return False if the upload has been dropped."""
         with connection.cursor() as cursor:
             cursor.execute("UPDATE storage_upload SET heartbeat_at = clock_timestamp() WHERE id = %s", [self.pk])
             return bool(cursor.rowcount == 1)
 
     def release(self) -> set[int]:
-        """Delete the row and its pins; the row ids of the chunks that were pinned.
+        """Delete the row and its pins; return the row ids of the chunks that were pinned.
 
-        The staged file is removed by the caller once this has committed.
+        The caller removes the staged file after this has committed.
         """
         return type(self).objects.release([self.pk])
 
     def drop(self) -> None:
-        """Give the upload up: chunks that only it referred to are condemned, and reclaim frees their bytes."""
+        """Give the upload up. Chunks that only this upload referred to are condemned, and reclaim frees their bytes."""
         with transaction.atomic():
             Chunk.objects.condemn_unreferenced(self.release())

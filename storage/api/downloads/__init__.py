@@ -1,1 +1,1 @@
-"""A file on its way out."""
+"""Downloads of files."""

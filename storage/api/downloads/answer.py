@@ -1,7 +1,7 @@
-"""Files on their way out.
+"""Downloads.
 
-A download is answered by ``answer`` whichever way it has come: past Django, as most do, or through it, where it has to
-say more than the file (ADR 15).
+The function ``answer`` answers every download, whichever way it has come. Most downloads bypass Django. A download goes
+through Django where the answer has to say more than the file (ADR 15).
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ CONTENT_TYPE = "application/octet-stream"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client gets; whoever sends the body closes it.
+    """The answer that a client gets. The code that sends the body closes it.
 
     Attributes:
-        status: of HTTP.
-        headers: its fields.
-        body: in pieces; None if there is none.
+        status: the HTTP status code.
+        headers: the header fields.
+        body: the body in pieces; None if there is no body.
     """
 
     status: int
@@ -48,7 +48,7 @@ class Answer:
 
     @contextmanager
     def handing_over(self) -> Iterator[None]:
-        """Close the body if nobody takes it."""
+        """Close the body if the ``with`` block fails: then no other code closes it."""
         try:
             yield
         except BaseException:
@@ -58,15 +58,17 @@ class Answer:
 
 
 def answer(environ: Mapping[str, Any], file_hash: str, name: str = "") -> Answer:
-    """Answer a GET or a HEAD, which is told what a GET would be: of the whole file, as HEAD knows no ranges.
+    """Answer a GET or a HEAD.
+
+    A HEAD gets the status and the header fields of a GET of the whole file, because HEAD knows no ranges.
 
     Args:
-        environ: of the request, as in WSGI.
-        file_hash: what the path has in its place.
-        name: what the client is to save the file under; empty for the file's own name.
+        environ: the WSGI environment of the request.
+        file_hash: the part of the path where the file hash should be.
+        name: the name under which the client should save the file; empty for the file's own name.
 
     Raises:
-        Exception: what ``errors`` makes a problem document of.
+        Exception: an error that ``errors`` turns into a problem document.
     """
     try:
         well_formed(file_hash)
@@ -79,11 +81,13 @@ def answer(environ: Mapping[str, Any], file_hash: str, name: str = "") -> Answer
             return Answer(304, headers)
         headers["Content-Type"] = CONTENT_TYPE
         if environ["REQUEST_METHOD"] == "HEAD":
-            retrieve.retrieve(file, [range(1)] if file.size else None)  # what cannot be read is found now as then
+            # The first chunk is read, so a HEAD of an unreadable file fails as a GET does.
+            retrieve.retrieve(file, [range(1)] if file.size else None)
             return Answer(200, headers)
         return _send(file, headers, _wanted(environ, headers["ETag"], file))
     finally:
-        connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
+        # The connection goes back to the pool: a thread that waits for its client must not keep others from PostgreSQL.
+        connection.close()
 
 
 def _send(file: OpenFile, headers: dict[str, str], wanted: list[range] | None) -> Answer:
@@ -106,10 +110,10 @@ def _send(file: OpenFile, headers: dict[str, str], wanted: list[range] | None) -
 
 
 def _headers(file: OpenFile, name: str) -> dict[str, str]:
-    """What is said of a file whichever part of it is sent, and if none is."""
+    """The header fields of every answer about a file, whether the body is all of it, a part of it, or nothing."""
     return {
         "Accept-Ranges": "bytes",
-        # Its bytes never change, but it can be deleted or renamed: a cache has to ask, and a 304 costs next to nothing.
+        # A file's bytes never change, but the file can be deleted or renamed: a cache must ask, and a 304 is cheap.
         "Cache-Control": "no-cache",
         "Content-Disposition": attachment(name, otherwise=file.file_hash),
         "Content-Length": str(file.size),
@@ -121,7 +125,7 @@ def _headers(file: OpenFile, name: str) -> dict[str, str]:
 
 
 class RangeNotSatisfiable(APIException):
-    """The file has nothing of the ranges that were asked for."""
+    """The file has no byte of the requested ranges."""
 
     status_code = 416
 
@@ -134,7 +138,7 @@ def _wanted(environ: Mapping[str, Any], etag: str, file: OpenFile) -> list[range
     """The ranges to send, or None for the whole file.
 
     Raises:
-        RangeNotSatisfiable: the file has nothing of them.
+        RangeNotSatisfiable: the file has no byte of the requested ranges.
     """
     field = environ.get("HTTP_RANGE")
     if field is None or not preconditions.range_applies(environ, etag, file.created_at):
@@ -146,7 +150,7 @@ def _wanted(environ: Mapping[str, Any], etag: str, file: OpenFile) -> list[range
 
 
 class _Body:
-    """A body's chunks; whoever serves it closes it, and the transfer's place is free again."""
+    """The chunks of a body. The code that serves the body closes it, which frees the slot of the transfer."""
 
     def __init__(self, chunks: Iterator[bytes], slot: Slot) -> None:
         self._chunks = chunks
@@ -157,14 +161,15 @@ class _Body:
 
     def close(self) -> None:
         self._slot.release()
-        connection.close()  # of a bad copy that was reported on the way
+        # The thread may have opened a connection to report a bad copy during the download.
+        connection.close()
 
 
-# -- through Django ----------------------------------------------------------
+# -- downloads through Django ------------------------------------------------
 
 
 class AnyAccept(BaseContentNegotiation):
-    """Bytes are bytes: whatever the client accepts, it gets the file, and JSON for a problem."""
+    """Negotiation that ignores ``Accept``: the client gets the bytes of the file, or JSON for a problem."""
 
     def select_parser(self, request: Request, parsers: Any) -> Any:
         return parsers[0] if parsers else None
@@ -174,13 +179,13 @@ class AnyAccept(BaseContentNegotiation):
 
 
 class DownloadView(Endpoint):
-    """The bytes of a file; all of them, or those that `Range` asks for."""
+    """The bytes of a file: all of them, or the bytes that `Range` asks for."""
 
     content_negotiation_class: type[BaseContentNegotiation] = AnyAccept
-    renderer_classes = (JsonRenderer,)  # one alone: the answer does not vary with Accept
+    renderer_classes = (JsonRenderer,)  # There is one renderer only: the answer does not vary with Accept.
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """GET and HEAD do without DRF: they have no body to parse, and nothing to negotiate."""
+        """Answer GET and HEAD without DRF: they have no body to parse, and nothing to negotiate."""
         if request.method not in ("GET", "HEAD"):
             return super().dispatch(request, *args, **kwargs)
         try:

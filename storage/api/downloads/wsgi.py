@@ -1,4 +1,4 @@
-"""Plain downloads, answered before Django (ADR 15)."""
+"""Plain downloads, which are answered before Django (ADR 15)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATH = re.compile(rf"/download/({HEX_DIGEST.pattern})(?:/(.+))?", re.DOTALL)
 
 
 class Downloads:
-    """WSGI: answers plain downloads, and leaves all else to another application, Django."""
+    """WSGI middleware that answers plain downloads and leaves all other requests to ``application``, Django."""
 
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application
@@ -36,5 +36,5 @@ class Downloads:
 
 
 def _is_plain(environ: WSGIEnvironment) -> bool:
-    """Whether a request asks for bytes, and no other site has a say in what its browser may do."""
+    """True for a GET or a HEAD while CORS is off: only Django's middleware can tell browsers what they may do."""
     return environ["REQUEST_METHOD"] in ("GET", "HEAD") and not settings.CORS_ALLOWED_ORIGINS

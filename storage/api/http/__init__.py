@@ -1,1 +1,1 @@
-"""What HTTP's RFCs say, as pure functions."""
+"""Rules of HTTP's RFCs, as pure functions."""

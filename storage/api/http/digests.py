@@ -9,22 +9,23 @@ from collections.abc import Mapping
 
 from storage.exceptions import InvalidRequest
 
-FIELDS = ("Content-Digest", "Repr-Digest")  # the same bytes, as no content coding is taken
+# Both fields are about the same bytes, because a body with a content coding is refused.
+FIELDS = ("Content-Digest", "Repr-Digest")
 ALGORITHM = "sha-256"
 
 _VALUE = re.compile(r":([A-Za-z0-9+/]*=*):[ \t]*(?:;.*)?")  # a byte sequence and its parameters (RFC 9651)
 
 
 def digest_field(digest: bytes) -> str:
-    """The value of a field that says ``digest``, a SHA-256."""
+    """The value of a header field that states ``digest``, a SHA-256 of 32 bytes."""
     return f"{ALGORITHM}=:{base64.b64encode(digest).decode()}:"
 
 
 def claimed(headers: Mapping[str, str]) -> dict[str, bytes]:
-    """Field name → the SHA-256 that the client claims its body has; other algorithms are ignored.
+    """Field name → the SHA-256 (32 bytes) that the client claims for the body. Other algorithms are ignored.
 
     Raises:
-        InvalidRequest: what is claimed is no SHA-256.
+        InvalidRequest: a claimed value is not a SHA-256.
     """
     found = {}
     for field in FIELDS:
@@ -36,9 +37,10 @@ def claimed(headers: Mapping[str, str]) -> dict[str, bytes]:
 
 
 def require(claims: Mapping[str, bytes], digest: bytes) -> None:
-    """
+    """Check the claims against ``digest``, the SHA-256 of the body.
+
     Raises:
-        InvalidRequest: the body has another digest than was claimed.
+        InvalidRequest: the body has another digest than the client claimed.
     """
     for field, claim in claims.items():
         if claim != digest:

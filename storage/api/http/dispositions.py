@@ -1,4 +1,4 @@
-"""``Content-Disposition``: read in the parts of forms (RFC 7578), written for downloads (RFC 6266). Pure."""
+"""Pure functions that read ``Content-Disposition`` in forms (RFC 7578) and write it for downloads (RFC 6266)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 import unicodedata
 from urllib.parse import quote, unquote
 
-LONGEST = 255  # bytes of a name that file systems take
-ATTR_CHAR = "!#$&+-.^_`|~"  # RFC 8187 leaves these as they are, next to letters and digits
+LONGEST = 255  # Most file systems take no name with more bytes.
+ATTR_CHAR = "!#$&+-.^_`|~"  # RFC 8187 leaves these characters, letters and digits as they are.
 
 _PARAMETER = re.compile(
     r"""[ \t]*;[ \t]*(?P<key>[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*
@@ -24,13 +24,14 @@ _UNSAFE = re.compile(r"[^ !#$&-.0-\[\]-~]+")
 
 
 def form_names(value: str) -> tuple[str | None, str | None]:
-    """The names of field and file of a form's part; None if it does not say.
+    """The field name and the file name of a form's part; None for a name that the part does not have.
 
     Browsers, and curl since 7.81, write a quotation mark as ``%22`` and a backslash as it is (WHATWG, HTML §4.10.21.8).
-    Older clients put a backslash before both, and are known by having done so with each of them.
+    Older clients put a backslash before both characters. A value is taken for theirs if each of these characters in it
+    has a backslash.
 
     Args:
-        value: of the field ``Content-Disposition``.
+        value: the value of the field ``Content-Disposition``.
 
     Raises:
         ValueError: the field is malformed.
@@ -58,7 +59,7 @@ def _unescaped(match: re.Match[str]) -> str:
     text = _unquoted(match)
     if match["escaped"] and "\\" in text:
         text = _ESCAPE.sub(r"\1", text)
-        if '"' in text:  # A client that has escaped this one with a backslash does not mean %22 as another.
+        if '"' in text:  # A client that escapes a quotation mark with a backslash does not write it as %22.
             return text
     return _PERCENT.sub(lambda percent: chr(int(percent[1], 16)), text)
 
@@ -74,13 +75,13 @@ def _extended(text: str) -> str:
 def attachment(name: str, otherwise: str) -> str:
     """The value that makes a client save a download under a name.
 
-    The parameter ``filename`` is ASCII, for clients that know no other, and has nothing that some of them misread:
-    no backslash, no quotation mark, no percent-encoding (RFC 6266, appendix D). If it would say too little, the whole
-    name is in ``filename*``, which others prefer.
+    The parameter ``filename`` is ASCII, for clients that know no other parameter. It has nothing that some clients
+    misread: no backslash, no quotation mark, no percent-encoding (RFC 6266, appendix D). A name that cannot be written
+    like this is also given whole in ``filename*``, which other clients prefer.
 
     Args:
-        name: a valid one.
-        otherwise: ASCII; takes the place of all but the extension where nothing of the name can be written in ASCII.
+        name: a valid file name.
+        otherwise: ASCII text. If nothing of the name can be written in ASCII, it replaces all but the extension.
     """
     if _PLAIN.fullmatch(name):
         return f'attachment; filename="{name}"'

@@ -1,4 +1,4 @@
-"""Conditional requests (RFC 9110 §13), in the order that its §13.2.2 gives. Pure."""
+"""Conditional requests (RFC 9110 §13), evaluated in the order of its §13.2.2, by pure functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SAFE = ("GET", "HEAD")
 
 
 class PreconditionFailed(APIException):
-    """The resource is not in the state that the client wants it in."""
+    """The resource is not in the state that the client requires."""
 
     status_code = 412
 
@@ -21,14 +21,14 @@ class PreconditionFailed(APIException):
 
 
 def check(environ: Mapping[str, str], etag: str, modified: datetime) -> bool:
-    """Evaluate the conditions of a request on something that exists, before the request is acted on.
+    """Evaluate the conditions of a request for an existing resource, before the request is carried out.
 
-    A date that cannot be read says nothing and is ignored, as §13.1 asks.
+    A date that cannot be read is ignored, as §13.1 asks.
 
     Args:
-        environ: the request's, of WSGI; ``REQUEST_METHOD`` decides which conditions count.
-        etag: the strong entity tag of what is here, with its quotation marks.
-        modified: the time of its last modification, as ``Last-Modified`` says it.
+        environ: the WSGI environment of the request; ``REQUEST_METHOD`` decides which conditions count.
+        etag: the strong entity tag of the resource, with its quotation marks.
+        modified: the time of the resource's last modification, as in ``Last-Modified``.
 
     Returns:
         True if the client of a GET or HEAD has this version already: the answer is 304. False if the request goes on.
@@ -51,11 +51,11 @@ def check(environ: Mapping[str, str], etag: str, modified: datetime) -> bool:
 
 
 def require(environ: Mapping[str, str], etags: Collection[str], modified: datetime) -> None:
-    """Evaluate the conditions on a change to something that exists and has several entity tags.
+    """Evaluate the conditions of a request that changes an existing resource with several entity tags.
 
     Args:
-        environ: the request's, of WSGI.
-        etags: the strong entity tags by which a client may name what is here.
+        environ: the WSGI environment of the request.
+        etags: the strong entity tags by which a client may name the resource.
         modified: as for ``check``.
 
     Raises:
@@ -68,10 +68,10 @@ def require(environ: Mapping[str, str], etags: Collection[str], modified: dateti
 
 
 def range_applies(environ: Mapping[str, str], etag: str, modified: datetime) -> bool:
-    """Whether ``Range`` counts (§13.1.5): the client's part is of this version, or the client does not say.
+    """True if ``Range`` counts (§13.1.5): ``If-Range`` names this version of the file, or is absent.
 
-    A date has to be exactly that of ``Last-Modified``. The date is a strong validator (§8.8.2.2), because the bytes of
-    a file never change.
+    A date in ``If-Range`` must be exactly that of ``Last-Modified``. The date is a strong validator (§8.8.2.2), because
+    the bytes of a file never change.
     """
     field = environ.get("HTTP_IF_RANGE")
     if field is None or field.strip() == etag:
@@ -85,6 +85,6 @@ def http_date(time: datetime) -> str:
 
 
 def _unchanged_since(modified: datetime, field: str | None) -> bool | None:
-    """Whether nothing has changed after the date of a field; None without a date that can be read."""
+    """True if nothing has changed after the date in ``field``; None if ``field`` has no date that can be read."""
     date = None if field is None else http.parse_http_date_safe(field.strip())
     return None if date is None else int(modified.timestamp()) <= date

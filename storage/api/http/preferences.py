@@ -1,4 +1,4 @@
-"""How a client prefers to be answered (RFC 7240)."""
+"""The answer that a client prefers (RFC 7240)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ DISTRIBUTION = "distribution"
 
 @dataclass(frozen=True)
 class Preferences:
-    """What an upload or a rebalance is asked to answer.
+    """The answer that the client of an upload or a rebalance prefers.
 
     Attributes:
-        respond_async: at once, with the job that will do it.
-        distribution: with the nodes of each chunk, which may be many.
-        headers: the answer's field that says what has been granted.
+        respond_async: True for an answer at once, with the job that will do the work.
+        distribution: True for an answer with the nodes of each chunk, which may be a long list.
+        headers: the answer's header field that names the granted preferences; empty if there are none.
     """
 
     respond_async: bool
@@ -27,7 +27,7 @@ class Preferences:
 
 
 def preferred(request: Request) -> Preferences:
-    """What the field ``Prefer`` asks for, and ``?distribution=``, which goes before it.
+    """Read the field ``Prefer`` and the query parameter ``?distribution=``, which takes precedence.
 
     Raises:
         InvalidRequest: ``distribution`` is neither true nor false.
@@ -43,7 +43,10 @@ def preferred(request: Request) -> Preferences:
 
 
 def _asked(text: str) -> dict[str, str]:
-    """Name of each preference → its value; the first counts if there are two, and their own parameters are ignored."""
+    """Name of each preference → its value.
+
+    The first value counts if a preference occurs twice. Parameters of a preference are ignored.
+    """
     asked: dict[str, str] = {}
     for preference in text.split(",") if text else ():
         name, _, value = preference.partition(";")[0].partition("=")

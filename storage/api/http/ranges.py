@@ -1,4 +1,7 @@
-"""``Range`` (RFC 9110 §14): which bytes of a file are asked for, and how several runs of them are sent. Pure."""
+"""``Range`` (RFC 9110 §14): the bytes of a file that a client asks for, and a body of several runs of bytes.
+
+The code does no input or output.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import re
 import secrets
 from collections.abc import Iterator, Sequence
 
-MAX_RANGES = 100  # asked for at once; with more the whole file is sent
-MAX_FIELD = 4000  # characters; no longer number can be read
+MAX_RANGES = 100  # If a request has more ranges, the whole file is sent.
+MAX_FIELD = 4000  # Characters of the field. Python reads no number of more than 4300 digits.
 
 _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
 
@@ -16,13 +19,13 @@ def requested(field: str, size: int) -> list[range] | None:
     """The bytes that a ``Range`` field asks for.
 
     Args:
-        field: its value.
-        size: bytes of the file.
+        field: the value of the field.
+        size: the size of the file in bytes.
 
     Returns:
-        Runs of bytes, ascending, those that overlap or touch joined; none if the file has nothing of what is asked for;
-        None if the field is to be ignored: it is malformed, of another unit, asks for too many ranges, or the file is
-        empty, of which there are no parts.
+        Runs of bytes in ascending order; runs that overlap or touch are joined. The list is empty if the file has no
+        byte of the requested ranges. None if the field must be ignored: it is malformed, has another unit or asks for
+        too many ranges, or the file is empty, and so has no parts.
     """
     unit, _, text = field.partition("=")
     specs = [spec for spec in (element.strip(" \t") for element in text.split(",")) if spec]
@@ -54,7 +57,7 @@ def _joined(ranges: list[range]) -> list[range]:
 
 
 def content_range(wanted: range | None, size: int) -> str:
-    """The value of ``Content-Range``; without a range, of an answer that none can be had."""
+    """The value of ``Content-Range``. Without a range, it is the value for the answer 416."""
     return f"bytes */{size}" if wanted is None else f"bytes {wanted.start}-{wanted.stop - 1}/{size}"
 
 
@@ -62,13 +65,14 @@ class Multipart:
     """A body of several ranges: ``multipart/byteranges`` (RFC 9110 §14.6)."""
 
     def __init__(self, ranges: Sequence[range], size: int, content_type: str) -> None:
-        """
+        """Make the boundary and the heads of the parts.
+
         Args:
-            ranges: runs of bytes.
-            size: bytes of the file that they are of.
-            content_type: the file's.
+            ranges: runs of bytes of the file.
+            size: the size of the file in bytes.
+            content_type: the media type of the file.
         """
-        boundary = secrets.token_hex(16)  # unguessable: no file can contain it
+        boundary = secrets.token_hex(16)  # Nobody can guess the boundary, so no file can contain it.
         self.content_type = f"multipart/byteranges; boundary={boundary}"
         self._ranges = ranges
         self._heads = [
@@ -79,11 +83,15 @@ class Multipart:
         self._end = f"\r\n--{boundary}--\r\n".encode()
 
     def __len__(self) -> int:
-        """Bytes of the body."""
+        """The size of the body in bytes."""
         return sum(map(len, self._heads)) + sum(map(len, self._ranges)) + len(self._end)
 
     def body(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """Put the bytes of the ranges, of which no piece belongs to two, between the parts' heads."""
+        """Put the bytes of the ranges between the heads of the parts.
+
+        Args:
+            pieces: the bytes of all ranges, in order. No piece belongs to two ranges.
+        """
         for head, wanted in zip(self._heads, self._ranges, strict=True):
             yield head
             left = len(wanted)

@@ -1,1 +1,1 @@
-"""A file on its way in."""
+"""Uploads of files."""

@@ -1,4 +1,4 @@
-"""Request bodies: counted against what was declared and what is allowed, chunked ones included."""
+"""Request bodies, chunked ones included. Their bytes are counted against the declared and the allowed size."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from storage.api.http.dispositions import form_names
 from storage.api.names import decoded
 from storage.exceptions import BodyStalled, BodyTooLarge, BodyTruncated, InvalidRequest, LengthRequired
 
-READ_SIZE = 256 << 10  # bytes that a read returns at most
-SMALL = 1 << 20  # bytes of a body that is read into memory
-PARTS = 1000  # of a form
+READ_SIZE = 256 << 10  # The largest number of bytes that a read returns.
+SMALL = 1 << 20  # The largest number of bytes of a body that is read into memory.
+PARTS = 1000  # The largest number of parts of a form.
 
 BOUNDARY = re.compile(r"[ -~]{0,200}[!-~]")
 PLAIN_FORM = re.compile(r"multipart/form-data; boundary=([0-9A-Za-z'()+_,./:=?-]{1,200})")
-HEAD_CHARSET = "latin-1"  # shows every byte of a part's head; ``decoded`` then says which are not UTF-8
+HEAD_CHARSET = "latin-1"  # It keeps every byte of a part's head; ``decoded`` then marks bytes that are not UTF-8.
 AS_IT_IS = ("7bit", "8bit", "binary")
 
 Take = Callable[[bytes], object]
 
 
 class BodyStream:
-    """The body of one request, at most ``SMALL`` bytes of it until ``allow`` says otherwise.
+    """The body of one request. It may have at most ``SMALL`` bytes until ``allow`` sets another limit.
 
-    ``wsgi.input`` is read directly: Django's own stream gives no bytes of a chunked body, and takes a body that
-    is shorter than declared for a whole one.
+    ``wsgi.input`` is read directly: Django's own stream gives no bytes of a chunked body, and it takes a body that is
+    shorter than declared for a complete body.
     """
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
         source = environ["wsgi.input"]
-        # The server's ``read1`` returns what comes within a second: a slow client must not look like a dead one.
+        # The server's ``read1`` returns the bytes of one second: a slow client must not look like a dead client.
         self._read: Callable[[int], bytes] = getattr(source, "read1", source.read)
         self.chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
         self.declared = None if self.chunked else int(environ.get("CONTENT_LENGTH") or 0)
@@ -48,10 +48,10 @@ class BodyStream:
         self.received = 0
 
     def allow(self, limit: int) -> None:
-        """Set how many bytes may come.
+        """Set the largest number of bytes that the body may have.
 
         Raises:
-            BodyTooLarge: more have been announced.
+            BodyTooLarge: the client has declared more bytes.
         """
         self.limit = limit
         if (self.declared or 0) > limit:
@@ -63,9 +63,9 @@ class BodyStream:
         Raises:
             BodyStalled: the client sent nothing for STALL_TIMEOUT.
             BodyTruncated: the client hung up, or the body is malformed or shorter than declared.
-            BodyTooLarge: more bytes came than are allowed.
+            BodyTooLarge: the body has more bytes than are allowed.
         """
-        size = min(size, READ_SIZE)  # asked for more, gunicorn would gather it in memory
+        size = min(size, READ_SIZE)  # Gunicorn would gather a larger read in memory.
         if self.declared is not None:
             size = min(size, self.declared - self.received)
         if size <= 0:
@@ -75,7 +75,7 @@ class BodyStream:
         except TimeoutError:
             raise BodyStalled("the client stopped sending") from None
         except Exception as error:
-            # Whatever the server raises for a reset connection or a malformed chunk.
+            # The server raises various exceptions for a reset connection or a malformed chunk.
             raise BodyTruncated("the body ended before its end") from error
         self.received += len(data)
         if not data and self.declared is not None:
@@ -85,7 +85,7 @@ class BodyStream:
         return data
 
     def whole(self) -> bytes:
-        """All of a small body."""
+        """All bytes of a body that has at most ``SMALL`` bytes."""
         self.allow(SMALL)
         return b"".join(iter(self.read, b""))
 
@@ -94,8 +94,8 @@ def require_length(environ: Mapping[str, Any]) -> None:
     """Refuse a request that does not say how long its body is: an empty file would be stored in the body's place.
 
     Raises:
-        LengthRequired: it has neither Content-Length nor Transfer-Encoding.
-        InvalidRequest: the same in HTTP/1.0, whose clients do not know 411 (RFC 1945 §7.2.2).
+        LengthRequired: the request has neither Content-Length nor Transfer-Encoding.
+        InvalidRequest: the request has neither in HTTP/1.0, whose clients do not know 411 (RFC 1945 §7.2.2).
     """
     if environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING"):
         return
@@ -113,14 +113,14 @@ class StrictRequest(Request):
         self._stream: Any = stream if stream.declared != 0 or self._takes_empty() else None
 
     def _load_data_and_files(self) -> None:
-        """What the parser makes of the body; Django's own request, for which DRF would copy it, is not asked here."""
+        """Parse the body. DRF would also copy the result to Django's own request, which is not used here."""
         request: Any = self
         if request._data is Empty:
             request._data, request._files = request._parse()
             request._full_data = request._data
 
     def _takes_empty(self) -> bool:
-        """Whether no bytes are an empty file; to DRF they are no body at all, and so they are in a bare POST."""
+        """True if a body without bytes is an empty file. DRF takes it for no body, which is right for a bare POST."""
         if self.method != "PUT" and not self.content_type:
             return False
         negotiator: Any = self.negotiator
@@ -128,13 +128,13 @@ class StrictRequest(Request):
 
     @property
     def body(self) -> bytes:
-        """What DRF gives its JSON and form parsers."""
+        """The body that DRF gives to its JSON and form parsers."""
         stream: BodyStream = self.stream
         return stream.whole()
 
 
 class JSONParser(parsers.JSONParser):
-    """DRF's, for which JSON that is nested too deeply is malformed, not a crash."""
+    """DRF's JSON parser, except that JSON that is nested too deeply is malformed and not a crash."""
 
     def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Any = None) -> Any:
         try:
@@ -148,7 +148,7 @@ class JSONParser(parsers.JSONParser):
 
 
 class FormParser(parsers.BaseParser):
-    """A small form in the encoding of a query. Bytes that are not UTF-8 stay visible, as ``decoded`` leaves them."""
+    """Parser for a small form in the encoding of a query. Bytes that are not UTF-8 stay visible, as in ``decoded``."""
 
     media_type = "application/x-www-form-urlencoded"
 
@@ -162,7 +162,7 @@ class FormParser(parsers.BaseParser):
 
 
 class FieldsParser(parsers.BaseParser):
-    """The fields of a small ``multipart/form-data``; files in it are skipped."""
+    """Parser for the fields of a small ``multipart/form-data``. Files in the form are skipped."""
 
     media_type = "multipart/form-data"
 
@@ -175,20 +175,21 @@ class FieldsParser(parsers.BaseParser):
 def read_form(
     environ: Mapping[str, Any], body: BodyStream, begin_file: Callable[[str, str], Take | None]
 ) -> dict[str, str]:
-    """Parse a multipart form as it comes (RFC 7578), to the end of the body.
+    """Parse a multipart form while it arrives (RFC 7578), to the end of the body.
 
     Args:
-        environ: of the request.
+        environ: the WSGI environment of the request.
         body: the form.
-        begin_file: called with the names of field and file of each file, as the client wrote them; returns what takes
-            the file's bytes, or None for a file that is skipped.
+        begin_file: called for each file with its field name and file name, as the client wrote them. It returns the
+            function that takes the file's bytes, or None if the file is skipped.
 
     Returns:
-        The other fields; of several with one name the last. Bytes that are not UTF-8 are as ``decoded`` leaves them.
+        Name → value of the other fields. If several fields have one name, the last field counts. Bytes that are not
+        UTF-8 stay visible, as in ``decoded``.
 
     Raises:
-        ParseError: it is malformed, or has no end.
-        BodyTruncated: it was cut.
+        ParseError: the form is malformed, or has no end.
+        BodyTruncated: the body was cut.
         BodyTooLarge: the fields have more than ``SMALL`` bytes.
     """
     form = _Form(begin_file)
@@ -205,7 +206,7 @@ def read_form(
 
 
 class _Form:
-    """What has come of a form so far."""
+    """The part of a form that has arrived so far."""
 
     def __init__(self, begin_file: Callable[[str, str], Take | None]) -> None:
         self.fields: dict[str, str] = {}
@@ -216,7 +217,7 @@ class _Form:
         self._take: Take | None = None
 
     def go_on(self, event: MultipartSegment | bytes | None) -> None:
-        """Take what the parser found: the head of a part, some of its bytes, or its end."""
+        """Take an event of the parser: the head of a part, some bytes of a part, or the end of a part (None)."""
         if isinstance(event, MultipartSegment):
             self._name, file_name = _names(event)
             if file_name:
@@ -251,9 +252,9 @@ def _boundary(environ: Mapping[str, Any]) -> str:
 
 
 def _names(part: MultipartSegment) -> tuple[str, str]:
-    """The names of its field and its file; without a file's name, it is no file."""
+    """The field name and the file name of a part. A part without a file name is no file."""
     if part.header("Content-Transfer-Encoding", AS_IT_IS[0]).strip().lower() not in AS_IT_IS:
-        raise ParseError("malformed form: a part of it is encoded")  # RFC 7578 §4.7
+        raise ParseError("malformed form: a part of it is encoded")  # RFC 7578 §4.7 deprecates this.
     try:
         name, file_name = form_names(decoded(part["Content-Disposition"].encode(HEAD_CHARSET)))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The body of an upload, from the socket to staging, as a DRF parser."""
+"""DRF parsers that read the body of an upload from the socket into staging."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from storage.models import nobody
 from storage.services.intake import Reception
 
 FIELD = "file"
-FORM_OVERHEAD = 1 << 20  # what boundaries, headers and other fields may add to MAX_UPLOAD_SIZE
+FORM_OVERHEAD = 1 << 20  # Bytes that boundaries, headers and other fields may add to MAX_UPLOAD_SIZE.
 
 
 @dataclass(frozen=True)
 class StagedFile:
-    """A file field whose bytes have been received already, and the name that it is stored under.
+    """A file whose bytes have been received already, and the name under which the file will be stored.
 
-    Whoever gets it from the parser ends the reception.
+    The code that gets a staged file from the parser must end the reception.
     """
 
     reception: Reception
@@ -37,9 +37,9 @@ class StagedFile:
 
 
 class StagingFormParser(BaseParser):
-    """``multipart/form-data``: its one file field is staged while it arrives, other files are skipped.
+    """Parser for ``multipart/form-data``. The one file field is staged while it arrives; other files are skipped.
 
-    If the form turns out to be bad, the reception that was begun is ended here.
+    If the form turns out to be bad, the parser ends the reception that it has begun.
     """
 
     media_type = "multipart/form-data"
@@ -55,7 +55,8 @@ class StagingFormParser(BaseParser):
                 raise InvalidRequest("an upload has one file", {FIELD: ["Send one file at a time."]})
             names.valid_name(name, FIELD)
             reception = opened.enter_context(Reception(nobody(), declared_size=stream.declared or 0))
-            connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
+            # The connection goes back to the pool: a thread that waits for its client must not hold a connection.
+            connection.close()
             files[FIELD] = StagedFile(reception, name)
             return reception.write
 
@@ -67,9 +68,9 @@ class StagingFormParser(BaseParser):
 
 
 class RawParser(BaseParser):
-    """A body that is the file itself; name and replication factor are in the address, the digest in a header.
+    """Parser for a body that is the file itself. The address has the name and the factor, a header has the digest.
 
-    All three are looked at before the body is read. If the body turns out to be bad, the reception is ended here.
+    The parser checks all three before it reads the body. If the body turns out to be bad, it ends the reception.
     """
 
     media_type = "*/*"
@@ -85,7 +86,8 @@ class RawParser(BaseParser):
         factor = serializers.wanted_factor(request.query_params)
         stream.allow(configuration().max_upload_size)
         reception = Reception(nobody(), declared_size=stream.declared or 0, replication_factor=factor)
-        connection.close()  # back to the pool: who waits for a client must not keep others from PostgreSQL
+        # The connection goes back to the pool: a thread that waits for its client must not keep others from PostgreSQL.
+        connection.close()
         with ExitStack() as opened:
             opened.enter_context(reception)
             for data in iter(stream.read, b""):
@@ -97,10 +99,11 @@ class RawParser(BaseParser):
 
 
 def _require_whole(request: Request) -> None:
-    """
+    """Refuse a body that is encoded, or is only a part of a file.
+
     Raises:
-        UnsupportedMediaType: the body is encoded, and would come back as if it were not.
-        InvalidRequest: it is a part of a file, as of an upload that is resumed (RFC 9110 §14.5).
+        UnsupportedMediaType: the body has a content coding. A download would send the coded bytes as if they were not.
+        InvalidRequest: the body is a part of a file, as when an upload is resumed (RFC 9110 §14.5).
     """
     coding = request.headers.get("Content-Encoding", "identity")
     if coding.strip().lower() != "identity":
@@ -110,10 +113,10 @@ def _require_whole(request: Request) -> None:
 
 
 class FormOrFile(Negotiation):
-    """A body is a form if its type says so, and otherwise the file itself.
+    """Negotiation that takes a body for a form if its media type says so, and otherwise for the file itself.
 
-    A form that cannot hold a file is refused where one is expected, with POST; ``curl --data-binary`` and ``-X PUT``
-    call any file such a form.
+    A form of the type ``application/x-www-form-urlencoded`` cannot hold a file. A POST of this type is refused, because
+    POST expects a form with a file. With PUT the type is ignored: ``curl --data-binary -X PUT`` gives it to any file.
     """
 
     def select_parser(self, request: Request, parsers: Any) -> Any:

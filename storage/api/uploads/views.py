@@ -1,4 +1,4 @@
-"""Files on their way in: received, recorded, and waited for until they are stored."""
+"""Uploads: a file is received and recorded, and the view waits until the file is stored."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from storage.services import catalogue, intake, verify
 
 
 class UploadView(Endpoint):
-    """Upload a file: a form with the field `file` and, if you like, `replication_factor`.
+    """Upload a file: send a form with the field `file` and, if you like, `replication_factor`.
 
-    A body of any other type is the file itself; `?file_name=` and `?replication_factor=` say the rest. 201 for a new
-    file, 200 for content that you have already; 202 with `Prefer: respond-async`, or when storing it takes longer than
-    UPLOAD_WAIT.
+    A body of any other type is the file itself; `?file_name=` and `?replication_factor=` say the rest. The answer is
+    201 for a new file, and 200 for content that you have already. It is 202 with `Prefer: respond-async`, or when
+    storing the file takes longer than UPLOAD_WAIT.
     """
 
     parameters = (FILE_NAME, "replication_factor", DISTRIBUTION)
@@ -46,7 +46,7 @@ class UploadView(Endpoint):
     def post(self, request: Request) -> Response:
         require_length(request.META)
         wishes = preferred(request)
-        sent: Mapping[str, Any] = request.data  # type: ignore[assignment]  # as our parsers give it
+        sent: Mapping[str, Any] = request.data  # type: ignore[assignment]  # our parsers return this type
         staged = sent.get(FIELD)
         if not isinstance(staged, StagedFile):
             problem = "No file was submitted." if staged is None else "This is no file; its part has no file name."
@@ -76,7 +76,7 @@ class UploadView(Endpoint):
             body["distribution"] = distribution
         body["deduplicated"] = not accepted.created
         code = status.HTTP_201_CREATED if accepted.created else status.HTTP_200_OK
-        # As reverse() would make it, which takes longer than all the rest of the answer.
+        # This is what reverse() would return, but reverse() takes longer than all the rest of the answer.
         location = f"{get_script_prefix()}files/{accepted.file_hash}"
         return Response(body, code, headers={"Location": location, **wishes.headers})
 
@@ -94,9 +94,10 @@ class UploadView(Endpoint):
 
 
 class RawUploadView(UploadView):
-    """Upload a file as the body of the request, as `curl -T` does; its name is the end of the path.
+    """Upload a file as the body of the request, as `curl -T` does. The end of the path is the file's name.
 
-    Answers as `POST /upload` does; without a name in the path or in `?file_name=`, the file is named by its hash.
+    The answers are those of `POST /upload`. Without a name in the path or in `?file_name=`, the file is named by its
+    hash.
     """
 
     http_method_names = ("put", "options")
@@ -106,7 +107,7 @@ class RawUploadView(UploadView):
         return self.post(request)
 
     def http_method_not_allowed(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        """Without a name, any other method means ``/upload``."""
+        """Redirect a request with another method to ``/upload`` if its path has no name."""
         if not kwargs["file_name"]:
             return without_slash(request._request)
         return super().http_method_not_allowed(request, *args, **kwargs)

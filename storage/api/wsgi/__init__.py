@@ -1,1 +1,1 @@
-"""What every request goes through before Django, and every answer after it."""
+"""The WSGI layers that every request passes before Django, and every answer after Django."""

@@ -1,4 +1,4 @@
-"""What proxies say about a request, and which of them are believed: those in TRUSTED_PROXIES."""
+"""The header fields in which proxies describe a request. Only proxies in TRUSTED_PROXIES are believed."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ SCHEMES = ("http", "https")
 
 @lru_cache(maxsize=1024)
 def is_trusted(address: str, proxies: tuple[IPv4Network | IPv6Network, ...]) -> bool:
-    """Whether what an address says about others is believed."""
+    """True if the address is that of a trusted proxy."""
     if not proxies:
         return False
     try:
         peer = ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    if isinstance(peer, IPv6Address) and peer.ipv4_mapped is not None:  # of a client of IPv4, where HOST is ::
+    # A server whose HOST is :: sees the address of an IPv4 client like this.
+    if isinstance(peer, IPv6Address) and peer.ipv4_mapped is not None:
         peer = peer.ipv4_mapped
     return any(peer in network for network in proxies)
 
 
 class Forwarded:
-    """WSGI: takes client, scheme and host from X-Forwarded-For, -Proto and -Host if a trusted proxy sent the request.
+    """WSGI middleware: if a trusted proxy sent the request, the proxy's header fields replace client, scheme and host.
 
-    Of a list, the last entry is what the proxy itself has seen. The client is the last address in X-Forwarded-For that
-    is no trusted proxy: what stands before it is the client's own word.
+    The fields are X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host. The last entry of a list is what the proxy
+    itself has seen. The client is the last address in X-Forwarded-For that is no trusted proxy. The entries before it
+    are only the client's own word.
     """
 
     def __init__(self, application: WSGIApplication) -> None:
@@ -55,7 +57,7 @@ def _client(field: str, peer: str, proxies: tuple[IPv4Network | IPv6Network, ...
     for hop in reversed(field.split(",")):
         address = _without_port(hop.strip())
         if address is None:
-            return client  # an address that cannot be read hides all that stand before it
+            return client  # The addresses before one that cannot be read are not believed.
         client = address
         if not is_trusted(client, proxies):
             return client

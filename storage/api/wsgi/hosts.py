@@ -1,4 +1,4 @@
-"""For which hosts requests are answered."""
+"""The hosts for which requests are answered."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from django.http.request import validate_host
 from storage.api.errors import send_problem
 from storage.exceptions import InvalidRequest
 
-# A name may have underscores, as those of containers do, and a port may be empty (RFC 3986 §3.2).
+# A name may have underscores, as names of containers do, and a port may be empty (RFC 3986 §3.2).
 HOST = re.compile(r"(?P<name>[a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{0,5}))?", re.IGNORECASE | re.ASCII)
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")  # Health checks of this machine ask for these, whatever is allowed.
-SHOWN = 100  # characters of a refused host that the log has
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")  # These are always allowed, for this machine's health checks.
+SHOWN = 100  # The log has this number of characters of a refused host.
 
 
 class Hosts:
-    """WSGI: refuses requests for other hosts than ALLOWED_HOSTS; one line in the log says so."""
+    """WSGI middleware that refuses requests for hosts outside ALLOWED_HOSTS. The request's log line has the host."""
 
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application
@@ -37,12 +37,13 @@ class Hosts:
 
 
 class Request(WSGIRequest):
-    """Django's request, which names its host as ``Hosts`` has understood it: Django itself refuses an underscore."""
+    """Django's request, except that it reads the host as ``Hosts`` does: Django itself refuses an underscore."""
 
     def get_host(self) -> str:
-        """
+        """The host of the request, as ``host_of`` reads it.
+
         Raises:
-            DisallowedHost: it is none of ALLOWED_HOSTS.
+            DisallowedHost: the host is none of ALLOWED_HOSTS.
         """
         host = host_of(self.META)
         if host is None:
@@ -51,7 +52,10 @@ class Request(WSGIRequest):
 
 
 class Handler(WSGIHandler):
-    """Django, with our requests. Their paths are UTF-8: Django would take other bytes for percent signs and digits."""
+    """Django's WSGI handler with the ``Request`` of this module.
+
+    A path that is not UTF-8 is refused, because Django would take its bytes for percent signs and digits.
+    """
 
     request_class = Request
 
@@ -64,7 +68,7 @@ class Handler(WSGIHandler):
 
 
 def host_of(environ: dict[str, Any]) -> str | None:
-    """The host and, if it is not the scheme's own, the port that a request is for; None if it is not served here."""
+    """The host that a request is for, with the port if it names one; None if the host is not served here."""
     return _allowed(_asked(environ), (*settings.ALLOWED_HOSTS, *LOOPBACK))
 
 

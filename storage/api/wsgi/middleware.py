@@ -1,4 +1,4 @@
-"""What every request goes through, as WSGI (PEP 3333): Django's own middleware is for what reaches Django."""
+"""WSGI middleware (PEP 3333) for every request. Django's own middleware sees only requests that reach Django."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._=:+/-]{1,128}", re.ASCII)
 
 
 class Protection:
-    """The fields of every answer that Django's SecurityMiddleware and XFrameOptionsMiddleware would set."""
+    """Middleware that gives every answer the fields of Django's SecurityMiddleware and XFrameOptionsMiddleware."""
 
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application
@@ -42,10 +42,10 @@ class Protection:
 
 
 class RequestLog:
-    """One line in the log for each request, when it has been answered; what is logged meanwhile carries its id.
+    """Middleware that logs one line for each answered request. Lines logged during a request carry its id.
 
-    The id is the one that ``X-Request-ID`` gives if it is short and harmless, or a new one. ``ip`` is the client's
-    address; with a trusted proxy in between, ``peer`` is the proxy's.
+    The id is the value of ``X-Request-ID`` if that is short and harmless, and otherwise a new id. ``ip`` is the
+    client's address. If a trusted proxy is in between, ``peer`` is the proxy's address.
     """
 
     def __init__(self, application: WSGIApplication) -> None:
@@ -53,7 +53,7 @@ class RequestLog:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         began_at = time.monotonic()
-        asked = _asked(environ)  # now: Django changes the path in place
+        asked = _asked(environ)  # This is done first, because Django changes the path in place.
         given = environ.get("HTTP_X_REQUEST_ID", "")
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(
@@ -88,7 +88,7 @@ class RequestLog:
 
 
 class _Body:
-    """A body that says when it has been sent, and how much of it; of an answer to HEAD the server sends nothing."""
+    """A body that reports when it has been sent, and how many bytes were. The server sends no body after a HEAD."""
 
     def __init__(self, pieces: Iterable[bytes], finished: Callable[..., None], *, is_sent: bool) -> None:
         self._pieces = pieces
@@ -100,13 +100,14 @@ class _Body:
         try:
             for piece in self._pieces:
                 yield piece
-                self._said["bytes"] += self._is_sent * len(piece)  # the next is asked for when this one has been taken
+                # The server asks for the next piece after it has taken this piece.
+                self._said["bytes"] += self._is_sent * len(piece)
         except Exception as error:
             self._said["error"] = repr(error)
             raise
 
     def close(self) -> None:
-        """Called by the server, once, when it is through with the response."""
+        """End the response. The server calls this once, when it is through with the response."""
         try:
             if (close := getattr(self._pieces, "close", None)) is not None:
                 close()
@@ -122,5 +123,5 @@ def _asked(environ: WSGIEnvironment) -> str:
 
 def _level(status: int, asked: str) -> int:
     if asked == "GET /health" and status == 200:
-        return logging.DEBUG  # the manager asks every two seconds, day and night
+        return logging.DEBUG  # The process manager asks every two seconds.
     return logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO

@@ -1,4 +1,4 @@
-"""An address with slashes too many, or one too few, leads to the one that is meant."""
+"""Redirects from an address with too many slashes at its end, or one too few, to the address that is meant."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from django.views.decorators.csrf import csrf_exempt
 
 @csrf_exempt
 def without_slash(request: HttpRequest, **_: object) -> HttpResponsePermanentRedirect:
-    """Lead to the address without the slashes at its end.
+    """Redirect to the address without the slashes at its end.
 
     Raises:
-        Http404: there is nothing either.
+        Http404: there is nothing at that address either.
     """
     if not is_valid_path(request.path_info.rstrip("/")):
         raise Http404
@@ -23,12 +23,12 @@ def without_slash(request: HttpRequest, **_: object) -> HttpResponsePermanentRed
 
 @csrf_exempt
 def with_slash(request: HttpRequest, **_: object) -> HttpResponsePermanentRedirect:
-    """Lead to the address with one slash at its end."""
+    """Redirect to the address with one slash at its end."""
     return _moved(request, request.path.rstrip("/") + "/")
 
 
 def _moved(request: HttpRequest, path: str) -> HttpResponsePermanentRedirect:
-    """301 for those who read, as every client knows it; 308 for the others, which must not turn into readers."""
+    """Answer GET and HEAD with 301, which every client knows. Answer other methods with 308, which keeps the method."""
     query = request.META.get("QUERY_STRING", "")
     address = escape_leading_slashes(escape_uri_path(path)) + (f"?{iri_to_uri(query)}" if query else "")
     return HttpResponsePermanentRedirect(address, preserve_request=request.method not in ("GET", "HEAD"))

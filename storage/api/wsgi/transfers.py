@@ -1,4 +1,4 @@
-"""How many threads may wait for their clients at once: some threads always stay free for everything else."""
+"""Limits on the threads that wait for clients at once: some threads always stay free for everything else."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from threading import BoundedSemaphore, Lock, local
 
 from storage.exceptions import TooManyTransfers
 
-TRANSFERS = 56  # uploads, downloads and other requests that may take long, in each of gunicorn's processes
-WAITS = 8  # other requests whose client is slow to send or to read, such as a form of the administration
-FREE = 8  # threads that no client can hold up: they answer /health
+TRANSFERS = 56  # Places for uploads, downloads and other long requests, in each of gunicorn's processes.
+WAITS = 8  # Places for other requests whose client is slow to send or to read, such as an admin form.
+FREE = 8  # Threads that no client can hold up: they answer /health.
 THREADS = TRANSFERS + WAITS + FREE
 
 _slots = BoundedSemaphore(TRANSFERS)
@@ -19,7 +19,7 @@ _waits_lock = Lock()
 
 
 class _Thread(local):
-    """What one thread holds."""
+    """The slots that one thread holds."""
 
     def __init__(self) -> None:
         self.slots: set[Slot] = set()
@@ -29,17 +29,18 @@ _thread = _Thread()
 
 
 class Slot:
-    """One transfer's place; given back once, however often it is released."""
+    """The place of one transfer. It is given back once, however often it is released."""
 
     def __init__(self) -> None:
-        """
+        """Take a place, without waiting.
+
         Raises:
-            TooManyTransfers: all places are taken. Waiting for one would take the threads that are to stay free.
+            TooManyTransfers: all places are taken. To wait for a place would take the threads that must stay free.
         """
         if not _slots.acquire(blocking=False):
             raise TooManyTransfers("too many transfers at once")
         self._held = True
-        self._holders = _thread.slots  # another thread may release the slot
+        self._holders = _thread.slots  # Another thread may release the slot.
         self._holders.add(self)
 
     def release(self) -> None:
@@ -51,7 +52,7 @@ class Slot:
 
 @contextmanager
 def transfer() -> Iterator[None]:
-    """Hold a place while the body runs; also a decorator, for whatever reads a body, or waits for a worker or a disk.
+    """Hold a place while the body runs. Also a decorator, for views that read a body or wait for a worker or a disk.
 
     Raises:
         TooManyTransfers: all places are taken.
@@ -65,14 +66,14 @@ def transfer() -> Iterator[None]:
 
 @contextmanager
 def waiting_for_client(since: float, cut_off: Callable[[], object]) -> Iterator[None]:
-    """Let this thread wait for its client while the body runs: within a transfer, or in one of the few other places.
+    """Let this thread wait for its client while the body runs: within a transfer, or in one of ``WAITS`` other places.
 
-    When those places are taken, the request that has been waiting for longest is cut off. A client that is slow can
-    so hold up other slow clients, but neither /health nor a request that needs no wait.
+    When all of these places are taken, the request that has been waiting for longest is cut off. A slow client can
+    therefore hold up other slow clients, but neither /health nor a request that needs no wait.
 
     Args:
-        since: when the request began to wait, by the monotonic clock.
-        cut_off: ends the wait of this thread; another thread may call it.
+        since: the time at which the request began to wait, in seconds of the monotonic clock.
+        cut_off: a function that ends the wait of this thread. Another thread may call it.
     """
     if _thread.slots:
         yield

@@ -60,7 +60,7 @@ class Command(Operation):
         return [adopt.request(Unknown.KEEP if options["keep"] else Unknown.CONDEMN)]
 
     def _export(self, path: str) -> adopt.Plan:
-        """Write the list, and then say how long it is."""
+        """Write the list of unknown chunks to the file ``path``, and then print its length."""
         try:
             with Path(path).open("x") as file:
                 found = adopt.plan(lambda chunk_hash, count: print(chunk_hash, count, file=file))

@@ -37,7 +37,7 @@ class Command(Operation):
         return [audit.request(node_id) for node_id in self._chosen(options["nodes"])]
 
     def _chosen(self, nodes: list[str]) -> list[str]:
-        """Those that were named, which must exist, or all that are online."""
+        """The ids of the named nodes, which must exist; without names, the ids of all nodes that are online."""
         members = Topology.load().members
         if nodes:
             return [Topology.load().member(node_id).node_id for node_id in nodes]

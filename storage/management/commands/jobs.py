@@ -9,7 +9,7 @@ from django.utils import timezone
 from storage.management.operation import Door, subject, table
 from storage.models import Job
 
-ENDED = 10  # of the jobs that have ended, how many are shown
+ENDED = 10  # The number of ended jobs that are shown.
 
 
 class Command(Door):

@@ -1,1 +1,1 @@
-"""Statements that go past the ORM, each of them prepared once for each connection."""
+"""SQL statements that bypass the ORM. Each statement is prepared once for each connection."""

@@ -56,19 +56,19 @@ _RECORD = """
 
 @dataclass(frozen=True)
 class Body:
-    """A body that has come as a whole.
+    """A body that has arrived completely.
 
     Attributes:
         upload_id: the upload's row id.
-        is_known: whether that row is there already, and owns staged bytes.
-        owner_id: whose file it is.
+        is_known: True if that row exists already and owns staged bytes.
+        owner_id: the row id of the user who owns the file.
         file_hash: SHA-256 in hex.
-        name: as the client calls the file.
-        size: in bytes.
-        chunk_size: bytes of each chunk, and of the pieces that have checksums.
-        chunk_count: length of the manifest.
+        name: the file's name, as the client gave it.
+        size: the size of the body in bytes.
+        chunk_size: bytes of each chunk, and of each piece that has a checksum.
+        chunk_count: the number of entries in the manifest.
         piece_checksums: CRC-32 of each piece, 4 bytes little-endian.
-        replication_factor: as it is wanted.
+        replication_factor: the number of replicas that this upload asks for.
     """
 
     upload_id: uuid.UUID
@@ -85,10 +85,12 @@ class Body:
 
 @dataclass(frozen=True)
 class Accepted:
-    """An upload that the database knows, with what its file is by now: the first name, the largest factor.
+    """An upload that the database knows, and the present state of its file.
+
+    Several uploads may have led to one file. Its name is that of the first upload, its factor is the largest.
 
     Attributes:
-        created: whether the owner had no file on this content before.
+        created: True if the owner had no file on this content before.
     """
 
     upload_id: uuid.UUID
@@ -105,13 +107,13 @@ class Accepted:
 
 
 def record_reception(upload_id: uuid.UUID, *, owner_id: int, factor: int, reserved: int, piece_size: int) -> None:
-    """Record that a body has begun to come: the row owns what is staged of it, and promises the room that it will need.
+    """Record that a body has begun to arrive. The row owns the staged bytes, and reserves room for the replicas.
 
     Args:
         upload_id: the upload's row id.
-        owner_id: whose file it will be.
-        factor: how many replicas it is assumed to have.
-        reserved: bytes that all of them will need.
+        owner_id: the row id of the user who will own the file.
+        factor: the number of replicas that the file is assumed to have.
+        reserved: bytes that all replicas together will need.
         piece_size: bytes that each piece checksum will cover.
     """
     prepared.rows(
@@ -127,19 +129,19 @@ def record_reception(upload_id: uuid.UUID, *, owner_id: int, factor: int, reserv
 
 
 def record_acceptance(body: Body, *, durable: bool) -> Accepted | None:
-    """Record a whole body: its content, file and upload, each made if it is not there, and its job.
+    """Record a complete body: insert its job, and its content, file and upload where they do not exist yet.
 
-    One statement, hence one round trip and one commit. The content's row is locked: a deletion is over, and the
-    content is made anew, or it waits (RACES 30). A file is new if its row has no deleting transaction, xmax: an
-    insertion made it.
+    All of it is one statement, one round trip and one commit. The statement locks the content's row. A concurrent
+    deletion of the content either has ended, and the content is inserted again, or it waits (RACES 30). A file is new
+    if ``xmax`` of its row is 0: the statement inserted the row instead of updating it.
 
     Args:
-        body: what has come.
-        durable: whether it must survive a crash from here on. Who waits for the ingest need not wait for the disk
-            twice: the commit that ends it comes after this one in the same log.
+        body: the body to record.
+        durable: True if the upload must survive a crash from here on. False if the caller waits for the ingest: the
+            commit that ends the ingest comes later in the same log, and one wait for the disk is enough.
 
     Returns:
-        None when the upload was known, and has been dropped meanwhile.
+        None if the upload was known but has been dropped since.
     """
     job_id = uuid.uuid4()
     found = prepared.rows(

@@ -8,8 +8,8 @@ from storage.exceptions import NoSuchFile
 from storage.models.content import Content
 from storage.models.statements import prepared
 
-HEAD = 64  # chunks whose hashes come with the file
-WINDOW = 512  # chunks whose hashes are asked for at once when a reader comes to them: 128 MiB, in chunks of 256 KiB
+HEAD = 64  # The number of chunk hashes that are read together with the file.
+WINDOW = 512  # The number of chunk hashes that one later query reads: 128 MiB of a file, in chunks of 256 KiB.
 
 _FIND = """
     SELECT c.id, f.name, f.created_at, c.size, c.chunk_size, c.chunk_count, c.target, c.state, c.retrievable,
@@ -28,20 +28,22 @@ _READ_ON = """
 
 @dataclass(frozen=True)
 class OpenFile:
-    """An owner's file as a reader needs it: found by one statement, and the rest of a long manifest on the way.
+    """An owner's file, as a download needs it.
+
+    One statement finds the file. The rest of a long manifest is read during the download.
 
     Attributes:
-        content_id: row id of its content.
+        content_id: the row id of the file's content.
         file_hash: SHA-256 in hex.
-        name: what it is downloaded as.
-        created_at: when it was stored under this owner.
-        size: in bytes.
-        chunk_size: bytes of each chunk, but for the last one.
-        chunk_count: length of the manifest.
-        target: replicas that its chunks should have.
-        state: of the content.
-        retrievable: whether its health summary says that it can be read.
-        head: the hashes of its first chunks, as far as the manifest is there.
+        name: the name under which the file is downloaded.
+        created_at: the time at which the file was stored for this owner.
+        size: the size of the file in bytes.
+        chunk_size: bytes of each chunk except the last one.
+        chunk_count: the number of entries in the manifest.
+        target: the number of replicas that the chunks should have.
+        state: the state of the content.
+        retrievable: True if the health summary says that the content can be read.
+        head: the hashes of the first ``HEAD`` chunks, as far as the manifest is recorded.
     """
 
     content_id: int
@@ -58,7 +60,7 @@ class OpenFile:
 
     @classmethod
     def find(cls, owner_id: int, file_hash: str) -> OpenFile | None:
-        """The owner's file on a content, if there is one."""
+        """The owner's file on a content; None if there is none."""
         found = prepared.rows(_FIND, [HEAD, bytes.fromhex(file_hash), owner_id])
         if not found:
             return None
@@ -82,12 +84,12 @@ class OpenFile:
         return self.state == Content.State.READY
 
     def chunk_hashes(self, positions: range) -> Iterator[str]:
-        """The hashes of a run of chunks, in order.
+        """The hashes of the chunks at ``positions``, in order.
 
-        Between windows no connection to PostgreSQL is held: a reader waits for its client.
+        No connection to PostgreSQL is held between two windows, because a download waits for its client there.
 
         Raises:
-            NoSuchFile: the content was deleted meanwhile.
+            NoSuchFile: the content was deleted during the download.
         """
         yield from self.head[positions.start : positions.stop]
         for start in range(max(positions.start, len(self.head)), positions.stop, WINDOW):

@@ -1,11 +1,12 @@
-"""Statements past the ORM, for what is done many times a second.
+"""SQL statements that bypass the ORM, for operations that happen many times a second.
 
-The ORM's cursors put arguments into the text, so that PostgreSQL plans each statement anew; these it plans once in each
-connection. They take part in Django's transactions.
+The ORM's cursors put the arguments into the text of a statement, so PostgreSQL plans each statement again. PostgreSQL
+plans the statements of this module once in each connection. They take part in Django's transactions.
 
-One that has ``set_config('synchronous_commit', 'off', true) AS lazily`` in its FROM clause does not wait for the disk
-when it commits. That is for what is done again after a crash of PostgreSQL: its log is written in order, so that
-whatever relies on this, and commits as usual, makes it durable too. Others see it at once, as any commit.
+A statement with ``set_config('synchronous_commit', 'off', true) AS lazily`` in its FROM clause does not wait for the
+disk when it commits. This is for work that is done again after a crash of PostgreSQL. PostgreSQL writes its log in
+order: a later commit that relies on this work, and waits for the disk as usual, makes this work durable too. Other
+sessions see the changes at once, as after any commit.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ M = TypeVar("M", bound=models.Model)
 
 
 def rows(statement: str, parameters: Mapping[str, Any] | Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Execute a statement; its rows, none if it returns nothing.
+    """Execute a statement and return its rows; the list is empty if the statement returns no rows.
 
-    In a transaction, or where the thread has a connection already, it is sent there; otherwise one of the pool is
-    borrowed for it alone, without what Django does whenever it opens a connection. Arguments whose types PostgreSQL
-    cannot tell need casts, lists above all.
+    If the thread is in a transaction or has a connection already, the statement runs on that connection. Otherwise it
+    borrows a connection from the pool for itself alone, without the work that Django does for each connection that it
+    opens. Arguments need a cast where PostgreSQL cannot tell their types; lists do above all.
     """
     django: Any = connections[DEFAULT_DB_ALIAS]
     with django.wrap_database_errors:
@@ -60,11 +61,11 @@ class Columns:
         return len(self._fields)
 
     def of(self, alias: str, **instead: str) -> str:
-        """The columns, for a SELECT; instead of some of them other expressions."""
+        """The columns of table ``alias`` for a SELECT. ``instead`` maps a column to the expression in its place."""
         return ", ".join(instead.get(field.column, f"{alias}.{field.column}") for field in self._fields)
 
     def take(self, model: type[M], row: Iterator[Any]) -> M | None:
-        """Take the model's values off a row; None if an outer join has found nothing."""
+        """Take the model's values from the front of ``row``; return None if an outer join has found no row."""
         values = [next(row) for _ in self._fields]
         if values[0] is None:
             return None
@@ -74,7 +75,7 @@ class Columns:
 
 
 def _converter(field: Any) -> Callable[[Any], Any] | None:
-    # JSON comes parsed, unlike the ORM's.
+    # These cursors return JSON parsed, unlike the ORM's cursors.
     if isinstance(field, models.JSONField) or not hasattr(field, "from_db_value"):
         return None
     return lambda value: field.from_db_value(value, None, connection)
