@@ -124,7 +124,7 @@ def test_nodes_jobs_and_the_cluster_are_not_edited_by_hand(
 
 
 def act(client: Client, model: str, action: str, *rows: Model) -> str:
-    """Carry out an action on rows; the page that comes back."""
+    """Carry out an admin action on ``rows``; returns the page that comes back."""
     chosen = {"action": action, "_selected_action": [str(row.pk) for row in rows]}
     return client.post(f"/admin/storage/{model}/", chosen, follow=True).content.decode()
 

@@ -30,7 +30,7 @@ class Terminal(StringIO):
 
 
 def run(*arguments: str, out: StringIO | None = None) -> str:
-    """What a command prints."""
+    """Run a management command; returns the text that it prints."""
     out = out or StringIO()
     call_command(*arguments, stdout=out, stderr=out)
     return out.getvalue()
@@ -38,20 +38,20 @@ def run(*arguments: str, out: StringIO | None = None) -> str:
 
 @pytest.fixture
 def working(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> ClusterUnderTest:
-    """A cluster whose worker does what is queued whenever a command waits."""
+    """A cluster whose worker carries out the queued jobs whenever a command waits."""
     monkeypatch.setattr(operation, "sleep", lambda _: tasks.maintain())
     return cluster
 
 
 def state_of(cluster: ClusterUnderTest) -> object:
-    """All that a plan could have changed: rows and folders."""
+    """Everything that a plan could have changed: rows and files."""
     rows = [list(model.objects.order_by("pk").values()) for model in (Cluster, Node, File, Job)]
     paths = sorted(path for path in cluster.configuration.storage_dir.rglob("*") if path.is_file())
     return rows, [(path, path.stat().st_mtime_ns) for path in paths]
 
 
 def spoil(cluster: ClusterUnderTest) -> File:
-    """A file one of whose chunks has a copy too few, and one a bad copy."""
+    """Upload a file, remove a copy of its first chunk, and damage a copy of its second chunk."""
     file = cluster.upload(content_of(4))
     hashes = [chunk_hash for chunk_hash, _ in file.content.manifest()]
     cluster.replica_path(cluster.holders(hashes[0])[0], hashes[0]).unlink()
@@ -133,7 +133,7 @@ def test_the_plan_for_a_file_keeps_what_another_file_wants(cluster: ClusterUnder
     cluster.upload(shared, factor=4)
     file = cluster.upload(shared + b"end", factor=4)
     plan = rebalance.plan(file, 2)
-    assert sum(copies for copies, _ in plan.removed.values()) == 2  # of the last chunk, which is its own
+    assert sum(copies for copies, _ in plan.removed.values()) == 2  # only the last chunk is not shared
 
 
 def test_the_plan_for_a_file_says_what_is_lost(cluster: ClusterUnderTest) -> None:
@@ -316,7 +316,7 @@ def test_jobs_are_listed_what_is_open_first(cluster: ClusterUnderTest) -> None:
 
 
 def outside(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command as the operator starts it, for a system that does not run."""
+    """Run a command as an operator starts it, for a system that is not running."""
     foreign = ("DATABASE_URL", "REDIS_URL")
     environment = {name: value for name, value in os.environ.items() if name not in foreign}
     argv = [sys.executable, "manage.py", *arguments]

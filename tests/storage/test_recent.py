@@ -12,7 +12,7 @@ from tests.support.system import wait_until
 
 
 class Sight:
-    """Something to look at, which can be made to take its time."""
+    """A value for ``Recent`` to look at. A look can be made to wait."""
 
     def __init__(self) -> None:
         self.looks = 0
@@ -27,7 +27,10 @@ class Sight:
 
     @contextmanager
     def held(self, things: Recent[int], threads: int = 1) -> Iterator[list[int]]:
-        """While so many come and one of them is looking; afterwards the list has what they saw."""
+        """Run the body while ``threads`` threads ask for the value and one of them is looking.
+
+        After the body, the list that the body was given has the values that the threads saw.
+        """
         seen: list[int] = []
         together = threading.Barrier(threads)
 

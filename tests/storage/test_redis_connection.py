@@ -1,4 +1,4 @@
-"""What a Redis that is away costs: one time limit now and then, and not one for each call."""
+"""A Redis that is away costs one time limit now and then, and not one for each call."""
 
 from __future__ import annotations
 

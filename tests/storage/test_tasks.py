@@ -20,7 +20,7 @@ from storage.services import catalogue, reclaim
 from tests.support.cluster import ClusterUnderTest, content_of
 from tests.support.system import wait_until
 
-wake, listen = wakeups.wake, wakeups.listen  # the real ones, whatever a test puts in their place
+wake, listen = wakeups.wake, wakeups.listen  # the real functions, even where a test replaces them
 
 
 def job_of(kind: str) -> Job:
@@ -129,7 +129,7 @@ def test_sweep_probe_and_reclaim_are_tasks(cluster: ClusterUnderTest) -> None:
 def test_a_round_of_reclaim_goes_on_while_passes_are_full(
     cluster: ClusterUnderTest, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More is deleted in half a minute than one pass may remove."""
+    """Clients may delete more chunks in half a minute than one pass may remove."""
     settings.OCC = dataclasses.replace(settings.OCC, reclaim_grace=0)
     monkeypatch.setattr(reclaim, "CHUNKS_PER_PASS", 2)
     catalogue.delete(cluster.upload(content_of(7)))

@@ -1,4 +1,4 @@
-"""Bodies that are cut, stall, grow or make no sense: a 4xx of their own, and no trace."""
+"""Bodies that are cut, stall, grow or make no sense get a fitting 4xx and leave nothing behind."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from tests.support.cluster import ClusterUnderTest, content_of
 
 
 class Away:
-    """What a connection to a server that is away does, whatever is called."""
+    """A connection to a server that is away: every use of it raises ``error``."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -69,7 +69,7 @@ def test_health_without_postgresql_is_503_and_says_what_to_do(
 
 @pytest.fixture
 def read_only(cluster: ClusterUnderTest) -> Iterator[None]:
-    """PostgreSQL as it is after a failover: it answers, and takes no changes."""
+    """Make PostgreSQL read-only, as after a failover: it answers, but accepts no changes."""
     with connection.cursor() as cursor:
         cursor.execute("SET default_transaction_read_only = on")
         yield
@@ -117,7 +117,7 @@ def test_health_names_what_is_degraded(cluster: ClusterUnderTest, monkeypatch: p
 
 
 def test_health_without_enough_nodes_is_503_and_names_them(cluster: ClusterUnderTest) -> None:
-    # Not seen by the probe yet: /health asks the volumes itself.
+    # The probe has not seen this yet: /health asks the volumes itself.
     for number in range(4):
         folder = cluster.folder(f"node_00{number}")
         folder.rename(folder.with_suffix(".away"))
@@ -193,7 +193,7 @@ def test_status_estimates_with_intervals(cluster: ClusterUnderTest) -> None:
         for b in range(5):
             assert overlap["observed"][a][b] == overlap["observed"][b][a]
             assert abs(overlap["z"][a][b]) < 4
-    assert sum(map(sum, overlap["expected"])) == pytest.approx(200 * 9, rel=0.02)  # 3 × 3 pairs of nodes a chunk
+    assert sum(map(sum, overlap["expected"])) == pytest.approx(200 * 9, rel=0.02)  # 3 × 3 pairs of nodes per chunk
 
 
 def test_status_sees_chunks_that_lost_a_replica(cluster: ClusterUnderTest) -> None:
@@ -234,7 +234,8 @@ def test_route_names_the_nodes_in_the_order_of_a_download(cluster: ClusterUnderT
         assert body["chunk_hash"] == chunk_hash
         candidates = body["candidates"]
         holders = set(cluster.holders(chunk_hash))
-        likely = [candidate for candidate in candidates if candidate["register"] > 0]  # by a collision more than three
+        # If registers collide, more than three candidates have a register above 0.
+        likely = [candidate for candidate in candidates if candidate["register"] > 0]
         assert candidates[: len(likely)] == likely
         assert holders <= {candidate["node_id"] for candidate in likely}
         assert all(0 < candidate["probability"] <= 1 for candidate in likely)

@@ -1,4 +1,4 @@
-"""What the README says of curl, with curl and a real system."""
+"""Statements of the README about curl, tested with curl and a real system."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIZE = 3_000_001
 
 
 def curl(*arguments: object, stdin: bytes | None = None) -> tuple[int, bytes]:
-    """Status and body; the body is empty if it went into a file."""
+    """Run curl; returns the status and the body. The body is empty if curl wrote it to a file."""
     argv = [
         "curl",
         "--silent",
@@ -116,7 +116,7 @@ def test_what_is_known_is_not_sent_again(url: str, source: Path, tmp_path: Path)
 
 
 def test_answers_without_a_body_leave_the_connection_usable(url: str, source: Path) -> None:
-    """Their lengths are right: what follows on the connection is read as what it is."""
+    """The lengths of the answers are right, so curl finds where the next answer on the connection begins."""
     etag = url.rpartition("/")[2]
     known, head = ("-H", f'If-None-Match: "{etag}"', url), ("-I", url)
     part = ("-r", "5-9", url)

@@ -15,16 +15,16 @@ FIELD = re.compile(r"attachment; filename=\"([ -~]*)\"(?:; filename\*=UTF-8''([!
 
 
 def by_a_browser(name: str) -> str:
-    """As WHATWG's HTML standard writes a name into a form."""
+    """Quote a name for a form as WHATWG's HTML standard does."""
     return '"{}"'.format(name.replace('"', "%22"))
 
 
 def by_an_older_client(name: str) -> str:
-    """As RFC 822 writes a quoted string: curl before 7.81, Go."""
+    """Quote a name as RFC 822 quotes a string. Go does this, and curl before 7.81."""
     return '"{}"'.format(name.replace("\\", "\\\\").replace('"', '\\"'))
 
 
-# -- in forms ------------------------------------------------------------------
+# -- names in forms ------------------------------------------------------------
 
 
 @given(NAMES.filter(lambda name: "%" not in name and "\\\\" not in name))
@@ -57,11 +57,12 @@ def test_a_name_is_what_an_older_client_means(name: str) -> None:
         ('; name="a"; filename=""', ("a", "")),
         (';name = a ; FileName = a.txt ; other="x"', ("a", "a.txt")),
         ('; filename="a;b.txt"; name="c"', ("c", "a;b.txt")),
-        (r'; name="a"; filename="\\server\share"', ("a", r"\\server\share")),  # the single one says: not escaped
+        # The single backslash shows that this client does not escape backslashes.
+        (r'; name="a"; filename="\\server\share"', ("a", r"\\server\share")),
         ('; name="a"; filename="100%.txt"', ("a", "100%.txt")),
         ('; name="a"; filename="%41%0a%2F.txt"', ("a", "%41%0a%2F.txt")),
         ('; name="a"; filename="%0D%0A"', ("a", "\r\n")),
-        ("; name=a; filename=\"_.txt\"; filename*=UTF-8'en'%E6%97%A5.txt", ("a", "日.txt")),  # .NET
+        ("; name=a; filename=\"_.txt\"; filename*=UTF-8'en'%E6%97%A5.txt", ("a", "日.txt")),  # .NET clients send this
         ("; name=a; filename*=iso-8859-1''%E9.txt", ("a", "é.txt")),
         ("; name=a; filename*=utf-8''%FF", ("a", "\udcff")),
     ],
@@ -89,7 +90,7 @@ def test_what_cannot_be_read_is_refused(parameters: str) -> None:
         form_names(f"form-data{parameters}")
 
 
-# -- of downloads --------------------------------------------------------------
+# -- names of downloads --------------------------------------------------------
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
@@ -124,7 +125,7 @@ def test_a_client_that_knows_ascii_alone_gets_a_name_that_can_be_one(name: str) 
         ("日.本", HASH),
         ("a.日", "a"),
         ("．．", HASH),
-        ("㎏.txt", f"{HASH}.txt"),  # nothing becomes longer
+        ("㎏.txt", f"{HASH}.txt"),  # ㎏ is not expanded to two letters
         ("..／日", HASH),
         ('say "hi".txt', "say _hi_.txt"),
         ("back\\slash.txt", "back_slash.txt"),

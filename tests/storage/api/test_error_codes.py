@@ -1,4 +1,4 @@
-"""The code of a problem document: the word that programs go by."""
+"""The code of a problem document: the word by which programs tell problems apart."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OF_VIEWS = (drf.MethodNotAllowed, drf.NotAcceptable, drf.UnsupportedMediaType)
 
 
 def documented() -> dict[str, int]:
-    """The codes of the tables, and their statuses."""
+    """The codes in the tables of docs/errors.md, with their statuses."""
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", (PROJECT / "docs" / "errors.md").read_text(), re.MULTILINE)
     assert len(rows) == len(dict(rows)), "every code is explained once"
     return {code: int(status) for code, status in rows}

@@ -1,4 +1,4 @@
-"""Errors are problem documents for everybody but a browser, also those that no view raises."""
+"""Every client except a browser gets errors as problem documents, also errors that no view raises."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_wrong_method_is_a_405_that_names_the_right_ones() -> None:
     all_methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "FOO")
     for (path, methods), method in product(PATHS.items(), all_methods):
         if method in methods or (method == "HEAD" and "GET" in methods) or path == "/upload/":
-            continue  # Without a name, any method but PUT is led to /upload.
+            continue  # Without a name, any method except PUT is redirected to /upload.
         response = Client().generic(method, path)
         assert response.status_code == 405, path
         assert set(methods.split(", ")) <= set(response.headers["Allow"].split(", "))

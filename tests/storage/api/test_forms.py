@@ -1,4 +1,4 @@
-"""Multipart forms as clients write them, and as they should not."""
+"""Multipart forms as clients write them, and malformed forms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MULTIPART = "multipart/form-data; boundary=BB"
 
 
 class Pieces(Socket):
-    """Gives a body in pieces of one size."""
+    """A socket that gives a body in pieces of ``size`` bytes."""
 
     def __init__(self, data: bytes, size: int) -> None:
         super().__init__(data)
@@ -29,7 +29,7 @@ class Pieces(Socket):
 
 
 def read(form: bytes, size: int = 1 << 20, content_type: str = MULTIPART) -> tuple[dict[str, str], dict[str, bytes]]:
-    """The fields, and the bytes of each file by its name, of the field `file` alone."""
+    """Parse a form; returns its fields, and file name → bytes of each file in the field `file`."""
     files: dict[str, bytearray] = {}
 
     def begin_file(field: str, name: str) -> Any:
@@ -67,9 +67,9 @@ def test_a_form_says_the_same_in_pieces_of_any_size(data: bytes, size: int) -> N
         ('name="file"; filename="a b.txt"', "a b.txt"),
         ("name=file; filename=a.txt", "a.txt"),
         ('filename="a.txt"; name="file"', "a.txt"),
-        ('name="file"; filename="../\xff"', "../\xff"),  # what can be a name, ``valid_name`` says
+        ('name="file"; filename="../\xff"', "../\xff"),  # the parser leaves it to ``valid_name`` to judge names
         ('name="file"; filename="100%.txt"', "100%.txt"),
-        ("name=\"file\"; filename*=utf-8''na%C3%AFve.txt", "naïve.txt"),  # requests, with an older urllib3
+        ("name=\"file\"; filename*=utf-8''na%C3%AFve.txt", "naïve.txt"),  # the client "requests" with an older urllib3
         ('name="file"; filename="é☃.txt"', "é☃.txt"),
     ],
 )

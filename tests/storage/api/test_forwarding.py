@@ -1,4 +1,4 @@
-"""Which proxies are believed, and what they may say."""
+"""The proxies that are trusted, and the header fields that are accepted from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def proxies(setting: str) -> Any:
 
 
 def seen(settings: Any, setting: str, peer: str = "10.0.0.1", **fields: str) -> Any:
-    """The environ that the application behind gets."""
+    """The WSGI environ that ``Forwarded`` passes to the application."""
     settings.OCC = dataclasses.replace(settings.OCC, trusted_proxies=proxies(setting))
     environ: Any = {"REMOTE_ADDR": peer, "HTTP_HOST": "inner", "wsgi.url_scheme": "http"}
     environ |= {f"HTTP_X_FORWARDED_{name.upper()}": value for name, value in fields.items()}

@@ -1,4 +1,4 @@
-"""For which hosts requests are answered; through all that gunicorn serves."""
+"""The hosts for which requests are answered. The requests pass through everything that gunicorn serves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client is told when an upload cannot be taken: which part lacks what."""
+"""When an upload cannot be taken, the client is told which part of the system lacks which resource."""
 
 from __future__ import annotations
 

@@ -23,13 +23,13 @@ DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 
 
 def download(file_hash: str, **headers: str) -> Any:
-    """Fields with underscores for hyphens."""
+    """Download a file; in the names of ``headers``, underscores stand for hyphens."""
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
     return Client().get(f"/download/{file_hash}", headers=fields)
 
 
 def body_of(response: Any) -> bytes:
-    """The body, whose length is the one that was said."""
+    """The body of a response; its length must be the one in Content-Length."""
     body: bytes = b"".join(response.streaming_content)
     assert response.headers["Content-Length"] == str(len(body))
     return body
@@ -123,7 +123,7 @@ def test_head_knows_no_ranges(cluster: ClusterUnderTest) -> None:
         assert {**response.headers} == {**whole}
 
 
-# -- what is read --------------------------------------------------------------
+# -- chunks that are read ------------------------------------------------------
 
 
 def test_only_the_chunks_that_are_needed_are_read_and_none_twice(
@@ -153,7 +153,7 @@ def test_only_the_chunks_that_are_needed_are_read_and_none_twice(
 
 
 def test_the_first_chunk_that_is_needed_is_good_before_an_answer_begins(cluster: ClusterUnderTest) -> None:
-    """RACES 15."""
+    """RACES 15: the first chunk that is needed is verified before the status line is sent."""
     data = content_of(3)
     file = cluster.upload(data)
     chunk_hash = file.content.manifest()[1][0]

@@ -1,4 +1,4 @@
-"""Downloads that Django does not hear of (ADR 15); what they are like otherwise, test_downloads.py asks both ways."""
+"""Downloads that are answered without Django (ADR 15). test_downloads.py tests all else, with and without Django."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_plain_download_does_not_reach_django(cluster: ClusterUnderTest, monke
 
 def test_an_address_that_is_not_utf_8_is_refused_in_words(cluster: ClusterUnderTest, settings: Any) -> None:
     file_hash = cluster.upload(b"bytes").content.file_hash
-    for origins in ([], ["https://app.example"]):  # past Django, and through it
+    for origins in ([], ["https://app.example"]):  # without Django, then through Django
         settings.CORS_ALLOWED_ORIGINS = origins
         for path in (f"/download/{file_hash}/%FF.txt", "/download/%FF", f"/files/{file_hash}%FF"):
             assert "UTF-8" in str(assert_problem(WholeClient().get(path), 400)), path

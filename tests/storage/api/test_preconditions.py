@@ -1,4 +1,4 @@
-"""Conditions as RFC 9110 §13.2.2 orders them; the endpoints' tests ask whether the conditions are asked at all."""
+"""Conditions in the order of RFC 9110 §13.2.2. The tests of the endpoints show that conditions are checked there."""
 
 from __future__ import annotations
 

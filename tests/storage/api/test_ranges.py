@@ -1,4 +1,4 @@
-"""The ranges of a file, against a plain oracle: the slices of a sequence."""
+"""The ranges of a file, compared with a simple oracle: the slices of a sequence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def written(spec: Spec) -> str:
 
 
 def asked_for(spec: Spec, size: int) -> Sequence[int]:
-    """The positions that a spec means, by slicing."""
+    """The positions that ``spec`` means, found by slicing."""
     first, last = spec
     positions = range(size)
     if first is None:
@@ -120,7 +120,7 @@ def test_a_multipart_body_has_the_slices_and_the_length_it_says(data: bytes, ask
 
 
 def parts_of(body: bytes, content_type: str) -> list[tuple[bytes, bytes, bytes]]:
-    """Type, Content-Range and bytes of each part (RFC 2046 §5.1.1)."""
+    """The Content-Type, Content-Range and bytes of each part (RFC 2046 §5.1.1)."""
     match = re.fullmatch(r"multipart/byteranges; boundary=([0-9a-f]{32})", content_type)
     assert match
     preamble, *parts, end = body.split(b"\r\n--" + match[1].encode())

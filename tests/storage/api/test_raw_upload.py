@@ -19,7 +19,7 @@ URLENCODED = "application/x-www-form-urlencoded"
 
 
 def put(path: str, data: bytes, content_type: str = "", headers: Mapping[str, str] | None = None) -> Any:
-    """As ``curl -T`` does it, which sends no Content-Type."""
+    """Send a PUT request as ``curl -T`` does, by default without a Content-Type."""
     return Client().put(path, data, content_type=content_type, headers=headers, CONTENT_LENGTH=str(len(data)))
 
 
@@ -67,7 +67,7 @@ def test_any_type_but_a_form_is_a_file(workers: ClusterUnderTest) -> None:
         response = Client().post("/upload?file_name=a.json", data, content_type=content_type)
         assert response.status_code == 201, response.content
         assert response.json()["file_hash"] == hashlib.sha256(data).hexdigest()
-    # curl -X PUT --data-binary calls everything so.
+    # curl -X PUT --data-binary sends this type with any body.
     assert put("/upload/x", b"a=b&c", content_type=URLENCODED).json()["file_size"] == 5
 
 
@@ -195,13 +195,13 @@ def test_the_digest_of_a_form_is_not_that_of_its_file(workers: ClusterUnderTest)
     assert response.status_code == 201
 
 
-# -- bodies that are not what they should be -----------------------------------
+# -- bad bodies ----------------------------------------------------------------
 
 
 def test_an_encoded_body_is_a_415_and_a_part_of_a_file_a_400(workers: ClusterUnderTest) -> None:
     for coding in ("gzip", "aws-chunked", "identity, gzip"):
         assert_problem(put("/upload/x", b"x", headers={"Content-Encoding": coding}), 415)
-    # curl -C 5 -T sends such a one.
+    # curl -C 5 -T sends this field.
     assert_problem(put("/upload/x", b"x", headers={"Content-Range": "bytes 5-5/6"}), 400, "Content-Range")
     assert_nothing_left(workers)
     assert put("/upload/x", b"x", headers={"Content-Encoding": "identity"}).status_code == 201
@@ -209,7 +209,7 @@ def test_an_encoded_body_is_a_415_and_a_part_of_a_file_a_400(workers: ClusterUnd
 
 def test_a_body_that_is_cut_or_stalls_leaves_nothing(workers: ClusterUnderTest) -> None:
     data = content_of(100)
-    for begun in (b"", data[:1000], data[:-1]):  # held in memory, and staged
+    for begun in (b"", data[:1000], data[:-1]):  # two that are held in memory, and one that is staged
         assert_problem(stream("PUT", "/upload/x", Socket(begun), CONTENT_LENGTH=str(len(data))), 400)
         for error, status in ((ConnectionResetError(), 400), (TimeoutError(), 408)):
             body = Socket(begun, error)

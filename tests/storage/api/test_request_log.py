@@ -1,4 +1,4 @@
-"""The log's line for each request."""
+"""The line in the log for each request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.cluster import ClusterUnderTest, content_of
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What requests leave in the log, with what was bound at that time."""
+    """The log entries of requests, each with the context variables that were bound when it was logged."""
     kept: list[dict[str, Any]] = []
 
     class Log:

@@ -1,4 +1,4 @@
-"""What an address, a condition or a preference means: the same for every endpoint."""
+"""An address, a condition or a preference means the same for every endpoint."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_no_slash_leads_to_another_host() -> None:
 def test_a_parameter_that_is_not_known_is_named(cluster: ClusterUnderTest, method: str, path: str) -> None:
     body = assert_problem(Client().generic(method, path, b"x", "application/octet-stream"), 400)
     if path == f"/download/{HASH}?x":
-        return  # A parameter without a value is none.
+        return  # The parameter has no value. Only the status is tested.
     name = path.partition("?")[2].partition("=")[0]
     assert name in body["errors"], body
     assert name in body["detail"]
@@ -139,7 +139,7 @@ def test_a_deletion_of_this_version_is_carried_out(file: File, matching: str) ->
 
 
 def test_a_condition_is_looked_at_again_when_the_row_is_locked(file: File, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another client renames the file after the first look."""
+    """Another client renames the file after the condition was checked for the first time."""
     tag = Client().get(path_of(file)).headers["ETag"]
     require, looks = preconditions.require, []
 
@@ -214,7 +214,7 @@ def test_a_job_that_was_cancelled_names_itself(kind: str, said: str) -> None:
 def test_a_rebalance_that_is_cancelled_while_its_client_waits_says_so(
     workers: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch, lack: str
 ) -> None:
-    """Whether it runs or waits when it is cancelled."""
+    """The rebalance is cancelled while its job runs, and while its job waits for nodes."""
     file_hash = upload().json()["file_hash"]
 
     def wake(queue: Job.Queue, **_: object) -> None:

@@ -1,6 +1,6 @@
-"""What only a real gunicorn shows: sockets that are cut, stall, or say what is not HTTP.
+"""Behaviour that only a real gunicorn shows: sockets that are cut, that stall, or that send bytes that are not HTTP.
 
-One server for the module, with a short STALL_TIMEOUT and a small MAX_UPLOAD_SIZE; nothing ingests.
+All tests share one server with a short STALL_TIMEOUT and a small MAX_UPLOAD_SIZE. No worker ingests.
 """
 
 from __future__ import annotations
@@ -33,20 +33,21 @@ from storage.cluster import topology
 from storage.models import Content, File, Upload
 from storage.services.provision import provision
 
-pytestmark = pytest.mark.django_db  # looks at what the server has committed; the module cleans up itself
+# The tests look at rows that the server has committed. The fixture ``server`` flushes the database at the end.
+pytestmark = pytest.mark.django_db
 
 STALL = 1
 LIMIT = 1_000_000
 PROJECT = Path(__file__).resolve().parents[3]
 BEGIN = b'--BB\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
 FORM = BEGIN + b"the bytes" * 100 + b"\r\n--BB--\r\n"
-RAW = b"the bytes" * 40_000  # more than is held in memory
+RAW = b"the bytes" * 40_000  # larger than a body that is held in memory
 
 Begin = Callable[..., bytes]
 
 
 class Server:
-    """A gunicorn, and raw access to it."""
+    """A gunicorn process, and direct access to its socket."""
 
     def __init__(self, folder: Path) -> None:
         self.staging = folder / "staging"
@@ -91,7 +92,7 @@ class Server:
         return client
 
     def ask(self, data: bytes, *, end: bool = False) -> tuple[int, dict[str, Any]]:
-        """Send bytes, and with ``end`` no more; the status and the JSON of the answer."""
+        """Send ``data``, and close the sending side if ``end``; returns the status and the JSON of the answer."""
         with self.connect(data) as client:
             if end:
                 client.shutdown(socket.SHUT_WR)
@@ -99,7 +100,7 @@ class Server:
 
 
 class _Unbuffered:
-    """A socket as ``HTTPResponse`` wants it, of which no more than one answer is read."""
+    """A socket for ``HTTPResponse`` without a buffer, so that ``HTTPResponse`` reads no more than one answer."""
 
     def __init__(self, client: socket.socket) -> None:
         self._client = client
@@ -135,7 +136,7 @@ def put(body: bytes, *headers: str, length: int | str | None = None) -> bytes:
 
 
 def chunked(body: bytes, *headers: str, begin: Begin = upload) -> bytes:
-    """The request up to the last chunk, which is not sent."""
+    """A chunked request without the last chunk, which would end it."""
     pieces = (body[i : i + 100] for i in range(0, len(body), 100))
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
     return begin(b"", "Transfer-Encoding: chunked", *headers) + chunks
@@ -164,7 +165,7 @@ def server(django_db_setup: None, django_db_blocker: Any) -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def nothing_left(server: Server) -> Iterator[None]:
-    """Whatever a test sends, it leaves neither staged bytes nor rows."""
+    """Whatever a test sends, the server keeps neither staged bytes nor rows."""
     yield
     deadline = time.monotonic() + 5
     while list(server.staging.iterdir()) or Upload.objects.exists():
@@ -290,7 +291,7 @@ def test_a_digest_that_is_wrong_is_a_400_that_leaves_nothing(server: Server) -> 
     ],
 )
 def test_a_body_that_the_head_decides_about_is_not_invited(server: Server, status: int, data: bytes) -> None:
-    """The connection ends with the answer: what comes after it may be the body."""
+    """The server closes the connection after the answer, because the bytes that follow may be the body."""
     expecting = data.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
     with server.connect(expecting) as client:
         head = client.recv(10_000)
@@ -338,7 +339,7 @@ def test_a_body_that_is_not_announced_is_refused_and_not_taken_for_a_request(ser
 
 
 def test_a_client_cannot_say_where_the_api_is_mounted(server: Server) -> None:
-    """SCRIPT_NAME would pass a proxy's rules on paths by: this peer is no trusted proxy."""
+    """SCRIPT_NAME is ignored, because the peer is no trusted proxy. It would get around a proxy's rules on paths."""
     for prefix in ("/files", "/evil"):
         status, listing = server.ask(request("GET", "/files", b"", f"SCRIPT_NAME: {prefix}"))
         assert (status, listing["total_files"]) == (200, 0)
@@ -393,7 +394,7 @@ def test_a_refusal_has_its_own_reason_phrase(server: Server) -> None:
 
 
 def test_clients_that_send_slowly_and_steadily_are_not_cut_off(server: Server) -> None:
-    """For longer than STALL_TIMEOUT, and in pieces that one read would gather; then they hang up."""
+    """The clients send for longer than STALL_TIMEOUT, in pieces that one read would gather. Then they hang up."""
     in_chunks = b"%x\r\n%s\r\n" % (len(BEGIN), BEGIN)
     sized = [server.connect(begin(BEGIN, length=5000)) for begin in (upload, put)]
     chunks = [server.connect(begin(b"", "Transfer-Encoding: chunked") + in_chunks) for begin in (upload, put)]
@@ -427,7 +428,7 @@ def test_clients_that_send_slowly_and_steadily_are_not_cut_off(server: Server) -
 def test_health_answers_while_clients_stall(server: Server, data: bytes) -> None:
     clients = [server.connect(data) for _ in range(3 * THREADS)]
     begun = time.monotonic()
-    # Through the stall, and through the time in which the connections are being closed.
+    # This time covers the stall, and the closing of the connections after it.
     while time.monotonic() - begun < STALL + 1.5:
         assert server.health(timeout=4.0) == 200
     for client in clients:
@@ -435,7 +436,7 @@ def test_health_answers_while_clients_stall(server: Server, data: bytes) -> None
 
 
 def test_a_server_that_stops_takes_nothing_new_and_ends_what_it_has_begun(server: Server) -> None:
-    """The last of these tests: it ends the server."""
+    """This test must be the last one of the module, because it ends the server."""
     field = b'\r\n--BB\r\nContent-Disposition: form-data; name="replication_factor"\r\n\r\n99\r\n--BB--\r\n'
     begun = upload(BEGIN + b"the bytes" + field)
     with server.connect(begun[:-30]) as client:

@@ -1,4 +1,4 @@
-"""POST /upload: what a client gets for what it sends."""
+"""POST /upload: the answers to the bodies that clients send."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_too_few_nodes_answer_503_with_retry_after_and_keep_nothing(workers: Clu
 
 
 def vanish(cluster: ClusterUnderTest) -> None:
-    """Take all nodes but one away, unseen by the probe."""
+    """Take all nodes away except one. The probe has not seen this yet."""
     for node_id in ("node_000", "node_001", "node_002", "node_003"):
         cluster.folder(node_id).rename(cluster.folder(node_id).with_suffix(".away"))
 

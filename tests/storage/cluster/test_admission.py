@@ -1,4 +1,4 @@
-"""Whether an upload is let in: what is lacking, and where."""
+"""Admission of uploads. A refusal says which resource is lacking, and where."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def looks_anew(cluster: ClusterUnderTest) -> None:
 
 
 def give(patch: pytest.MonkeyPatch, *, free: int = PLENTY, free_files: int | None = None, shared: bool = True) -> None:
-    """Give the nodes so much room, on one disk that they share or each on its own."""
+    """Give the nodes ``free`` bytes and ``free_files`` inodes, on one disk if ``shared``, else on a disk each."""
     patch.setattr(
         FilesystemVolume,
         "space",
@@ -37,7 +37,8 @@ def give(patch: pytest.MonkeyPatch, *, free: int = PLENTY, free_files: int | Non
 
 def test_each_chunk_of_each_copy_takes_an_inode(monkeypatch: pytest.MonkeyPatch) -> None:
     give(monkeypatch, free_files=HEADROOM_FILES + 20)
-    admit(10 * CHUNK_SIZE, 3)  # two copies are enough to acknowledge, and there is room for just those
+    # Two copies of each chunk are enough to acknowledge, and there are just inodes enough for them.
+    admit(10 * CHUNK_SIZE, 3)
     with pytest.raises(OutOfSpace, match="free inodes"):
         admit(11 * CHUNK_SIZE, 3)
     give(monkeypatch, free_files=HEADROOM_FILES + 20, shared=False)

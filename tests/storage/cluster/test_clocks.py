@@ -1,4 +1,4 @@
-"""Clocks that were set back or forward: nothing waits until a clock has come there again."""
+"""Clocks that were set back or forward: no work waits until a clock shows the former time again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RACES 12: a database that was put back never takes what it does not know for garbage."""
+"""RACES 12: a database that was put back never treats copies that it does not know as garbage."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read(cluster: ClusterUnderTest) -> dict[str, bytes]:
 
 
 def tidy(cluster: ClusterUnderTest) -> None:
-    """Everything that removes: a census of all nodes, and reclaim without grace."""
+    """Run everything that removes copies: a census of all nodes, and reclaim without a grace period."""
     audit.request_census()
     cluster.maintain()
     for _ in range(3):
@@ -66,7 +66,10 @@ def deletion_and_reclaim(cluster: ClusterUnderTest) -> None:
 def test_what_was_acknowledged_under_either_of_two_databases_stays(
     cluster: ClusterUnderTest, after: Callable[[ClusterUnderTest], None]
 ) -> None:
-    """The older database takes uploads, deletes, audits and reclaims; then the newer one is put back, and so on."""
+    """The older database takes an upload, deletes a file, audits and reclaims. Then the newer database is put back.
+
+    Finally the older database is put back again, as it was after its upload and deletion.
+    """
     first = upload(cluster, "first")
     both = upload(cluster, "both")
     older = DatabaseCopy()
@@ -92,7 +95,7 @@ def test_what_was_acknowledged_under_either_of_two_databases_stays(
     older_later.put_back()
     tidy(cluster)
     assert cluster.download(File.objects.get(name="diverged")) == diverged
-    if "first" in known:  # its bytes were not reclaimed under the newer database
+    if "first" in known:  # the newer database has not reclaimed its bytes
         assert cluster.download(File.objects.get(name="first")) == first
 
 
@@ -127,7 +130,7 @@ def test_a_drain_waits_for_what_an_older_database_does_not_know(cluster: Cluster
 
 
 def test_a_node_whose_writes_are_unknown_is_enough(cluster: ClusterUnderTest) -> None:
-    """The others were away when the newer database wrote."""
+    """The other nodes were offline when the newer database wrote."""
     for member in cluster.members()[3:]:
         cluster.take_offline(member.node_id)
     older = DatabaseCopy()
@@ -142,7 +145,7 @@ def test_a_node_whose_writes_are_unknown_is_enough(cluster: ClusterUnderTest) ->
 
 
 def test_what_was_written_last_is_followed_by_another_generation(cluster: ClusterUnderTest) -> None:
-    """A copy made just before the last write is recognised too, once the probe has come round."""
+    """A copy of the database made just before the last write is recognised too, after one more round of the probe."""
     generations.before_writing(Topology.load())
     older = DatabaseCopy()
     upload(cluster, "late")
@@ -169,7 +172,7 @@ def test_its_own_volumes_are_known_whatever_became_of_nodes_and_clocks(cluster: 
     for _ in range(3):
         probe.probe()
     cluster.bring_back("node_000")
-    Generation.objects.update(begun_at="2100-01-01T00:00Z")  # the clock was ahead, and has been set back
+    Generation.objects.update(begun_at="2100-01-01T00:00Z")  # as if the clock was ahead and has been set back
     probe.probe()
     upload(cluster, "second")
     reclaim.reclaim(0)
@@ -178,7 +181,7 @@ def test_its_own_volumes_are_known_whatever_became_of_nodes_and_clocks(cluster: 
 
 @pytest.fixture
 def put_back(cluster: ClusterUnderTest) -> Iterator[bytes]:
-    """An older database is in use, and does not know the file "late", whose bytes these are."""
+    """Put an older database back, which does not know the file "late"; gives the bytes of that file."""
     upload(cluster, "first")
     older = DatabaseCopy()
     late = upload(cluster, "late")
@@ -251,7 +254,7 @@ def test_more_databases_than_a_volume_has_room_for_stay_unknown(cluster: Cluster
 
 
 def test_a_volume_that_is_older_than_it_was_left_is_reconciled(cluster: ClusterUnderTest) -> None:
-    """A snapshot of yesterday's was put back while the cluster runs: it lacks what was written since."""
+    """An older snapshot of a volume is put back while the cluster runs. It lacks the copies written since."""
     upload(cluster, "first")
     shutil.copytree(cluster.folder("node_000"), cluster.folder("node_000").with_suffix(".old"))
     data = {name: upload(cluster, name) for name in ("one", "two", "three")}

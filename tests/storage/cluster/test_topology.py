@@ -58,7 +58,7 @@ def test_before_anything_was_prepared_there_is_no_topology(db: None) -> None:
 
 
 def opened_breaker(member: Member) -> None:
-    """As after several back-offs: the next one lasts half a minute."""
+    """Open the member's breaker as after several back-offs, so that it stays open for half a minute."""
     for _ in range(5):
         member.lane.breaker.trip()
         member.lane.breaker._closed_again_at = 0.0
@@ -67,7 +67,7 @@ def opened_breaker(member: Member) -> None:
 
 
 def test_a_node_that_has_come_back_is_asked_at_once_by_every_process(cluster: ClusterUnderTest) -> None:
-    """What another process has seen arrives with the row."""
+    """Another process has seen the node return. This process learns of it from the node's row."""
     member = cluster.members()[2]
     cluster.take_offline("node_002")
     opened_breaker(member)

@@ -1,4 +1,4 @@
-"""What is looked for among millions of rows has an index that PostgreSQL can use for the statement as it is written."""
+"""Every search among millions of rows has an index that PostgreSQL can use for the statement as it is written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def plans_of(operation: Callable[[], Any]) -> str:
-    """The plans of its statements if reading a whole table were as dear as it is when that is large."""
+    """The plans of the statements of ``operation``.
+
+    Sequential scans are made costly, as they are on large tables. The tables here are small.
+    """
     plans: list[str] = []
 
     def explain(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:

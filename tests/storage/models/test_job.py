@@ -41,7 +41,7 @@ def test_a_job_larger_than_any_batch_is_claimed_alone() -> None:
 
 @pytest.mark.django_db
 def test_a_job_that_failed_before_is_claimed_alone() -> None:
-    """RACES 28: a poison job must not burn its batch-mates' attempts."""
+    """RACES 28: a poison job must not cost the other jobs of its batch an attempt."""
     jobs = queued(3)
     Job.objects.filter(pk=jobs[1].pk).update(attempts=1)
     assert [job.pk for job in claim()] == [jobs[0].pk]
@@ -65,14 +65,15 @@ def test_two_workers_never_claim_one_job(cluster: ClusterUnderTest) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    claimed.append(claim(most=40))  # rows that another claim held for the moment were skipped
+    # A claim skips rows that another claim has locked at that moment, so some jobs may be left.
+    claimed.append(claim(most=40))
     ids = [job.pk for found in claimed for job in found]
     assert len(ids) == len(set(ids)) == len(jobs)
 
 
 @pytest.mark.django_db
 def test_a_stale_job_goes_back_and_its_former_worker_can_commit_nothing() -> None:
-    """Invariant 6."""
+    """Invariant 6: every commit of a worker checks its fencing token."""
     queued(1)
     zombie = claim()[0]
     outlive_lease(zombie)
@@ -154,7 +155,7 @@ def test_requests_for_one_subject_coalesce_while_they_are_queued() -> None:
 
 @pytest.mark.django_db
 def test_no_job_row_names_a_node_for_a_chunk() -> None:
-    """RACES 29: jobs of chunks and contents have no column that a node could stand in."""
+    """RACES 29: jobs of chunks and contents have no column that could hold a node."""
     columns = {field.name for field in Job._meta.get_fields()}
     assert not {name for name in columns if "node" in name or "volume" in name}
 

@@ -30,7 +30,7 @@ def test_a_lazy_commit_makes_no_later_one_lazy(cluster: ClusterUnderTest) -> Non
 
 
 def test_a_claimed_job_is_what_the_orm_reads(cluster: ClusterUnderTest) -> None:
-    """The claim builds its rows past the ORM."""
+    """The claim builds its model instances without the ORM."""
     accepted = cluster.accept(b"some bytes")
     (claimed,) = Job.objects.claim(Job.Queue.INGEST, most=1, most_bytes=0)
     read = Job.objects.select_related("upload__content").get(pk=accepted.job.pk)

@@ -1,4 +1,4 @@
-"""Totals that PostgreSQL keeps are what counting says, whatever statement changed the rows (ADR 12)."""
+"""The totals that PostgreSQL keeps equal a count of the rows, whatever statement changed the rows (ADR 12)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from storage.models import Chunk, Content, File, Tally, tally
 
-# What happens to rows, in bulk and not: `$n` and `$m` are drawn. The universe is small, so that statements meet.
+# Statements that change one row or many: `$n` and `$m` are drawn. The numbers are small, so that statements often
+# change the same rows.
 CHUNKS_ARRIVE = (
     "INSERT INTO storage_chunk (hash, size) SELECT sha256(int4send(i)), 1 FROM generate_series($n, $n + $m) AS i"
     " ON CONFLICT (hash) DO UPDATE SET condemned_at = NULL"
@@ -53,7 +54,7 @@ STATEMENTS = (
     " UPDATE storage_content c SET chunk_count = chunk_count + $n FROM gone WHERE gone.content_id = c.id",
     "UPDATE storage_content SET chunk_count = chunk_count + $n WHERE id % 3 = $m % 3",
     "UPDATE storage_content SET state = (ARRAY['ready', 'ingesting'])[1 + (id + $n) % 2], health_epoch = $m",
-    # Constraints are looked at when a transaction ends: either may go first.
+    # Foreign keys are checked when the transaction ends, so contents may be deleted before their files.
     "DELETE FROM storage_content WHERE id % 7 = $m; DELETE FROM storage_file f"
     " WHERE NOT EXISTS (SELECT FROM storage_content c WHERE c.id = f.content_id)",
     "FOLD",
@@ -70,7 +71,7 @@ def carry_out(statement: str, n: int, m: int) -> None:
 
 
 def require_exact() -> None:
-    """Compare every total with what it stands for."""
+    """Compare every total with a count of its rows."""
     files = dict(File.objects.order_by().values_list("owner").annotate(n=Count("pk")))
     assert Tally.totals(Tally.What.FILES) == files
     assert sum(Tally.totals(Tally.What.CHUNKS).values()) == Chunk.objects.count()
@@ -130,7 +131,10 @@ def execute(statement: str, *params: str | int) -> None:
 
 @contextmanager
 def meanwhile(act: Callable[[], object]) -> Iterator[None]:
-    """Act in a session of its own, and come back when that waits for a lock of ours; it ends before this does."""
+    """Run the body in a transaction, and then ``act`` in another session.
+
+    The transaction is committed when ``act`` waits for one of its locks. Then ``act`` is waited for.
+    """
 
     def in_session() -> None:
         try:

@@ -26,7 +26,8 @@ def test_an_upload_that_is_released_while_a_worker_pins_takes_those_pins_with_it
     worker = threading.Thread(target=pin)
     worker.start()
     assert pinned.wait(20)
-    threading.Timer(0.3, go_on.set).start()  # while the release below waits for the worker's transaction
+    # The worker's transaction ends while the release below waits for it.
+    threading.Timer(0.3, go_on.set).start()
     accepted.upload.drop()
     worker.join()
     assert not Pin.objects.exists()

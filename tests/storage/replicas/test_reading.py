@@ -1,4 +1,4 @@
-"""Reading, of volumes in memory."""
+"""Reading chunks from volumes in memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HASH, DATA = chunk()
 
 
 class Volume(MemoryVolume):
-    """Counts what its lane was asked for; ``hung`` lets those reads wait."""
+    """A volume that counts the reads that come through its lane. While ``answers`` is clear, these reads wait."""
 
     def __init__(self, identity: Identity) -> None:
         super().__init__(identity.node_id)
@@ -70,7 +70,7 @@ def read(members: list[Member], monkeypatch: pytest.MonkeyPatch, reports: list[s
 def test_what_is_in_memory_is_read_in_place(
     volumes: list[Volume], members: list[Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even where a volume's threads all wait for its disk."""
+    """A read from memory uses no thread of the volume's lane, so it does not wait for a disk that hangs."""
     volumes[0].answers.clear()
     assert read(members, monkeypatch) == DATA
     assert [volume.asked for volume in volumes] == [0, 0]
@@ -79,7 +79,7 @@ def test_what_is_in_memory_is_read_in_place(
 def test_what_has_to_come_from_a_disk_comes_through_the_lane(
     volumes: list[Volume], members: list[Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And if that disk hangs, from another node."""
+    """If that disk hangs, the chunk comes from another node."""
     for volume in volumes:
         monkeypatch.setattr(volume, "read_cached", lambda chunk_hash: None)
     assert read(members, monkeypatch) == DATA

@@ -38,7 +38,7 @@ class Time:
 
 @pytest.fixture(autouse=True)
 def misses(monkeypatch: pytest.MonkeyPatch) -> Misses:
-    """A process that has reported nothing yet."""
+    """The misses of a process that has reported nothing yet."""
     fresh = Misses()
     monkeypatch.setattr(reporting, "_misses", fresh)
     return fresh
@@ -48,7 +48,7 @@ def open_jobs(kind: str) -> set[str | None]:
     return set(Job.objects.open().filter(kind=kind).values_list("subject", flat=True))
 
 
-# -- what is worth a report ----------------------------------------------------
+# -- misses that are reported --------------------------------------------------
 
 
 def test_a_chunk_is_reported_once_and_again_after_some_minutes() -> None:
@@ -114,7 +114,7 @@ def test_what_is_remembered_is_bounded() -> None:
     assert [i for i in range(1000) if lately.has(i, 999.0)] == list(range(990, 1000))
 
 
-# -- what comes of it ----------------------------------------------------------
+# -- effects of a report -------------------------------------------------------
 
 
 def test_a_reader_that_misses_a_copy_has_it_made_again(cluster: ClusterUnderTest) -> None:
@@ -122,7 +122,8 @@ def test_a_reader_that_misses_a_copy_has_it_made_again(cluster: ClusterUnderTest
     file = cluster.upload(data)
     missed = None
     for (chunk_hash, _), place in itertools.product(file.content.manifest(), range(3)):
-        # Placement says which copy is asked for first: of some chunk it is this one.
+        # A reader misses only the copy that it asks for first. Placement decides which copy that is, so the test
+        # removes one copy after another until the reader misses one.
         path = cluster.replica_path(cluster.holders(chunk_hash)[place], chunk_hash)
         copy = path.read_bytes()
         path.unlink()
@@ -167,7 +168,7 @@ def test_a_report_of_a_chunk_that_is_nowhere_short_changes_nothing(cluster: Clus
 
 
 def test_a_miss_that_the_sketch_no_longer_vouches_for_is_not_reported(cluster: ClusterUnderTest) -> None:
-    """What the reader went by was up to a second old."""
+    """The sketches that the reader relied on may be up to a second old."""
     chunk_hash = cluster.upload(content_of(1)).content.manifest()[0][0]
     seen = Topology.load()
     for member in seen.members:
@@ -195,7 +196,7 @@ def test_a_report_without_a_database_breaks_no_read(cluster: ClusterUnderTest, m
 def test_healthy_churn_raises_no_alarm(
     cluster: ClusterUnderTest, settings: Any, misses: Misses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sketches as full as they get, files of several factors, deletions, nodes that join, a rebalance."""
+    """The churn: sketches as full as they get, files of several factors, deletions, new nodes and a rebalance."""
     weighed: list[tuple[str, str]] = []
 
     def weigh(chunk_hash: str, node_id: str) -> Worth:

@@ -16,7 +16,7 @@ from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def throw_away(cluster: ClusterUnderTest, chunk_hash: str, *, copies: int = 3) -> list[str]:
-    """Put copies into the trash behind everybody's back, as an older database would; the nodes that had them."""
+    """Move copies to the trash without telling the service, as an older database would; returns their node ids."""
     gone = cluster.holders(chunk_hash)[:copies]
     for node_id in gone:
         assert Topology.load().member(node_id).lane.volume.trash(chunk_hash, trash_token())
@@ -32,7 +32,7 @@ def events(capfd: pytest.CaptureFixture[str], name: str) -> list[str]:
 
 
 def deleted_and_needed_again(cluster: ClusterUnderTest, data: bytes) -> File:
-    """As when an older database is put back: it refers to chunks whose copies were moved to the trash since then."""
+    """Put an older database back: it refers to chunks whose copies have been moved to the trash since then."""
     file = cluster.upload(data)
     models: tuple[type[Any], ...] = (Chunk, Content, File, ManifestEntry)
     rows = [(model, [field.attname for field in model._meta.concrete_fields]) for model in models]
@@ -40,7 +40,7 @@ def deleted_and_needed_again(cluster: ClusterUnderTest, data: bytes) -> File:
     hashes = [chunk_hash for chunk_hash, _ in file.content.manifest()]
     catalogue.delete(file)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reclaim, "purge_trash", lambda *_, **__: (0, 0))  # its grace has not passed
+        patch.setattr(reclaim, "purge_trash", lambda *_, **__: (0, 0))  # the grace period has not passed
         reclaim.reclaim(0)
     assert not Chunk.objects.exists()
     assert len(trash(cluster)) == 3 * len(hashes)
@@ -147,7 +147,7 @@ def test_bytes_that_rotted_in_the_trash_stay_there(cluster: ClusterUnderTest) ->
 
 
 def test_a_purge_and_a_restoration_of_the_same_entries_lose_nothing(cluster: ClusterUnderTest) -> None:
-    """RACES 10: whichever comes first decides, and both decide alike."""
+    """RACES 10: the purge and the restoration decide by the same rule, so either may come first."""
     for first in ("purge", "restore"):
         file = cluster.upload(content_of(1, first))
         chunk_hash = file.content.manifest()[0][0]

@@ -64,7 +64,7 @@ def test_a_damaged_copy_is_found_quarantined_and_replaced(cluster: ClusterUnderT
 
 
 def test_a_missing_copy_is_found_from_any_node_and_made_good(cluster: ClusterUnderTest) -> None:
-    """RACES 17: there is no table of what should be where, so only a comparison of all nodes shows it."""
+    """RACES 17: no table says where copies should lie, so only a comparison of all nodes shows a missing copy."""
     chunk_hash, _, copy = first_copy(cluster, content_of(3))
     copy.unlink()
     other = next(node.node_id for node in Node.objects.all() if node.node_id not in cluster.holders(chunk_hash))
@@ -75,7 +75,7 @@ def test_a_missing_copy_is_found_from_any_node_and_made_good(cluster: ClusterUnd
 
 
 def test_an_orphan_is_condemned_and_leaves_by_reclaim(cluster: ClusterUnderTest) -> None:
-    """RACES 11."""
+    """RACES 11: an audit gives an orphan a condemned row. Only then does reclaim remove it."""
     stranger = write_stranger(cluster, "node_002")
     reclaim.reclaim(0)
     assert cluster.holders(stranger) == ["node_002"], "what has no row is left alone"
@@ -191,7 +191,7 @@ def test_a_node_that_comes_back_with_old_content_is_reconciled(cluster: ClusterU
     away = cluster.holders(gone)[0]
     cluster.take_offline(away)
     catalogue.delete(deleted)
-    Chunk.objects.filter(entries=None).delete()  # as after a restored backup of the volume
+    Chunk.objects.filter(entries=None).delete()  # as if an old backup of the volume was restored
     cluster.bring_back(away)
     cluster.maintain()
     reclaim.reclaim(0)
@@ -248,7 +248,10 @@ def test_a_node_that_comes_back_as_an_older_snapshot_is_made_whole(cluster: Clus
 
 
 def test_a_reconcile_alone_has_what_is_short_mended(cluster: ClusterUnderTest) -> None:
-    """Summaries that are exact and of this topology are outdated by it, made anew, and what they show is healed."""
+    """A reconcile outdates the summaries of short contents, also exact ones of this topology epoch.
+
+    The summaries are then made again, and the copies that they show to be missing are made.
+    """
     file, before = cluster.upload(content_of(40)), counted_misses()
     for path in cluster.folder("node_004").glob("chunks/*/*"):
         path.unlink()

@@ -1,4 +1,4 @@
-"""A census lists all nodes, reads nothing, and says what is on the disks."""
+"""A census lists all nodes, reads no bytes, and tells which copies are on the disks."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_copy_of_another_size_is_judged(cluster: ClusterUnderTest) -> None:
 def test_what_an_upload_is_just_writing_is_neither_short_nor_lost(
     cluster: ClusterUnderTest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its chunks have rows and pins, and no copy yet."""
+    """The chunks of the upload have rows and pins, but no copies yet."""
     cluster.upload(content_of(3))
     accepted = cluster.accept(content_of(4, "on its way"))
     hashes = [hashlib.sha256(f"{i}".encode()).hexdigest() for i in range(4)]

@@ -106,7 +106,7 @@ def test_a_cancelled_drain_leaves_the_node_active(cluster: ClusterUnderTest, mon
 
 
 def test_a_chunk_that_cannot_be_read_elsewhere_keeps_the_node(cluster: ClusterUnderTest) -> None:
-    """The last good copy is never removed: the drain says so, and goes on when it can."""
+    """A drain never removes the last good copy. It ends with an error, and the node keeps draining."""
     file = cluster.upload(content_of(1))
     chunk_hash, _ = file.content.manifest()[0]
     kept, *others = cluster.holders(chunk_hash)
@@ -126,7 +126,7 @@ def test_a_chunk_that_cannot_be_read_elsewhere_keeps_the_node(cluster: ClusterUn
 def test_an_upload_that_chose_the_node_before_it_drained_does_not_write_there_after_it_was_empty(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RACES 20: drain ends on an empty listing after all earlier leases have ended."""
+    """RACES 20: a drain waits until all earlier leases have ended, and then needs an empty listing to end."""
     data = content_of(3)
     accepted = cluster.accept(data)
     before = Topology.load()

@@ -1,4 +1,4 @@
-"""Sketches grow, wear and drift, and are rebuilt without a moment in which they deny what is there."""
+"""Sketches grow, wear and drift. During a rebuild there is no moment in which they deny a copy that exists."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def rebuild_all(cluster: ClusterUnderTest) -> list[dict[str, Any]]:
 
 
 def inexact(cluster: ClusterUnderTest) -> list[str]:
-    """Nodes whose registers are not what a sketch of their volume's listing would have."""
+    """The nodes whose registers differ from a sketch made from a listing of their volume."""
     seen = Topology.load()
     snapshot = store_of(seen.cluster).snapshot([member.node_id for member in seen.members])
     wrong = []
@@ -136,7 +136,7 @@ def test_growth_is_found_and_all_sketches_are_exact_at_the_new_size(cluster: Clu
 
 
 def test_while_sizes_are_mixed_all_goes_on(cluster: ClusterUnderTest) -> None:
-    """Two of five nodes have been rebuilt: adds, removals, routes and statistics hold on both sides."""
+    """Two of five nodes have the new size: adds, removals, routes and statistics are right for both sizes."""
     file = cluster.upload(content_of(40))
     Cluster.grow(4 * Cluster.load().n_prime)
     for node_id in ("node_000", "node_003"):
@@ -189,7 +189,7 @@ def test_what_loses_counts_during_a_growing_rebuild_ends_trust(
 
 
 def during(monkeypatch: pytest.MonkeyPatch, phase: str, act: Callable[[], Any]) -> list[Any]:
-    """Have something happen once, when the phase is entered; the list gets what it returned."""
+    """Have ``act`` called once, when ``phase`` is entered; its result is appended to the list that is returned."""
     results: list[Any] = []
 
     def enter(entered: str) -> None:
@@ -204,7 +204,7 @@ def during(monkeypatch: pytest.MonkeyPatch, phase: str, act: Callable[[], Any]) 
 
 
 def test_who_has_not_heard_of_another_n_prime_ends_trust_before_it_writes(cluster: ClusterUnderTest) -> None:
-    """A worker that loaded the topology before the restart, and counts after the rebuild."""
+    """A worker has loaded the topology before the restart, and counts after the rebuild."""
     late = Topology.load()
     provision(dataclasses.replace(cluster.configuration, n_prime=500))
     rebuild_all(cluster)
@@ -216,7 +216,10 @@ def test_who_has_not_heard_of_another_n_prime_ends_trust_before_it_writes(cluste
 def test_a_flush_under_load_costs_two_rebuilds_at_most(
     cluster: ClusterUnderTest, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who counts while there is nothing raises the epoch, also between its reading and the opening of the shadow."""
+    """A worker that counts while a sketch is missing raises the node's sketch epoch.
+
+    This also holds between the rebuild's reading of the epoch and its opening of the shadow.
+    """
     redis_client.flushall()
     seen = Topology.load()
     during(monkeypatch, "rebuild.open", lambda: counting.count(seen, {"node_000": hashes(1)}))

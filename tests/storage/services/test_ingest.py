@@ -75,7 +75,7 @@ def test_two_uploads_at_once_of_one_content_make_one_file(cluster: ClusterUnderT
 
 
 def test_a_known_content_heals_its_corrupt_copies_when_it_is_uploaded_again(cluster: ClusterUnderTest) -> None:
-    """RACES 3: a dedup hit on corrupt copies must not throw the cure away."""
+    """RACES 3: the upload brings good bytes. They must not be dropped because corrupt copies exist already."""
     data = content_of(1)
     file = cluster.upload(data)
     chunk_hash, size = file.content.manifest()[0]
@@ -92,7 +92,7 @@ def test_a_known_content_heals_its_corrupt_copies_when_it_is_uploaded_again(clus
 
 
 def test_damaged_staging_fails_the_job_and_shows_no_content(cluster: ClusterUnderTest) -> None:
-    """RACES 5: what staging gives back is what came in."""
+    """RACES 5: staged bytes are compared with checksums of the bytes that came in."""
     accepted = cluster.accept(content_of(3))
     path = files.path(accepted.upload.pk)
     damaged = bytearray(path.read_bytes())
@@ -246,7 +246,7 @@ def test_a_worker_that_lost_its_lease_records_nothing(
 def test_a_zombie_that_comes_to_the_end_does_not_remove_the_staging_of_its_successor(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RACES 4: staging goes only after the commit whose fencing token matched."""
+    """RACES 4: staged bytes are removed only after a commit whose fencing token matched."""
     accepted = cluster.accept(content_of(3))
     enter = phases.enter
 
@@ -296,7 +296,7 @@ def test_a_poison_job_ends_failed_and_holds_up_nobody(
 def test_chunks_are_pinned_before_the_volumes_are_asked(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RACES 2 and invariant 7."""
+    """RACES 2 and invariant 7: pins are committed before any volume is asked for the chunk."""
     cluster.accept(content_of(3))
     pinned: list[int] = []
     ask = finding.ask
@@ -313,7 +313,7 @@ def test_chunks_are_pinned_before_the_volumes_are_asked(
 def test_every_replica_is_counted_before_it_is_written(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Invariant 3: count before the write."""
+    """Invariant 3: a replica is counted before it is written."""
     write = FilesystemVolume.write
     zero: list[str] = []
 

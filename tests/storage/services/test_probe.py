@@ -82,7 +82,7 @@ def test_health_says_which_part_is_missing(cluster: ClusterUnderTest) -> None:
 
 
 def test_summaries_become_exact_again_after_a_node_has_gone(cluster: ClusterUnderTest) -> None:
-    """RACES 19."""
+    """RACES 19: after a change of the topology epoch, one job makes the summaries exact again."""
     file = cluster.upload(content_of(4))
     gone = cluster.holders(file.content.manifest()[0][0])
     for node_id in gone:

@@ -31,7 +31,7 @@ def test_a_lowered_num_nodes_is_refused_with_a_reason(cluster: ClusterUnderTest)
 
 
 def test_a_node_that_was_interrupted_while_it_was_created_is_completed(cluster: ClusterUnderTest) -> None:
-    """RACES 20: the row commits first."""
+    """RACES 20: the node's row is committed before its volume is created, so a later start completes the node."""
     Node.objects.create(node_id="node_005", url="node_005")
     provision(dataclasses.replace(cluster.configuration, num_nodes=6))
     assert Node.objects.get(node_id="node_005").state == Node.State.ACTIVE

@@ -18,14 +18,14 @@ from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def placed(topology: Topology, members: list[Member], count: int) -> dict[str, Entry]:
-    """Chunks on three of the members each, whichever they are."""
+    """``count`` chunks, each with copies on three members that are drawn at random."""
     chance = random.Random(1)
     hashes = [f"{chance.randrange(1 << 256):064x}" for _ in range(count)]
     return {chunk_hash: Entry(1000, 3, chance.sample(members, 3)) for chunk_hash in hashes}
 
 
 def spread_by_hand(cluster: ClusterUnderTest, holders: dict[str, list[str]]) -> None:
-    """Put the copies of chunks on these nodes, and nowhere else."""
+    """Put copies of each chunk on the nodes that ``holders`` names for it, and on no other node."""
     for chunk_hash, node_ids in holders.items():
         data = cluster.replica_path(cluster.holders(chunk_hash)[0], chunk_hash).read_bytes()
         for member in cluster.members():
@@ -129,7 +129,7 @@ def test_ranges_that_were_through_before_a_node_came_are_looked_at_again(
     def take_and_add(topology: Topology, prefix: str) -> census.Census:
         if prefix == "f0" and not added:
             added.append(provision.add())
-            Job.objects.exclude(pk=job.pk).delete()  # another rebalance would hide what this one leaves
+            Job.objects.exclude(pk=job.pk).delete()  # a second rebalance would hide what this one leaves
         return take(topology, prefix)
 
     monkeypatch.setattr(census, "take", take_and_add)

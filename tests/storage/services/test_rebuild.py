@@ -48,7 +48,7 @@ def test_level_counts_of_ten_fresh_chunks_on_three_of_five_nodes(cluster: Cluste
     levels = gathered.survey.level_counts
     assert sum(levels) == 10_000
     assert len(levels) == 6
-    # Two chunks share a register in about 45 of 10,000 draws of a seed; then one register is at a higher level.
+    # With about 45 of 10,000 seeds, two chunks share a register. That register is then at a higher level.
     assert levels[0] >= 9990
     assert levels[3] >= 8
     assert round(gathered.survey.union.estimate) == 10_000 - levels[0]
@@ -58,7 +58,7 @@ def test_level_counts_of_ten_fresh_chunks_on_three_of_five_nodes(cluster: Cluste
 def test_a_writer_that_cannot_count_makes_the_sketch_untrusted(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RACES 23."""
+    """RACES 23: the writer raises the sketch epoch, and commits it, before it writes."""
 
     def away(*_: Any, **__: Any) -> Any:
         raise StoreUnavailable("away")
@@ -75,7 +75,7 @@ def test_a_writer_that_cannot_count_makes_the_sketch_untrusted(
 
 
 def test_uploads_during_a_rebuild_are_not_missed(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RACES 24: what is written while the listing runs counts in the shadow too."""
+    """RACES 24: copies that are written while the listing runs count in the shadow too."""
     cluster.upload(content_of(10, "before"))
     listing = FilesystemVolume.replicas
     uploaded: list[bool] = []
@@ -103,7 +103,7 @@ def test_uploads_during_a_rebuild_are_not_missed(cluster: ClusterUnderTest, monk
 def test_a_rebuild_waits_for_a_batch_that_its_shadow_missed(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RACES 24: counted before the shadow was there, written after its folder was listed."""
+    """RACES 24: the batch counts its copies before the shadow exists, and writes them after the listing has begun."""
     write = FilesystemVolume.write
     writing, go_on = threading.Event(), threading.Event()
 
@@ -177,7 +177,7 @@ def maintain_in_another_session(cluster: ClusterUnderTest) -> None:
 def test_a_write_that_ends_after_its_batch_counts_once_more(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that hung: the rebuild in between listed the node without the copy."""
+    """The disk of a node hangs during a write. A rebuild lists the node before the copy is there."""
     write = FilesystemVolume.write
     go_on, written = threading.Event(), threading.Event()
 
@@ -215,7 +215,7 @@ def reconciles() -> int:
 
 
 def heal(cluster: ClusterUnderTest) -> None:
-    """What the workers do by themselves, one round after the other."""
+    """Do the work that workers do by themselves, in three rounds."""
     for _ in range(3):
         cluster.maintain()
         sweep.sweep()
@@ -245,7 +245,7 @@ def test_one_copy_that_vanished_is_enough(cluster: ClusterUnderTest) -> None:
 def test_a_folder_that_was_replaced_by_an_older_snapshot_is_noticed(
     cluster: ClusterUnderTest, redis_client: redis.Redis
 ) -> None:
-    """While the service was stopped: no node goes, and none comes back."""
+    """The folder is replaced while the service is stopped, so no process sees the node go or come back."""
     cluster.upload(content_of(30, "before"))
     snapshot = cluster.folder("node_003").with_suffix(".snapshot")
     shutil.copytree(cluster.folder("node_003"), snapshot)
@@ -262,7 +262,7 @@ def test_a_folder_that_was_replaced_by_an_older_snapshot_is_noticed(
 
 
 def test_removals_during_a_rebuild_raise_no_alarm(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor do they if as many copies are written meanwhile, so that the tally is what it was."""
+    """The tally is unchanged, because as many copies are written during the rebuild as are removed."""
     file = cluster.upload(content_of(40, "deleted"))
     listing = FilesystemVolume.replicas
     busy = [True]
@@ -283,12 +283,15 @@ def test_removals_during_a_rebuild_raise_no_alarm(cluster: ClusterUnderTest, mon
 
 
 def replace_in_another_session(cluster: ClusterUnderTest, file: File) -> None:
-    """Remove every copy of a file, and have the tally say that as many were written where nobody lists any more."""
+    """Remove every copy of ``file``, and raise the tally of node_000 as if as many copies were written there.
+
+    These copies are taken to lie where the rebuild has listed already.
+    """
     try:
         had = Node.objects.get(node_id="node_000")
         catalogue.delete(file)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(reclaim, "purge_trash", lambda *_, **__: (0, 0))  # its grace has not passed
+            patch.setattr(reclaim, "purge_trash", lambda *_, **__: (0, 0))  # the grace period has not passed
             reclaim.reclaim(0)
         Node.tally({"node_000": (had.chunks, had.bytes)})
     finally:
@@ -322,7 +325,7 @@ def test_a_busy_node_that_lacks_copies_raises_one_alarm(
 
 
 def rebuild_alone(node_id: str) -> dict[str, Any]:
-    """Rebuild a sketch, and leave the work that follows from it queued."""
+    """Rebuild the sketch of a node, and leave the jobs that the rebuild queues in the queue."""
     Job.request(Job.Kind.REBUILD_SKETCH, node_id)
     (job,) = Job.objects.claim(Job.Queue.MAINTENANCE, most=1, most_bytes=0)
     found = WORK[job.kind](job)

@@ -81,7 +81,7 @@ def test_a_pin_that_comes_after_the_plan_stops_the_removal(
 
 
 def test_an_offline_node_keeps_the_condemned_row_until_it_is_back(cluster: ClusterUnderTest) -> None:
-    """RACES 13."""
+    """RACES 13: the row of a condemned chunk stays until every node has said that it has no copy."""
     file = cluster.upload(content_of(1))
     chunk_hash = chunk_of(file)
     away = cluster.holders(chunk_hash)[0]
@@ -116,7 +116,7 @@ def test_what_has_no_row_is_left_alone(cluster: ClusterUnderTest) -> None:
 
 
 def test_a_referenced_chunk_never_falls_below_its_target(cluster: ClusterUnderTest) -> None:
-    """RACES 9: at least the target of other copies, verified."""
+    """RACES 9: a copy is removed only if at least the target of other, verified copies remains."""
     file = cluster.upload(content_of(1))
     chunk_hash = chunk_of(file)
     for node_id in cluster.holders(chunk_hash):
@@ -170,7 +170,7 @@ def test_the_tallies_follow_what_is_removed(cluster: ClusterUnderTest) -> None:
 
 
 def test_a_plan_changes_nothing(cluster: ClusterUnderTest) -> None:
-    """Invariant 10: plans before acts."""
+    """Invariant 10: to make a plan changes neither rows nor volumes."""
     file = cluster.upload(content_of(2))
     hashes = sorted(chunk_hash for chunk_hash, _ in file.content.manifest())
     catalogue.delete(file)

@@ -21,7 +21,7 @@ def test_a_corrupt_copy_is_passed_over_reported_and_mended(cluster: ClusterUnder
         path.write_bytes(corrupt)
     for _ in range(2):
         assert cluster.download(file) == data
-    # Every copy is looked at in the end, whichever the reads happened to meet.
+    # The reads may have met only some of the bad copies. These repairs look at every copy.
     for chunk_hash, _ in file.content.manifest():
         Job.request(Job.Kind.REPAIR, chunk_hash)
     repairs = [job for job in cluster.maintain() if job.kind == Job.Kind.REPAIR]
@@ -95,7 +95,7 @@ def test_what_every_node_says_is_absent_is_gone(cluster: ClusterUnderTest) -> No
 
 
 def test_a_flush_of_redis_breaks_no_download(cluster: ClusterUnderTest, redis_client: redis.Redis) -> None:
-    """Invariant 5."""
+    """Invariant 5: Redis is only a hint."""
     data = content_of(20)
     file = cluster.upload(data)
     redis_client.flushall()
@@ -103,7 +103,7 @@ def test_a_flush_of_redis_breaks_no_download(cluster: ClusterUnderTest, redis_cl
 
 
 def test_a_wrong_sketch_breaks_no_download(cluster: ClusterUnderTest, redis_client: redis.Redis) -> None:
-    """RACES 14: a zero register only orders; here all of them lie."""
+    """RACES 14: a zero register only orders reads. Here all registers are zero, and all of them are wrong."""
     data = content_of(20)
     file = cluster.upload(data)
     for key in redis_client.keys("*:sketch:*"):
@@ -124,7 +124,7 @@ def test_a_file_that_is_deleted_between_being_found_and_being_read_is_not_an_emp
 
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Manifests that come with the file up to three chunks, and then two chunks at a time."""
+    """Read the first three entries of a manifest together with the file, and the rest two at a time."""
     monkeypatch.setattr("storage.models.statements.open_file.HEAD", 3)
     monkeypatch.setattr("storage.models.statements.open_file.WINDOW", 2)
     monkeypatch.setattr("storage.replicas.reading.LOCATE_CHUNKS", 1)
@@ -146,7 +146,7 @@ def test_a_long_manifest_is_read_in_windows(cluster: ClusterUnderTest) -> None:
 
 @pytest.mark.usefixtures("small_windows")
 def test_a_file_that_is_deleted_while_it_is_read_breaks_off(cluster: ClusterUnderTest) -> None:
-    """RACES 15: whoever has begun gets all of it or an error, never a clean end."""
+    """RACES 15: a download that has begun gives the whole file or ends in an error, never in a clean early end."""
     data = content_of(12)
     file = cluster.upload(data)
     stream = cluster.read(file)

@@ -1,4 +1,4 @@
-"""Segments: what has arrived of a large body is ingested while the rest still does (RACES 1, 2, 4, 5)."""
+"""Segments: the parts of a large body are ingested while the rest still arrives (RACES 1, 2, 4, 5)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from storage.staging import files
 from storage.volumes import FilesystemVolume
 from tests.support.cluster import CHUNK_SIZE, AcceptedRows, ClusterUnderTest, content_of
 
-SEGMENT = 4  # chunks
+SEGMENT = 4  # chunks per segment
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Chunk hash → copies written."""
+    """Chunk hash → number of copies written."""
     counter: Counter[str] = Counter()
     write = FilesystemVolume.write
 

@@ -1,4 +1,4 @@
-"""What plans lead to, over the whole history of a cluster: where copies lie, and how many have moved."""
+"""The effects of plans over the whole history of a cluster: where copies lie, and how many have moved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ ZONES = ["a", "b", "c", "d"]
 
 
 def grown(capacities: list[float], zones: list[str], targets: dict[int, int]) -> tuple[PaperCluster, list[int]]:
-    """A cluster of five nodes with chunks, to which the others were added one by one; and how many copies moved."""
+    """Store chunks on five nodes, then add the other nodes one by one, with a rebalance after each.
+
+    Returns the cluster, and the number of copies that each rebalance moved.
+    """
     members = [member(i, capacity, zone) for i, (capacity, zone) in enumerate(zip(capacities, zones, strict=True))]
     cluster = PaperCluster(members[:5])
     for target, count in targets.items():
@@ -113,7 +116,7 @@ def test_no_history_gathers_more_than_twice_the_expected_chunks_on_any_set_of_no
             case "add" if len(cluster.members) < MOST_NODES:
                 cluster.members[f"node_{added:03d}"] = member(added)
                 added += 1
-                cluster.rebalance()  # as `provision` has it
+                cluster.rebalance()  # as ``provision`` does when a node is added
                 owing = bool(away)
             case "drain" if len(active) > 4:
                 cluster.drain(one)
@@ -131,7 +134,7 @@ def test_no_history_gathers_more_than_twice_the_expected_chunks_on_any_set_of_no
                 for held in cluster.holders.values():
                     held.discard(away[0])
             case "upload":
-                # What comes while a node is away lies on the others, until a rebalance after its return.
+                # Copies stored while a node is away lie on the other nodes, until a rebalance after its return.
                 owing = owing or bool(away)
                 cluster.upload(100)
         if not owing:

@@ -1,4 +1,4 @@
-"""What the periodic survey does: keeps large surveys, and has sketches grow before they fill up."""
+"""The periodic survey keeps large surveys, and lets sketches grow before they fill up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.cluster import ClusterUnderTest, content_of
 
 
 def shrink(cluster: ClusterUnderTest, n_prime: int) -> None:
-    """Begin with so few registers that a test can fill them."""
+    """Give the sketches ``n_prime`` registers, few enough for a test to fill."""
     Cluster.objects.update(base_n_prime=n_prime, n_prime=n_prime)
     probe.probe()
     cluster.maintain()
@@ -92,7 +92,10 @@ def test_zones_are_part_of_what_is_expected(cluster: ClusterUnderTest) -> None:
 def test_what_is_being_reclaimed_is_not_below_its_target(
     cluster: ClusterUnderTest, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the copies of a condemned chunk go, and when it is forgotten between the sketches and the targets."""
+    """A survey sees a condemned chunk while its copies are removed one by one.
+
+    Another survey reads the sketches before the chunk is forgotten, and the targets after it.
+    """
     settings.OCC = replace(settings.OCC, reclaim_grace=0)
     cluster.upload(content_of(30))
     catalogue.delete(cluster.upload(content_of(20, "deleted"), factor=2))
@@ -124,7 +127,7 @@ def test_what_is_being_reclaimed_is_not_below_its_target(
 
 
 def gather(cluster: ClusterUnderTest) -> None:
-    """Count chunks as if half of them had been moved to the same three nodes; the nodes are about as full."""
+    """Count chunks as if half of them had been moved to the same three nodes. All nodes stay about equally full."""
     nodes = [member.node_id for member in cluster.members()]
     placed: dict[str, list[str]] = {node_id: [] for node_id in nodes}
     for number in range(600):

@@ -53,7 +53,7 @@ def test_an_upload_that_was_dropped_while_it_arrived_is_not_accepted(
 
 
 def test_a_large_body_has_its_room_promised_before_its_first_byte(cluster: ClusterUnderTest) -> None:
-    """RACES 7; a small one needs no more than the headroom has."""
+    """RACES 7: a large body reserves room. A small body reserves none, because the headroom has room for it."""
     with intake.Reception(nobody(), declared_size=10 << 20):
         assert Upload.objects.get().reserved == 3 * (10 << 20)
     with intake.Reception(nobody(), declared_size=1000):
@@ -86,7 +86,7 @@ def test_staged_bytes_without_a_row_are_removed_and_others_kept(
 
 
 def test_the_bytes_of_a_failed_job_are_kept_until_they_expire(cluster: ClusterUnderTest) -> None:
-    """RACES 18."""
+    """RACES 18: the staged bytes of an accepted upload whose job has failed are kept for a week."""
     accepted = cluster.accept(content_of(2))
     Job.objects.filter(pk=accepted.job.pk).update(state=Job.State.FAILED, finished_at=Clock())
     sweep.sweep()
@@ -132,7 +132,7 @@ def test_lost_wake_ups_and_leases_are_made_good(cluster: ClusterUnderTest, monke
 
 
 def test_a_content_below_its_factor_is_found_from_its_state(cluster: ClusterUnderTest) -> None:
-    """RACES 18: need is state, not a job."""
+    """RACES 18: the need for copies is in the content's row. No job has to record it."""
     for node_id in ("node_000", "node_001", "node_002"):
         cluster.take_offline(node_id)
     file = cluster.upload(content_of(3))
@@ -222,7 +222,10 @@ def test_jobs_that_ended_long_ago_are_forgotten_audits_later(cluster: ClusterUnd
 
 
 def a_chunk_without_copies(cluster: ClusterUnderTest) -> tuple[File, str, dict[str, bytes]]:
-    """A file that a look has found to be lost, its chunk without a copy, and the copies that were removed, by node."""
+    """Upload a file, remove all copies of one of its chunks, and let a verification find the loss.
+
+    Returns the file, the chunk hash, and node id → bytes of the removed copies.
+    """
     file = cluster.upload(content_of(3))
     chunk_hash = file.content.manifest()[1][0]
     copies = {node_id: cluster.replica_path(node_id, chunk_hash) for node_id in cluster.holders(chunk_hash)}
@@ -235,7 +238,7 @@ def a_chunk_without_copies(cluster: ClusterUnderTest) -> tuple[File, str, dict[s
 
 
 def later(**by: int) -> None:
-    """Let so much time pass for the summaries."""
+    """Make all summaries older by ``by``, the arguments of a ``timedelta``."""
     Content.objects.update(health_at=F("health_at") - timedelta(**by), lost_at=F("lost_at") - timedelta(**by))
 
 

@@ -1,4 +1,4 @@
-"""Losses that the sketches prove are traced to their chunks, and mended; and what is merely unsettled is none."""
+"""Losses that the sketches prove are traced to their chunks and mended. Unsettled chunks are no losses."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ pytestmark = pytest.mark.usefixtures("first_look")
 
 @pytest.fixture
 def first_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has seen nothing of another test's cluster, and a seed that is the same each time.
+    """A process that has seen no survey of another test's cluster, and the same sketch seed in every test.
 
-    Behind a chunk of the same register that has its copies a loss does not show: one in five hundred would not.
+    With random seeds, about one loss in five hundred would not show, because the lost chunk would share its register
+    with a chunk that has all its copies.
     """
     monkeypatch.setattr(Cluster._meta.get_field("sketch_seed"), "_get_default", lambda: 17)
     monkeypatch.setattr(survey, "_before", None)
 
 
 def lose(cluster: ClusterUnderTest, *chunk_hashes: str, copies: int = 1) -> None:
-    """Remove copies behind the service's back, and have the sketches know, as after a restart of Redis."""
+    """Remove copies without telling the service, and rebuild the sketches, as after a restart of Redis."""
     for chunk_hash in chunk_hashes:
         for node_id in cluster.holders(chunk_hash)[:copies]:
             cluster.replica_path(node_id, chunk_hash).unlink()
@@ -37,7 +38,7 @@ def lose(cluster: ClusterUnderTest, *chunk_hashes: str, copies: int = 1) -> None
 
 
 def look(times: int = 2) -> list[Job]:
-    """Make surveys; the traces that they have had queued."""
+    """Make surveys; returns the traces that are queued after them."""
     for _ in range(times):
         survey.survey()
     return list(Job.objects.filter(kind=Job.Kind.TRACE, state=Job.State.QUEUED))
@@ -100,7 +101,7 @@ def test_steps_go_on_where_they_ended(cluster: ClusterUnderTest, monkeypatch: py
 
 
 def test_copies_that_are_all_there_convict_the_sketch(cluster: ClusterUnderTest) -> None:
-    """Invariant 3: a false negative ends the trust in a sketch, which is built anew."""
+    """Invariant 3: a false negative ends the trust in a sketch, and the sketch is rebuilt."""
     chunk = chunks_of(cluster.upload(content_of(30)))[11]
     holder = cluster.holders(chunk)[0]
     seen = Topology.load()
@@ -119,7 +120,7 @@ def test_copies_that_are_all_there_convict_the_sketch(cluster: ClusterUnderTest)
 def test_a_count_of_a_copy_that_has_gone_is_suspected_and_no_loss(
     cluster: ClusterUnderTest, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """As a rebuild leaves it that has listed a copy just before its removal."""
+    """A rebuild leaves such a count if it has listed a copy just before the copy was removed."""
     chunks = chunks_of(cluster.upload(content_of(20)))
     counting.count(Topology.load(), {"node_000": ["0" * 64]})
     (job,) = look()
@@ -137,7 +138,7 @@ def test_an_orphan_asks_for_one_census_and_not_for_a_trace_each_round(cluster: C
     chunk = chunks_of(cluster.upload(content_of(1, "strange"), "strange"))[0]
     holder, *others = cluster.holders(chunk)
     catalogue.delete(File.objects.get(content__chunk_count=1))
-    Chunk.objects.filter(hash=chunk).delete()  # as an older database would not know it
+    Chunk.objects.filter(hash=chunk).delete()  # as if an older database did not know the chunk
     for other in others:
         cluster.replica_path(other, chunk).unlink()
         Job.request(Job.Kind.REBUILD_SKETCH, other)
@@ -178,7 +179,7 @@ def test_the_smallest_target_decides_what_is_proven(cluster: ClusterUnderTest) -
 
 
 def test_a_file_that_is_uploaded_again_with_a_larger_factor_proves_nothing(cluster: ClusterUnderTest) -> None:
-    """Its content should have more copies from the first moment, long before its last chunk is pinned."""
+    """The target of the content rises at once, long before the last chunk of the upload is pinned."""
     cluster.upload(content_of(30), factor=2)
     accepted = cluster.accept(content_of(30), factor=3)
     assert Content.objects.get().target == 3
@@ -202,14 +203,14 @@ def test_copies_on_their_way_out_prove_nothing(cluster: ClusterUnderTest) -> Non
     chunks = chunks_of(gone)
     catalogue.delete(gone)
     seen = Topology.load()
-    for chunk in chunks:  # as reclaim leaves them between one node and the next
+    for chunk in chunks:  # the state that reclaim leaves between two nodes
         holder = cluster.holders(chunk)[0]
         counting.uncount(seen, {holder: [chunk]}, counting.builds(seen, [holder]))
     assert look(3) == []
 
 
 def test_an_hour_of_healthy_churn_raises_no_alarm(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A survey each 15 seconds makes 240 looks an hour, at whatever is half done."""
+    """A survey every 15 seconds looks 240 times an hour, and may see work that is half done."""
     drawn = random.Random(17)
     looks = 0
 
@@ -222,7 +223,7 @@ def test_an_hour_of_healthy_churn_raises_no_alarm(cluster: ClusterUnderTest, mon
 
         return stepped
 
-    # Between counting and writing, and while the copies of a chunk go one by one.
+    # Surveys are made between counting and writing, and while the copies of a chunk are removed one by one.
     for step in (counting.count, counting.uncount):
         monkeypatch.setattr(counting, step.__name__, then_look(step))
     files: list[File] = []
@@ -251,7 +252,7 @@ def test_an_hour_of_healthy_churn_raises_no_alarm(cluster: ClusterUnderTest, mon
 
 
 def test_a_loss_behind_a_chunk_that_has_its_copies_is_traced_with_another(cluster: ClusterUnderTest) -> None:
-    """In its register no level is too low; but fewer copies are counted there than two chunks should have."""
+    """The level of the shared register is not too low, but it counts fewer copies than two chunks should have."""
     Cluster.objects.update(base_n_prime=16, n_prime=16)
     probe.probe()
     cluster.maintain()

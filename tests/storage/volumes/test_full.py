@@ -1,4 +1,4 @@
-"""What a volume in a directory does when its file system, or this process, has nothing left to give."""
+"""A volume in a directory whose file system is full, or whose process lacks file descriptors or memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def failing(error: int) -> object:
 
 
 def older(volume: FilesystemVolume) -> None:
-    """As a version without spares, and with identities of any length, has left it."""
+    """Make the volume as an older version left it: without a spare, and with an identity file of any length."""
     (volume.root / "spare").unlink()
     fields = {"cluster": "cluster", "node_id": "node_000", "node": "node", "generation": 9}
     (volume.root / "identity").write_text(json.dumps({"format": 1, **fields}))
@@ -94,7 +94,7 @@ def test_an_older_volume_opens_and_gets_a_spare_and_a_full_sector(volume: Filesy
 
 
 def test_an_older_identity_is_overwritten_too(volume: FilesystemVolume, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its file grows within the block that it has."""
+    """The identity file grows within the block that it already has."""
     older(volume)
     monkeypatch.setattr("storage.volumes.filesystem._write_durably", failing(errno.EDQUOT))
     volume.set_generations([token(10)])

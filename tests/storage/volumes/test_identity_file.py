@@ -28,7 +28,7 @@ def test_identities_as_clusters_have_them_take_one_sector(node_id: str, generati
 
 @given(NAMES, st.integers(0, 2**63 - 1))
 def test_an_identity_of_the_first_format_is_read(name: str, generation: int) -> None:
-    """Its generation was a number."""
+    """In the first format, a generation was a number."""
     fields = {"format": 1, "cluster": name, "node_id": name, "node": name, "generation": generation}
     expected = (f"{generation:032x}",) if generation else ()
     assert identity_file.decode(json.dumps(fields).encode(), Path("volume")) == Identity(name, name, name, expected)
@@ -38,7 +38,7 @@ def test_an_identity_of_the_first_format_is_read(name: str, generation: int) -> 
 def test_a_file_that_is_half_overwritten_still_names_its_volume(
     old: tuple[str, ...], new: tuple[str, ...], data: st.DataObject
 ) -> None:
-    """Wherever the bytes of one end and those of the other begin."""
+    """The old bytes and the new bytes may meet at any position."""
     identity = Identity(UUID, "node_000", UUID)
     before, after = identity_file.encode(identity.at(*old)), identity_file.encode(identity.at(*new))
     cut = data.draw(st.integers(0, identity_file.SIZE))

@@ -103,14 +103,14 @@ def test_of_many_calls_to_a_hung_volume_none_waits_longer_than_the_first() -> No
         with pytest.raises(VolumeOffline):
             lane.result(future)
     assert time.monotonic() - begun < 12 * 0.5 / 2
-    # It opened once, for the first back-off, and not once for each of them.
+    # The breaker opened once, for the first back-off, and not once for each call.
     wait_until(lambda: not lane.breaker.is_open, BACK_OFF[0] + 0.5)
     go_on.set()
 
 
 def test_a_slow_volume_has_the_time_it_needs() -> None:
     lane = Lane(MemoryVolume("slow"), threads=1, timeout=0.5)
-    futures = [lane.submit(time.sleep, 0.1) for _ in range(12)]  # the last one ends long after the limit
+    futures = [lane.submit(time.sleep, 0.1) for _ in range(12)]  # the last call ends long after the time limit
     assert [lane.result(future) for future in futures] == [None] * 12
 
 
@@ -118,7 +118,7 @@ def test_a_slow_volume_has_the_time_it_needs() -> None:
 
 
 def away_and_back() -> tuple[Lane, MemoryVolume, Clock]:
-    """A volume that is there again, and a lane whose breaker has just opened for the longest back-off."""
+    """A lane whose breaker is half-way through the longest back-off, its volume, which is back, and the clock."""
     volume, clock = MemoryVolume(), Clock()
     volume.create(Identity("cluster", "node_000", "node"))
     lane = Lane(volume)
@@ -260,7 +260,7 @@ def test_a_breaker_is_open_for_its_back_off_at_most_and_only_after_failures(step
             assert clock.now - failed_at < BACK_OFF[-1]
 
 
-# -- what the process lacks -------------------------------------------------
+# -- a process without threads ----------------------------------------------
 
 
 def test_a_process_that_can_start_no_thread_says_nothing_about_the_volume(monkeypatch: pytest.MonkeyPatch) -> None:

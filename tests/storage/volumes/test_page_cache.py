@@ -32,7 +32,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def drop(path: Path, but_for: int) -> None:
-    """Out of memory, but for its last page, or for none."""
+    """Drop the file from memory, except its last page if ``but_for`` is 1."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -56,7 +56,7 @@ def test_what_is_in_memory_is_read(file: Path) -> None:
 
 @pytest.mark.parametrize("left", [0, 1])
 def test_what_is_not_in_memory_is_neither_read_nor_fetched(file: Path, left: int) -> None:
-    """To begin to read means to wait where a disk takes nothing more."""
+    """Even to start a read would mean to wait if the disk is busy."""
     drop(file, but_for=left)
     assert pages(file) == left
     assert page_cache.read(str(file)) is None
@@ -75,7 +75,7 @@ def test_what_is_not_a_file_makes_nobody_wait(file: Path) -> None:
     link.symlink_to(pipe)
     names = [str(path) for path in (pipe, link, file.parent)]
     for name in names:
-        os.stat(name)  # so that it is known
+        os.stat(name)  # so that the kernel caches the name
     answers: list[bytes | None] = []
     reader = threading.Thread(target=lambda: answers.extend(map(page_cache.read, names)), daemon=True)
     reader.start()
@@ -101,7 +101,7 @@ def test_a_kernel_that_does_not_know_how_is_not_asked_for_bytes(
 def test_a_volume_is_read_in_place_once_a_read_has_found_it_on_a_local_disk(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file system over a network would wait for its server even to open what is cached."""
+    """A file system over a network would wait for its server even to open a cached file."""
     volume = FilesystemVolume(file.parent / "volume", IDENTITY)
     volume.create(IDENTITY)
     chunk_hash, data = chunk()
