@@ -4,7 +4,7 @@ LABEL org.opencontainers.image.title="OCC Storage" org.opencontainers.image.vers
 RUN python -m venv /opt/occ && /opt/occ/bin/pip install --no-cache-dir --disable-pip-version-check -r requirements.txt
 
 FROM python:3.13-slim-bookworm
-# The number, not the name, is what owns files on a volume that a disk of the host is mounted as.
+# The user has a fixed number, because files on a mounted disk of the host belong to a number and not to a name.
 RUN useradd --uid 10001 --home-dir /app --no-create-home --shell /usr/sbin/nologin occ \
  && install -d -o occ -g occ -m 0700 /data/occ_storage /data/occ_storage/nodes /data/occ_storage/staging
 COPY --from=packages /opt/occ /opt/occ

@@ -34,11 +34,12 @@ format: $(VENV)/requirements-dev.stamp ## sort imports, mend what ruff can mend,
 coverage: $(VENV)/requirements-dev.stamp ## run the tests, and fail if they reach too little of the code
 	$(VENV)/bin/python -m pytest --cov --cov-report=term:skip-covered
 
-# SEED=1 draws what an earlier run drew. REPORT=path writes the table of results to a file too.
+# SEED=1 repeats the random choices of an earlier run. REPORT=path writes the table of results to a file too.
 faults: $(VENV)/requirements-dev.stamp ## break everything that can break: half an hour to an hour
 	$(VENV)/bin/python -m pytest -m "not mutants and not endurance" tests/faults $(SEED:%=--fault-seed %) $(REPORT:%=--fault-report %)
 
-# The test prints what each process holds after a minute, half-way and at the end. MINUTES=2 makes it short.
+# The test prints the resources that each process holds after a minute, half-way and at the end. MINUTES=2 makes it
+# short.
 endurance: $(VENV)/requirements-dev.stamp ## run mixed load for twenty minutes
 	MINUTES=$(or $(MINUTES),20) $(VENV)/bin/python -m pytest -m endurance -s tests/faults/test_endurance.py
 
@@ -50,7 +51,7 @@ test-containers: $(VENV)/requirements-dev.stamp ## test image, compose files and
 	$(VENV)/bin/python -m pytest -m containers tests/containers
 
 # PARTS="speed workers memory" chooses parts. BESIDE="swift=URL webdav=URL" names servers to compare with. BASE_URL names
-# a service of ours that runs already. JSON=path has every figure written there. OPTIONS=--help lists more.
+# a running OCC Storage. JSON=path writes every figure to that file. OPTIONS=--help lists more.
 bench: $(VENV)/requirements.stamp ## measure speed, workers and memory: a quarter of an hour
 	$(VENV)/bin/python -m benchmarks.service $(PARTS:%=--part %) $(BESIDE:%=--beside %) $(JSON:%=--json %) $(OPTIONS)
 

@@ -5,13 +5,13 @@ import os
 import signal
 import sys
 
-# First of all: the first process of a container is deaf to signals that it has no handler for, and Django takes a
+# This comes first: the first process of a container ignores signals that it has no handler for, and Django takes a
 # second to load.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def main() -> None:
-    if sys.argv[1:] in (["version"], ["--version"]):  # Django would tell its own.
+    if sys.argv[1:] in (["version"], ["--version"]):  # Django would print its own version.
         from storage.conf import VERSION
 
         sys.stdout.write(f"OCC Storage {VERSION}\n")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The API's acceptance suite, against a live service: a line for each check, exit status 1 if one fails.
+"""The API's acceptance suite, against a live service: it prints a line for each check; exit status 1 if one fails.
 
     python test_api.py [BASE_URL]
 
@@ -24,7 +24,7 @@ JOB_LIMIT = 120.0  # seconds for a job to end
 
 
 class Api:
-    """A client of one service, and the count of what it found wrong."""
+    """A client of one service, which counts the checks that passed and that failed."""
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url.rstrip("/")
@@ -65,7 +65,7 @@ class Api:
         self.check(claim, response.status_code == status and kind == "application/problem+json", response.text[:300])
 
     def finished(self, job_id: str) -> dict[str, Any]:
-        """The job once it has ended, or as it is when the time is up."""
+        """The job after it has ended, or as it is after ``JOB_LIMIT`` seconds."""
         deadline = time.monotonic() + JOB_LIMIT
         while True:
             job: dict[str, Any] = self.call("GET", f"/jobs/{job_id}").json()
@@ -79,7 +79,7 @@ def sha256(data: bytes) -> str:
 
 
 def digest_of(data: bytes) -> str:
-    """As RFC 9530 writes it."""
+    """The SHA-256 of ``data`` in the form of RFC 9530."""
     return f"sha-256=:{base64.b64encode(hashlib.sha256(data).digest()).decode()}:"
 
 
@@ -289,7 +289,7 @@ def errors(api: Api) -> None:
 
 
 def run(base_url: str) -> int:
-    """Every part in turn; a part that cannot go on fails, and the next one runs."""
+    """Run all parts, and return the exit status. A part that cannot go on counts as failed, and the next part runs."""
     api = Api(base_url)
     try:
         health_and_status(api)

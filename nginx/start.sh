@@ -1,10 +1,10 @@
 #!/bin/sh
-# Becomes nginx, with the limits of the API filled in, and with TLS if there is a certificate.
+# This script fills in the limits of the API, switches TLS on if there is a certificate, and becomes nginx.
 set -eu
 
-# A form is larger than its file; the API, which counts the file itself, is the one to be exact.
+# A form is larger than its file, so this limit is larger. The API counts the file itself, and its limit is exact.
 BODY_LIMIT=$((${MAX_UPLOAD_SIZE:-5368709120} + 1048576))
-# The API is to lose patience first: it says why.
+# The API must reach its time limits first, because its answer says what was too slow.
 SILENCE=$((${STALL_TIMEOUT:-30} + 5))
 ANSWER=$((${UPLOAD_WAIT:-60} + 60))
 export BODY_LIMIT SILENCE ANSWER

@@ -1,7 +1,7 @@
 import os
 
-# Linear algebra here is small, and its threads wait for each other on a busy machine: a hundred times longer than they
-# compute. Set before NumPy is loaded.
+# The linear algebra here is small. On a busy machine its threads would wait for each other a hundred times longer than
+# they compute. The variable must be set before NumPy is loaded.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from occsite.celery import app as celery_app

@@ -1,4 +1,4 @@
-"""Where PostgreSQL and Redis are, in the words of those who connect to them."""
+"""The URLs of PostgreSQL and Redis, in the forms that Django, redis-py and Celery understand."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def database_config(url: str) -> dict[str, Any]:
     """The entry of Django's DATABASES for a URL.
 
     Raises:
-        ConfigurationError: it is not the URL of a PostgreSQL database.
+        ConfigurationError: the URL is not that of a PostgreSQL database.
     """
-    # The value itself is not shown: it holds a password.
+    # The message does not show the URL, because it holds a password.
     refusal = ConfigurationError("DATABASE_URL is not of the form postgres://user:password@host:port/database")
     if environ.Env.DB_SCHEMES.get(url.partition(":")[0]) != "django.db.backends.postgresql":
         raise refusal
@@ -30,10 +30,10 @@ def database_config(url: str) -> dict[str, Any]:
 
 
 def redis_url(url: str) -> str:
-    """The URL, once it has been seen to be one that redis-py understands.
+    """Check that redis-py understands the URL, and return it.
 
     Raises:
-        ConfigurationError: it is not.
+        ConfigurationError: redis-py does not understand the URL.
     """
     try:
         parts = urlsplit(url)
@@ -46,7 +46,7 @@ def redis_url(url: str) -> str:
 
 
 def broker_url(url: str) -> str:
-    """A redis-py URL in the words of kombu, which names the database of a Unix socket otherwise."""
+    """The URL for kombu, which writes a Unix socket and the database on it in another way than redis-py."""
     if not url.startswith("unix://"):
         return url
     return "redis+socket://" + url.removeprefix("unix://").replace("?db=", "?virtual_host=", 1)

@@ -1,6 +1,6 @@
 """The Celery application. A message only wakes a worker; the queue of record is the Job table.
 
-Without a broker the workers go on: their processes look into the Job table by themselves (``occsite.lookout``).
+The workers go on without a broker: their processes look into the Job table by themselves (``occsite.lookout``).
 """
 
 import os
@@ -27,24 +27,25 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     task_acks_late=True,
     task_reject_on_worker_lost=True,
-    # For the largest upload on the slowest disk; a task that hangs is overtaken when its lease ends, long before.
+    # This is enough for the largest upload on the slowest disk. If a task hangs, its lease ends long before this limit,
+    # and another worker takes the job.
     task_time_limit=6 * 3600,
     task_soft_time_limit=6 * 3600 - 60,
     broker_transport_options={"visibility_timeout": 24 * 3600, "socket_timeout": 10, "socket_connect_timeout": 3},
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    broker_channel_error_retry=True,  # A Redis that refuses, being full or a replica, may take it back.
+    broker_channel_error_retry=True,  # Redis refuses while it is full or a replica, and may accept again later.
     worker_consumer="occsite.consumer:PatientConsumer",
     worker_hijack_root_logger=False,
     worker_cancel_long_running_tasks_on_connection_loss=False,
     task_default_queue=Queue.MAINTENANCE.value,
     task_routes={"storage.ingest": {"queue": Queue.INGEST.value}},
     timezone="UTC",
-    CELERY_DB_REUSE_MAX=10**9,  # or Celery closes the pool of PostgreSQL sessions after every task
+    CELERY_DB_REUSE_MAX=10**9,  # By default, Celery closes the pool of PostgreSQL sessions after every task.
 )
 app.autodiscover_tasks(["storage"])
 
-_MAIN = os.getpid()  # read before any fork
+_MAIN = os.getpid()  # This module is loaded before any fork, so this is the main process of the worker.
 _queues: list[str] = []
 
 

@@ -1,4 +1,4 @@
-"""Celery's consumer, which does not knock at the door of a broker that refuses five times a second."""
+"""Celery's consumer with a pause: without it, a broker that refuses is tried again five times a second."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from celery.worker.consumer import Consumer
 
 log = structlog.get_logger(__name__)
 
-PAUSE = 2.0  # seconds until a broker that cut or refused the connection is tried again
+PAUSE = 2.0  # seconds before a broker that cut or refused the connection is tried again
 
 
 class PatientConsumer(Consumer):
-    """The main process of a worker has nothing to do while it has no broker: its child processes work on."""
+    """Waits after each connection error. The worker's child processes go on with their work in that time."""
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         super().on_connection_error_before_connected(exc)
@@ -22,8 +22,8 @@ class PatientConsumer(Consumer):
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         try:
             super().on_connection_error_after_connected(exc)
-        except Exception as error:  # noqa: BLE001  whatever kombu meets
+        except Exception as error:  # noqa: BLE001  kombu passes on any error here
             # kombu hands unacknowledged messages back while it closes the connection, and fails if the broker has died.
-            # That would end the worker with its child processes, and keep their uploads until the leases end.
+            # This error would end the worker and its child processes. Their uploads would wait until the leases end.
             log.warning("broker.unclosed", error=repr(error))
         time.sleep(PAUSE)

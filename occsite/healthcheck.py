@@ -1,6 +1,6 @@
 """The health check of the container image: exit status 0 while the program of this container is well.
 
-It is run as a file, by path: importing the package would load Django, every thirty seconds in every container.
+The image runs this file by its path. Importing the package would load Django every thirty seconds in every container.
 """
 
 import http.client
@@ -9,15 +9,15 @@ import sys
 import time
 from pathlib import Path
 
-PATIENCE = 8.0  # seconds, below the image's own limit
-LIVENESS_LIMIT = 60.0  # seconds without a sign of life
+PATIENCE = 8.0  # seconds to wait for an answer, below the limit of HEALTHCHECK in the Dockerfile
+LIVENESS_LIMIT = 60.0  # A program is unwell after this many seconds without a sign of life.
 
 
 def ailment() -> str | None:
-    """What is wrong; None if nothing is.
+    """The trouble in words; None if nothing is wrong.
 
-    A program without a port names a file in LIVENESS_FILE that it touches while it is at work (``occsite.liveness``);
-    any other is asked for ``/health``.
+    A program without a port has LIVENESS_FILE set: it touches that file while it works (``occsite.liveness``). Any
+    other program is asked for ``/health``.
     """
     if path := os.environ.get("LIVENESS_FILE"):
         try:

@@ -1,4 +1,4 @@
-"""Signs of life of the workers, which answer on no port: a file that each touches while it is at work."""
+"""Signs of life of the workers, which listen on no port: each worker touches a file while it works."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The log: one JSON object a line on standard error, from our own code and from libraries.
 
-Our own events go there by the shortest way. Those of libraries take that of ``logging``, which costs three times as
-much, and come out the same.
+Our own events are written directly. Events of libraries pass through ``logging``, which costs three times as much, and
+get the same form.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from occsite.launch.output import STDERR, say
 
 
 class Lines:
-    """Writes what has been rendered, each line by one system call: those of several threads and processes stay whole.
+    """Writes rendered lines, each by one system call, so that lines of several threads and processes stay whole.
 
-    As with ``logging``, nothing that keeps a line from being written stops who has said it.
+    As with ``logging``, a line that cannot be written is dropped and raises nothing.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -31,13 +31,13 @@ class Lines:
 
 
 def configure(level: str) -> dict[str, Any]:
-    """Send our own events on their way.
+    """Configure structlog for our own events.
 
     Args:
         level: the name of the lowest level that is written.
 
     Returns:
-        The configuration that ``logging`` needs for all others.
+        The configuration of ``logging`` for the events of libraries.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -64,7 +64,7 @@ def configure(level: str) -> dict[str, Any]:
 
 
 def _unless_disabled(_logger: Any, method: str, event: EventDict) -> EventDict:
-    """``logging.disable`` is for our own events, too: commands of the operator use it."""
+    """Drop an event that ``logging.disable`` has switched off, as commands of the operator do."""
     disabled = logging.root.manager.disable
     if disabled and logging.getLevelNamesMapping()[method.upper()] <= disabled:
         raise structlog.DropEvent

@@ -1,7 +1,7 @@
-"""What the processes of a worker do without being told (ADR 17).
+"""The tasks that a worker's processes begin by themselves, without a message (ADR 17).
 
-A message wakes a worker at once. Redis may lose, refuse or delay messages, so each process also looks for work in
-PostgreSQL, and the maintenance worker makes its rounds by a clock that nobody can set.
+A message wakes a worker at once. Redis may lose, refuse or delay messages. So each process also looks for work in
+PostgreSQL, and the maintenance worker times its rounds by the monotonic clock, which cannot be set.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Round:
     """A task that is done again and again.
 
     Attributes:
-        task: its name.
-        seconds: from one begin to the next.
-        by_one: whether one process of the machine does it for all.
+        task: the name of the task.
+        seconds: the time from one begin to the next.
+        by_one: True if only one process of the machine does the task, for all of them.
     """
 
     task: str

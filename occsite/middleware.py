@@ -1,6 +1,6 @@
-"""Middleware of Django and others, where what it does can be had for less.
+"""Middleware of Django and corsheaders, skipped for the requests that do not need it.
 
-Only the administration has sessions, and only its pages pay for them.
+Only the administration has sessions, so only its pages pay for them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ADMIN = "/admin/"
 
 
 class Cors(CorsMiddleware):
-    """Does nothing while no other site may use the API."""
+    """CORS headers, skipped if CORS_ALLOWED_ORIGINS is empty: no other site may use the API then."""
 
     def __call__(self, request: HttpRequest) -> Any:
         return super().__call__(request) if settings.CORS_ALLOWED_ORIGINS else self.get_response(request)

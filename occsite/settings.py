@@ -1,4 +1,4 @@
-"""Django settings. What an operator may set is read by ``storage.conf``; the rest is fixed here."""
+"""Django settings. ``storage.conf`` reads most of the settings that an operator may change."""
 
 import logging
 import os
@@ -80,11 +80,12 @@ _database["ENGINE"] = "occsite.postgresql"
 _database["OPTIONS"] = {
     **_database.get("OPTIONS", {}),
     "connect_timeout": 3,
-    "prepare_threshold": 5,  # statements that ask to be prepared may be; those of the ORM never are
+    "prepare_threshold": 5,  # This allows statements to ask to be prepared; the ORM's statements never do.
     "options": f"-c statement_timeout={PATIENCE}s -c idle_in_transaction_session_timeout=120000"
-    # Of statements that are prepared, and those of triggers: all are looked up by keys, a few at a time. Left to
-    # itself, PostgreSQL would plan those with lists of keys anew each time, as it takes the lists to be longer.
-    # Plans are kept, also those that were made while a table was so small that to read all of it seemed best.
+    # These options are for prepared statements and for the statements of triggers. All of them look up a few rows by
+    # their keys. By default PostgreSQL would make a new plan at each call of a statement with a list of keys, because
+    # it expects longer lists. So plans are kept. A plan may be made while a table is so small that a scan of the whole
+    # table seems best. Sequential scans are off, so such a plan stays good when the table grows.
     " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off",
     "pool": 16,
 }
@@ -99,7 +100,8 @@ REST_FRAMEWORK = {
         "storage.api.rendering.JsonRenderer",
         "rest_framework.renderers.BrowsableAPIRenderer",
     ],
-    # Keys are off: the API knows one owner, nobody, and a logged-in admin's plain POST must not meet CSRF.
+    # Keys are off: the API has one owner, ``nobody``. With session authentication, a plain POST from a browser in which
+    # an admin is logged in would fail the CSRF check.
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "UNAUTHENTICATED_USER": None,
     "EXCEPTION_HANDLER": "storage.api.errors.problem_response",

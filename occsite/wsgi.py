@@ -1,4 +1,4 @@
-"""What gunicorn serves: the API, the administration, and downloads past both."""
+"""The WSGI application that gunicorn serves: the API and the administration, and downloads, which bypass Django."""
 
 import os
 
@@ -7,7 +7,7 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "occsite.settings")
 django.setup(set_prefix=False)
 
-from storage.api.downloads.wsgi import Downloads  # noqa: E402  once Django is set up
+from storage.api.downloads.wsgi import Downloads  # noqa: E402  Django must be set up first
 from storage.api.wsgi.forwarding import Forwarded  # noqa: E402
 from storage.api.wsgi.hosts import Handler, Hosts  # noqa: E402
 from storage.api.wsgi.middleware import Protection, RequestLog  # noqa: E402

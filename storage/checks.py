@@ -1,4 +1,4 @@
-"""System checks: what ``manage.py check`` and every start say about a configuration that will disappoint."""
+"""System checks: the warnings about a bad configuration that ``manage.py check`` and every start show."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from storage.conf import configuration
 
 @register()
 def replication_is_redundant(**_: Any) -> list[CheckMessage]:
-    """RF 1 means that the loss of one node loses files (RACES 8)."""
+    """Warn about a replication factor of 1: the loss of one node then loses files (RACES 8)."""
     if configuration().replication_factor == 1:
         return [Warning("REPLICATION_FACTOR=1 keeps one copy: losing one node loses files", id="storage.W001")]
     return []

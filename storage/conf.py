@@ -17,13 +17,13 @@ VERSION = "0.1.0"
 
 ANYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 MAX_TAU = 255
-LARGEST_SKETCH = (512 << 20) - 72  # registers: Redis holds values of up to 512 MiB, header included
+LARGEST_SKETCH = (512 << 20) - 72  # registers: with the header, this is the largest value that Redis holds, 512 MiB
 MAX_CHUNK_SIZE = 64 << 20
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """What the environment says. Sizes are bytes, times are seconds."""
+    """The settings from the environment. Sizes are in bytes, times in seconds."""
 
     storage_dir: Path
     host: str
@@ -114,14 +114,14 @@ class _Reader:
         return value
 
     def choice(self, name: str, allowed: tuple[str, ...]) -> str:
-        """One of ``allowed``, of which the first is the default."""
+        """The value of the variable, which is one of ``allowed``; the first of them is the default."""
         text = self.environment.get(name, "").strip().lower() or allowed[0]
         if text not in allowed:
             raise ConfigurationError(f"{name}={text!r} is none of {', '.join(allowed)}")
         return text
 
     def networks(self, name: str) -> tuple[IPv4Network | IPv6Network, ...]:
-        """Addresses and networks, separated by commas; all there are for ``*``, none by default."""
+        """Addresses and networks, separated by commas. ``*`` means all networks; the default is none."""
         found: list[IPv4Network | IPv6Network] = []
         for text in filter(None, map(str.strip, self.environment.get(name, "").split(","))):
             try:

@@ -1,4 +1,4 @@
-"""Counts of what the cluster had to do to stay whole: for metrics, in Redis, gone when Redis is."""
+"""Counts of failures and repairs in the cluster, for metrics. They are kept in Redis, and are lost if Redis is lost."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from storage.redis_connection import connect
 log = structlog.get_logger(__name__)
 
 KEY = "occ:counters"
-FLUSH_AFTER = 1.0  # seconds: a reader that fails over a thousand times speaks to Redis once
+FLUSH_AFTER = 1.0  # seconds in which counts are gathered: a thousand events then cost one call to Redis
 
 
 class Event(StrEnum):
-    """What is counted, each since Redis was last emptied."""
+    """The events that are counted. Each count starts from 0 when Redis is emptied."""
 
-    FAILOVERS = "failovers"  # reads that had to go to another node, because one failed or had a bad copy
+    FAILOVERS = "failovers"  # reads that went to another node, because the first one failed or had a bad copy
     MISSES_REPORTED = "misses_reported"  # copies that a sketch was nearly certain of, and a reader did not find
     CORRUPT_FOUND = "corrupt_found"  # bad copies moved to quarantine
     REPLICAS_REPAIRED = "replicas_repaired"  # copies made because there were too few
-    LOSSES_TRACED = "losses_traced"  # chunks found to lack copies, by what the sketches showed
-    REPLICAS_MOVED = "replicas_moved"  # copies made on one node to leave another
+    LOSSES_TRACED = "losses_traced"  # chunks that a trace found to lack copies
+    REPLICAS_MOVED = "replicas_moved"  # copies that were moved to another node
     ORPHANS_FOUND = "orphans_found"  # copies of chunks that the database does not know
     GATHERINGS_FOUND = "gatherings_found"  # times that copies lay gathered on few nodes for an hour
     VOLUMES_BEHIND = "volumes_behind"  # volumes that turned out to be older than this database had left them
@@ -44,13 +44,13 @@ _flusher: tuple[int, Timer] | None = None
 
 
 def add(event: Event, number: int = 1) -> None:
-    """Count; never waits, never fails."""
+    """Add ``number`` to the count of an event. This call never waits for Redis and never fails."""
     global _flusher
     if not number:
         return
     with _lock:
         _pending[event] += number
-        # A timer does not survive a fork: a child starts its own.
+        # A timer thread does not survive a fork, so a child starts its own.
         if _flusher is None or _flusher[0] != os.getpid():
             timer = Timer(FLUSH_AFTER, flush)
             timer.daemon = True
@@ -59,7 +59,7 @@ def add(event: Event, number: int = 1) -> None:
 
 
 def flush() -> None:
-    """Hand over what this process has counted; it is kept when Redis does not answer, until more is counted."""
+    """Send this process's counts to Redis. If Redis does not answer, they are kept and sent with the next count."""
     global _flusher
     with _lock:
         _flusher = None

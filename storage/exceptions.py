@@ -9,22 +9,22 @@ class StorageError(Exception):
     """Base of all domain errors.
 
     Attributes:
-        code: the word by which a client's program tells this error from others, listed in ``docs/errors.md``. Clients
-            rely on it: a code never changes, and never gets another meaning.
+        code: the word by which a client's program recognises this error, listed in ``docs/errors.md``. Clients rely on
+            codes: a code never changes, and never gets another meaning.
     """
 
     code: ClassVar[str] = "internal_error"
 
 
 class ConfigurationError(StorageError):
-    """The environment, or the cluster it meets, does not allow a start."""
+    """The environment, or the cluster that it names, does not allow a start."""
 
 
 # -- volumes ---------------------------------------------------------------
 
 
 class VolumeError(StorageError):
-    """A volume could not do what it was asked."""
+    """A volume could not do what it was asked to do."""
 
 
 class VolumeOffline(VolumeError):
@@ -32,7 +32,7 @@ class VolumeOffline(VolumeError):
 
 
 class ForeignVolume(VolumeOffline):
-    """What lies at the volume's address is empty or belongs to another node or cluster."""
+    """The volume's address is empty, or the volume there belongs to another node or cluster."""
 
 
 class VolumeFull(VolumeError):
@@ -40,11 +40,11 @@ class VolumeFull(VolumeError):
 
 
 class VolumeReadOnly(VolumeError):
-    """The volume can be read, and not be written to."""
+    """The volume can be read, but cannot be written to."""
 
 
 class VolumeUnasked(VolumeError):
-    """This process lacks descriptors, threads or memory to ask the volume: that says nothing about the volume."""
+    """This process lacks descriptors, threads or memory to ask the volume. This says nothing about the volume."""
 
 
 class ReplicaMissing(VolumeError):
@@ -52,14 +52,14 @@ class ReplicaMissing(VolumeError):
 
 
 class ReplicaCorrupt(VolumeError):
-    """The bytes of a replica do not have the hash they are named by."""
+    """The bytes of a replica do not have the hash that is the replica's name."""
 
 
 # -- cluster ---------------------------------------------------------------
 
 
 class ClusterUnavailable(StorageError):
-    """Too few nodes are online for what was asked; it may be tried again later."""
+    """Too few nodes are online for this request; the client may retry later."""
 
     code = "cluster_unavailable"
 
@@ -77,7 +77,7 @@ class StagingUnavailable(StorageError):
 
 
 class TooFewReplicas(StorageError):
-    """Some chunks got fewer durable replicas than an acknowledgement needs; ``lack`` says for want of what."""
+    """Some chunks got fewer durable replicas than an acknowledgement needs; ``lack`` names what was missing."""
 
     def __init__(self, lack: str) -> None:
         super().__init__(f"too few {lack}")
@@ -85,30 +85,30 @@ class TooFewReplicas(StorageError):
 
 
 class ForeignDatabase(StorageError):
-    """The database is not the one, or is older than the one, that wrote the volumes (RACES 12)."""
+    """The volumes were written under another database, or under a newer state of this one (RACES 12)."""
 
 
 # -- files -----------------------------------------------------------------
 
 
 class NoSuchFile(StorageError):
-    """The owner has no file of that hash."""
+    """The owner has no file with this hash."""
 
     code = "no_such_file"
 
 
 class NoSuchChunk(StorageError):
-    """No file has a chunk of that hash."""
+    """No file has a chunk with this hash."""
 
     code = "no_such_chunk"
 
 
 class NoSuchNode(StorageError):
-    """There is no node of that id that is not retired."""
+    """No node has this id, or the node is retired."""
 
 
 class NoSuchJob(StorageError):
-    """There is no job of that id."""
+    """No job has this id."""
 
     code = "no_such_job"
 
@@ -132,7 +132,7 @@ class ContentGone(StorageError):
 
 
 class InvalidRequest(StorageError):
-    """What the client sent cannot be accepted; ``errors`` has messages by field."""
+    """The client's request cannot be accepted; ``errors`` has messages by field."""
 
     code = "invalid_request"
 
@@ -179,11 +179,11 @@ class LeaseLost(StorageError):
 
 
 class TurnEnded(StorageError):
-    """A long job makes way for others: it is put back and goes on later."""
+    """A long job makes way for other jobs: it is put back into the queue and goes on later."""
 
 
 class StagingDamaged(StorageError):
-    """What staging gives back is not what came in."""
+    """The bytes that are read from staging are not the bytes that arrived."""
 
 
 class JobFailed(StorageError):

@@ -1,8 +1,8 @@
 """Named points of the work that moves bytes, so that a test can stop a process exactly there.
 
-Production pays one comparison: nothing happens unless the environment sets PHASE_GATES to a folder. There, a file
-named after a phase, such as ``ingest.write``, holds every process that enters the phase until the file is gone; the
-process says so by making ``<phase>.<pid>``.
+In production a phase costs one comparison: nothing happens unless the environment sets PHASE_GATES to a folder. A file
+in that folder, named after a phase such as ``ingest.write``, stops every process that enters the phase, until the file
+is gone. A process that is stopped makes the file ``<phase>.<pid>``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What was seen a moment ago, where that is good enough."""
+"""A cache for values that may be a moment old."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ T = TypeVar("T")
 
 
 class Recent(Generic[T]):
-    """One thing, never None, that the threads of a process look at, and that one of them looks at for all.
+    """A cached value, never None, that the threads of a process share.
 
-    Whoever comes while it is looked at anew goes on with what was seen last, up to twice its age, and waits otherwise.
+    When the value expires, one thread refreshes it. The others use the old value until it is twice as old, and then
+    wait.
     """
 
     def __init__(self, seconds: float) -> None:
         """
         Args:
-            seconds: for which a look is good.
+            seconds: how long a value is good.
         """
         self._seconds = seconds
         self._looking = Lock()
-        self._era = 0  # raised by whoever knows that things have changed: what was being looked at then is not kept
+        self._era = 0  # ``forget`` raises this number. A value whose look began before that is never used.
         self._seen: tuple[int, float, T] | None = None
 
     def see(self, look: Callable[[], T], *, seconds: float | None = None, fits: Callable[[T], bool] | None = None) -> T:
-        """What was seen lately, or is now.
+        """The cached value, or a new one.
 
         Args:
-            look: sees it now; what it raises, its caller gets.
-            seconds: for which a look is good to this caller.
-            fits: whether it is good at all; if not, what is seen now is taken as it is.
+            look: makes a new value; the caller gets its exceptions.
+            seconds: how long a value is good for this caller, if not as long as usual.
+            fits: tells whether the cached value may be used; a new value is not tested.
         """
         good_for = self._seconds if seconds is None else seconds
         if (seen := self._lately(good_for, fits)) is not None:
             return seen
         old = self._lately(2 * good_for, fits)
-        # Nobody waits longer than a look is good for: whoever looks may hang.
+        # A thread waits no longer than a value is good, because the thread that refreshes it may hang.
         looks = self._looking.acquire(timeout=good_for if old is None else 0)
         try:
             if old is not None and not looks:
@@ -50,7 +51,7 @@ class Recent(Generic[T]):
                 self._looking.release()
 
     def keep(self, look: Callable[[], T]) -> T:
-        """Look now, whatever was seen before."""
+        """Make a new value now, whatever is cached."""
         era = self._era
         value = look()
         self._seen = (era, time.monotonic(), value)
@@ -58,12 +59,12 @@ class Recent(Generic[T]):
 
     @property
     def last(self) -> T | None:
-        """What was seen last, whatever its age."""
+        """The last value, whatever its age; None if there is none, or after ``forget``."""
         seen = self._seen
         return None if seen is None or seen[0] != self._era else seen[2]
 
     def forget(self) -> None:
-        """Have the next one look again."""
+        """Make the next call of ``see`` look again."""
         self._era += 1
 
     def _lately(self, seconds: float, fits: Callable[[T], bool] | None) -> T | None:

@@ -1,7 +1,7 @@
-"""This process's connections to Redis: no call waits long, and while Redis is away no call waits at all.
+"""This process's connections to Redis: no call waits long, and while Redis is away, nearly no call waits at all.
 
-Redis is a hint (DESIGN, invariant 5). A Redis that is away or hangs must cost the threads of a process one time limit
-now and then, and not one for each call.
+Redis is a hint (DESIGN, invariant 5). If Redis is away or hangs, one call of a process reaches its time limit now and
+then. All other calls are refused at once.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 CONNECT_SECONDS = 1
-ANSWER_SECONDS = 2  # Longer than any call lets Redis wait for something to happen.
+ANSWER_SECONDS = 2  # This is longer than the longest time for which a call asks Redis to block.
 PAUSE = 1.0  # After a failure, no call is tried for this many seconds.
 
 
 class Breaker:
-    """Refuses calls for a pause after each failure, and then lets one call find out."""
+    """Refuses calls for a pause after each failure. Then one call tries Redis, and its result decides for all."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -41,7 +41,7 @@ class Breaker:
             now = time.monotonic()
             if self._failed and now < self._next_try:
                 raise redis.ConnectionError("not asked: Redis did not answer a moment ago")
-            # This call finds out for all others, which are refused until it is known.
+            # This call tries Redis for all others, which are refused until its result is known.
             self._next_try = now + CONNECT_SECONDS + ANSWER_SECONDS
 
     def succeeded(self) -> None:
@@ -54,7 +54,7 @@ class Breaker:
 
 
 class GuardedPool(redis.ConnectionPool):
-    """A pool whose breaker sees every connection that fails, whoever uses it."""
+    """A connection pool whose breaker notices every connection that fails."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.breaker = Breaker()
@@ -69,7 +69,7 @@ class GuardedPool(redis.ConnectionPool):
             raise
 
     def release(self, connection: Any) -> None:
-        # redis-py closes a connection that was cut or did not answer in time, and then gives it back.
+        # redis-py closes a connection that was cut or did not answer in time, and then releases it to the pool.
         if not connection.is_connected:
             self.breaker.failed()
         else:

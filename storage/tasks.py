@@ -1,4 +1,4 @@
-"""Celery tasks: each makes one service call. A message only wakes; what there is to do is in the Job table."""
+"""Celery tasks: each makes one service call. A message only wakes a worker; the Job table says what to do."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ from storage.tracking.store import ShadowLost, StoreUnavailable
 log = structlog.get_logger(__name__)
 
 OVERDUE = timedelta(seconds=0.5)  # A message would have reached a worker in this time.
-SHIFT = 60.0  # seconds after which a task that still finds work makes way, so that sweeps get their turn
-RECLAIMING = 25.0  # seconds after which a round of reclaim ends; the next one begins half a minute after it began
-LISTENING = 1.0  # seconds that an ingest task waits for more: shorter than the time in which workers have to stop
+SHIFT = 60.0  # A task that still finds work ends after this many seconds, so that sweeps get their turn.
+RECLAIMING = 25.0  # A round of reclaim ends after this many seconds. The next round begins 30 s after this one began.
+LISTENING = 1.0  # An ingest task waits this many seconds for more work. A worker that must stop has more time.
 
-# Maintenance by its kind. docs/recipes/maintenance-job.md says what else a new kind needs.
+# The function for each kind of maintenance job. docs/recipes/maintenance-job.md says what else a new kind needs.
 WORK: Mapping[str, Callable[[Job], Any]] = {
     Job.Kind.REBALANCE: rebalance.rebalance,
     Job.Kind.REPAIR: repair.repair,
@@ -65,13 +65,13 @@ WORK: Mapping[str, Callable[[Job], Any]] = {
 }
 
 
-# A process does one thing at a time, whether a message has woken it or it has looked for work by itself.
+# A process runs at most one ingest and one maintenance task at a time, begun by a message or by its own look for work.
 _ingesting, _maintaining = Lock(), Lock()
 
 
 @shared_task(name="storage.ingest")
 def ingest_queued() -> None:
-    """Ingest what is queued until nothing comes any more, or for as long as one task should last."""
+    """Ingest queued uploads until no more arrive, or until ``SHIFT`` is over."""
     if _ingesting.acquire(blocking=False):
         try:
             _ingest_queued()
@@ -102,7 +102,7 @@ def _ingest_queued() -> None:
     while True:
         ingest.run_all(shift_ends)
         if time.monotonic() > shift_ends:
-            wakeups.taken(Job.Queue.INGEST)  # nobody was to be woken
+            wakeups.taken(Job.Queue.INGEST)  # ``ingest.run_all`` may have suppressed wake-ups; this ends that.
             wakeups.wake(Job.Queue.INGEST)
             break
         if not wakeups.listen(Job.Queue.INGEST, LISTENING):
@@ -111,9 +111,9 @@ def _ingest_queued() -> None:
 
 @shared_task(name="storage.maintain")
 def maintain() -> None:
-    """Do maintenance jobs, one after the other, until none is queued, or for as long as one task should last.
+    """Do maintenance jobs, one after the other, until none is queued, or until ``SHIFT`` is over.
 
-    One job at a time, of all workers.
+    All workers together do one maintenance job at a time.
     """
     if _maintaining.acquire(blocking=False):
         try:
@@ -152,7 +152,7 @@ def compare_clocks(program: str) -> None:
 
 @shared_task(name="storage.begin_generation")
 def begin_generation() -> None:
-    """Called when the maintenance worker stops: copies of the database made until now are older than the volumes."""
+    """Begin a generation when the maintenance worker stops: older backups of the database are then recognised."""
     try:
         batches.wait_for_batches()
         generations.begin(Topology.load())
@@ -167,7 +167,7 @@ def survey_once() -> None:
 
 @shared_task(name="storage.reclaim")
 def reclaim_once() -> None:
-    """Make passes, one after the other while there is more than one may do, or for as long as a round should last."""
+    """Make passes of reclaim while one pass is not enough, at most for ``RECLAIMING`` seconds."""
     ends = time.monotonic() + RECLAIMING
     try:
         while reclaim.reclaim(configuration().reclaim_grace).was_capped and time.monotonic() < ends:
@@ -177,7 +177,7 @@ def reclaim_once() -> None:
 
 
 def _carry_out(job: Job) -> None:
-    """Run a maintenance job; what goes wrong delays or ends this job only."""
+    """Run a maintenance job; an error delays or ends this job only."""
     try:
         try:
             result = WORK[job.kind](job)
@@ -199,7 +199,7 @@ def _carry_out(job: Job) -> None:
     except LeaseLost:
         log.info("job.lease_lost", job=str(job.pk), kind=job.kind)
     except UNAVAILABLE as error:
-        # Its lease ends, and the sweeper puts it back.
+        # The job's lease will end, and the sweep then puts the job back into the queue.
         log.warning("job.database", job=str(job.pk), error=str(error))
         connection.close()
     wakeups.announce(job)

@@ -1,1 +1,1 @@
-"""From the command to programs that run: one process manager, the embedded databases, and what is prepared first."""
+"""The start of the service: a process manager, the embedded databases, and the preparation of both databases."""

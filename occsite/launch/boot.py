@@ -1,4 +1,4 @@
-"""From databases that run to a system that serves: what ``boot`` does once in every run of the manager."""
+"""The program ``boot``, which runs once in every run of the manager: from running databases to a system that serves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from occsite.launch.state import local_url
 from occsite.launch.watch import ask
 from storage.conf import VERSION, Configuration
 
-SETTLING = 10.0  # seconds in which the API that answers may still become ready
+SETTLING = 10.0  # For this many seconds, ``boot`` waits for an API that answers to become ready.
 
 
 def boot(configuration: Configuration) -> None:
@@ -29,7 +29,7 @@ def boot(configuration: Configuration) -> None:
 
 
 def welcome(url: str, configuration: Configuration) -> list[str]:
-    """What whoever started the service wants to know next."""
+    """The lines about addresses, logs and the first steps for the person who has started the service."""
     logs = "above" if configuration.log_to_stdout else f"{configuration.storage_dir}/logs"
     return [
         f"OCC Storage listens on {url}",
@@ -50,15 +50,17 @@ def box(lines: Sequence[str]) -> list[str]:
 
 
 def start_programs(configuration: Configuration, names: Iterable[str]) -> None:
-    """Have the manager start programs that wait for boot."""
+    """Tell the manager to start programs, which have waited for ``boot``."""
     manager = manager_proxy(configuration.storage_dir)
     for name in names:
         manager.supervisor.startProcess(f"application:{name}", False)
 
 
 def await_api(url: str) -> None:
-    """Wait until the API is ready. An API that answers, and goes on to say that something else fails, is left to it:
-    whether disks and databases are well is no reason to end the run, and the manager says what is wrong.
+    """Wait until the API is ready.
+
+    An API that answers may go on saying that another part fails. Then the wait ends without an error: a bad disk or
+    database is no reason to end the run, and the manager reports the trouble.
 
     Raises:
         ConfigurationError: the API does not answer.

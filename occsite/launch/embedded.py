@@ -1,7 +1,7 @@
-"""PostgreSQL and Valkey from Python wheels: what runs when DATABASE_URL and REDIS_URL name no servers.
+"""PostgreSQL and Valkey from Python wheels, which run if DATABASE_URL and REDIS_URL name no servers.
 
-Both listen on Unix sockets only, in a folder of mode 0700, and ask for a password. As root they run in a user
-namespace in which they are nobody: PostgreSQL refuses to be root, and the files stay root's.
+Both listen on Unix sockets only, in a folder of mode 0700, and ask for a password. If root starts them, they run as the
+user nobody in a user namespace: PostgreSQL refuses to run as root. Their files still belong to root.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from occsite.launch.secret import derive, make_secret, read_secret
 from storage.exceptions import ConfigurationError
 
 ROLE = DATABASE = "occ"
-POSTGRES_PORT = 5432  # names the socket; nothing listens on TCP
+POSTGRES_PORT = 5432  # The name of the socket contains this number. No server listens on TCP.
 
 POSTGRES_SETTINGS = {
     "port": str(POSTGRES_PORT),
@@ -32,7 +32,7 @@ POSTGRES_SETTINGS = {
     "shared_buffers": "128MB",
     "max_wal_size": "512MB",
     "min_wal_size": "128MB",  # PostgreSQL keeps eight segments of its log: a full disk has no room for new ones.
-    "max_active_replication_origins": "0",  # Each checkpoint would write a file for them, and panic on a full disk.
+    "max_active_replication_origins": "0",  # With origins, each checkpoint writes a file, and panics on a full disk.
     "fsync": "on",
     "full_page_writes": "on",
     "jit": "off",
@@ -51,13 +51,13 @@ _RESERVE = "SELECT pg_logical_emit_message(true, '', ''), pg_switch_wal()\n" * 7
 
 
 def database_url(storage_dir: Path) -> str:
-    """The URL of the PostgreSQL of ``storage_dir``; before the first start one whose password opens nothing."""
+    """The URL of the PostgreSQL of ``storage_dir``; before the first start its password is a placeholder."""
     host = quote(str(runtime_dir(storage_dir)))
     return f"postgres://{ROLE}:{_password(storage_dir, 'postgres')}@:{POSTGRES_PORT}/{host}/{DATABASE}"
 
 
 def redis_url(storage_dir: Path) -> str:
-    """The URL of the Valkey of ``storage_dir``; before the first start one whose password opens nothing."""
+    """The URL of the Valkey of ``storage_dir``; before the first start its password is a placeholder."""
     socket = quote(str(_valkey_socket(storage_dir)))
     return f"unix://:{_password(storage_dir, 'valkey')}@{socket}?db=0"
 
@@ -72,11 +72,11 @@ def prepare_postgres(storage_dir: Path, durable: bool = True) -> None:
     _check_namespaces()
     cluster, draft = storage_dir / "postgres", storage_dir / "postgres.new"
     if cluster.exists():
-        # After a crash the pid in these files may by now be somebody else's, and PostgreSQL would refuse to start.
+        # After a crash, the pid in these files may now belong to another process. PostgreSQL would refuse to start.
         for stale in (cluster / "postmaster.pid", runtime / f".s.PGSQL.{POSTGRES_PORT}.lock"):
             stale.unlink(missing_ok=True)
         return
-    shutil.rmtree(draft, ignore_errors=True)  # of an initdb that was interrupted
+    shutil.rmtree(draft, ignore_errors=True)  # An initdb that was interrupted may have left this folder.
     password = derive(make_secret(storage_dir), "postgres")
     initdb = [
         *(str(_postgres_bin() / "initdb"), "--pgdata", str(draft), "--username", ROLE),
@@ -95,7 +95,7 @@ def prepare_valkey(storage_dir: Path) -> None:
     """Make the runtime folder, the data folder and the configuration file, which holds the password.
 
     Raises:
-        ConfigurationError: the system forbids what is needed.
+        ConfigurationError: the system forbids user namespaces or the folder.
     """
     runtime = make_runtime_dir(storage_dir)
     _check_namespaces()

@@ -1,4 +1,4 @@
-"""The process manager: supervisor, with a voice on the terminal and an exit status that tells the truth."""
+"""The process manager: supervisor, which here also reports on the terminal and ends with a true exit status."""
 
 from __future__ import annotations
 
@@ -22,17 +22,21 @@ from occsite.launch.watch import Watch
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
 
-REFUSAL = "occ-storage: "  # how manage.py begins the line with which it refuses
-POLL_INTERVAL = 0.2  # seconds until a signal is noticed
-GATHERING = 0.03  # seconds in which lines of the programs' logs gather, to be taken together
-ATTEMPTS = 2  # starts in a row that may fail before the system has been ready for the first time
-# The longest pause in seconds before a failing program is started again. Databases are tried sooner: all others wait.
+REFUSAL = "occ-storage: "  # manage.py begins the line about a ConfigurationError with this.
+POLL_INTERVAL = 0.2  # A signal is noticed within this many seconds.
+GATHERING = 0.03  # Lines of the programs' logs are gathered for this many seconds, and then handled together.
+ATTEMPTS = 2  # Before the system is ready for the first time, this many failed starts in a row end the run.
+# The longest pause in seconds before a failing program is started again. It is shorter for databases, because all other
+# programs wait for them.
 LONGEST_PAUSE = {"application": 30, "databases": 5}
 
 
 class Options(ServerOptions):  # type: ignore[misc]  # supervisor has no types
-    """Supervisor's options, except that a terminal that is closed ends the run instead of restarting it, that log lines
-    go where ours go, and that an error is an exception and shows nothing of the environment."""
+    """Supervisor's options with three changes.
+
+    A terminal that is closed ends the run and does not restart it. Log lines go where our own lines go. An error raises
+    an exception, and shows no part of the environment.
+    """
 
     def __init__(self, configuration: Configuration, write: Callable[[bytes], object]) -> None:
         super().__init__()
@@ -42,7 +46,8 @@ class Options(ServerOptions):  # type: ignore[misc]  # supervisor has no types
 
     def process_groups_from_parser(self, parser: Any) -> Any:
         groups = super().process_groups_from_parser(parser)
-        # Supervisor gives a meaning to %, ; and # in its configuration file, and paths may have these characters.
+        # Supervisor interprets %, ; and # in its configuration file, and paths may have these characters. So commands
+        # and directories are set here and not in the file.
         for process in (process for group in groups for process in group.process_configs):
             process.command, process.directory = self.commands[process.name], str(PROJECT)
         return groups
@@ -62,7 +67,7 @@ class Options(ServerOptions):  # type: ignore[misc]  # supervisor has no types
 
 
 class Relay(loggers.Handler):  # type: ignore[misc]  # supervisor has no types
-    """Passes supervisor's own log lines on; supervisor's handlers raise when the disk is full, and end the run."""
+    """Passes supervisor's own log lines on. Supervisor's handlers would raise on a full disk, and so end the run."""
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
         super().__init__()
@@ -76,9 +81,9 @@ class Relay(loggers.Handler):  # type: ignore[misc]  # supervisor has no types
 
 
 class Manager(Supervisor):  # type: ignore[misc]  # supervisor has no types
-    """A supervisor that tries failing programs again for ever, once the first start has succeeded.
+    """A supervisor that starts failing programs again for ever, after the first start has succeeded.
 
-    Until then a program that does not stay up, or ``boot`` that fails, ends the run: ``failed`` says so.
+    Before that, the run ends if a program does not stay up or ``boot`` fails. Then ``failed`` is true.
     """
 
     def __init__(self, configuration: Configuration) -> None:
@@ -108,7 +113,7 @@ class Manager(Supervisor):  # type: ignore[misc]  # supervisor has no types
         super().runforever()
 
     def log(self, name: str, data: bytes) -> None:
-        """Write what ``manager`` or a program has to say to the terminal or to its log file."""
+        """Write output of a program, or of ``manager`` itself, to the terminal or to its log file."""
         if self.configuration.log_to_stdout:
             say(data)
             return
@@ -119,13 +124,13 @@ class Manager(Supervisor):  # type: ignore[misc]  # supervisor has no types
     def on_output(self, event: Any) -> None:
         name = event.process.config.name
         if name == "boot":
-            say(event.data)  # No log gets this: the administrator's first password is part of it.
+            say(event.data)  # This goes to no log, because the administrator's first password is in it.
         else:
             self.log(name, event.data)
 
     def on_boot_errors(self, event: Any) -> None:
         self._boot_errors = (self._boot_errors + event.data)[-10_000:]
-        # The terminal gets a refusal as the reason for which the run ends.
+        # A refusal is not written to the terminal here, because ``end`` announces it there.
         if not (self.configuration.log_to_stdout and event.data.startswith(REFUSAL.encode())):
             self.log("boot", event.data)
 
@@ -166,12 +171,12 @@ class Manager(Supervisor):  # type: ignore[misc]  # supervisor has no types
             self.announce(f"over: {name} runs again")
 
     def announce(self, words: str) -> None:
-        """Say what an operator should know, unless the run ends anyway."""
+        """Write a message for the operator to the terminal, unless the run is ending."""
         if self.options.mood == SupervisorStates.RUNNING:
             say(f"{REFUSAL}{words}\n", STDERR)
 
     def where(self, name: str) -> str:
-        """Where the last words of a program are."""
+        """Words that tell where the last output of a program is."""
         path = log_path(self.configuration.storage_dir, name)
         return f"its last words are {'above' if self.configuration.log_to_stdout else f'in {path}'}"
 
@@ -186,7 +191,7 @@ def run(configuration: Configuration, path: os.PathLike[str]) -> int:
     """Run all programs until a signal ends the run, or the first start fails.
 
     Args:
-        configuration: what the environment says.
+        configuration: the settings from the environment.
         path: the supervisor configuration.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Terminals, pipes and log files, on which a line that cannot be written is dropped and is no error."""
+"""Output to terminals, pipes and log files. A line that cannot be written is dropped, which is no error."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from itertools import pairwise
 from pathlib import Path
 
 STDOUT, STDERR = 1, 2
-LOG_BYTES = 10 << 20  # A log file that has reached this size becomes the first of its old copies.
+LOG_BYTES = 10 << 20  # A log file that has reached this size is renamed to ``.1``, the youngest of its old copies.
 LOG_COPIES = 3
 
 
 def say(text: str | bytes, descriptor: int = STDOUT) -> bool:
-    """Write a text past all buffers.
+    """Write a text without a buffer.
 
     Returns:
-        False if the text, or its end, was dropped: the terminal may be gone, or the disk behind it full.
+        False if the text, or its end, was dropped: the terminal may be gone, or the disk full.
     """
     rest = text.encode(errors="replace") if isinstance(text, str) else text
     with suppress(OSError):
@@ -46,7 +46,7 @@ class LogFile:
         with suppress(OSError):
             if self._descriptor is None:
                 self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            # The line that a full disk cut off ends here, so that the next line can be read.
+            # If a full disk has cut off the last line, a line break ends it, so that the next line can be read.
             self._torn = not say(b"\n" + data if self._torn else data, self._descriptor)
             if os.fstat(self._descriptor).st_size >= self.limit:
                 self._rotate()
@@ -54,7 +54,7 @@ class LogFile:
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            os.close(descriptor)  # Closing frees the number even when it raises.
+            os.close(descriptor)  # ``os.close`` frees the descriptor even if it raises.
 
     def _rotate(self) -> None:
         names = [self.path, *(Path(f"{self.path}.{number}") for number in range(1, self.copies + 1))]

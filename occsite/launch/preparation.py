@@ -1,4 +1,4 @@
-"""From two servers, which may be empty, to databases and nodes that the programs can work on."""
+"""Preparation: from two servers, which may be empty, to databases and nodes that the programs can use."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from storage.exceptions import ConfigurationError
 from storage.models.locks import Lock
 from storage.services.provision import provision
 
-LIMIT = 60.0  # seconds for a part that runs here to come up: the manager notices sooner if it does not stay up
-REACH_LIMIT = 6.0  # seconds for a server that runs elsewhere; each attempt to connect may take three
+LIMIT = 60.0  # A part that runs here has this many seconds to come up; the manager notices sooner if the part ends.
+REACH_LIMIT = 6.0  # A server that runs elsewhere has this many seconds. Each attempt to connect may take three.
 PAUSE = 0.1
 REMEDIES = {
     "PostgreSQL": "start it, or correct DATABASE_URL",
@@ -33,8 +33,9 @@ ADMIN = "admin"
 
 
 def prepare(configuration: Configuration) -> None:
-    """Wait for the databases, migrate, make the nodes that the environment asks for, and a first administrator, whose
-    password is printed. Whatever is there already stays; running twice at once does no harm.
+    """Wait for the databases, migrate, and make the nodes that the environment asks for and a first administrator.
+
+    The administrator's password is printed. Existing nodes and administrators stay. Two runs at once do no harm.
 
     Raises:
         ConfigurationError: PostgreSQL does not answer, or the cluster does not fit the environment.
@@ -66,7 +67,7 @@ def await_redis(limit: float) -> None:
         limit: seconds to wait.
 
     Raises:
-        ConfigurationError: it refuses the password.
+        ConfigurationError: Redis refuses the password.
     """
     client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=3, socket_connect_timeout=3)
     deadline = time.monotonic() + limit
@@ -110,13 +111,13 @@ def await_database(limit: float) -> psycopg.Connection[tuple[object, ...]]:
 
 
 def _is_starting(parameters: dict[str, Any]) -> bool:
-    """Whether PostgreSQL answers that it takes no connections yet (SQLSTATE 57P03), in whatever language."""
+    """Tell whether PostgreSQL says that it accepts no connections yet (SQLSTATE 57P03), in whatever language."""
     ours = {name: value for name, value in parameters.items() if name in ("host", "port", "connect_timeout")}
     return PGconn.ping(make_conninfo(**ours).encode()) == Ping.REJECT
 
 
 def create_admin() -> str | None:
-    """The password of the first administrator, or None if there is one already."""
+    """Make the first administrator and return the password; None if there is an administrator already."""
     users = get_user_model()._default_manager
     if users.filter(is_superuser=True).exists():
         return None
@@ -137,10 +138,10 @@ def pause(deadline: float, part: str, reason: str) -> None:
 
 
 def in_a_line(error: Exception) -> str:
-    """What an error says, without line breaks."""
+    """The message of an error, without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def say(words: str) -> None:
-    """A line for the terminal."""
+    """Print a line on the terminal."""
     print(f"occ-storage: {words}", flush=True)  # noqa: T201

@@ -1,4 +1,4 @@
-"""How a process begins: tied to the one that started it, however that one ends, and settled."""
+"""The begin of a process: the kernel ends it when its parent dies, and its memory is set up."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import os
 import signal
 
 _PR_SET_PDEATHSIG = 1
-_YOUNG = 10_000  # objects made until the garbage collector looks at them
+_YOUNG = 10_000  # The garbage collector runs after this many new objects.
 _M_MMAP_THRESHOLD = -3
-_LARGE = 128 << 10  # bytes, glibc's own first choice
+_LARGE = 128 << 10  # bytes: the value with which glibc begins
 
 
 def die_with_parent(signum: signal.Signals, parent: int) -> None:
@@ -29,20 +29,22 @@ def die_with_parent(signum: signal.Signals, parent: int) -> None:
 
 
 def dying_with_parent(signum: signal.Signals, argv: list[str]) -> list[str]:
-    """``argv``, to be started by this process, whose death then sends it ``signum``."""
-    # The parent may die before the kernel has been asked to watch it; whoever then has another parent must not start.
+    """A command that runs ``argv`` as a child of this process, and that gets ``signum`` when this process dies."""
+    # The parent may die before the kernel has been asked to watch it. The child then has another parent, and must not
+    # start.
     guarded = ["sh", "-c", f'[ "$PPID" = {os.getpid()} ] && exec "$@"', "sh", *argv]
     return ["setpriv", "--pdeathsig", signum.name.removeprefix("SIG"), "--", *guarded]
 
 
 def settle() -> None:
-    """Have the garbage collector leave alone what has been loaded, and keep what is large out of the heap.
+    """Exclude all loaded objects from garbage collection, and keep large blocks of memory out of the heap.
 
-    What batches leave behind goes by reference counts, nearly all of it. Chunks, which glibc would begin to put among
-    small objects once it has seen some of them go, would leave holes there.
+    Reference counts free nearly all objects of a batch, so the garbage collector can run seldom. After some chunks were
+    freed, glibc would begin to put chunks into the heap among small objects, where freed chunks leave holes. A fixed
+    threshold prevents that.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG)
-    with contextlib.suppress(AttributeError):  # another libc
+    with contextlib.suppress(AttributeError):  # Another libc may have no mallopt.
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)

@@ -18,17 +18,18 @@ from storage.conf import Configuration
 from storage.queues import Queue
 
 PROJECT = Path(__file__).resolve().parents[2]
-# Started by boot: what serves clients first, so that the rest does not take the processor from it while it loads.
+# ``boot`` starts the programs that serve clients first. The others then do not take the processor from them while they
+# load.
 FOREGROUND = ("api", "worker")
 BACKGROUND = ("maintenance",)
-MAINTENANCE_PROCESSES = 1  # jobs; sweeps, probes and reclaim run in threads beside them
+MAINTENANCE_PROCESSES = 1  # This process does jobs. Sweeps, probes and reclaim run in other threads of it.
 
-FOR_EVER = 10**9  # starts
+FOR_EVER = 10**9  # a number of starts that is never reached
 
 
 @dataclass(frozen=True)
 class Program:
-    """One child of the manager. ``stop_within`` is in seconds; whoever is not gone by then is killed."""
+    """One child of the manager. It is killed if it still runs ``stop_within`` seconds after ``stop_signal``."""
 
     name: str
     argv: list[str]
@@ -39,12 +40,12 @@ class Program:
 
     @property
     def command(self) -> str:
-        """``argv`` as supervisor takes it apart again."""
+        """``argv`` in one line, which supervisor splits again."""
         return shlex.join(self.argv)
 
 
 def databases(configuration: Configuration) -> list[Program]:
-    """The embedded servers: those the environment names no server for."""
+    """The embedded servers; if the environment names a server, the embedded one is left out."""
     storage_dir = configuration.storage_dir
     found = []
     if not configuration.database_url:
@@ -55,7 +56,7 @@ def databases(configuration: Configuration) -> list[Program]:
 
 
 def application(configuration: Configuration) -> list[Program]:
-    """``boot``, which runs once and starts the others, and those others."""
+    """``boot``, which runs once and starts the other programs, and these other programs."""
     boot = _managed([sys.executable, str(PROJECT / "manage.py"), "boot"])
     return [
         Program("boot", boot, "KILL", once=True, autostart=True),
@@ -64,8 +65,10 @@ def application(configuration: Configuration) -> list[Program]:
 
 
 def commands(configuration: Configuration) -> dict[str, list[str]]:
-    """The programs that make the system on top of its databases, by name: here children of one manager, in
-    ``docker-compose.yml`` a container each."""
+    """The programs of the system except its databases: name → command.
+
+    In ``manage.py serve`` they are children of one manager; in ``docker-compose.yml`` each has its own container.
+    """
     gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:occsite.server.gunicorn_conf"]
     celery = [sys.executable, "-m", "celery", "--quiet", "-A", "occsite"]
     return {
@@ -81,9 +84,9 @@ def programs(configuration: Configuration) -> list[Program]:
 
 
 def supervisor_configuration(configuration: Configuration) -> str:
-    """The text of the supervisor configuration. The last group stops first, each as a whole.
+    """The text of the supervisor configuration. The groups stop one after the other, the last group first.
 
-    It names no path but those below the runtime folder: the manager puts the commands in their place.
+    The text has no path outside the runtime folder: the manager sets the commands when it has read the text.
     """
     runtime = runtime_dir(configuration.storage_dir)
     groups = {"databases": databases(configuration), "application": application(configuration)}
@@ -111,7 +114,7 @@ def log_path(storage_dir: Path, program: str) -> Path:
 
 
 def control_socket(storage_dir: Path) -> Path:
-    """The socket on which the manager of ``storage_dir`` takes orders."""
+    """The socket on which the manager of ``storage_dir`` accepts commands."""
     return runtime_dir(storage_dir) / "manager.sock"
 
 

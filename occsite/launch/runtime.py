@@ -1,4 +1,4 @@
-"""The short folder of sockets, and what an earlier run may have left behind."""
+"""The folder of the sockets, which has a short path, and processes that an earlier run may have left behind."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ MEMORY = Path("/dev/shm")  # noqa: S108  owner and mode of the folder in it are 
 def runtime_dir(storage_dir: Path) -> Path:
     """The folder of the sockets that belong to ``storage_dir``, the same for every process of one user.
 
-    It is short whatever the length of ``storage_dir``: the path of a Unix socket must stay below 107 bytes. It does
-    not follow TMPDIR, in which two terminals may differ.
+    Its path is short even if ``storage_dir`` is long: the path of a Unix socket must stay below 107 bytes. The folder
+    does not depend on TMPDIR, which may differ between two terminals.
     """
     digest = hashlib.sha256(os.fsencode(storage_dir.resolve())).hexdigest()
     return Path(f"/tmp/occ-{os.geteuid()}-{digest[:12]}")  # noqa: S108  owner and mode are checked below
 
 
 def scratch_dir(storage_dir: Path) -> Path:
-    """The folder of the programs' temporary files: in memory where Linux offers that, as Celery cannot start a process
-    without such a file, and a full disk must not keep it from doing so."""
+    """The folder of the programs' temporary files, in memory if Linux offers that.
+
+    Celery cannot start a process without a temporary file, and must be able to start one while the disk is full.
+    """
     runtime = runtime_dir(storage_dir)
     return MEMORY / runtime.name if os.access(MEMORY, os.W_OK | os.X_OK) else runtime
 
 
 def make_runtime_dir(storage_dir: Path) -> Path:
-    """Create the runtime folder with mode 0700, or make sure that the one there is ours alone.
+    """Create the runtime folder with mode 0700, or make sure that an existing one is ours alone.
 
     Raises:
         ConfigurationError: something else lies at its path, or others may enter it.
@@ -40,7 +42,7 @@ def make_runtime_dir(storage_dir: Path) -> Path:
 
 
 def make_own_dir(path: Path) -> Path:
-    """Create a folder with mode 0700 in one that everybody may write to, or make sure that the one there is ours alone.
+    """Create a folder with mode 0700, or make sure that an existing one is ours alone: its parent is open to all users.
 
     Raises:
         ConfigurationError: something else lies at its path, or others may enter it.
@@ -59,7 +61,7 @@ def make_own_dir(path: Path) -> Path:
 
 
 def lingering(storage_dir: Path) -> list[int]:
-    """The processes that still work in the folders of the embedded servers; both servers stay in their folder."""
+    """The pids of processes whose working directory is an embedded server's folder; both servers stay in theirs."""
     folders = {str(storage_dir.resolve() / name) for name in ("postgres", "postgres.new", "valkey")}
     found = []
     for link in Path("/proc").glob("[0-9]*/cwd"):
@@ -67,7 +69,7 @@ def lingering(storage_dir: Path) -> list[int]:
             if str(link.readlink()) in folders:
                 found.append(int(link.parent.name))
         except OSError:
-            continue  # it has ended, or belongs to somebody else
+            continue  # The process has ended, or belongs to another user.
     return found
 
 
@@ -75,7 +77,7 @@ def await_departure(storage_dir: Path, limit: float) -> None:
     """Wait at most ``limit`` seconds for the servers of a run that was killed.
 
     Raises:
-        ConfigurationError: they are still there.
+        ConfigurationError: a server still runs after that time.
     """
     deadline = time.monotonic() + limit
     while remaining := lingering(storage_dir):

@@ -31,7 +31,7 @@ def read_secret(storage_dir: Path) -> str | None:
 
 
 def _owners(storage_dir: Path) -> str:
-    """Whose folder it is, and who is asking, in words."""
+    """The reason why the secret cannot be read, in words: mostly, another user owns the folder."""
 
     def name(uid: int) -> str:
         with suppress(KeyError):
@@ -49,8 +49,8 @@ def make_secret(storage_dir: Path) -> str:
     """The secret below ``storage_dir``, made durable with mode 0600 if there is none; never overwritten.
 
     Raises:
-        ConfigurationError: it cannot be read.
-        OSError: it cannot be written.
+        ConfigurationError: the secret cannot be read.
+        OSError: the secret cannot be written.
     """
     if found := read_secret(storage_dir):
         return found
@@ -63,7 +63,7 @@ def make_secret(storage_dir: Path) -> str:
             file.flush()
             os.fsync(file.fileno())
         try:
-            # A link, where a rename would replace the secret of somebody who was faster.
+            # The link fails if another process was faster. A rename would replace the secret of that process.
             _path(storage_dir).hardlink_to(draft)
         except FileExistsError:
             return make_secret(storage_dir)
@@ -74,7 +74,7 @@ def make_secret(storage_dir: Path) -> str:
 
 
 def derive(secret: str, purpose: str) -> str:
-    """A password for one ``purpose``: HMAC-SHA256 of it under ``secret``, as 64 hex digits."""
+    """A password for one ``purpose``: the HMAC-SHA256 of ``purpose`` under ``secret``, as 64 hex digits."""
     return hmac.new(secret.encode(), purpose.encode(), hashlib.sha256).hexdigest()
 
 

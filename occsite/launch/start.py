@@ -1,4 +1,4 @@
-"""How a run begins and ends: what must hold before the manager takes over, and what is removed after it."""
+"""The begin and end of a run: the checks before the manager takes over, and the removal of folders after it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from occsite.launch.state import check_port, lock_state, make_state_dir
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
 
-DEPARTURE_LIMIT = 15.0  # seconds a database of a killed run has to write its last checkpoint
-TOOLS = {"setpriv": "util-linux", "unshare": "util-linux", "sh": "dash"}  # commands, and Debian's packages of them
+DEPARTURE_LIMIT = 15.0  # A database of a killed run has this many seconds to write its last checkpoint.
+TOOLS = {"setpriv": "util-linux", "unshare": "util-linux", "sh": "dash"}  # command → its package in Debian
 
 
 def serve(configuration: Configuration) -> int:
-    """Run the whole system until a signal ends it, or its first start fails.
+    """Run the whole system until a signal ends the run, or the first start fails.
 
     Returns:
         The exit status: 0 after a signal, 1 after a failure.
@@ -66,8 +66,8 @@ def _prepare(configuration: Configuration, folders: list[Path]) -> None:
         write_private(runtime_dir(storage_dir) / "manager.conf", supervisor_configuration(configuration))
     except OSError as error:
         raise ConfigurationError(f"the start cannot be prepared: {error}; mend that and start again") from None
-    # The programs run in another folder than a relative STORAGE_DIR may have been meant from.
+    # A relative STORAGE_DIR starts at this process's working directory, but the programs run in another directory.
     os.environ["STORAGE_DIR"] = str(storage_dir)
     os.environ["TMPDIR"] = str(scratch_dir(storage_dir))  # The next start removes what killed programs leave.
-    # glibc would give each thread memory of its own, and there are as many as volumes have lanes.
+    # By default, glibc gives threads separate arenas of memory, and each volume's lane has threads of its own.
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")

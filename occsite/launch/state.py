@@ -1,4 +1,4 @@
-"""What must hold before a run may start: a state folder of its own, and a free port."""
+"""The conditions for the start of a run: it has the state folder for itself, and the port is free."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def make_state_dir(storage_dir: Path) -> None:
     """Create the state folder.
 
     Raises:
-        ConfigurationError: it cannot be created or written, or its path has characters that lines of text cannot hold.
+        ConfigurationError: the folder cannot be created or written, or its path has characters that cannot be printed.
     """
     path = str(storage_dir)
     if not path.isprintable():
@@ -34,10 +34,11 @@ def make_state_dir(storage_dir: Path) -> None:
 def lock_state(storage_dir: Path) -> IO[str]:
     """Take the state folder for this process, for as long as the returned file is open.
 
-    The lock is a flock: the kernel frees it however the process ends, and no program it starts inherits it.
+    The lock is a flock: the kernel frees it however the process ends. The programs that the process starts do not
+    inherit it.
 
     Raises:
-        ConfigurationError: another run has it.
+        ConfigurationError: another run has the lock.
     """
     try:
         file = (storage_dir / "lock").open("a+")
@@ -52,7 +53,7 @@ def lock_state(storage_dir: Path) -> IO[str]:
         raise ConfigurationError(
             f"another run (pid {holder}) uses {storage_dir}; stop it, or set another STORAGE_DIR and PORT"
         ) from None
-    with contextlib.suppress(OSError):  # the pid is for people; a full disk has no room for it
+    with contextlib.suppress(OSError):  # The pid is only for messages, and a full disk may have no room for it.
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
@@ -63,7 +64,7 @@ def check_port(host: str, port: int) -> None:
     """Make sure that ``host:port`` can be listened on.
 
     Raises:
-        ConfigurationError: the port is taken or reserved, or the host is none of this machine's.
+        ConfigurationError: the port is taken or reserved, or ``host`` is no address of this machine.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -76,10 +77,10 @@ def check_port(host: str, port: int) -> None:
 
 
 def authority(host: str, port: int) -> str:
-    """``host:port`` as it stands in a URL."""
+    """``host:port`` in the form that a URL has."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def local_url(host: str, port: int) -> str:
-    """Where a client on this machine reaches a server that listens on ``host:port``."""
+    """The URL at which a client on this machine reaches a server that listens on ``host:port``."""
     return "http://" + authority({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104

@@ -1,4 +1,4 @@
-"""One line on the terminal for each trouble that begins or ends, as /health tells of it."""
+"""Lines on the terminal: one for each trouble that begins or ends, as /health reports it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 INTERVAL = 2.0  # seconds between two looks
-PATIENCE = 8.0  # seconds that /health may take
+PATIENCE = 8.0  # seconds that /health may take to answer
 SILENCE = "api"  # the key of the trouble that /health does not answer
 # The manager has said that a program has ended, so the trouble that follows from that is not announced as well. This
 # maps the program to the key of that trouble in /health.
@@ -63,7 +63,8 @@ class Watch:
                 found.pop(key, None)
         for key in [key for key in self.shown if key not in found and key not in self._last]:
             self.announce(f"over: {self.shown.pop(key)}")
-        # What is merely degraded while something fails is mostly the same trouble: a full disk makes every node full.
+        # While a part fails, a degraded part mostly has the same cause: a full disk makes every node full. So only the
+        # failing parts are announced then.
         failing = (document or {}).get("failing")
         for key, words in found.items():
             if key in self._last and key not in self.shown and (not failing or key in failing):
@@ -73,7 +74,7 @@ class Watch:
 
 
 def troubles(document: dict[str, Any]) -> dict[str, str]:
-    """What /health finds wrong, in words, by a key that stays the same while numbers in the words change."""
+    """The troubles in a document of /health: key → words. A key stays the same while numbers in the words change."""
     failing, degraded = document.get("failing") or {}, document.get("degraded") or []
     found = {str(part): _line(words) for part, words in failing.items()}
     for words in map(_line, degraded):

@@ -13,7 +13,7 @@ from occsite.postgresql.pool import Pool
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Borrows connections from our pool if OPTIONS has ``pool``, the number of connections at most."""
+    """Borrows connections from our pool if OPTIONS has ``pool``, the largest number of connections."""
 
     _pools: ClassVar[dict[str, Pool]] = {}
     _pools_lock = Lock()

@@ -13,10 +13,10 @@ from psycopg.errors import _WaitTimeout
 
 T = TypeVar("T")
 
-# A statement may take this many seconds. The API's processes have less: gunicorn's configuration sets it.
+# A statement may take this many seconds. gunicorn's configuration sets a smaller number for the API's processes.
 PATIENCE = int(os.environ.get("DATABASE_PATIENCE", "60"))
-GRACE = 2.0  # PostgreSQL has this many more seconds to say itself that a statement took too long.
-FRESH = 1.0  # A connection that worked this many seconds ago is taken to work still.
+GRACE = 2.0  # PostgreSQL has this many more seconds to report by itself that a statement took too long.
+FRESH = 1.0  # A connection that worked this many seconds ago is assumed to work still.
 
 
 class ImpatientConnection(psycopg.Connection[Any]):
@@ -39,7 +39,7 @@ class ImpatientConnection(psycopg.Connection[Any]):
     def is_sound(self) -> bool:
         """Tell whether the connection works; a connection that worked a moment ago is asked nothing.
 
-        A server that closes a connection sends a farewell, which nobody asked for: that is seen at once.
+        A server that closes a connection sends a last message first. So a connection with unread bytes is not sound.
         """
         if self.closed or self._has_something_to_read():
             return False

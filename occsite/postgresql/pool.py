@@ -23,7 +23,7 @@ QUEUE_SECONDS = 5.0  # A thread waits this long for another thread to give a con
 OUTAGE_SECONDS = 5.0  # In this time after the first failure, threads go on trying: a restart is over sooner.
 RETRY_PAUSE = 0.05  # seconds
 IDLE_SECONDS = 60.0  # A connection that was not needed for this long is closed.
-LIFE_SECONDS = 3600.0  # A connection is closed at this age: its server process has gathered memory.
+LIFE_SECONDS = 3600.0  # A connection is closed at this age, because the memory of its server process grows.
 
 
 class Pool:
@@ -49,7 +49,8 @@ class Pool:
         with self._lock:
             if self._pid == os.getpid():
                 return
-            # The connections are the parent's: closing them here would end them there, so they are kept and not used.
+            # The connections belong to the parent. To close them here would end them there, so this process keeps them
+            # and does not use them.
             self._parents = (self._idle, self._made_at)
             self._idle, self._made_at = deque(), {}
             self._places = BoundedSemaphore(self._size)
@@ -101,7 +102,7 @@ class Pool:
             connection.close()
 
     def _take_idle(self) -> ImpatientConnection | None:
-        """The connection that was given back last and works still; broken connections are dropped on the way."""
+        """The sound connection that was given back last; broken connections are dropped. None if there is none."""
         while True:
             with self._lock:
                 if not self._idle:

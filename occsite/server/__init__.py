@@ -1,1 +1,1 @@
-"""Gunicorn's configuration, and the worker that speaks HTTP."""
+"""Gunicorn's configuration, and the gunicorn worker that speaks HTTP."""

@@ -1,4 +1,4 @@
-"""How gunicorn serves the API; started by ``manage.py serve`` and by nobody else."""
+"""Gunicorn's configuration for the API, which ``manage.py serve`` and ``manage.py run api`` use."""
 
 import os
 import resource
@@ -30,13 +30,14 @@ workers = 2
 threads = THREADS
 worker_connections = max(THREADS + FREE, min(MOST_CONNECTIONS, _raise_descriptor_limit() - DESCRIPTORS * THREADS))
 timeout = 120
-raw_env = ["DATABASE_PATIENCE=10"]  # a client gets a 503 after that
+raw_env = ["DATABASE_PATIENCE=10"]  # If PostgreSQL does not answer for this many seconds, the client gets a 503.
 keepalive = 15
-sendfile = False  # all that a client gets goes out by one way, the socket's own
-graceful_timeout = 3  # below the time the manager gives the whole of gunicorn to stop
-worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  a heartbeat must not wait for a disk
+sendfile = False  # All bytes for a client must pass through ``SteadySocket``, which watches for silent clients.
+graceful_timeout = 3  # This is less than the time that the manager gives gunicorn to stop.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  A heartbeat must not wait for a disk.
 control_socket_disable = True
-# TRUSTED_PROXIES says which hops are believed, also for the one field that gunicorn reads: ``api.wsgi.forwarding``.
+# gunicorn trusts no proxy by itself: TRUSTED_PROXIES decides (``api.wsgi.forwarding``), also for SCRIPT_NAME, the one
+# field that gunicorn reads.
 forwarded_allow_ips = ""
 secure_scheme_headers: dict[str, str] = {}
 forwarder_headers = "SCRIPT_NAME"

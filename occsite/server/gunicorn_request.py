@@ -1,4 +1,4 @@
-"""Requests as gunicorn parses them, and what is stricter here: how a body is framed, for which host, by which proxy."""
+"""gunicorn's requests, with stricter rules for the framing of a body, for the Host field, and for proxies."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gunicorn.http.parser import RequestParser
 from storage.api.wsgi.forwarding import is_trusted
 from storage.conf import configuration
 
-LARGE = 1 << 20  # bytes of a body, or a body of unknown length, after which a connection is not kept
-SOON = 1.0  # seconds after which a read gives what has come, rather than wait for more
-WITH_BODY = ("PATCH", "POST", "PUT")  # methods whose requests may have a body that nothing announces
+LARGE = 1 << 20  # bytes: a connection is not kept after a body of this size, or a body of unknown length
+SOON = 1.0  # A read returns the bytes that have come within this many seconds, and does not wait for more.
+WITH_BODY = ("PATCH", "POST", "PUT")  # With these methods, a client may send a body that no field announces.
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Refused(InvalidHeader):  # type: ignore[misc]
-    """A field of the head, or its absence, makes the request a 400."""
+    """A bad or missing field in the head of a request, which is answered with 400."""
 
     def __str__(self) -> str:
         return str(self.hdr)
@@ -36,7 +36,7 @@ class Request(message.Request):  # type: ignore[misc]
         return is_trusted(self.peer_addr[0], configuration().trusted_proxies)
 
     def _parse_python(self, unreader: Any, buf: bytearray) -> Any:
-        """Skip what some clients send after a body: empty lines before the request line (RFC 9112 §2.2)."""
+        """Skip empty lines before the request line: some clients send them after a body (RFC 9112 §2.2)."""
         while b"\r\n".startswith(buf[:2]):
             if len(buf) < 2:
                 self.read_into(unreader, buf)
@@ -45,7 +45,7 @@ class Request(message.Request):  # type: ignore[misc]
         return super()._parse_python(unreader, buf)
 
     def set_body_reader(self) -> None:
-        """Called by gunicorn when the head has been parsed."""
+        """Check the head and prepare the body; gunicorn calls this when it has parsed the head."""
         fields = dict(self.headers)
         self._require_host(fields)
         self._require_known_codings()
@@ -57,23 +57,23 @@ class Request(message.Request):  # type: ignore[misc]
         else:
             reader = SizedReader(self.unreader, reader.length)
         self.body = RequestBody(reader, is_expected=self._expected_100_continue)
-        self._expected_100_continue = False  # gunicorn would invite the body before anything looks at the head
+        self._expected_100_continue = False  # gunicorn would ask for the body before the application sees the head.
         # The connection's next bytes may be a body that was not announced, and must not be taken for a request.
         is_announced = "CONTENT-LENGTH" in fields or "TRANSFER-ENCODING" in fields
         if getattr(reader, "length", LARGE) >= LARGE or (self.method in WITH_BODY and not is_announced):
-            self.force_close()  # said in the answer, which may come before the body has
+            self.force_close()  # The answer says so. It may be sent before the body has arrived.
 
     def should_close(self) -> bool:
-        """Whether the connection ends with this request: also if its body was announced and never asked for."""
+        """Tell whether the connection ends with this request, as it does if its body was announced but not read."""
         return self.body.is_expected or bool(super().should_close())
 
     def _require_host(self, fields: dict[str, str]) -> None:
-        """A request of HTTP/1.1 without Host is malformed (RFC 9112 §3.2); gunicorn refuses two of them."""
+        """Refuse a request of HTTP/1.1 without a Host field (RFC 9112 §3.2); gunicorn itself refuses two fields."""
         if self.version >= (1, 1) and "HOST" not in fields:
             raise Refused("a request of HTTP/1.1 has a Host field")
 
     def _require_known_codings(self) -> None:
-        """Refuse what is not simply ``chunked`` (RFC 9112 §6.1 and §6.3): the body would be stored still encoded."""
+        """Refuse transfer codings other than ``chunked`` (RFC 9112 §6.1, §6.3): the body would be stored encoded."""
         lines = [value for name, value in self.headers if name == "TRANSFER-ENCODING"]
         codings = [coding for coding in (part.strip(" \t").lower() for part in ",".join(lines).split(",")) if coding]
         if not lines or codings == ["chunked"]:
@@ -83,7 +83,7 @@ class Request(message.Request):  # type: ignore[misc]
         raise UnsupportedTransferCoding(", ".join(codings[:-1]))
 
     def _take_script_name(self) -> None:
-        """Accept SCRIPT_NAME, which only trusted proxies can send, if it is a beginning of the path."""
+        """Accept SCRIPT_NAME if the path begins with it; only trusted proxies can send this field."""
         for position, (name, value) in enumerate(self.headers):
             if name == "SCRIPT_NAME":
                 prefix = value.rstrip("/")
@@ -93,13 +93,13 @@ class Request(message.Request):  # type: ignore[misc]
 
 
 class Parser(RequestParser):  # type: ignore[misc]
-    """gunicorn's, for our requests."""
+    """gunicorn's parser, which makes requests of our class."""
 
     mesg_class = Request
 
 
 class RequestBody(body.Body):  # type: ignore[misc]
-    """A body that is invited when it is first read, and never if the answer does without it (RFC 9110 §10.1.1).
+    """A body that is asked for (``100 Continue``) only when the application first reads it (RFC 9110 §10.1.1).
 
     Attributes:
         is_expected: True if the client waits for ``100 Continue``.
@@ -110,7 +110,7 @@ class RequestBody(body.Body):  # type: ignore[misc]
         self.is_expected = is_expected
 
     def read1(self, size: int) -> bytes:
-        """The next bytes, at most ``size``: what comes within SOON, or what comes first if that takes longer."""
+        """The next bytes, at most ``size``: those that come within SOON, or, if none do, the first that come."""
         if held := self.buf.tell():  # The buffer holds the rest of a line that was read.
             return bytes(self.read(min(size, held)))
         return self._read_reader(size)
@@ -123,13 +123,14 @@ class RequestBody(body.Body):  # type: ignore[misc]
 
 
 class SizedReader(body.LengthReader):  # type: ignore[misc]
-    """A body of known length, of which no more is received at once than is asked for.
+    """A body of known length. A read receives no more bytes than its caller asks for.
 
-    gunicorn's own receives ahead, and copies what is left over at each read: more than once each byte.
+    gunicorn's reader receives ahead, and copies the remaining bytes at each read, so that each byte is copied more than
+    once.
     """
 
     def read(self, size: int) -> bytes:
-        """The next bytes: as many as come soon, before the body or the connection ends."""
+        """The next bytes, at most ``size``: those that come within SOON after the first, or until the body ends."""
         left = min(size, self.length)
         held: bytes = self.unreader.take_buffered()
         if len(held) > left:
@@ -166,7 +167,7 @@ class ChunkedReader(body.ChunkedReader):  # type: ignore[misc]
         self.unreader = unreader
 
     def read(self, size: int) -> bytes:
-        """The next bytes: as many as come soon, before the body ends."""
+        """The next bytes, at most ``size``: those that come within SOON, or, if none do, the first that come."""
         until = time.monotonic() + SOON
         while self.parser and self.buf.tell() < size and not (self.buf.tell() and time.monotonic() > until):
             piece = next(self.parser, None)

@@ -1,8 +1,9 @@
-"""gunicorn's thread worker, so that silent clients cost neither a thread nor the event loop, nor others their place.
+"""gunicorn's thread worker, changed so that silent clients hold no thread, no event loop, and no other client's place.
 
-gunicorn's own gives a thread to whoever connects, until the whole head of a request has come, and lingers on a
-connection that it closes in the event loop itself, for up to two seconds each: a few dozen clients that stall stop it
-for everybody, /health included. When it has its limit of connections, it takes no more, however idle those are.
+gunicorn's own worker gives a thread to each client that connects, until the whole head of a request has come. When it
+closes a connection, it lingers in the event loop itself, for up to two seconds each time. So a few dozen clients that
+stall stop the service for everybody, /health included. At its limit of connections it accepts no more, however idle the
+others are.
 """
 
 from __future__ import annotations
@@ -32,24 +33,25 @@ log = structlog.get_logger(__name__)
 
 HEAD_END = b"\r\n\r\n"
 HEAD_LIMIT = 32 << 10
-UNWANTED_BODY = 1.0  # seconds in which what is left of a body may be read before the connection is kept
-SOON = 5  # milliseconds in which a client that has its answer may send the next request to the thread that it had
-LINGER = 5.0  # seconds in which a client that still sends may read its answer
-LAST_WORDS = 2.0  # seconds in which a worker that stops still takes a request, and a client its answer
-LEFTOVER = 256 << 10  # bytes thrown away at once
-# The codes of answers to heads that cannot be served; any other is a malformed request.
+UNWANTED_BODY = 1.0  # For this many seconds the rest of a body is read, so that the connection can be kept.
+SOON = 5  # milliseconds: if the client's next request comes within this time, the same thread handles it.
+LINGER = 5.0  # A client that still sends has this many seconds to read its answer.
+LAST_WORDS = 2.0  # A worker that stops waits this many seconds for heads that are arriving and answers being read.
+LEFTOVER = 256 << 10  # bytes that are thrown away at once
+# The error codes for heads that cannot be served, by status; with any other status the code is malformed_request.
 CODES = {403: "forbidden", 408: "head_stalled", 414: "address_too_long", 431: "head_too_large", 500: "internal_error"}
 SHORTAGE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-BREATH = 0.5  # seconds for which a worker that is short of descriptors accepts nothing
-FEWEST_IDLE = 16  # connections that it may still have: whoever connects is idle until the head is there
-SHORT_FOR = 60.0  # seconds for which it has fewer idle connections
+BREATH = 0.5  # A worker that is short of descriptors and has no idle connection accepts none for this many seconds.
+# A worker that is short of descriptors keeps this many idle connections: each client is idle until its head is there.
+FEWEST_IDLE = 16
+SHORT_FOR = 60.0  # For this many seconds after a shortage the worker keeps fewer idle connections.
 
 
 class Connection(TConn):  # type: ignore[misc]
-    """One client's connection: plain HTTP/1, TLS is a proxy's business.
+    """One client's connection: plain HTTP/1, as a proxy does TLS.
 
     Attributes:
-        idle_since: when it last began to wait in the event loop, by the monotonic clock.
+        idle_since: when the connection last began to wait in the event loop, on the monotonic clock.
     """
 
     initialized: bool
@@ -61,19 +63,19 @@ class Connection(TConn):  # type: ignore[misc]
             self.parser = Parser(self.cfg, self.sock, self.client)
 
     def has_whole_head(self) -> bool:
-        """Whether a thread can parse the next request without waiting for its client."""
+        """Tell whether a thread can parse the next request without waiting for the client."""
         return is_whole(self.held() + (self.sock.peek(HEAD_LIMIT) or b""))
 
     def held(self) -> bytes:
-        """What was received with the previous request and belongs to the next one."""
+        """The bytes that were received with the previous request and belong to the next one."""
         return b"" if self.parser is None else bytes(self.parser.unreader.buf.getvalue())
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """A connection waits in the event loop before it has sent a whole head and after it has got its answer.
+    """A thread worker in which connections that need no thread wait in the event loop.
 
-    Such connections are idle. When there are too many connections, the one that has been idle for longest is closed,
-    so that whoever connects next is read.
+    A connection waits there until a whole head has come, and again after its answer. Such a connection is idle. If
+    there are too many connections, the one that has been idle for longest is closed, to make room for the next client.
     """
 
     def init_process(self) -> None:
@@ -84,13 +86,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._resumes_at = 0.0
         self._short_until = 0.0
         self._idle_limit: int = self.worker_connections
-        util.write_error = write_problem  # gunicorn's own answers, which it has no setting for
+        util.write_error = write_problem  # gunicorn has no setting for the form of its own answers.
         super().init_process()
 
     # -- connecting ----------------------------------------------------------
 
     def accept(self, listener: Any) -> None:
-        """Called by the event loop when a client has connected."""
+        """Accept a client; the event loop calls this when a client has connected."""
         try:
             accepted, client = listener.accept()
         except OSError as error:
@@ -98,20 +100,23 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 self._is_short = True
             elif error.errno in (errno.EBADF, errno.EINVAL):
                 raise
-            return  # accept(2) also passes on errors of the network: they are the client's
+            return  # accept(2) also reports network errors of the new connection: they concern this client only.
         self.nr_conns += 1
         steady = SteadySocket(accepted, self._silence)
         self.enqueue_req(Connection(self.cfg, steady, client, listener.getsockname()))
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Called by the event loop; not enabled and no longer alive, the worker ends what it has begun and stops."""
+        """Begin or end accepting clients; the event loop calls this.
+
+        If ``enabled`` is false and the worker is no longer alive, the worker finishes its requests and stops.
+        """
         if enabled and time.monotonic() < self._resumes_at:
             return
         super().set_accept_enabled(enabled)
         if enabled or self.alive:
             return
-        # gunicorn would hold the port until then: whoever connected meanwhile would wait, and be cut off in the end.
-        # Refused at once, a client, or the proxy before it, can go to another container.
+        # gunicorn would keep the port open until the worker has stopped. Clients that connect in that time would wait,
+        # and be cut off in the end. If they are refused at once, they or their proxy can go to another container.
         for listener in self.sockets:
             taken = -1
             while taken != self.nr_conns:
@@ -123,7 +128,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             waiting.update({conn: min(deadline, patience) for conn, deadline in waiting.items()})
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """Called by the event loop. Room is made when no event is left that may belong to an idle connection."""
+        """Handle events, then close idle connections if there are too many; the event loop calls this.
+
+        A connection is closed only after all events are handled, so no event is left that belongs to it.
+        """
         super().wait_for_and_dispatch_events(timeout)
         if self._is_short and self.alive:
             self._is_short = False
@@ -133,14 +141,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 break
 
     def _idle(self) -> int:
-        """How many connections wait in the event loop."""
+        """The number of connections that wait in the event loop."""
         return len(self.keepalived_conns) + len(self._arriving) + len(self._leaving)
 
     def _make_do(self) -> None:
-        """Close half of the idle connections, and have no more for a while: files and databases need descriptors too.
+        """Close half of the idle connections, and keep no more for a while: files and databases need descriptors too.
 
-        Connections that threads work on do not count: a limit for all would let those keep out /health. If nothing is
-        idle, nothing is accepted for a moment.
+        Connections that threads work on do not count. With a limit for all connections, they could keep out /health. If
+        no connection is idle, the worker accepts none for a moment.
         """
         idle, now = self._idle(), time.monotonic()
         if now > self._short_until:
@@ -152,7 +160,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 self.set_accept_enabled(False)
 
     def _close_longest_idle(self) -> bool:
-        """Close one connection, of those that are idle; False if there is none."""
+        """Close the connection that has been idle for longest; returns False if no connection is idle."""
         waiting = (self.keepalived_conns, self._arriving, self._leaving)
         conn = min((next(iter(conns)) for conns in waiting if conns), key=lambda conn: conn.idle_since, default=None)
         if conn is None:
@@ -170,7 +178,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     # -- before the request --------------------------------------------------
 
     def enqueue_req(self, conn: Connection) -> None:
-        """Called for every connection on which a request may begin."""
+        """Give a connection to a thread, or wait for its head; called if a request may begin on the connection."""
         conn.sock.setblocking(False)
         if conn.has_whole_head():
             self._hand_over(conn)
@@ -186,7 +194,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         complete = is_whole(head)
         if not complete and arrived is None:
             return
-        # Readable with less than was asked for: there will be nothing more.
+        # A socket that is readable with fewer bytes than SO_RCVLOWAT has been closed by the client: no more will come.
         if not complete and arrived and len(arrived) >= conn.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT):
             if len(head) >= HEAD_LIMIT:
                 self._refuse(conn, 431, "the head of the request is too large")
@@ -210,10 +218,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     # -- the request ---------------------------------------------------------
 
     def handle(self, conn: Connection) -> Any:
-        """Called in a thread; true if the connection is to be kept.
+        """Serve requests of a connection in a thread; true if the connection is kept.
 
-        A client that asks one thing after the other keeps its thread, for as long as there is one for each connection:
-        to go through the event loop for every request costs as much as to parse it.
+        A client that sends one request after the other keeps its thread, as long as there is a thread for each
+        connection. Passing each request through the event loop would cost as much as parsing the request.
         """
         conn.sock.begin_request()
         kept = super().handle(conn)
@@ -232,11 +240,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     # -- after the answer ----------------------------------------------------
 
     def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
-        # Briefly: a thread must not wait for a body that nobody wants, and a busy machine must not look like one.
+        # The time is short, because no thread may wait long for a body that nobody wants. It is long enough that slow
+        # arrival on a busy machine does not look like a client that stalls.
         return keepalive and bool(conn.parser.finish_body(time.monotonic() + UNWANTED_BODY, LARGE))
 
     def finish_request(self, conn: Connection, done: Future[Any]) -> None:
-        """Called in the event loop when a thread is through with a connection."""
+        """Keep or end a connection; the event loop calls this when a thread has finished with the connection."""
         if not done.cancelled() and done.exception() is None and done.result():
             conn.idle_since = time.monotonic()
             super().finish_request(conn, done)
@@ -255,7 +264,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._leaving[conn] = conn.idle_since + (LINGER if self.alive else LAST_WORDS)
 
     def _on_leftover(self, conn: Connection, sock: socket.socket) -> None:
-        """Throw away what the client still sends: to close with it unread would cost the client its answer."""
+        """Throw away bytes that the client still sends.
+
+        Closing a connection with unread bytes resets it, and the client would lose its answer.
+        """
         try:
             if sock.recv(LEFTOVER):
                 return
@@ -269,7 +281,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     # -- time ----------------------------------------------------------------
 
     def murder_pending(self) -> None:
-        """Called by the event loop every second or more often."""
+        """End connections whose time is over; the event loop calls this at least every second."""
         super().murder_pending()
         now = time.monotonic()
         if now > self._short_until:
@@ -294,19 +306,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
 
 def is_whole(head: bytes) -> bool:
-    """Whether a request's head has come to its end; empty lines before it do not count (RFC 9112 §2.2)."""
+    """Tell whether ``head`` has a whole head of a request; empty lines before it do not count (RFC 9112 §2.2)."""
     return HEAD_END in head.lstrip(b"\r\n")
 
 
 def expired(waiting: dict[Connection, float], now: float) -> Connection | None:
-    """The connection that has waited for longest, if its time is over: they are in the order of their deadlines."""
+    """The first connection if its deadline has passed; ``waiting`` is in the order of the deadlines."""
     first = next(iter(waiting.items()), None)
     return first[0] if first and first[1] < now else None
 
 
 def write_problem(sock: socket.socket, status: int, _reason: str, message: str) -> None:
-    """Answer a request that never reached Django: an RFC 9457 document, as everywhere."""
-    title = HTTPStatus(status).phrase  # gunicorn calls most of them a Bad Request
+    """Answer a request that never reached Django, with a problem document (RFC 9457) as everywhere."""
+    title = HTTPStatus(status).phrase  # gunicorn's own phrase is Bad Request for most of these statuses.
     code = CODES.get(status, "malformed_request")
     body = json.dumps(
         {"type": "about:blank", "title": title, "status": status, "code": code, "detail": message}

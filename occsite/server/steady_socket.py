@@ -1,4 +1,4 @@
-"""The socket of a client, which is given up when the client is silent, however long it takes altogether."""
+"""A client's socket that ends only when the client is silent, however long a whole transfer takes."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ GLANCE = 0.5  # seconds between two looks at how much the client has taken
 
 
 class SteadySocket(socket.socket):
-    """A connection whose timeout is for silence: every byte that the client sends or takes begins it again.
+    """A connection whose timeout is for silence: every byte that the client sends or takes restarts the timeout.
 
-    The timeout of Python's ``sendall`` is for all the bytes together, so a client that reads steadily and slowly would
-    be cut off. The descriptor never blocks; a call that has to wait polls, and the wait counts as
-    ``storage.api.wsgi.transfers`` says.
+    The timeout of Python's ``sendall`` is for all bytes together, so a client that reads slowly but steadily would be
+    cut off. The descriptor never blocks. A call that has to wait polls, and ``storage.api.wsgi.transfers`` limits how
+    many threads may wait for clients.
     """
 
     def __init__(self, accepted: socket.socket, silence: float) -> None:
         """
         Args:
-            accepted: the connection; its descriptor moves here.
-            silence: seconds for which a client may neither send nor take a byte, when the socket is "blocking".
+            accepted: the connection; its descriptor moves to this object.
+            silence: the seconds for which a client may neither send nor take a byte, while the socket is "blocking".
         """
         super().__init__(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
         super().setblocking(False)
@@ -41,7 +41,7 @@ class SteadySocket(socket.socket):
         self._slow_since: float | None = None
 
     def begin_request(self) -> None:
-        """Forget for how long the client has been slow: its next request is another one."""
+        """Forget how long the client has been slow: the time counts for each request separately."""
         self._slow_since = None
 
     # -- the timeout ---------------------------------------------------------
@@ -58,7 +58,7 @@ class SteadySocket(socket.socket):
     # -- receiving -----------------------------------------------------------
 
     def peek(self, size: int) -> bytes | None:
-        """What has arrived and not been read; None if that is nothing yet, empty if there will be nothing more."""
+        """The bytes that have arrived and are unread; None if there are none yet, empty if no more will come."""
         try:
             return super().recv(size, socket.MSG_PEEK)
         except BlockingIOError:
@@ -67,11 +67,11 @@ class SteadySocket(socket.socket):
             return b""
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """The next bytes; empty if there will be nothing more.
+        """The next bytes; empty if no more will come.
 
         Raises:
-            BlockingIOError: nothing is there, and the socket is not to wait.
-            TimeoutError: the client sent nothing for the timeout.
+            BlockingIOError: no byte is there, and the socket does not block.
+            TimeoutError: the client sent nothing for the time of the timeout.
         """
         if not self._patience:
             return super().recv(size, flags)
@@ -81,7 +81,7 @@ class SteadySocket(socket.socket):
         return data
 
     def recv_within(self, size: int, seconds: float, flags: int = 0) -> bytes | None:
-        """The next bytes; None if nothing came for that long."""
+        """The next bytes; None if no byte came within ``seconds``."""
         with suppress(BlockingIOError):
             return super().recv(size, flags)
         with self._waiting(select.POLLIN) as poll:
@@ -95,11 +95,11 @@ class SteadySocket(socket.socket):
     # -- sending -------------------------------------------------------------
 
     def sendall(self, data: ReadableBuffer, flags: int = 0) -> None:
-        """Send everything.
+        """Send all of ``data``.
 
         Raises:
-            BlockingIOError: not all of it could be sent at once, and the socket is not to wait.
-            TimeoutError: the client took nothing for the timeout.
+            BlockingIOError: not all bytes could be sent at once, and the socket does not block.
+            TimeoutError: the client took nothing for the time of the timeout.
         """
         rest = memoryview(data)
         with suppress(BlockingIOError):
@@ -118,7 +118,7 @@ class SteadySocket(socket.socket):
                     rest = rest[self.send(rest, flags) :]
                     queued, taken_at = self._queued(), time.monotonic()
                     continue
-                # A large buffer stays unwritable for long although the client takes bytes from it.
+                # A large send buffer may stay unwritable for long although the client takes bytes from it.
                 before, queued = queued, self._queued()
                 if queued < before:
                     taken_at = time.monotonic()
@@ -126,7 +126,7 @@ class SteadySocket(socket.socket):
                     raise TimeoutError("the client takes nothing")
 
     def _queued(self) -> int:
-        """Bytes that the client has not acknowledged (SIOCOUTQ, tcp(7))."""
+        """The number of sent bytes that the client has not acknowledged (SIOCOUTQ, tcp(7))."""
         return int.from_bytes(fcntl.ioctl(self, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
     @contextmanager

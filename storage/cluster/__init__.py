@@ -1,1 +1,1 @@
-"""The nodes as a process sees them: who is there, what room there is, and where new copies go."""
+"""The nodes as a process sees them: which nodes are there, how much room they have, and where new copies go."""

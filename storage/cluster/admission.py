@@ -1,4 +1,4 @@
-"""Whether an upload can be taken, before its body is read: enough nodes, and enough room on them (RACES 7)."""
+"""Admission: before a body is read, check that enough nodes are there and have enough room for it (RACES 7)."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ from storage.staging.cutting import chunk_count
 from storage.volumes import Space
 from storage.volumes.base import Lack
 
-SMALL = 256 << 10  # bytes of a body of which the headroom has room for as many as come between two looks
-LOOK_SECONDS = 0.25  # for which a look at the free space is good; in twice that the headroom is not used up
+# Bodies up to this size are admitted without re-reading what uploads have reserved: the headroom covers all small
+# bodies that can arrive between two looks.
+SMALL = 256 << 10
+LOOK_SECONDS = 0.25  # A look at the free space is good for this time. Twice this time does not use up the headroom.
 LACKING = {"bytes": "free space", "files": "free inodes"}
 
 
 def admit(size: int, factor: int) -> None:
     """Refuse a body that could not be acknowledged, before it is read.
 
-    A look that is a little old may admit, and refuses nobody: a node may be back, and room again.
+    A look that is a little old may admit a body, but never refuses one: nodes or room may have come back since then. So
+    the cluster is looked at again before a refusal.
 
     Args:
-        size: bytes at most that the client announced.
-        factor: how many replicas it is to have.
+        size: the largest size of the body in bytes that the client announced; 0 if it announced none.
+        factor: the number of replicas that the file should have.
 
     Raises:
         ClusterUnavailable: too few nodes are online.
-        OutOfSpace: staging or too many nodes have no room for it next to what is already promised.
+        OutOfSpace: staging or too many nodes have no room for the body in addition to what is already promised.
         StagingUnavailable: staging is missing or cannot be written to.
     """
     try:
@@ -43,7 +46,7 @@ def admit(size: int, factor: int) -> None:
 
 
 def staging_lack() -> str:
-    """What keeps staging from taking any upload now, in words; nothing when it could."""
+    """The reason why staging cannot take any upload now, in words; empty if it can."""
     try:
         lack = _staging_space().lacks(files=1)
     except StagingUnavailable as error:
@@ -71,7 +74,7 @@ def _in_words(lacking: Iterable[Lack]) -> str:
 
 @dataclass(frozen=True)
 class Needs:
-    """What uploads take on the nodes: bytes, and files, as each chunk is one."""
+    """The bytes and files that uploads take on the nodes. Each copy of a chunk is one file."""
 
     size: int
     files: int
@@ -79,16 +82,16 @@ class Needs:
 
 @dataclass(frozen=True)
 class Room:
-    """Where there is room.
+    """The result of a look at the room on all nodes.
 
     Attributes:
         topology: the nodes that were asked.
-        online: nodes whose replicas count.
+        online: number of nodes whose replicas count.
         staging: the room in staging.
-        spaces: file system → its room, those of full nodes included.
-        nodes: file system → how many nodes on it take replicas.
-        silent: nodes that did not answer.
-        promised: what uploads under way will need.
+        spaces: file system → its room; file systems of full nodes are included.
+        nodes: file system → number of nodes on it that accept replicas.
+        silent: number of nodes that should accept replicas but did not answer.
+        promised: the bytes and files that uploads under way will need.
     """
 
     topology: Topology
@@ -112,7 +115,9 @@ def _differs(now: Topology, then: Topology) -> bool:
 
 
 def _look_for_room(topology: Topology) -> Room:
-    promised = _promised()  # first: what has become a replica meanwhile is counted twice, and never not at all
+    # This comes before the look at the volumes. A replica that is written in between is then counted twice, as promised
+    # and as used space. In the other order it might not be counted at all.
+    promised = _promised()
     staging = _staging_space()
     spaces: dict[str, Space] = {}
     nodes: Counter[str] = Counter()
@@ -133,21 +138,25 @@ def _staging_space() -> Space:
     """The room on the file system of staging.
 
     Raises:
-        StagingUnavailable: it is missing, or cannot be written to.
+        StagingUnavailable: the staging folder is missing, or cannot be written to.
     """
     folder = configuration().staging_dir
     try:
         found, device = os.statvfs(folder), folder.stat().st_dev
     except OSError as error:
         raise StagingUnavailable(f"the staging folder cannot be used: {error.strerror}") from error
-    # The effective user's rights; false for anybody, root too, where the file system is mounted read-only.
+    # This checks the effective user's rights. On a file system that is mounted read-only the answer is false, for root
+    # too.
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
         raise StagingUnavailable("the staging folder cannot be written to: its rights or its file system forbid it")
     return Space.of(found, str(device), writable=True)
 
 
 def _promised() -> Needs:
-    """What uploads under way have reserved. Each of their copies has one short chunk at most."""
+    """The bytes and files that uploads under way have reserved, in one row of sums.
+
+    Each copy of an upload may end with a chunk shorter than ``piece_size``, so one file is added for each copy.
+    """
     ((size, files),) = prepared.rows(
         """
         SELECT coalesce(sum(reserved), 0)::bigint, coalesce(sum(reserved / piece_size + replication_factor), 0)::bigint
@@ -159,7 +168,7 @@ def _promised() -> Needs:
 
 
 class _Copies:
-    """Copies of one upload, given to file systems one after the other: the nodes on one share its room."""
+    """Distributes the copies of one upload over file systems; the nodes on one file system share its room."""
 
     def __init__(self, room: Room, promised: Needs, size: int) -> None:
         systems = max(1, len(+room.nodes))
@@ -171,7 +180,7 @@ class _Copies:
         }
 
     def fitting(self, factor: int) -> int:
-        """How many of ``factor`` copies find room."""
+        """The number of copies, at most ``factor``, that find room."""
         for copies in range(factor):
             roomy = [device for device in self._spaces if self._nodes[device] and not self._lack(device)]
             if not roomy:
@@ -183,7 +192,7 @@ class _Copies:
 
     @property
     def lacking(self) -> set[Lack]:
-        """What keeps the file systems from taking one more copy."""
+        """The resources that are too short on any file system for one more copy."""
         return {lack for device in self._spaces if (lack := self._lack(device))}
 
     def _lack(self, device: str) -> Lack:

@@ -1,7 +1,7 @@
-"""Whether the clocks of the programs agree with PostgreSQL's.
+"""Reports of clocks that differ from PostgreSQL's clock.
 
-Nothing relies on it: times are compared by PostgreSQL's clock alone. A clock that is off makes logs and certificates
-disagree, and is worth a look.
+No part of the service relies on such a clock: all times that are compared are PostgreSQL's. But if a clock is wrong,
+times in logs disagree and certificates may seem invalid, so an operator should know.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ _reported: dict[str, bool] = {}
 
 
 def difference() -> float:
-    """Seconds that this process's clock is ahead of PostgreSQL's, not counting the time that the question took."""
+    """The seconds that this process's clock is ahead of PostgreSQL's, without the time that the query took."""
     asked = time.time()
     theirs = clock.now().timestamp()
     return min(time.time() - theirs, 0.0) or max(asked - theirs, 0.0)
 
 
 def report(program: str) -> None:
-    """Compare the clocks, log a difference when it begins and ends, and show it in ``differences`` meanwhile."""
+    """Compare the clocks of ``program`` and PostgreSQL; a difference is logged when it begins and when it ends.
+
+    While it lasts, ``differences`` shows it.
+    """
     ahead = difference()
     is_off = abs(ahead) > TOLERATED
     if is_off != _reported.get(program, False):
@@ -49,7 +52,7 @@ def report(program: str) -> None:
 
 
 def differences() -> dict[str, float]:
-    """The programs whose clocks are off: program → seconds that its clock is ahead of PostgreSQL's."""
+    """The programs whose clocks differ: program → seconds that its clock is ahead of PostgreSQL's clock."""
     try:
         said: dict[bytes, bytes] = connect().hgetall(KEY)  # type: ignore[assignment]  # The client answers bytes.
         found = {name.decode(): float(seconds) for name, seconds in said.items()}

@@ -1,10 +1,11 @@
-"""Volumes know how new the database was under which they were written to, so that an older one is recognised (ADR 18).
+"""Generations: volumes remember the database that last wrote to them, so an older database is recognised (ADR 18).
 
-A generation is a span of about a minute. It is committed in PostgreSQL, then given to every volume, and only then is
-anything written there in it. A database that was put back does not know the generations that followed its copy: volumes
-that carry one of them hold copies that it has never heard of, and it may neither condemn nor reclaim anything.
+A generation is a span of about a minute in the life of a database. It is first committed in PostgreSQL, then written to
+every volume. Only then are copies written in it. Suppose that the database is replaced by an older backup: it does not
+know the generations that began after the backup. A volume that carries one of them holds copies that this database has
+never heard of. So the database may neither condemn nor reclaim anything.
 
-No clock is compared with another: a volume's generation is known to a database, or it is not.
+No clock is compared with another clock: a database knows a volume's generation, or it does not.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ from storage.volumes import GENERATIONS, MANY, Identity
 log = structlog.get_logger(__name__)
 
 SPAN = timedelta(seconds=60)
-GOOD_SECONDS = 60.0  # A writer does not look again for so long: it writes in a generation of two minutes at most.
+GOOD_SECONDS = 60.0  # A writer looks again after this time, so it writes in a generation of at most two minutes.
 
 T = TypeVar("T")
 
-_good_until = 0.0  # The volumes need no look before this time of the monotonic clock.
+_good_until = 0.0  # The volumes need no look before this time on the monotonic clock.
 
 
 def before_writing(seen: Topology) -> None:
-    """Called by whoever is about to write copies: makes sure that the volumes carry a generation of this minute or so.
+    """Make sure that the volumes carry a generation that is at most about two minutes old. Call this before writing.
 
-    The database's copies that were made earlier will then be recognised as older than what is written now.
+    A backup of the database that was made earlier is then recognised as older than the copies that are written now.
     """
     global _good_until
     if time.monotonic() < _good_until and all(member.generation for member in seen.accepting):
@@ -54,7 +55,7 @@ def before_writing(seen: Topology) -> None:
 def keep_up(seen: Topology) -> None:
     """Begin the next generation if the last one is a minute old, and give it to the volumes that do not carry it yet.
 
-    It is called every few seconds, so that what was written last in a generation is followed by the next one.
+    This is called every few seconds, so that after the last write in a generation the next generation soon begins.
     """
     with _one_at_a_time():
         current = _current()
@@ -64,15 +65,15 @@ def keep_up(seen: Topology) -> None:
 def begin(seen: Topology) -> None:
     """Begin a generation, however young the last one is: called when the cluster starts, and when it stops.
 
-    What was written last before a stop, or before a crash, is so followed by another generation. A copy of the database
-    that was made while it was written is recognised, even if it is put back before the minute is over.
+    So another generation follows the last copies that were written before a stop or a crash. A backup of the database
+    that was made during these writes is recognised as older, even if it is put back before the minute is over.
     """
     with _one_at_a_time():
         _give(Generation.begin(), seen.online)
 
 
 def look(members: Iterable[Member]) -> dict[Member, Identity]:
-    """What the volumes that answer, and are the right ones, carry."""
+    """Read the identity of each volume; volumes that do not answer, or carry another identity, are left out."""
     found = _side_by_side(members, lambda member: member.lane.volume.identity)
     return {member: identity for member, identity in found.items() if identity.same_volume(member.identity)}
 
@@ -80,17 +81,18 @@ def look(members: Iterable[Member]) -> dict[Member, Identity]:
 def strangers(found: Mapping[Member, Identity]) -> list[Member]:
     """The members whose volumes carry a generation that this database does not know.
 
-    They are looked at twice: an identity file that is overwritten in place, as on a full disk, may be read half done.
+    Such volumes are looked at twice: on a full disk the identity file is overwritten in place, and the first look may
+    have read it half done.
     """
     suspects = _unknown(found)
     return list(_unknown(look(suspects))) if suspects else []
 
 
 def require_known(members: Iterable[Member]) -> None:
-    """Make sure that this database is not older than what the volumes hold: called before anything is condemned.
+    """Make sure that this database is not older than the copies on the volumes: called before anything is condemned.
 
     Raises:
-        ForeignDatabase: some volume was written to under a database that this one does not know.
+        ForeignDatabase: a volume carries a generation that this database does not know.
     """
     if unknown := strangers(look(members)):
         raise ForeignDatabase(
@@ -100,7 +102,7 @@ def require_known(members: Iterable[Member]) -> None:
 
 
 def recognise(seen: Topology) -> list[str]:
-    """Record which volumes this database does not know the generations of; the ids of their nodes."""
+    """Record which volumes carry a generation that this database does not know; returns the ids of their nodes."""
     found = look(seen.members)
     unknown = [member.node_id for member in strangers(found)]
     asked = [member.node_id for member in found]
@@ -114,7 +116,7 @@ def recognise(seen: Topology) -> list[str]:
 
 
 def adopt(seen: Topology, members: Sequence[Member]) -> list[str]:
-    """Have volumes forget the generations that this database does not know; the ids of those that could be told."""
+    """Make volumes carry this database's generation alone; returns the ids of the nodes where this succeeded."""
     with _one_at_a_time():
         current = _current()
         told = _set(dict.fromkeys(members, (current.name,)))
@@ -124,12 +126,12 @@ def adopt(seen: Topology, members: Sequence[Member]) -> list[str]:
 
 
 def _current() -> Generation:
-    """The generation of this minute; one that is older is over."""
+    """The last generation if it is less than a minute old; otherwise a new one."""
     return Generation.current(SPAN) or Generation.begin()
 
 
 def _give(current: Generation, members: Sequence[Member]) -> None:
-    """Replace the generations that this database knows by the current one, and leave the others where they are."""
+    """On each volume, replace the generations that this database knows by the current one; unknown ones stay."""
     if not members:
         return
     found = look(members)
@@ -138,7 +140,8 @@ def _give(current: Generation, members: Sequence[Member]) -> None:
     for member, identity in found.items():
         foreign = tuple(name for name in identity.generations if name not in known)
         wanted[member] = (*(foreign if len(foreign) < GENERATIONS else (MANY,)), current.name)
-        # The other database has replaced the generation that this one had left there.
+        # With foreign generations, the volume need not be behind: the other database has replaced the generation that
+        # this database had left there.
         if not foreign and max(map(known.__getitem__, identity.generations), default=0) < member.generation:
             behind.append(member)
     _report_behind(behind)
@@ -148,9 +151,12 @@ def _give(current: Generation, members: Sequence[Member]) -> None:
 
 
 def _report_behind(members: Sequence[Member]) -> None:
-    """A volume is older than it was left, such as a snapshot that was put back: see what it lacks, and what is back."""
+    """Queue a reconcile of volumes that are older than this database left them, such as restored snapshots.
+
+    Such a volume may lack copies, and may have removed copies again.
+    """
     for member in members:
-        # This is committed before the volume is given the current generation, which would hide it.
+        # This is committed before the volume gets the current generation, which would hide that the volume is older.
         with transaction.atomic():
             Node.distrust_sketches([member.node_id])
             Job.ensure(Job.Kind.RECONCILE, member.node_id)
@@ -159,7 +165,7 @@ def _report_behind(members: Sequence[Member]) -> None:
 
 
 def _set(wanted: Mapping[Member, tuple[str, ...]]) -> list[str]:
-    """Write generations to volumes; the ids of the nodes that have them now."""
+    """Write generations to volumes; returns the ids of the nodes whose volumes have them now."""
     told = _side_by_side(wanted, lambda member: partial(member.lane.volume.set_generations, wanted[member]))
     return [member.node_id for member in told]
 
@@ -170,7 +176,7 @@ def _unknown(found: Mapping[Member, Identity]) -> list[Member]:
 
 
 def _side_by_side(members: Iterable[Member], verb: Callable[[Member], Callable[[], T]]) -> dict[Member, T]:
-    """Call a verb of each volume; the answers of those that answer."""
+    """Call a verb of all volumes at the same time; returns the answers of the volumes that answer."""
     asked, answers = [], {}
     for member in members:
         try:
@@ -187,6 +193,9 @@ def _side_by_side(members: Iterable[Member], verb: Callable[[Member], Callable[[
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """Two processes that gave volumes two generations might leave the older one there, as if a snapshot were back."""
+    """Let only one process give generations to volumes while the body runs.
+
+    Two processes at once might leave the older of two generations on a volume, which would look like an old snapshot.
+    """
     with advisory_lock(Lock.GIVING):
         yield

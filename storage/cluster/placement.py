@@ -1,4 +1,4 @@
-"""Where new replicas go: weighted rendezvous hashing. Pure.
+"""Where new replicas go: weighted rendezvous hashing. All functions are pure.
 
 Source: D. Thaler and C. V. Ravishankar, "Using name-based mappings to increase hit rates", IEEE/ACM Transactions on
 Networking 6(1), 1998; with weights by the logarithmic method: C. Schindelhauer and G. Schomaker, "Weighted distributed
@@ -22,8 +22,8 @@ class Candidate:
 
     Attributes:
         node_id: its id.
-        weight: its share of new replicas, relative to the others'; 0 takes none.
-        zone: replicas go to distinct zones first; an empty zone is the node's own.
+        weight: its share of new replicas, relative to the other nodes' weights; with 0 it gets none.
+        zone: the name of its zone, as replicas go to distinct zones first; a node with an empty name is a zone alone.
     """
 
     node_id: str
@@ -38,11 +38,11 @@ def rank(chunk_hashes: Sequence[str], candidates: Sequence[Candidate]) -> NDArra
     added or removed moves no other pair of candidates in a chunk's order.
 
     Args:
-        chunk_hashes: n SHA-256 in hex.
+        chunk_hashes: the SHA-256 of n chunks in hex.
         candidates: m nodes.
 
     Returns:
-        (n, m) indices into ``candidates``.
+        Indices into ``candidates``, shape ``[n, m]``.
     """
     field = _field(tuple(candidates))
     scores = _scores(chunk_hashes, field)
@@ -57,12 +57,12 @@ def rank(chunk_hashes: Sequence[str], candidates: Sequence[Candidate]) -> NDArra
 
 @dataclass(frozen=True)
 class _Field:
-    """What there is to know of candidates whatever the chunk.
+    """Facts about m candidates that are the same for every chunk.
 
     Attributes:
-        hashes: of their ids, uint64 ``[m]``.
-        weights: float64 ``[m]``.
-        neighbours: the columns of each zone that has several of them.
+        hashes: hashes of the node ids, uint64 ``[m]``.
+        weights: the weights, float64 ``[m]``.
+        neighbours: for each zone with more than one candidate, the indices of its candidates.
     """
 
     hashes: NDArray[np.uint64]
@@ -96,17 +96,17 @@ def _splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def acknowledgeable(replication_factor: int) -> int:
-    """The durable replicas of each chunk without which an upload is not acknowledged: ``min(RF, RF // 2 + 1)``."""
+    """How many durable replicas of each chunk an upload needs to be acknowledged: ``min(RF, RF // 2 + 1)``."""
     return min(replication_factor, replication_factor // 2 + 1)
 
 
 def spread(order: Sequence[Candidate], held: Sequence[Candidate], count: int) -> list[Candidate]:
-    """Choose where to add replicas to those already held: zones without one first, then the given order.
+    """Choose nodes for further replicas: zones without a replica come first, then the given order decides.
 
     Args:
-        order: candidates in order of preference, none of them in ``held``.
+        order: candidates in order of preference; no node of ``held`` is among them.
         held: nodes that have a replica.
-        count: how many to choose at most.
+        count: the largest number of nodes to choose.
     """
     covered = {candidate.zone for candidate in held if candidate.zone}
     chosen: list[Candidate] = []

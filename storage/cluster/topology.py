@@ -43,25 +43,28 @@ class Member:
 
     @cached_property
     def candidate(self) -> placement.Candidate:
-        """This node as placement sees it: by its capacity, which uploads do not change, so that copies stay placed."""
+        """This node as placement sees it.
+
+        The weight is the node's capacity. Uploads do not change the capacity, so copies do not become misplaced.
+        """
         return placement.Candidate(self.node_id, self.capacity, self.zone)
 
     @property
     def counts(self) -> bool:
-        """Whether a replica here counts towards a target: a draining or offline node's does not."""
+        """True if a replica on this node counts towards a target; on a draining or offline node it does not."""
         return self.online and self.state == Node.State.ACTIVE
 
     @property
     def accepts(self) -> bool:
-        """Whether new replicas may go here."""
+        """True if new replicas may go to this node."""
         return self.counts and self.writable and self.weight > 0
 
     def look(self) -> Space:
-        """Ask the volume itself whether it is there and what room it has, whatever this process thought of it before.
+        """Ask the volume for its identity and its room, even if the lane's breaker is open.
 
         Raises:
             VolumeUnasked: this process could not ask.
-            VolumeError: it is not there, does not answer, or is another node's.
+            VolumeError: the volume is not there, does not answer, or belongs to another node.
         """
         volume = self.lane.volume
         if not self.lane.look(volume.identity).same_volume(self.identity):
@@ -82,14 +85,14 @@ class Topology:
 
     @cached_property
     def sketches(self) -> tuple[object, ...]:
-        """What the nodes' sketches are, and how far each is trusted."""
+        """A value that changes if the set of nodes, a sketch epoch, or the seed or size of the sketches changes."""
         cluster = self.cluster
         nodes = tuple((member.node_id, member.sketch_epoch) for member in self.members)
         return cluster.uuid, cluster.sketch_seed, cluster.base_n_prime, cluster.n_prime, cluster.tau, nodes
 
     @classmethod
     def load(cls) -> Topology:
-        """Read PostgreSQL now."""
+        """Read the nodes from PostgreSQL now."""
         return _recent.keep(cls._read)
 
     @classmethod
@@ -100,12 +103,15 @@ class Topology:
 
     @classmethod
     def recent(cls, seconds: float | None = None) -> Topology:
-        """What PostgreSQL said a second ago, or so many, at most twice as many: good enough to order reads."""
+        """The nodes as PostgreSQL had them up to ``seconds`` ago, by default 1: good enough to order reads.
+
+        While another thread reads PostgreSQL, the result may be twice as old.
+        """
         return _recent.see(cls._read, seconds=seconds)
 
     @classmethod
     def last_known(cls) -> Topology | None:
-        """What this process saw last, whatever its age: for when PostgreSQL is away."""
+        """The nodes as this process saw them last, however long ago: for times when PostgreSQL is away."""
         return _recent.last
 
     @property
@@ -117,10 +123,10 @@ class Topology:
         return tuple(member for member in self.members if member.accepts)
 
     def member(self, node_id: str) -> Member:
-        """The member of that id.
+        """The member with this id.
 
         Raises:
-            NoSuchNode: there is none.
+            NoSuchNode: no member has this id.
         """
         for member in self.members:
             if member.node_id == node_id:
@@ -129,7 +135,7 @@ class Topology:
 
 
 def forget() -> None:
-    """Drop what this process remembers, after a change to the nodes."""
+    """Drop the topology that this process remembers: call this after a change to the nodes."""
     _recent.forget()
 
 
@@ -139,14 +145,14 @@ def identity_of(cluster: Cluster, node: Node) -> Identity:
 
 
 def absolute_url(node: Node) -> str:
-    """Where the node's volume is; a relative URL starts at STORAGE_DIR/nodes, so that the whole folder can move."""
+    """The absolute URL of a node's volume. A relative URL starts at STORAGE_DIR/nodes, so that this folder can move."""
     return urljoin(f"{configuration().nodes_dir.as_uri()}/", node.url)
 
 
 def _capacities(nodes: Sequence[Node]) -> list[float]:
-    """Each node's part of its file system: nodes on one file system have equal parts of it.
+    """Each node's part of its file system in bytes: nodes on one file system have equal parts.
 
-    A node that was not probed yet is taken to be as large as the others are on average.
+    A node that was not probed yet gets the average of the other nodes.
     """
     sharing = Counter(node.file_system for node in nodes)
     parts = [node.file_system_bytes / sharing[node.file_system] for node in nodes]

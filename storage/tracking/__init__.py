@@ -1,1 +1,1 @@
-"""Where copies probably are: the only rooms that import ``sketches``."""
+"""Where copies probably are. Only the modules of this package import ``sketches``."""

@@ -1,4 +1,4 @@
-"""Batches of chunks that are counted and then written or removed, for which a rebuild of a sketch waits (RACES 24)."""
+"""Batches of chunks that are counted and then written, or removed. A rebuild of a sketch waits for them (RACES 24)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from storage.models.locks import Lock, advisory_lock, shared_advisory_lock
 
 @contextmanager
 def batch_in_flight() -> Iterator[None]:
-    """Held by whoever counts and then writes, so that a rebuild can wait for batches that a shadow missed.
+    """Mark a batch as in flight while the body counts and then writes, or removes, so that a rebuild can wait for it.
 
-    It is a shared advisory lock of this thread's PostgreSQL session. A worker that dies gives it up, and its writes
-    have ended then too; one that only loses its session fails at its next commit.
+    The shadow of a rebuild misses what a batch counted before the shadow was opened.
+
+    The mark is a shared advisory lock of this thread's PostgreSQL session. If a worker dies, the lock is released, and
+    the worker's writes have ended too. A worker that only loses its session fails at its next commit.
     """
     with shared_advisory_lock(Lock.BATCHES_IN_FLIGHT):
         yield

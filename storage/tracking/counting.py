@@ -1,4 +1,4 @@
-"""Counting chunks in the sketches, and un-counting them, in the right order with what happens on the volumes.
+"""Counting chunks in the sketches before they are written, and un-counting them after they are removed.
 
 Redis is a hint: a count that fails makes the sketch untrusted, and harms nothing else.
 """
@@ -19,28 +19,29 @@ log = structlog.get_logger(__name__)
 def count(
     topology: Topology, add: Mapping[str, Sequence[str]], ensure: Mapping[str, Sequence[str]] | None = None
 ) -> None:
-    """Count chunks that are about to be written, and those found, before anything relies on them.
+    """Count copies that are about to be written, and copies that were found, before anything relies on the sketches.
 
     Args:
         topology: the nodes.
         add: node id → chunk hashes that will be written there.
-        ensure: node id → chunk hashes found there, which should have been counted once.
+        ensure: node id → chunk hashes found there, which should be counted already; a zero register is set to 1.
     """
     try:
         missing = store_of(topology.cluster).update(add, {}, ensure or {})
     except StoreUnavailable as error:
-        # What cannot be counted must not be trusted to be absent: the epoch is committed before the write (RACES 23).
+        # These copies are not counted, so a zero no longer proves absence. The new epoch is committed before the write
+        # (RACES 23).
         Node.distrust_sketches({*add, *(ensure or {})})
         log.warning("sketch.uncounted", nodes=sorted(add), error=str(error))
         return
     if missing:
-        # The same holds for a process that has not heard yet of another N_PRIME, whose sketches it cannot count in.
+        # N_PRIME may also have changed, and this process does not know it yet: it cannot count in the new sketches.
         Node.distrust_sketches(missing)
         log.info("sketch.missing", nodes=sorted(missing))
 
 
 def builds(topology: Topology, node_ids: Sequence[str]) -> dict[str, bytes]:
-    """The builds of the nodes' sketches, read before a removal so that ``uncount`` finds the same ones."""
+    """The build of each node's sketch. Read it before a removal: ``uncount`` changes only a sketch of that build."""
     try:
         headers = store_of(topology.cluster).lookup(node_ids, []).headers
     except StoreUnavailable:
@@ -49,7 +50,7 @@ def builds(topology: Topology, node_ids: Sequence[str]) -> dict[str, bytes]:
 
 
 def uncount(topology: Topology, removed: Mapping[str, Sequence[str]], builds: Mapping[str, bytes]) -> None:
-    """Un-count replicas whose removal is durable. What fails leaves an over-count, to be rebuilt away (RACES 25)."""
+    """Un-count replicas whose removal is durable. A failure leaves an over-count until the next rebuild (RACES 25)."""
     known = {node_id: hashes for node_id, hashes in removed.items() if node_id in builds}
     try:
         store_of(topology.cluster).update({}, known, builds=builds)
@@ -58,7 +59,7 @@ def uncount(topology: Topology, removed: Mapping[str, Sequence[str]], builds: Ma
 
 
 def begin(cluster: Cluster, node: Node) -> None:
-    """Give a node that was just created, and holds nothing yet, the sketch that says so.
+    """Give an empty sketch to a node that was just created and holds nothing yet.
 
     Raises:
         SketchError: Redis does not answer; the probe finds the sketch missing and has it rebuilt.

@@ -1,4 +1,4 @@
-"""Which chunks were placed over which nodes, as far as PostgreSQL tells: by time alone, and without any location."""
+"""How many chunks were placed over which set of nodes. PostgreSQL tells this by times alone: it knows no location."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from storage.cluster.topology import Topology
 from storage.models import Content
 from storage.recent import Recent
 
-GOOD_SECONDS = 60.0  # Every content is read for this, so one reading serves for so long.
+GOOD_SECONDS = 60.0  # The spans are kept for this time, because every content is read to make them.
 
 
 @dataclass(frozen=True)
 class Span:
-    """A time in which the set of nodes was the same.
+    """A span of time in which the set of nodes did not change.
 
     Attributes:
-        node_ids: those of today's nodes that were there.
-        chunks: replication factor → chunks that were stored then, and have not been placed again since.
+        node_ids: the nodes of today that were there in this span.
+        chunks: replication factor → number of chunks that were stored in this span and not placed again later.
     """
 
     node_ids: frozenset[str]
@@ -34,8 +34,8 @@ class _History:
 def spans(topology: Topology) -> list[Span]:
     """The spans of the cluster's life, the first one first.
 
-    A rebalance of the cluster places every chunk again, and nodes that joined before it were there from the beginning.
-    A node that has left has its copies made elsewhere by placement, as if it had never been there.
+    A rebalance of the cluster places every chunk again, so nodes that joined before it count as there from the
+    beginning. When a node leaves, placement puts its copies on other nodes, as if it had never been there.
     """
     nodes = (topology.cluster.rebalanced_at, *((member.node_id, member.joined_at) for member in topology.members))
     seen = _recent.see(lambda: _History(nodes, _spans(topology)), fits=lambda seen: seen.nodes == nodes)

@@ -1,9 +1,10 @@
-"""What the registers prove: that some chunk has too few copies, without a look at any volume.
+"""Proofs, from the registers alone, that some chunk has too few copies. No volume is asked.
 
-An estimate says how many chunks lack a copy, a proof says in which registers: from there to the chunks it is one pass
-over the hashes on record (SKETCHES §4). All chunks of a register at level l lie on the same l nodes or fewer. So where
-each of them should have more copies than that, a level above 0 proves that one has too few. It takes sketches that
-are trusted, of all nodes; a register that counts what is not there hides a loss, but does not make one up.
+An estimate says how many chunks lack a copy. A proof says in which registers these chunks are; one pass over the hashes
+on record then finds the chunks (SKETCHES §4). All chunks of a register at level l lie on the same l nodes or fewer. If
+each of them should have more than l copies, a level l above 0 proves that at least one chunk has too few. The proof
+needs trusted sketches of all nodes. A register that counts a copy that does not exist can hide a loss, but cannot
+invent one.
 """
 
 from __future__ import annotations
@@ -26,42 +27,45 @@ from storage.tracking.store import store_of
 from storage.tracking.surveying import Survey
 
 CERTAIN = 5.0
-"""Standard deviations: what is said of one set of chunks is as wrong at each look as at the first one, so that 95 %
-would be a false alarm for ever in one cluster of forty."""
+"""Standard deviations between an estimate and its bound.
+
+The same set of chunks gives the same error at every look. With a 95 % interval, one cluster in forty would therefore
+have a false alarm that never ends."""
 
 UNKNOWN = np.iinfo(np.uint16).max
 Mask = NDArray[np.bool_]
 
 
 def smallest_target(topology: Topology) -> int:
-    """Replicas that every chunk should have at least, as far as there are nodes; 0 if there is no chunk."""
+    """The smallest target of all chunks, and at most the number of nodes; 0 if there is no chunk."""
     return min(min(Content.chunks_by_target(), default=0), len(topology.members))
 
 
 def is_possible(topology: Topology) -> bool:
-    """Whether copies count on every node: what lies on another one cannot be told from what is gone."""
+    """Tell whether copies count on every node. If not, a copy on such a node looks like a copy that is gone."""
     return bool(topology.members) and all(member.counts for member in topology.members)
 
 
 def is_suspect(found: Survey, target: int, chunks: int) -> bool:
-    """Whether a survey gives cause for a closer look, of which unsettled chunks may be the reason.
+    """Tell whether a survey gives cause for a closer look. The cause may only be unsettled chunks.
 
     Args:
         found: a survey of all nodes.
-        target: the smallest.
-        chunks: on record.
+        target: the smallest target of all chunks.
+        chunks: the number of chunks on record.
     """
     return proven_below(found.level_counts, len(found.node_ids), target) > 0 or _lost(found.union, chunks) > 0
 
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """The level of each register, and its sum, at one instant, of trusted sketches of all nodes.
+    """The level and the sum of each register, from trusted sketches of all nodes that were read at one instant.
 
     Attributes:
         levels: number of nodes on which each register is not zero, shape ``[N']``.
-        sums: of each register over all nodes: copies of the chunks that it has; ``UNKNOWN`` if one is saturated.
-        seed: the cluster's.
+        sums: each register's sum over all nodes, which is the number of copies of its chunks, shape ``[N']``;
+            ``UNKNOWN`` if the register is saturated on a node.
+        seed: the cluster's sketch seed.
     """
 
     levels: NDArray[np.unsignedinteger]
@@ -74,18 +78,18 @@ class Levels:
         return len(self.levels)
 
     def below(self, target: int) -> Mask:
-        """The registers that prove that a chunk lacks copies: at levels from 1 to less than ``target``."""
+        """The registers at levels from 1 to ``target`` - 1, shape ``[N']``: each proves that a chunk lacks copies."""
         return (self.levels > 0) & (self.levels < target)
 
     def without_copies(self, chunks: NDArray[np.uint16], target: int) -> Mask:
-        """The registers whose chunks lack copies: fewer were counted than so many chunks should have.
+        """The registers that count fewer copies than their chunks should have, shape ``[N']``.
 
-        This misses nothing that counts tell. A level alone is silent where a chunk that has its copies shares the
-        register, as one in five does at a load of a quarter.
+        This finds every lack that the counts can show. The level alone shows nothing if a chunk that has all its
+        copies shares the register. At a load of a quarter, one chunk in five shares its register.
 
         Args:
-            chunks: settled chunks on record of each register.
-            target: copies that each of them should have at least.
+            chunks: number of settled chunks on record in each register, shape ``[N']``.
+            target: the number of copies that each chunk should have at least.
         """
         low = np.zeros(self.n_prime, np.bool_)
         used = np.flatnonzero(chunks != 0)
@@ -93,18 +97,18 @@ class Levels:
         return low
 
     def registers(self, digests: bytes) -> NDArray[np.int64]:
-        """The registers of chunks, given by their SHA-256 one after the other."""
+        """The register of each chunk, shape ``[n]``; ``digests`` holds n SHA-256 of 32 bytes, one after the other."""
         return registers_of(hash_digests(digests, self.seed), self.n_prime)
 
     def lost(self, unsettled: Unsettled) -> float:
-        """At least how many settled chunks have no trace on any node."""
+        """A lower bound for the number of settled chunks that no register counts."""
         occupied = int(np.count_nonzero(self.levels))
         settled = unsettled.chunks - len(_distinct(unsettled.digests))
         return _lost(union_estimate(self.n_prime - occupied, self.n_prime), settled)
 
 
 def read_levels(topology: Topology) -> Levels | None:
-    """Read the sketches of all nodes; None if one of them is missing or not trusted, or a node's copies do not count.
+    """Read the sketches of all nodes; None if a sketch is missing or not trusted, or if copies on a node do not count.
 
     Raises:
         StoreUnavailable: Redis does not answer.
@@ -130,13 +134,13 @@ def read_levels(topology: Topology) -> Levels | None:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What is wrong, past all that is merely unsettled.
+    """Evidence that chunks lack copies; unsettled chunks are left out of it.
 
     Attributes:
-        target: the smallest target.
-        n_prime: N', registers of the sketches.
-        low: the registers that prove a chunk with fewer copies, in order.
-        lost: at least so many chunks have no trace on any node.
+        target: the smallest target of all chunks.
+        n_prime: N', the number of registers of each sketch.
+        low: the registers that prove a chunk with fewer copies than ``target``, in ascending order.
+        lost: a lower bound for the number of chunks that no register counts.
     """
 
     target: int
@@ -145,7 +149,7 @@ class Evidence:
     lost: float
 
     def and_of(self, before: Evidence) -> Evidence:
-        """What was wrong before, too; nothing, if the sketches have grown since then."""
+        """The evidence that both this look and ``before`` show; empty if the sketches have grown between the looks."""
         if self.n_prime != before.n_prime:
             return Evidence(self.target, self.n_prime, self.low[:0], 0.0)
         low = np.intersect1d(self.low, before.low, assume_unique=True)
@@ -153,16 +157,17 @@ class Evidence:
 
 
 def find(topology: Topology) -> Evidence | None:
-    """Look closely; None when nothing can be proven now, see ``read_levels``."""
+    """The evidence of a closer look; None if nothing can be proven now, see ``read_levels``."""
     looked = look(topology)
     return looked[0] if looked else None
 
 
 def look(topology: Topology) -> tuple[Evidence, Levels] | None:
-    """As ``find``, with the levels that it is read from.
+    """Return the evidence as ``find`` does, together with the levels that it was read from.
 
-    What is unsettled is read before the sketches and after them. A chunk that is neither was whole before, or became
-    so in the instant between; what of it was seen half done is whole, or gone, at a second look.
+    The unsettled chunks are read before the sketches and again after them. A chunk that is in neither reading was
+    settled all the time, or was unsettled only between the two readings. In the second case the sketches may show it
+    half done. A second look then finds this chunk whole, or gone.
 
     Raises:
         StoreUnavailable: Redis does not answer.
@@ -178,9 +183,9 @@ def look(topology: Topology) -> tuple[Evidence, Levels] | None:
 
 
 def denied(topology: Topology, holders: Mapping[str, Sequence[Member]]) -> dict[str, list[str]]:
-    """The copies that trusted sketches deny: node id → chunk hashes.
+    """The copies for which a trusted sketch has a zero register: node id → chunk hashes.
 
-    Each is a false negative, unless the copy has gone since it was found.
+    Each such zero is a false negative, unless the copy was removed after it had been found.
 
     Args:
         topology: the nodes.
@@ -200,7 +205,7 @@ def denied(topology: Topology, holders: Mapping[str, Sequence[Member]]) -> dict[
 
 
 def occupants(topology: Topology, registers: Sequence[int], n_prime: int) -> list[str]:
-    """The nodes on which one of these registers, of sketches of N' registers, is not zero.
+    """The nodes on which at least one of ``registers`` is not zero; each number means a register of N' = ``n_prime``.
 
     Raises:
         StoreUnavailable: Redis does not answer.
@@ -215,12 +220,20 @@ def occupants(topology: Topology, registers: Sequence[int], n_prime: int) -> lis
 
 
 def registers_of_chunks(topology: Topology, chunk_hashes: Sequence[str], n_prime: int) -> NDArray[np.int64]:
-    """The registers that chunks have in sketches of N' registers."""
+    """The register of each chunk in sketches of N' = ``n_prime`` registers, shape ``[n]``."""
     return registers_of(hash_chunks(chunk_hashes, topology.cluster.sketch_seed), n_prime)
 
 
 def leave_out(chunks: NDArray[np.uint16], levels: Levels, digests: bytes) -> None:
-    """Take chunks, given by their SHA-256, off the numbers of chunks of each register."""
+    """Subtract the chunks of ``digests`` from ``chunks``, the number of chunks of each register, in place.
+
+    A chunk that is named twice is subtracted once.
+
+    Args:
+        chunks: number of chunks of each register, shape ``[N']``.
+        levels: the levels, which tell the register of a chunk.
+        digests: SHA-256 of the chunks, 32 bytes each.
+    """
     places, times = np.unique(levels.registers(_distinct(digests).tobytes()), return_counts=True)
     chunks[places] -= np.minimum(chunks[places], times).astype(np.uint16)
 

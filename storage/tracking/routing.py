@@ -1,6 +1,6 @@
 """Which nodes probably hold a chunk: where readers ask first.
 
-Redis is a hint: whatever fails here orders reads worse and makes statistics say so, and harms nothing else.
+Redis is a hint. A failure here makes the order of reads worse, and the statistics say so. It harms nothing else.
 """
 
 from __future__ import annotations
@@ -23,26 +23,31 @@ from storage.tracking.store import StoreUnavailable, sketch_size, store_of
 
 log = structlog.get_logger(__name__)
 
-PREFERRED = 0.9  # So many replicas, of all, are taken to lie where placement would put them now.
-LIKELY = 0.5  # from here on, placement decides who is asked first: readers take turns, and ask where bytes are cached
-STALE_LOSS = 0.5  # share of its chunks that a sketch which is not trusted is taken to lack
-CERTAIN = 0.95  # A missing copy is reported if its node held it with this probability: few reports are for nothing.
-RECENT = 1.0  # seconds for which reads go by the sketches that this process has seen
-RECENT_BYTES = 4 << 20  # of all nodes' sketches; larger ones are not fetched each second, but asked for each chunk
+PREFERRED = 0.9  # This share of all replicas is assumed to lie where placement would put them now.
+# Nodes with at least this probability are asked in the order of placement. This spreads reads over the nodes, and each
+# chunk is read from the node that has its bytes in memory.
+LIKELY = 0.5
+STALE_LOSS = 0.5  # An untrusted sketch is assumed to lack this share of its node's chunks.
+CERTAIN = 0.95  # A missing copy is reported if its node held it with this probability, so few reports are false.
+RECENT = 1.0  # Reads use the sketches that this process has fetched for this many seconds.
+# If the sketches of all nodes are larger than this together, they are not fetched each second: Redis is then asked for
+# the registers of each chunk.
+RECENT_BYTES = 4 << 20
 
-Odds: TypeAlias = list[list[list[float]]]  # by whether placement prefers a node, its register, the node
+# Probabilities, shape [2, 256, m]: by whether placement prefers the node (0 or 1), by its register, by node.
+Odds: TypeAlias = list[list[list[float]]]
 
 
 @dataclass(frozen=True)
 class Routes:
-    """Where to look for some chunks; each list has a row for each chunk.
+    """Where to look for some chunks; each list has a row for each chunk, with a number for each of m nodes.
 
     Attributes:
         members: all nodes.
-        registers: of each node; 0 where there is no sketch.
-        probabilities: of each node, that it holds the chunk.
-        order: the nodes, by their place among the members: online ones first; of them the likely ones in the order of
-            placement, and then the others, the most probable first.
+        registers: the chunk's register on each node; 0 if the node has no sketch.
+        probabilities: the probability of each node to hold the chunk.
+        order: indices into ``members``, in the order in which to ask. Online nodes come before offline ones. Within
+            both, the likely nodes come first in the order of placement, then the others by falling probability.
     """
 
     members: tuple[Member, ...]
@@ -52,16 +57,16 @@ class Routes:
 
 
 def routes(topology: Topology, chunk_hashes: Sequence[str], target: int, mean_replicas: float) -> Routes:
-    """Weigh what the registers of all nodes say, and where placement would put a chunk of ``target`` replicas now.
+    """Find where chunks probably are, from the registers of all nodes and from where placement would put them now.
 
-    The order is that of downloads. A zero register of a trusted sketch makes a node improbable, not impossible: it only
-    orders (RACES 14), and every node is in every order.
+    The order is that of downloads. A zero register of a trusted sketch makes a node improbable, not impossible: the
+    register decides about the order only (RACES 14), and every node is in every order.
 
     Args:
         topology: the nodes.
         chunk_hashes: the chunks.
-        target: replicas that each of them should have, at least 1.
-        mean_replicas: of all chunks.
+        target: the number of replicas that each of the chunks should have, at least 1.
+        mean_replicas: the mean number of replicas of all chunks.
     """
     found, said = _routes_now(topology, chunk_hashes, target)
     if not found.members or not chunk_hashes:
@@ -82,7 +87,7 @@ def routes(topology: Topology, chunk_hashes: Sequence[str], target: int, mean_re
 
 
 def _routes_now(topology: Topology, chunk_hashes: Sequence[str], target: int) -> tuple[Routes, Lookup | None]:
-    """The routes by what Redis says at this moment, and that."""
+    """The routes by what Redis says at this moment, and its answer; None if Redis does not answer."""
     node_ids = [member.node_id for member in topology.members]
     try:
         said: Lookup | None = store_of(topology.cluster).lookup(node_ids, chunk_hashes)
@@ -97,15 +102,15 @@ def _routes_now(topology: Topology, chunk_hashes: Sequence[str], target: int) ->
 class Route(NamedTuple):
     """Where to look for one chunk.
 
-    What is not needed unless a copy is missing is worked out then: most chunks are where they are looked for first.
+    Most chunks are on the first node that is asked. So ``is_certain`` is computed only when a copy is missing.
 
     Attributes:
         order: all nodes, in the order in which to ask them.
-        members: all nodes, in the order in which the following lists speak of them.
-        trusted: of each node, whether its sketch is trusted.
-        registers: of each node, the register that the chunk falls into.
-        probabilities: of each node, that it holds the chunk.
-        target: replicas that the chunk is taken to have.
+        members: all nodes; each of the following lists has one item for each, in this order.
+        trusted: True if the node's sketch is trusted.
+        registers: the register of the node that the chunk falls into.
+        probabilities: the probability of the node to hold the chunk.
+        target: the number of replicas that the chunk is assumed to have.
     """
 
     order: Sequence[Member]
@@ -116,11 +121,11 @@ class Route(NamedTuple):
     target: int = 0
 
     def is_certain(self, member: Member) -> bool:
-        """Whether a trusted sketch is nearly certain that the node holds the chunk.
+        """Tell whether a trusted sketch is nearly certain that the node holds the chunk.
 
-        The probability alone may rest on where placement would put the chunk now, which after a growth is not where the
-        chunk lies. So the registers must leave no room for another explanation either: the copies that they count, and
-        one for each node without a trusted sketch, are no more than the chunk's own.
+        The probability alone may rest on where placement would put the chunk now. After nodes were added, the chunk may
+        lie elsewhere. So the registers must allow no other explanation either: the copies that they count, and one for
+        each node without a trusted sketch, must not be more than the chunk's own copies.
         """
         if member not in self.members:
             return False
@@ -131,13 +136,13 @@ class Route(NamedTuple):
 
 
 def locate(topology: Topology, chunk_hashes: Sequence[str], factor: int | None = None) -> list[Route]:
-    """For each chunk, where to look for it, by what the sketches said up to a second ago.
+    """The route of each chunk, by what the sketches said up to a second ago.
 
     Args:
         topology: the nodes.
         chunk_hashes: the chunks.
-        factor: replicas that these chunks should have, by which to tell whether a node is certain to hold one; by
-            default the usual number, by which they are ordered in any case.
+        factor: the number of replicas that these chunks should have, by default REPLICATION_FACTOR. Only
+            ``Route.is_certain`` uses it: the order always rests on REPLICATION_FACTOR.
     """
     target = configuration().replication_factor
     if len(topology.members) * sketch_size(topology.cluster.n_prime) > RECENT_BYTES:
@@ -149,7 +154,7 @@ def locate(topology: Topology, chunk_hashes: Sequence[str], factor: int | None =
 
 
 def locate_now(topology: Topology, chunk_hashes: Sequence[str], factor: int | None = None) -> list[Route]:
-    """As from ``locate``, by what Redis says at this moment."""
+    """The route of each chunk as from ``locate``, but by what Redis says at this moment."""
     target = configuration().replication_factor
     found, said = _routes_now(topology, chunk_hashes, target)
     return _each(found, _trusted(topology, said), factor or target)
@@ -172,10 +177,11 @@ def _routes(
     odds: Odds,
     all_trusted: bool,
 ) -> Routes:
-    """In plain Python but for the placement: NumPy takes longer to begin with five numbers than this to end.
+    """Weigh and order the nodes for each chunk.
 
-    Where exactly as many registers are 1 as the chunk has replicas, and the others 0, nothing else shares them: they
-    tell where it is, wherever placement would put it now. At a load of a quarter that is so for most chunks.
+    If as many registers are 1 as the chunk has replicas, and all others are 0, no other chunk shares these registers.
+    They then tell where the chunk is, wherever placement would put it now. At a load of a quarter this holds for most
+    chunks. Apart from placement this is plain Python: for five numbers, NumPy needs longer to begin than Python to end.
     """
     members, offline = topology.members, [2.0 * (not member.online) for member in topology.members]
     probabilities, order = [], []
@@ -189,17 +195,17 @@ def _routes(
                 chances[node] = odds[place < target][row[node]][node]
         weights = [away - (1.0 if chance >= LIKELY else chance) for away, chance in zip(offline, chances, strict=True)]
         probabilities.append(chances)
-        order.append(sorted(places, key=weights.__getitem__))  # stable: of equals, placement's first comes first
+        order.append(sorted(places, key=weights.__getitem__))  # The sort is stable: equals stay in placement's order.
     return Routes(members, registers, probabilities, order)
 
 
 def _unknown(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[int]]:
-    """What is known of chunks without Redis."""
+    """The registers that are assumed for each chunk without Redis: all zero."""
     return [[0] * len(topology.members) for _ in chunk_hashes]
 
 
 def _trusted(topology: Topology, said: Lookup | Snapshot | None) -> list[bool]:
-    """Of each node, whether its sketch is trusted; none is if Redis does not answer."""
+    """For each node, whether its sketch is trusted; False for all if ``said`` is None: Redis does not answer."""
     headers = [said.headers.get(member.node_id) if said else None for member in topology.members]
     return [
         header is not None and said is not None and trusted(header, member.sketch_epoch, said.run_id)
@@ -208,12 +214,12 @@ def _trusted(topology: Topology, said: Lookup | Snapshot | None) -> list[bool]:
 
 
 def _odds(topology: Topology, said: Lookup | Snapshot | None, target: int) -> Odds:
-    """The probability that a node holds a chunk: by whether placement prefers it, register, node.
+    """The probability that a node holds a chunk, by whether placement prefers the node, by its register, and by node.
 
     Args:
         topology: the nodes, m of them.
         said: the headers of their sketches; None if Redis does not answer.
-        target: replicas of the chunk.
+        target: the number of replicas of the chunk.
     """
     members, prior = topology.members, _prior(topology, target)
     sizes, loss, tau = _sketches(topology, said)
@@ -232,7 +238,7 @@ def _odds(topology: Topology, said: Lookup | Snapshot | None, target: int) -> Od
 
 
 def _sketches(topology: Topology, said: Lookup | Snapshot | None) -> tuple[list[int], list[float], int]:
-    """Of each node, N' and the share of its chunks that the sketch may lack; and the largest TAU."""
+    """For each node, N' of its sketch and the share of its chunks that the sketch may lack; and the largest TAU."""
     members = topology.members
     sizes, loss, tau = [topology.cluster.n_prime] * len(members), [1.0] * len(members), topology.cluster.tau
     for column, member in enumerate(members if said else ()):
@@ -244,9 +250,10 @@ def _sketches(topology: Topology, said: Lookup | Snapshot | None) -> tuple[list[
 
 
 def _prior(topology: Topology, target: int) -> NDArray[np.float64]:
-    """Before a look at the registers: the probability that a node holds a chunk.
+    """The prior probability that a node holds a chunk, before its register is read, shape ``[2]``.
 
-    The first is that of a node beyond the first ``target`` of placement's order, the second that of one among them.
+    The first number is for a node that is not among the first ``target`` nodes in the order of placement. The second
+    number is for a node among them.
     """
     others = max(len(topology.members) - target, 1)
     return np.array([min((1 - PREFERRED) * target / others, 1 - PREFERRED), PREFERRED])
@@ -257,10 +264,10 @@ class _Seen:
     """The sketches as this process saw them, ready to order reads.
 
     Attributes:
-        topology: the nodes that ``odds`` are of.
-        snapshot: None if Redis did not answer.
-        odds: as from ``_odds``.
-        trusted: as from ``_trusted``.
+        topology: the nodes that ``odds`` was made for.
+        snapshot: the sketches; None if Redis did not answer.
+        odds: the result of ``_odds``.
+        trusted: the result of ``_trusted``.
     """
 
     topology: Topology
@@ -270,7 +277,7 @@ class _Seen:
 
     @classmethod
     def now(cls, topology: Topology, target: int) -> _Seen:
-        """Ask Redis for all of them."""
+        """Read the sketches of all nodes from Redis."""
         snapshot = None
         try:
             snapshot = store_of(topology.cluster).snapshot([member.node_id for member in topology.members])
@@ -279,11 +286,11 @@ class _Seen:
         return cls(topology, snapshot, _odds(topology, snapshot, target), _trusted(topology, snapshot))
 
     def is_of(self, topology: Topology) -> bool:
-        """Whether the nodes are these; a tally of what they hold that is a second older makes no difference."""
+        """Tell whether these are the sketches of ``topology``. Its numbers of chunks may be a second newer."""
         return self.topology is topology or self.topology.sketches == topology.sketches
 
     def registers(self, chunk_hashes: Sequence[str]) -> list[list[int]]:
-        """A row for each chunk, of each node."""
+        """The registers: a row for each chunk, with a number for each node."""
         if self.snapshot is None:
             return _unknown(self.topology, chunk_hashes)
         return self.snapshot.registers([member.node_id for member in self.topology.members], chunk_hashes)

@@ -18,7 +18,7 @@ def _store(namespace: str, seed: int, base_n_prime: int, tau: int) -> SketchStor
 
 
 def sketch_size(n_prime: int) -> int:
-    """Bytes in Redis of a sketch with so many registers."""
+    """The bytes that a sketch of ``n_prime`` registers takes in Redis."""
     return HEADER_SIZE + n_prime
 
 

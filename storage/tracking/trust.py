@@ -1,4 +1,4 @@
-"""Whether the sketches can be trusted, and which of them have to be rebuilt."""
+"""Checks that tell which sketches can be trusted, and which have to be rebuilt."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from storage.cluster.topology import Member, Topology
 from storage.models import Cluster, Node
 from storage.tracking.store import store_of
 
-LOST_COUNTS = 16  # chunks that a sum of registers may fall short of the tally: removals under way
-SURPLUS_COUNTS = 1024  # chunks that it may exceed it by, beside a hundredth: batches in flight
-DRIFT_SCORE = 6.0  # so far that chance does not reach it: a rebuild does not help against chance
+LOST_COUNTS = 16  # The sum of the registers may be this much below the node's tally: removals may be under way.
+SURPLUS_COUNTS = 1024  # The sum may be above the tally by this and a hundredth of the tally: batches may be in flight.
+DRIFT_SCORE = 6.0  # Chance does not reach this score. Below it, a rebuild would often change nothing.
 
 
 class Reason(StrEnum):
     """Why a sketch has to be rebuilt. Only the first two end trust in it."""
 
-    MISSING = "missing"  # or damaged, or of another N_PRIME
-    STALE = "stale"  # a count may have been lost: a writer could not count, or Redis restarted
-    SIZE = "size"  # the cluster's N' or TAU is another one by now
-    WORN = "worn"  # too many registers are stuck at TAU
-    DRIFTED = "drifted"  # it contradicts itself or the node's tally
-    LISTED = "listed"  # an audit or a reconcile has just compared its node, and has mended what was amiss
+    MISSING = "missing"  # The sketch is missing or damaged, or was made for another N_PRIME.
+    STALE = "stale"  # A count may have been lost: a writer could not count, or Redis restarted.
+    SIZE = "size"  # The cluster's N' or TAU has changed since the sketch was made.
+    WORN = "worn"  # Too many registers are stuck at TAU.
+    DRIFTED = "drifted"  # The sketch contradicts itself or the node's tally.
+    LISTED = "listed"  # An audit or a reconcile has just compared the node, and has mended what was wrong.
 
 
 def outdated(topology: Topology) -> dict[str, Reason]:
-    """The online nodes whose sketches have to be rebuilt, as far as headers tell; cheap, whatever N' is.
+    """The online nodes whose sketches have to be rebuilt, as far as headers tell. Its cost does not depend on N'.
 
     Raises:
         StoreUnavailable: Redis does not answer.
@@ -57,11 +57,12 @@ def untrusted(topology: Topology) -> list[Member]:
 
 
 def inspect(topology: Topology, member: Member) -> Reason | None:
-    """Read a node's whole sketch, N' bytes, for signs of wear or drift; None if there are none, or no sketch.
+    """Read a node's whole sketch, N' bytes, for signs of wear or drift; None if it shows none, or does not exist.
 
-    The sum of the registers should be the node's tally. It is above it by what batches in flight have counted, and by
-    counts of writes that failed; what it is below it, beyond a few removals under way, are lost counts, each a false
-    negative in the making. The tally is read before and after: if it moved meanwhile, it is not looked at.
+    The sum of the registers should equal the node's tally. Batches in flight and writes that failed make the sum
+    larger. If the sum is smaller by more than a few removals under way, counts were lost, and each lost count may
+    become a false negative. The tally is read before the sketch, in ``member``, and again after it. Sum and tally are
+    compared only if both readings are equal.
 
     Raises:
         StoreUnavailable: Redis does not answer.
@@ -80,9 +81,9 @@ def inspect(topology: Topology, member: Member) -> Reason | None:
 
 
 def compare_with_shadow(cluster: Cluster, node_id: str, build: bytes) -> Comparison | None:
-    """Compare a node's sketch in use, None if there is none, with the shadow that is to replace it.
+    """Compare a node's sketch in use with the shadow that will replace it; returns None if no sketch is in use.
 
-    Sketches of different size or TAU are compared at the smaller of each, to which both fold.
+    Sketches with different N' or TAU are both folded to the smaller N' and TAU, and then compared.
 
     Raises:
         ShadowLost: the shadow is missing, damaged or of another build.

@@ -23,13 +23,13 @@ __all__ = [
 
 
 def open_volume(url: str, expected: Identity | None = None) -> Volume:
-    """The volume at a URL; only ``file:`` has one so far.
+    """The volume at a URL; ``file:`` is the only scheme so far.
 
     Raises:
         ConfigurationError: the scheme is not known.
     """
     parts = urlsplit(url)
-    # file://srv/disk6 names a host, and /disk6 on it.
+    # The URL file://srv/disk6 names the path /disk6 on the host srv, so it is refused.
     if parts.scheme == "file" and parts.path and not parts.netloc:
         return FilesystemVolume(Path(unquote(parts.path)), expected)
     raise ConfigurationError(f"no volume backend for {url!r}")

@@ -1,4 +1,4 @@
-"""What a volume is: a few verbs. Every implementation passes ``tests/contract``."""
+"""The protocol of a volume: a few verbs. Every implementation passes ``tests/contract``."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-HEADROOM = 256 << 20  # bytes that stay free on every file system, for PostgreSQL and for uploads under way
-HEADROOM_FILES = 4096  # files that can still be made on every file system, for the same
+HEADROOM = 256 << 20  # These bytes stay free on every file system, for PostgreSQL and for uploads under way.
+HEADROOM_FILES = 4096  # This many files can still be made on every file system, for the same uses.
 
 GENERATIONS = 4
 """A volume carries the generations of this many databases."""
 
 MANY = "f" * 32
-"""Stands for generations that a volume has no room for; no database knows it."""
+"""A token that no database knows. It stands for generations that the identity file has no room for."""
 
 Lack = Literal["", "bytes", "files"]
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose volume it is; written once when the node is created, apart from the generations.
+    """The node and cluster that a volume belongs to. Only the generations change after the node was created.
 
     Attributes:
         cluster: UUID of the cluster.
         node_id: such as ``node_000``.
         node: UUID of the node; replacing a disk draws a new one.
         generations: tokens of 32 hex digits: the last generation of each database that has written here (RACES 12).
-            There is one, unless another copy of the database has been in use.
+            There is more than one token only if another copy of the database has been in use.
     """
 
     cluster: str
@@ -40,7 +40,7 @@ class Identity:
         return replace(self, generations=generations)
 
     def same_volume(self, other: Identity) -> bool:
-        """Whether both name one volume, whatever the generations."""
+        """Tell whether both identities name the same volume; generations are not compared."""
         return self.at() == other.at()
 
 
@@ -49,11 +49,11 @@ class Space:
     """Room on the file system below a volume; volumes with one ``device`` share it.
 
     Attributes:
-        device: names the file system.
+        device: name of the file system.
         free: bytes that this process may still take.
-        total: bytes.
-        writable: false when the file system, or the rights of this process, allow no changes.
-        free_files: how many files can still be made; None when the file system sets no limit.
+        total: size of the file system in bytes.
+        writable: false if the file system, or the rights of this process, allow no changes.
+        free_files: number of files that can still be made; None if the file system sets no limit.
     """
 
     device: str
@@ -64,22 +64,25 @@ class Space:
 
     @classmethod
     def of(cls, found: os.statvfs_result, device: str, *, writable: bool) -> Space:
-        """What statvfs(3) has found."""
+        """Make a space from the result of statvfs(3)."""
         free_files = found.f_favail if found.f_files else None
         return cls(device, found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, writable, free_files)
 
     @property
     def lack(self) -> Lack:
-        """What is used up but for the headroom: ``"bytes"``, ``"files"`` or nothing."""
-        return self.lacks(1, 1)  # What takes not even one more byte in one more file is full.
+        """The resource that is used up except for the headroom: ``"bytes"``, ``"files"``, or ``""`` for none."""
+        return self.lacks(1, 1)  # A file system is full if one more file of one byte does not fit.
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more may be stored here."""
+        """True if nothing more may be stored here."""
         return bool(self.lack)
 
     def lacks(self, size: int = 0, files: int = 0) -> Lack:
-        """What there is too little of for so many more bytes and files, with the headroom left over."""
+        """The resource that would be short after ``size`` more bytes and ``files`` more files; ``""`` if none is.
+
+        The headroom must stay free.
+        """
         if self.free - size < HEADROOM:
             return "bytes"
         if self.free_files is not None and self.free_files - files < HEADROOM_FILES:
@@ -87,7 +90,7 @@ class Space:
         return ""
 
     def less(self, size: int, files: int) -> Space:
-        """The room that is left after so many more bytes and files."""
+        """The room that is left after ``size`` more bytes and ``files`` more files."""
         free_files = None if self.free_files is None else self.free_files - files
         return replace(self, free=self.free - size, free_files=free_files)
 
@@ -122,103 +125,109 @@ class Volume(Protocol):
         """Make an empty volume that carries the identity; a volume that carries it already is left alone.
 
         Raises:
-            ForeignVolume: something else lies there.
+            ForeignVolume: other files, or another volume, are there.
         """
 
     def identity(self) -> Identity:
-        """The identity that the volume carries, read from the medium as far as that can be done.
+        """The identity that the volume carries, read from the medium and not from a cache, as far as possible.
 
         Raises:
-            ForeignVolume: there is none.
+            ForeignVolume: the volume carries no identity.
         """
 
     def set_generations(self, generations: Sequence[str]) -> None:
-        """Put these generations in the place of those that the volume carries, durably; a full volume can do it.
+        """Replace the generations that the volume carries, durably. This works on a full volume too.
 
         Args:
             generations: tokens of 32 hex digits, at most ``GENERATIONS``.
         """
 
     def keep_spare(self) -> None:
-        """Set a little room aside, from which removals are served when the volume is full.
+        """Set a little room aside: a removal on a full volume can take it.
 
-        A spare that is there already is left alone; a removal that used it up leaves none.
+        A spare that is there already is left alone. A removal that takes the spare leaves the volume without one.
 
         Raises:
-            VolumeFull: there is no room for it.
+            VolumeFull: there is no room for the spare.
             VolumeReadOnly: the volume can only be read.
         """
 
     def space(self) -> Space:
-        """Room below the volume."""
+        """The room on the file system below the volume."""
 
     def sizes(self, chunk_hashes: Sequence[str]) -> list[int | None]:
-        """Bytes of each replica, None for those that are not there. Trash and quarantine do not count."""
+        """The size of each replica in bytes; None for a replica that is not there, or only in trash or quarantine."""
 
     def read(self, chunk_hash: str, *, uncached: bool = False) -> bytes:
-        """The replica's bytes, unverified; ``uncached`` from the medium, as far as that can be had.
+        """The replica's bytes, unverified.
+
+        Args:
+            chunk_hash: the chunk.
+            uncached: True to read from the medium and not from a cache, as far as possible.
 
         Raises:
-            ReplicaMissing: there is none.
+            ReplicaMissing: the volume holds no replica of the chunk.
         """
 
     def read_cached(self, chunk_hash: str) -> bytes | None:
-        """The replica's bytes, unverified, if they can be had without waiting for any medium; otherwise None.
+        """The replica's bytes, unverified, if they can be read without waiting for a medium; otherwise None.
 
-        Never waits and raises nothing: None says neither that there is a replica nor that there is none.
+        This call never waits and raises nothing. None says nothing about whether there is a replica.
         """
 
     def rescue(self, chunk_hash: str) -> bytes:
-        """The bytes of a replica that lies in the trash, unverified: the last resort of a read.
+        """The bytes of a replica that lies in the trash, unverified. A read tries this last.
 
         Raises:
-            ReplicaMissing: there is none.
+            ReplicaMissing: the trash has no replica of the chunk.
         """
 
     def write(self, replicas: Mapping[str, bytes], *, keep_cached: Collection[str] = ()) -> None:
-        """Store replicas, given by their hashes: all of them whole and durable when this returns.
+        """Store replicas. When this returns, all of them are whole and durable.
 
-        Those in ``keep_cached`` are likely to be read from here soon.
+        When this raises, no replica is there in part. A replica that is there whole may not be durable.
 
-        When it raises, none is there in part, and those that are there whole may not be durable.
+        Args:
+            replicas: chunk hash → bytes.
+            keep_cached: the hashes of the chunks that are likely to be read from here soon.
 
         Raises:
             VolumeFull: no space is left.
-            VolumeReadOnly: it can only be read.
+            VolumeReadOnly: the volume can only be read.
         """
 
     def settle(self, chunk_hash: str) -> None:
-        """Make the name of a replica that is already there durable, so that it can be counted on (RACES 3)."""
+        """Make a replica that is already there durable, so that a caller can rely on it (RACES 3)."""
 
     def replicas(self, prefix: str = "") -> Iterator[Replica]:
-        """Every replica whose hash starts with the prefix of hex digits, in no order."""
+        """Every replica whose hash starts with ``prefix``, which is hex digits; the order is undefined."""
 
     def leftovers(self, prefix: str = "") -> Iterator[str]:
-        """Names of what writes have left unfinished: those under way, and those whose process died.
+        """The names of unfinished files, from writes that are under way and from writes whose process died.
 
-        ``prefix`` restricts them as it does ``replicas``, as far as it can be told whose they are.
+        ``prefix`` restricts them as in ``replicas``, as far as the volume knows which chunk such a file is for.
         """
 
     def discard(self, leftover: str) -> int:
-        """Remove what an unfinished write left; returns the bytes freed. If the write still goes on, it fails."""
+        """Remove an unfinished file; returns the bytes freed. If its write is still under way, that write fails."""
 
     def trash(self, chunk_hash: str, token: str) -> bool:
-        """Rename the replica into the trash, durably, under a unique token; false when there is none.
+        """Rename the replica into the trash, durably, under a unique token; false if there is no replica.
 
-        A full volume can do it, as long as it has its spare.
+        This works on a full volume too, as long as the volume has its spare.
         """
 
     def trashed(self) -> Iterator[Trashed]:
-        """What lies in the trash."""
+        """The replicas in the trash."""
 
     def restore(self, trashed: Trashed) -> bool:
-        """Rename a trashed replica back, durably; false when it is no longer in the trash."""
+        """Rename a trashed replica back, durably; false if it is no longer in the trash."""
 
     def purge(self, trashed: Trashed) -> int:
         """Unlink a trashed replica; returns the bytes freed."""
 
     def quarantine(self, chunk_hash: str, token: str) -> bytes | None:
-        """Rename a suspect replica out of the way and return the renamed bytes; None when there is none."""
+        """Rename a suspect replica into the quarantine and return its bytes; None if there is no such replica."""
 
     def acquit(self, chunk_hash: str, token: str) -> None:
-        """Rename a replica back that quarantine found to be good."""
+        """Rename a replica back from the quarantine after its bytes were found to be good."""

@@ -11,7 +11,7 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 @contextmanager
 def open_at(directory: int | None, name: str, flags: int, mode: int = 0o640) -> Iterator[int]:
-    """A descriptor that is closed in the end; ``mode`` holds for a file that this makes."""
+    """Open a file or directory, and close it after the body; ``mode`` is the mode of a file that this call makes."""
     descriptor = os.open(name, flags, mode, dir_fd=directory)
     try:
         yield descriptor
@@ -26,7 +26,7 @@ def sync_directory(directory: int | None, name: str) -> None:
 
 
 def read_file(directory: int, name: str, *, uncached: bool = False) -> bytes:
-    """The bytes of a file; ``uncached`` from the medium, as far as the kernel drops what it has in memory."""
+    """The bytes of a file. If ``uncached``, the kernel is first asked to drop its cached pages of the file."""
     with open_at(directory, name, os.O_RDONLY | os.O_CLOEXEC) as descriptor:
         if uncached:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -38,7 +38,7 @@ def read_file(directory: int, name: str, *, uncached: bool = False) -> bytes:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of the bytes where the descriptor stands."""
+    """Write all of the bytes at the descriptor's position."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

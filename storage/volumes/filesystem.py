@@ -1,8 +1,9 @@
 """A volume in a directory.
 
-``identity`` names the volume. ``chunks/ab/<hash>`` are replicas, in 256 directories made at creation: a write never
-makes a parent, so that a disk that is not mounted is never taken for an empty volume. ``trash/<hash>~<token>`` and
-``quarantine/<hash>~<token>`` are replicas renamed out of the way. ``spare`` is room that removals on a full disk take.
+The file ``identity`` names the volume. ``chunks/ab/<hash>`` are replicas, in 256 directories that are made with the
+volume. A write never makes a directory, so a disk that is not mounted is never taken for an empty volume.
+``trash/<hash>~<token>`` and ``quarantine/<hash>~<token>`` are replicas that were renamed out of the way. The file
+``spare`` is room that a removal on a full disk can take.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class FilesystemVolume:
-    """See the module. The directory is found anew for each verb and its identity read before each change."""
+    """A volume in a directory. Each verb opens the directory again, and each change reads the identity first."""
 
     def __init__(self, root: Path, expected: Identity | None = None) -> None:
         """
@@ -67,13 +68,14 @@ class FilesystemVolume:
                 for name in ("chunks", "trash", "quarantine"):
                     sync_directory(root, name)
                 spare.keep(root)
-                # Last, and exclusively: a volume with an identity is complete, and has one creator.
+                # The identity is written last, so a volume with an identity is complete. The write is exclusive, so
+                # the volume has one creator.
                 _write_durably(root, {identity_file.NAME: identity_file.encode(identity)}, exclusive=True)
             sync_directory(None, str(self.root.parent))
 
     def identity(self) -> Identity:
         with _as_volume_errors(), self._opened(check=False) as root:
-            # What the page cache answers says nothing about a disk that hangs.
+            # An answer from the page cache says nothing about a disk that hangs.
             return self._read_identity(root, uncached=True)
 
     def set_generations(self, generations: Sequence[str]) -> None:
@@ -84,7 +86,8 @@ class FilesystemVolume:
             except OSError as error:
                 if error.errno not in spare.FULL:
                     raise
-                # There is no room for a second file: a removal, which makes room, must not end here.
+                # There is no room for a second file. The file is overwritten in place, because the removals that make
+                # room need this call to succeed.
                 spare.with_spare(root, lambda: identity_file.overwrite(root, data))
 
     def keep_spare(self) -> None:
@@ -96,7 +99,8 @@ class FilesystemVolume:
     def space(self) -> Space:
         with _as_volume_errors(), self._opened(check=False) as root:
             found = os.fstatvfs(root)
-            # The effective user's rights; false for anybody, root too, where the file system is mounted read-only.
+            # This checks the effective user's rights. On a file system that is mounted read-only the answer is false,
+            # for root too.
             writable = os.access("chunks", os.W_OK, dir_fd=root, effective_ids=True)
             return Space.of(found, str(os.fstat(root).st_dev), writable=writable)
 
@@ -106,12 +110,13 @@ class FilesystemVolume:
 
     def read(self, chunk_hash: str, *, uncached: bool = False) -> bytes:
         with _as_volume_errors(), self._opened(check=False) as root:
-            # Found out here, where to wait is allowed, and anew each time: what is mounted may change.
+            # This call may wait for a disk, so it is made here and not in ``read_cached``. It is made at each read,
+            # because another file system may be mounted later.
             self._is_local = page_cache.is_local(root)
             try:
                 return read_file(root, _replica(chunk_hash), uncached=uncached)
             except FileNotFoundError:
-                # An empty mount point must not say "absent": only a volume that is there may.
+                # An empty mount point must not say "absent". Only the right volume may.
                 self._require_expected(root)
                 raise ReplicaMissing(chunk_hash) from None
 
@@ -134,7 +139,7 @@ class FilesystemVolume:
 
     def settle(self, chunk_hash: str) -> None:
         with _as_volume_errors(), self._opened() as root:
-            # The bytes may be another writer's that has not come to its fsync yet.
+            # Another process may have written the bytes and not called fsync yet.
             with open_at(root, _replica(chunk_hash), os.O_RDONLY | os.O_CLOEXEC) as replica:
                 os.fsync(replica)
             sync_directory(root, f"chunks/{chunk_hash[:2]}")
@@ -187,7 +192,7 @@ class FilesystemVolume:
 
     @contextmanager
     def _opened(self, check: bool = True) -> Iterator[int]:
-        """A handle of the volume's directory, whose identity has been checked; all paths start at the handle."""
+        """A descriptor of the volume's directory, where all paths start; if ``check``, after its identity matched."""
         with open_at(None, str(self.root), DIRECTORY) as root:
             if check:
                 self._require_expected(root)
@@ -198,7 +203,7 @@ class FilesystemVolume:
             raise ForeignVolume(f"{self.root} carries another identity")
 
     def _read_identity(self, root: int, *, uncached: bool = False) -> Identity:
-        """Read at every call, and parsed only when the bytes are others than the last time."""
+        """Read the identity file at every call, and parse it only if its bytes have changed."""
         try:
             found = read_file(root, identity_file.NAME, uncached=uncached)
         except FileNotFoundError:
@@ -209,7 +214,7 @@ class FilesystemVolume:
         return known[1]
 
     def _listings(self, prefix: str) -> Iterator[tuple[str, list[tuple[str, int]]]]:
-        """The names and sizes in each directory that may hold replicas of the prefix."""
+        """Each directory that may hold replicas with ``prefix``, and the names and sizes of the files in it."""
         for directory in _PREFIXES:
             if directory.startswith(prefix) or prefix.startswith(directory):
                 with _as_volume_errors(), self._opened() as root:
@@ -224,7 +229,7 @@ class FilesystemVolume:
 
 
 class _NoIdentity(ForeignVolume):
-    """Nothing says whose directory this is: a new volume may be made here, nothing else."""
+    """The directory has no identity file: a new volume may be made here, and nothing else may be done."""
 
 
 def _replica(chunk_hash: str) -> str:
@@ -240,7 +245,7 @@ def _as_volume_errors(*, writing: bool = False) -> Iterator[None]:
             raise VolumeFull(str(error)) from error
         if error.errno in _OF_THIS_PROCESS:
             raise VolumeUnasked(str(error)) from error
-        # What cannot be written to may still be read: that must not open the breaker.
+        # A volume that cannot be written to can still be read, so this must not open the breaker.
         if error.errno == errno.EROFS or (writing and error.errno in (errno.EACCES, errno.EPERM)):
             raise VolumeReadOnly(str(error)) from error
         raise VolumeOffline(str(error)) from error
@@ -254,7 +259,7 @@ def _size(directory: int, name: str) -> int | None:
 
 
 def _unlink(directory: int, name: str) -> int:
-    """Remove a file; returns the bytes freed, 0 when it is not there."""
+    """Remove a file; returns the bytes freed, 0 if the file is not there."""
     try:
         size = os.stat(name, dir_fd=directory, follow_symlinks=False).st_size
         os.unlink(name, dir_fd=directory)
@@ -266,11 +271,16 @@ def _unlink(directory: int, name: str) -> int:
 def _write_durably(
     root: int, files: Mapping[str, bytes], *, keep_cached: Collection[str] = (), exclusive: bool = False
 ) -> None:
-    """Temporary files in the same directories, fsync, rename (or link, when exclusive), fsync of the directories.
+    """Write files: temporary files in the same directories, fsync, rename or link, fsync of the directories.
 
-    All bytes are on their way to the medium before the first fsync waits for them: the file system commits for all at
+    All bytes are on their way to the medium before the first fsync waits, so the file system can commit all files at
     once. A failed fsync is never retried on the same file: the kernel may have dropped the pages it could not write.
-    Of several copies that nobody may ever read, the page cache keeps those that a reader would ask for first.
+
+    Args:
+        root: descriptor of the volume's directory.
+        files: path below ``root`` → bytes.
+        keep_cached: the paths whose pages stay in the page cache: a reader would ask for these copies first.
+        exclusive: True to fail if a file is already there, and not to replace it.
     """
     token = uuid.uuid4().hex
     parents = {path: path.rpartition("/")[0] or "." for path in files}
@@ -282,7 +292,7 @@ def _write_durably(
                 descriptor = os.open(temporary, _NEW_FILE, 0o640, dir_fd=root)
                 opened[descriptor] = path
                 write_all(descriptor, files[path])
-                # Pages that are still dirty are not dropped: the kernel begins to write them, and does not wait for it.
+                # This does not drop dirty pages. It makes the kernel begin to write them, and does not wait.
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             for descriptor in opened:
                 os.fsync(descriptor)
@@ -307,7 +317,7 @@ def _write_durably(
 
 
 def _move(root: int, source: str, target: str) -> bool:
-    """Rename and make it durable on both sides; false when the source is not there."""
+    """Rename a file and make both directories durable; false if the source is not there."""
     try:
         spare.with_spare(root, lambda: os.rename(source, target, src_dir_fd=root, dst_dir_fd=root))
     except FileNotFoundError:

@@ -14,14 +14,14 @@ from storage.volumes.descriptors import open_at
 
 NAME = "identity"
 FORMAT = 2
-SIZE = 512  # bytes: one sector, which a medium writes as a whole or not at all
+SIZE = 512  # bytes: a medium writes one sector as a whole or not at all
 
 
 def encode(identity: Identity) -> bytes:
     """JSON of ``SIZE`` bytes.
 
-    The generations come last, in a string that fills the sector. Files of one volume differ inside this string only, so
-    that a reader who meets ``overwrite`` half done always finds JSON, and always the right volume.
+    The generations come last, in a string that fills the sector. All identity files of one volume differ only inside
+    this string. So a process that reads while ``overwrite`` is half done always finds JSON, and the right volume.
     """
     fields = asdict(identity)
     generations = " ".join(fields.pop("generations"))
@@ -30,14 +30,14 @@ def encode(identity: Identity) -> bytes:
 
 
 def decode(data: bytes, root: Path) -> Identity:
-    """The identity in a file's bytes, which an older version may have written.
+    """The identity in the bytes of an identity file; an older version of this program may have written the file.
 
     Args:
         data: the bytes.
-        root: where they were found, for the messages.
+        root: the volume's directory, for the error messages.
 
     Raises:
-        ForeignVolume: they are no identity of a known format.
+        ForeignVolume: the bytes are no identity of a known format.
     """
     try:
         fields = json.loads(data)
@@ -52,18 +52,18 @@ def decode(data: bytes, root: Path) -> Identity:
 
 
 def first_format(generation: int) -> str:
-    """The token of a generation of format 1, which was a number; 0 stood for none.
+    """The token for a generation of format 1, in which a generation was a number, and 0 stood for no generation.
 
-    Migration 0007 gives these tokens to the generations that such a database knows.
+    Migration 0007 gives the same tokens to the generations of a database of that time.
     """
     return f"{generation:032x}" if generation else ""
 
 
 def overwrite(root: int, data: bytes) -> None:
-    """Change the bytes of the file where they lie, durably. This takes neither a block nor an inode.
+    """Overwrite the bytes of the file in place, durably. This normally takes neither a block nor an inode.
 
     Raises:
-        OSError: the file system has to find a block for it after all, and has none; or it failed.
+        OSError: the write failed, or the file system needed a new block and had none.
     """
     with open_at(root, NAME, os.O_WRONLY | os.O_CLOEXEC) as file:
         if os.pwrite(file, data, 0) != len(data):

@@ -1,8 +1,8 @@
 """The lane to one volume: its own bounded threads, a time limit, and a circuit breaker.
 
-A hung disk cannot be interrupted in a thread. So each node has threads of its own, and a node that hangs takes
-nobody else's (RACES 21). After some failures in a row the breaker opens, and the lane refuses calls for a while. A
-look, and the news that the node has come back, end that sooner.
+A thread that waits for a hung disk cannot be interrupted. So each node has its own threads, and a node that hangs takes
+no threads from other nodes (RACES 21). After some failures in a row the breaker opens, and the lane refuses calls for a
+while. A look that succeeds, and the news that the node has come back, end this time sooner.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BACK_OFF = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
 class Breaker:
-    """Counts failures in a row; open, it refuses until its back-off has passed, then lets one try decide."""
+    """Counts failures in a row. An open breaker refuses calls until its back-off has passed; the next call decides."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -46,11 +46,11 @@ class Breaker:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing is wrong; between open and closed the next call decides."""
+        """True if nothing is wrong. If the breaker is neither open nor closed, the next call decides."""
         return self._failures < FAILURES_TO_OPEN
 
     def half_open(self) -> None:
-        """Let the next call decide, and forget how often the breaker has opened: the volume is another one by now."""
+        """Let the next call decide, and begin with the shortest back-off again: the volume may have been replaced."""
         with self._lock:
             self._openings = 0
             self._closed_again_at = self._clock()
@@ -61,7 +61,7 @@ class Breaker:
                 self._failures = self._openings = 0
 
     def trip(self) -> None:
-        """Open at once."""
+        """Open the breaker at once."""
         with self._lock:
             self._failures = max(self._failures, FAILURES_TO_OPEN - 1)
         self.failed()
@@ -69,7 +69,7 @@ class Breaker:
     def failed(self) -> None:
         with self._lock:
             if self.is_open:
-                return  # a call that was under way when it opened says nothing new
+                return  # The call was under way when the breaker opened, so its failure says nothing new.
             self._failures += 1
             if self._failures >= FAILURES_TO_OPEN:
                 delay = BACK_OFF[min(self._openings, len(BACK_OFF) - 1)]
@@ -79,7 +79,7 @@ class Breaker:
 
 @dataclass
 class _Call:
-    """When a verb was asked for, and when a thread began with it, of the monotonic clock."""
+    """When a verb was submitted, and when a thread began to run it, on the monotonic clock."""
 
     asked_at: float
     began_at: float | None = None
@@ -117,14 +117,15 @@ class Lane:
     def look(self, verb: Callable[..., T], *arguments: object) -> T:
         """Call a verb even if the breaker is open: its success closes the breaker.
 
-        Such a look reads the identity from the medium first: what the kernel answers from memory, such as the free
-        space, says nothing about a disk that hangs. While a look hangs, further looks are refused for as long as the
-        longest back-off lasts, so that a disk that hangs costs no more threads and callers than without looks.
+        A look past an open breaker first reads the identity from the medium. The kernel answers other questions, such
+        as the free space, from memory; such an answer says nothing about a disk that hangs. While a look hangs, further
+        looks are refused for the time of the longest back-off. So looks at a disk that hangs block no more threads and
+        callers than ordinary calls.
 
         Raises:
-            VolumeOffline: as ``result``; or an earlier look hangs.
+            VolumeOffline: as ``result``, or because an earlier look hangs.
             VolumeUnasked: this process can start no thread.
-            VolumeError: what the verb raised.
+            VolumeError: the error of the verb.
         """
         if self.breaker.is_closed:
             return self.call(verb, *arguments)
@@ -136,18 +137,18 @@ class Lane:
         return self._await(look)
 
     def returned(self, at: datetime | None) -> None:
-        """Half-open the breaker when this tells of a return of the node that the lane has not heard of.
+        """Half-open the breaker if ``at`` says that the node has come back, and the lane does not know this yet.
 
         Args:
-            at: when the node was last seen to come back; None while it is away.
+            at: when the node was last seen to come back; None while the node is away.
         """
         if at is not None and at != self._returned_at:
             self._returned_at = at
             self.breaker.half_open()
 
     def _is_under_way(self, look: Future[Any]) -> bool:
-        """Whether to wait for the end of a look, which may come when the disk answers again."""
-        # A child of a fork has none of its parent's threads: there, the parent's look never ends.
+        """Tell whether an earlier look may still end. A look that has waited for too long is cancelled."""
+        # A forked child has none of its parent's threads, so a look of the parent never ends in the child.
         if look.done() or self._pid != os.getpid():
             return False
         if time.monotonic() - self._calls[look].asked_at < BACK_OFF[-1]:
@@ -176,19 +177,20 @@ class Lane:
         return future
 
     def result(self, future: Future[T]) -> T:
-        """Wait for a verb.
+        """Wait for the result of a verb.
 
-        Its time is counted from when it began, or, while it waits for others, from when the last of them ended: a slow
-        disk has all the time it needs, and of many calls to a disk that hangs none waits longer than the first.
+        The time limit counts from the begin of the verb. While the verb waits for other calls of this lane, it counts
+        from the end of the last call. So a slow disk has all the time it needs, and if a disk hangs, no call waits
+        longer than the first.
 
         Raises:
-            VolumeOffline: it did not answer in time (a write may still happen later), or could not be reached.
-            VolumeError: what the verb raised.
+            VolumeOffline: the volume cannot be reached, or did not answer in time; a write may still happen later.
+            VolumeError: the error of the verb.
         """
         try:
             return self._await(future)
         finally:
-            future.cancel()  # it is too late for a verb that has not begun
+            future.cancel()  # A verb that has not begun must not run any more: its caller has given up.
 
     def _await(self, future: Future[T]) -> T:
         call = self._calls[future]
@@ -198,7 +200,7 @@ class Lane:
             except FutureTimeout:
                 if self._deadline(call) > time.monotonic():
                     continue
-                # One hang is enough: whoever waits for it three times has lost its lease.
+                # One hang opens the breaker: a worker that waited for three hangs would lose its lease.
                 self.breaker.trip()
                 raise VolumeOffline(f"no answer within {self.timeout:g} s") from None
 
@@ -224,7 +226,7 @@ class Lane:
 
     def _executor(self) -> ThreadPoolExecutor:
         with self._lock:
-            # Threads do not survive a fork: a child makes its own.
+            # Threads do not survive a fork, so a child makes its own.
             if self._pool is None or self._pid != os.getpid():
                 self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="lane")
                 self._pid = os.getpid()

@@ -1,4 +1,4 @@
-"""A volume in this process's memory: what the contract means, without a disk. For tests."""
+"""A volume in this process's memory, for tests: it keeps the contract of a volume without a disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from storage.volumes.base import Identity, Replica, Space, Trashed
 
 
 class MemoryVolume:
-    """Holds at most ``capacity`` bytes; ``online = False`` makes every verb fail as an unmounted disk would."""
+    """A volume of at most ``capacity`` bytes. ``online = False`` makes every verb fail like an unmounted disk."""
 
     def __init__(self, name: str = "memory", capacity: int = 1 << 30, expected: Identity | None = None) -> None:
         self.name = name
@@ -41,7 +41,7 @@ class MemoryVolume:
             self._identity = self._checked().at(*generations)
 
     def keep_spare(self) -> None:
-        self._checked()  # a removal takes no room here
+        self._checked()  # A removal takes no room in memory, so there is no spare.
 
     def space(self) -> Space:
         self._require_online()

@@ -1,7 +1,7 @@
 """Room that a volume in a directory sets aside, so that a full file system can still remove something.
 
-A rename into another directory may have to find a block for the longer directory. The spare is a file that holds some
-blocks and one inode; when a rename finds none, the spare goes and the rename is tried again.
+A rename into another directory may need a block, because that directory grows. The spare is a file that holds some
+blocks and one inode. If a rename finds no free block, the spare is removed and the rename is tried again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from storage.volumes.descriptors import open_at, sync_directory, write_all
 T = TypeVar("T")
 
 NAME = "spare"
-SIZE = 256 << 10  # bytes: directory blocks for the names of a whole reclaim pass
+SIZE = 256 << 10  # bytes: enough directory blocks for the names of a whole reclaim pass
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _NEW_OR_OLD = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -27,7 +27,7 @@ def keep(root: int) -> None:
     """Make the spare unless it is there in its whole size.
 
     Raises:
-        OSError: there is no room for it; none of it is left.
+        OSError: the spare cannot be made, for example because there is no room; no part of it is left.
     """
     with suppress(FileNotFoundError):
         if os.stat(NAME, dir_fd=root, follow_symlinks=False).st_size >= SIZE:
@@ -44,14 +44,14 @@ def keep(root: int) -> None:
 
 
 def with_spare(root: int, act: Callable[[], T]) -> T:
-    """Do something that frees room, and do it once more without the spare if the file system is full.
+    """Call ``act``, which frees room; if the file system is full, remove the spare and call ``act`` once more.
 
     Args:
-        root: the volume's directory.
-        act: what to do; when it fails it has changed nothing.
+        root: descriptor of the volume's directory.
+        act: the function to call; if it fails, it has changed nothing.
 
     Raises:
-        OSError: what it raised, or raised again.
+        OSError: the error of ``act``.
     """
     try:
         return act()
@@ -65,5 +65,5 @@ def with_spare(root: int, act: Callable[[], T]) -> T:
 def _release(root: int) -> None:
     with suppress(FileNotFoundError):
         os.unlink(NAME, dir_fd=root)
-        # A file system with a journal gives the blocks away again only when it has committed that they are free.
+        # A file system with a journal can use the blocks again only after it has committed that they are free.
         sync_directory(root, ".")

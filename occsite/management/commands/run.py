@@ -9,7 +9,7 @@ from storage.conf import configuration
 
 class Command(BaseCommand):
     help = "Becomes one program of the system, on databases that `prepare` has seen: for a container of its own."
-    requires_system_checks = ()  # the program checks
+    requires_system_checks = ()  # The program runs the checks itself.
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("program", choices=commands(configuration()))

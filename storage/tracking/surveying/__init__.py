@@ -1,7 +1,8 @@
 """What the sketches of the online nodes say about the whole cluster, each figure with its interval.
 
-``surveys`` reads the sketches. ``overlaps`` compares what nodes have in common with what they should have.
-``gathering`` finds the sets of nodes with which chunks would be lost. ``drawing`` sketches a state that is planned.
+``surveys`` reads the sketches. ``overlaps`` compares the chunks that two nodes share with the number that they should
+share. ``gathering`` finds the sets of nodes with which chunks would be lost. ``drawing`` makes sketches of a planned
+state.
 """
 
 from storage.tracking.surveying.drawing import Drawing

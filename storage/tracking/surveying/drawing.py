@@ -1,4 +1,4 @@
-"""Sketches of a state that is only planned."""
+"""Sketches of a planned state of the cluster."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from storage.tracking.surveying.targets import lined_up, targets
 
 
 class Drawing:
-    """Sketches of a state that is only planned, in memory: what a survey would see of it.
+    """In-memory sketches of a planned state, which tell what a survey of that state would say.
 
     Args:
-        topology: the nodes; those online have a sketch.
+        topology: the nodes; each online node gets an empty sketch.
     """
 
     def __init__(self, topology: Topology) -> None:
@@ -30,13 +30,13 @@ class Drawing:
         }
 
     def add(self, planned: Mapping[str, Sequence[str]]) -> None:
-        """Count chunks: node id → chunk hashes; nodes without a sketch are left out."""
+        """Count planned copies, given as node id → chunk hashes; nodes without a sketch are left out."""
         for node_id, chunk_hashes in planned.items():
             if node_id in self._sketches:
                 self._sketches[node_id].add(chunk_hashes)
 
     def overlap(self) -> Overlap | None:
-        """What every two nodes would have in common if all chunks were placed anew; None if nothing can be expected."""
+        """What every two nodes would share in the planned state; None if the registers are too full to tell."""
         registers = lined_up(list(self._sketches.values()), self._n_prime)
         replicas = replicas_of(registers, self._tau, spectrum_from_registers(registers, len(targets()) - 1))
         if replicas is None:

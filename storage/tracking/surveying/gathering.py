@@ -1,7 +1,7 @@
-"""Blast radius: the sets of nodes that hold all copies of chunks, which would be lost with them.
+"""Blast radius: the sets of nodes that hold all copies of some chunks. These chunks are lost if the nodes are lost.
 
-Placement spreads copies, so that only few chunks lie on any one set of nodes. More than that, as after copies were
-moved by another rule, is what a rebalance mends.
+Placement spreads copies, so that only few chunks lie on any one set of nodes. A set may hold more chunks, for example
+after copies were moved by another rule. A rebalance mends that.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from storage.cluster.topology import Member
 from storage.tracking.history import Span
 from storage.tracking.surveying.overlaps import NULL_SAMPLES, Registers, epochs_of, placed_at_random
 
-GATHERED_FOR = timedelta(hours=1)  # For less than this it is no trouble: uploads and repairs make passing patterns.
-SIZES = (2, 3)  # Sets of so many nodes are looked for.
-SHOWN = 3  # The worst sets of each size are shown.
-TIMES = 2.0  # A set that holds more than so many times what it should is a finding, if chance does not explain it.
+# A gathering is reported after this time. Uploads and repairs make patterns that pass sooner.
+GATHERED_FOR = timedelta(hours=1)
+SIZES = (2, 3)  # The sets that are searched have these numbers of nodes.
+SHOWN = 3  # This many of the worst sets of each size are shown.
+TIMES = 2.0  # A set is a finding if it holds more than this multiple of the expected chunks, beyond chance.
 
 
 Nodes: TypeAlias = tuple[int, ...]
@@ -37,12 +38,12 @@ class Gathering:
 
     Attributes:
         node_ids: the nodes.
-        zone: the zone that they are, if they are all nodes of one.
-        chunks: those all of whose copies lie on these nodes.
-        expected: how many of them a healthy placement would have put there; None if that is not known, as while a node
-            is away.
-        score: standard score of the difference.
-        bound: the largest score of all sets of this size exceeds it in one healthy survey of a hundred.
+        zone: the zone, if the nodes are all nodes of one zone; otherwise empty.
+        chunks: the number of chunks that have all their copies on these nodes.
+        expected: the number of such chunks that healthy placement makes; None if it is not known, for example while a
+            node is away.
+        score: standard score of the difference between ``chunks`` and ``expected``.
+        bound: in one healthy survey of a hundred, the largest score of all sets of this size exceeds this bound.
     """
 
     node_ids: list[str]
@@ -54,10 +55,10 @@ class Gathering:
 
     @property
     def is_out_of_bounds(self) -> bool:
-        """Whether more chunks lie here than placement and chance explain.
+        """True if more chunks lie on these nodes alone than placement and chance explain.
 
-        Where next to none should lie, as of three replicas on two nodes, the chunks there lack copies: that is no
-        gathering.
+        If less than one chunk is expected, as for three replicas on two nodes, the chunks found there lack copies: this
+        is no gathering.
         """
         if self.expected is None or self.score is None or self.expected < 1:
             return False
@@ -75,11 +76,11 @@ def gatherings(
     """The worst pairs, the worst triples, and each zone.
 
     Args:
-        registers: of the online nodes, ``[m, N']``.
-        replicas: number of replicas → chunks; None if it is not known.
-        online: the nodes, in the order of the registers.
+        registers: the sketches of the online nodes, shape ``[m, N']``.
+        replicas: number of replicas → number of chunks; None if it is not known.
+        online: the m online nodes, in the order of the registers.
         spans: the cluster's history.
-        everybody_counts: no node is away or being drained, so that copies should be where placement puts them.
+        everybody_counts: True if no node is away or being drained, so that copies should be where placement puts them.
     """
     found: list[tuple[Nodes, str, Estimate]] = []
     for size in SIZES:
@@ -111,7 +112,7 @@ def _score(registers: Registers, nodes: Nodes, expected: float) -> float:
 def _expectation(
     registers: Registers, replicas: Mapping[int, int], online: Sequence[Member], spans: Sequence[Span]
 ) -> Callable[[Nodes], float | None]:
-    """Tells how many chunks placement would have put on a set of nodes alone; None if that is not known."""
+    """A function that tells how many chunks placement puts on a set of nodes alone; it returns None if unknown."""
     epochs = epochs_of(replicas, spans, [member.node_id for member in online])
     if any(member.zone for member in online):
         return lambda nodes: sum(_expected_in_zones(nodes, epoch, online) for epoch in epochs if epoch.nodes)
@@ -120,7 +121,7 @@ def _expectation(
 
 
 def _expected_in_zones(nodes: Nodes, epoch: Epoch, online: Sequence[Member]) -> float:
-    """Of the chunks of an epoch, those whose first nodes are all among these: by placing some and counting."""
+    """The number of chunks of an epoch that placement puts on ``nodes`` alone, estimated by placing random chunks."""
     order = placed_at_random([online[node] for node in epoch.nodes])(NULL_SAMPLES)
     inside = np.isin(np.array(epoch.nodes)[order], nodes)
     return float(sum(chunks * inside[:, :number].all(axis=1).mean() for number, chunks in epoch.replicas.items()))

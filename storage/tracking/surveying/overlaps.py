@@ -1,4 +1,4 @@
-"""What every two nodes have in common, and what they should have by the cluster's history."""
+"""How many chunks every two nodes share, and how many they should share by the cluster's history."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from storage.cluster import placement
 from storage.cluster.topology import Member
 from storage.tracking.history import Span
 
-NULL_SAMPLES = 1 << 14  # So many chunks are placed to see what overlap zones make.
+NULL_SAMPLES = 1 << 14  # This many random chunks are placed to estimate the overlap in a cluster with zones.
 
 Registers: TypeAlias = NDArray[np.uint8]
 Replicas: TypeAlias = Mapping[int, int]
@@ -26,13 +26,15 @@ Replicas: TypeAlias = Mapping[int, int]
 
 @dataclass(frozen=True)
 class Overlap:
-    """Chunks on both of two nodes, node × node in the order of ``Survey.node_ids``; the diagonal is each node alone.
+    """The number of chunks that two nodes share, as matrices ``[m, m]`` in the order of ``Survey.node_ids``.
+
+    The diagonal has the chunks of each node.
 
     Attributes:
-        observed: estimated from the registers empty on both; None if too few are.
-        expected: for healthy nodes with this history that are as full as these, and as placement chooses them.
+        observed: estimated from the registers that are empty on both nodes; None if there are too few such registers.
+        expected: the number that placement makes on healthy nodes with this history that are as full as these nodes.
         z: standard score of the difference.
-        bound: the largest of all these scores exceeds it in one healthy survey of a hundred.
+        bound: in one healthy survey of a hundred, the largest of all these scores exceeds this bound.
     """
 
     observed: list[list[float | None]]
@@ -42,12 +44,12 @@ class Overlap:
 
 
 def largest_z(overlap: Overlap | None) -> float | None:
-    """The standard score farthest from 0 of all pairs of nodes, without its sign; None if nothing is known."""
+    """The largest absolute standard score of all pairs of nodes; None if nothing is known."""
     return max((abs(z) for row in overlap.z for z in row), default=None) if overlap else None
 
 
 def replicas_of(registers: Registers, tau: int, spectrum: Spectrum) -> dict[int, int] | None:
-    """Number of replicas → chunks, as the sums of the registers tell; None if registers are too full for it."""
+    """Number of replicas → number of chunks, from the sums of the registers; None if the registers are too full."""
     if spectrum.saturated or (registers == tau).any():
         return None
     counts = spectrum_from_sums(registers, tau, spectrum.replication_factor).counts
@@ -57,12 +59,12 @@ def replicas_of(registers: Registers, tau: int, spectrum: Spectrum) -> dict[int,
 def overlap_of(
     registers: Registers, replicas: Replicas, online: Sequence[Member], spans: Sequence[Span]
 ) -> Overlap | None:
-    """Observed against expected; None for less than two nodes.
+    """Compare the observed overlap with the expected one; returns None for less than two nodes.
 
     Args:
-        registers: of the online nodes, ``[m, N']``.
-        replicas: number of replicas → chunks.
-        online: the nodes, in the order of the registers.
+        registers: the sketches of the online nodes, shape ``[m, N']``.
+        replicas: number of replicas → number of chunks.
+        online: the m online nodes, in the order of the registers.
         spans: the cluster's history.
     """
     if len(online) < 2:
@@ -83,13 +85,14 @@ def overlap_of(
 def epochs_of(replicas: Mapping[int, int], spans: Sequence[Span], node_ids: Sequence[str]) -> list[Epoch]:
     """Divide the chunks with each number of replicas among the spans in which they were stored.
 
-    Of a number that is no replication factor, as while a node is away, each span has its part of all chunks. What had
-    more replicas than there were nodes has been placed since, over all of them.
+    A number of replicas may be no replication factor, for example while a node is away. Its chunks are then divided in
+    proportion to all chunks of each span. Chunks with more replicas than a span had nodes were placed later, over all
+    nodes: they count in the last span.
 
     Args:
-        replicas: number of replicas → chunks, as the sketches tell.
-        spans: the cluster's history; the last one is that of all nodes.
-        node_ids: the nodes whose sketches were read, in their order.
+        replicas: number of replicas → number of chunks, as the sketches tell.
+        spans: the cluster's history; the last span has all nodes.
+        node_ids: the nodes whose sketches were read, in the order of the sketches.
     """
     everything = sum(sum(span.chunks.values()) for span in spans)
     found = []
@@ -131,7 +134,10 @@ def _expected(
 
 
 def placed_at_random(members: Sequence[Member]) -> Callable[[int], NDArray[np.intp]]:
-    """Places so many chunks, drawn at random; the same ones each time, as the null must not jitter."""
+    """A function that places a given number of random chunks.
+
+    The random numbers have a fixed seed, so that the expected figures do not change from one survey to the next.
+    """
     candidates = [member.candidate for member in members]
     drawn = np.random.default_rng(0)
 
@@ -143,5 +149,5 @@ def placed_at_random(members: Sequence[Member]) -> Callable[[int], NDArray[np.in
 
 
 def _rounded(matrix: NDArray[np.float64], digits: int) -> list[list[float]]:
-    rows: list[list[float]] = (matrix.round(digits) + 0.0).tolist()  # without -0.0
+    rows: list[list[float]] = (matrix.round(digits) + 0.0).tolist()  # Adding 0.0 turns -0.0 into 0.0.
     return rows

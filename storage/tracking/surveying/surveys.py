@@ -1,6 +1,6 @@
 """A survey: what the sketches of the online nodes say at one moment, as plain data.
 
-The larger ones are taken by a periodic task and kept as JSON until they are asked for.
+A periodic task takes the larger surveys and keeps them as JSON for the requests that show them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from storage.tracking.surveying.overlaps import Overlap, overlap_of, replicas_of
 from storage.tracking.surveying.targets import leaving, lined_up, targets, under_ingest
 
 LARGE = 100_000  # registers of all nodes together
-TIMES_EXPECTED = 1.25  # Among many chunks chance explains little: a smaller excess does no harm.
+# With many chunks, chance does not explain even a small excess. An overlap up to this multiple of the expected one does
+# no harm.
+TIMES_EXPECTED = 1.25
 
 
 @dataclass(frozen=True)
@@ -31,20 +33,22 @@ class Survey:
     """What the online nodes' sketches say at one moment.
 
     Attributes:
-        node_ids: the online nodes; the others' sketches are left out.
-        n_prime: N', registers of the smallest of the sketches, to which the others were folded.
+        node_ids: the online nodes; the sketches of other nodes are left out.
+        n_prime: N', the number of registers of the smallest sketch, to which the others were folded.
         level_counts: number of registers at each level.
         unions: distinct chunks on each node.
-        union: distinct chunks on all of them.
-        spectrum: chunks with exactly 1, 2, … replicas; the last class has that many or more.
+        union: distinct chunks on all nodes together.
+        spectrum: chunks with exactly 1, 2, … replicas; the last class also has the chunks with more.
         average_replication: replicas per chunk, up to the largest target.
-        below_target: chunks with fewer replicas than they should have, condemned ones included as long as their copies
-            are there; under several targets a lower bound. Chunks that may have any number of copies are left out.
-        load: chunks per register, the union's.
-        false_positive_rate: predicted: that the register of a chunk which a node does not hold is not zero.
-        overlap: None when registers are too full to expect anything.
+        below_target: chunks with fewer replicas than they should have; a lower bound if there are several targets.
+            Condemned chunks count as long as their copies are there. Chunks that may have any number of copies are
+            left out.
+        load: distinct chunks of the union per register.
+        false_positive_rate: the predicted probability that a register is not zero for a chunk that its node does not
+            hold.
+        overlap: what every two nodes share; None if the registers are too full to say what to expect.
         gatherings: the sets of nodes with which most chunks would be lost.
-        trusted: whether every one of these sketches is.
+        trusted: True if all of these sketches are trusted.
     """
 
     node_ids: list[str]
@@ -63,7 +67,7 @@ class Survey:
 
     @property
     def overlapping(self) -> list[tuple[str, str]]:
-        """The pairs of nodes that have more in common than placement and chance explain, the worst one first."""
+        """The pairs of nodes that share more chunks than placement and chance explain, the worst pair first."""
         overlap = self.overlap
         if overlap is None:
             return []
@@ -81,7 +85,7 @@ class Survey:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """The survey that ``as_json`` was called on."""
+        """Make the survey again from the result of ``as_json``."""
         single = {name: Estimate(**document[name]) for name in ("union", "average_replication", "below_target")}
         several = {name: [Estimate(**one) for one in document[name]] for name in ("unions", "spectrum")}
         overlap = Overlap(**document["overlap"]) if document["overlap"] else None
@@ -90,13 +94,13 @@ class Survey:
 
 
 def is_large(topology: Topology) -> bool:
-    """Whether a survey takes longer than a request should wait for it."""
+    """Tell whether a survey takes longer than a request should wait for it."""
     zoned = any(member.zone for member in topology.online)
     return zoned or len(topology.online) * topology.cluster.n_prime > LARGE
 
 
 def survey(topology: Topology) -> Survey | None:
-    """Read the online nodes' sketches; None while one of them is missing and being rebuilt.
+    """Read the sketches of the online nodes; returns None while a sketch is missing and is rebuilt.
 
     Raises:
         StoreUnavailable: Redis does not answer.
@@ -140,6 +144,6 @@ def survey(topology: Topology) -> Survey | None:
 
 
 def _without(found: Estimate, chunks: int) -> Estimate:
-    """The estimate when so many chunks that may be among those counted are none of its business."""
+    """Lower an estimate by ``chunks`` that may be counted in it and should not be; its upper bound stays."""
     lower = max(found.lower_bound - chunks, 0.0)
     return Estimate(max(found.estimate - chunks, lower), lower, found.upper_bound, found.saturated)

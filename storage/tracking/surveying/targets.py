@@ -1,4 +1,4 @@
-"""What surveys have in common: how many replicas chunks should have, and registers of one size."""
+"""What all surveys need: how many replicas chunks should have, and registers that are folded to one size."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from storage.tracking.surveying.overlaps import Registers
 
 
 def targets() -> NDArray[np.int64]:
-    """How many chunks should have 0, 1, 2, … replicas; of a cluster without any, none at the default.
+    """The numbers of chunks that should have 0, 1, 2, … replicas; all 0, up to the default factor, without any chunk.
 
-    Condemned chunks keep their copies until they are reclaimed, and so are among them. A chunk of two contents counts
-    in both: with several targets the lower bound that follows is on the safe side.
+    Condemned chunks are included, because they keep their copies until they are reclaimed. A chunk of two contents
+    counts twice. Under several targets this makes the lower bound of ``Survey.below_target`` smaller, which is safe.
     """
     chunks = Counter(Content.chunks_by_target()) + Counter(Chunk.objects.condemned_by_factor())
     del chunks[0]
@@ -33,21 +33,29 @@ def targets() -> NDArray[np.int64]:
 
 
 def under_ingest() -> int:
-    """Chunks that may lack copies yet. This is asked after the sketches are read: a pin precedes what it counts."""
+    """The number of pinned chunks, which may not have all copies yet.
+
+    Call this after the sketches are read: an ingest pins a chunk before it counts the chunk's copies.
+    """
     return Pin.objects.values("chunk").distinct().count()
 
 
 def leaving() -> int:
-    """Condemned chunks that may have any number of copies: orphans, and those that reclaim may be removing.
+    """The number of condemned chunks that may have any number of copies: orphans, and chunks that reclaim may remove.
 
-    This is asked before the sketches are read: what is forgotten before ``targets`` is asked is still among these.
+    Call this before the sketches are read: a chunk whose row is deleted before ``targets`` is called then still counts.
     """
     due = Q(condemned_at__lt=Now() - timedelta(seconds=configuration().reclaim_grace))
     return Chunk.objects.filter(due | Q(condemned_factor=0), condemned_at__isnull=False).count()
 
 
 def lined_up(sketches: Sequence[LCRS], n_prime: int) -> Registers:
-    """The registers of all sketches, folded to the size of the smallest: ``[nodes, N']``."""
+    """The registers of all sketches, folded to the size of the smallest one, shape ``[nodes, N']``.
+
+    Args:
+        sketches: the sketches, one for each node.
+        n_prime: N' of the result if there are no sketches.
+    """
     smallest = min((sketch.n_prime for sketch in sketches), default=n_prime)
     folded = [sketch.fold(smallest).registers for sketch in sketches]
     return np.stack(folded) if folded else np.zeros((0, smallest), np.uint8)
