@@ -1,4 +1,4 @@
-"""What documents promise: links lead somewhere, and names, variables and endpoints are those of the code."""
+"""The documents agree with the code: links lead somewhere, and names, variables and endpoints exist."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DOCUMENTS = sorted(
 README_LINES = 300
 SET_BY_THE_IMAGE = {"HOST", "PORT", "STORAGE_DIR", "LOG_TO"}
 
-# The headings that whoever asked for this service knows. Their order and their words stay.
+# The README that described the wanted service had these headings. Their order and their words stay.
 HEADINGS = """
 Quick Start
 Using Docker Compose (Recommended)
@@ -83,7 +83,7 @@ def headings(text: str) -> list[str]:
 
 
 def anchors(path: Path) -> set[str]:
-    """The anchors that GitHub gives to a document's headings."""
+    """Return the anchors that GitHub gives to the headings of a document."""
     plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings(path.read_text()))
     return {text.replace(" ", "-") for text in plain}
 
@@ -130,7 +130,7 @@ def test_decisions_have_one_form_and_are_in_their_index() -> None:
 
 
 class Asked(Mapping[str, str]):
-    """An empty environment that remembers what it was asked for."""
+    """An empty environment that records the names it was asked for."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
@@ -147,14 +147,14 @@ class Asked(Mapping[str, str]):
 
 
 def variables() -> set[str]:
-    """All that an operator may set."""
+    """Return the names of all variables that an operator may set."""
     asked = Asked()
     Configuration.from_environment(asked)
     return asked.names | set(re.findall(r'environ\.get\("(\w+)"', read("occsite/settings.py")))
 
 
 def documented() -> dict[str, str]:
-    """Variable → its default, as the table of docs/configuration.md says."""
+    """Map each variable in the table of docs/configuration.md to its default there."""
     rows = re.findall(r"^\| \[`(\w+)`\]\(#[\w-]+\) \| ([^|]+) \|", read("docs/configuration.md"), re.MULTILINE)
     return dict(rows)
 

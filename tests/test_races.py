@@ -1,4 +1,4 @@
-"""What docs/races.md and docs/invariants.md name exists, and every rule that is cited somewhere is written there."""
+"""Everything that docs/races.md and docs/invariants.md name exists, and every rule that is cited is written there."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def on_one_line(text: str) -> str:
 
 
 def rules() -> dict[int, str]:
-    """Number of each rule → its paragraph, on one line."""
+    """Map the number of each rule to its paragraph, on one line."""
     _, *parts = HEADING.split(RACES.read_text())
     return {int(number): on_one_line(text) for number, text in zip(parts[::2], parts[1::2], strict=True) if number}
 
 
 def cited() -> Iterator[tuple[str, str | None]]:
-    """Each place that cites races: its file, and the numbers, which are None where there are none."""
+    """Find each citation of a rule: its file, and its numbers, or None if the citation has no number."""
     for folder in CITING:
         for path in sorted((PROJECT / folder).rglob("*")):
             if path.suffix in (".py", ".md", ".html", ".c") and path not in (RACES, Path(__file__)):
@@ -46,7 +46,7 @@ def cited() -> Iterator[tuple[str, str | None]]:
 
 
 def numbers_of(citation: str) -> Iterator[int]:
-    """The numbers that a citation such as "2, 9–13" stands for."""
+    """Yield the numbers that a citation such as "2, 9–13" stands for."""
     for part in citation.split(", "):
         first, *last = map(int, re.split("[–-]", part))
         yield from range(first, (last or [first])[0] + 1)
@@ -54,7 +54,7 @@ def numbers_of(citation: str) -> Iterator[int]:
 
 @cache
 def defined_in(path: Path) -> frozenset[str]:
-    """The functions, classes and constants of a module; methods as ``Class.method``."""
+    """Return the names of the functions, classes and constants of a module. Methods are ``Class.method``."""
     found = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Assign):
@@ -75,7 +75,7 @@ def names_of_tests() -> frozenset[str]:
 
 
 def missing(text: str) -> list[str]:
-    """The files, functions and tests that a text names and that do not exist."""
+    """List the files, functions and tests that a text names and that do not exist."""
     found = [name for name in re.findall(r"`(test_\w+)`", text) if name not in names_of_tests()]
     found += [path for path in re.findall(r"`([\w/]+/[\w/]+(?:\.py)?)`", text) if not (PROJECT / path).exists()]
     for guard in GUARD.finditer(text):

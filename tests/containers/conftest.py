@@ -1,4 +1,7 @@
-"""What ``make test-containers`` needs: a Docker engine and docker-compose. BUILD_OPTIONS are passed to the build."""
+"""Fixtures of ``make test-containers``, which needs a Docker engine and docker-compose.
+
+The variable BUILD_OPTIONS holds options for ``docker build``.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ from tests.containers.engine import IMAGE, Stack, docker
 
 @pytest.fixture(scope="session")
 def image() -> str:
-    """The image, built from this tree."""
+    """The name of the image, which is built from this tree first."""
     docker("build", *shlex.split(os.environ.get("BUILD_OPTIONS", "")), "-t", IMAGE, ".")
     return IMAGE
 
 
 @pytest.fixture(scope="module")
 def make_stack(image: str) -> Iterator[Callable[..., Stack]]:
-    """Makes compose projects; with the module's last test they go, volumes included, and must leave nothing."""
+    """Make compose projects. After the module's last test they are removed with their volumes and leave nothing."""
     made: list[Stack] = []
 
     def make(files: Sequence[str] = (), env_file: Path | None = None, **environment: str) -> Stack:

@@ -1,4 +1,4 @@
-"""The real engine: ``docker`` and ``docker-compose`` as an operator types them, on ports and names of their own."""
+"""The real Docker engine: commands as an operator types them. Each stack has its own name and its own ports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ START_LIMIT = 120.0  # seconds
 
 
 def docker(*arguments: str, check: bool = True) -> str:
-    """The output of a docker command, both streams."""
+    """Run a docker command and return its output, standard error included."""
     return _run(["docker", *arguments], check=check)
 
 
@@ -29,17 +29,23 @@ def inspect(container: str) -> dict[str, Any]:
 
 
 def pid_of(container: str) -> int:
-    """Of its first process, as the host numbers it."""
+    """Return the pid of the container's first process, as the host numbers it."""
     return int(inspect(container)["State"]["Pid"])
 
 
 def crash(container: str) -> None:
-    """SIGKILL its first process from outside: unlike ``docker kill``, this looks like a crash to the engine."""
+    """Send SIGKILL to the container's first process, from the host.
+
+    The engine takes this for a crash and starts the container again. It does not do so after ``docker kill``.
+    """
     os.kill(pid_of(container), signal.SIGKILL)
 
 
 class Stack:
-    """One compose project; ``files`` are added to ``docker-compose.yml``, and ``environment`` to the shell's."""
+    """One compose project.
+
+    ``files`` are added to ``docker-compose.yml``, and ``environment`` to the environment of this process.
+    """
 
     def __init__(self, name: str, files: Sequence[str] = (), env_file: Path | None = None, **environment: str) -> None:
         self.name = name
@@ -53,7 +59,7 @@ class Stack:
         self.tls_url = f"https://127.0.0.1:{self.ports['HTTPS_PORT']}"
 
     def compose(self, *arguments: str, check: bool = True) -> str:
-        """The output of a docker-compose command, both streams."""
+        """Run a docker-compose command and return its output, standard error included."""
         argv = [*compose_command(), "-p", self.name, "--project-directory", str(PROJECT), *self.options, *arguments]
         return _run(argv, self.environment, check=check)
 
@@ -68,7 +74,7 @@ class Stack:
         return docker("ps", "-q", "--no-trunc", *self._labelled(service)).split()
 
     def all_containers(self) -> list[dict[str, Any]]:
-        """Everything that is of this project, running or not."""
+        """Inspect all containers of this project, running or not."""
         ids = docker("ps", "-aq", "--filter", f"label=com.docker.compose.project={self.name}").split()
         return [inspect(container) for container in ids]
 
@@ -89,7 +95,7 @@ class Stack:
 
 
 def compose_command() -> list[str]:
-    """``docker-compose``, or what COMPOSE says: ``docker compose`` where it is a plugin."""
+    """Return ``docker-compose``, or the command in COMPOSE, such as ``docker compose`` where compose is a plugin."""
     return shlex.split(os.environ.get("COMPOSE", "docker-compose"))
 
 

@@ -1,6 +1,6 @@
 """``docker-compose.yml`` as an operator uses it: up, scale, restart, crash, down.
 
-The tests share one stack and run in the order they stand in.
+The tests share one stack and run in the order of this file.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tests.support.system import wait_until
 pytestmark = pytest.mark.containers
 
 LARGE = 96 << 20
-RECOVERY = 60.0  # seconds, of which a dead worker's lease is twenty
+RECOVERY = 60.0  # seconds; the lease of a dead worker takes 20 of them
 
 
 class Load:
-    """Clients that upload, download and write down what they were told, until ``end``."""
+    """Clients that upload, download and record the answers in the journal until ``end`` is called."""
 
     def __init__(self, journal: Journal, clients: int = 3) -> None:
         self.journal = journal
@@ -83,7 +83,7 @@ def test_every_container_turns_healthy(stack: Stack) -> None:
         return [c["Name"] for c in running if c["State"]["Health"]["Status"] != "healthy"]
 
     wait_until(lambda: not ailing(), START_LIMIT, lambda: str(ailing()))
-    assert len(stack.all_containers()) == 7  # the one that prepares has ended
+    assert len(stack.all_containers()) == 7  # The container `prepare` is one of them, although it has ended.
 
 
 def test_logs_of_the_api_are_lines_of_json(stack: Stack) -> None:
@@ -144,9 +144,9 @@ def test_an_upload_outlives_its_worker(stack: Stack, blow: str) -> None:
         if blow == "restart":
             stack.compose("restart", "worker")
         elif blow == "crash":
-            crash(container)  # the engine starts it again
+            crash(container)  # The engine starts the container again.
         else:
-            docker("kill", container)  # the engine does not: that is for the operator
+            docker("kill", container)  # The engine leaves the restart to the operator.
             stack.up()
 
     before = len(docker("logs", container))
@@ -230,7 +230,10 @@ def health_of(container: str) -> str:
 
 
 def journal_of_what_is_listed(stack: Stack, journal: Journal) -> Journal:
-    """The journal, once the files of earlier tests are gone: the oracle takes what nobody uploaded for a ghost."""
+    """Delete the files of earlier tests and return ``journal``.
+
+    The oracle reports each listed file that the journal did not upload as a ghost.
+    """
     known = {attempt.file_hash for attempt in journal.attempts}
     for entry in journal.ask("/files?limit=1000")[1]["files"]:
         if entry["file_hash"] not in known:

@@ -16,12 +16,12 @@ from tests.support.system import free_port, wait_until
 pytestmark = pytest.mark.containers
 
 NAME = f"occ-storage-test-{os.getpid()}"
-STOP_LIMIT = 8.0  # seconds; after ten docker kills
+STOP_LIMIT = 8.0  # seconds; `docker stop` kills a container after ten
 LARGE = 64 << 20
 
 
 class Container:
-    """One container on one volume, which outlives it."""
+    """One container on one volume. The volume outlives the container."""
 
     def __init__(self, image: str) -> None:
         self.image = image

@@ -1,4 +1,4 @@
-"""The ``production`` profile: nginx in public, with and without TLS."""
+"""The ``production`` profile: nginx in front of the API, with and without TLS."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def stack(make_stack: Callable[..., Stack], certificate: Path) -> Stack:
 
 @pytest.fixture
 def session(certificate: Path) -> Iterator[requests.Session]:
-    """An HTTP client that trusts the certificate and no proxy."""
+    """An HTTP client that trusts the certificate and uses no proxy."""
     with requests.Session() as found:
         found.trust_env = False
         found.verify = str(certificate / "fullchain.pem")
@@ -98,7 +98,7 @@ def test_the_largest_file_fits_and_one_byte_more_does_not(stack: Stack, session:
     data = os.urandom(MAX_UPLOAD_SIZE)
     fits = session.post(f"{stack.public_url}/upload", files={"file": ("largest.bin", data)})
     assert fits.status_code == 201
-    for much in (data + b"1", data + bytes(2 << 20)):  # the API's limit, and nginx's
+    for much in (data + b"1", data + bytes(2 << 20)):  # The API refuses the first body, nginx the second.
         refused = session.post(f"{stack.public_url}/upload", files={"file": ("larger.bin", much)})
         assert refused.status_code == 413
         assert refused.headers["Content-Type"] == "application/problem+json"
@@ -124,7 +124,10 @@ def test_nothing_is_spooled_on_the_way(stack: Stack, session: requests.Session) 
 
 
 def written(container: str) -> set[str]:
-    """What the container has on its own file system; nginx leaves the folders of files that it has spooled."""
+    """Return the changes on the container's own file system.
+
+    If nginx has spooled a body to a file, the folder of that file is still there.
+    """
     return set(docker("diff", container).splitlines())
 
 
@@ -156,7 +159,7 @@ def test_the_api_learns_who_the_client_is_and_believes_no_claims(stack: Stack, s
 
 
 def clients_of(stack: Stack, path_part: str) -> set[str]:
-    """The clients that the API's log names for requests of a path."""
+    """Return the client addresses in the API's log lines whose request contains ``path_part``."""
     lines = events(stack, "occ-storage")
     return {line["ip"] for line in lines if path_part in line.get("request", "") and "ip" in line}
 

@@ -1,4 +1,4 @@
-"""The contract of every volume: each implementation is named in ``MAKERS``, and nothing here knows which one it has."""
+"""The contract of every volume. ``MAKERS`` names each implementation, and the tests run against each of them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MAKERS = [filesystem, memory]
 
 @pytest.fixture(params=MAKERS, ids=lambda maker: maker.__name__)
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
-    """Opens the one volume of the test, expecting some identity."""
+    """Open the one volume of the test with the identity that the caller expects."""
     maker: Maker = request.param(tmp_path)
     return maker
 
@@ -54,7 +54,7 @@ def volume(make: Maker) -> Volume:
 
 @pytest.fixture
 def fill(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Leaves the volume of the test without room for one more byte, file or name."""
+    """Fill the volume of the test, so that it has no room for one more byte, file or name."""
 
     def fill() -> None:
         if isinstance(volume, MemoryVolume):
@@ -67,7 +67,7 @@ def fill(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 def fill_file_system(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """System calls refuse what a full file system refuses; a rename finds a block only once the spare is gone."""
+    """Make system calls fail as on a full file system. A rename finds a free block only after the spare was removed."""
     open_file, pwrite, rename = os.open, os.pwrite, os.rename
 
     def full(*_: object, **__: object) -> int:
@@ -95,7 +95,7 @@ def chunk(data: bytes = b"some bytes") -> tuple[str, bytes]:
 
 
 def token(number: int) -> str:
-    """The token of a generation."""
+    """Return the token of a generation: 32 hex digits."""
     return f"{number:032x}"
 
 

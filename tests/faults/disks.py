@@ -1,4 +1,4 @@
-"""What happens to the disks of a running installation: bytes rot, file systems fill up, disks hang and come loose."""
+"""Faults of the disks of a running installation: bytes rot, file systems fill up, disks hang and come loose."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 from tests.support.installation import Installation
 from tests.support.installation import copies as paths_of
 
-# Below this much free space a node counts as full, and gets no replicas (256 MiB are kept free). Memory is used up only
-# by what is written.
+# The size of a disk in bytes. It exceeds the 256 MiB that must stay free (HEADROOM): a node with less free space counts
+# as full and gets no replicas. A file system in memory takes memory only for the bytes that are written to it.
 ROOMY = 400 << 20
 
 
@@ -24,23 +24,23 @@ def nodes_dir(installation: Installation) -> Path:
 
 
 def copies(installation: Installation, chunk: bytes) -> dict[str, Path]:
-    """Node id → its copy of a chunk, looked up in the folders; disks that are put aside do not count."""
+    """Look up the copies of a chunk in the folders: node id → path. Disks that are put aside do not count."""
     found = {path.parents[2].name: path for path in paths_of(installation, chunk)}
     return {node_id: path for node_id, path in found.items() if node_id.startswith("node_")}
 
 
 def replicas(folder: Path) -> set[str]:
-    """Names of the replicas in one node's directory."""
+    """Return the names of the replicas in one node's directory."""
     return {path.name for path in folder.glob("chunks/??/*")}
 
 
 def quarantined(installation: Installation) -> list[str]:
-    """Names of all copies that were judged and moved out of the way."""
+    """Return the names of all copies that were judged bad and moved into quarantine."""
     return sorted(path.name for path in nodes_dir(installation).glob("node_*/quarantine/*"))
 
 
 def leftovers(installation: Installation) -> list[Path]:
-    """What writes that failed have left behind."""
+    """Return the temporary files that failed writes have left on the volumes."""
     return list(nodes_dir(installation).rglob(".tmp-*"))
 
 
@@ -48,7 +48,7 @@ def leftovers(installation: Installation) -> list[Path]:
 
 
 def flip(path: Path) -> None:
-    """One bit of a file, in its middle."""
+    """Flip one bit in the middle of a file."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0x10
     _overwrite(path, bytes(data))
@@ -76,12 +76,12 @@ DAMAGES: Mapping[str, Callable[[Path], None]] = {
 }
 
 
-# -- disks that are gone, others', or hang ---------------------------------
+# -- disks that are gone, exchanged, or hang -------------------------------
 
 
 @contextmanager
 def emptied(folder: Path) -> Iterator[None]:
-    """An empty directory in place of a node's, as when its disk is not mounted; put back in the end."""
+    """Put an empty directory in the place of a node's directory while the body runs, as if no disk were mounted."""
     away = folder.with_name(f"away-{folder.name}")
     folder.rename(away)
     folder.mkdir()
@@ -95,7 +95,7 @@ def emptied(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def exchanged(one: Path, other: Path) -> Iterator[None]:
-    """Each of two nodes' disks in the other's place."""
+    """Exchange the directories of two nodes while the body runs."""
     _exchange(one, other)
     try:
         yield
@@ -112,7 +112,7 @@ def _exchange(one: Path, other: Path) -> None:
 
 @contextmanager
 def hanging(path: Path) -> Iterator[None]:
-    """A file that lets everybody wait who opens it to read, as on a disk that does not answer."""
+    """Replace a file by a pipe while the body runs: an open for reading hangs, as on a disk that does not answer."""
     volume = next(parent for parent in path.parents if parent.name.startswith("node_"))
     away, pipe = volume / f"hung-{path.name}", volume / f"pipe-{path.name}"
     os.link(path, away)
@@ -121,7 +121,7 @@ def hanging(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Whoever waits is let go once the file is back: with an end of file, which is not what the file says.
+        # A waiting reader is let go only when the file is back. It reads an end of file, and not the bytes of the file.
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         away.rename(path)
         os.close(descriptor)
@@ -131,24 +131,24 @@ def hanging(path: Path) -> Iterator[None]:
 
 
 class CannotMount(Exception):
-    """This process may not mount file systems; says why."""
+    """This process cannot mount file systems. The message says why."""
 
 
 class Disk:
-    """A file system in memory of one node's own."""
+    """A file system of its own for one node, in memory or in an image file."""
 
     def __init__(self, folder: Path, backing: Path) -> None:
         """
         Args:
-            folder: the node's directory, where the disk appears.
-            backing: where it stays mounted when it comes loose there.
+            folder: the node's directory, at which the disk appears.
+            backing: the mount point at which the disk stays mounted when it comes loose from ``folder``.
         """
         self.folder = folder
         self.backing = backing
 
     @contextmanager
     def full(self) -> Iterator[None]:
-        """There is no room for another page while the body runs."""
+        """Shrink the file system while the body runs, so that it has no room for another page."""
         found = os.statvfs(self.backing)
         used = (found.f_blocks - found.f_bfree) * found.f_frsize
         mount("-o", f"remount,size={max(used, found.f_frsize)}", str(self.backing))
@@ -159,7 +159,7 @@ class Disk:
 
     @contextmanager
     def used_up(self, what: str) -> Iterator[None]:
-        """Another program's files hold every free block, or every free inode, while the body runs.
+        """Take every free block, or every free inode, for files of another program while the body runs.
 
         Args:
             what: ``"blocks"`` or ``"inodes"``.
@@ -182,7 +182,7 @@ class Disk:
 
     @contextmanager
     def loose(self) -> Iterator[None]:
-        """Only the empty directory below is there while the body runs."""
+        """Unmount the disk from ``folder`` while the body runs, so that the empty directory below the mount appears."""
         unmount(self.folder)
         try:
             yield
@@ -193,7 +193,7 @@ class Disk:
 
 @contextmanager
 def all_of(conditions: Iterable[AbstractContextManager[None]]) -> Iterator[None]:
-    """Several disks, each in its condition."""
+    """Enter all ``conditions``, such as one per disk, while the body runs."""
     with ExitStack() as entered:
         for condition in conditions:
             entered.enter_context(condition)
@@ -202,10 +202,10 @@ def all_of(conditions: Iterable[AbstractContextManager[None]]) -> Iterator[None]
 
 @contextmanager
 def own_disks(installation: Installation, backings: Path) -> Iterator[dict[str, Disk]]:
-    """Move every node of a running installation to a disk of its own; all are unmounted in the end.
+    """Move every node of a running installation to a disk of its own. The disks are unmounted in the end.
 
     Raises:
-        CannotMount: it is not allowed here.
+        CannotMount: this process may not mount.
     """
     with ExitStack() as mounted:
         disks = {}
@@ -220,16 +220,16 @@ def own_disks(installation: Installation, backings: Path) -> Iterator[dict[str, 
 def limited_disks(
     installation: Installation, backings: Path, kinds: Mapping[str, Sequence[str]]
 ) -> Iterator[dict[str, Disk]]:
-    """Move nodes of a running installation to file systems of limited size, unmounted in the end.
+    """Move nodes of a running installation to file systems of limited size, which are unmounted in the end.
 
     Args:
-        installation: whose nodes.
-        backings: a folder for what is mounted.
+        installation: the installation that has the nodes.
+        backings: a folder for the mount points.
         kinds: node id → a file system and its options, such as ``("tmpfs", "nr_inodes=5000")`` for one in memory and
             ``("ext4", "-N", "8192")`` for one that ``mkfs.ext4`` makes.
 
     Raises:
-        CannotMount: it is not allowed here.
+        CannotMount: this process may not mount.
     """
     with ExitStack() as mounted:
         disks = {}
@@ -240,7 +240,7 @@ def limited_disks(
                 image = backing.with_suffix(".img")
                 with image.open("wb") as file:
                     file.truncate(ROOMY)
-                # Nothing is set aside for root, which is who runs these tests.
+                # Option -m 0 sets no blocks aside for root: root runs these tests and could use them.
                 _checked("mkfs.ext4", "-q", "-F", "-m", "0", *options, str(image))
                 what = ["-o", "loop", str(image)]
             disks[node_id] = Disk(nodes_dir(installation) / node_id, backing)
@@ -250,13 +250,14 @@ def limited_disks(
 
 @contextmanager
 def freezable(folder: Path, backing: Path) -> Iterator[Callable[[], AbstractContextManager[None]]]:
-    """Move a node of a running installation to an ext4 of its own, unmounted in the end.
+    """Move a node of a running installation to an ext4 file system of its own, which is unmounted in the end.
 
     Yields:
-        What freezes it: while that body runs, reads are served and whoever writes waits, and cannot be killed.
+        A context manager that freezes the file system. While its body runs, reads are served, and a thread that writes
+        waits and cannot be killed.
 
     Raises:
-        CannotMount: it is not allowed here.
+        CannotMount: this process may not mount.
     """
     image = backing.with_suffix(".img")
     with image.open("wb") as file:
@@ -277,7 +278,10 @@ def freezable(folder: Path, backing: Path) -> Iterator[Callable[[], AbstractCont
 
 @contextmanager
 def _moved(folder: Path, backing: Path, *what: str) -> Iterator[None]:
-    """Mount something, with what the folder holds, in its place; the folder below is left empty."""
+    """Mount a file system at ``backing`` and at ``folder``, and move the files of ``folder`` to it.
+
+    The directory below the mount at ``folder`` is left empty. ``what`` are the arguments of ``mount``.
+    """
     if os.geteuid() != 0:
         raise CannotMount("only root may mount file systems")
     backing.mkdir()
@@ -293,7 +297,7 @@ def _moved(folder: Path, backing: Path, *what: str) -> Iterator[None]:
 
 
 def _take_blocks(path: Path) -> None:
-    """To the last block; none of them is written to, so that the image of a disk stays small."""
+    """Allocate every free block to one file. The blocks are not written to, so the image of the disk stays small."""
     with path.open("wb") as file:
         size, step = 0, 64 << 20
         while step >= 512:

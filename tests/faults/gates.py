@@ -10,11 +10,11 @@ from pathlib import Path
 
 from tests.support.system import alive, wait_until
 
-ARRIVAL_LIMIT = 60.0  # seconds until a process comes to a gate, on a machine that is busy with other things
+ARRIVAL_LIMIT = 60.0  # seconds until a process must have come to a gate; the machine may be busy with other things
 
 
 class Gates:
-    """The folder that a system's PHASE_GATES names."""
+    """The gates in the folder that PHASE_GATES names to a system. A gate holds each process that enters its phase."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -24,18 +24,18 @@ class Gates:
         (self.folder / phase).touch()
 
     def open(self, *phases: str) -> None:
-        """Let everybody go who is held there."""
+        """Let all processes go that are held at these phases."""
         for phase in phases:
             (self.folder / phase).unlink(missing_ok=True)
-            for pid in self._announced(phase):  # of whom some may be dead, or stopped
+            for pid in self._announced(phase):  # A dead or stopped process does not remove its own announcement.
                 (self.folder / f"{phase}.{pid}").unlink(missing_ok=True)
 
     def held(self, phase: str) -> list[int]:
-        """The processes that are held there."""
+        """Return the pids of the processes that are held at the phase."""
         return alive(self._announced(phase))
 
     def await_arrival(self, phase: str) -> int:
-        """The pid of the first process that is held at the phase."""
+        """Wait until a process is held at the phase, and return the pid of one such process."""
         wait_until(lambda: bool(self.held(phase)), ARRIVAL_LIMIT, lambda: f"nobody came to {phase}")
         return self.held(phase)[0]
 
@@ -45,7 +45,7 @@ class Gates:
 
 @contextmanager
 def stopped(*pids: int) -> Iterator[None]:
-    """Processes that do not run while the body does; those that stand still already are left alone."""
+    """Stop processes while the body runs. A process that is stopped already is left alone."""
     running = [pid for pid in pids if state_of(pid) not in "TX"]
     for pid in running:
         os.kill(pid, signal.SIGSTOP)
@@ -58,7 +58,7 @@ def stopped(*pids: int) -> Iterator[None]:
 
 
 def state_of(pid: int) -> str:
-    """One letter, as in proc(5); ``X`` when the process is gone."""
+    """Return the state letter of a process, as in proc(5), or ``X`` if the process is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
     except FileNotFoundError:
@@ -66,7 +66,7 @@ def state_of(pid: int) -> str:
 
 
 def kill_all(pids: Sequence[int]) -> None:
-    """SIGKILL, and wait until they are gone."""
+    """Send SIGKILL to processes, and wait until they are gone."""
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not alive(list(pids)), ARRIVAL_LIMIT, lambda: f"{alive(list(pids))} still run")

@@ -1,6 +1,6 @@
-"""Runs in a process of the system under test, through ``manage.py shell``, and prints what no client can see.
+"""Functions that run in the system under test through ``manage.py shell``, and print what no client can see.
 
-Each rule maps to what breaks it; a system at rest breaks none.
+Each rule is a function that returns what breaks it. A sound system at rest breaks no rule.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ from storage.tracking.store import StoreUnavailable, store_of
 
 
 def print_findings(limit: float) -> None:
-    """Wait until no work is left, for so many seconds at most, and print since when and all that is wrong then."""
+    """Wait until no work is left, for at most ``limit`` seconds. Print when the wait ended, and all findings.
+
+    The time is of the monotonic clock, which all processes of a machine share.
+    """
     deadline = time.monotonic() + limit
     while any(left := [rule() for rule in WORK.values()]) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -38,7 +41,7 @@ def print_findings(limit: float) -> None:
 
 
 def reclaim_until(stop: str) -> None:
-    """Reclaim without any grace, over and over, until the file ``stop`` is there; print what was done."""
+    """Reclaim without a grace period again and again until the file ``stop`` exists. Print how much was reclaimed."""
     removed = forgotten = purged = 0
     while not Path(stop).exists():
         outcome = reclaim.reclaim(0)
@@ -49,12 +52,12 @@ def reclaim_until(stop: str) -> None:
 
 
 def print_jobs() -> None:
-    """Print how many jobs of each kind there have been, uploads aside."""
+    """Print how many jobs of each kind there have been, except the jobs of uploads."""
     kinds = Job.objects.exclude(queue="ingest").values_list("kind").annotate(number=Count("id")).order_by()
     json.dump(dict(kinds), sys.stdout)
 
 
-# -- what an operator has done ---------------------------------------------
+# -- what an operator can ask for -----------------------------------------
 
 
 def audit_node(node_id: str) -> None:
@@ -75,7 +78,7 @@ def repair_cluster() -> None:
 
 
 def drain_fullest() -> None:
-    """Empty the node with the most bytes and take it out."""
+    """Queue the drain of the node with the most bytes. A drained node is retired."""
     drain.request(max(Topology.load().accepting, key=lambda member: member.stored_bytes).node_id)
 
 
@@ -94,7 +97,7 @@ def open_jobs() -> list[str]:
 
 
 def uploads_under_way() -> list[str]:
-    """All but those whose job has failed: they are kept until an operator decides."""
+    """List all uploads, except those whose job has failed: these are kept until an operator decides."""
     uploads = Upload.objects.exclude(jobs__state=Job.State.FAILED)
     return [f"{upload.pk}: {upload.state}, {upload.pins.count()} pins" for upload in uploads]
 
@@ -113,7 +116,10 @@ def untrusted_sketches() -> list[str]:
 
 
 def short_of_good_copies() -> list[str]:
-    """Chunks of manifests with fewer good copies than they are to have, or than there are nodes whose copies count."""
+    """List chunks of manifests with too few good copies.
+
+    A chunk needs as many as its target, or as there are nodes whose copies count, whichever is fewer.
+    """
     counting = len(_counting())
     return [
         f"{chunk_hash}: {len(good)} of {target}"
@@ -123,7 +129,7 @@ def short_of_good_copies() -> list[str]:
 
 
 def surplus_copies() -> list[str]:
-    """Chunks of manifests with more good copies than they are to have."""
+    """List chunks of manifests with more good copies than their target."""
     return [
         f"{chunk_hash}: {len(good)} of {target}"
         for chunk_hash, (target, good) in _good_copies().items()
@@ -132,7 +138,10 @@ def surplus_copies() -> list[str]:
 
 
 def not_reclaimed() -> list[str]:
-    """Chunks and removed copies whose grace is over; a node that does not answer keeps them all."""
+    """List condemned chunks and copies in the trash whose grace period is over.
+
+    The list is empty while a node does not answer, because reclaim then keeps the rows of condemned chunks.
+    """
     seen, grace = Topology.load(), configuration().reclaim_grace
     if len(seen.online) < len(seen.members):
         return []
@@ -148,9 +157,9 @@ def _counting() -> list[Member]:
 
 
 def _good_copies() -> dict[str, tuple[int, list[str]]]:
-    """Chunk hash → replicas that it is to have, and the nodes that count with a copy whose bytes are the chunk's.
+    """Map each chunk hash to the chunk's target and to the nodes that hold a good copy and whose copies count.
 
-    Read off the disks, past all our code.
+    The copies are read from the disks directly, without the code under test.
     """
     used = dict(Chunk.objects.filter(entries__isnull=False).distinct().values_list("hash", "id"))
     targets = Chunk.objects.targets(used.values())
@@ -172,7 +181,7 @@ def _is_good(path: Path) -> bool:
 
 @cache
 def _digest(path: Path, inode: int, change_time: int) -> str:
-    """The same inode with the same change time has the same bytes: while work is waited for, each is read once."""
+    """Hash a file. The cache reads each file once: the same inode with the same change time has the same bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -180,20 +189,20 @@ def _digest(path: Path, inode: int, change_time: int) -> str:
 
 
 def false_negatives() -> list[str]:
-    """Replicas on a volume whose register is zero, and that are still there; at rest every sketch is trusted."""
+    """List replicas that are on a volume although their register is zero. At rest every sketch is trusted."""
     seen = Topology.load()
     missed = []
     for member in seen.members:
         hashes = [replica.chunk_hash for replica in member.lane.volume.replicas()]
         counts = store_of(seen.cluster).lookup([member.node_id], hashes).counts[0]
         empty = [chunk_hash for chunk_hash, count in zip(hashes, counts, strict=True) if not count]
-        there = member.lane.volume.sizes(empty)  # it may have been un-counted since it was listed
+        there = member.lane.volume.sizes(empty)  # A copy may have been removed and un-counted since it was listed.
         missed += [f"{member.node_id} {h}" for h, size in zip(empty, there, strict=True) if size is not None]
     return missed
 
 
 def contents_that_nobody_finishes() -> list[str]:
-    """Neither ready nor with an upload that could still make them so."""
+    """List contents that are not ready and have no upload that could still make them ready."""
     return [str(content) for content in Content.objects.exclude(state=Content.State.READY).filter(uploads=None)]
 
 
@@ -203,7 +212,7 @@ def condemned_though_used() -> list[str]:
 
 
 def never_reclaimed() -> list[str]:
-    """Chunks that nothing refers to and that reclaim will not look at."""
+    """List chunks that nothing refers to and that are not condemned: reclaim will not look at them."""
     unused = Chunk.objects.filter(condemned_at__isnull=True, entries__isnull=True, pins__isnull=True)
     return [str(chunk) for chunk in unused]
 

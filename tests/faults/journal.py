@@ -1,7 +1,7 @@
-"""A client of the API that writes down everything it attempts, and knows nothing of the server but its contract.
+"""A client of the API that records everything it attempts. It knows the server's contract and nothing else of it.
 
-An attempt is in the journal from before its first byte is sent. What the server answered decides its outcome; what it
-did is for the oracle to find out.
+An attempt is in the journal before its first byte is sent. The server's answer decides the outcome of the attempt. The
+oracle finds out what the server really did.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from urllib.parse import quote, urlsplit
 BOUNDARY = "journal-8f2c1d"
 READ_SIZE = 256 << 10
 FRAMES = 20
-RESET = struct.pack("ii", 1, 0)  # what SO_LINGER takes: whatever has not been sent is thrown away
-TERMINAL = {"succeeded", "failed", "cancelled"}  # states of a job
+RESET = struct.pack("ii", 1, 0)  # A value of SO_LINGER: a close drops all unsent bytes and resets the connection.
+TERMINAL = {"succeeded", "failed", "cancelled"}  # the states of a job that has ended
 
 
 class Action(StrEnum):
@@ -34,19 +34,20 @@ class Action(StrEnum):
 
 
 class Outcome(StrEnum):
-    ACKNOWLEDGED = "acknowledged"  # the server said that it was done, or for 202 that it will be
-    REFUSED = "refused"  # the server said that it was not done
-    UNKNOWN = "unknown"  # no whole answer, or one that promises nothing: it may have been done, or may yet be
-    WRONG = "wrong"  # an answer that no fault excuses
+    ACKNOWLEDGED = "acknowledged"  # The server said that the request was done or, with a 202, that it will be done.
+    REFUSED = "refused"  # The server said that the request was not done.
+    # There was no whole answer, or the answer promises nothing: the request may have been done, or may still be done.
+    UNKNOWN = "unknown"
+    WRONG = "wrong"  # No fault excuses the answer.
 
 
 @dataclass(frozen=True)
 class Vanish:
-    """How a client goes without a word.
+    """How a client vanishes during an upload.
 
     Attributes:
-        at: the share of its body that it has sent by then.
-        reset: whether its end of the connection is reset, as by a crash, or closed.
+        at: the share of its body that the client has sent when it vanishes, from 0 to 1.
+        reset: True if the client resets the connection, as a crash does; False if the client closes it.
     """
 
     at: float
@@ -55,7 +56,7 @@ class Vanish:
 
 @dataclass(eq=False)
 class Attempt:
-    """One request and what came of it; times are of the monotonic clock."""
+    """One request and its outcome. Times are of the monotonic clock."""
 
     action: Action
     file_hash: str
@@ -71,7 +72,7 @@ class Attempt:
 
     @property
     def took_effect_by(self) -> float:
-        """After this moment it changes nothing any more; never, if its outcome is unknown."""
+        """The moment after which the request changes nothing any more: infinity if its outcome is unknown."""
         return math.inf if self.outcome is Outcome.UNKNOWN else self.ended
 
     def end(self, outcome: Outcome, detail: str = "") -> None:
@@ -88,7 +89,7 @@ class Journal:
     def __init__(self, base_url: str, timeout: float = 120.0) -> None:
         """
         Args:
-            base_url: the service.
+            base_url: the address of the service.
             timeout: seconds of silence after which the client gives up.
         """
         self.address = urlsplit(base_url).netloc
@@ -113,14 +114,14 @@ class Journal:
         """Upload a file.
 
         Args:
-            data: its bytes.
-            name: what it is called, here and there.
-            factor: the replication factor asked for; by default none is.
+            data: the bytes of the file.
+            name: the name of the file, in the journal and on the server.
+            factor: the replication factor to ask for; None to ask for none.
             respond_async: ask for a 202.
             midway: called when half of the body has been sent.
-            chunked: send the body in chunks, and its length not at all.
+            chunked: send the body with chunked transfer coding, without a Content-Length.
             raw: send the file as the body of a PUT; by default it is a field of a form.
-            vanish: how the client goes before it has sent everything; by default it stays.
+            vanish: how the client vanishes before it has sent everything; by default it stays.
         """
         attempt = Attempt(Action.UPLOAD, hashlib.sha256(data).hexdigest(), len(data), name, factor)
         self._known[attempt.file_hash] = (name, len(data))
@@ -137,13 +138,13 @@ class Journal:
             if respond_async:
                 connection.putheader("Prefer", "respond-async")
             connection.endheaders()
-            with suppress(BrokenPipeError, ConnectionResetError):  # an early answer may still be there to read
+            with suppress(BrokenPipeError, ConnectionResetError):  # The server may have answered early.
                 _send(connection, _frames(body, chunked), midway, vanish)
 
         return self._attempt(attempt, send, _judge_upload)
 
     def download(self, file_hash: str) -> Attempt:
-        """Download a file and compare every byte, by its hash."""
+        """Download a file and check every byte by the hash of the whole."""
         name, size = self._known.get(file_hash, ("", 0))
         attempt = Attempt(Action.DOWNLOAD, file_hash, size, name)
         return self._attempt(attempt, lambda c: c.request("GET", f"/download/{file_hash}"), _judge_download)
@@ -173,11 +174,11 @@ class Journal:
     # -- not recorded ------------------------------------------------------
 
     def ask(self, path: str, **fields: str) -> tuple[int, Any]:
-        """The status and the document of a GET with header fields; 0 and None when there is no whole document."""
+        """Send a GET with the header ``fields``. Return status and document; 0 and None if no whole document came."""
         return self._request("GET", path, None, fields)
 
     def order(self, path: str, *, method: str = "POST", **document: Any) -> tuple[int, Any]:
-        """The status and the document of a request that does not wait for what it asks for; 0 and None as above."""
+        """Send a request that does not wait for the work it asks for. Return status and document as ``ask`` does."""
         return self._request(method, path, json.dumps(document).encode(), {})
 
     def _request(self, method: str, path: str, body: bytes | None, fields: Mapping[str, str]) -> tuple[int, Any]:
@@ -196,13 +197,13 @@ class Journal:
                 return 0, None
 
     def job_state(self, attempt: Attempt) -> str:
-        """The state of the job that a 202 named, or ``""`` when the server does not say."""
+        """Return the state of the job that a 202 named, or ``""`` if the server does not tell it."""
         status, body = self.ask(f"/jobs/{attempt.job}")
         return str(body["state"]) if status == 200 else ""
 
 
 def _frames(body: bytes, chunked: bool) -> list[bytes]:
-    """What goes over the wire, in so many pieces, and a last one that ends a chunked body."""
+    """Cut a body into at most FRAMES pieces, as they are sent. One more piece ends a chunked body."""
     step = len(body) // FRAMES + 1
     pieces = [body[start : start + step] for start in range(0, len(body), step)]
     if not chunked:
@@ -246,7 +247,7 @@ def _judge_upload(attempt: Attempt, response: HTTPResponse) -> None:
 
 def _judge_download(attempt: Attempt, response: HTTPResponse) -> None:
     if response.status != 200:
-        # It was asked for nothing but bytes, and there are none: that is clean, whatever the reason.
+        # A download promises nothing but bytes. An answer without the bytes is clean, whatever the reason.
         return attempt.end(Outcome.REFUSED, response.read().decode(errors="replace")[:200])
     declared = response.getheader("Content-Length")
     if declared is None:
@@ -270,6 +271,9 @@ def _judge_delete(attempt: Attempt, response: HTTPResponse) -> None:
 
 
 def _end_without_success(attempt: Attempt, response: HTTPResponse, body: bytes) -> None:
-    """4xx promises that nothing was done. 5xx does not: a server that lost its database cannot know."""
+    """End an attempt that the server did not acknowledge.
+
+    A 4xx promises that nothing was done. A 5xx does not: a server that lost its database cannot know.
+    """
     refused = 400 <= response.status < 500
     attempt.end(Outcome.REFUSED if refused else Outcome.UNKNOWN, body.decode(errors="replace")[:200])

@@ -1,4 +1,4 @@
-"""What goes on while a fault happens: clients that upload, download and delete, and a reclaim without any grace."""
+"""The load during a fault: clients that upload, download and delete, and a reclaim without a grace period."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ def load(
     pause: float = 0.0,
     clients: int = CLIENTS,
 ) -> Iterator[list[Attempt]]:
-    """Clients that upload, download and delete while the body runs; what they are answered is for the oracle to judge.
+    """Let clients upload, download and delete while the body runs. The oracle judges their answers later.
 
     Args:
-        installation: on which.
-        label: no other load of this installation has the same.
-        chance: what they draw from.
-        chunk_size: bytes, as the installation is configured.
-        chunks: of each file; a quarter of them is taken from a pool that all files share.
+        installation: the installation that gets the load.
+        label: a name that no other load of this installation has.
+        chance: the source of the clients' random numbers.
+        chunk_size: the chunk size of the installation in bytes.
+        chunks: chunks of each file. A quarter of them is taken from a pool that all files share.
         kept: share of the files that are not deleted again.
-        pause: seconds of rest between two files of one client; a service that refuses at once needs some.
-        clients: how many there are.
+        pause: seconds between two files of one client. Without a pause, clients would flood a service that refuses at
+            once.
+        clients: how many clients there are.
 
     Yields:
-        A list of the attempts, complete once the body has ended.
+        A list of the attempts. It is complete when the body has ended.
     """
     journal, stop, numbers = installation.journal, Event(), count()
     common = [bytes_of(f"{label} shared {i}", chunk_size) for i in range(SHARED_CHUNKS)]
@@ -74,13 +75,13 @@ def load(
 def clients_at_work(
     work: Callable[[random.Random], None], stop: Event, chance: random.Random, clients: int
 ) -> Iterator[None]:
-    """Threads that each do the work of a client while the body runs; what one of them raises, the body's end raises.
+    """Run ``work`` in one thread per client while the body runs. The end of the body raises what a thread has raised.
 
     Args:
-        work: goes on until ``stop`` is set, and draws from what it is given.
-        stop: set when the body ends.
-        chance: each client's own chance is drawn from this one.
-        clients: how many there are.
+        work: the work of one client. It goes on until ``stop`` is set, and gets a random generator of its own.
+        stop: the event that is set when the body ends.
+        chance: the generator that the clients' generators are seeded from.
+        clients: how many threads there are.
     """
     with ThreadPoolExecutor(clients) as pool:
         working = [pool.submit(work, random.Random(chance.random())) for _ in range(clients)]
@@ -94,11 +95,14 @@ def clients_at_work(
 
 @contextmanager
 def reclaiming(installation: Installation, stop: Path) -> Iterator[Counter[str]]:
-    """Reclaim runs without any grace and without a pause while the body does; the body's end says what it did.
+    """Reclaim again and again, without a grace period and without a pause, while the body runs.
 
     Args:
-        installation: on which.
-        stop: a file that is not there.
+        installation: the installation that reclaims.
+        stop: a path at which no file is yet. A file is made there to end the reclaim.
+
+    Yields:
+        The numbers of copies and rows that were reclaimed. They are filled in when the body has ended.
     """
     done: Counter[str] = Counter()
     with installation.start("reclaim_until", repr(str(stop))) as process:
@@ -111,5 +115,5 @@ def reclaiming(installation: Installation, stop: Path) -> Iterator[Counter[str]]
 
 
 def answers(attempts: Sequence[Attempt]) -> Counter[str]:
-    """How often each action was answered with each status; ``None`` where no whole answer came."""
+    """Count the attempts by action and status. The status is ``None`` where no answer came."""
     return Counter(f"{attempt.action} {attempt.status}" for attempt in attempts)

@@ -1,6 +1,7 @@
-"""A machine with one small file system for everything: the code, ``/tmp``, STORAGE_DIR and what the terminal says.
+"""A machine with one small file system for everything: the code, ``/tmp``, STORAGE_DIR and the terminal's output.
 
-It is a tmpfs in a mount namespace of the run's own; memory, processes and the network are those of this machine.
+The file system is a tmpfs, and the run has a mount namespace of its own. Memory, processes and the network are those of
+the machine on which the tests run.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _CLONED = ("manage.py", "occsite", "storage", "sketches")
 
 
 class Machine(System):
-    """An installation on such a file system."""
+    """An installation that has its code, its temporary files and its state on one small file system."""
 
     def __init__(self, root: Path, project: Path = PROJECT, **environment: str) -> None:
         super().__init__(root / "state", **environment)
@@ -51,11 +52,11 @@ class Machine(System):
 
     @property
     def runtime_dir(self) -> Path:
-        """The folder of the sockets, as a process outside the mount namespace reaches it."""
+        """The path at which a process outside the mount namespace reaches the folder of the sockets."""
         return Path(f"/proc/{self.pid}/root{runtime_dir(self.storage_dir)}")
 
     def programs(self) -> dict[int, str]:
-        """The processes that the manager has started, and their command lines."""
+        """Map the pid of each process that the manager has started to its command line."""
         found = {}
         for pid in children_of(self.pid):
             with suppress(OSError):
@@ -64,7 +65,7 @@ class Machine(System):
 
     @contextmanager
     def full(self) -> Iterator[None]:
-        """Another program has taken the last byte; ``top_up`` takes what has become free since."""
+        """Let another program's file fill the file system while the body runs. ``top_up`` fills it again."""
         try:
             self.top_up()
             yield
@@ -81,14 +82,14 @@ class Machine(System):
 
 @contextmanager
 def machine(project: Path = PROJECT, **environment: str) -> Iterator[Machine]:
-    """A machine that is not started yet; it is ended and unmounted in the end.
+    """Make a machine that is not started yet. In the end its programs are stopped, and its file system is unmounted.
 
     Raises:
-        CannotMount: it is not allowed here.
+        CannotMount: this process may not mount.
     """
     if os.geteuid() != 0:
         raise CannotMount("only root may mount file systems")
-    # The folder is not below /tmp, in whose place the machine has a folder of its own.
+    # The folder is not below /tmp, because the machine mounts a folder of its own over /tmp.
     root = Path(tempfile.mkdtemp(prefix="occ-machine-", dir="/run"))
     try:
         mount("-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(root))

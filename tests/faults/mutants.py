@@ -1,7 +1,8 @@
-"""Guards taken out one at a time, in a copy of the project, to see that a scenario notices.
+"""Guards are taken out one at a time, in a copy of the project, to check that a scenario notices.
 
-An entry names the guard, where it stands, and the scenario that must fail without it, and how. Its old text must be in
-the file exactly once: whoever rewrites a guard is told to look after its mutant.
+An entry of the table names the guard, its file, the scenario that must fail without the guard, and the failure. The old
+text of an entry must be in the file exactly once. A change of the guard therefore fails a test until its entry here is
+changed too.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ from xml.etree import ElementTree
 
 from tests.support.system import PROJECT
 
-ASSERTED = re.compile("assert |AssertionError")  # How the failures begin that an assertion made.
-LIMIT = 1200.0  # seconds for one run of scenarios, on a machine that is busy with other things
+ASSERTED = re.compile("assert |AssertionError")  # The message of a failed assertion begins like this.
+LIMIT = 1200.0  # seconds for one run of scenarios; the machine may be busy with other things
 
-# Of the run that looks on: the run in the copy has servers and a state of its own.
+# Variables of this test run that the run in the copy must not inherit: that run has its own servers and state.
 FOREIGN = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "STORAGE_DIR", "PYTEST_CURRENT_TEST", "PYTEST_ADDOPTS")
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A guard taken out.
+    """A change of the code that takes one guard out.
 
     Attributes:
-        name: what the project does without the guard.
-        file: where it stands.
+        name: the behaviour of the project without the guard.
+        file: the file of the guard.
         edits: old text → new text.
         scenario: the test that must fail, below ``tests``.
-        symptom: what its failure says.
+        symptom: words in the message of the failure.
     """
 
     name: str
@@ -235,18 +236,18 @@ MUTANTS = (
 
 
 class StaleMutant(Exception):
-    """The guard does not stand where the table says, or not once."""
+    """The text of a guard is not in its file, or is there more than once."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of the scenarios of one run.
+    """The results of one run of scenarios.
 
     Attributes:
-        failures: test → what its assertion said.
-        broken: tests that did not come to an assertion: errors, skips.
-        passed: how many passed.
-        output: all that the run printed.
+        failures: test → the message of the assertion that failed.
+        broken: test → message, for tests that ended without a failed assertion: errors and skips.
+        passed: how many tests passed.
+        output: the whole output of the run.
     """
 
     failures: dict[str, str]
@@ -256,7 +257,7 @@ class Verdict:
 
 
 def copy_project(target: Path) -> None:
-    """Everything that is in the repository or would be added to it, as it is now."""
+    """Copy all files that git tracks or would add, with their present content."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     found = subprocess.run(listed, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
     for name in found.rstrip("\0").split("\0"):
@@ -266,10 +267,10 @@ def copy_project(target: Path) -> None:
 
 
 def mutate(mutant: Mutant, project: Path) -> None:
-    """Take the guard out.
+    """Take the guard out of a copy of the project.
 
     Raises:
-        StaleMutant: an old text is not there exactly once.
+        StaleMutant: an old text is not in the file exactly once.
     """
     path = project / mutant.file
     text = path.read_text()

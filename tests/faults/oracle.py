@@ -1,4 +1,4 @@
-"""Compares what the journal's clients were told with what the service holds once the faults are over."""
+"""Compare the answers that the clients of the journal got with the state of the service after the faults."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class Expected(Enum):
 
 
 class Oracle:
-    """Judges a service by a journal that has everything that was ever attempted on it."""
+    """Judges a service by a journal of everything that was ever attempted on it."""
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
 
     def check(self) -> None:
-        """Fail the test that asks if anything is not as it was promised, as far as a client can see."""
+        """Fail the test if the service has broken a promise, as far as a client can see."""
         found = self.violations()
         assert not found, "\n".join([f"{len(found)} violations:", *found])
 
     def violations(self, inside: Findings | None = None) -> list[str]:
-        """All that is not as it was promised, of a service at rest; each line begins with its kind.
+        """List the broken promises of a service at rest. Each line begins with the kind of violation.
 
         Args:
-            inside: what is wrong where no client can see it: name of a rule → what breaks it, nothing if all is well.
+            inside: the findings that no client can see: name of a rule → everything that breaks it.
         """
         found = [f"{rule}: {list(broken)[:5]}" for rule, broken in (inside or {}).items() if broken]
         before = list(self.journal.attempts)
@@ -64,7 +64,7 @@ class Oracle:
         return found
 
     def _lost_jobs(self, attempts: Sequence[Attempt]) -> Iterator[str]:
-        """A job that a client knows is terminal by now."""
+        """List jobs that a client knows and that are not terminal. All jobs must be terminal by now."""
         for attempt in attempts:
             if attempt.job and (state := self.journal.job_state(attempt)) not in TERMINAL:
                 yield f"job not terminal: it is {state or 'unknown'}: {attempt}"
@@ -84,7 +84,7 @@ class Oracle:
         status, _ = self.journal.ask(f"/files/{file_hash}")
         download = self.journal.download(file_hash)
         answered = (status, download.status)
-        # What was accepted and could not be stored is shown until somebody decides what becomes of it.
+        # A file that was accepted and could not be stored stays visible until an operator decides about it.
         kept = answered == (200, 503) and "failed" in {self.journal.job_state(a) for a in attempts if a.job}
         if answered != (404, 404) and not kept:
             yield f"half there: not listed, shown with {status}, downloaded with {download.status}: {attempts[0]}"
@@ -116,7 +116,7 @@ class Oracle:
 
 
 def expectation(attempts: Sequence[Attempt]) -> Expected:
-    """What must be of one file, by everything that was attempted with it.
+    """Derive from all attempts with one file whether the file must be present or absent.
 
     Requests that overlapped may have taken effect in either order.
     """
@@ -132,17 +132,17 @@ def expectation(attempts: Sequence[Attempt]) -> Expected:
 
 
 def lost_files(violations: Sequence[str]) -> int:
-    """How many of the violations say that a file which had to be there could not be had."""
+    """Count the violations that report a lost file: the file had to be there and could not be read."""
     return sum(violation.startswith(("lost:", "unreadable:")) for violation in violations)
 
 
 def wrong_answers(violations: Sequence[str]) -> int:
-    """How many of the violations say that a client was given what no fault excuses, such as other bytes."""
+    """Count the violations that report an answer which no fault excuses, such as wrong bytes."""
     return sum(violation.startswith("wrong answer:") for violation in violations)
 
 
 def _dishonest_answers(attempts: Sequence[Attempt]) -> Iterator[str]:
-    """Answers that were wrong when they were given, whatever came later."""
+    """List the answers that were wrong at the time of the answer, whatever came later."""
     by_hash = _by_hash(attempts)
     for attempt in attempts:
         if attempt.outcome is Outcome.WRONG:
@@ -157,7 +157,7 @@ def _dishonest_answers(attempts: Sequence[Attempt]) -> Iterator[str]:
 
 
 def _stood_throughout(attempt: Attempt, others: Sequence[Attempt]) -> bool:
-    """Whether the file was there from the attempt's beginning to its end."""
+    """Tell whether the file was there from the beginning of the attempt to its end."""
     deletes = [a for a in _of(others, Action.DELETE) if a.outcome is not Outcome.REFUSED and a.begun < attempt.ended]
     return any(
         upload.ended < attempt.begun and _all_over(deletes, upload.begun)
@@ -167,7 +167,7 @@ def _stood_throughout(attempt: Attempt, others: Sequence[Attempt]) -> bool:
 
 
 def _gone_throughout(attempt: Attempt, others: Sequence[Attempt]) -> bool:
-    """Whether the file was absent from the attempt's beginning to its end."""
+    """Tell whether the file was absent from the beginning of the attempt to its end."""
     uploads = [a for a in _of(others, Action.UPLOAD) if a.outcome is not Outcome.REFUSED and a.begun < attempt.ended]
     return any(
         delete.ended < attempt.begun and _all_over(uploads, delete.begun)

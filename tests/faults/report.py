@@ -1,4 +1,4 @@
-"""A pytest plugin: the seed that the fault scenarios draw from, and the table of what they found."""
+"""A pytest plugin for the fault scenarios: the seed of their random numbers, and the table of their results."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ HEADINGS = ("scenario", "repeats", "acknowledged uploads", "downloads", "lost", 
 
 @dataclass(frozen=True)
 class Row:
-    """What one run of one scenario came to.
+    """The result of one run of one scenario.
 
     Attributes:
-        scenario: its name.
-        uploads: how many were acknowledged.
-        downloads: how many were made, by the scenario and by the oracle after it.
-        lost: files that had to be there and could not be read.
-        wrong: answers that no fault excuses, such as other bytes.
+        scenario: the name of the scenario.
+        uploads: how many uploads were acknowledged.
+        downloads: how many downloads succeeded, of the scenario and of the oracle after it.
+        lost: how many files had to be there and could not be read.
+        wrong: how many answers no fault excuses, such as wrong bytes.
         recovery: seconds from the end of the fault until the system was at rest.
     """
 
@@ -59,7 +59,7 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand the rows of a process that shares the run over to the one that prints them."""
+    """Send the rows of a process that shares the run to the process that prints the table."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["fault_rows"] = [asdict(row) for row in session.config.stash[ROWS]]
@@ -67,7 +67,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take such rows."""
+    """Take the rows of a process that shared the run and has ended."""
     rows = getattr(node, "workeroutput", {}).get("fault_rows", ())
     node.config.stash[ROWS].extend(Row(**row) for row in rows)
 
@@ -88,7 +88,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def table(rows: Iterable[Row]) -> list[str]:
-    """Lines of Markdown, one a scenario: sums over its repeats, and the longest recovery."""
+    """Make a Markdown table with one line per scenario: sums over its runs, and the longest recovery."""
     by_name: dict[str, list[Row]] = {}
     for row in rows:
         by_name.setdefault(row.scenario, []).append(row)

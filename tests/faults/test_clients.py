@@ -1,6 +1,6 @@
 """Clients that vanish, stall or change their mind, and an API that is killed while they send.
 
-The tests share one installation and run in the order they stand in.
+The tests share one installation and run in the order of this file.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
 def test_clients_that_vanish_leave_nothing(
     installation: Installation, chance: random.Random, chunked: bool, raw: bool
 ) -> None:
-    """At 60 % of the body, and at other points; the last piece of a chunked body is the one that ends it."""
+    """Clients vanish at 60 % of the body and at random points. They never send the piece that ends a chunked body."""
     journal = installation.journal
     kind = f"{'a raw body' if raw else 'a form'} in {'chunks' if chunked else 'a declared length'}"
     points = [0.6, 0.6, *(chance.uniform(0.05, 0.95) for _ in range(VANISHING - 2))]
 
     def vanish(number: int) -> Attempt:
-        # The first two are gone when workers have begun with what had come.
+        # The first two send so much that workers have begun to store it when the clients vanish.
         data = bytes_of(f"vanished {kind} {number}", (40 if number < 2 else 3) * MIB)
         going = Vanish(points[number], reset=number % 2 == 0)
         return journal.upload(data, f"vanished {kind} {number}", chunked=chunked, raw=raw, vanish=going)
@@ -108,7 +108,7 @@ def test_identical_uploads_and_deletes_at_once_leave_the_file_whole_or_gone(
     chance.shuffle(requests)
     with ThreadPoolExecutor(25) as clients:
         made = list(clients.map(lambda request: request(), requests))
-    # 503: the file was deleted before the upload's job was done, which cancels it.
+    # An upload is answered with 503 if the file was deleted before the upload's job was done: that cancels the job.
     assert {attempt.status for attempt in made} <= {200, 201, 204, 404, 503}, Counter(a.status for a in made)
     assert {a.detail for a in made if a.status == 503 and "cancelled" not in a.detail} == set()
     installation.settle("50 identical uploads against 49 deletions")

@@ -1,6 +1,6 @@
-"""Clocks that jump by an hour, of PostgreSQL alone, of all other programs, or of all: nothing waits for them.
+"""Wall clocks jump by an hour, of PostgreSQL alone, of all other programs, or of all programs: nothing is delayed.
 
-``clock_step.c`` moves them; the monotonic clock is the real one.
+``clock_step.c`` moves the wall clocks. The monotonic clocks stay right.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ pytestmark = [pytest.mark.system, pytest.mark.faults]
 SOURCE = Path(__file__).with_name("clock_step.c")
 COMPILER = shutil.which("cc")
 CHUNK_SIZE = 65536
-NOTICED = 30.0  # seconds
-STORED_WITHIN = 5.0
+NOTICED = 30.0  # seconds until a node that goes or returns must have been noticed
+STORED_WITHIN = 5.0  # seconds that an upload may take
 WHOSE = {
     "PostgreSQL alone": {"CLOCK_STEP_ONLY": "postgres"},
     "all but PostgreSQL": {"CLOCK_STEP_SKIP": "postgres"},
@@ -38,14 +38,14 @@ WHOSE = {
 
 
 class Clock:
-    """The file that says by how many seconds clocks are moved."""
+    """The file that holds the number of seconds by which the clocks are moved."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.move(0)
 
     def move(self, seconds: int) -> None:
-        # In place: the programs have mapped the file.
+        # The file is overwritten in place, because the programs have mapped it.
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT)
         os.write(descriptor, seconds.to_bytes(8, sys.byteorder, signed=True))
         os.close(descriptor)
@@ -62,7 +62,7 @@ def test_a_clock_that_jumps_by_an_hour_delays_nothing(
     installation = make_installation(
         INGEST_WORKERS="2",
         CHUNK_SIZE=str(CHUNK_SIZE),
-        RECLAIM_GRACE=str(86400),  # An hour more must not make all that was deleted due at one time.
+        RECLAIM_GRACE=str(86400),  # A day: an hour more must not end every grace period at once.
         LD_PRELOAD=str(library),
         CLOCK_STEP=str(clock.path),
         **WHOSE[whose],
@@ -99,7 +99,7 @@ def jump(installation: Installation, chance: random.Random, clock: Clock, whose:
 
 
 def leave_a_lease_behind(installation: Installation) -> str:
-    """Have the maintenance worker die with a job in its hands. Returns the job's id."""
+    """Kill a process of the maintenance worker while it owns a job. Return the id of the job."""
     installation.gates.close("rebuild.list")
     job = installation.run("rebuild_sketch", repr("node_001"))
     kill_all([installation.gates.await_arrival("rebuild.list")])

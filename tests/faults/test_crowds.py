@@ -1,6 +1,6 @@
 """Crowds of idle clients, descriptors that run out, and clients that are slow but steady.
 
-The tests share one installation, whose API processes have room for 448 connections each, as under ``ulimit -n 1024``.
+The tests share one installation. Each of its API processes takes at most 448 connections, as under ``ulimit -n 1024``.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 1 * MIB
 CROWD = 2200
-WATCHED = 10.0  # seconds
-PROMPTLY = 1.0  # seconds
-SLOW = 120_000  # bytes a second: a kernel tells the server of 128 KiB at a time, which must take less than 2 s
+WATCHED = 10.0  # seconds for which answers are timed
+PROMPTLY = 1.0  # seconds that a prompt answer may take
+# Bytes per second of a slow download. The client's kernel acknowledges 128 KiB at a time, so the server sees progress
+# only then. This must take less than STALL_TIMEOUT, which is 2 s.
+SLOW = 120_000
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
 
 @pytest.fixture(autouse=True)
 def many_descriptors() -> Iterator[None]:
-    """For the clients, which are all in this process."""
+    """Raise the limit of open descriptors of this process, in which all clients run."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 2 * CROWD:
         pytest.skip(f"the crowd needs {2 * CROWD} descriptors, and {hard} are allowed")
@@ -52,7 +54,7 @@ def many_descriptors() -> Iterator[None]:
 
 
 def seconds(system: System, path: str) -> float:
-    """How long an answer takes, on a connection of its own; it must be 200."""
+    """Return how many seconds an answer takes on a new connection. Its status must be 200."""
     begun = time.monotonic()
     client = http.client.HTTPConnection("127.0.0.1", system.port, timeout=20)
     client.request("GET", path)
@@ -62,7 +64,7 @@ def seconds(system: System, path: str) -> float:
 
 
 def worst(system: System) -> dict[str, float]:
-    """The slowest answers within a while."""
+    """Ask for two pages for WATCHED seconds. Return the slowest answer of each, in seconds."""
     found = {"/health": 0.0, "/admin/login/": 0.0}
     until = time.monotonic() + WATCHED
     while time.monotonic() < until:
@@ -74,7 +76,7 @@ def worst(system: System) -> dict[str, float]:
 
 @contextmanager
 def crowd(system: System, size: int, *beginnings: bytes) -> Iterator[None]:
-    """Clients that connect, send a beginning, and no more."""
+    """Let ``size`` clients connect, send the beginning of a request, and then be silent while the body runs."""
     with ExitStack() as clients:
         for number in range(size):
             client = clients.enter_context(socket.create_connection(("127.0.0.1", system.port), timeout=10))
@@ -84,7 +86,7 @@ def crowd(system: System, size: int, *beginnings: bytes) -> Iterator[None]:
 
 @contextmanager
 def transfers(installation: Installation, label: str, chance: random.Random) -> Iterator[None]:
-    """Uploads and downloads that go on while the body runs, and one download by a slow client."""
+    """Let clients upload and download while the body runs, and one slow client download."""
     data, ended = bytes_of(f"{label} slow", 6 * MIB), threading.Event()
     file_hash = installation.journal.upload(data, f"{label} slow").file_hash
     with ThreadPoolExecutor(1) as pool:
@@ -101,7 +103,7 @@ def transfers(installation: Installation, label: str, chance: random.Random) -> 
 
 
 def read_slowly(system: System, file_hash: str, ended: threading.Event) -> str:
-    """Download at SLOW bytes a second until that has ended, and then the rest; returns the digest."""
+    """Download at SLOW bytes per second until ``ended`` is set, then read the rest at once. Return the digest."""
     digest = hashlib.sha256()
     with socket.socket() as client:
         client.settimeout(20)
@@ -133,7 +135,7 @@ def test_a_crowd_of_idle_clients_takes_nobodys_place(
         transfers(installation, request.node.name, chance),
         crowd(installation.system, CROWD, *beginnings),
     ):
-        seconds(installation.system, "/health")  # behind the requests of the crowd, which are worked off first
+        seconds(installation.system, "/health")  # The requests of the crowd are answered before this one.
         found = worst(installation.system)
     print(found)
     assert max(found.values()) < PROMPTLY
@@ -141,7 +143,7 @@ def test_a_crowd_of_idle_clients_takes_nobodys_place(
 
 
 def limit_with_free(pid: int, free: int) -> int:
-    """The limit of descriptors below which so many are free: those that are open have gaps between them."""
+    """Find the descriptor limit that leaves a process exactly ``free`` descriptors. The open ones may have gaps."""
     open_ones = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
     return next(limit for limit in count() if limit - sum(fd < limit for fd in open_ones) == free)
 
@@ -167,7 +169,7 @@ def test_an_api_without_descriptors_goes_on(installation: Installation, chance: 
 
 
 def test_a_client_that_reads_slowly_gets_the_whole_file(installation: Installation) -> None:
-    """STALL_TIMEOUT is 2 s, a chunk takes 9 s, and the server's kernel holds several of them."""
+    """STALL_TIMEOUT is 2 s. The client takes 9 s for a chunk, and the server's kernel buffers several chunks."""
     journal, data = installation.journal, bytes_of("slow reader", 9 * MIB)
     file_hash = journal.upload(data, "slow reader").file_hash
     ended = threading.Event()
@@ -178,7 +180,7 @@ def test_a_client_that_reads_slowly_gets_the_whole_file(installation: Installati
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with a declared length", "in chunks"])
 def test_an_upload_that_comes_slowly_is_stored(installation: Installation, chunked: bool) -> None:
-    """1 kB/s for 25 s: far longer than the sweep tolerates without a sign of life, which here is 14 s."""
+    """The upload sends 1 kB/s for 25 s. Without a sign of life, the sweep would drop it after 14 s."""
     first, steady = 300_000, [bytes_of(f"steady {chunked} {i}", 100) for i in range(250)]
     data = bytes_of(f"slow sender {chunked}", first) + b"".join(steady)
     framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(data)}"

@@ -1,6 +1,6 @@
-"""Bytes rot on the disks: no client ever gets wrong ones, and one good copy mends the others.
+"""Bytes rot on the disks: no client ever gets wrong bytes, and one good copy is enough to mend the others.
 
-The tests share one installation; each has files of its own.
+The tests share one installation. Each test has files of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.support.system import wait_until
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 16384
-CHUNKS = 12  # more than are read ahead before a download's headers are sent
+CHUNKS = 12  # more chunks than a download reads ahead before it sends its headers
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
 
 
 def stored(installation: Installation, label: str) -> tuple[Attempt, list[bytes]]:
-    """A file with three copies of each of its chunks."""
+    """Upload a file with three copies of each chunk. Return the attempt and the chunks."""
     data = bytes_of(label, CHUNKS * CHUNK_SIZE - 100)
     attempt = installation.journal.upload(data, label)
     assert attempt.status == 201, attempt
@@ -34,7 +34,7 @@ def stored(installation: Installation, label: str) -> tuple[Attempt, list[bytes]
 
 
 def in_order_of_reading(installation: Installation, chunk: bytes) -> list[str]:
-    """The nodes that have a chunk, the one that a download asks first at the head."""
+    """Return the nodes that have a chunk, in the order in which a download asks them."""
     held = copies(installation, chunk)
     chunk_hash = next(iter(held.values())).name
     status, route = installation.journal.ask(f"/route/{chunk_hash}")
@@ -52,7 +52,7 @@ def test_the_copies_that_are_left_serve_and_mend(installation: Installation, dam
             DAMAGES[damage](held[node_id])
     download = installation.journal.download(attempt.file_hash)
     assert download.outcome is Outcome.ACKNOWLEDGED, download
-    # What is not there at all tells a reader nothing that a worker has to judge: asking after the file does.
+    # A download need not notice a copy that is missing. The verification of the file notices every missing copy.
     installation.journal.ask(f"/verify/{attempt.file_hash}?deep=true")
     installation.settle(f"one of three copies {damage}, two of another chunk's")
     assert len(quarantined(installation)) - before == (0 if damage == "removed" else 3)
@@ -87,7 +87,7 @@ def test_when_all_copies_are_bad_the_error_is_clean_and_nothing_is_thrown_away(
     assert quarantined(installation) == before, "bad copies were thrown away, and no good one is left"
     assert {node_id: path.read_bytes() for node_id, path in copies(installation, chunk).items()} == bad
 
-    next(iter(held.values())).write_bytes(chunk)  # a copy from a backup
+    next(iter(held.values())).write_bytes(chunk)  # An operator restores a copy from a backup.
     wait_until(lambda: installation.journal.download(attempt.file_hash).outcome is Outcome.ACKNOWLEDGED, PATIENCE)
     installation.journal.ask(f"/verify/{attempt.file_hash}?deep=true")
     installation.settle("all 3 copies of a chunk flipped, one restored")

@@ -1,6 +1,6 @@
-"""Redis emptied, killed, away and hanging, PostgreSQL restarted at once: all under load, and nothing is lost.
+"""Redis is emptied, killed, stopped and hangs, and PostgreSQL restarts, all under load: nothing is lost.
 
-The tests share one installation and run in the order they stand in.
+The tests share one installation and run in the order of this file.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from tests.support.system import alive, wait_until
 pytestmark = pytest.mark.system
 
 CHUNK_SIZE = 65536
-AWAY = 60.0  # seconds
-HANGING = 20.0
-RETURN_LIMIT = 20.0  # seconds until the service is ready again once its database is
+AWAY = 60.0  # seconds for which Redis is stopped
+HANGING = 20.0  # seconds for which Redis does not answer
+RETURN_LIMIT = 20.0  # seconds after the return of a database until the service must be ready again
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_emptying_redis_under_load_is_seen_by_nobody(installation: Installation,
 
 @pytest.mark.faults
 def test_a_wake_up_that_is_lost_costs_a_sweep(installation: Installation) -> None:
-    installation.system.kill("worker")  # so that nobody takes the message before Redis loses it
+    installation.system.kill("worker")  # No worker may take the message before Redis loses it.
     wreck = Wreck([accept(installation, "its wake-up was lost", bytes_of("unheard", MIB))])
     with redis.Redis.from_url(redis_url(installation.system.storage_dir)) as client:
         client.flushall()
@@ -72,7 +72,7 @@ def test_redis_may_be_killed_under_load(installation: Installation, chance: rand
 
 @contextmanager
 def redis_away(installation: Installation) -> Iterator[None]:
-    """The manager keeps Redis stopped while the body runs."""
+    """Have the manager stop Redis while the body runs."""
     manager = manager_proxy(installation.system.storage_dir).supervisor
     manager.stopProcess("databases:valkey")
     try:
@@ -115,11 +115,11 @@ def gone(pid: int) -> bool:
 
 @pytest.mark.faults
 def test_postgresql_may_be_shut_down_immediately_under_load(installation: Installation, chance: random.Random) -> None:
-    """SIGQUIT: its sessions are cut without a word, and its next start recovers from the log."""
+    """SIGQUIT cuts PostgreSQL's sessions without a farewell, and its next start recovers from the log."""
     system = installation.system
     with load(installation, "while PostgreSQL restarts", chance, chunk_size=CHUNK_SIZE, pause=0.2) as attempts:
         for _ in range(3):
-            # The manager gives a server up that ends within 10 s of its start, again and again.
+            # The manager waits longer before each restart of a server that ends within 10 s of its start.
             time.sleep(chance.uniform(11, 14))
             shut_down_at = time.monotonic()
             server = system.kill("postgres", signal.SIGQUIT)

@@ -1,7 +1,7 @@
-"""Disks fill up, come loose, turn read-only, change places and hang: uploads go round them and nothing is denied.
+"""Disks fill up, come loose, turn read-only, change places and hang. Uploads use other disks, and no file is denied.
 
-Disks that are the node's own are file systems in memory, mounted while the installation runs: that needs root and the
-right to mount. The tests share one installation, and those that need no such disks come first.
+Most tests give each node a disk of its own: a file system in memory, mounted while the installation runs. This needs
+root and the right to mount. The tests share one installation. The tests that need no such disks come first.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.support.system import wait_until
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 16384
-CHUNKS = 24  # every node is chosen for some of them
+CHUNKS = 24  # so many chunks that every node is chosen for some of them
 NODES = 5
 
 
@@ -49,7 +49,7 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
 
 @pytest.fixture(scope="module")
 def disks(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Disk]]:
-    """Node id → its own disk; skips where nothing can be mounted."""
+    """Map each node id to the node's own disk. The tests are skipped where nothing can be mounted."""
     try:
         with own_disks(installation, tmp_path_factory.mktemp("disks")) as mounted:
             await_states(installation, ["active"] * NODES)
@@ -60,7 +60,7 @@ def disks(installation: Installation, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def file(installation: Installation, request: pytest.FixtureRequest) -> Attempt:
-    """One that is whole before anything happens."""
+    """A file that is stored before the fault begins."""
     label = f"stands while {request.node.name}"
     attempt = installation.journal.upload(bytes_of(label, CHUNKS * CHUNK_SIZE - 100), label)
     assert attempt.status == 201, attempt
@@ -68,7 +68,7 @@ def file(installation: Installation, request: pytest.FixtureRequest) -> Attempt:
 
 
 def states(installation: Installation) -> list[str]:
-    """Of the nodes, in their order."""
+    """Return the states of the nodes, in the order of their ids."""
     _, status = installation.journal.ask("/status")
     return [node["state"] for node in status["nodes"]] if status else []
 
@@ -83,9 +83,9 @@ def readable(installation: Installation, file: Attempt) -> bool:
 
 @contextmanager
 def upload_meeting(installation: Installation, label: str, fault: AbstractContextManager[None]) -> Iterator[Attempt]:
-    """An upload whose nodes have been chosen, and not been written to, when the fault begins.
+    """Begin the fault when the nodes for an upload have been chosen and not yet written to.
 
-    It has been answered when the body runs; the fault lasts until the body ends.
+    The upload has been answered when the body runs. The fault lasts until the body ends.
     """
     data = bytes_of(label, CHUNKS * CHUNK_SIZE)
     installation.gates.close("ingest.write")
@@ -100,7 +100,7 @@ def upload_meeting(installation: Installation, label: str, fault: AbstractContex
 
 
 def replication(installation: Installation, attempt: Attempt) -> set[int]:
-    """How many copies its chunks have, by what is on the disks."""
+    """Count the copies of each chunk of a file on the disks. Return the distinct numbers."""
     data = bytes_of(attempt.name, attempt.size)
     return {len(copies(installation, data[i : i + CHUNK_SIZE])) for i in range(0, len(data), CHUNK_SIZE)}
 
@@ -109,7 +109,7 @@ def replication(installation: Installation, attempt: Attempt) -> set[int]:
 
 
 def test_empty_mount_points_never_say_that_a_file_is_gone(installation: Installation, file: Attempt) -> None:
-    """Needs no disks: an empty directory stands for the one below a disk that is not mounted."""
+    """An empty directory stands for the mount point of a disk that is not mounted, so this test mounts nothing."""
     with all_of(emptied(folder) for folder in sorted(nodes_dir(installation).glob("node_*"))):
         for moment in ("at once", "when the nodes are known to be away"):
             download = installation.journal.download(file.file_hash)
@@ -139,7 +139,7 @@ def test_disks_that_change_places_are_used_by_neither(installation: Installation
 def test_a_disk_that_hangs_costs_a_request_a_few_time_limits_and_no_answer(
     installation: Installation, file: Attempt
 ) -> None:
-    """Every process finds out for itself, and tries again after each back-off of its breaker."""
+    """Every process notices the hanging disk by itself, and tries it again after each back-off of its breaker."""
     with hanging(nodes_dir(installation) / "node_000" / "identity"):
         for number in range(3):
             begun = time.monotonic()
@@ -156,7 +156,7 @@ def test_a_disk_that_hangs_costs_a_request_a_few_time_limits_and_no_answer(
 
 
 def test_a_read_that_hangs_is_served_by_another_node(installation: Installation, file: Attempt) -> None:
-    """Through the lane of its volume, and not in place, where it was read before."""
+    """The hanging read runs in the lane of its volume, although the chunk was read in place before, from memory."""
     assert all(readable(installation, file) for _ in range(8)), "and by now every process reads it in place"
     chunk = bytes_of(file.name, file.size)[:CHUNK_SIZE]
     _, route = installation.journal.ask(f"/route/{hashlib.sha256(chunk).hexdigest()}")
@@ -173,7 +173,10 @@ def test_a_read_that_hangs_is_served_by_another_node(installation: Installation,
 def test_a_node_that_is_back_takes_uploads_when_another_one_goes_at_once(
     make_installation: Callable[..., Installation],
 ) -> None:
-    """Whatever breakers the processes have opened meanwhile; with both nodes away nothing could be acknowledged."""
+    """Breakers that processes opened while the first node was away do not matter once it is back.
+
+    With both nodes away, no upload could be acknowledged.
+    """
     installation = make_installation(CHUNK_SIZE=str(CHUNK_SIZE), NUM_NODES="3")
     first, second, _ = sorted(nodes_dir(installation).glob("node_*"))
 
@@ -291,7 +294,7 @@ def test_when_all_disks_are_read_only_what_they_hold_is_served(
     fault = all_of(disk.read_only() for disk in disks.values())
     with upload_meeting(installation, "finds all disks read-only", fault) as attempt:
         assert attempt.status in (503, 507), attempt
-        for _ in range(5):  # a breaker that opened for writes must not refuse reads
+        for _ in range(5):  # A breaker that opened for writes must not refuse reads.
             assert readable(installation, file), installation.journal.attempts[-1]
     await_states(installation, ["active"] * NODES)
     installation.settle("all disks read-only, and writable again")
@@ -304,7 +307,7 @@ def test_when_all_disks_are_read_only_what_they_hold_is_served(
 def freeze(
     make_installation: Callable[..., Installation], tmp_path: Path
 ) -> Iterator[tuple[Installation, Callable[[], AbstractContextManager[None]]]]:
-    """An installation of its own, and what freezes the disk of its node_001."""
+    """A new installation, and a function that returns a context in which the disk of node_001 is frozen."""
     made = make_installation(CHUNK_SIZE=str(CHUNK_SIZE), NUM_NODES=str(NODES))
     try:
         with freezable(nodes_dir(made) / "node_001", tmp_path / "disk") as frozen:
@@ -326,5 +329,5 @@ def test_a_write_that_hangs_is_made_elsewhere_and_is_known_when_it_ends(
         assert readable(installation, attempt)
     late = nodes_dir(installation) / "node_001"
     wait_until(lambda: replicas(late) != before, PATIENCE, lambda: "no write that had hung has ended")
-    installation.run("audit_node", repr("node_001"))  # which finds the copies that are too many
+    installation.run("audit_node", repr("node_001"))  # The audit finds the surplus copies.
     installation.settle("a disk frozen in mid-upload, whose writes end later")

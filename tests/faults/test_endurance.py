@@ -1,7 +1,7 @@
-"""Mixed load for a long time: what every process holds must not grow with it (``make endurance``).
+"""Mixed load for a long time: the resources of every process must not grow with time (``make endurance``).
 
-MINUTES of the environment says for how long. Resident memory, descriptors, threads, sessions of PostgreSQL and sizes of
-logs are read at three moments: after a minute, half-way, and at the end.
+The variable MINUTES says for how long. Resident memory, descriptors, threads, sessions of PostgreSQL and sizes of logs
+are read at three moments: after a minute, half-way, and at the end.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ pytestmark = [pytest.mark.system, pytest.mark.endurance]
 MINUTES = float(os.environ.get("MINUTES", "20"))
 CLIENTS = 8
 CHUNK_SIZE = 65536
-KEPT = 40  # files that each client leaves standing
-GROWTH = 1.25  # a process may hold this many times what it held after the first minute …
-SHARED_BUFFERS_MIB = 128.0  # PostgreSQL's cache, which fills with what is read
-SPARE_MIB = 24.0  # … and this much more: caches fill, and small processes are noisy
+KEPT = 40  # files that each client does not delete
+# A process may hold GROWTH times what it held after the first minute, and SPARE_MIB of memory in addition: caches fill,
+# and the figures of small processes vary.
+GROWTH = 1.25
+SHARED_BUFFERS_MIB = 128.0  # the size of PostgreSQL's cache, which fills with the pages that are read
+SPARE_MIB = 24.0
 
 
 def test_mixed_load_leaves_nothing_behind(
@@ -39,7 +41,7 @@ def test_mixed_load_leaves_nothing_behind(
     looks: dict[float, Mapping[str, Figures]] = {}
     with mixed_load(installation, chance) as attempts:
         began = time.monotonic()
-        for minute in (1.0, max(1.0, MINUTES / 2), max(1.0, MINUTES)):  # After a minute every process is warm.
+        for minute in (1.0, max(1.0, MINUTES / 2), max(1.0, MINUTES)):  # After one minute caches are warm.
             time.sleep(max(0.0, began + 60 * minute - time.monotonic()))
             looks[minute] = look(installation)
     print_table(looks)
@@ -51,7 +53,7 @@ def test_mixed_load_leaves_nothing_behind(
         before = first[name]
         spare = SPARE_MIB + (SHARED_BUFFERS_MIB if name == "postgres" else 0)
         assert figures.rss_mib <= GROWTH * before.rss_mib + spare, name
-        # PostgreSQL has a process for each session, and a pool has as many as its threads happened to need.
+        # PostgreSQL has one process per session. A pool opens as many sessions as its threads need at one time.
         sessions = 4 * figures.processes if name == "postgres" else 0
         assert figures.descriptors <= GROWTH * before.descriptors + 16 + sessions, name
         assert figures.threads <= GROWTH * before.threads + 8, name
@@ -95,7 +97,7 @@ def mixed_load(installation: Installation, chance: random.Random) -> Iterator[li
 
 
 class Figures:
-    """What the processes of one program hold, all together."""
+    """The sums of the resources that the processes of one program hold."""
 
     def __init__(self, pids: list[int], log: Path) -> None:
         self.rss_mib = sum(_pss_kib(pid) for pid in pids) / 1024
@@ -106,7 +108,7 @@ class Figures:
 
 
 def _pss_kib(pid: int) -> int:
-    """Resident memory, shared pages divided among those that share them."""
+    """Return the resident memory of a process in KiB. A shared page is divided among the processes that share it."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1])
@@ -124,7 +126,7 @@ def look(installation: Installation) -> Mapping[str, Figures]:
 
 
 def print_table(looks: Mapping[float, Mapping[str, Figures]]) -> None:
-    """PostgreSQL has one process for each session, besides some of its own."""
+    """Print the figures of each look. PostgreSQL's processes are one per session and some of its own."""
     print("\n| program | minute | processes | memory, MiB | descriptors | threads | logs, MiB |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     for name in next(iter(looks.values())):

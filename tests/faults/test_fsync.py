@@ -1,7 +1,7 @@
-"""The order of system calls: what was acknowledged would survive a power cut.
+"""The order of system calls shows that acknowledged data would survive a power cut.
 
-A verb's bytes are synced before they have their name, and the name before the verb returns. No test pulls a plug; the
-calls are read off ``strace``, which comes from Debian's package of that name.
+A verb of a volume syncs the bytes before it gives them their name, and syncs the name before it returns. No test cuts
+the power. The tests read the calls from the output of ``strace``, which comes from Debian's package of that name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.support.system import PROJECT
 DATA = bytes_of("durable", 5000)
 HASH = hashlib.sha256(DATA).hexdigest()
 
-# What each verb is called on: the statement before it prepares the volume and is not judged.
+# Verb → two statements. The first one prepares the volume and is not judged. The second one calls the verb.
 VERBS = {
     "create": ("", "volume.create(identity)"),
     "set_generations": ("volume.create(identity)", "volume.set_generations(['7' * 32])"),
@@ -60,7 +60,7 @@ os.write(1, b"returned")
 
 @pytest.fixture(scope="module")
 def strace() -> None:
-    """Skips when calls cannot be traced here."""
+    """Skip the tests where system calls cannot be traced."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed: apt-get install strace")
     if subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True).returncode:
@@ -68,7 +68,10 @@ def strace() -> None:
 
 
 def trace(verb: str, folder: Path) -> tuple[list[Call], int, int]:
-    """Call a verb in a process of its own; all calls of that process, and where the verb's begin and end."""
+    """Call a verb in a process of its own under strace.
+
+    Returns all calls of that process, and the indexes at which the calls of the verb begin and end.
+    """
     prepare, call = VERBS[verb]
     found = run(
         [sys.executable, "-c", PROGRAM, str(folder / "volume"), HASH, prepare, call],
@@ -86,7 +89,7 @@ def trace(verb: str, folder: Path) -> tuple[list[Call], int, int]:
 def test_what_a_verb_has_done_survives_a_power_cut(strace: None, tmp_path: Path, verb: str) -> None:
     found, begun, ended = trace(verb, tmp_path)
     assert any(call.name == "fsync" for call in found[begun:ended]), "the verb has nothing to make durable"
-    # A copy that another writer has not synced yet is settle's to make durable: all its history counts.
+    # Settle must make a copy durable that another writer has not synced yet, so that writer's calls count too.
     first = 0 if verb == "settle" else begun
     assert undone_by_a_power_cut(found[first:ended], below=tmp_path / "volume") == []
 
@@ -99,7 +102,7 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
 @pytest.mark.system
 @pytest.mark.faults
 def test_a_202_is_sent_after_its_bytes_are_durable(strace: None, installation: Installation, tmp_path: Path) -> None:
-    installation.gates.close("ingest.read")  # the staged file stays where it is
+    installation.gates.close("ingest.read")  # The staged file stays in the staging folder.
     staging = installation.system.storage_dir / "staging"
     api = installation.system.pids()["api"]
     with attached([api, *installation.system.children("api")], tmp_path / "log"):

@@ -1,6 +1,6 @@
-"""Nodes whose disks have no block or no inode left: what is deleted makes room, and uploads are told what is lacking.
+"""Disks of nodes have no block or no inode left. Deletions make room, and refused uploads are told what is lacking.
 
-The disks are file systems of the nodes' own: that needs root and the right to mount.
+Each node has a file system of its own, which needs root and the right to mount.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from tests.support.system import wait_until
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 4096
-CHUNKS = 200  # their names fill several blocks of a directory
-OWN_INODES = 300  # of an empty volume: 256 directories, and a few
+CHUNKS = 200  # so many that their names fill several blocks of a directory
+OWN_INODES = 300  # the inodes of an empty volume: 256 directories, and a few more
 NODES = ["node_000", "node_001", "node_002"]
 
 Kinds = Mapping[str, tuple[str, ...]]
@@ -32,7 +32,7 @@ Limited = Callable[[Kinds], AbstractContextManager[tuple[Installation, dict[str,
 
 @pytest.fixture
 def limited(make_installation: Callable[..., Installation], tmp_path: Path) -> Limited:
-    """Starts an installation of three nodes, on file systems of the kinds given; skips where none can be mounted."""
+    """Start an installation of three nodes on file systems of the given kinds. Skip where nothing can be mounted."""
 
     @contextmanager
     def start(kinds: Kinds) -> Iterator[tuple[Installation, dict[str, Disk]]]:
@@ -50,7 +50,7 @@ def limited(make_installation: Callable[..., Installation], tmp_path: Path) -> L
 
 
 def removed(installation: Installation) -> list[str]:
-    """What lies in the trash of any node."""
+    """List the copies in the trash of all nodes."""
     return [path.name for path in nodes_dir(installation).glob("node_*/trash/*")]
 
 

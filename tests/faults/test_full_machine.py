@@ -1,4 +1,4 @@
-"""One file system for code, ``/tmp``, STORAGE_DIR and terminal, and another program fills it to the last byte."""
+"""Code, ``/tmp``, STORAGE_DIR and the terminal's output share a file system, which another program fills completely."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.support.system import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
-FULL = 60.0  # seconds; programs that cannot live without room end within 25
-AT_ONCE = 2.0  # seconds in which an upload is refused
-RETURN_LIMIT = 30.0  # seconds after there is room again
-PATIENCE = 30.0
+FULL = 60.0  # seconds without room; a program that cannot run without room ends within 25
+AT_ONCE = 2.0  # seconds within which an upload must be refused
+RETURN_LIMIT = 30.0  # seconds until uploads must succeed again after there is room
+PATIENCE = 30.0  # seconds that a request may take
 
 
 def request(system: Machine, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-    """The status and body of an answer; the status is 0 if there is none."""
+    """Send a request and return the status and body of the answer. The status is 0 if no answer came."""
     server = HTTPConnection("127.0.0.1", system.port, timeout=PATIENCE)
     try:
         server.request(method, path, body)
@@ -75,7 +75,7 @@ def test_a_full_machine_serves_what_it_has_and_takes_uploads_again(system: Machi
     try:
         with system.full():
             begun = time.monotonic()
-            checkpoint(system)  # which comes every five minutes
+            checkpoint(system)  # PostgreSQL makes one by itself only every five minutes.
             while time.monotonic() - begun < FULL:
                 system.top_up()
                 asked = time.monotonic()
@@ -108,7 +108,7 @@ def upload(system: Machine, data: bytes) -> str:
 
 
 def checkpoint(system: Machine) -> None:
-    """Have PostgreSQL write down everything, and go on with the next segment of its log."""
+    """Have PostgreSQL begin the next segment of its log, and make a checkpoint."""
     password = derive(str(read_secret(system.storage_dir)), "postgres")
     with psycopg.connect(
         host=str(system.runtime_dir), port=POSTGRES_PORT, user=ROLE, dbname=DATABASE, password=password, autocommit=True
@@ -118,7 +118,7 @@ def checkpoint(system: Machine) -> None:
 
 
 def settled_programs(system: Machine) -> dict[int, str]:
-    """The programs of the manager, once those that are started last run, and ``boot`` has ended."""
+    """Return the manager's programs when none has started or ended for 3 s: all are running, and ``boot`` has ended."""
     time_of_last_change, found = time.monotonic(), system.programs()
     while time.monotonic() - time_of_last_change < 3:
         time.sleep(0.2)

@@ -1,6 +1,6 @@
-"""Sketches grow from 10,000 to 1,280,000 registers while clients upload, download and delete: nothing is ever denied.
+"""Sketches grow from 10,000 to 1,280,000 registers under load, and no trusted sketch denies a chunk that is there.
 
-N' is N_PRIME times a power of two: 2^2, 2^4 and 2^7 here.
+Clients upload, download and delete. N' is N_PRIME times a power of two: 2^2, 2^4 and 2^7 here.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
 
 
 def grow_and_watch() -> None:
-    """Grow through all sizes, and look for chunks that a trusted sketch denies all the while; print what was seen."""
+    """Grow through all sizes. Look again and again for chunks that a trusted sketch denies, and print what was seen."""
     seen: Counter[str] = Counter()
     mixed, denied = 0, []
     for size in SIZES:
@@ -66,14 +66,14 @@ def sizes_of(topology: Topology) -> list[int | None]:
 
 
 def denials(topology: Topology, member: Member, seen: Counter[str]) -> list[str]:
-    """Copies that were there before and after a trusted sketch had a zero register for them.
+    """List copies for which a trusted sketch had a zero register, and that were there before and after that lookup.
 
-    The change time tells one copy from the next: whatever was removed and written again in between is another.
+    A copy that was removed and written again in between has another change time, and is not listed.
     """
     before = copies(member)
     lookup = store_of(topology.cluster).lookup([member.node_id], list(before))
     after = copies(member)
-    # Epochs only rise: one that is the sketch's afterwards was so at the time of the lookup.
+    # Epochs only rise. If the node still has the sketch's epoch after the lookup, it had that epoch during the lookup.
     epochs = {now.node_id: now.sketch_epoch for now in Topology.load().members}
     if not trusted(lookup.headers[member.node_id], epochs[member.node_id], lookup.run_id):
         seen["untrusted"] += 1
@@ -85,7 +85,7 @@ def denials(topology: Topology, member: Member, seen: Counter[str]) -> list[str]
 
 
 def copies(member: Member) -> dict[str, tuple[int, int]]:
-    """Chunk hash → inode and change time of its copy, past all our code."""
+    """Map each chunk hash to the inode and change time of its copy, without the code under test."""
     found = {}
     for path in Path(member.lane.volume.root).glob("chunks/*/*"):  # type: ignore[attr-defined]
         if len(path.name) == 64:
@@ -98,7 +98,10 @@ def copies(member: Member) -> dict[str, tuple[int, int]]:
 
 
 def print_inexact() -> None:
-    """Per node, how many registers differ from those of a listing, and how many of them deny what is there."""
+    """Compare each node's sketch with a sketch of the volume's listing.
+
+    Print for each node its number of registers, and how many of them count too much and too little.
+    """
     topology = Topology.load()
     snapshot = store_of(topology.cluster).snapshot([member.node_id for member in topology.members])
     found = {}
@@ -112,7 +115,7 @@ def print_inexact() -> None:
 
 
 def inside(installation: Installation, function: str) -> Any:
-    """Call a function of this module in a process of the system; returns what it prints."""
+    """Call a function of this module in a process of the system. Return the document that the function prints."""
     code = f"from tests.faults.test_growth_load import {function}; {function}()"
     done = subprocess.run(
         [sys.executable, "manage.py", "shell", "--no-imports", "-c", code],

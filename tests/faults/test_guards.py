@@ -1,6 +1,6 @@
-"""Situations in which one guard alone decides how they end, most of them races held open at named phases.
+"""Situations whose outcome depends on a single guard. Most of them are races, held open at named phases.
 
-Each guard has its mutant. The tests share one installation, but for one that needs another kind.
+Each guard has a mutant in ``mutants.py``. The tests share one installation, except a test that needs another one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.system import wait_until
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 16384
-FILES = 24  # of one chunk each, in one register
+FILES = 24  # files of one chunk each; all chunks share one register
 TAU = 2
 
 
@@ -35,7 +35,7 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
 
 @pytest.fixture(scope="module")
 def crowded(make_installation: Callable[..., Installation]) -> Installation:
-    """All chunks of a node share its only register, which counts to two."""
+    """An installation whose sketches have one register, which counts to two. All chunks of a node share it."""
     return make_installation(CHUNK_SIZE=str(CHUNK_SIZE), N_PRIME="1", TAU=str(TAU))
 
 
@@ -51,7 +51,7 @@ def test_a_removal_that_was_planned_spares_a_chunk_that_is_needed_again(
         try:
             gates.await_arrival("reclaim.trash")
             assert journal.upload(chunk, "needed again").status == 201
-            gates.close("reclaim.purge")  # which puts back what went by mistake
+            gates.close("reclaim.purge")  # The purge would put back copies that were removed by mistake.
             gates.open("reclaim.trash")
             gates.await_arrival("reclaim.purge")
             assert len(copies(installation, chunk)) == 3, "copies that are needed went into the trash"
@@ -64,7 +64,7 @@ def test_a_removal_that_was_planned_spares_a_chunk_that_is_needed_again(
 def test_what_an_upload_has_found_is_not_reclaimed_before_it_is_recorded(
     installation: Installation, tmp_path: Path
 ) -> None:
-    """The only file that has the chunk is deleted while an upload that found its copies stands still."""
+    """The only file that has the chunk is deleted while an upload is held that has found the chunk's copies."""
     journal, gates = installation.journal, installation.gates
     chunk, tail = bytes_of("found", CHUNK_SIZE), b"only the first file has this"
     first = journal.upload(chunk + tail, "had the chunk before")
@@ -73,7 +73,7 @@ def test_what_an_upload_has_found_is_not_reclaimed_before_it_is_recorded(
     gates.await_arrival("ingest.write")
     journal.delete(first.file_hash)
     with reclaiming(installation, tmp_path / "stop"):
-        # When the pass is over that takes the tail's copies, the chunk's have been looked at too.
+        # The pass that removes the copies of the tail looks at the copies of the chunk too.
         wait_until(lambda: not copies(installation, tail), PATIENCE)
     assert len(copies(installation, chunk)) == 3, "copies that an upload relies on were reclaimed"
     gates.open("ingest.write")
@@ -91,7 +91,7 @@ def test_a_worker_that_lost_its_lease_commits_nothing_while_its_successor_works(
     try:
         gates.close("ingest.read")
         gates.open("ingest.record")
-        successor = gates.await_arrival("ingest.read")  # once the lease has ended
+        successor = gates.await_arrival("ingest.read")  # This happens when the lease has ended.
         assert successor != zombie
     finally:
         os.kill(zombie, signal.SIGCONT)
@@ -108,7 +108,7 @@ def gave_up(installation: Installation, attempt: Attempt) -> bool:
 
 
 def test_a_chunk_is_counted_before_it_is_written(installation: Installation) -> None:
-    """A worker that dies between the two leaves a count too many, never a copy that the sketches deny."""
+    """A worker that dies between count and write leaves a count too many, and never a copy that the sketches deny."""
     chunk = bytes_of("counted first", CHUNK_SIZE)
     installation.gates.close("ingest.write")
     attempt = accept(installation, "counted first", chunk)
@@ -157,7 +157,7 @@ def test_a_chunk_is_not_forgotten_before_every_node_has_been_asked(installation:
 
 
 def test_a_counter_that_is_full_denies_nothing_when_the_others_are_gone(crowded: Installation, tmp_path: Path) -> None:
-    crowded.gates.close("rebuild.open")  # the sketches stay as they are
+    crowded.gates.close("rebuild.open")  # No rebuild may replace the sketches.
     chunks = [bytes_of(f"shares its register {i}", CHUNK_SIZE) for i in range(FILES)]
     kept, *others = [crowded.journal.upload(chunk, "shares its register") for chunk in chunks]
     assert {attempt.status for attempt in (kept, *others)} == {201}
@@ -177,7 +177,7 @@ def test_a_counter_that_is_full_denies_nothing_when_the_others_are_gone(crowded:
 
 
 def registers(installation: Installation, chunk: bytes) -> dict[str, Any]:
-    """Node id → its register of a chunk, as routing reads it."""
+    """Map each node id to the node's register of a chunk, as routing reads it."""
     status, route = installation.journal.ask(f"/route/{hashlib.sha256(chunk).hexdigest()}")
     assert status == 200, route
     return {candidate["node_id"]: candidate["register"] for candidate in route["candidates"]}

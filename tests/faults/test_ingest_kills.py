@@ -1,7 +1,7 @@
-"""SIGKILL in every phase of ingest, and of everything around it; what was acknowledged stays, what was not goes.
+"""SIGKILL in every phase of ingest, and of all programs: acknowledged uploads stay, and the others leave nothing.
 
-The kills come one right after the other, and their recovery is waited for once: it takes as long for one upload as for
-all. The tests share one installation and run in the order they stand in.
+The kills come one right after the other, and then the tests wait for all recoveries together: recovery takes as long
+for one upload as for all. The tests share one installation and run in the order of this file.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
 
 @pytest.fixture(scope="module")
 def zombie(installation: Installation) -> Iterator[tuple[int, Wreck]]:
-    """A process that stands still between its writes and its commit, while another takes its job over."""
+    """A worker process that is stopped between its writes and its commit, while another process takes over its job."""
     installation.gates.close("ingest.record")
     wreck = Wreck([accept(installation, "zombie's", bytes_of("zombie", 2 * MIB))])
     pid = installation.gates.await_arrival("ingest.record")
@@ -54,10 +54,10 @@ def zombie(installation: Installation) -> Iterator[tuple[int, Wreck]]:
 
 @pytest.fixture(scope="module")
 def killed(installation: Installation, zombie: tuple[int, Wreck]) -> Mapping[str, Wreck]:
-    """Where a process was killed → its uploads."""
+    """Kill worker processes at several places. Return place → the uploads of the process that was killed there."""
     large = {SEGMENT: kill_at_a_segment(installation), JOIN: kill_who_waits_for_segments(installation)}
     for struck in large.values():
-        struck.await_recovery(installation)  # or it would take up the processes that the gates are to hold
+        struck.await_recovery(installation)  # The recovery would need the processes that the gates hold next.
     held, wrecks = hold_in_every_phase(installation, PHASES, "process killed in")
     kill_all(list(held.values()))
     installation.gates.open(*PHASES)
@@ -67,7 +67,7 @@ def killed(installation: Installation, zombie: tuple[int, Wreck]) -> Mapping[str
 
 
 def kill_at_a_segment(installation: Installation) -> Wreck:
-    """When half of a large body has come, and a segment of it is about to be written."""
+    """Kill a process that is about to write a segment of a large body, when half of the body has come."""
     gates = installation.gates
     gates.close("ingest.write")
 
@@ -81,7 +81,7 @@ def kill_at_a_segment(installation: Installation) -> Wreck:
 
 
 def kill_who_waits_for_segments(installation: Installation) -> Wreck:
-    """The process that has the upload's own job, while others are at its segments."""
+    """Kill the process that owns the upload's own job, while other processes store the upload's segments."""
     gates = installation.gates
     gates.close("ingest.join")
     gates.close("ingest.write")
@@ -128,7 +128,7 @@ def test_all_is_well_after_processes_were_killed(installation: Installation, kil
 
 @pytest.fixture(scope="module")
 def worker_killed(installation: Installation) -> Mapping[str, Wreck]:
-    """The worker with all its processes, one of them in each phase; phase → its uploads."""
+    """Kill the worker with all its processes, of which one is held in each phase. Return phase → its uploads."""
     _, wrecks = hold_in_every_phase(installation, PHASES, "worker killed in")
     processes = installation.system.children("worker")
     installation.system.kill("worker")
@@ -140,7 +140,7 @@ def worker_killed(installation: Installation) -> Mapping[str, Wreck]:
 
 
 def once_staged(installation: Installation, victim: str) -> Callable[[], None]:
-    """Kills a program as soon as bytes of another upload than those that are there have come to staging."""
+    """Return a function that kills a program as soon as bytes of a new upload have come to staging."""
     staging = installation.system.storage_dir / "staging"
     before = set(staging.iterdir())
 
@@ -153,7 +153,7 @@ def once_staged(installation: Installation, victim: str) -> Callable[[], None]:
 
 @pytest.fixture(scope="module")
 def api_killed(installation: Installation, worker_killed: Mapping[str, Wreck]) -> str:
-    """The API, while it receives one upload and waits for the worker on behalf of another; that one's hash."""
+    """Kill the API while it receives one upload and waits for the ingest of another. Return the hash of the second."""
     journal, system = installation.journal, installation.system
     waiting = bytes_of("waited for", MIB)
     file_hash = hashlib.sha256(waiting).hexdigest()
@@ -171,7 +171,7 @@ def api_killed(installation: Installation, worker_killed: Mapping[str, Wreck]) -
 
 @pytest.fixture(scope="module")
 def manager_killed(installation: Installation, api_killed: str) -> Mapping[str, Wreck]:
-    """Everything at once, while one upload arrives, some are ingested, and some are queued."""
+    """Kill the manager, and so everything, while one upload arrives, some are ingested and one is queued."""
     system, gates, journal = installation.system, installation.gates, installation.journal
     gates.close("ingest.write")
     written = Wreck(accept_batch(installation, "everything killed in ingest.write"))

@@ -1,4 +1,4 @@
-"""The inspection sees what no client can: a copy that is missing, damaged, or one too many."""
+"""The inspection finds defects that no client can see: a missing copy, a damaged copy, and a surplus copy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
 
 
 def wrong(installation: Installation) -> dict[str, int]:
-    """Rule → how much breaks it now."""
+    """Count the findings of each rule that is broken now."""
     _, findings = installation.findings(within=0)
     return {rule: len(broken) for rule, broken in findings.items() if broken}
 

@@ -1,7 +1,7 @@
-"""SIGKILL of a process, and of the whole program, at every named phase of what the maintenance worker does.
+"""SIGKILL of one process, and of the whole maintenance worker, at every named phase of the worker's operations.
 
-A phase is one line of ``PHASES``. The phases of one operation share an installation, and the operations go on side by
-side: most of the time is spent waiting for the leases of the dead.
+``PHASES`` lists the phases. The phases of one operation share an installation. The operations run side by side, because
+the tests mostly wait for leases of killed processes to end.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from tests.support.system import alive, wait_until
 pytestmark = pytest.mark.system
 
 CHUNK_SIZE = 65536
-CHUNKS = 10  # of the files that the work is about
+CHUNKS = 10  # chunks of each file
 ENVIRONMENT = {
-    "drain": {"NUM_NODES": "13"},  # after each of ten kills one node less, and three must be left
+    "drain": {"NUM_NODES": "13"},  # Each of ten kills ends with one node less, and three must be left.
     "reclaim": {"RECLAIM_GRACE": "1"},
 }
 VICTIMS = ("process", "whole worker")
@@ -54,7 +54,7 @@ def rebalance(installation: Installation, of: Attempt, factor: int) -> None:
 
 
 def damage_a_copy(installation: Installation, label: str) -> None:
-    """A verification finds it, and has it repaired."""
+    """Overwrite one copy. A deep verification finds the bad copy and queues its repair."""
     attempt = upload(installation, label)
     copies(installation, bytes_of(label, CHUNKS * CHUNK_SIZE)[:CHUNK_SIZE])[0].write_bytes(bytes(CHUNK_SIZE))
     status, _ = installation.journal.ask(f"/verify/{attempt.file_hash}?deep=true")
@@ -62,7 +62,7 @@ def damage_a_copy(installation: Installation, label: str) -> None:
 
 
 def delete_a_file(installation: Installation, label: str) -> None:
-    """Half of its chunks are also another file's. Reclaim is called when the grace is over."""
+    """Delete a file that shares half of its chunks with another file. Call reclaim when the grace period is over."""
     data = bytes_of(label, CHUNKS * CHUNK_SIZE)
     assert installation.journal.upload(data[: len(data) // 2], f"{label}: the other").status == 201
     installation.journal.delete(upload(installation, label).file_hash)
@@ -70,7 +70,7 @@ def delete_a_file(installation: Installation, label: str) -> None:
 
 
 def audit_a_surplus(installation: Installation, label: str) -> None:
-    """Of a chunk of which one node that has none is given a copy past the service."""
+    """Copy a chunk by hand to a node that has no copy of it, and queue an audit of that node."""
     chunk = upload_and_split(installation, label)[0]
     held = copies(installation, chunk)
     nodes = installation.system.storage_dir / "nodes"
@@ -80,7 +80,7 @@ def audit_a_surplus(installation: Installation, label: str) -> None:
 
 
 def repair_the_cluster(installation: Installation, label: str) -> None:
-    """Two chunks of which copies were lost past the service."""
+    """Remove copies of two chunks by hand, and queue a repair of the cluster."""
     chunks = upload_and_split(installation, label)
     for path in (*copies(installation, chunks[0])[:1], *copies(installation, chunks[1])[:2]):
         path.unlink()
@@ -93,7 +93,7 @@ def drain_a_node(installation: Installation, label: str) -> None:
 
 
 def add_a_node(installation: Installation, label: str) -> None:
-    """What the others hold too much of moves there."""
+    """Add a node. A rebalance then moves copies from the other nodes to it."""
     upload(installation, label)
     installation.run("add_node")
 
@@ -110,7 +110,7 @@ def empty_redis(installation: Installation, label: str) -> None:
         client.flushall()
 
 
-# phase → what brings a process of the maintenance worker to it
+# Phase → the function that brings a process of the maintenance worker to the phase.
 PHASES: dict[str, Begin] = {
     "rebalance.locate": raise_factor,
     "rebalance.count": raise_factor,
@@ -150,7 +150,7 @@ OPERATIONS = tuple(dict.fromkeys(phase.partition(".")[0] for phase in PHASES))
 def runs(
     request: pytest.FixtureRequest, make_installation: Callable[..., Installation]
 ) -> Iterator[dict[str, Future[None]]]:
-    """Operation → the kills in all its phases, which go on meanwhile; only those that a selected test asks for."""
+    """Start the kills of all operations that the selected tests need. Map each operation to the future of its kills."""
     calls = [item.callspec for item in request.session.items if hasattr(item, "callspec")]
     wanted = dict.fromkeys(call.params["operation"] for call in calls if "operation" in call.params)
     made = {name: make_installation(CHUNK_SIZE=str(CHUNK_SIZE), **ENVIRONMENT.get(name, {})) for name in wanted}
@@ -166,7 +166,7 @@ def kill_in_all_phases(installation: Installation, operation: str) -> None:
 
 
 def kill_in(installation: Installation, phase: str, begin: Begin, victim: str) -> None:
-    """Hold a process of the maintenance worker in the phase, kill it or all of them, and see everything recover."""
+    """Hold a process of the maintenance worker in the phase. Kill it, or all of them, and check that all recovers."""
     system, gates = installation.system, installation.gates
     gates.close(phase)
     begin(installation, f"{victim} killed in {phase}")

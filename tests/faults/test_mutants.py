@@ -1,4 +1,4 @@
-"""Every guard that is taken out is missed: the scenario named for it fails, by an assertion that says why."""
+"""For every guard that is taken out, the scenario of its mutant fails by an assertion that names the symptom."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCENARIOS = list(dict.fromkeys(mutant.scenario for mutant in MUTANTS))
 
 @pytest.fixture(autouse=True)
 def repository() -> None:
-    """Skips where it cannot be told what belongs to the project."""
+    """Skip the tests where git cannot list the files of the project."""
     if subprocess.run(["git", "rev-parse"], cwd=PROJECT, capture_output=True).returncode:
         pytest.skip("the project is no git repository here: what to copy is not known")
 

@@ -1,7 +1,7 @@
-"""An earlier copy of the database folder is put back, works for a while, and the newer one takes its place again.
+"""An earlier copy of the database folder is put back and used for a while. Then the newer one is put back.
 
-Whatever was acknowledged under either of them is there when its database is: nothing is condemned or reclaimed that a
-database does not know, until an operator adopts the volumes.
+Files that were acknowledged under either database can be read whenever that database is in use. A database neither
+condemns nor reclaims chunks that it does not know, until an operator adopts the volumes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def upload(installation: Installation, label: str) -> Attempt:
 
 
 def manage(installation: Installation, *arguments: str) -> str:
-    """Run an operator's command; what it prints."""
+    """Run a command of ``manage.py`` and return its output."""
     ran = subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=PROJECT,
@@ -67,7 +67,7 @@ def manage(installation: Installation, *arguments: str) -> str:
 
 
 def tidy(installation: Installation) -> None:
-    """Have all nodes audited; reclaim works all the time, without grace, where it is not refused."""
+    """Have all nodes audited. Reclaim also runs all the time, without a grace period, unless it is refused."""
     manage(installation, "audit")
 
 

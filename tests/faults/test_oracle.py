@@ -1,4 +1,4 @@
-"""The oracle sees every kind of lie: each test has a server that tells one, and an honest one tells none."""
+"""The oracle notices every kind of lie. Each test has a server that lies in one way; one test has an honest server."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ HASH = hashlib.sha256(DATA).hexdigest()
 
 
 class FakeServer(ThreadingHTTPServer):
-    """The contract in memory; a test changes what it holds or says behind the client's back."""
+    """A server that implements the API in memory. A test changes its data or its answers behind the client's back."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
-        self.shown: dict[str, int] = {}  # hash → status of GET /files/<hash>, where it is not what it should be
+        self.shown: dict[str, int] = {}  # hash → status of GET /files/<hash>, where the server lies about it
         self.nodes = ["node_000", "node_001", "node_002"]
         self.job_state = "succeeded"
-        self.declared: int | None = 0  # added to Content-Length; None: the header is left out
+        self.declared: int | None = 0  # bytes added to Content-Length; None to leave the header out
         self.upload_status = 201
 
     @property
@@ -229,7 +229,7 @@ UP, DOWN = Action.UPLOAD, Action.DELETE
         ([(UP, A, 0, 1), (DOWN, R, 2, 3)], Expected.PRESENT),
         ([(UP, A, 0, 3), (DOWN, A, 1, 2)], Expected.EITHER),
         ([(UP, A, 0, 1), (DOWN, A, 2, 3), (UP, A, 4, 5)], Expected.PRESENT),
-        ([(UP, U, 0, 1), (DOWN, A, 2, 3)], Expected.EITHER),  # the upload may arrive after the deletion yet
+        ([(UP, U, 0, 1), (DOWN, A, 2, 3)], Expected.EITHER),  # The upload may still take effect after the deletion.
         ([(UP, A, 0, 1), (DOWN, U, 2, 3), (UP, A, 4, 5)], Expected.EITHER),
     ],
 )

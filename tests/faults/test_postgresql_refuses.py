@@ -1,6 +1,6 @@
-"""PostgreSQL killed, its sessions cut, and a PostgreSQL that refuses: short waits, and an error that says why.
+"""PostgreSQL is killed, its sessions are cut, or it refuses: clients wait only a short time, and errors say why.
 
-The tests share one installation and run in the order they stand in.
+The tests share one installation and run in the order of this file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.support.system import wait_until
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 65536
-BACK_WITHIN = 2.0  # seconds after PostgreSQL until a request succeeds
+BACK_WITHIN = 2.0  # seconds after the return of PostgreSQL until requests must succeed again
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def session(installation: Installation) -> psycopg.Connection[Any]:
 
 
 def answers_again(installation: Installation) -> float:
-    """Wait until PostgreSQL itself answers. Returns when it did."""
+    """Wait until PostgreSQL itself answers. Return the moment, of the monotonic clock."""
 
     def is_back() -> bool:
         try:
@@ -63,7 +63,10 @@ def answers_again(installation: Installation) -> float:
 
 
 def succeed_within(installation: Installation, back_at: float, label: str) -> float:
-    """Upload and download until both succeed, several times in a row, as there are several processes."""
+    """Upload and download until both succeed five times in a row, because there are several processes.
+
+    Returns the seconds from ``back_at`` to the first success of that row.
+    """
     tries, in_a_row = 0, 0
     while in_a_row < 5:
         tries += 1

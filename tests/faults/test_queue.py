@@ -1,6 +1,6 @@
-"""What the queue may do: deliver twice, late, or garbage, and hold jobs that cannot succeed. Nobody else is held up.
+"""The queue may deliver messages twice, late, or with garbage, and hold jobs that fail: other work is not held up.
 
-The tests share one installation and run in the order they stand in.
+The tests share one installation and run in the order of this file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 65536
 TASKS = tuple(f"storage.{name}" for name in ("ingest", "maintain", "sweep", "probe", "survey", "reclaim"))
-ATTEMPTS = 5  # after which a job has failed
+ATTEMPTS = 5  # A job has failed after this many attempts.
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_messages_that_nobody_understands_hold_up_nobody(installation: Installat
     assert system.pids() == before
     with redis.Redis.from_url(redis_url(system.storage_dir)) as client:
         for queue in Queue:
-            client.lpush(queue, b"not a message")  # a worker that reads it ends, and its manager starts another
+            client.lpush(queue, b"not a message")  # The worker that reads this ends and is restarted.
     upload_some(installation, "after what is no message")
     installation.settle("messages that nobody understands")
 
@@ -141,7 +141,10 @@ def test_an_upload_that_kills_every_worker_fails_and_holds_up_nobody(installatio
 
 
 def end_failed(installation: Installation, poison: Attempt) -> None:
-    """The 202 of an upload that the test has made impossible is not held against the service, if it says so."""
+    """Check that the job of an impossible upload has failed and that a download is refused.
+
+    The service cannot keep the promise of the upload's 202, so the attempt then counts as unknown.
+    """
     assert installation.journal.job_state(poison) == "failed"
     assert installation.journal.download(poison.file_hash).status == 503
     poison.end(Outcome.UNKNOWN, "its job has failed")

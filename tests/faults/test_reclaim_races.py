@@ -1,6 +1,6 @@
-"""Reclaim without any grace against uploads and deletions of the same chunks: nothing that is in use goes.
+"""Reclaim without a grace period races uploads and deletions of the same chunks: no chunk in use is removed.
 
-The tests share one installation and run in the order they stand in.
+The tests share one installation and run in the order of this file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
 def test_deletes_and_reclaim_spare_the_chunks_of_others(
     installation: Installation, chance: random.Random, tmp_path: Path
 ) -> None:
-    """Every file has chunks that others have too; every other one may be another client's as a whole."""
+    """Every file shares chunks with other files. Half of the files may even be the same file as another client's."""
     journal = installation.journal
     pool = [bytes_of(f"shared chunk {i}", CHUNK_SIZE) for i in range(8)]
     numbers = count()
@@ -57,7 +57,7 @@ def test_deletes_and_reclaim_spare_the_chunks_of_others(
 
 @pytest.mark.parametrize("phase", ["ingest.locate", "ingest.write", "ingest.record", "ingest.close"])
 def test_reclaim_spares_what_an_upload_relies_on(installation: Installation, tmp_path: Path, phase: str) -> None:
-    """The only file that has the chunks is deleted, and reclaimed, while an upload of them stands still."""
+    """The only file that has the chunks is deleted, and reclaim runs, while an upload of the same chunks is held."""
     journal, gates = installation.journal, installation.gates
     data = bytes_of(f"relied on in {phase}", 4 * CHUNK_SIZE)
     tail = f"only before {phase}".encode()
@@ -67,7 +67,7 @@ def test_reclaim_spares_what_an_upload_relies_on(installation: Installation, tmp
     gates.await_arrival(phase)
     journal.delete(before.file_hash)
     with reclaiming(installation, tmp_path / "stop"):
-        # The chunk that only the deleted file had goes; when the pass is over, the others have been looked at too.
+        # The pass removes the chunk that only the deleted file had, and looks at the other chunks too.
         wait_until(lambda: not copies(installation, tail), PATIENCE)
     assert len(copies(installation, data[:CHUNK_SIZE])) == 3
     gates.open(phase)

@@ -1,6 +1,6 @@
-"""A Redis that answers and refuses, in every way it has: uploads are stored, downloads go on, no program ends.
+"""Redis answers and refuses in every way that it has: uploads are stored, downloads succeed, and no program ends.
 
-The tests share one installation and run in the order they stand in.
+The tests share one installation and run in the order of this file.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from tests.support.system import wait_until
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 65536
-REFUSING = 12.0  # seconds
-STORED_WITHIN = 5.0
-WELL_AGAIN = 30.0
+REFUSING = 12.0  # seconds for which Redis refuses
+STORED_WITHIN = 5.0  # seconds that an upload may take
+WELL_AGAIN = 30.0  # seconds until /health must say "healthy" again
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def a_replica(client: redis.Redis) -> Iterator[None]:
 
 @contextmanager
 def unable_to_save(client: redis.Redis) -> Iterator[None]:
-    """MISCONF, as on a full disk: a folder is in the place of the file that it would save to."""
+    """Make Redis answer MISCONF, as on a full disk: a folder stands where Redis would save its file."""
     target = Path(str(client.config_get("dir")["dir"])) / "dump.rdb"
     target.mkdir()
     (target / "in the way").touch()
@@ -97,7 +97,7 @@ REFUSALS = [out_of_memory, without_its_replicas, a_replica, unable_to_save, with
 
 
 def running(installation: Installation) -> dict[str, int]:
-    """The programs that are to run for ever."""
+    """Map the programs that must run all the time to their pids."""
     return {name: pid for name, pid in installation.system.pids().items() if name != "boot"}
 
 

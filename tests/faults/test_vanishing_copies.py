@@ -1,7 +1,7 @@
-"""Copies vanish while nobody looks: the cluster notices by itself and is whole again, and cries wolf never.
+"""Copies vanish silently: the cluster notices by itself and becomes whole again. It never raises a false alarm.
 
-Each scenario prints one line: when the cluster noticed, when it was whole, and which jobs it has made for it. Whether
-it is whole is read off the folders.
+Each scenario prints one line: when the cluster noticed, when it was whole, and which jobs it made. A look into the
+folders tells whether the cluster is whole.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from tests.support.system import wait_until
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 1024
-GENERATION = 60.0  # seconds after which volumes are given the next generation (ADR 18)
-CHURN = 120.0  # seconds
-RECLAIMED = 5 * PATIENCE  # Reclaim removes some ten chunks a second, and there are thousands.
+GENERATION = 60.0  # seconds until volumes are given the next generation (ADR 18)
+CHURN = 120.0  # seconds for which clients upload and delete
+RECLAIMED = 5 * PATIENCE  # Reclaim removes about ten chunks per second, and there are thousands of chunks.
 QUIET: Mapping[str, str] = {"CHUNK_SIZE": str(CHUNK_SIZE), "CENSUS_INTERVAL": "0", "AUDIT_INTERVAL": "0"}
-"""Nothing is listed unless there is a reason."""
+"""Settings with which the cluster lists a volume only if it has a reason: there are no regular censuses and audits."""
 
 
 def stored(installation: Installation, label: str, files: int, *, chunks: int, factor: int = 3) -> dict[str, int]:
-    """Upload files of distinct chunks; the replicas that each chunk should have, by its hash."""
+    """Upload files of distinct chunks. Return chunk hash → the number of replicas that the chunk should have."""
     found: dict[str, int] = {}
     for number in range(files):
         data = bytes_of(f"{label} {number}", chunks * CHUNK_SIZE)
@@ -48,12 +48,12 @@ def stored(installation: Installation, label: str, files: int, *, chunks: int, f
 
 
 def hashes_of(data: bytes) -> list[str]:
-    """The chunk hashes of a file, in order."""
+    """Return the chunk hashes of a file, in order."""
     return [sha256(data[start : start + CHUNK_SIZE]).hexdigest() for start in range(0, len(data), CHUNK_SIZE)]
 
 
 def copies(installation: Installation) -> dict[str, list[Path]]:
-    """Chunk hash → its copies, as they lie in the folders."""
+    """Map each chunk hash to the paths of the chunk's copies in the folders."""
     found = defaultdict(list)
     for path in sorted(nodes_dir(installation).glob("node_*/chunks/??/*")):
         found[path.name].append(path)
@@ -61,7 +61,7 @@ def copies(installation: Installation) -> dict[str, list[Path]]:
 
 
 def is_whole(installation: Installation, wanted: Mapping[str, int]) -> Callable[[], bool]:
-    """Whether each chunk has as many copies as it should, asked again and again."""
+    """Return a function that tells whether each chunk has at least the wanted number of copies now."""
     nodes = sorted(nodes_dir(installation).glob("node_*"))
 
     def look() -> bool:
@@ -78,7 +78,7 @@ def await_health(installation: Installation) -> None:
 
 
 def troubles(installation: Installation) -> list[str]:
-    """What ``/health`` says is wrong."""
+    """List the troubles that ``/health`` reports."""
     _, health = installation.journal.ask("/health")
     return ["no answer"] if not health else [*health.get("failing", []), *health.get("degraded", [])]
 
@@ -90,7 +90,7 @@ def troubles(installation: Installation) -> list[str]:
 def test_a_node_that_is_rolled_back_is_recognised_and_made_whole(
     make_installation: Callable[..., Installation], tmp_path: Path, moment: str
 ) -> None:
-    """Nobody downloads anything, and no node is listed but by the reason that the volume itself gives."""
+    """No client downloads anything. The only reason to list a node is that its volume carries an old generation."""
     installation = make_installation(**QUIET)
     system, node = installation.system, nodes_dir(installation) / "node_001"
     wanted = stored(installation, "before the snapshot", 8, chunks=25)
@@ -98,7 +98,7 @@ def test_a_node_that_is_rolled_back_is_recognised_and_made_whole(
     shutil.copytree(node, tmp_path / "snapshot")
     system.start()
     wanted |= stored(installation, "after the snapshot", 8, chunks=25)
-    await_health(installation)  # The sketches have been built again, which would find what is missing, too.
+    await_health(installation)  # The rebuilds of all sketches are over: a rebuild would notice missing copies too.
     watch = Watch(installation)
 
     if moment == "stopped":
@@ -121,7 +121,7 @@ def test_a_node_that_is_rolled_back_is_recognised_and_made_whole(
 
 
 def exchange(node: Path, other: Path) -> None:
-    """Put another directory in the place of a node's."""
+    """Put a copy of another directory in the place of a node's directory."""
     shutil.copytree(other, node.with_name(f"new-{node.name}"))
     node.rename(node.with_name(f"away-{node.name}"))
     node.with_name(f"new-{node.name}").rename(node)
@@ -155,7 +155,7 @@ def test_a_census_notices_copies_that_were_removed_by_hand(
 def test_readers_notice_copies_that_were_removed_by_hand(
     make_installation: Callable[..., Installation], chance: random.Random, share: str
 ) -> None:
-    """A reader asks one node for each chunk: it notices a missing copy that it asks for, and asks for no other one."""
+    """A reader asks one node for each chunk. It notices if the copy there is missing, and looks at no other copy."""
     installation = make_installation(**{**QUIET, "N_PRIME": "100000"})
     wanted = stored(installation, "read by all", 20, chunks=100)
     await_health(installation)
@@ -195,7 +195,10 @@ def test_readers_notice_copies_that_were_removed_by_hand(
 
 
 def first_asked(installation: Installation, chunk_hash: str, held: Mapping[str, list[Path]]) -> Path | None:
-    """The copy of a chunk that downloads read; None if other chunks share its registers, which leaves doubt."""
+    """Return the copy of a chunk that downloads read first.
+
+    None is returned if other chunks share the chunk's registers: then the sketches are not certain of the copies.
+    """
     status, route = installation.journal.ask(f"/route/{chunk_hash}")
     assert status == 200, route
     candidates = route["candidates"]
@@ -208,7 +211,7 @@ def first_asked(installation: Installation, chunk_hash: str, held: Mapping[str, 
 def test_a_chunk_of_which_one_copy_is_put_back_is_brought_to_its_factor(
     make_installation: Callable[..., Installation], found_by: str
 ) -> None:
-    """A download that succeeds tells at once; without one, the contents that were lost are looked at again."""
+    """A download that succeeds reports the copy at once. Without one, the cluster looks again at lost contents."""
     installation = make_installation(**QUIET)
     wanted = stored(installation, "lost and found", 4, chunks=3)
     await_health(installation)
@@ -220,7 +223,7 @@ def test_a_chunk_of_which_one_copy_is_put_back_is_brought_to_its_factor(
     for path in held:
         path.unlink()
     watch.restart()
-    # It is no entry of the journal: the file that is denied has been acknowledged, and is gone all the same.
+    # This download is not recorded in the journal: the oracle would reject a 410 for an acknowledged file.
     status, problem = installation.journal.ask(f"/download/{attempt.file_hash}")
     assert status == 410, problem
     watch.await_that(lambda: not is_retrievable(installation, attempt), PATIENCE)
@@ -241,7 +244,7 @@ def test_a_chunk_of_which_one_copy_is_put_back_is_brought_to_its_factor(
 
 
 def is_retrievable(installation: Installation, attempt: Attempt) -> bool:
-    """What the summary of a file says."""
+    """Tell whether the health summary of a file says that the file can be read."""
     status, file = installation.journal.ask(f"/files/{attempt.file_hash}")
     assert status == 200, file
     return bool(file["retrievable"])
@@ -251,7 +254,7 @@ def is_retrievable(installation: Installation, attempt: Attempt) -> bool:
 
 
 def test_deleted_files_of_two_copies_are_no_losses(make_installation: Callable[..., Installation]) -> None:
-    """The other files have three copies: whatever counts two looks as if it lacked one."""
+    """The other files have three copies, so a chunk with two copies could look like a chunk that has lost one."""
     grace = 40
     installation = make_installation(**{**QUIET, "RECLAIM_GRACE": str(grace)})
     stored(installation, "three copies", 20, chunks=10)
@@ -279,7 +282,7 @@ def test_deleted_files_of_two_copies_are_no_losses(make_installation: Callable[.
 
 
 def test_healthy_churn_raises_no_alarm(make_installation: Callable[..., Installation], chance: random.Random) -> None:
-    """With censuses and rebuilds all the while, which compare what was counted with what is there."""
+    """Censuses and rebuilds run all the time. They compare the counts with the copies that are there."""
     installation = make_installation(**{**QUIET, "CENSUS_INTERVAL": "15", "RECLAIM_GRACE": "2"})
     watch, stop, numbers = Watch(installation), Event(), count()
 
@@ -317,7 +320,7 @@ def test_healthy_churn_raises_no_alarm(make_installation: Callable[..., Installa
 def test_copies_stay_spread_while_a_cluster_grows(
     make_installation: Callable[..., Installation], chance: random.Random
 ) -> None:
-    """From five nodes to eight and twelve, one after the other, while clients upload, download and delete."""
+    """The cluster grows from five nodes to eight, and then to twelve, while clients upload, download and delete."""
     installation = make_installation(**{**QUIET, "RECLAIM_GRACE": "2"})
     stored(installation, "before the growth", 12, chunks=100)
     await_health(installation)
@@ -338,7 +341,7 @@ def test_copies_stay_spread_while_a_cluster_grows(
 
 
 def require_spread(installation: Installation, nodes: int) -> None:
-    """Fail unless no three nodes hold many more chunks than they should, by the folders and by the sketches."""
+    """Fail if three nodes together hold many more chunks than expected, by the folders or by the sketches."""
     held = [frozenset(path.parents[2].name for path in paths) for paths in copies(installation).values()]
     triples = Counter(node_ids for node_ids in held if len(node_ids) == 3)
     expected = triples.total() / comb(nodes, 3)
@@ -347,6 +350,6 @@ def require_spread(installation: Installation, nodes: int) -> None:
     assert most <= 2 * expected + 3 * sqrt(expected)
     said = status(installation)
     assert [found for found in said["blast_radius"] if found["out_of_bounds"]] == []
-    # Chance alone exceeds the bound in one healthy survey of a hundred.
+    # In one of a hundred healthy surveys, chance alone exceeds the bound.
     z = largest_z(installation)
     assert z is not None and z <= said["overlap"]["bound"] + 1

@@ -1,4 +1,4 @@
-"""What a process asks of the kernel, read off strace, and what a power cut would undo of it."""
+"""Read the system calls of a process from strace, and tell which of their effects a power cut would undo."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.system import wait_until
 
 NAMING = ("openat", "rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat")
 TRACED = ",".join(["write", "fsync", *NAMING, "sendto", "sendmsg"])
-LIMIT = 30.0  # seconds until strace has attached to every thread, on a machine that is busy with other things
+LIMIT = 30.0  # seconds until strace must have attached to every thread; the machine may be busy with other things
 
 _LINE = re.compile(r"(?P<thread>\d+) +(?P<call>.*)")
 _CALL = re.compile(r"(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>.*)")
@@ -27,9 +27,9 @@ class Call:
     """One system call that succeeded.
 
     Attributes:
-        name: such as ``fsync``.
-        paths: the files named by its arguments: by a descriptor, or by a name below a descriptor.
-        text: its arguments as strace shows them.
+        name: the name of the call, such as ``fsync``.
+        paths: the files that the arguments name, by a descriptor or by a name below a descriptor.
+        text: the arguments as strace shows them.
     """
 
     name: str
@@ -38,14 +38,14 @@ class Call:
 
 
 def run(argv: Sequence[str], log: Path, **options: object) -> list[Call]:
-    """Run a command to its end under strace; its calls in the order in which they returned."""
+    """Run a command to its end under strace. Return its calls in the order in which they returned."""
     subprocess.run([*_strace(log), *argv], check=True, **options)  # type: ignore[call-overload]
     return calls(log.read_text().splitlines())
 
 
 @contextmanager
 def attached(pids: Iterable[int], log: Path) -> Iterator[None]:
-    """Trace running processes, with all their threads, while the body runs; the log is whole when it has."""
+    """Trace all threads of running processes while the body runs. The log is complete after the body."""
     chosen = list(pids)
     process = subprocess.Popen([*_strace(log), *(f"-p{pid}" for pid in chosen)], stderr=subprocess.PIPE, text=True)
     try:
@@ -58,7 +58,7 @@ def attached(pids: Iterable[int], log: Path) -> Iterator[None]:
 
 
 def calls(lines: Iterable[str]) -> list[Call]:
-    """What a log says; a call that another thread interrupted stands where it returned."""
+    """Parse a log of strace. A call that strace shows in two parts is placed where it returned."""
     found, begun = [], {}
     for line in lines:
         if not (match := _LINE.fullmatch(line)):
@@ -75,9 +75,10 @@ def calls(lines: Iterable[str]) -> list[Call]:
 
 
 def undone_by_a_power_cut(found: Iterable[Call], below: Path) -> list[str]:
-    """What of a folder's state would not survive right after these calls, or was ever named before it would have.
+    """List the bytes and names below a folder that a power cut right after these calls would undo.
 
-    The model: bytes survive once their file was synced, names once their directory was; nothing else promises it.
+    Files that got their name before their bytes were durable are listed too. The model: bytes survive after their file
+    was synced, and names survive after their directory was synced. Nothing else makes them durable.
     """
     wrong, unsynced, unnamed = [], set[Path](), set[Path]()
     for call in found:
@@ -114,6 +115,6 @@ def _strace(log: Path) -> list[str]:
 
 
 def _traced(pids: Iterable[int]) -> bool:
-    """Whether somebody traces every thread of the processes."""
+    """Tell whether every thread of the processes is being traced."""
     threads = [path for pid in pids for path in Path(f"/proc/{pid}/task").iterdir()]
     return all("TracerPid:\t0\n" not in (thread / "status").read_text() for thread in threads)

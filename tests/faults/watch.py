@@ -1,4 +1,4 @@
-"""What an installation says, does and estimates from a moment on, told in one line a scenario."""
+"""Watch the log, the jobs and the estimates of an installation from a moment on, and print one line per scenario."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ALARMS = frozenset(
         "volume.behind",
     }
 )
-"""Events of the log that say that copies have vanished or lie badly: on a healthy cluster each is a false alarm."""
+"""Events of the log which say that copies vanished or are badly spread. On a healthy cluster, each is a false alarm."""
 
 
 class Watch:
-    """Looks at an installation from the moment when it is made."""
+    """A watch over an installation, which begins when this object is made."""
 
     def __init__(self, installation: Installation) -> None:
         self.installation = installation
@@ -39,7 +39,7 @@ class Watch:
         self._noticed = 0.0
 
     def restart(self) -> None:
-        """Begin to measure now."""
+        """Begin to measure the time now."""
         self._since = time.monotonic()
 
     def events(self) -> Counter[str]:
@@ -51,12 +51,12 @@ class Watch:
             with log.open("rb") as lines:
                 lines.seek(self._read.get(log, 0))
                 for line in lines:
-                    # A line that is being written is looked at later.
+                    # A line that is still being written is read next time.
                     if line.startswith(b'{"') and line.endswith(b"}\n"):
                         yield {"event": "", **json.loads(line)}
 
     def census(self) -> Counter[str]:
-        """What the censuses have found that ended since the watch began: chunks that are short, copies, and so on."""
+        """Sum the numbers that the censuses have found which ended since the watch began, such as ``short`` chunks."""
         found: Counter[str] = Counter()
         for line in self._lines():
             if line["event"] == "census.done":
@@ -68,22 +68,22 @@ class Watch:
         self.await_that(lambda: self.events().keys() & set(events), limit)
 
     def await_that(self, is_noticed: Callable[[], object], limit: float) -> None:
-        """Wait until the installation knows what has happened."""
+        """Wait until ``is_noticed`` says that the installation has noticed the fault, and record how long that took."""
         wait_until(is_noticed, limit, lambda: str(dict(self.events())))
         self._noticed = time.monotonic() - self._since
 
     def await_whole(self, is_whole: Callable[[], object], limit: float) -> float:
-        """Wait until nothing is missing; returns the seconds since the watch began to measure."""
+        """Wait until ``is_whole`` says that nothing is missing. Return the seconds since the watch began to measure."""
         wait_until(is_whole, limit, lambda: str(dict(self.events())))
         return time.monotonic() - self._since
 
     def tell(self, scenario: str, whole: float, true_alarms: Collection[str] = ()) -> None:
-        """Print what came of a scenario.
+        """Print the result of a scenario, and fail the test if there was a false alarm.
 
         Args:
-            scenario: its name.
+            scenario: the name of the scenario.
             whole: seconds until nothing was missing.
-            true_alarms: alarms that the scenario gives cause for; any other one fails the test.
+            true_alarms: the alarms that the scenario causes. Any other alarm fails the test.
         """
         asked = jobs(self.installation) - self._jobs
         before, after = (f"{z:.1f}" if z is not None else "?" for z in (self._z, largest_z(self.installation)))
@@ -95,13 +95,13 @@ class Watch:
         self.require_no_alarms(true_alarms)
 
     def require_no_alarms(self, but: Collection[str] = ()) -> None:
-        """Fail the test if an alarm was raised that nothing gave cause for."""
+        """Fail the test if an alarm was raised that is not one of ``but``."""
         false = {event: number for event, number in self.events().items() if event in ALARMS.difference(but)}
         assert not false, false
 
 
 def jobs(installation: Installation) -> Counter[str]:
-    """How many jobs of each kind there have been, uploads aside."""
+    """Count the jobs of each kind that there have been, except the jobs of uploads."""
     return Counter(json.loads(installation.run("print_jobs")))
 
 
@@ -113,6 +113,6 @@ def status(installation: Installation) -> dict[str, Any]:
 
 
 def largest_z(installation: Installation) -> float | None:
-    """The standard score farthest from 0 of what two nodes have in common; None while sketches are missing."""
+    """Return the largest absolute z score of the overlap of two nodes, or None while sketches are missing."""
     overlap = status(installation)["overlap"]
     return max((abs(z) for row in overlap["z"] for z in row), default=None) if overlap else None

@@ -1,4 +1,4 @@
-"""Uploads that are under way when something is killed, and how long they take to recover."""
+"""Uploads that are under way when a process is killed, and how long they take to recover."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from tests.support.installation import PATIENCE, RECOVERY, Installation, bytes_o
 from tests.support.system import wait_until
 
 MIB = 1 << 20
-OLD = bytes_of("old", 700_000)  # what every installation under test has from the beginning
+OLD = bytes_of("old", 700_000)  # Each batch uploads this content, so it is usually stored already.
 
 
 class Wreck:
-    """Accepted uploads, and when their worker was lost."""
+    """Accepted uploads, and the moment at which their worker was killed."""
 
     def __init__(self, attempts: list[Attempt]) -> None:
         self.attempts = attempts
         self.killed_at = time.monotonic()
 
     def strike(self) -> None:
-        """Say that the kill has happened."""
+        """Record that the kill has happened now."""
         self.killed_at = time.monotonic()
 
     def await_recovery(self, installation: Installation) -> None:
-        """Fail unless every job succeeds within the bound; prints the seconds since the kill."""
+        """Fail unless every job succeeds within RECOVERY + PATIENCE after the kill. Print the seconds it took."""
         journal = installation.journal
 
         def states() -> set[str]:
@@ -39,14 +39,17 @@ class Wreck:
 
 
 def accept(installation: Installation, label: str, data: bytes, midway: Callable[[], object] | None = None) -> Attempt:
-    """A 202: the job is queued, and the staged bytes are durable. ``midway`` is called when half has been sent."""
+    """Upload and be answered with 202: the job is queued, and the staged bytes are durable.
+
+    ``midway`` is called when half of the body has been sent.
+    """
     attempt = installation.journal.upload(data, label, respond_async=True, midway=midway)
     assert attempt.status == 202, attempt
     return attempt
 
 
 def accept_batch(installation: Installation, label: str) -> list[Attempt]:
-    """Uploads that one worker process finds queued together: a large one, a small one, and one that is known."""
+    """Queue three uploads that one worker process finds together: a large file, a small one, and a known content."""
     contents = {"large": bytes_of(f"{label} large", 5 * MIB), "small": bytes_of(f"{label} small", 1000), "known": OLD}
     with stopped(*installation.system.family("worker")):
         return [accept(installation, f"{label} {kind}", data) for kind, data in contents.items()]
@@ -55,9 +58,9 @@ def accept_batch(installation: Installation, label: str) -> list[Attempt]:
 def hold_in_every_phase(
     installation: Installation, phases: Sequence[str], label: str
 ) -> tuple[dict[str, int], dict[str, Wreck]]:
-    """One worker process in each phase; phase → its pid, and phase → its uploads.
+    """Hold one worker process in each phase. Return phase → its pid, and phase → its uploads.
 
-    The last phase comes first, so that nobody has to pass a gate that is closed already.
+    The last phase is closed first, so that no process has to pass a gate that is closed already.
     """
     held, wrecks = {}, {}
     for phase in reversed(phases):

@@ -1,4 +1,4 @@
-"""What the files for containers say must agree with the code, which no container test would notice in time."""
+"""The files for containers must agree with the code. Container tests run too seldom to notice a difference in time."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_an_api_is_well_while_its_health_says_so(monkeypatch: pytest.MonkeyPatch
 
 @contextmanager
 def answering(status: int) -> Iterator[int]:
-    """A server that gives every request one answer; its port."""
+    """Run a server that gives every request the same ``status`` while the body runs. Yields its port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

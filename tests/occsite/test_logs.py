@@ -1,4 +1,4 @@
-"""What the log says, from both ways into it."""
+"""The lines of the log: our events through structlog, and those of libraries through ``logging``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ structlog.contextvars.bind_contextvars(request_id="abc")
 
 
 def logged(code: str, **environ: str) -> list[dict[str, Any]]:
-    """The lines that a process of ours leaves on standard error."""
+    """Run ``code`` in a process with our logging. Return the lines of its log from standard error."""
     argv = [sys.executable, "-c", SETUP + code]
     done = subprocess.run(argv, cwd=PROJECT, env=environ, capture_output=True, check=True)
     return [json.loads(line) for line in done.stderr.splitlines()]

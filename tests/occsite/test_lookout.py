@@ -1,4 +1,4 @@
-"""What the processes of a worker do without being told."""
+"""The rounds that the processes of a worker make without a message."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.system import wait_until
 
 
 class Stopped(BaseException):
-    """Ends a round's thread, which otherwise ends with its process."""
+    """Ends the thread of a round. Without this exception, the thread would run until its process ends."""
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_defect_does_not_end_the_rounds_and_the_wall_clock_does_not_move_them(
 
     def task() -> None:
         tries.append(time.monotonic())
-        monkeypatch.setattr(time, "time", lambda: 0.0)  # the clock was set back by half a century
+        monkeypatch.setattr(time, "time", lambda: 0.0)  # The wall clock is set back by half a century.
         raise ValueError("a defect")
 
     begin(Round("a round", 0.01), task, None, stop)

@@ -1,4 +1,4 @@
-"""One version, wherever it is told."""
+"""The project, the image and the command tell the same version."""
 
 from __future__ import annotations
 

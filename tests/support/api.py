@@ -22,7 +22,7 @@ STREAMED = ("application/octet-stream", "multipart/byteranges")
 
 @pytest.fixture
 def workers(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> ClusterUnderTest:
-    """A cluster whose queued work is done as soon as it is committed, as by workers that are never busy."""
+    """A cluster whose queued work is done as soon as it is committed, as if workers were always idle."""
 
     def wake(queue: Job.Queue, **_: object) -> None:
         if queue == Job.Queue.INGEST:
@@ -36,7 +36,7 @@ def workers(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> Clust
 
 @pytest.fixture
 def send(cluster: ClusterUnderTest) -> Send:
-    """Uploads a file as a browser or curl does."""
+    """Upload a file as a browser or curl does."""
 
     def post(data: bytes, name: str = "example.pdf", headers: dict[str, str] | None = None, **fields: Any) -> Any:
         return Client().post("/upload", {"file": SimpleUploadedFile(name, data), **fields}, headers=headers)
@@ -45,7 +45,7 @@ def send(cluster: ClusterUnderTest) -> Send:
 
 
 class Served:
-    """A body as a server treats it: closed once, at its end or before."""
+    """The body of an answer, treated as a server does: it is closed once, at its end or before."""
 
     def __init__(self, body: Any) -> None:
         self._body = body
@@ -62,7 +62,7 @@ class Served:
 
 
 class WholeClient(Client):
-    """Django's test client, before all that gunicorn serves and not just before Django."""
+    """Django's test client for the whole WSGI application that gunicorn serves, and not only for Django."""
 
     def request(self, **request: Any) -> Any:
         environ = {"HTTP_HOST": "testserver", **self._base_environ(**request)}  # type: ignore[attr-defined]
@@ -90,12 +90,12 @@ class WholeClient(Client):
 
 @pytest.fixture(params=[Client, WholeClient], ids=["through Django", "past Django"])
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has a module's clients ask through Django, and again past it."""
+    """Run each test twice: its clients ask Django directly, and then the whole WSGI application."""
     monkeypatch.setattr(request.module, "Client", request.param)
 
 
 class Socket:
-    """A ``wsgi.input`` that gives what it has, and then what a socket would."""
+    """A ``wsgi.input`` that gives ``data``, and then raises ``then`` or, if that is None, ends."""
 
     def __init__(self, data: bytes, then: Exception | None = None) -> None:
         self._data = data
@@ -107,11 +107,11 @@ class Socket:
             raise self._then
         return given
 
-    readline = read  # as long as it is there: Django's own stream is never read
+    readline = read  # The attribute must exist, but Django's own stream is never read.
 
 
 def assert_problem(response: Any, status: int, field: str | None = None) -> dict[str, Any]:
-    """The response is an RFC 9457 document of that status; with ``field``, it says what is wrong with it."""
+    """Check that the response is an RFC 9457 document with ``status`` and, if ``field`` is given, an error for it."""
     assert response.status_code == status, response.content
     assert response.headers["Content-Type"] == "application/problem+json"
     body: dict[str, Any] = response.json()
@@ -123,6 +123,6 @@ def assert_problem(response: Any, status: int, field: str | None = None) -> dict
 
 
 def assert_nothing_left(cluster: ClusterUnderTest) -> None:
-    """No trace of an upload: neither staged bytes nor rows."""
+    """Check that an upload has left neither staged bytes nor rows."""
     assert cluster.staged() == []
     assert [model.objects.count() for model in (Upload, Content, File)] == [0, 0, 0]

@@ -1,4 +1,4 @@
-"""A cluster for one test: real PostgreSQL, real Valkey, real folders; its work is run by the test itself."""
+"""A cluster for one test, with a real PostgreSQL, a real Valkey and real folders. The test runs the work itself."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CHUNK_SIZE = 4096
 
 @dataclasses.dataclass(frozen=True)
 class AcceptedRows:
-    """What the database has of an upload when it has been accepted."""
+    """The rows that the database has of an accepted upload."""
 
     recorded: Accepted
     job: Job
@@ -44,12 +44,12 @@ class AcceptedRows:
             accepted,
             Job.objects.get(pk=accepted.job_id),
             File.objects.select_related("content").get(pk=accepted.file_id),
-            Upload(pk=accepted.upload_id),  # a worker may have ended it
+            Upload(pk=accepted.upload_id),  # A worker may have deleted the row.
         )
 
 
 class ClusterUnderTest:
-    """The operations that the tests are made of."""
+    """The operations on the cluster that tests use."""
 
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
@@ -62,7 +62,7 @@ class ClusterUnderTest:
             return AcceptedRows.of(reception.accept(name, factor, durable=False))
 
     def upload(self, data: bytes, name: str = "file.bin", factor: int = 3) -> File:
-        """Receive and ingest."""
+        """Receive and ingest an upload. Return its file."""
         accepted = self.accept(data, name, factor)
         self.ingest()
         accepted.job.refresh_from_db()
@@ -74,7 +74,7 @@ class ClusterUnderTest:
             pass
 
     def maintain(self) -> list[Job]:
-        """Do the queued maintenance, failures included."""
+        """Do the queued maintenance jobs, and return the jobs that have ended. The exception of a job is passed on."""
         done = []
         while jobs := Job.objects.claim(Job.Queue.MAINTENANCE, most=1, most_bytes=0):
             for job in jobs:
@@ -88,7 +88,7 @@ class ClusterUnderTest:
         return done
 
     def result_of(self, job: Job) -> Any:
-        """Do the queued maintenance; what this job says it has done."""
+        """Do the queued maintenance, and return the result of ``job``, which must have succeeded."""
         self.maintain()
         job.refresh_from_db()
         assert job.state == Job.State.SUCCEEDED, (job.state, job.error)
@@ -98,7 +98,7 @@ class ClusterUnderTest:
         return b"".join(self.read(file))
 
     def read(self, file: File) -> Iterator[bytes]:
-        """Begin to download."""
+        """Begin to download a file. Return the iterator over its bytes."""
         return retrieve.retrieve(retrieve.open_file(file.owner, file.content.file_hash))
 
     def members(self) -> tuple[Member, ...]:
@@ -111,7 +111,7 @@ class ClusterUnderTest:
         return self.folder(node_id) / "chunks" / chunk_hash[:2] / chunk_hash
 
     def holders(self, chunk_hash: str) -> list[str]:
-        """Looked up in the folders, past all our code."""
+        """Return the ids of the nodes whose folders have a copy, without asking the code under test."""
         nodes = Node.objects.values_list("node_id", flat=True)
         return [node_id for node_id in nodes if self.replica_path(node_id, chunk_hash).exists()]
 
@@ -126,7 +126,7 @@ class ClusterUnderTest:
         probe.probe()
 
     def false_negatives(self) -> list[tuple[str, str]]:
-        """Replicas on a volume whose register is zero, in sketches that are trusted (invariant 3)."""
+        """List replicas that are on a volume although their register in a trusted sketch is zero (invariant 3)."""
         seen = Topology.load()
         untrusted = {member.node_id for member in trust.untrusted(seen)}
         missed = []
@@ -149,9 +149,9 @@ def cluster(
     settings: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[ClusterUnderTest]:
-    """Five nodes, chunks of 4 KiB; nothing runs in the background, and wake-ups go nowhere.
+    """A cluster of five nodes with chunks of 4 KiB. Nothing runs in the background, and wake-ups are dropped.
 
-    The folders are in memory where that is possible: these tests do not pull the plug.
+    The folders are in memory where that is possible, because these tests simulate no power cut.
     """
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="occ-test-", dir=memory if memory.is_dir() else None))
@@ -161,7 +161,7 @@ def cluster(
     monkeypatch.setattr(wakeups, "wake", lambda queue, **_: None)
     monkeypatch.setattr(health, "GOOD_SECONDS", 0.0)
     topology.forget()
-    nobody.cache_clear()  # of the test before
+    nobody.cache_clear()  # The cached row is of an earlier test.
     provision(settings.OCC)
     Topology.load()
     yield ClusterUnderTest(settings.OCC)
@@ -171,6 +171,6 @@ def cluster(
 
 
 def content_of(chunks: int, salt: str = "") -> bytes:
-    """Bytes of so many chunks, all of them distinct, the last one short."""
+    """Return bytes that are cut into ``chunks`` distinct chunks. The last chunk is half as long as the others."""
     whole = b"".join(hashlib.sha256(f"{salt}{i}".encode()).digest() * (CHUNK_SIZE // 32) for i in range(chunks))
     return whole[: -CHUNK_SIZE // 2] if chunks else b""

@@ -1,4 +1,4 @@
-"""A copy of the database that can be put back, as an operator does with a backup."""
+"""A copy of the database that can be put back, as an operator puts back a backup."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from storage.cluster import generations, topology
 
 
 class DatabaseCopy:
-    """The rows and sequences of all tables of the store, as they were when this was made."""
+    """The rows and sequences of all tables of the store at the moment when this object was made."""
 
     def __init__(self) -> None:
         with connection.cursor() as cursor:
@@ -25,7 +25,7 @@ class DatabaseCopy:
             self.sequences: dict[str, int | None] = dict(cursor.fetchall())
 
     def put_back(self) -> None:
-        """Have the database be this copy again; this process forgets what it knew."""
+        """Replace the contents of the database by this copy. This process also drops its caches."""
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SET LOCAL session_replication_role = replica")
             cursor.execute(f"TRUNCATE {', '.join(self.tables)}")

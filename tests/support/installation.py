@@ -1,7 +1,7 @@
-"""What the fault tests share: an installation whose work can be held at any phase, a journal, an oracle.
+"""Helpers of the fault tests: an installation whose work can be held at any phase, its journal, and its oracle.
 
-A scenario does what it does through the installation's journal, ends its fault, and calls ``settle``: every scenario is
-judged by the same rules, and leaves a row in the table that the run ends with.
+A scenario sends its requests through the installation's journal, ends its fault, and calls ``settle``. The same rules
+judge every scenario. Each scenario adds a row to the table that is printed at the end of the run.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from tests.support.system import PROJECT, System, make_system
 
 __all__ = ["make_system"]
 
-# A dead worker's job goes back into the queue when its lease has ended (20 s) and the sweeper has come by (5 s), which
-# wakes a worker (5 s). STALL_TIMEOUT is 2 s here, so uploads that went silent are dropped before that.
+# The job of a dead worker goes back into the queue when its lease has ended (20 s) and the next sweep has run (5 s).
+# The sweep wakes a worker (5 s). STALL_TIMEOUT is 2 s here, so uploads that went silent are dropped before that.
 RECOVERY = 30.0  # seconds
-PATIENCE = 60.0  # seconds for the work itself, on a machine that is busy with other things
+PATIENCE = 60.0  # seconds for the work itself; the machine may be busy with other things
 
 STALL_TIMEOUT = "2"
-REPAIR_DELAY = "0"  # a node that is still away when all comes to rest is one that does not come back
+REPAIR_DELAY = "0"  # Repair need not wait: a node that is away at the end of a scenario does not come back.
 
 
 class Installation:
-    """A system under faults, with all that was ever attempted on it."""
+    """A system under faults, and the journal of everything that was ever attempted on it."""
 
     def __init__(self, system: System, gates: Gates, rows: list[Row]) -> None:
         self.system = system
@@ -48,15 +48,15 @@ class Installation:
         self.journal = Journal(system.base_url)
         self.oracle = Oracle(self.journal)
         self._rows = rows
-        self._judged = 0  # attempts that earlier scenarios have made
+        self._judged = 0  # the number of attempts that earlier scenarios have made
 
     def settle(self, scenario: str, *, since: float | None = None, within: float = RECOVERY + PATIENCE) -> None:
-        """End a scenario: wait until the system is at rest, and fail unless everything is as it was promised.
+        """End a scenario: wait until the system is at rest, and fail if the system has broken a promise.
 
         Args:
-            scenario: its name in the table; runs of one name are one line there.
-            since: when the fault was over, by the monotonic clock; by default now.
-            within: seconds that work may take to come to an end, from now.
+            scenario: the name of the scenario in the table. Runs with the same name share a line of the table.
+            since: the time of the monotonic clock at which the fault was over; by default now.
+            within: seconds from now within which all work must have ended.
         """
         over = time.monotonic() if since is None else since
         rested, findings = self.findings(within)
@@ -77,19 +77,22 @@ class Installation:
         assert not violations, "\n".join([f"{len(violations)} violations after {scenario}:", *violations])
 
     def send(self, task: str, *, arguments: Sequence[object] = (), times: int = 1, countdown: float = 0.0) -> None:
-        """Deliver a Celery task to its queue: so many messages, none of which is taken sooner than the countdown."""
+        """Send ``times`` messages of a Celery task to its queue. No worker runs them before ``countdown`` seconds."""
         queue = Queue.INGEST if task == "storage.ingest" else Queue.MAINTENANCE
         with Celery(broker=broker_url(redis_url(self.system.storage_dir))) as app:
             for _ in range(times):
                 app.send_task(task, arguments, queue=queue.value, countdown=countdown or None)
 
     def findings(self, within: float = RECOVERY + PATIENCE) -> tuple[float, Findings]:
-        """Let it come to rest, and look inside: when it rested, or was waited for no longer, and what is wrong."""
+        """Wait until the system is at rest, for at most ``within`` seconds, and look inside it.
+
+        Returns the time of the monotonic clock at which the wait ended, and the findings.
+        """
         found: dict[str, Any] = json.loads(self.run("print_findings", repr(within), limit=within + 2 * PATIENCE))
         return found["rested"], found["findings"]
 
     def run(self, function: str, argument: str = "", *, limit: float = 2 * PATIENCE) -> str:
-        """Call a function of ``inspection`` inside the system; returns what it prints."""
+        """Call a function of ``inspection`` inside the system. Return the output of the function."""
         with self.start(function, argument) as process:
             try:
                 output, _ = process.communicate(timeout=limit)
@@ -115,7 +118,7 @@ class Installation:
 def make_installation(
     make_system: Callable[..., System], tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 ) -> Callable[..., Installation]:
-    """Starts an installation whose phases have gates."""
+    """Start an installation whose phases have gates."""
 
     def make(**environment: str) -> Installation:
         folder = tmp_path_factory.mktemp("gates")
@@ -129,22 +132,22 @@ def make_installation(
 
 @pytest.fixture
 def chance(request: pytest.FixtureRequest) -> random.Random:
-    """What a test draws from: always the same for one seed of the run, and unlike any other test's."""
+    """The random generator of a test. It depends on the seed of the run and on the test, so a run can be repeated."""
     return random.Random(f"{request.config.stash[SEED]} {request.node.nodeid}")
 
 
 def copies(installation: Installation, chunk: bytes) -> list[Path]:
-    """The copies of a chunk, looked up in the folders, past all our code."""
+    """Look up the copies of a chunk in the folders, without the code under test."""
     chunk_hash = hashlib.sha256(chunk).hexdigest()
     return list(installation.system.storage_dir.glob(f"nodes/*/chunks/{chunk_hash[:2]}/{chunk_hash}"))
 
 
 def bytes_of(label: str, size: int) -> bytes:
-    """Always the same for one label, and unlike any other's."""
+    """Return ``size`` random bytes: always the same for one label, and different for another label."""
     return random.Random(label).randbytes(size)
 
 
 def log_of(system: System, program: str) -> str:
-    """What a program has said; it has no log before its first line."""
+    """Return the log of a program, or ``""`` if it has written no line yet."""
     log = Path(system.storage_dir) / "logs" / f"{program}.log"
     return log.read_text() if log.exists() else ""

@@ -1,4 +1,4 @@
-"""A cluster on paper: nodes and who holds what, moved by the plans of the services; no volumes, no database."""
+"""A cluster on paper, without volumes and database: the plans of the services move copies between sets of node ids."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ JOINED = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def member(number: int, capacity: float = 1.0, zone: str = "") -> Member:
-    """A node without a volume."""
+    """Make a node that has no volume."""
     node_id = f"node_{number:03d}"
     identity, lane = Identity("cluster", node_id, node_id), cast(Lane, None)
     return Member(node_id, "active", True, True, zone, 1.0, capacity, 0, 0, 0, 0, JOINED, identity, lane)
 
 
 class PaperCluster:
-    """The copies that plans lead to.
+    """Nodes, and the copies that they hold after the plans of the services were carried out.
 
     Attributes:
-        members: the nodes, by their ids.
+        members: node id → node.
         holders: chunk hash → ids of the nodes with a copy.
-        targets: chunk hash → replicas wanted.
+        targets: chunk hash → the number of replicas that the chunk should have.
     """
 
     def __init__(self, members: Iterable[Member]) -> None:
@@ -57,7 +57,7 @@ class PaperCluster:
         self.members[node_id] = dataclasses.replace(self.members[node_id], **changes)  # type: ignore[arg-type]
 
     def entries(self) -> dict[str, Entry]:
-        """What a census would find: the copies on nodes that answer."""
+        """Return the entries that a census would find: the copies on nodes that answer."""
         online = {node_id: each for node_id, each in self.members.items() if each.online}
         return {
             h: Entry(SIZE, self.targets[h], [online[node_id] for node_id in sorted(held & online.keys())])
@@ -65,14 +65,17 @@ class PaperCluster:
         }
 
     def upload(self, count: int, target: int = 3) -> None:
-        """Store new chunks."""
+        """Store ``count`` new chunks."""
         new = [sha256(f"{len(self.holders) + i}".encode()).hexdigest() for i in range(count)]
         self.holders |= {chunk_hash: set() for chunk_hash in new}
         self.targets |= dict.fromkeys(new, target)
         self.repair()
 
     def repair(self) -> int:
-        """Mend what is short, trim what is too much, take off draining nodes what has enough copies elsewhere."""
+        """Add copies of short chunks, and trim surplus ones.
+
+        A copy on a draining node goes when there are enough copies elsewhere. Returns the number of chunks with a move.
+        """
         entries = self.entries()
         plan = moving.plan(self.topology, {h: entry.holders for h, entry in entries.items()}, self.targets)
         for move in plan:
@@ -82,7 +85,7 @@ class PaperCluster:
         return len(plan)
 
     def rebalance(self) -> int:
-        """Returns how many copies moved."""
+        """Move all misplaced copies. Return how many copies moved."""
         plan = rebalance_all.moves(self.topology, self.entries())
         for move in plan:
             self._carry_out(move, [each.candidate for each in move.add])
@@ -93,7 +96,7 @@ class PaperCluster:
         held |= {candidate.node_id for candidate in added}
         for each in move.drop:
             counting = sum(self.members[node_id].counts for node_id in held - {each.node_id})
-            if counting >= self.targets[move.chunk_hash]:  # as `remove_replica` has it
+            if counting >= self.targets[move.chunk_hash]:  # `remove_replica` has the same rule.
                 held.discard(each.node_id)
 
     def drain(self, node_id: str) -> None:
@@ -109,7 +112,7 @@ class PaperCluster:
         return [node_id for node_id, each in self.members.items() if each.counts]
 
     def worst_set(self, target: int = 3) -> int:
-        """The most chunks of this target of which all copies lie on one set of as many nodes."""
+        """Return the largest number of chunks with this target whose copies all lie on the same ``target`` nodes."""
         sets = Counter(
             together
             for h, held in self.holders.items()
@@ -119,13 +122,13 @@ class PaperCluster:
         return max(sets.values(), default=0)
 
     def first_is_right(self) -> float:
-        """How often the node that placement wants most has a copy."""
+        """Return the share of the chunks that have a copy on the first node of their placement."""
         hashes, nodes = list(self.holders), [each for each in self.members.values() if each.counts]
         first = placement.rank(hashes, [each.candidate for each in nodes])[:, 0]
         return float(np.mean([nodes[i].node_id in self.holders[h] for h, i in zip(hashes, first, strict=True)]))
 
     def largest_z(self) -> float:
-        """The largest score of a pair of nodes, as a survey of their sketches sees it."""
+        """Return the largest absolute z score of a pair of nodes, as a survey of their sketches would find it."""
         sketches = {node_id: LCRS(1 << 16, 255, seed=1) for node_id in self.counting()}
         for node_id, sketch in sketches.items():
             sketch.add([h for h, held in self.holders.items() if node_id in held])
@@ -145,14 +148,14 @@ class PaperCluster:
         return simulated_overlap(replicas, rank, 1 << 14)
 
     def share_of(self, node_id: str) -> float:
-        """What the node holds, over what it would hold if copies went by capacity alone."""
+        """Return the node's number of copies, divided by the number it would have if copies were shared by capacity."""
         copies = sum(len(held & set(self.counting())) for held in self.holders.values())
         capacities = {each: self.members[each].capacity for each in self.counting()}
         holds = sum(node_id in held for held in self.holders.values())
         return holds / (copies * capacities[node_id] / sum(capacities.values()))
 
     def gather(self, newest: int) -> None:
-        """Undo the spreading of a chunk in four, as rebalances by shares alone left it: all on the newest nodes."""
+        """Put the copies of every fourth chunk on the ``newest`` newest nodes, as a rebalance by shares alone did."""
         nodes = self.counting()[-newest:]
         for i, (h, held) in enumerate(self.holders.items()):
             if i % 4 == 0:

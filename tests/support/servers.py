@@ -1,7 +1,7 @@
-"""A pytest plugin: a real PostgreSQL and a real Valkey for the session, unless the environment names others.
+"""A pytest plugin: a real PostgreSQL and a real Valkey for the session, unless the environment names other servers.
 
-The addresses are set while this module is imported, before pytest-django reads the settings; the servers start when
-the tests have been collected, or, without Django, when a test asks for one. What REDIS_URL names is emptied.
+The addresses are set while this module is imported, before pytest-django reads the settings. The servers start when the
+tests have been collected or, without Django, when a test asks for one. The Redis database of REDIS_URL is emptied.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Services:
         self.running: list[tuple[subprocess.Popen[bytes], signal.Signals]] = []
         os.environ["STORAGE_DIR"] = str(self.storage_dir)
         os.environ["SECRET_KEY"] = make_secret(self.storage_dir)
-        # What a test run that works side by side with others has inherited from its parent names no server.
+        # A process of a parallel test run has inherited the addresses of its parent's servers, and must not use them.
         if OWNER in os.environ:
             os.environ.pop("DATABASE_URL", None)
             os.environ.pop("REDIS_URL", None)
@@ -84,7 +84,7 @@ class Services:
     def _launch(self, name: str, argv: list[str], stop: signal.Signals, probe: Callable[[], None]) -> None:
         log = self.storage_dir / f"{name}.log"
         with log.open("wb") as output:
-            # A group of its own: Ctrl-C is for pytest, which then stops the servers in order.
+            # The server has a process group of its own, so Ctrl-C reaches pytest alone. Pytest then stops the servers.
             process = subprocess.Popen(argv, stdout=output, stderr=output, process_group=0)
         self.running.append((process, stop))
         deadline = time.monotonic() + LIMIT
@@ -114,7 +114,7 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture
 def redis_client() -> Iterator[redis.Redis]:
-    """A client of an empty Redis, which answers bytes."""
+    """A client of an empty Redis. The client returns bytes."""
     services.start()
     with redis.Redis.from_url(os.environ["REDIS_URL"], decode_responses=False) as client:
         client.flushdb()

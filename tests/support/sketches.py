@@ -1,4 +1,4 @@
-"""A real Valkey for the tests of the store."""
+"""Fixtures for tests of the sketch store, with a real Valkey."""
 
 import importlib.util
 import subprocess
@@ -16,7 +16,7 @@ from sketches.store import SketchStore
 
 
 class Server:
-    """A Valkey in the foreground on a unix socket, with its data in a short-named folder of its own."""
+    """A Valkey on a unix socket, as a child process. Its data is in ``folder``, whose path must be short."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -49,7 +49,7 @@ class Server:
 
 @pytest.fixture
 def spare_server() -> Iterator[Server]:
-    """A server of the test's own, to stop and start."""
+    """A server that the test may stop and start."""
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder))
         yield server
@@ -58,19 +58,19 @@ def spare_server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def chunk_names() -> Callable[..., list[str]]:
-    """Makes chunk hashes: ``chunk_names(stop)`` or ``chunk_names(start, stop)``, the same for the same numbers."""
+    """Make chunk hashes: ``chunk_names(stop)`` or ``chunk_names(start, stop)``. A number always gives the same hash."""
     return lambda *bounds: [f"{number * 0x9E3779B97F4A7C15 + 1:064x}" for number in range(*bounds)]
 
 
 @pytest.fixture
 def store(redis_client: redis.Redis) -> SketchStore:
-    """A store of little sketches, 16 registers: collisions are frequent."""
+    """A store of sketches with only 16 registers, so that collisions are frequent."""
     return SketchStore(redis_client, "occ", seed=11, base_n_prime=16, tau=5)
 
 
 @pytest.fixture
 def build_sketch() -> Callable[..., None]:
-    """Builds a sketch from a listing, as a rebuild does: ``build_sketch(store, node_id, n_prime, chunks)``."""
+    """Build a sketch from a listing, as a rebuild does: ``build_sketch(store, node_id, n_prime, chunks)``."""
 
     def build(store: SketchStore, node_id: str, n_prime: int = 16, chunks: Sequence[str] = (), epoch: int = 1) -> None:
         shadow = store.open_shadow(node_id, epoch, n_prime)

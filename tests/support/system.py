@@ -25,7 +25,7 @@ from occsite.launch.runtime import lingering, runtime_dir, scratch_dir
 
 PROJECT = Path(__file__).resolve().parents[2]
 START_LIMIT = 60.0  # seconds
-STOP_LIMIT = 10.0
+STOP_LIMIT = 10.0  # seconds
 INHERITED_LIMIT = 5.0  # seconds for everything to be gone after a SIGKILL
 
 
@@ -45,12 +45,12 @@ class System:
 
     @property
     def pid(self) -> int:
-        """The manager's."""
+        """The pid of the manager."""
         assert self.process is not None
         return self.process.pid
 
     def serve(self, **environment: str) -> subprocess.Popen[bytes]:
-        """Run the command with what the environment adds, its output appended to ``output``."""
+        """Run the command with ``environment`` in addition. Its output is appended to the file at ``output_path``."""
         argv = dying_with_parent(signal.SIGKILL, [sys.executable, "manage.py", "serve"])
         with self.output_path.open("ab") as output:
             return subprocess.Popen(
@@ -63,15 +63,15 @@ class System:
             )
 
     def start(self) -> float:
-        """Start and wait until ready. Returns the seconds it took."""
+        """Start the system and wait until it is ready. Return the seconds it took."""
         begun, banners = time.monotonic(), self.banners()
         self.process = self.serve()
-        # The banner, because a run that is being killed may still answer.
+        # The banner is awaited, and not an answer: a run that is being killed may still answer.
         wait_until(lambda: self.is_running() and self.banners() > banners, START_LIMIT, self.output)
         return time.monotonic() - begun
 
     def stop(self, signum: signal.Signals = signal.SIGTERM) -> float:
-        """End the run in order. Returns the seconds it took."""
+        """End the run in order. Return the seconds it took."""
         if self.process is None:
             return 0.0
         begun = time.monotonic()
@@ -83,12 +83,12 @@ class System:
         return time.monotonic() - begun
 
     def restart(self) -> float:
-        """Stop, start, wait until ready. Returns the seconds the start took."""
+        """Stop the system, start it, and wait until it is ready. Return the seconds the start took."""
         self.stop()
         return self.start()
 
     def kill(self, name: str, signum: signal.Signals = signal.SIGKILL) -> int:
-        """Signal one program, or ``manager``. Returns the pid it had."""
+        """Send a signal to the program ``name``, which may be ``manager``. Return the pid that the program had."""
         pid = self.pid if name == "manager" else self.pids()[name]
         os.kill(pid, signum)
         if name == "manager" and self.process is not None:
@@ -96,23 +96,23 @@ class System:
         return pid
 
     def pids(self) -> dict[str, int]:
-        """The running programs, as their manager knows them."""
+        """Ask the manager for the running programs: name → pid."""
         found = cast(list[dict[str, Any]], manager_proxy(self.storage_dir).supervisor.getAllProcessInfo())
         return {program["name"]: program["pid"] for program in found if program["pid"]}
 
     def processes(self) -> list[int]:
-        """The manager and everything that descends from it."""
+        """Return the pids of the manager and of all its descendants."""
         found, parents = [self.pid], _parents()
-        for pid in found:  # grows while it is walked
+        for pid in found:  # The list grows during the loop.
             found += [child for child, parent in parents.items() if parent == pid]
         return found
 
     def children(self, name: str) -> list[int]:
-        """The processes that a program has forked; none while it does not run."""
+        """Return the pids of the processes that a program has forked: none while the program does not run."""
         return children_of(self.pids().get(name))
 
     def family(self, name: str) -> list[int]:
-        """A program that runs, and the processes that it has forked: those may listen for work by themselves."""
+        """Return the pids of a running program and of its forked processes, which may look for work by themselves."""
         return [self.pids()[name], *self.children(name)]
 
     def health(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class System:
             return cast(dict[str, Any], json.load(response))
 
     def is_running(self) -> bool:
-        """True; the test fails if the run has ended."""
+        """Return True. Fail the test if the run has ended."""
         assert self.process is not None
         assert self.process.poll() is None, f"serve ended with status {self.process.returncode}:\n{self.output()}"
         return True
@@ -132,20 +132,20 @@ class System:
             return False
 
     def banners(self) -> int:
-        """How often a run has said that it is ready."""
+        """Count how often a run has printed that it is ready."""
         if not self.output_path.exists():
             return 0
         return self.output().count(f"OCC Storage listens on {self.base_url}")
 
     def output(self) -> str:
-        """All that the runs of this installation have printed."""
+        """Return everything that the runs of this installation have printed."""
         return self.output_path.read_text()
 
 
 def wait_until(condition: Callable[[], object], limit: float, why: Callable[[], str] = str) -> float:
-    """Fail the test unless ``condition`` comes true within ``limit`` seconds; ``why`` is asked what to say.
+    """Fail the test unless ``condition`` becomes true within ``limit`` seconds. Return the seconds it took.
 
-    Returns the seconds it took.
+    ``why`` returns words for the message of the failure.
     """
     begun = time.monotonic()
     while not condition():
@@ -161,12 +161,12 @@ def free_port() -> int:
 
 
 def alive(pids: list[int]) -> list[int]:
-    """Those of ``pids`` that still run; a zombie does not."""
+    """Return the members of ``pids`` that still run. A zombie does not run."""
     return [pid for pid in pids if pid in _parents()]
 
 
 def children_of(program: int | None) -> list[int]:
-    """The processes whose parent is ``program``."""
+    """Return the pids of the processes whose parent is ``program``."""
     return [child for child, parent in _parents().items() if parent == program]
 
 
@@ -185,7 +185,7 @@ def _parents() -> dict[int, int]:
 
 @pytest.fixture(scope="module")
 def make_system() -> Iterator[Callable[..., System]]:
-    """Makes installations that are not started yet; all are ended and removed with the module's last test."""
+    """Make installations that are not started yet. They are stopped and removed after the module's last test."""
     root = Path(tempfile.mkdtemp(prefix="occ-system-"))
     made: list[System] = []
 
@@ -204,7 +204,7 @@ def make_system() -> Iterator[Callable[..., System]]:
 
 @pytest.fixture(scope="module")
 def system(make_system: Callable[..., System]) -> System:
-    """A running installation, shared by the tests of a module, in a folder such as people make."""
+    """A running installation that the tests of a module share. Its folder's name has blanks and special characters."""
     found = make_system("Daten 100% für; #1 'd\"")
     found.start()
     return found

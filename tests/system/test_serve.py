@@ -1,6 +1,6 @@
-"""What an operator relies on: how the whole system starts, refuses to start, fails and ends.
+"""How the whole system starts, refuses to start, fails and ends. Operators rely on this.
 
-The tests share one installation and run in the order they stand in.
+The tests share one installation and run in the order of this file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(scope="module")
 def refused(make_system: Callable[..., System]) -> Callable[..., str]:
-    """Runs serve with an environment that must be refused, and returns the one line it says."""
+    """Run serve with an environment that must be refused. Return the only line that serve prints."""
 
     def run(system: System | None = None, **environment: str) -> str:
         system = system or make_system()
@@ -104,7 +104,7 @@ def test_a_killed_program_is_started_again(system: System, name: str) -> None:
 
 
 def test_a_worker_process_dies_with_its_main_process(system: System) -> None:
-    # Celery's pool takes a moment to start after the main process has.
+    # Celery's pool starts a moment after the main process.
     wait_until(lambda: len(system.children("worker")) > 0, START_LIMIT, system.output)
     children = system.children("worker") + system.children("api")
     system.kill("worker")
@@ -154,7 +154,7 @@ def test_a_failed_boot_ends_the_run(make_system: Callable[..., System]) -> None:
     system = make_system()
     system.start()
     system.stop()
-    assert system.serve(NUM_NODES="3").wait(START_LIMIT) == 1  # lowering it is refused by the cluster, not by serve
+    assert system.serve(NUM_NODES="3").wait(START_LIMIT) == 1  # The boot refuses this, not serve.
     assert system.output().splitlines()[-2].startswith("occ-storage: ")
     assert not lingering(system.storage_dir)
 

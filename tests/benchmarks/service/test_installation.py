@@ -1,4 +1,4 @@
-"""A system of its own for one measurement: it serves, its processes are known, and nothing of it stays."""
+"""The system that a benchmark starts for one measurement serves, its processes are known, and it leaves no trace."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def test_a_system_that_is_measured(tmp_path: Path) -> None:
         for workload in workloads:
             with samples(workload) as made:
                 up = upload(target, workload, made, folder)
-                download(target, workload, made, folder)  # compares the bytes
+                download(target, workload, made, folder)  # `download` compares the bytes.
             assert up.written and up.written > 3, "three replicas of every byte"
             assert up.cpu_per_gib
             assert up.peaks["api"] > 10

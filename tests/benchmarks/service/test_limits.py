@@ -1,4 +1,4 @@
-"""What is said about ceilings, bottlenecks and memory."""
+"""The report of the benchmarks on ceilings, bottlenecks and memory."""
 
 from pathlib import Path
 

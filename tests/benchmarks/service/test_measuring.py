@@ -1,4 +1,4 @@
-"""The measurement itself, on a small server of files under names."""
+"""The measurement itself, on a small HTTP server that stores and serves named files in memory."""
 
 import threading
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from benchmarks.service.workloads import KIB, MIB, Workload, samples
 
 
 class Files(ThreadingHTTPServer):
-    """Keeps what is PUT."""
+    """A server that keeps the body of each PUT under its path."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -68,7 +68,7 @@ def target(files: Files) -> Target:
     return named(f"webdav=http://127.0.0.1:{files.server_port}/below")
 
 
-# The larger one does not fit into one packet with its head, and goes from the file.
+# The client sends a body of at most 1 MiB together with the head. It sends the larger body from the file.
 @pytest.mark.parametrize("size", [64 * KIB, 3 * MIB + 1])
 def test_everything_goes_up_and_comes_down(files: Files, target: Target, tmp_path: Path, size: int) -> None:
     workload = Workload(clients=2, files=6, size=size)

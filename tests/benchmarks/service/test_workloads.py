@@ -1,4 +1,4 @@
-"""Bodies: the right bytes under the right digest, and nothing in them twice."""
+"""Bodies of workloads: each has the right bytes and the right digest, and no chunk occurs twice."""
 
 from collections import Counter
 from hashlib import sha256
@@ -7,7 +7,7 @@ from benchmarks.service.workloads import KIB, MIB, Workload, blocks, samples
 
 
 def test_no_chunk_is_found_twice_in_or_between_streams() -> None:
-    chunk = 1 * KIB  # the smallest that can be set
+    chunk = 1 * KIB  # The smallest CHUNK_SIZE that can be set.
     streams = [b"".join(blocks(size)) for size in (3 * MIB, 2 * MIB + 512, 64 * KIB)]
     found = Counter(stream[i : i + chunk] for stream in streams for i in range(0, len(stream) - chunk + 1, chunk))
     assert max(found.values()) == 1

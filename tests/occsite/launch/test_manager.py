@@ -1,4 +1,4 @@
-"""How the manager treats programs that do not stay up; supervisor's own state machine, with a clock of the test."""
+"""How the manager treats programs that do not stay up. The tests set the clock of supervisor's own state machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from storage.exceptions import ConfigurationError
 
 @pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
-    """A manager whose programs cannot be started, subscribed to their events."""
+    """A manager that is subscribed to the events of its programs, and whose main loop does not run."""
     configuration = Configuration.from_environment({"STORAGE_DIR": str(tmp_path / "100% s'#; x")})
     path = make_runtime_dir(configuration.storage_dir) / "manager.conf"
     path.write_text(supervisor_configuration(configuration))
@@ -53,7 +53,7 @@ def process_of(manager: Manager, name: str) -> Any:
 
 
 def pauses(manager: Manager, process: Any, clock: list[float], attempts: int) -> list[float]:
-    """The seconds between attempts to start a program that cannot be started."""
+    """Return the seconds between attempts to start a program that cannot be started."""
     found = []
     for _ in range(attempts):
         process.spawn()

@@ -1,4 +1,4 @@
-"""What the manager writes: whole lines, files of a limited size, and no error from a full disk."""
+"""The manager writes whole lines to files of limited size, and a full disk raises no error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a start waits for PostgreSQL and Redis, and what it says."""
+"""How long a start waits for PostgreSQL and Redis, and which lines it prints."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ REFUSED_PASSWORD = b"SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed\0\0
 
 
 class Postgres:
-    """A server that speaks as much of PostgreSQL's protocol as is needed to refuse; it ends after some refusals.
+    """A server that speaks just enough of PostgreSQL's protocol to refuse. It ends after ``times`` refusals.
 
-    It is a process of its own: libpq's ping lets no other thread of Python run.
+    The server is a process of its own, because libpq's ping lets no other thread of Python run.
     """
 
     def __init__(self, refusal: bytes, times: int) -> None:
@@ -47,7 +47,7 @@ class Postgres:
 
 @pytest.fixture
 def postgres(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes, int], Postgres]]:
-    """Starts such a server, and has Django's connection lead there."""
+    """Start such a server, and point Django's connection to it."""
     started: list[Postgres] = []
 
     def start(refusal: bytes, times: int) -> Postgres:

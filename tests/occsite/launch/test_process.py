@@ -1,4 +1,4 @@
-"""How a program ends with its parent."""
+"""The command that makes a program end with its parent."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def test_a_program_starts_under_the_parent_it_was_meant_for() -> None:
 
 def test_a_program_whose_parent_has_died_already_does_not_start() -> None:
     argv = dying_with_parent(signal.SIGKILL, ["echo", "started"])
-    another = ["sh", "-c", f"{shlex.join(argv)}; true"]  # another parent than the one that is to be watched
+    another = ["sh", "-c", f"{shlex.join(argv)}; true"]  # The shell is the parent, not this process.
     assert subprocess.run(another, capture_output=True, text=True, check=True).stdout == ""

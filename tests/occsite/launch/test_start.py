@@ -1,4 +1,4 @@
-"""What is refused before anything is started, in words that say what to do."""
+"""Starts that are refused before any program runs, with a message that says what to do."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_file_in_the_place_of_the_folder_is_named(configuration: Configuration
 
 def test_a_missing_package_is_named(tmp_path: Path) -> None:
     shutil.copy(PROJECT / "manage.py", tmp_path)
-    # -S leaves out the installed packages, Django among them.
+    # With -S, Python finds no installed packages, so Django is missing.
     done = subprocess.run([sys.executable, "-S", str(tmp_path / "manage.py"), "serve"], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == (

@@ -1,4 +1,4 @@
-"""Where the service listens, and where a client on this machine finds it."""
+"""The URL at which a client on this machine finds the service, for each form of HOST."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the terminal says of /health: once when a trouble begins, once when it ends, and nothing in between."""
+"""The terminal gets one line when /health reports a trouble, one line when the trouble ends, and none in between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a connection is taken to work."""
+"""How a connection finds out whether it still works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pool against a real PostgreSQL whose sessions are cut, and against one that refuses for a while."""
+"""The pool copes with a real PostgreSQL whose sessions are cut, and with a server that refuses for a while."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZE = 4
 
 
 class Server:
-    """Makes connections, or refuses to, as a test says."""
+    """Makes connections, or refuses to make them while ``refuses`` is True."""
 
     def __init__(self) -> None:
         self.refuses = False

@@ -1,4 +1,4 @@
-"""Bodies as the application reads them: what is there comes soon, and all of it when all is asked for."""
+"""The application gets the received part of a body soon, and the whole body if it asks for the whole."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pair() -> Iterator[tuple[SteadySocket, socket.socket]]:
 
 
 def request(pair: tuple[SteadySocket, socket.socket], *fields: str) -> Any:
-    """A request whose head has come."""
+    """Send the head of a request, with ``fields``, and return the parsed request."""
     server, client = pair
     client.sendall("\r\n".join(["PUT /upload/a HTTP/1.1", "Host: a", *fields, "", ""]).encode())
     return next(Parser(Config(), server, ("127.0.0.1", 1)))

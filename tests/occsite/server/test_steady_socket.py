@@ -1,4 +1,4 @@
-"""A client is given up for its silence, and for nothing else."""
+"""The server gives up a client that is silent for too long, and no other client."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from storage.api.wsgi import transfers
 from storage.api.wsgi.transfers import WAITS, Slot, transfer
 
 SILENCE = 1.0
-MSS = 64 << 10  # a loopback's: the client's kernel tells of room for as much, and not of less
+MSS = 64 << 10  # segment size of loopback: the client's kernel announces free room in steps of this size
 
 
 @pytest.fixture(autouse=True)
 def no_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This thread holds no place, whatever tests before it have left open."""
+    """Let this thread hold no place for a transfer, even if an earlier test has left one open."""
     monkeypatch.setattr(transfers, "_thread", transfers._Thread())
 
 
@@ -34,7 +34,7 @@ def pair() -> Iterator[tuple[SteadySocket, socket.socket]]:
 
 
 def test_one_piece_may_take_far_longer_than_the_limit(pair: tuple[SteadySocket, socket.socket]) -> None:
-    """The piece is larger than what the kernels hold, and the server's buffer is unwritable for seconds."""
+    """The piece is larger than the buffers of both kernels, so the server's buffer takes no byte for seconds."""
     server, client = pair
     size, taken = 12 << 20, 0
     sending = threading.Thread(target=server.sendall, args=(bytes(size),))
