@@ -1,4 +1,4 @@
-"""What can go wrong with sketches."""
+"""The errors of this package."""
 
 
 class SketchError(Exception):
@@ -18,4 +18,4 @@ class ShadowLost(SketchError):
 
 
 class StoreUnavailable(SketchError):
-    """Redis did not answer, or refused; whether the command was carried out is unknown."""
+    """Redis did not answer, or refused. It is unknown whether the command was carried out."""

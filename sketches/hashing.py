@@ -1,4 +1,4 @@
-"""From a chunk hash to a register: the same on every node, different in every cluster."""
+"""Maps chunk hashes to registers: in the same way on every node, differently in every cluster."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ HEX_DIGITS = 64
 DIGEST_SIZE = HEX_DIGITS // 2
 MAX_SEED = 2**32 - 1
 AT_ONCE = 1 << 14
-"""Digests that are hashed together: as many as leave the processor's cache room for what is between."""
+"""Digests that are hashed together. Their intermediate results fit the processor's cache."""
 
 
 def hash_chunks(chunk_hashes: Sequence[str], seed: int) -> NDArray[np.uint64]:
@@ -27,7 +27,7 @@ def hash_chunks(chunk_hashes: Sequence[str], seed: int) -> NDArray[np.uint64]:
         ValueError: a chunk hash is not 64 hexadecimal digits, or the seed is out of range.
     """
     _require_seed(seed)
-    digests = bytes.fromhex("".join(chunk_hashes))  # at once: one by one would take longer than to hash them
+    digests = bytes.fromhex("".join(chunk_hashes))  # one call: a call for each would take longer than the hashing
     size = DIGEST_SIZE
     if set(map(len, chunk_hashes)) - {HEX_DIGITS} or len(digests) != size * len(chunk_hashes):
         raise ValueError(f"a chunk hash has {HEX_DIGITS} hexadecimal digits")
@@ -36,10 +36,10 @@ def hash_chunks(chunk_hashes: Sequence[str], seed: int) -> NDArray[np.uint64]:
 
 
 def hash_digests(digests: bytes, seed: int) -> NDArray[np.uint64]:
-    """Hash the digests themselves as ``hash_chunks`` hashes their hexadecimal digits, for millions of them.
+    """Hash binary digests as ``hash_chunks`` hashes their hexadecimal digits, but fast for millions of digests.
 
-    The function is MurmurHash3 x64 128 for inputs of two blocks without a tail, each step over many digests at once:
-    some ten times as fast as a call for each. For a few digests ``hash_chunks`` is faster.
+    The function is MurmurHash3 x64 128 for inputs of two blocks without a tail. Each step is computed for many digests
+    at once, some ten times as fast as a call for each digest. For a few digests ``hash_chunks`` is faster.
 
     Args:
         digests: n SHA-256 digests of 32 bytes, one after the other.
@@ -67,7 +67,10 @@ _N1, _N2 = np.uint64(0x52DCE729), np.uint64(0x38495AB5)
 
 
 def _murmur3_of_two_blocks(words: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
-    """The low halves, after Appleby's public-domain source; ``words`` has shape ``[4, n]``, and products wrap."""
+    """Return the low halves of the hashes of ``words`` ``[4, n]``, after Appleby's public-domain source.
+
+    Products wrap at 2^64, as they must.
+    """
     h1 = np.full(words.shape[1], seed, np.uint64)
     h2 = h1.copy()
     for k1, k2 in (words[:2], words[2:]):
@@ -98,8 +101,8 @@ def _require_seed(seed: int) -> None:
 def registers_of(hashes64: NDArray[np.uint64], n_prime: int) -> NDArray[np.int64]:
     """Map 64-bit hashes to registers, by modulo.
 
-    Sizes that are multiples of each other agree, ``h mod 2N' mod N' == h mod N'``: that is what lets a
-    larger sketch fold exactly onto a smaller one.
+    Sizes that are multiples of each other agree: ``h mod 2N' mod N' == h mod N'``. A larger sketch therefore folds
+    exactly onto a smaller one.
 
     Args:
         hashes64: uint64, any shape.

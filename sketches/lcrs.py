@@ -16,7 +16,7 @@ class LCRS:
     """Counts a node's chunks per register, one byte each, saturating at ``tau``.
 
     A register that reached ``tau`` is sticky: how many chunks it holds is no longer known, so it is never
-    decremented, only rebuilt. Hence a zero register proves absence as long as only counted chunks are removed.
+    decremented, only rebuilt. A zero register therefore proves absence as long as only counted chunks are removed.
 
     Args:
         n_prime: number of registers N', at least 1.
@@ -41,7 +41,7 @@ class LCRS:
         """Make a sketch with a copy of ``registers`` (integers, shape ``[n_prime]``), saturated at ``tau``.
 
         Raises:
-            ValueError: a register is negative or no integer, or there is not one row of them.
+            ValueError: a register is negative or not an integer, or ``registers`` is not one row.
         """
         values = np.asarray(registers)
         if values.ndim != 1 or values.dtype.kind not in "biu" or (len(values) and int(values.min()) < 0):
@@ -65,10 +65,11 @@ class LCRS:
         return int(self.registers.sum(dtype=np.int64)) / self.n_prime
 
     def stuck(self, chunks: int) -> float:
-        """Registers at ``tau`` beyond those that ``chunks`` chunks fill, chance included: a rebuild brings these down.
+        """Number of registers at ``tau`` that ``chunks`` chunks and chance do not explain. A rebuild lowers these.
 
-        So many chunks fill ``N' P(X >= tau)`` registers on average, X Poisson with mean ``chunks / N'``, with at most
-        that variance (occupancies are negatively associated); three standard deviations are left to chance.
+        ``chunks`` chunks fill ``N' P(X >= tau)`` registers on average, where X is Poisson with mean ``chunks / N'``.
+        The variance is at most as large as this mean (occupancies are negatively associated). Three standard deviations
+        are allowed for chance.
 
         Args:
             chunks: distinct chunks on the node, at least 0.
@@ -105,11 +106,11 @@ class LCRS:
         return self.from_registers(sums, self.tau, self.seed)
 
     def capped(self, tau: int) -> Self:
-        """Return the sketch that saturates at ``tau``, not above its own."""
+        """Return this sketch as if it saturated at ``tau``. If its own tau is lower, it keeps its own."""
         return self.from_registers(self.registers, min(tau, self.tau), self.seed)
 
     def merge(self, other: "LCRS") -> Self:
-        """Return the sketch of both contents, register-wise; the larger one folds onto the smaller.
+        """Return the register-wise sum of both sketches; the larger sketch folds to the size of the smaller one.
 
         Raises:
             IncompatibleSketches: the seeds or ``tau`` differ, or the sizes do not fold.
@@ -121,13 +122,13 @@ class LCRS:
         return self.from_registers(sums, self.tau, self.seed)
 
     def _occurrences(self, chunk_hashes: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The registers that chunks fall into, each once, and how often."""
+        """Return the registers that chunks fall into, each listed once, and how many chunks fall into each."""
         index = registers_of(hash_chunks(chunk_hashes, self.seed), self.n_prime)
         return np.unique(index, return_counts=True)
 
 
 def folds(larger: int, smaller: int) -> bool:
-    """Tell whether ``larger`` registers fold onto ``smaller``: equal, or larger by a power of two."""
+    """Tell whether ``larger`` registers fold onto ``smaller``: the ratio of the sizes is 1 or another power of two."""
     if smaller < 1:
         return False
     factor, rest = divmod(larger, smaller)
@@ -135,16 +136,16 @@ def folds(larger: int, smaller: int) -> bool:
 
 
 def level_counts(sketches: Sequence[LCRS], tau: int) -> NDArray[np.int64]:
-    """Count the registers at each level: the number of sketches that are non-zero there, capped at ``tau``.
+    """Count the registers at each level. The level is the number of sketches that are non-zero there, at most ``tau``.
 
-    Sketches of different sizes fold to the smallest among them.
+    Sketches of different sizes fold to the size of the smallest one.
 
     Args:
         sketches: one per node, of one cluster.
-        tau: the cap, 1 to 255; below the number of sketches the last level means "at least".
+        tau: the cap, 1 to 255. If it is less than the number of sketches, the last level means "at least".
 
     Returns:
-        int64 ``Z`` of shape ``[min(tau, len(sketches)) + 1]``, which sums to N'; ``[0]`` without sketches.
+        int64 ``Z`` of shape ``[min(tau, len(sketches)) + 1]``, which sums to N'; ``[0]`` if there are no sketches.
 
     Raises:
         IncompatibleSketches: the seeds differ or the sizes do not fold.

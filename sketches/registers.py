@@ -1,28 +1,28 @@
-"""What registers may look like: the shape and the values that every estimator relies on."""
+"""Checks of the shape and the values of registers, on which every estimator relies."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 MAX_TAU = 255
-"""A register is one byte."""
+"""The largest tau: a register is one byte."""
 
 MANY_NODES = 1000
-"""More rows than this, and more than columns, are registers by node and not nodes by register."""
+"""A matrix with more rows than this, and with more rows than columns, is taken as transposed."""
 
 
 def checked_registers(registers: ArrayLike, tau: int = MAX_TAU) -> NDArray[np.uint8]:
-    """Refuse what cannot be the sketches of m nodes.
+    """Raise an error unless ``registers`` can be the sketches of m nodes.
 
     Args:
-        registers: integers ``[m, N']``: a row for each node. Few nodes may have fewer registers than there are nodes.
-        tau: the level at which they saturate.
+        registers: integers ``[m, N']``: a row for each node. Up to `MANY_NODES` nodes, m may be larger than N'.
+        tau: the level at which a register saturates.
 
     Returns:
-        uint8 ``[m, N']``: the same array, if it is of that type.
+        uint8 ``[m, N']``: the array ``registers`` itself, if it is uint8.
 
     Raises:
-        ValueError: there are no registers, their shape is another one or transposed, or a register is not an integer
-            from 0 to ``tau``.
+        ValueError: there are no registers, the array is not two-dimensional or seems transposed, or a register is not
+            an integer from 0 to ``tau``.
     """
     matrix = np.asarray(registers)
     if matrix.ndim != 2:
@@ -36,7 +36,7 @@ def checked_registers(registers: ArrayLike, tau: int = MAX_TAU) -> NDArray[np.ui
 
 
 def checked_values(values: ArrayLike, tau: int = MAX_TAU) -> NDArray[np.uint8]:
-    """Refuse what cannot be the values of registers, of whatever shape.
+    """Raise an error unless ``values``, of any shape, can be the values of registers.
 
     Raises:
         ValueError: a value is not an integer from 0 to ``tau``.

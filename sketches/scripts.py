@@ -1,7 +1,8 @@
-"""What the server runs: each script is atomic, and none creates a sketch that is not there.
+"""The Lua scripts that the Redis server runs. Each script is atomic.
 
-A script computes registers itself, from hashes reduced modulo a common multiple of all sizes (see
-`sketches.store`), because only the stored header knows the size of a sketch, and a shadow may have another.
+Counting never creates a sketch or a shadow that is missing. The scripts compute the registers, from hashes that the
+client has reduced modulo a common multiple of all sizes (see `sketches.store`). The client cannot compute the
+registers: only the stored header knows the size of a sketch, and a shadow may have another size.
 """
 
 from sketches.wire import HEADER_SIZE
@@ -42,11 +43,11 @@ local function each(key, tau, n_prime, hashes, change)
 end
 """
 
-# KEYS: sketch and shadow of each node. ARGV: lineage; then for each node the build that removals are for (empty:
-# whichever it is) and the removed, added and ensured hashes.
-# Removals go first: whatever else shares a register, all that was added or ensured ends non-zero.
-# Answers the positions, from 0, of the nodes where something could not count: there is neither sketch nor shadow, or
-# one that is of another lineage or cut. Whoever can read that one must not trust it.
+# KEYS: sketch and shadow of each node. ARGV: lineage; then, for each node, the build that removals are meant for (an
+# empty string means any build) and the removed, added and ensured hashes.
+# Removals go first: the register of every added or ensured chunk then ends non-zero, whatever other chunks share it.
+# The answer lists the positions, from 0, of the nodes for which a count was lost: the node has neither sketch nor
+# shadow, or one of them is of another lineage or cut. A client that can read that value must not trust it.
 UPDATE = (
     _SHAPE
     + _COUNT
@@ -76,7 +77,8 @@ return missing
 )
 
 # KEYS: sketches. ARGV: lineage, hashes, the largest N' that is answered whole.
-# Answers the run id, then header and registers of each sketch: all of them, or those of the hashes in order.
+# The answer is the run id, then the header and the registers of each sketch. Up to that N', these are all registers of
+# the sketch; above it, they are the registers of the hashes, in the order of the hashes.
 READ = (
     _SHAPE
     + """
@@ -129,7 +131,7 @@ else
 end
 """
 
-# KEYS: shadow. ARGV: lineage, build, hashes. Answers 1, or 0 if the shadow is not of that build.
+# KEYS: shadow. ARGV: lineage, build, hashes. The answer is 1, or 0 if the shadow is not of that build.
 FILL = (
     _SHAPE
     + _COUNT
@@ -141,8 +143,8 @@ return 1
 """
 )
 
-# KEYS: shadow, sketch. ARGV: lineage, build. Answers 1, or 0 if the shadow is not of that build and server.
-# A sketch that already is of that build was swapped in by the same call, whose first answer got lost.
+# KEYS: shadow, sketch. ARGV: lineage, build. The answer is 1, or 0 if the shadow is not of that build and server.
+# If the sketch is of that build already, an earlier try of the same call has swapped it in, and its answer got lost.
 SWAP = (
     _SHAPE
     + """

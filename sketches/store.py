@@ -1,8 +1,8 @@
-"""The sketches of a cluster's nodes in Redis: counted, read, and rebuilt in the shadow.
+"""The sketches of a cluster's nodes in Redis: counting, reading, and rebuilding in a shadow.
 
-A node has one value, header and registers, at ``{namespace}:sketch:{node_id}``, and while it is rebuilt a second
-one at ``{namespace}:shadow:{node_id}``. Redis holds hints only: whatever is missing, damaged or of another cluster
-reads as unknown.
+The sketch of a node is one value, header and registers, at ``{namespace}:sketch:{node_id}``. During a rebuild the node
+has a second sketch, the shadow, at ``{namespace}:shadow:{node_id}``. Redis holds hints only: a sketch that is missing,
+damaged or of another cluster reads as unknown.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ from sketches.lcrs import LCRS
 from sketches.wire import BUILD_SIZE, Header, decode, decode_header, encode_header, lineage, seed_check
 
 BYTES_PER_LOOK = 512
-"""Bytes that a script reads as a whole in the time it takes to look at one register by itself (measured)."""
+"""Bytes that a script reads in one piece in the time that it takes to read one single register (measured)."""
 
 FILL_BATCH = 4096
-"""Chunks counted into a shadow by one script, which holds up every other client for some 10 ms."""
+"""Chunks that one run of a script counts into a shadow. The run holds up every other client for some 10 ms."""
 
 _NOTHING: Mapping[str, Sequence[str]] = MappingProxyType({})
 _NO_BUILDS: Mapping[str, bytes] = MappingProxyType({})
@@ -39,8 +39,8 @@ class Lookup:
 
     Attributes:
         counts: registers, uint8 of shape ``[nodes, chunks]`` in the order asked; 0 where unknown.
-        headers: by node id; None where the sketch is missing or damaged.
-        run_id: of the server that answered, 40 hexadecimal digits.
+        headers: node id → header; None where the sketch is missing or damaged.
+        run_id: run id of the server that answered, 40 hexadecimal digits.
     """
 
     counts: NDArray[np.uint8]
@@ -53,9 +53,9 @@ class Snapshot:
     """Whole sketches at one instant.
 
     Attributes:
-        sketches: by node id, those that are neither missing nor damaged.
-        headers: by node id; None where the sketch is missing or damaged.
-        run_id: of the server that answered, 40 hexadecimal digits.
+        sketches: node id → sketch; missing and damaged sketches are left out.
+        headers: node id → header; None where the sketch is missing or damaged.
+        run_id: run id of the server that answered, 40 hexadecimal digits.
     """
 
     sketches: dict[str, LCRS]
@@ -63,9 +63,10 @@ class Snapshot:
     run_id: str
 
     def registers(self, node_ids: Sequence[str], chunk_hashes: Sequence[str]) -> list[list[int]]:
-        """The registers of chunks on nodes, as they were at that instant: a row for each chunk, 0 where unknown.
+        """Return the registers of chunks on nodes at that instant: a row for each chunk, 0 where unknown.
 
-        Readers ask for a chunk or two: made of single numbers, as arrays take longer to set up than to fill.
+        Readers ask for one or two chunks. The rows are made of single numbers, because an array for so few numbers
+        takes longer to set up than to fill.
         """
         asked = [self.sketches.get(node_id) for node_id in node_ids]
         sizes = {sketch.n_prime: sketch.seed for sketch in asked if sketch}
@@ -78,9 +79,10 @@ def trusted(header: Header | None, epoch: int, run_id: str) -> bool:
     """Tell whether a zero register proves absence: no count can have been lost since the sketch was built.
 
     Args:
-        header: of the sketch; None if there is none.
-        epoch: the present epoch of the node's sketch; raised whenever a writer could not count.
-        run_id: of the server, as it came with the header; a restart may have lost its last writes.
+        header: the header of the sketch; None if there is no sketch.
+        epoch: the present epoch of the node's sketch. It is raised whenever a writer could not count.
+        run_id: the run id of the server, read together with the header. A restarted server has another run id, and may
+            have lost its last writes.
     """
     return header is not None and header.epoch == epoch and header.run_id.hex() == run_id
 
@@ -91,8 +93,8 @@ class SketchStore:
     Every method raises `StoreUnavailable` if Redis does not answer or refuses.
 
     Args:
-        client: answers bytes (``decode_responses=False``).
-        namespace: what the keys begin with.
+        client: a Redis client that answers bytes (``decode_responses=False``).
+        namespace: the beginning of every key.
         seed: the cluster's seed, an unsigned 32-bit integer.
         base_n_prime: N' before any growth, in registers; every size is this times a power of two.
         tau: the level at which the registers of new sketches saturate, 1 to 255.
@@ -110,7 +112,7 @@ class SketchStore:
         self._base_n_prime = base_n_prime
         self._tau = tau
         self._lineage = lineage(base_n_prime, seed)
-        # The largest size whose remainders fit 32 bits: all sizes of a header divide it.
+        # The largest size whose remainders fit 32 bits. Every size that a header can have divides it.
         self._modulus = base_n_prime << ((2**32 // base_n_prime).bit_length() - 1)
 
     def update(
@@ -121,26 +123,28 @@ class SketchStore:
         *,
         builds: Mapping[str, bytes] = _NO_BUILDS,
     ) -> set[str]:
-        """Count, un-count and ensure chunks, by node id; all of it at once, in one round trip.
+        """Count, un-count and ensure chunks, by node id; everything is one atomic step and one round trip.
 
-        What is added counts in the sketch and in an open shadow. What is removed un-counts in the sketch only: the
-        listing that fills the shadow may not have seen it. What is ensured occupies its register if that is zero,
-        in both. Registers saturate and stick at the tau of their header. A missing sketch is never created.
+        An added chunk counts in the sketch and in an open shadow. A removed chunk un-counts in the sketch only, because
+        the listing that fills the shadow may not have seen the chunk. An ensured chunk raises its register to 1 if that
+        is zero, in the sketch and in the shadow. Registers saturate and stick at the tau of their header. A missing
+        sketch is never created.
 
         Args:
-            add: chunks about to be written.
-            remove: chunks whose removal is durable.
-            ensure: chunks found on the volume.
-            builds: for nodes in ``remove``, ``header.build`` of the sketch as read *before* the removal; another build
-                is not un-counted. Without it, a removal that a rebuild's listing no longer saw and that un-counts
-                only after the swap takes away another chunk's count.
+            add: node id → chunks about to be written.
+            remove: node id → chunks whose removal is durable.
+            ensure: node id → chunks found on the volume.
+            builds: node id → ``header.build`` of the sketch as read *before* the removal, for nodes in ``remove``. A
+                sketch of another build is not un-counted. Without this build, a chunk could be removed before a
+                rebuild lists the volume, and un-counted after the swap: that would take away another chunk's count.
 
         Returns:
-            The node ids where something could not count: there is neither sketch nor shadow, or one that is damaged or
-            of another base size or seed. Before anything is written there, all that was built must lose its trust.
+            The ids of the nodes for which a count was lost: the node has neither sketch nor shadow, or one of them is
+            damaged or of another base size or seed. Before anything is written to such a node, every sketch that was
+            built for it must lose its trust.
 
         Raises:
-            StoreUnavailable: it may have been carried out or not, but it is never sent twice.
+            StoreUnavailable: the update may or may not have been carried out, but it is never sent twice.
         """
         node_ids = sorted({*add, *remove, *ensure})
         if not node_ids:
@@ -155,7 +159,7 @@ class SketchStore:
         return {node_ids[position] for position in missing}
 
     def lookup(self, node_ids: Sequence[str], chunk_hashes: Sequence[str]) -> Lookup:
-        """Read the registers of chunks on nodes, in one round trip: one by one, or, for many chunks, all."""
+        """Read the registers of chunks on nodes, in one round trip; for many chunks, whole sketches are read."""
         whole = len(chunk_hashes) * BYTES_PER_LOOK
         hashes64 = hash_chunks(chunk_hashes, self._seed)
         with _unavailable():
@@ -192,7 +196,7 @@ class SketchStore:
         return Snapshot(sketches, headers, _run_id(info))
 
     def side_by_side(self, node_id: str, build: bytes) -> tuple[LCRS | None, LCRS]:
-        """Read the sketch in use, None if missing or damaged, and the shadow that is to replace it, at one instant.
+        """Read a node's sketch (None if missing or damaged) and the shadow that will replace it, at one instant.
 
         Raises:
             ShadowLost: the shadow is missing, damaged or of another build.
@@ -205,13 +209,14 @@ class SketchStore:
         return (in_use[1] if in_use else None), shadow[1]
 
     def open_shadow(self, node_id: str, epoch: int, n_prime: int) -> bytes:
-        """Begin to rebuild a node's sketch: an empty shadow, which takes the place of an older one.
+        """Begin to rebuild a node's sketch: create an empty shadow, which replaces an older shadow.
 
-        From now on `update` adds to both. List the node only after the writes that counted before have ended.
+        From now on `update` adds to the sketch and to the shadow. List the node's volume only after all writes have
+        ended that were counted before this call.
 
         Args:
             node_id: the node.
-            epoch: the present epoch of its sketch.
+            epoch: the present epoch of the node's sketch.
             n_prime: size of the new sketch in registers.
 
         Returns:
@@ -222,7 +227,7 @@ class SketchStore:
         """
         build = secrets.token_bytes(BUILD_SIZE)
         with _unavailable():
-            # A server that restarts after this line gets a shadow with the former run id: the swap refuses it.
+            # If the server restarts after this line, the shadow has the former run id, and the swap refuses it.
             run_id = bytes.fromhex(_run_id(self._client.info("server")))
             check = seed_check(self._seed)
             header = encode_header(Header(self._base_n_prime, check, self._tau, n_prime, epoch, build, run_id))
@@ -230,7 +235,7 @@ class SketchStore:
         return build
 
     def fill_shadow(self, node_id: str, build: bytes, chunk_hashes: Sequence[str]) -> None:
-        """Count chunks that the node's listing found into the shadow.
+        """Count the chunks that the listing of the node found, in the shadow.
 
         Raises:
             ShadowLost: the shadow is missing or of another build.
@@ -260,7 +265,7 @@ class SketchStore:
             self._run(scripts.DISCARD, [self._shadow(node_id)], [self._lineage, build])
 
     def forget(self, node_id: str) -> None:
-        """Remove the sketch of a node that is no more.
+        """Remove the sketch and the shadow of a node that has left the cluster.
 
         Raises:
             StoreUnavailable: Redis does not answer.
@@ -291,16 +296,17 @@ class SketchStore:
         return registers_of(hashes64, self._modulus).astype("<u4").tobytes()
 
     def _run(self, script: str, keys: Sequence[str], args: Sequence[bytes | int]) -> Any:
-        """Run a script that may run twice: the client's own retries are welcome."""
+        """Run a script that may run twice: the client may retry it."""
         try:
             return self._client.evalsha(_sha(script), len(keys), *keys, *args)
         except redis.exceptions.NoScriptError:
             return self._client.eval(script, len(keys), *keys, *args)
 
     def _run_once(self, script: str, keys: Sequence[str], args: Sequence[bytes | int]) -> Any:
-        """Run a script at most once: past the client, whose retries would repeat what only lost its answer.
+        """Run a script at most once, without the client's retries.
 
-        Twice the same removal un-counts another chunk; twice the same opening empties a shadow that has counted.
+        A retry would repeat a script that has run and whose answer got lost. A removal that runs twice un-counts
+        another chunk. An opening that runs twice empties a shadow that has already counted.
         """
         pool = self._client.connection_pool
         connection = pool.get_connection()
@@ -317,7 +323,7 @@ class SketchStore:
 
 @contextmanager
 def _unavailable() -> Iterator[None]:
-    """Turn what Redis raises into `StoreUnavailable`."""
+    """Turn an error of Redis into `StoreUnavailable`."""
     try:
         yield
     except redis.RedisError as error:
@@ -325,7 +331,7 @@ def _unavailable() -> Iterator[None]:
 
 
 def _run_id(info: Mapping[str, Any]) -> str:
-    """The server's run id; the client reads one that consists of decimal digits as a number."""
+    """Return the server's run id, which the client reads as a number if it consists of decimal digits."""
     return str(info["run_id"]).zfill(40)
 
 

@@ -4,19 +4,19 @@
 offset  size  field         meaning
 ======  ====  ============  ==============================================================
 0       4     magic         ``LCRS``
-4       2     version       of this format
+4       2     version       version of this format
 6       4     base_n_prime  N' before any growth
 10      8     seed_check    digest of the cluster's seed; offsets 0 to 17 are the *lineage*
 18      2     tau           level at which a register saturates, 1 to 255
 20      4     n_prime       N', ``base_n_prime`` times a power of two, at most `MAX_N_PRIME`
-24      8     epoch         of the node's sketch, as PostgreSQL had it when the build began
+24      8     epoch         epoch of the node's sketch in PostgreSQL when the build began
 32      16    build         random id of this build
-48      20    run_id        of the Redis server under which it was built
-68      4     crc32         of all of the above
+48      20    run_id        run id of the Redis server under which it was built
+68      4     crc32         checksum of all fields above
 ======  ====  ============  ==============================================================
 
-Integers are little-endian. What the server's scripts read (lineage, tau, n_prime, build, run_id) lies at
-fixed offsets in fields of at most four bytes or as plain bytes: a Lua number holds no 64-bit integer.
+Integers are little-endian. The fields that the server's Lua scripts read (lineage, tau, n_prime, build, run_id) are at
+fixed offsets. They are integers of at most four bytes or plain bytes, because a Lua number holds no 64-bit integer.
 """
 
 import hashlib
@@ -46,16 +46,16 @@ _CRC = struct.Struct("<I")
 
 @dataclass(frozen=True)
 class Header:
-    """What a sketch says about itself; the fields are in the order of the format above.
+    """The header of a sketch; the fields are in the order of the format above.
 
     Attributes:
         base_n_prime: N' before any growth, in registers.
         seed_check: `seed_check` of the cluster's seed.
         tau: the level at which a register saturates.
         n_prime: N', in registers.
-        epoch: the epoch of the node's sketch for which it was built.
+        epoch: the epoch of the node's sketch for which this sketch was built.
         build: 16 random bytes, one value per build.
-        run_id: the 20 bytes of the run id of the Redis server under which it was built.
+        run_id: the 20 bytes of the run id of the Redis server under which this sketch was built.
     """
 
     base_n_prime: int
@@ -111,9 +111,9 @@ def decode_header(data: bytes, *, seed: int) -> Header:
         seed: the seed of this cluster.
 
     Raises:
-        CorruptSketch: too short, not a sketch, damaged, or a field has no valid value.
-        IncompatibleSketches: another version of the format, the sketch of another cluster, or a size that is
-            not the base times a power of two.
+        CorruptSketch: ``data`` is too short, not a sketch or damaged, or a field has no valid value.
+        IncompatibleSketches: the format has another version, the sketch is of another cluster, or its size is not the
+            base times a power of two.
     """
     if len(data) < HEADER_SIZE:
         raise CorruptSketch(f"{len(data)} bytes are too few for a header of {HEADER_SIZE}")
@@ -142,8 +142,8 @@ def decode(data: bytes, *, seed: int) -> tuple[Header, NDArray[np.uint8]]:
         The header and its registers, read-only uint8 of shape ``[n_prime]``.
 
     Raises:
-        CorruptSketch: as `decode_header`, or the length is wrong or a register exceeds tau.
-        IncompatibleSketches: as `decode_header`.
+        CorruptSketch: as by `decode_header`, or the length is wrong, or a register exceeds tau.
+        IncompatibleSketches: as by `decode_header`.
     """
     header = decode_header(data, seed=seed)
     registers = np.frombuffer(data, np.uint8, offset=HEADER_SIZE)

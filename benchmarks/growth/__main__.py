@@ -1,10 +1,11 @@
-"""What grows with the number of files and chunks, here and now: ``make bench-growth``.
+"""Measures what grows with the number of files and chunks, on this machine: ``make bench-growth``.
 
     python -m benchmarks.growth [--files F] [--chunks C] [--repeat N] [--plans PATH]
 
-Starts the system twice, on free ports with empty folders below ``var``, and uploads a thousand small files to each. In
-one of them PostgreSQL makes the rows of F more files of C chunks each. Then the same is asked of both, in turn. A
-million files of ten chunks take about 10 GB of disk, and a quarter of an hour.
+The benchmark starts the system twice, on free ports with empty folders below ``var``, and uploads a thousand small
+files to each system. In the second system, PostgreSQL makes the rows of F more files of C chunks each. Then both
+systems get the same requests, in turn. A million files of ten chunks take about 10 GB of disk, and a quarter of an
+hour.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ UPLOADED = 1000
 
 
 def main() -> int:
-    """Measure and print."""
+    """Measure, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=1_000_000)
     parser.add_argument("--chunks", type=int, default=10, help="of each file")
@@ -36,7 +37,7 @@ def main() -> int:
             os.environ |= {"STORAGE_DIR": str(many.state), "DATABASE_PATIENCE": "3600"}
             for name in FOREIGN:
                 os.environ.pop(name, None)
-            django.setup()  # after the environment names the installation whose rows are to be made
+            django.setup()  # only now does the environment name the installation that gets rows
             from benchmarks.growth.measuring import Scale, report
 
             print(report(few, many, UPLOADED, Scale(options.files, options.chunks, options.repeat), options.plans))

@@ -1,4 +1,4 @@
-"""An installation of its own, and a client of it."""
+"""A separate installation for the benchmark, and a client of it."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ FOREIGN = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY")
 
 
 class Failure(Exception):
-    """The system does not do what is measured."""
+    """The system fails at an operation that is measured."""
 
 
 class Client:
-    """One connection that is kept open."""
+    """A client of an installation, with one connection that is kept open."""
 
     def __init__(self, port: int, cookie: str = "") -> None:
         self._connection = HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
         self._headers = {"Cookie": cookie} if cookie else {}
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        """The body of the answer.
+        """Send a request, and return the body of the answer.
 
         Raises:
-            Failure: the answer is no success.
+            Failure: the status of the answer is 300 or above.
         """
         self._connection.request(method, path, body, self._headers)
         response = self._connection.getresponse()
@@ -54,7 +54,7 @@ class Client:
     def cookie_of(
         self, method: str, path: str, name: str, body: str = "", headers: dict[str, str] | None = None
     ) -> str:
-        """The value of a cookie that the answer sets."""
+        """Send a request, and return the value of the cookie ``name`` that the answer sets."""
         self._connection.request(method, path, body, headers or {})
         response = self._connection.getresponse()
         response.read()
@@ -67,19 +67,19 @@ class Client:
         return dict(json.loads(self.ask("GET", path)))
 
     def upload(self, name: str, size: int) -> str:
-        """Upload random bytes; their hash."""
+        """Upload ``size`` random bytes, and return their hash."""
         answer = json.loads(self.ask("PUT", f"/upload/{quote(name)}", secrets.token_bytes(size)))
         return str(answer["file_hash"])
 
 
 @dataclass(frozen=True)
 class Installation:
-    """A system that runs.
+    """A running system.
 
     Attributes:
-        port: where it listens.
-        state: its folder.
-        password: its administrator's.
+        port: the port on which the system listens.
+        state: the folder of the system.
+        password: the password of the user ``admin``.
     """
 
     port: int
@@ -87,7 +87,7 @@ class Installation:
     password: str
 
     def log_in(self) -> Client:
-        """A client that the admin lets in."""
+        """Log in to the admin, and return a client with that session."""
         client = Client(self.port)
         token = client.cookie_of("GET", "/admin/login/", "csrftoken")
         form = urlencode({"username": "admin", "password": self.password, "csrfmiddlewaretoken": token})
@@ -98,9 +98,9 @@ class Installation:
 
 @contextmanager
 def installation() -> Iterator[Installation]:
-    """The whole system on an empty folder of the project's disk.
+    """Run the whole system on an empty folder of the project's disk.
 
-    Audits and censuses are off: they would find that none of the chunks is there.
+    Audits and censuses are off: they would find that the chunks of the made rows are on no volume.
     """
     (PROJECT / "var").mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="growth-", dir=PROJECT / "var"))
@@ -124,7 +124,7 @@ def installation() -> Iterator[Installation]:
 
 
 def _await_ready(port: int, process: subprocess.Popen[bytes], output: Path) -> None:
-    """Until the API is ready and the sketches of the new nodes are built."""
+    """Wait until the API is ready and the sketches of the new nodes are built."""
     deadline = time.monotonic() + START_LIMIT
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Everything once with few rows, once with many."""
+"""Measures every operation once with few rows and once with many rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from storage.tracking.store import sketch_size
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured: files, chunks of each, and how often."""
+    """The size of the measurement: number of files, chunks of each file, and repeats."""
 
     files: int
     chunks: int
@@ -27,7 +27,7 @@ class Scale:
 
 
 def report(few: Installation, many: Installation, uploaded: int, scale: Scale, plans_path: Path | None) -> str:
-    """Fill the second, and measure both; the tables."""
+    """Fill the database of ``many``, measure both installations, and return the tables."""
     small, large = operations.prepare(few, uploaded), operations.prepare(many, uploaded)
     epoch, before = Cluster.load().topology_epoch, rows.sizes()
     alone = {name: operations.medians([work], scale.repeat)[0] for name, work in operations.periodic().items()}
@@ -57,7 +57,10 @@ def report(few: Installation, many: Installation, uploaded: int, scale: Scale, p
 
 
 def _timed(small: Installed, large: Installed, alone: dict[str, float], scale: Scale) -> dict[str, list[float]]:
-    """Milliseconds with few rows and with many; what is periodic has been timed with few already."""
+    """Return name → milliseconds with few rows and with many.
+
+    ``alone`` has the times of the periodic work with few rows, which were measured before the rows were made.
+    """
     times = {}
     first, second = operations.requests(small), operations.requests(large)
     for name in first:
@@ -107,7 +110,10 @@ def _per_chunk(before: dict[str, rows.Size], after: dict[str, rows.Size], scale:
 
 
 def _require_exact(files: int, epoch: int) -> None:
-    """The totals are what counting says, and no node has been away, which would have had everything looked after."""
+    """Raise an error if the totals differ from a count of the rows, or if a node has been away.
+
+    If a node had been away, the system would have examined all contents, which would disturb the measurement.
+    """
     tallied = (sum(Tally.totals(what).values()) for what in (Tally.What.FILES, Tally.What.CHUNKS))
     if tuple(tallied) != (File.objects.count(), Chunk.objects.count()) or File.objects.count() < files:
         raise Failure("the totals are wrong")

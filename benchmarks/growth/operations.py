@@ -1,4 +1,4 @@
-"""What is measured: requests, periodic work, and the statements behind both."""
+"""The measured operations: requests, periodic work, and the statements behind both."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from storage.models.content import Health
 from storage.services import catalogue, probe, reclaim, survey, sweep
 
 SMALL = 4096  # bytes
-SEARCHED = 77  # number of the file that is asked for
+SEARCHED = 77  # number of the file that the requests ask for
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Installed:
     """An installation with some files that were really uploaded.
 
     Attributes:
-        hashes: of those files, whose names are those of the numbers from 0 on.
+        hashes: hashes of these files. File number i, from 0 on, has the name ``name_of(i)``.
     """
 
     installation: Installation
@@ -35,7 +35,7 @@ class Installed:
 
 
 def requests(installed: Installed) -> dict[str, Callable[[], Any]]:
-    """What a user and an operator do; the answers are as long whether the database is full or not."""
+    """Return the requests of a user and an operator. Answers are equally long with few rows and with many."""
     client, operator = Client(installed.installation.port), installed.installation.log_in()
     one = installed.hashes[SEARCHED]
     admin = "/admin/storage"
@@ -58,7 +58,7 @@ def requests(installed: Installed) -> dict[str, Callable[[], Any]]:
 
 
 def periodic() -> dict[str, Callable[[], Any]]:
-    """What happens every few seconds."""
+    """Return the work that the system does every few seconds."""
     return {
         "sweep": sweep.sweep,
         "probe": probe.probe,
@@ -68,7 +68,7 @@ def periodic() -> dict[str, Callable[[], Any]]:
 
 
 def statements(installed: Installed) -> dict[str, Callable[[], Any]]:
-    """Operations whose statements are explained."""
+    """Return the operations whose statements are explained."""
     one = installed.hashes[SEARCHED]
     return {
         "/files": lambda: catalogue.page(nobody(), limit=100, after=0),
@@ -84,7 +84,7 @@ def statements(installed: Installed) -> dict[str, Callable[[], Any]]:
 
 
 def upload() -> None:
-    """The statements of an upload of sixteen chunks, from its record to its end."""
+    """Execute the statements of an upload of sixteen chunks, from its record to its end."""
     hashes = [secrets.token_hex(32) for _ in range(16)]
     body = Body(
         upload_id=uuid.uuid4(),
@@ -117,12 +117,12 @@ def milliseconds(operation: Callable[[], Any]) -> float:
 
 
 def medians(operations: Sequence[Callable[[], Any]], repeat: int) -> list[float]:
-    """Milliseconds of each; they are carried out in turn, and the first three times are not counted."""
+    """Return the median milliseconds of each operation. They run in turn, and the first three rounds do not count."""
     rounds = [[milliseconds(operation) for operation in operations] for _ in range(repeat + 3)]
     return [statistics.median(times) for times in zip(*rounds[3:], strict=True)]
 
 
 def prepare(installation: Installation, files: int) -> Installed:
-    """Upload files."""
+    """Upload ``files`` small files."""
     client = Client(installation.port)
     return Installed(installation, [client.upload(name_of(number), SMALL) for number in range(files)])

@@ -1,4 +1,4 @@
-"""How PostgreSQL carries out the statements of an operation: their plans, measured, nothing of which is kept."""
+"""Shows how PostgreSQL executes the statements of an operation: measured plans. No change to the rows is kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LARGEST_PLAN = 60  # lines
 
 @dataclass(frozen=True)
 class Plan:
-    """A statement, its plan, and the milliseconds that it took."""
+    """A statement, its plan, and the milliseconds that the statement took."""
 
     sql: str
     lines: list[str]
@@ -24,7 +24,7 @@ class Plan:
 
 
 def of(operation: Callable[[], Any]) -> list[Plan]:
-    """Carry an operation out, each of its statements twice, and roll all of it back."""
+    """Execute an operation, explaining each statement before it runs, and roll everything back."""
     found: list[Plan] = []
 
     def explain(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
@@ -46,7 +46,7 @@ def of(operation: Callable[[], Any]) -> list[Plan]:
 
 
 def shown(plans: list[Plan]) -> str:
-    """Statements and plans, to be read."""
+    """Return statements and plans as text for a reader."""
     parts = []
     for plan in plans:
         kept = [line for line in plan.lines if not re.match(r"\s*(Planning|Buffers: .* dirtied$|Settings)", line)]

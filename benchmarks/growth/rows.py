@@ -1,4 +1,4 @@
-"""Rows as uploads leave them, without a byte on any volume: written by PostgreSQL itself."""
+"""Makes the rows that uploads would leave, by PostgreSQL itself. There are no bytes of these files on any volume."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ WORDS = (
 )
 NAME = "format('%%s %%s %%s.pdf', (%(words)s::text[])[1 + i %% 15], (%(words)s::text[])[1 + i / 15 %% 15], i)"
 
-# Hashes are random, as hashes are. Ids go on from the last ones, so that a manifest is known without looking it up.
+# Hashes are made by SHA-256, so they are spread like real hashes. Ids continue from the last ids, so a manifest can
+# name the ids of its chunks without a lookup.
 CONTENTS = """
     INSERT INTO storage_content (id, file_hash, size, chunk_size, chunk_count, target, state, created_at, ready_at,
            retrievable, min_replication, avg_replication, max_replication, health_at, health_epoch)
@@ -49,7 +50,7 @@ JOBS = """
       FROM generate_series(%(first)s, %(last)s) AS i,
            LATERAL (SELECT now() - interval '6 days' * (1 - i / %(files)s::float)) AS t (at)
 """
-# What would be read and written all over, a page for each row, is built at the end.
+# These indexes are dropped and built at the end: with them, each new row would read and write a random page.
 TAKEN_DOWN = """
     ALTER TABLE storage_chunk DROP CONSTRAINT storage_chunk_hash_key;
     DROP INDEX file_name_trigrams
@@ -66,7 +67,7 @@ BUILT = (
 
 @dataclass(frozen=True)
 class Size:
-    """A table's rows, its bytes, and those of its indexes."""
+    """The number of rows of a table, its bytes, and the bytes of its indexes."""
 
     rows: int
     table: int
@@ -74,14 +75,14 @@ class Size:
 
 
 def name_of(number: int) -> str:
-    """The name of a file, like those of the rows but for its end."""
+    """Return the name of a file that is uploaded: it is like the names in the rows, but ends in ``.txt``."""
     return f"{WORDS[number % 15]} {WORDS[number // 15 % 15]} {number}.txt"
 
 
 def fill(files: int, chunks: int) -> None:
-    """Insert so many files with so many chunks each, all of them healthy, and the jobs of a week that stored them.
+    """Insert ``files`` healthy files with ``chunks`` chunks each, and the jobs of a week that stored them.
 
-    The triggers that keep the totals are at work; that what a manifest names exists is not looked up for each entry.
+    The triggers that keep the totals run. The foreign keys of manifest entries are not checked.
     """
     values: dict[str, Any] = {"chunks": chunks, "files": files, "owner": nobody().pk, "words": list(WORDS)}
     values |= {"content": _last(Content), "chunk": _last(Chunk) + 1}
@@ -109,7 +110,7 @@ def _last(model: type[Chunk | Content]) -> int:
 
 
 def sizes() -> dict[str, Size]:
-    """Table → its size."""
+    """Return table → its size."""
     found = {}
     with connection.cursor() as cursor:
         for table in TABLES:

@@ -1,8 +1,8 @@
-"""Three chunks that lost a copy, found among all of them: from the sketches, and by listing every node.
+"""Measures finding three chunks that lost a copy, among all chunks: from the sketches, and by listing every node.
 
-The chunks without bytes are said to lie on three nodes each, by the first digits of their hashes: the volumes of this
-process answer so, after they have looked at the disk like any other, and the sketches in Redis are made to fit. The
-three that lose a copy are really there: what is traced is also mended.
+The chunks without bytes are claimed to lie on three nodes each, which the first digits of their hashes determine. The
+volumes of this process first look at the disk like any volume, and then claim these chunks. The sketches in Redis are
+made to agree with that. The three chunks that lose a copy really exist, so the trace can also repair them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from storage.volumes.filesystem import FilesystemVolume
 QUEUE = "growth"  # No worker serves this queue.
 LOST = 3  # chunks that lose a copy
 IDS = 1 << 20
-LISTED = 200_000  # files of the tree whose listing is timed
+LISTED = 200_000  # files in the directory tree whose listing is timed
 NODES = 5
 CHUNK_SIZE = 262144  # The rows are of chunks of this size.
 HOLDERS = list(combinations(range(NODES), 3))
@@ -45,15 +45,16 @@ HOLDERS = list(combinations(range(NODES), 3))
 
 @dataclass(frozen=True)
 class Traced:
-    """What was measured.
+    """The results of the measurement.
 
     Attributes:
-        chunks: on record.
+        chunks: number of chunks on record.
         n_prime: registers of each sketch.
-        proof: seconds of a look at the registers.
-        trace: seconds until the chunks were found and mended, of which ``stream`` to read and hash all.
-        asked: chunks that the nodes were asked for.
-        named: the chunks that were found are those that had lost a copy.
+        proof: seconds of one look at the registers.
+        trace: seconds until the chunks were found and repaired.
+        stream: seconds to read and hash all chunks on record once, which a trace also does.
+        asked: number of chunks that the nodes were asked for.
+        named: True if exactly the chunks that had lost a copy were found and repaired.
         listing: seconds to list a million names of a directory tree.
     """
 
@@ -81,7 +82,7 @@ class Traced:
 
 @contextmanager
 def untraced() -> Iterator[None]:
-    """Keep the workers from tracing losses: of the rows that are made no chunk is anywhere."""
+    """Keep the workers from tracing losses: the chunks of the made rows are on no volume."""
     Job.objects.create(kind=Job.Kind.REPAIR_ALL, queue=QUEUE, subject=QUEUE)
     try:
         yield
@@ -93,7 +94,7 @@ def measure(hashes: Sequence[str]) -> Traced:
     """Take a copy from three of the uploaded chunks, make sketches that know all copies, and trace.
 
     Args:
-        hashes: of uploaded files of one chunk each.
+        hashes: hashes of uploaded files of one chunk each.
     """
     nodes = list(Node.objects.order_by("node_id"))
     real = b"".join(_real(node) for node in nodes).hex()
@@ -131,7 +132,7 @@ def measure(hashes: Sequence[str]) -> Traced:
 
 
 class SaidToHold(FilesystemVolume):
-    """A node's volume that, beside what is there, has its share of the chunks without bytes."""
+    """A node's volume that claims its share of the chunks without bytes, in addition to the replicas that exist."""
 
     def __init__(self, url: str, identity: Identity, nodes: Sequence[Node], there: set[str]) -> None:
         super().__init__(Path(url.removeprefix("file://")), identity)
@@ -154,7 +155,7 @@ def _path(node: Node, chunk_hash: str) -> Path:
 
 
 def _make_sketches(nodes: Sequence[Node]) -> int:
-    """Put sketches of the size that so many chunks have in the place of the former ones; returns that size."""
+    """Replace the sketches by sketches of the size that the number of chunks needs; return that size."""
     cluster = Cluster.load()
     n_prime, chunks = cluster.base_n_prime, Chunk.objects.count()
     while chunks > GROWTH_LOAD * n_prime:
@@ -181,7 +182,7 @@ def _make_sketches(nodes: Sequence[Node]) -> int:
 
 
 def _real(node: Node) -> bytes:
-    """The SHA-256 of what is really on a node."""
+    """Return the SHA-256 digests of the replicas that really exist on a node, one after the other."""
     root = Path(topology.absolute_url(node).removeprefix("file://"))
     return b"".join(bytes.fromhex(path.name) for path in (root / "chunks").glob("*/*") if len(path.name) == 64)
 
@@ -201,7 +202,10 @@ def _stream() -> None:
 
 
 def _listing() -> float:
-    """Seconds to list a million names on a volume, from one of fewer, whose directories are in memory."""
+    """Return the seconds to list a million names on a volume.
+
+    The time is scaled up from a volume of `LISTED` names, whose directories are in the page cache.
+    """
     with tempfile.TemporaryDirectory(dir=configuration().nodes_dir) as folder:
         identity = identity_of(Cluster.load(), Node.objects.all()[0])
         volume = FilesystemVolume(Path(folder) / "listed", identity)

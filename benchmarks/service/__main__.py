@@ -1,17 +1,18 @@
-"""How fast the service is and what it takes, here and now: ``make bench``.
+"""Measures how fast the service is and what it uses, on this machine: ``make bench``.
 
     python -m benchmarks.service [--part speed|workers|memory]... [--repeat N] [--workload W1]... [--quick]
         [--beside webdav=URL[,PIDFILE]]... [--beside swift=URL[,PIDFILE]]... [--memory-gib N] [--json PATH]
 
-speed: uploads and downloads of three kinds, side by side with other servers and with what the machine can do at most;
-workers: uploads with 1, 2 and 4 ingest workers, and what saturates; memory: peaks for a small and for a large file,
-which needs more than four times its size on the disk. Without --part, all of them.
+The part "speed" compares uploads and downloads of three kinds with other servers and with the limits of the machine.
+The part "workers" measures uploads with 1, 2 and 4 ingest workers, and which resource is saturated. The part "memory"
+measures peaks for a small and for a large file, which needs more than four times its size on the disk. Without --part,
+all parts run.
 
 Systems are started on empty folders, with the settings of the environment. Client and servers share the machine's
-cores; files are made before the clock starts, come from memory, and hold nothing twice, so that nothing can be
-deduplicated; disks are synced between the phases; every body is compared by SHA-256 after the clock has stopped. With
-BASE_URL or --base-url, speed is that of a service that runs already, and its files are deleted again. A failure ends
-it with status 1.
+cores. Files are made before the clock starts, come from memory, and no two chunks are equal, so nothing can be
+deduplicated. Disks are synced between the phases. Every body is compared by SHA-256 after the clock has stopped. With
+BASE_URL or --base-url, speed is measured on a service that runs already, and the files are deleted again. After a
+failure, the exit status is 1.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Part = speed.Speed | workers.Workers | memory.Memory
 
 
 def main() -> int:
-    """Measure and print."""
+    """Measure, and print the results."""
     options = parse()
     try:
         ran_on = describe(options.folder)
@@ -60,7 +61,7 @@ def main() -> int:
 
 
 def parts(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Part]]]:
-    """The parts that were asked for; other servers are greeted here, before anything takes time."""
+    """Yield the chosen parts. Other servers are contacted here first, before any measurement takes time."""
     chosen = options.part or (["speed"] if options.base_url else ["speed", "workers", "memory"])
     folder, repeats = options.folder, options.repeat
     others = [named(text) for text in options.beside]
@@ -81,7 +82,7 @@ def parts(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Part]
 
 
 def plain(value: object) -> Any:
-    """A result as JSON has it: keys that are tuples become one text."""
+    """Return a result in the types of JSON: keys that are tuples become one text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What this machine can do at most, with nothing of ours in the way, in MiB/s."""
+"""Measures the limits of this machine without the service, in MiB/s."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from pathlib import Path
 from benchmarks.service.workloads import KIB, MIB, blocks
 
 THREADS = (1, 4, 16)
-FOLDERS = 16  # over which the files are spread
+FOLDERS = 16  # The files are spread over this number of folders.
 HASHING = "SHA-256, one core"
 SENDING = "TCP over loopback"
 
 
 def writing(size: int, threads: int) -> str:
-    """The name of the ceiling for files of ``size`` bytes that are safe on the disk."""
+    """Return the name of the ceiling for writing durable files of ``size`` bytes."""
     return f"durable files of {size // KIB} KiB, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def ceilings(folder: Path, sizes: Collection[int], amount: int = 512) -> dict[str, float]:
-    """Each ceiling once: for each size so many chunks are written, and as many of the largest hashed and sent."""
+    """Measure each ceiling once: write ``amount`` chunks of each size; hash and send as many of the largest size."""
     chunk = b"".join(blocks(max(sizes)))
     whole = amount * len(chunk)
     found = {
@@ -41,7 +41,7 @@ def ceilings(folder: Path, sizes: Collection[int], amount: int = 512) -> dict[st
 
 
 def copies(found: dict[str, float], size: int, factor: int) -> tuple[str, float]:
-    """The ceiling of uploads of which every chunk, of ``size`` bytes, is written ``factor`` times: name and MiB/s."""
+    """Return the ceiling, name and MiB/s, of uploads whose chunks of ``size`` bytes are written ``factor`` times."""
     best = max((writing(size, threads) for threads in THREADS), key=lambda name: found[name])
     return f"{best}, {factor} copies", found[best] / factor
 
@@ -79,7 +79,7 @@ def _write_all(folder: Path, chunk: bytes, amount: int, threads: int) -> float:
 
 
 def _send(chunk: bytes, amount: int) -> None:
-    """From one thread to another, which the interpreter lets run side by side here."""
+    """Send from one thread to another. The interpreter releases its lock for both, so they run at the same time."""
     room = memoryview(bytearray(MIB))
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as receiver:
         sender, _ = server.accept()

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection over a plain socket: it takes little of the processors that the server needs too."""
+"""An HTTP/1.1 client over a plain socket: it uses little processor time, because the server needs the same cores."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 
 from benchmarks.service.workloads import MIB
 
-PATIENCE = 300.0  # seconds without a byte
+PATIENCE = 300.0  # seconds without a byte after which a request fails
 
 
 class BenchError(Exception):
-    """A server does not do what is measured."""
+    """A server fails at an operation that is measured."""
 
 
 class Body:
-    """What a request carries: ``size`` bytes, in pieces that are bytes, or files that the kernel sends."""
+    """The body of a request: ``size`` bytes. A piece is either bytes or a file that the kernel sends."""
 
     def __init__(self, size: int, pieces: Iterable[bytes | Path]) -> None:
         self.size = size
@@ -30,7 +30,7 @@ class Body:
         return cls(sum(len(p) if isinstance(p, bytes) else p.stat().st_size for p in pieces), pieces)
 
     def send(self, connection: socket.socket, head: bytes) -> None:
-        if self.size <= MIB:  # at once: no packet with the head alone, no wait for its acknowledgement
+        if self.size <= MIB:  # one call: the head is no packet of its own that waits for an acknowledgement
             parts = (piece if isinstance(piece, bytes) else piece.read_bytes() for piece in self.pieces)
             return connection.sendall(b"".join((head, *parts)))
         connection.sendall(head)
@@ -47,7 +47,7 @@ NOTHING = Body(0, ())
 
 
 class Answer:
-    """The status and the headers of an answer, names in lower case; its body is read from here, once."""
+    """The status and the headers of an answer, with names in lower case. Its body can be read once, from here."""
 
     def __init__(self, connection: socket.socket) -> None:
         head = b""
@@ -62,11 +62,11 @@ class Answer:
         self.headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         if self.status != 204 and "content-length" not in self.headers:
             raise BenchError(f"an answer {self.status} does not say how long it is")
-        self.left = int(self.headers.get("content-length", 0))  # bytes that are still to be read
+        self.left = int(self.headers.get("content-length", 0))  # bytes of the body that are not yet read
         self._connection = connection
 
     def receive(self, room: memoryview) -> int:
-        """Fill ``room``, or the part of it that the rest of the body fills; the number of bytes."""
+        """Read into ``room`` until it is full or the body ends, and return the number of bytes read."""
         wanted = min(len(room), self.left)
         done = min(wanted, len(self._early))
         room[:done], self._early = self._early[:done], self._early[done:]
@@ -85,7 +85,7 @@ class Answer:
 
 
 class Connection:
-    """A connection that is opened when it is first needed, and again after an answer that closes it."""
+    """A connection that opens when it is first needed, and opens again after an answer that closes it."""
 
     def __init__(self, host: str, port: int, patience: float = PATIENCE) -> None:
         self._address = (host, port)
@@ -106,7 +106,7 @@ class Connection:
         connection = self.open()
         fields = {"Host": "{}:{}".format(*self._address), "Content-Length": str(body.size), **(headers or {})}
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-        # A server that refuses a body answers before the end of it.
+        # A server that refuses a body answers before the body ends.
         with suppress(BrokenPipeError, ConnectionResetError):
             body.send(connection, ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
         self._answer = Answer(connection)
@@ -119,10 +119,10 @@ class Connection:
 
 
 def expect(answer: Answer, *statuses: int) -> Answer:
-    """The answer, if it has one of these statuses.
+    """Return ``answer`` if its status is one of ``statuses``.
 
     Raises:
-        BenchError: it has another one.
+        BenchError: the answer has another status.
     """
     if answer.status not in statuses:
         raise BenchError(f"the server answers {answer.status} instead of {statuses[0]}: {answer.read()[:300]!r}")

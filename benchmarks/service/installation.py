@@ -23,8 +23,8 @@ from occsite.launch.process import dying_with_parent
 from occsite.launch.programs import FOREGROUND, PROJECT, manager_proxy
 from occsite.launch.runtime import runtime_dir
 
-START_LIMIT = 120.0  # seconds for the system to become ready, and again for it to come to rest
-REST = 0.1  # seconds of processor time in a second, of all processes
+START_LIMIT = 120.0  # seconds for the system to become ready, and as many again for it to come to rest
+REST = 0.1  # The system is at rest if all its processes use less than this: seconds of processor time in a second.
 FOREIGN = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY")  # servers and secrets of another installation
 
 
@@ -37,7 +37,7 @@ class Installation:
     manager: int  # its pid
 
     def programs(self) -> dict[str, list[int]]:
-        """The processes of every program; the manager, and the parents of those that do the work, apart."""
+        """Return the processes of every program; the manager and the parents of the working processes are separate."""
         answer = manager_proxy(self.storage_dir).supervisor.getAllProcessInfo()
         running = cast(list[dict[str, Any]], answer)
         found = trees({program["name"]: program["pid"] for program in running if program["pid"]})
@@ -51,10 +51,10 @@ class Installation:
 
 @contextmanager
 def installed(folder: Path, **environment: str) -> Iterator[Installation]:
-    """Start a system below ``folder``, with what the environment adds; remove it at the end.
+    """Start a system below ``folder`` with extra environment variables, and remove it at the end.
 
     Raises:
-        BenchError: it does not become ready.
+        BenchError: the system does not become ready.
     """
     folder.mkdir(parents=True, exist_ok=True)
     home = Path(tempfile.mkdtemp(prefix="bench-", dir=folder))
@@ -84,7 +84,7 @@ def installed(folder: Path, **environment: str) -> Iterator[Installation]:
 
 
 def _await_ready(port: int, process: subprocess.Popen[bytes], output_path: Path) -> None:
-    """Until the API is ready and the sketches of the new nodes are built."""
+    """Wait until the API is ready and the sketches of the new nodes are built."""
     deadline = time.monotonic() + START_LIMIT
     while True:
         connection = Connection("127.0.0.1", port)
@@ -102,7 +102,7 @@ def _await_ready(port: int, process: subprocess.Popen[bytes], output_path: Path)
 
 
 def _await_rest(installation: Installation) -> None:
-    """Until what no client waits for is loaded too, and takes no processor from what is measured."""
+    """Wait until the processes that no client waits for have started too, and no longer use the processor."""
     deadline = time.monotonic() + START_LIMIT
     while True:
         programs = installation.programs()

@@ -1,4 +1,4 @@
-"""The machine it ran on: what it is, and how busy it was."""
+"""Describes the machine of a measurement, and how busy it was."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from benchmarks.service.workloads import GIB
 from occsite.launch.embedded import postgres_argv, valkey_argv
 from occsite.launch.programs import PROJECT
 
-BUSY = 90.0  # percent from which on something is the bottleneck
+BUSY = 90.0  # percent; a resource that is at least this busy is the bottleneck
 
 
 @dataclass(frozen=True)
 class Busy:
-    """How busy each core, and the disk below a folder, was in a while, in percent; the disk may be unknown."""
+    """How busy each core and the disk of a folder were, in percent. ``disk`` is None if the disk is not known."""
 
     cores: tuple[float, ...]
     disk: float | None
 
     def saturated(self) -> str:
-        """What was the first to be busy all the time; one core alone does not stop the others."""
+        """Return the resource that was always busy. Cores count together: one full core does not stop the others."""
         cores = sum(self.cores) / len(self.cores)
         busiest, name = max((cores, "cores"), (self.disk or 0.0, "disk"))
         return name if busiest >= BUSY else f"neither, {name} nearest"
 
 
 def watch_busy(folder: Path) -> Callable[[], Busy]:
-    """Begin to watch the machine; what is returned says how busy it has been since."""
+    """Begin to watch the machine. The returned function tells how busy the machine has been since."""
     cores, (disk, clock) = _core_ticks(), _disk_milliseconds(folder)
 
     def end() -> Busy:
@@ -48,7 +48,7 @@ def watch_busy(folder: Path) -> Callable[[], Busy]:
 
 
 def describe(folder: Path) -> list[str]:
-    """What it runs on, a line each."""
+    """Describe the machine, the disk and the versions, in one line each."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     kind, device = _file_system(folder)
     disk = _disk(folder)
@@ -62,32 +62,32 @@ def describe(folder: Path) -> list[str]:
 
 
 def _core_ticks() -> list[tuple[int, int]]:
-    """For each core the ticks in which it worked, and all ticks."""
+    """Return, for each core, the ticks in which it worked, and all ticks."""
     found = []
     for line in Path("/proc/stat").read_text().splitlines():
         if line.startswith("cpu") and not line.startswith("cpu "):
             ticks = [int(word) for word in line.split()[1:9]]
-            idle = ticks[3] + ticks[4] + ticks[7]  # with waiting for the disk, and what other guests had
+            idle = ticks[3] + ticks[4] + ticks[7]  # including waits for the disk, and time that other guests had
             found.append((sum(ticks) - idle, sum(ticks)))
     return found
 
 
 def _disk_milliseconds(folder: Path) -> tuple[int | None, int]:
-    """How long the disk has been busy, and the time."""
+    """Return how long the disk has been busy (None if not known), and the uptime, in milliseconds."""
     disk = _disk(folder)
     uptime = round(float(Path("/proc/uptime").read_text().split()[0]) * 1000)
     return (None if disk is None else int((disk / "stat").read_text().split()[9])), uptime
 
 
 def _disk(folder: Path) -> Path | None:
-    """What the kernel says about the device that holds a folder; None if it is no disk of its own."""
+    """Return the kernel's folder about the device that holds ``folder``; None if the kernel has none."""
     device = _existing(folder).stat().st_dev
     found = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
     return found.resolve() if found.exists() else None
 
 
 def _file_system(folder: Path) -> tuple[str, str]:
-    """The type and the device of the file system that holds a folder: the one mounted nearest above it."""
+    """Return the type and the device of the file system that holds ``folder``: the one mounted nearest above it."""
     place = _existing(folder).resolve()
     found = ("", "unknown file system", "unknown device")
     for line in Path("/proc/mounts").read_text().splitlines():

@@ -1,4 +1,4 @@
-"""One workload on one server: everything up, then everything down."""
+"""Measures one workload on one server: all uploads, then all downloads."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Operation = Callable[[Connection, Sample], None]
 
 @dataclass(frozen=True)
 class Figures:
-    """What one direction took. What a server used is unknown where its processes are."""
+    """The figures of one direction. Processor time and writes are None if the server's processes are not known."""
 
     mib_per_second: float
     operations_per_second: float
     p50: float  # milliseconds
     p99: float
     cpu_per_gib: float | None  # seconds
-    written: float | None  # bytes for each byte that was moved
-    peaks: dict[str, float]  # of the largest process of each program, in MiB
+    written: float | None  # bytes that the server wrote for each byte that was moved
+    peaks: dict[str, float]  # program → peak memory of its largest process, in MiB
     busy: Busy
 
     @classmethod
@@ -51,7 +51,7 @@ class Figures:
 
     @classmethod
     def median(cls, many: Sequence[Figures]) -> Figures:
-        """The median of each figure; of the peaks the largest."""
+        """Return the median of each figure; for memory peaks, the largest."""
         return cls(
             mib_per_second=statistics.median(one.mib_per_second for one in many),
             operations_per_second=statistics.median(one.operations_per_second for one in many),
@@ -68,7 +68,7 @@ class Figures:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that ``percent`` of the values do not exceed: the nearest rank."""
+    """Return the smallest value that ``percent`` of the values do not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(math.ceil(percent / 100 * len(ordered)), 1) - 1]
 
@@ -101,10 +101,10 @@ def delete(target: Target, made: Sequence[Sample]) -> None:
 
 
 def run(target: Target, workload: Workload, made: Sequence[Sample], operation: Operation, folder: Path) -> Figures:
-    """Carry out an operation on every sample, the clients side by side.
+    """Carry out an operation on every sample, with all clients at the same time.
 
     Raises:
-        BenchError: one of them failed.
+        BenchError: an operation failed.
     """
     waiting: queue.SimpleQueue[Sample] = queue.SimpleQueue()
     for sample in made:

@@ -1,4 +1,4 @@
-"""How much memory the processes take, for a small file and for a large one that nothing holds as a whole."""
+"""Measures the memory of the processes, for a small file and for a large file that no process holds as a whole."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from benchmarks.service.workloads import GIB, MIB, WARM_UP, blocks, samples
 from occsite.launch.programs import FOREGROUND
 
 SMALL = MIB
-ROOM = 4.5  # times the size: staging, three replicas, and what is left over
+ROOM = 4.5  # disk space relative to the size of the file: staging, three replicas, and a reserve
 PATIENCE = 3600  # seconds
 MOST, FLAT = 150.0, 20.0
-"""MiB: what a process may take, and by how much more for a large file than for a small one."""
+"""Limits in MiB: the memory of a process, and how much more it may use for a large file than for a small file."""
 
 LEGEND = f"""MiB in memory of the largest process of each program at its peak: at most {MOST:.0f}, and at most
 {FLAT:.0f} more for the large file than for the small one. Raw bodies, one client.
@@ -36,7 +36,7 @@ class Transfer:
     size: int
     direction: str
     seconds: float
-    peaks: dict[str, float]  # by program, in MiB
+    peaks: dict[str, float]  # program → peak memory of its largest process, in MiB
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Memory:
         return "\n".join([LEGEND, table(("file", "MiB/s", *first), rows), "", *self.verdicts()])
 
     def verdicts(self) -> Iterator[str]:
-        """Whether each program that handles files keeps to its limits."""
+        """Yield a line for each program that handles files: does it keep to its limits?"""
         for name in FOREGROUND:
             highest = max(one.peaks[name] for one in self.transfers)
             grown = max(
@@ -68,10 +68,10 @@ class Memory:
 
 
 def measure(folder: Path, size: int) -> Memory:
-    """Upload and download a small and a large file, one client, the bodies made and checked as they pass.
+    """Upload and download a small and a large file with one client. Bodies are made and checked while they pass.
 
     Raises:
-        BenchError: the disk has no room for it, or a body came back with other bytes.
+        BenchError: the disk has no room for the file, or a body came back with other bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
@@ -83,7 +83,7 @@ def measure(folder: Path, size: int) -> Memory:
 
 
 def _warm_up(installation: Installation, folder: Path) -> None:
-    """Every process has served something: what is loaded once is not what is measured."""
+    """Let every process serve a request first, so that modules loaded once are not part of the measurement."""
     target = installation.target()
     with samples(WARM_UP) as made:
         upload(target, WARM_UP, made, folder)

@@ -1,4 +1,4 @@
-"""What the processes of a server use: processor time, memory, bytes written; read from /proc."""
+"""Reads from /proc what the processes of a server use: processor time, memory, bytes written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.service.workloads import MIB
 
-TICKS = os.sysconf("SC_CLK_TCK")  # in a second
+TICKS = os.sysconf("SC_CLK_TCK")  # clock ticks in a second
 
 Trees = Mapping[str, list[int]]
 """The processes of each program."""
@@ -18,7 +18,7 @@ Trees = Mapping[str, list[int]]
 
 @dataclass(frozen=True)
 class Usage:
-    """What processes have used since they began, with those of their children that have ended."""
+    """Processor time and writes of processes since they began, including their children that have ended."""
 
     seconds: float
     written: int  # bytes, to page cache or disk
@@ -28,7 +28,7 @@ class Usage:
 
 
 def trees(roots: Mapping[str, int]) -> dict[str, list[int]]:
-    """For each program its process and all that descend from it."""
+    """Return, for each program, its root process and all descendants of that process."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -42,10 +42,10 @@ def trees(roots: Mapping[str, int]) -> dict[str, list[int]]:
 
 
 def usage(programs: Trees) -> Usage:
-    """The sum over all programs.
+    """Return the sum over all programs.
 
-    A process that has ended is in the figures of the one that waited for it, so nothing is lost between two calls
-    as long as the programs go on.
+    The figures of a process that has ended are included in those of the parent that waited for it. Nothing is therefore
+    lost between two calls, as long as the root processes live.
     """
     seconds, written = 0.0, 0
     for pid in _all(programs):
@@ -57,27 +57,27 @@ def usage(programs: Trees) -> Usage:
 
 
 def forget_peaks(programs: Trees) -> None:
-    """Let the kernel note anew how much memory each process has at most; where it refuses, the older peak stays."""
+    """Reset the kernel's record of each process's peak memory. Where the kernel refuses, the older peak stays."""
     for pid in _all(programs):
         with suppress(OSError):
             Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def peaks(programs: Trees) -> dict[str, float]:
-    """MiB that the largest process of each program has had in memory since the peaks were forgotten."""
+    """Return, for each program, the peak memory of its largest process since `forget_peaks`, in MiB."""
     return {name: max((_peak(pid) for pid in pids), default=0.0) for name, pids in programs.items()}
 
 
 @dataclass(frozen=True)
 class Used:
-    """What a server used in a while, and the largest process of each program then, in MiB."""
+    """What a server used during a measurement, and the peak of the largest process of each program, in MiB."""
 
     usage: Usage
     peaks: dict[str, float]
 
 
 def watch(programs: Callable[[], Trees]) -> Callable[[], Used]:
-    """Begin to watch a server; what is returned says what it has used since."""
+    """Begin to watch a server. The returned function tells what the server has used since."""
     first = programs()
     forget_peaks(first)
     before = usage(first)
@@ -100,10 +100,10 @@ def _all(programs: Trees) -> Iterable[int]:
 
 
 def _fields(stat: Path) -> list[str]:
-    """What follows the name, which may hold anything: state, parent, …"""
+    """Return the fields after the process name, which may contain any character: state, parent, …"""
     return stat.read_text().rpartition(")")[2].split()
 
 
 def _line(path: Path, name: str) -> str:
-    """The value of one line; 0 of a zombie, which has none."""
+    """Return the value of one line; 0 for a zombie, which does not have the line."""
     return next((line.removeprefix(name) for line in path.read_text().splitlines() if line.startswith(name)), "0")

@@ -1,4 +1,4 @@
-"""Uploads and downloads, side by side with other servers and with what the machine can do at most."""
+"""Compares uploads and downloads with other servers and with the limits of the machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ columns after it compare latencies and CPU: below 1 we take less.
 
 @dataclass(frozen=True)
 class Speed:
-    """The figures of every repeat: by workload, direction and server; and each ceiling."""
+    """The figures of every repeat, by workload, direction and server, and the ceilings of every repeat."""
 
     workloads: Mapping[str, Workload]
     settings: Mapping[str, int]
@@ -49,7 +49,7 @@ class Speed:
         )
 
     def _rows(self, name: str, direction: str) -> Iterator[Sequence[Cell]]:
-        """Ours, the ceilings, the others."""
+        """Yield the row of our server, the rows of the ceilings, and the rows of the other servers."""
         found = {
             target: Figures.median(many)
             for (workload, towards, target), many in self.figures.items()
@@ -70,25 +70,25 @@ class Speed:
         return [copies(medians, self.chunk(self.workloads[name]), self.settings["replication_factor"])]
 
     def chunk(self, workload: Workload) -> int:
-        """The size of its chunks."""
+        """Return the size of the chunks of a workload, in bytes."""
         return min(workload.size, self.settings["chunk_size"])
 
 
 def measure(
     folder: Path, workloads: Mapping[str, Workload], repeats: int, others: Sequence[Target], base_url: str | None
 ) -> Speed:
-    """Every workload on every server in turn, as often as asked; each time with bytes that are new to all."""
+    """Measure every workload on every server in turn, ``repeats`` times, each time with new bytes."""
     with _ours(folder, base_url) as ours:
         connection = ours.connect()
         speed = Speed(workloads, get_json(connection, "/status")["config"], {}, [])
         connection.close()
-        kept = None if base_url else ours  # the folder of a system of our own goes as a whole
+        kept = None if base_url else ours  # the folder of our own system is removed as a whole
         for _ in _round(WARM_UP, [ours, *others], kept, folder):
             pass
         for _ in range(repeats):
             speed.ceilings.append(ceilings(folder, {speed.chunk(workload) for workload in workloads.values()}))
             for name, workload in workloads.items():
-                targets = [ours] if workload.raw else [ours, *others]  # the others take no forms in any case
+                targets = [ours] if workload.raw else [ours, *others]  # other servers never get forms
                 for direction, target, figures in _round(workload, targets, kept, folder):
                     speed.figures.setdefault((name, direction, target), []).append(figures)
                     print(".", end="", flush=True, file=sys.stderr)
@@ -98,7 +98,10 @@ def measure(
 def _round(
     workload: Workload, targets: Sequence[Target], kept: Target | None, folder: Path
 ) -> Iterator[tuple[str, str, Figures]]:
-    """One workload, once on every server: direction, server, figures. What is not kept is deleted."""
+    """Run one workload once on every server, and yield direction, server and figures.
+
+    The files are deleted afterwards on every server except ``kept``.
+    """
     with samples(workload) as made:
         for target in targets:
             try:

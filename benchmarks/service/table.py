@@ -1,4 +1,4 @@
-"""Tables in Markdown, to be pasted into a page."""
+"""Makes tables in Markdown, for pasting into a page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Cell = str | float | None
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """Heads and rows as text; columns without text stand at the right, and None is empty."""
+    """Return heads and rows as text. Columns without text are aligned right, and None becomes an empty cell."""
     right = [not any(isinstance(cell, str) for cell in column) for column in zip(*rows, strict=True)]
     rule = "".join("---:|" if at_right else "---|" for at_right in right or [False] * len(heads))
     lines = [f"| {' | '.join(heads)} |", f"|{rule}"]
@@ -17,7 +17,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
 
 
 def shown(cell: Cell) -> str:
-    """A number with about three digits; a text as it is."""
+    """Return a number with about three digits, and a text unchanged."""
     if cell is None:
         return ""
     if isinstance(cell, str):
@@ -27,5 +27,5 @@ def shown(cell: Cell) -> str:
 
 
 def ratio(ours: float | None, theirs: float | None) -> float | None:
-    """How many times theirs ours is, if both are known."""
+    """Return ``ours / theirs``, or None if either is not known or ``theirs`` is 0."""
     return ours / theirs if ours is not None and theirs else None

@@ -1,4 +1,4 @@
-"""The servers that are measured: ours, and others that keep files under names."""
+"""The servers that are measured: ours, and other servers that keep files under names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BOUNDARY = "occ-bench-" + os.urandom(16).hex()
 
 
 class Target(ABC):
-    """A server, by the name that it has in the tables. ``programs`` are its processes, if they are known."""
+    """A server. ``name`` is its name in the tables, and ``programs`` gives its processes, if they are known."""
 
     def __init__(self, name: str, url: str, programs: Callable[[], Trees] = dict) -> None:
         parts = urlsplit(url)
@@ -30,7 +30,7 @@ class Target(ABC):
         self._address = (parts.hostname, parts.port or 80)
 
     def connect(self, patience: float = PATIENCE) -> Connection:
-        """A connection that waits so many seconds for a byte."""
+        """Return a connection that waits ``patience`` seconds for a byte."""
         return Connection(*self._address, patience)
 
     @abstractmethod
@@ -39,7 +39,7 @@ class Target(ABC):
 
     @abstractmethod
     def ask(self, connection: Connection, method: str, sample: Sample) -> Answer:
-        """GET or DELETE a file."""
+        """Send a GET or DELETE request for a file."""
 
     def download(self, connection: Connection, sample: Sample) -> None:
         answer = expect(self.ask(connection, "GET", sample), 200)
@@ -48,11 +48,11 @@ class Target(ABC):
         answer.receive(sample.received)
 
     def delete(self, connection: Connection, sample: Sample) -> None:
-        """Remove a file, if it is there."""
+        """Delete a file, if it exists."""
         expect(self.ask(connection, "DELETE", sample), 204, 200, 202, 404).read()
 
     def check(self, sample: Sample) -> None:
-        """See whether what was downloaded is what was uploaded."""
+        """Raise an error if the downloaded bytes differ from the uploaded bytes."""
         if sha256(sample.received).hexdigest() != sample.digest:
             raise BenchError(f"{self.name}: {sample.digest} came back with other bytes")
 
@@ -77,7 +77,7 @@ class OccStorage(Target):
 
 
 class WebDav(Target):
-    """Any server that takes ``PUT name``, gives ``GET name`` and removes ``DELETE name``."""
+    """Any server that stores a file by ``PUT name``, sends it by ``GET name`` and removes it by ``DELETE name``."""
 
     headers: Mapping[str, str] | None = None
 
@@ -90,7 +90,7 @@ class WebDav(Target):
 
 
 class Swift(WebDav):
-    """OpenStack Swift with version 1 authentication; ST_USER and ST_KEY as for its own client."""
+    """OpenStack Swift with version 1 authentication. ST_USER and ST_KEY mean the same as for Swift's own client."""
 
     def __init__(self, name: str, url: str, programs: Callable[[], Trees] = dict) -> None:
         super().__init__(name, url, programs)
@@ -108,10 +108,12 @@ KINDS: dict[str, type[Target]] = {"occ": OccStorage, "webdav": WebDav, "swift": 
 
 
 def named(text: str) -> Target:
-    """``KIND=URL`` or ``KIND=URL,PIDFILE``: the file names the server's processes, one at the start of each line.
+    """Return the server that ``KIND=URL`` or ``KIND=URL,PIDFILE`` describes.
+
+    Each line of the file begins with the process id of one of the server's processes.
 
     Raises:
-        BenchError: it is none of these, or does not answer.
+        BenchError: the kind is not known, or the server does not answer.
     """
     kind, _, rest = text.partition("=")
     if kind not in KINDS:
@@ -121,7 +123,7 @@ def named(text: str) -> Target:
 
 
 def form(path: Path) -> tuple[dict[str, str], Body]:
-    """The headers and the body of a form with one file."""
+    """Return the headers and the body of a form with one file."""
     disposition = f'Content-Disposition: form-data; name="file"; filename="{path.name}"'
     head = f"--{BOUNDARY}\r\n{disposition}\r\nContent-Type: application/octet-stream\r\n\r\n"
     headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}

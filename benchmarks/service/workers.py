@@ -1,4 +1,4 @@
-"""Uploads with more and fewer ingest workers, and what is busy all the time then."""
+"""Measures uploads with more and fewer ingest workers, and which resource is saturated."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Workers:
 
 
 def measure(folder: Path, workloads: Mapping[str, Workload], repeats: int, counts: Sequence[int] = COUNTS) -> Workers:
-    """Every number of workers in turn, as often as asked."""
+    """Measure every number of workers in turn, ``repeats`` times."""
     workers = Workers(workloads, {})
     for _ in range(repeats):
         for count in counts:

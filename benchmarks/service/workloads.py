@@ -1,4 +1,4 @@
-"""What is uploaded and downloaded, and the bytes it is made of, of which no two chunks are alike."""
+"""The files that are uploaded and downloaded, and their random bytes: no two chunks are equal."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 @dataclass(frozen=True)
 class Workload:
-    """So many files of ``size`` bytes, by so many clients, each on one connection that is kept open.
+    """``files`` files of ``size`` bytes, moved by ``clients`` clients, each on one connection that is kept open.
 
-    Uploads are forms. With ``raw`` they are the file alone, and nothing is downloaded: that would be no different.
+    Uploads are forms. With ``raw``, an upload is the file alone, and nothing is downloaded, because a download would be
+    the same as without ``raw``.
     """
 
     clients: int
@@ -38,7 +39,7 @@ class Workload:
         return ("up",) if self.raw else ("up", "down")
 
     def shrunk(self) -> Workload:
-        """A sixteenth of it, or a little more: to see that it works."""
+        """Return about a sixteenth of this workload, to test that the benchmark works."""
         return replace(self, files=max(self.clients, self.files // 16), size=min(self.size, 16 * MIB))
 
 
@@ -53,7 +54,7 @@ WORKLOADS = {
 
 @dataclass(frozen=True)
 class Sample:
-    """A file in memory, its SHA-256, and room for what comes back."""
+    """A file in memory, its SHA-256, and room for the downloaded bytes."""
 
     path: Path
     digest: str
@@ -61,14 +62,14 @@ class Sample:
 
 
 def listed(workloads: Mapping[str, Workload]) -> str:
-    """A list in Markdown."""
+    """Return a list of the workloads in Markdown."""
     return "".join(f"- {name}: {workload}\n" for name, workload in workloads.items())
 
 
 def blocks(size: int) -> Iterator[bytes]:
-    """``size`` bytes in pieces of up to 1 MiB: a stream of its own, seeded by the operating system.
+    """Yield ``size`` random bytes in pieces of up to 1 MiB; each call has its own seed from the operating system.
 
-    Random and not from a pattern, because nothing in it may be found twice, whatever the size of a chunk.
+    The bytes are random and not a pattern, because no two chunks may be equal, whatever the size of a chunk.
     """
     source = np.random.default_rng()
     for start in range(0, size, MIB):
@@ -77,7 +78,7 @@ def blocks(size: int) -> Iterator[bytes]:
 
 @contextmanager
 def samples(workload: Workload) -> Iterator[Sequence[Sample]]:
-    """The files of a workload, made before any clock starts; in memory, where that is possible."""
+    """Make the files of a workload before any clock starts, in memory where that is possible."""
     folder = Path(tempfile.mkdtemp(prefix="occ-bench-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
     try:
         yield [_sample(folder / f"{folder.name}-{i:03}.bin", workload.size) for i in range(workload.files)]
@@ -91,5 +92,5 @@ def _sample(path: Path, size: int) -> Sample:
         for block in blocks(size):
             digest.update(block)
             file.write(block)
-    # Filled once, so that the kernel gives the memory now and not while the clock runs.
+    # The room is filled once, so that the kernel allocates the memory now and not while the clock runs.
     return Sample(path, digest.hexdigest(), memoryview(bytearray(b"\xff") * size))

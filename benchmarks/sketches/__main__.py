@@ -1,9 +1,10 @@
-"""How good the sketches are, and how fast, here and now: ``make bench-sketches``.
+"""Measures how accurate and how fast the sketches are on this machine: ``make bench-sketches``.
 
     python -m benchmarks.sketches [--quick] [--processes P]
 
-Everything random is seeded, so that the accuracy is the same everywhere, whatever the number of processes. The targets
-stand beside what was measured. REDIS_URL names the server for the times; without it one is started.
+All random numbers are seeded, so the accuracy is the same on every machine and for every number of processes. The
+tables show the targets next to the measurements. REDIS_URL names the server for the times; without it, the benchmark
+starts a server.
 """
 
 import argparse
@@ -29,13 +30,13 @@ NODES = (3, 5, 20)
 PLACEMENTS = ("uniform", "weighted", "zoned")
 SIZES, QUICK_SIZES = (10**3, 10**4, 10**5, 10**6), (10**3, 10**4)
 RUNS, QUICK_RUNS = (100, 40), (3, 40)
-"""Placements of each cell, and how often each is hashed."""
+"""Number of placements of each cell, and number of hashings of each placement."""
 
 VISIBLE = 50
-"""Chunks below target that would show, from which the interval for them is to cover 93 to 97 %."""
+"""If at least this number of chunks below target would show, the interval for them should cover 93 to 97 %."""
 
 FEW = 30
-"""Chunks on a node under which the scores of its pairs are not held to anything."""
+"""If a node has fewer chunks, there is no target for the scores of its pairs."""
 
 UNION = """## Union
 
@@ -66,13 +67,13 @@ T = TypeVar("T")
 
 
 def main() -> int:
-    """Measure and print."""
+    """Measure, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="N' up to 10,000 and fewer runs: within a minute")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     begun = time.monotonic()
-    # First, while nothing else runs.
+    # Times are measured first, while nothing else runs.
     took, name = measure_times(10 if options.quick else 100)
     with ProcessPoolExecutor(options.processes) as pool:
         print_accuracy(pool, *((QUICK_SIZES, QUICK_RUNS) if options.quick else (SIZES, RUNS)))
@@ -85,14 +86,14 @@ def main() -> int:
 
 
 def measure_times(repeat: int) -> tuple[list[times.Took], str]:
-    """All times, and the server that they are of."""
+    """Return all times, and the name of the server that was measured."""
     with times.server() as client:
         took = [one for n_prime in (10**4, 10**6, 10**7) for one in times.with_server(client, n_prime, repeat)]
         return took + times.by_itself(repeat), times.name_of(client)
 
 
 def print_accuracy(pool: ProcessPoolExecutor, sizes: Sequence[int], runs: tuple[int, int]) -> None:
-    # The largest takes longest, and is waited for last.
+    # The largest size takes longest: it is started first and waited for last.
     hits = [pool.submit(throws, n_prime, [round(load * n_prime) for load in LOADS]) for n_prime in reversed(sizes)]
     unions: list[UnionError] = []
     tried: list[Future[CellError]] = []
@@ -188,7 +189,7 @@ def share(hits: Sequence[int], part: int) -> str:
 
 
 def progress(futures: Sequence[Future[T]]) -> list[T]:
-    """The results, with a dot for each on the way."""
+    """Return the results, and print a dot for each as it arrives."""
     results = []
     for future in futures:
         results.append(future.result())
@@ -204,7 +205,7 @@ def print_table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> None:
 
 
 def surroundings(processes: int, server: str) -> str:
-    """What it ran on."""
+    """Describe the machine and the versions."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     machine = f"{os.cpu_count()} cores ({models[0] if models else platform.machine()})"

@@ -1,4 +1,4 @@
-"""How far off the estimators are, over a grid of sizes, loads, nodes and placements."""
+"""Measures the errors of the estimators over a grid of sizes, loads, nodes and placements."""
 
 import math
 from collections.abc import Callable
@@ -17,10 +17,10 @@ from sketches.simulate.scenario import PLACEMENTS
 Floats = NDArray[np.float64]
 
 SHARES = {1: 0.02, 2: 0.08, 3: 0.9}
-"""Replicas → share of the chunks that have so many; all of them should have three."""
+"""Number of replicas r → share of the chunks that have r replicas. All chunks should have three."""
 
 PAIRED = 4
-"""Nodes of a placement, drawn at random, whose pairs are scored."""
+"""Number of nodes of a placement that are drawn at random; all their pairs are scored."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class UnionError:
 
 
 def union_error(hit: Throws, chunks: int) -> UnionError:
-    """The union's error, from the exact distribution of the occupied registers."""
+    """Return the error of the union, from the exact distribution of the occupied registers."""
     n_prime, occupied = hit.n_prime, hit.occupied[chunks]
     probabilities = occupied.probabilities
     answers = [union_estimate(n_prime - occupied.first - at, n_prime) for at in range(len(probabilities))]
@@ -50,7 +50,7 @@ def union_error(hit: Throws, chunks: int) -> UnionError:
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the grid: so many placements, each hashed so many times."""
+    """One point of the grid: ``placements`` placements, each hashed ``hashings`` times."""
 
     n_prime: int
     load: float
@@ -65,7 +65,7 @@ class Cell:
 
     @property
     def replicas(self) -> dict[int, int]:
-        """Number of replicas → how many chunks have so many; the last takes what rounding leaves."""
+        """Number of replicas r → number of chunks that have r replicas; the last number takes the rounding error."""
         chunks = round(self.load * self.n_prime)
         first, second = round(chunks * SHARES[1]), round(chunks * SHARES[2])
         return {1: first, 2: second, 3: chunks - first - second}
@@ -73,13 +73,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellError:
-    """What the runs of a cell came to.
+    """The errors in the runs of a cell.
 
     Attributes:
-        cell: which.
-        bias: float64 ``[3]``, of chunks with one, two, and three or more replicas, in predicted sd; NaN without any.
-        rmse: float64 ``[3]``, likewise; NaN where the sd is below one chunk: too few collisions to tell.
-        below_coverage: of "below three replicas".
+        cell: the cell.
+        bias: float64 ``[3]``, the bias for chunks with one, two, and three or more replicas, in predicted sd; NaN if
+            there are no such chunks.
+        rmse: float64 ``[3]``, the root mean square error likewise; NaN where the sd is below one chunk, because there
+            are too few collisions for a result.
+        below_coverage: coverage of the interval for "below three replicas".
         visible: chunks below three replicas times the share of registers that would show one, B φ.
         beyond: share of the healthy pairs beyond a score of 3.
         fewest: chunks on the node with the fewest.
@@ -95,7 +97,7 @@ class CellError:
 
 
 def try_cell(cell: Cell, hit: Throws, seed: int) -> CellError:
-    """Run a cell. The chunks are fixed, as are their replicas; placements and hashes are random."""
+    """Run a cell. The numbers of chunks and of their replicas are fixed; placements and hashes are random."""
     rng = np.random.default_rng(seed)
     truth = np.array(list(cell.replicas.values()))
     placement, expected = PLACEMENTS[cell.placement](cell.nodes), healthy(cell, rng)
@@ -121,7 +123,7 @@ def try_cell(cell: Cell, hit: Throws, seed: int) -> CellError:
 
 
 def share_beyond(placed: Placed, null: ExpectedOverlap, hit: Throws, runs: int, rng: np.random.Generator) -> float:
-    """The share of pairs of some nodes whose overlap scores beyond 3."""
+    """Return the share of the pairs of `PAIRED` random nodes whose overlap scores beyond 3."""
     nodes = np.sort(rng.permutation(placed.nodes)[:PAIRED])
     those, above = np.ix_(nodes, nodes), np.triu_indices(len(nodes), 1)
     of_nodes = ExpectedOverlap(null.mean[those], null.variance[those])
@@ -130,7 +132,7 @@ def share_beyond(placed: Placed, null: ExpectedOverlap, hit: Throws, runs: int, 
 
 
 def healthy(cell: Cell, rng: np.random.Generator) -> Callable[[Placed], ExpectedOverlap]:
-    """The null for the overlaps of a placement as it should be."""
+    """Return a function from a placement to the null for its overlaps if no replica is missing."""
     if cell.placement == "weighted":
         return lambda placed: fitted_overlap(cell.replicas, placed.chunks_per_node)
     if cell.placement == "uniform":

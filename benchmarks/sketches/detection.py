@@ -1,4 +1,4 @@
-"""How surely missing replicas are seen, how often nothing is mistaken for something, and what lookups answer."""
+"""Measures how often missing replicas are detected, how often there are false alarms, and how lookups answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from sketches.simulate.placement import sketch, weighted
 
 NODES = 5
 HASHINGS = 10
-"""Of each placement."""
+"""Number of hashings of each placement."""
 
 
 def proofs(n_prime: int, chunks: int, missing: int, runs: int, seed: int) -> int:
-    """Count the runs in which a register proves that chunks of three replicas lack one; ``missing`` do."""
+    """Count the runs in which a register proves a missing replica; ``missing`` chunks lack one of three replicas."""
     rng, found = np.random.default_rng(seed), 0
     replicas = np.full(chunks, 3)
     replicas[:missing] = 2
@@ -42,7 +42,16 @@ def shifts(n_prime: int, chunks: int, missing: int, runs: int, seed: int) -> int
 
 @dataclass(frozen=True)
 class Lookups:
-    """Chunks looked for in sketches of one load."""
+    """Results of looking for chunks in sketches of one load.
+
+    Attributes:
+        load: chunks per register.
+        held: looks for chunks that were counted.
+        denied: looks for counted chunks that the sketch denied: false negatives.
+        absent: looks for chunks that were never counted.
+        believed: looks for these chunks that the sketch answered with "perhaps": false positives.
+        predicted: predicted share of ``believed`` in ``absent``.
+    """
 
     load: float
     held: int
@@ -53,7 +62,7 @@ class Lookups:
 
 
 def lookups(n_prime: int, tau: int, loads: Sequence[float], seed: int) -> list[Lookups]:
-    """Count chunks, look for all of them, un-count half, look for the rest; then for as many absent as registers."""
+    """Count chunks and look for all of them, and for N' absent chunks; un-count half, and look for the other half."""
     rng = np.random.default_rng(seed)
     found = []
     for load in loads:
@@ -71,6 +80,6 @@ def lookups(n_prime: int, tau: int, loads: Sequence[float], seed: int) -> list[L
 
 
 def chunk_names(number: int, rng: np.random.Generator) -> list[str]:
-    """Random SHA-256 digests in hex."""
+    """Return random SHA-256 digests in hexadecimal digits."""
     digits = rng.bytes(32 * number).hex()
     return [digits[at : at + 64] for at in range(0, len(digits), 64)]

@@ -1,7 +1,8 @@
-"""What sketches hold, drawn exactly, but without hashing every chunk.
+"""Draws the registers of sketches from their exact distribution, without hashing every chunk.
 
-Estimators read no more than how many registers are non-zero on which nodes. Chunks on the same nodes are alike, so that
-of a placement their numbers are enough, and registers are alike, so that of a throw it is enough how many it hits.
+Estimators only read how many registers are not zero on which nodes. Chunks on the same nodes are alike: of a placement,
+only the number of chunks on each set of nodes is needed. Registers are alike too: of a throw of chunks into registers,
+only the number of registers that it hits is needed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,12 +20,12 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 NEGLIGIBLE = 1e-25
-"""Probability under which the ends of a distribution are cut off."""
+"""The ends of a distribution are cut off where the probability is smaller than this."""
 
 
 @dataclass(frozen=True, eq=False)
 class Distribution:
-    """How many registers are occupied: ``probabilities`` of ``first``, ``first + 1``, …"""
+    """The distribution of the number of occupied registers: ``probabilities`` of ``first``, ``first + 1``, …"""
 
     first: int
     probabilities: Floats
@@ -40,20 +41,22 @@ class Distribution:
 
 @dataclass(frozen=True, eq=False)
 class Throws:
-    """The registers that chunks hit.
+    """The numbers of registers that chunks hit.
 
     Attributes:
-        n_prime: N', registers.
-        occupied: chunks → how many registers they occupy; of 1, 2, 4, … and of any others.
+        n_prime: N', number of registers.
+        occupied: number of chunks → distribution of the number of registers that they occupy. The numbers of chunks are
+            1, 2, 4, … and any others.
     """
 
     n_prime: int
     occupied: Mapping[int, Distribution]
 
     def draw(self, chunks: int, runs: int, rng: np.random.Generator) -> Integers:
-        """Draw how many registers ``chunks`` occupy, int64 ``[runs]``: together, those of numbers that add up to it.
+        """Draw how many registers ``chunks`` chunks occupy, int64 ``[runs]``.
 
-        Two throws hit independent random sets of registers, which have a hypergeometric number in common.
+        The chunks are split into known numbers that add up to ``chunks``. Two throws hit independent random sets of
+        registers, so the number of registers that both hit is hypergeometric.
         """
         hit = np.zeros(runs, np.int64)
         for part in sorted(self.occupied, reverse=True):
@@ -64,13 +67,15 @@ class Throws:
 
 
 def throws(n_prime: int, stops: Sequence[int]) -> Throws:
-    """The throws of up to as many chunks as the last of ``stops``, with the distributions at all of these."""
+    """Return throws of up to ``stops[-1]`` chunks, with the distributions at all ``stops``."""
     powers = [1 << power for power in range(stops[-1].bit_length())]
     return Throws(n_prime, dict(occupied_registers(n_prime, sorted({*powers, *stops}))))
 
 
 def occupied_registers(n_prime: int, stops: Sequence[int]) -> Iterator[tuple[int, Distribution]]:
-    """The distribution of how many registers n chunks occupy, chunk by chunk: a new one with (N' - u)/N'.
+    """Compute the distribution of how many registers n chunks occupy, chunk by chunk.
+
+    If u registers are occupied, the next chunk occupies a new register with probability (N' - u)/N'.
 
     Yields:
         For every n in ``stops``, ascending: n, and the distribution, exact up to rounding.
@@ -97,8 +102,8 @@ class Placed:
 
     Attributes:
         nodes: m, at most 32.
-        sets: uint32 ``[k]``, sets of nodes, a bit for each.
-        chunks: int64 ``[k]``, chunks that lie on exactly these.
+        sets: uint32 ``[k]``, sets of nodes, with a bit for each node.
+        chunks: int64 ``[k]``, number of chunks that lie on exactly the nodes of each set.
     """
 
     nodes: int
@@ -107,7 +112,7 @@ class Placed:
 
     @property
     def chunks_per_node(self) -> Integers:
-        """int64 ``[m]``."""
+        """Number of chunks on each node, int64 ``[m]``."""
         return np.array([self.chunks[self.sets >> node & 1 == 1].sum() for node in range(self.nodes)])
 
 
@@ -115,8 +120,8 @@ def place(placement: Placement, replicas: Mapping[int, int], rng: np.random.Gene
     """Place chunks as `Placement.hold` does.
 
     Args:
-        placement: where.
-        replicas: number of replicas, at most the zones → chunks with so many.
+        placement: the nodes, their weights and zones.
+        replicas: number of replicas r, at most the number of zones → number of chunks with r replicas.
         rng: draws the number of chunks on each set of nodes.
     """
     sets, chunks = [], []
@@ -128,10 +133,11 @@ def place(placement: Placement, replicas: Mapping[int, int], rng: np.random.Gene
 
 
 def node_sets(placement: Placement, size: int) -> tuple[Integers, Floats]:
-    """The sets of nodes that may hold a chunk of ``size`` replicas, at most the zones, and the probability of each.
+    """Return the sets of nodes that may hold a chunk of ``size`` replicas, and the probability of each set.
 
-    The first of every zone come first. The least of exponential times with rates w is that of a node with probability
-    ``w/sum w``, whatever it is, so that zones, and nodes in them, are drawn by weight and without replacement.
+    ``size`` is at most the number of zones. The best node of each zone comes before all second-best nodes. The least of
+    exponential times with rates w is that of a given node with probability ``w/sum w``, independently of its value.
+    Zones, and nodes in them, are therefore drawn by weight and without replacement.
 
     Returns:
         int64 ``[k, size]`` and float64 ``[k]``, which sum to 1.
@@ -148,10 +154,10 @@ def node_sets(placement: Placement, size: int) -> tuple[Integers, Floats]:
 
 
 def occupancies(placed: Placed, depth: int, hit: Throws, runs: int, rng: np.random.Generator) -> Iterator[Occupancy]:
-    """Hash the chunks ``runs`` times, and count what `count_occupancy` would.
+    """Hash the chunks ``runs`` times, and count the registers as `count_occupancy` would.
 
-    Registers of chunks with more than ``depth`` replicas are at higher levels and need no names: all are counted at the
-    last level. Only the few other chunks are thrown, into the registers that are free of these.
+    Registers with a chunk of more than ``depth`` replicas are at levels above ``depth``. Their sets of nodes do not
+    matter: all of them are counted at the last level. Only the few other chunks are thrown, into the other registers.
     """
     few = np.bitwise_count(placed.sets) <= depth
     sets, chunks = placed.sets[few], placed.chunks[few]
@@ -160,7 +166,7 @@ def occupancies(placed: Placed, depth: int, hit: Throws, runs: int, rng: np.rand
         landed = rng.binomial(chunks, free / hit.n_prime)
         seen = np.zeros(free, np.uint32)
         np.bitwise_or.at(seen, rng.integers(0, free, landed.sum()), np.repeat(sets, landed))
-        seen = np.append(seen[seen > 0], np.uint32(0))  # one of the empty ones, as none cannot be counted
+        seen = np.append(seen[seen > 0], np.uint32(0))  # keep one empty register: no register cannot be counted
         low = count_occupancy((seen >> np.arange(placed.nodes, dtype=np.uint32)[:, None] & 1).astype(np.uint8), depth)
         levels = low.level_counts.copy()
         levels[0], levels[-1] = free - (len(seen) - 1), levels[-1] + high
@@ -170,17 +176,17 @@ def occupancies(placed: Placed, depth: int, hit: Throws, runs: int, rng: np.rand
 def registers(
     placed: Placed, nodes: Integers, hit: Throws, runs: int, rng: np.random.Generator
 ) -> Iterator[NDArray[np.uint8]]:
-    """Hash the chunks ``runs`` times, and show the sketches of a few ``nodes`` with the registers in order.
+    """Hash the chunks ``runs`` times, and yield the sketches of a few ``nodes``, with the registers sorted.
 
-    Chunks are thrown one set of nodes after the other. How many of the registers hit were of which kind before is
-    multivariate hypergeometric.
+    The kind of a register is the set of nodes on which it is not zero. Chunks are thrown for one set of nodes after the
+    other. The numbers of registers of each kind that a throw hits are multivariate hypergeometric.
 
     Yields:
-        uint8 ``[len(nodes), N']``, of which only zero or not means anything.
+        uint8 ``[len(nodes), N']``; it only means something whether a register is zero.
     """
     sets = sum((placed.sets >> node & 1) << at for at, node in enumerate(nodes))
     chunks = np.bincount(sets, placed.chunks, 1 << len(nodes)).astype(np.int64)
-    kinds = np.zeros((len(chunks), runs), np.int64)  # registers by the nodes on which they are not zero
+    kinds = np.zeros((len(chunks), runs), np.int64)  # number of registers of each kind
     kinds[0] = hit.n_prime
     for thrown in range(1, len(chunks)):
         if chunks[thrown]:

@@ -1,4 +1,4 @@
-"""How long things take, against a real Redis or Valkey."""
+"""Measures how long operations on sketches take, against a real Redis or Valkey."""
 
 import os
 import secrets
@@ -30,14 +30,14 @@ NODES = [f"node_{number:03}" for number in range(5)]
 REPLICAS = 3
 FILE_CHUNKS = 1000
 OTHER_CHUNKS = 20_000
-"""Chunks on each node beside the file's: the time of a lookup does not depend on what registers hold."""
+"""Other chunks on each node. Their number matters little: the time of a lookup does not depend on register values."""
 
-LIMIT = 30.0  # seconds a server may take to start
+LIMIT = 30.0  # seconds that a server may take to start
 
 
 @dataclass(frozen=True)
 class Took:
-    """Milliseconds, or bytes, with what is aimed at."""
+    """A measured time or size, and its target, as text."""
 
     what: str
     median: str
@@ -47,7 +47,7 @@ class Took:
 
 @contextmanager
 def server() -> Iterator[redis.Redis]:
-    """The server that REDIS_URL names, or one of our own on an empty folder."""
+    """Connect to the server that REDIS_URL names, or to a new server on an empty folder."""
     if url := os.environ.get("REDIS_URL"):
         with redis.Redis.from_url(url) as client:
             yield client
@@ -69,7 +69,7 @@ def server() -> Iterator[redis.Redis]:
 
 
 def name_of(client: redis.Redis) -> str:
-    """Which server answers."""
+    """Return the name and the version of the server."""
     info = client.info("server")
     return f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
 
@@ -87,7 +87,7 @@ def _await(client: redis.Redis, process: subprocess.Popen[bytes], log: Path) -> 
 
 
 def with_server(client: redis.Redis, n_prime: int, repeat: int) -> list[Took]:
-    """Route and count a file's chunks with sketches of ``n_prime`` registers."""
+    """Time the routing and the counting of a file's chunks with sketches of ``n_prime`` registers."""
     namespace, rng = f"bench-{secrets.token_hex(8)}", np.random.default_rng(1)
     store = SketchStore(client, namespace, seed=1, base_n_prime=n_prime, tau=10)
     file = chunk_names(FILE_CHUNKS, rng)
@@ -96,7 +96,7 @@ def with_server(client: redis.Redis, n_prime: int, repeat: int) -> list[Took]:
         node_id: [chunk for chunk, start in zip(file, first, strict=True) if (node - start) % len(NODES) < REPLICAS]
         for node, node_id in enumerate(NODES)
     }
-    batches = iter([chunk_names(FILE_CHUNKS, rng) for _ in range(repeat + 1)])  # fresh ones: no register fills up
+    batches = iter([chunk_names(FILE_CHUNKS, rng) for _ in range(repeat + 1)])  # new chunks: no register fills up
     held = [OTHER_CHUNKS + len(add[node_id]) for node_id in NODES]
     try:
         for node_id in NODES:
@@ -125,7 +125,7 @@ def with_server(client: redis.Redis, n_prime: int, repeat: int) -> list[Took]:
 
 
 def by_itself(repeat: int) -> list[Took]:
-    """What needs no server."""
+    """Time the operations that need no server."""
     rng = np.random.default_rng(2)
     took = []
     for n_prime, target in ((10**4, "< 1"), (10**6, "")):
@@ -139,7 +139,7 @@ def by_itself(repeat: int) -> list[Took]:
 
 
 def timed(what: str, action: Callable[[], object], repeat: int, target: str = "") -> Took:
-    """Median and largest of so many times, in milliseconds, after one to warm up."""
+    """Run ``action`` once to warm up, then ``repeat`` times; return the median and the largest time in milliseconds."""
     action()
     times = []
     for _ in range(repeat):

@@ -1,4 +1,4 @@
-"""What the registers of several sketches say about the chunks behind them, with honest bounds."""
+"""Estimates of the chunks behind the registers of several sketches, with honest bounds."""
 
 from sketches.estimators.confinement import spectrum_from_levels, spectrum_from_registers
 from sketches.estimators.estimate import Estimate

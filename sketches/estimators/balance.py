@@ -1,4 +1,4 @@
-"""How evenly the chunks lie on the nodes, compared with the share that each should hold."""
+"""Compares the chunks on each node with the share that the node should hold."""
 
 import math
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ class NodeBalance:
     """One node's part of all replicas.
 
     Attributes:
-        chunks: how many it holds.
-        share: its part of the replicas of all nodes, in [0, 1]; 0 when there are none. When a node among them is
-            saturated, the bounds are those that hold for any number of chunks it may have.
-        fair_share: the part it should hold, in [0, 1].
+        chunks: how many chunks the node holds.
+        share: the node's part of the replicas of all nodes, in [0, 1]; 0 if there are no replicas. If any node is
+            saturated, the bounds hold for every number of chunks that this node may have.
+        fair_share: the part that the node should hold, in [0, 1].
     """
 
     chunks: Estimate
@@ -35,9 +35,9 @@ class Balance:
 
     Attributes:
         nodes: one entry per node.
-        peak: share over fair share of the node that is fullest for its size (1 when balanced, 0 without chunks): the
-            cluster is full when it holds ``1 / peak`` of what it would if it were balanced. None when no node is to
-            hold anything.
+        peak: share over fair share of the node that is fullest for its size (1 when balanced, 0 without chunks). The
+            cluster is full when it holds ``1 / peak`` of the chunks that a balanced cluster would hold. None if no node
+            should hold anything.
     """
 
     nodes: tuple[NodeBalance, ...]
@@ -47,17 +47,16 @@ class Balance:
 def node_balance(registers: NDArray[np.uint8], weights: ArrayLike) -> Balance:
     """Compare the chunks on every node with its fair share of the replicas.
 
-    ``share = n_i / sum n`` of the unions ``n`` of single nodes; its variance by the delta method from
-    ``Cov(n_i, n_j) = N' g(w/N')``, with w the chunks on both nodes: chunks in common collide in common.
+    A share is ``n_i / sum n`` of the unions ``n`` of single nodes. Its variance follows by the delta method from
+    ``Cov(n_i, n_j) = N' g(w/N')``, with w the chunks on both nodes: common chunks cause common collisions.
 
     Args:
-        registers: of m nodes, aligned: shape ``[m, n_prime]``; only zero or not matters.
-        weights: what each node should hold, in any unit (its capacity, say), at least 0; 0 for a node that is to be
+        registers: aligned registers of m nodes, shape ``[m, n_prime]``; it only matters whether they are zero.
+        weights: what each node should hold, in any unit (its capacity, say), at least 0; 0 for a node that should be
             emptied. Shape ``[m]``.
 
     Raises:
-        ValueError: the weights are not one per node, one is negative or not finite, or as by
-            `checked_registers`.
+        ValueError: there is not one weight per node, a weight is negative or not finite, or as by `checked_registers`.
     """
     registers = checked_registers(registers)
     weight = np.asarray(weights, np.float64)
@@ -76,7 +75,7 @@ def node_balance(registers: NDArray[np.uint8], weights: ArrayLike) -> Balance:
 
 
 def _shares(chunks: Sequence[Estimate], covariance: NDArray[np.float64]) -> list[Estimate]:
-    """Shares with normal intervals, half a chunk wider and within [0, 1]."""
+    """Return shares with normal intervals, which are half a chunk wider and within [0, 1]."""
     counts = np.array([node.estimate for node in chunks])
     total = counts.sum()
     if total == 0:
@@ -90,7 +89,10 @@ def _shares(chunks: Sequence[Estimate], covariance: NDArray[np.float64]) -> list
 
 
 def _bounded_shares(chunks: Sequence[Estimate]) -> list[Estimate]:
-    """What can be said when a node may hold any number of chunks: each share when the others hold most, and least."""
+    """Return the bounds of the shares if a node may hold any number of chunks.
+
+    A share is lowest when the other nodes hold most, and highest when they hold least.
+    """
     shares = []
     for node, one in enumerate(chunks):
         others = [*chunks[:node], *chunks[node + 1 :]]
@@ -103,7 +105,7 @@ def _bounded_shares(chunks: Sequence[Estimate]) -> list[Estimate]:
 
 
 def _peak(nodes: Sequence[NodeBalance]) -> Estimate | None:
-    """How full the node is that is fullest for its size."""
+    """Return share over fair share of the node that is fullest for its size."""
     relative = [
         Estimate(
             node.share.estimate / node.fair_share,

@@ -1,15 +1,15 @@
 """Blast radius: how many chunks would be lost if a set of nodes died, from the sketches alone.
 
 A chunk is *confined* to a set A of nodes if all of its replicas lie on nodes of A. Let F(A) be the registers that are
-zero on every node outside A, and Z0 those zero on all nodes. ``N' ln(F(A)/Z0)`` estimates the confined chunks (see
-`confinement`), with the bias ``N' (1/F - 1/Z0)/2`` taken off and the variance ``N'^2 (1/Z0 - 1/F)`` less the chunks
-themselves, which are fixed and not Poisson.
+zero on every node outside A, and Z0 the registers that are zero on all nodes. ``N' ln(F(A)/Z0)`` estimates the number
+of confined chunks (see `confinement`), with the bias ``N' (1/F - 1/Z0)/2`` subtracted. Its variance is
+``N'^2 (1/Z0 - 1/F)`` less the number of chunks itself, because that number is fixed and not Poisson.
 
-For a healthy placement the chunks confined to A are expected from the weights that fit the nodes' fills: r replicas lie
-within A if the first r arrivals of the race do. As placement is random, each of the F(A) registers then holds a
-confined chunk with probability ``1 - e^(-c/N')``, where c such chunks are expected: the registers that do are binomial,
-exactly so for a Poisson number of chunks. Scores are from that law, for a normal one fails for the few chunks that a
-set of nodes should have.
+For a healthy placement, the expected number c of chunks confined to A follows from the weights that explain how full
+the nodes are: r replicas lie within A if the first r arrivals of the race (see `race`) do. As placement is random, each
+of the F(A) registers then holds a confined chunk with probability ``1 - e^(-c/N')``. The number of registers that do is
+binomial, exactly so for a Poisson number of chunks. The scores use this law, because a normal law fails for the few
+chunks that a set of nodes should have.
 """
 
 import math
@@ -29,27 +29,27 @@ Floats: TypeAlias = NDArray[np.float64]
 Set: TypeAlias = tuple[int, ...]
 
 SEEDS = 64
-"""A search that does not look at every set grows so many of them."""
+"""The number of sets that a search grows if it does not examine every set."""
 
 LARGEST_SET = 12
-"""The chunks expected on a set of nodes are summed over all of its subsets."""
+"""The most nodes of a set for which chunks are expected: the sum goes over all subsets of the set."""
 
 
 def blast_radius(registers: NDArray[np.uint8], nodes: Collection[int]) -> Estimate:
     """Estimate how many chunks have all of their replicas on ``nodes``, and would be lost with them.
 
-    Registers that are not zero on ``nodes`` alone each prove such a chunk, unless a count was left over there. A count
-    that is left over on another node hides some.
+    Every register that is zero on all other nodes and not zero on ``nodes`` proves such a chunk, unless the register
+    has a leftover count. A leftover count on another node hides such chunks.
 
     Args:
-        registers: uint8 ``[m, N']``, sketches of all online nodes; only zero or not matters.
+        registers: uint8 ``[m, N']``, sketches of all online nodes; it only matters whether registers are zero.
         nodes: the set A, as rows of ``registers``.
 
     Returns:
         The number with its 95 % interval; where fewer than 20 registers are zero everywhere, only a lower bound.
 
     Raises:
-        ValueError: as by `checked_registers`, or a node is not among theirs.
+        ValueError: as by `checked_registers`, or a node is not a row of ``registers``.
     """
     registers = checked_registers(registers)
     shown, free = _shown(registers, nodes)
@@ -59,20 +59,21 @@ def blast_radius(registers: NDArray[np.uint8], nodes: Collection[int]) -> Estima
 def worst_sets(registers: NDArray[np.uint8], size: int, most: int) -> list[tuple[Set, Estimate]]:
     """Find the sets of ``size`` nodes whose loss would cost most chunks.
 
-    Every set is looked at while there are at most 4 million subsets of them: triples of up to 147 nodes, sets of four
-    of up to 51. Beyond, sets are grown from the 64 smaller sets of nodes that most registers are confined to, by the
-    node that adds most, and compared with all sets of ``size`` that some register shows as such. What is not looked at
-    then is a set that neither a register shows nor one of these 64 grows into: it can only hold chunks of fewer than
-    ``size`` replicas, or such as share each of their registers.
+    Every set is examined if the sets have at most 4 million subsets together: triples of up to 147 nodes, or sets of
+    four of up to 51 nodes. Beyond that, the search takes the 64 sets of at most ``size`` nodes that most registers
+    show, and adds to each, one by one, the node that adds most registers. It compares the grown sets with all sets of
+    ``size`` nodes that some register shows. A set that no register shows and that none of the 64 grows into is not
+    examined. Such a set can only hold chunks of fewer than ``size`` replicas, or chunks that share their registers with
+    other chunks.
 
     Args:
-        registers: uint8 ``[m, N']``, sketches of all online nodes; only zero or not matters.
+        registers: uint8 ``[m, N']``, sketches of all online nodes; it only matters whether registers are zero.
         size: nodes in a set, 1 to m.
         most: how many sets to return at most.
 
     Returns:
-        Sets, ascending, with the chunks confined to them as from `blast_radius`: the largest first, none of which no
-        register shows a chunk.
+        Sets (their nodes ascending) with the chunks confined to them as from `blast_radius`. The set with most chunks
+        is first. A set is left out if no register shows a chunk of it.
 
     Raises:
         ValueError: as by `checked_registers`, or ``size`` is not 1 to m.
@@ -88,15 +89,15 @@ def worst_sets(registers: NDArray[np.uint8], size: int, most: int) -> list[tuple
 
 
 def expected_confined(history: History, sets: Sequence[Collection[int]]) -> Floats:
-    """How many chunks a healthy placement would confine to each set of nodes.
+    """Compute how many chunks a healthy placement would confine to each set of nodes.
 
     The first arrivals of a race are a set S with probability ``G(S) = sum over a in S of G(S without a) w_a / (W - W(S
-    without a))``, where W sums weights; r replicas lie within A with the probability of all S of r nodes of A. Chunks
-    that had no choice lie on all nodes of their epoch. Placement over zones is no race: it confines less than this to
-    the nodes of a zone, and more to one node of each.
+    without a))``, where W sums weights. The probability that r replicas lie within A is the sum of ``G(S)`` over all S
+    of r nodes of A. Chunks that had no choice lie on all nodes of their epoch. Placement over zones is not a race: it
+    confines fewer chunks than this to the nodes of one zone, and more to sets with one node of each zone.
 
-    While nodes O do not answer, the registers of the others confine to A what lies on A and O together, but not on O
-    alone: the difference of what is expected of both.
+    While the nodes of a set O do not answer, the other registers seem to confine to A the chunks that lie within A and
+    O together, but not within O alone. Their expected number is that of A and O together, less that of O.
 
     Args:
         history: where chunks were placed, fitted to how full the nodes are.
@@ -106,7 +107,7 @@ def expected_confined(history: History, sets: Sequence[Collection[int]]) -> Floa
         float64 ``[sets]``.
 
     Raises:
-        ValueError: sets of several sizes, or of more than 12 nodes.
+        ValueError: the sets have several sizes, or more than 12 nodes.
     """
     if len({len(nodes) for nodes in sets}) > 1 or any(len(nodes) > LARGEST_SET for nodes in sets):
         raise ValueError(f"sets of one size are compared, of up to {LARGEST_SET} nodes")
@@ -127,14 +128,14 @@ def expected_confined(history: History, sets: Sequence[Collection[int]]) -> Floa
 def confinement_scores(registers: NDArray[np.uint8], sets: Sequence[Collection[int]], expected: Floats) -> Floats:
     """Standard scores of the chunks confined to sets of nodes, against what a healthy placement would confine.
 
-    The signed root of the deviance of a binomial, with a half step: its tails are the normal ones also where a few
-    chunks are expected, or none. Of all sets, or the worst of them, the bound is that of `score_bound` for the number
-    of all sets of that size.
+    A score is the signed root of the deviance of a binomial, with a half step. Its tails are those of a normal variable
+    even where few chunks or no chunks are expected. If all sets are scored, or the worst of them, the bound of the
+    scores is `score_bound` for the number of all sets of that size.
 
     Args:
         registers: uint8 ``[m, N']``, sketches of all online nodes.
         sets: as for `expected_confined`.
-        expected: float64 ``[sets]``, chunks; as from there.
+        expected: float64 ``[sets]``, the chunks expected on each set, from `expected_confined`.
 
     Returns:
         float64 ``[sets]``, always finite; above 0 where more chunks are confined than should be.
@@ -152,7 +153,7 @@ def confinement_scores(registers: NDArray[np.uint8], sets: Sequence[Collection[i
 
 
 def _confined(shown: int, empty: int, n_prime: int) -> Estimate:
-    """The chunks behind registers that only show within a set, beside those empty everywhere."""
+    """Estimate the chunks confined to a set, with ``shown`` registers not zero there only, and ``empty`` ones zero."""
     if empty < MIN_ZERO_REGISTERS and shown:
         return at_least(float(shown))
     if empty == 0:
@@ -165,7 +166,7 @@ def _confined(shown: int, empty: int, n_prime: int) -> Estimate:
 
 
 def _shown(registers: NDArray[np.uint8], nodes: Collection[int]) -> tuple[int, int]:
-    """Count the registers that are zero on all nodes but these: those that are not zero there, and all of them."""
+    """Count the registers that are zero on all other nodes: those that are not zero on ``nodes``, and all of them."""
     if any(not 0 <= node < len(registers) for node in nodes):
         raise ValueError(f"{sorted(nodes)} are not among {len(registers)} nodes")
     inside = np.zeros(len(registers), np.bool_)
@@ -179,7 +180,7 @@ def _tractable(nodes: int, size: int) -> bool:
 
 
 def _every_set(registers: NDArray[np.uint8], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """All sets, the registers that show within each alone, and those empty everywhere."""
+    """Return all sets, how many registers are not zero within each set only, and how many are empty everywhere."""
     occupancy = count_occupancy(registers, size)
     within = containment(occupancy.nodes, size)
     shown = np.zeros(math.comb(occupancy.nodes, size), np.int64)
@@ -189,7 +190,7 @@ def _every_set(registers: NDArray[np.uint8], size: int) -> tuple[NDArray[np.int6
 
 
 def _grown_sets(registers: NDArray[np.uint8], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """As `_every_set`, of the sets that registers show and of those grown from the commonest smaller ones."""
+    """Return the same as `_every_set`, but for the sets that registers show and those grown from the commonest sets."""
     occupied = registers != 0
     levels = occupied.sum(axis=0)
     low = np.flatnonzero((levels > 0) & (levels <= size))
@@ -213,8 +214,8 @@ def _first_arrivals(weights: Floats, total: float) -> list[Floats]:
     """The probability that the first r arrivals are within a set, for r = 0 … size.
 
     Args:
-        weights: of the nodes of each set, 0 for those that do not take part, ``[sets, size]``.
-        total: of all nodes.
+        weights: weights of the nodes of each set, 0 for nodes that do not take part, ``[sets, size]``.
+        total: the sum of the weights of all nodes.
     """
     sets, size = weights.shape
     probability, summed = np.zeros((2, 1 << size, sets))
@@ -232,7 +233,7 @@ def _first_arrivals(weights: Floats, total: float) -> list[Floats]:
 
 
 def _binomial_score(seen: int, of: int, share: float) -> float:
-    """The signed root of the deviance of ``seen`` out of ``of``, half a step nearer to what is expected."""
+    """The signed root of the deviance of ``seen`` out of ``of``, with ``seen`` half a step nearer to its mean."""
     mean = of * share
     if abs(seen - mean) <= 0.5 or of == 0:
         return 0.0

@@ -1,15 +1,16 @@
-"""The spectrum from which registers are zero on which nodes: linear counting of chunks confined to few nodes.
+"""The spectrum, from the sets of nodes on which registers are zero: linear counting of chunks confined to few nodes.
 
-Let ``F(B)`` be the registers that are zero on every node outside the set B. Chunks with a replica outside B leave a
-register alone with probability ``F(B)/N'``, those with any replica with ``Z0/N'``; hence ``N' ln(F(B)/Z0)`` estimates
-the chunks *confined* to B, all of whose replicas lie on nodes of B (linear counting of Whang, Vander-Zanden and Taylor,
-1990, applied to the registers of B's complement; the rest is derived here). Let ``A[k]`` be its mean over all sets of k
-nodes. A chunk of j replicas is confined to ``C(m-j, k-j)`` of them, which inverts to
+Let ``F(B)`` be the registers that are zero on every node outside the set B. All chunks with a replica outside B miss a
+register with probability ``F(B)/N'``; all chunks with any replica miss it with probability ``Z0/N'``. Therefore
+``N' ln(F(B)/Z0)`` estimates the chunks *confined* to B: all their replicas lie on nodes of B (linear counting of Whang,
+Vander-Zanden and Taylor, 1990, applied to the registers of B's complement; the rest is derived here). Let ``A[k]`` be
+the mean of this estimate over all sets of k nodes. A chunk of j replicas is confined to ``C(m-j, k-j)`` of these sets,
+which inverts to
 
     ``c_l = C(m, l) sum_{k=1..l} (-1)^(l-k) C(l, k) A[k]``.
 
-The covariance is that of a multinomial over registers (delta method) less ``diag(c)``: the multinomial is what Poisson
-numbers of chunks would give, and a Poisson number varies by its mean more than the fixed one that is asked for.
+The covariance is that of a multinomial over registers (delta method) less ``diag(c)``. The multinomial would be right
+if the numbers of chunks were Poisson. Here they are fixed, and a Poisson number adds its mean to the variance.
 """
 
 import math
@@ -34,9 +35,9 @@ from sketches.registers import checked_registers
 def spectrum_from_registers(registers: NDArray[np.uint8], replication_factor: int) -> Spectrum:
     """Estimate the spectrum from the sketches of m nodes, wherever the replicas were placed.
 
-    Only whether a register is zero matters: neither saturated registers nor over-counts of what is there do. The work
-    grows with ``C(m, RF - 1)``; beyond some 4 million pairs of node sets (50 nodes allow RF = 5) fewer replica numbers
-    are told apart.
+    It only matters whether a register is zero: saturated registers and over-counts of present chunks change nothing.
+    The work grows with ``C(m, RF - 1)``. Beyond some 4 million pairs of node sets (50 nodes allow RF = 5), fewer
+    replica numbers are told apart.
 
     Args:
         registers: uint8 ``[m, N']``, sketches of the *online* nodes, of one seed and one size; m may be 0.
@@ -55,7 +56,7 @@ def spectrum_from_registers(registers: NDArray[np.uint8], replication_factor: in
 
 
 def spectrum_from_occupancy(occupancy: Occupancy, replication_factor: int) -> Spectrum:
-    """Estimate the spectrum as `spectrum_from_registers` does, of registers that are counted already.
+    """Estimate the spectrum as `spectrum_from_registers` does, from registers that are already counted.
 
     Args:
         occupancy: registers of m nodes, counted for sets of up to ``R - 1`` nodes, ``R <= RF``.
@@ -70,14 +71,14 @@ def spectrum_from_occupancy(occupancy: Occupancy, replication_factor: int) -> Sp
 def spectrum_from_levels(level_counts: ArrayLike, nodes: int, replication_factor: int) -> Spectrum:
     """Estimate the spectrum from level counts alone, for exchangeable placements.
 
-    Here ``F[k] = sum_j Z[j] C(k, j)/C(m, j)``, the mean of ``F(B)`` over the sets of k nodes, stands for each of them:
-    right if every set of l nodes is equally likely to hold a chunk's l replicas. Weights and zones bias it: little
-    where most chunks have all replicas, but by six standard deviations with N' = 10^4, t = 1, weights of 8, 8, 1, 1, 1
-    and 1 to 3 replicas. Only ``Z[0] … Z[RF - 1]`` are used, so that a cap at RF or more changes nothing.
+    Here ``F[k] = sum_j Z[j] C(k, j)/C(m, j)``, the mean of ``F(B)`` over the sets of k nodes, replaces each ``F(B)``.
+    This is right if every set of l nodes is equally likely to hold a chunk's l replicas. Weights and zones bias it:
+    little where most chunks have all replicas, but by six standard deviations with N' = 10^4, t = 1, weights of 8, 8,
+    1, 1, 1 and 1 to 3 replicas. Only ``Z[0] … Z[RF - 1]`` are used, so a cap at RF or more changes nothing.
 
     Args:
         level_counts: Z, integers ``[L + 1]`` with L <= m: registers that are not zero on exactly l nodes, which sum to
-            N'; with L < m the last counts those on L or more.
+            N'. If L < m, the last entry counts the registers that are not zero on L or more nodes.
         nodes: m.
         replication_factor: RF, at least 1.
 
@@ -102,8 +103,8 @@ class _Confined:
     """Chunks confined to k nodes, for k = 0 … R - 1, and how they follow from the registers counted in cells.
 
     Attributes:
-        mean: float64 ``[R]``, mean over the sets of k nodes, bias taken off; 0 at k = 0.
-        gradient: float64 ``[R, cells]``, of ``mean`` by the cells' numbers of registers.
+        mean: float64 ``[R]``, mean over the sets of k nodes, with the bias subtracted; 0 at k = 0.
+        gradient: float64 ``[R, cells]``, the derivative of ``mean`` by the number of registers in each cell.
         cells: float64 ``[cells]``, registers in each cell; the first is Z0.
         free: float64 ``[R]``, mean of ``F(B)`` over the sets of k nodes.
     """
@@ -115,7 +116,10 @@ class _Confined:
 
 
 def _confined_by_patterns(occupancy: Occupancy) -> _Confined:
-    """The mean of the logarithms. Differences to k = 0 are formed early: no trace of a chunk gives exact zeros."""
+    """Estimate from the mean of the logarithms.
+
+    Differences to k = 0 are formed early: the result is exactly zero if the registers show no trace of a chunk.
+    """
     cells = [pattern.astype(np.float64) for pattern in occupancy.patterns]
     n_prime, zero, resolution = occupancy.n_prime, float(cells[0][0]), len(cells)
     mean, free = np.zeros(resolution), np.full(resolution, zero)
@@ -136,7 +140,7 @@ def _confined_by_patterns(occupancy: Occupancy) -> _Confined:
 
 
 def _confined_by_levels(levels: NDArray[np.int64], nodes: int, resolution: int) -> _Confined:
-    """The logarithm of the mean; its bias is half its variance by the levels, less that at k = 0."""
+    """Estimate from the logarithm of the mean; its bias is half its variance by the levels, less the bias at k = 0."""
     n_prime, sizes = int(levels.sum()), range(resolution)
     cells = levels[:resolution].astype(np.float64)
     inside = np.array([[math.comb(k, j) / math.comb(nodes, j) for j in sizes] for k in sizes])
@@ -152,7 +156,7 @@ def _confined_by_levels(levels: NDArray[np.int64], nodes: int, resolution: int) 
 
 
 def _solve(confined: _Confined, levels: NDArray[np.int64], nodes: int, replication_factor: int) -> Spectrum:
-    """Invert the chunks confined to k nodes to those with l replicas; what the union has beyond them is the last."""
+    """Invert the chunks confined to k nodes to chunks with l replicas; the last class is the rest of the union."""
     resolution, n_prime, zero = len(confined.mean), int(levels.sum()), int(levels[0])
     union = union_estimate(zero, n_prime)
     inversion = np.zeros((resolution - 1, resolution))

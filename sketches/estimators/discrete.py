@@ -1,4 +1,4 @@
-"""Intervals and scores of whole numbers of chunks, whose steps a normal approximation overlooks when they are few."""
+"""Intervals and scores of whole numbers of chunks. For few chunks, a normal approximation ignores the whole steps."""
 
 import math
 from statistics import NormalDist
@@ -9,23 +9,24 @@ from numpy.typing import ArrayLike, NDArray
 from sketches.estimators.estimate import Z_95
 
 NORMAL_SD = 5.0
-"""Standard deviation in chunks from which the normal approximation does; below, single collisions show."""
+"""From this standard deviation on, in chunks, the normal approximation is good; below it, single collisions matter."""
 
 LONE_COLLISION_VARIANCE = 1 / 36
-"""Added to a variance: one chance collision, after the half step, then scores at most 3."""
+"""A score adds this to its variance. One chance collision, less the half step, then scores at most 3."""
 
 
 def count_interval(estimate: float, sd: float, step: float, least: float, most: float) -> tuple[float, float]:
     """The 95 % interval of a number of chunks.
 
-    Normal from a standard deviation of 5; below, widened by half a step and cut to whole chunks.
+    From a standard deviation of 5 on, the interval is normal. Below 5, it is widened by half a step and cut to whole
+    chunks.
 
     Args:
         estimate: unbiased estimate, in chunks.
         sd: its standard deviation, in chunks.
         step: by how much one more or one fewer empty register changes the estimate: ``N' / Z0``.
-        least: the number is certainly not below.
-        most: the number is not above, ``least <= most``.
+        least: the true number is certainly not below this bound.
+        most: the true number is not above this bound, ``least <= most``.
 
     Returns:
         Lower and upper bound, ``least <= lower <= upper <= most``.
@@ -39,11 +40,11 @@ def count_interval(estimate: float, sd: float, step: float, least: float, most: 
 
 
 def count_score(difference: ArrayLike, variance: ArrayLike, step: ArrayLike) -> NDArray[np.float64]:
-    """Standard scores of differences in chunks: with Yates's half step where the standard deviation is below 5.
+    """Standard scores of differences in chunks; Yates's half step is used where the standard deviation is below 5.
 
     Args:
         difference: observed less expected, any shape.
-        variance: of the difference, at least 0; same shape.
+        variance: variance of the difference, at least 0; same shape.
         step: as for `count_interval`; same shape.
 
     Returns:
@@ -58,12 +59,12 @@ def count_score(difference: ArrayLike, variance: ArrayLike, step: ArrayLike) -> 
 def score_bound(scores: int, level: float = 0.01) -> float:
     """The bound that the largest of many standard scores exceeds by chance with probability ``level`` at most.
 
-    Of 190 pairs among 20 healthy nodes one is beyond 3 in a third of all surveys. The bound is that of Sidak (Journal
-    of the American Statistical Association 62, 1967): exact for independent normal scores, and on the safe side for
-    dependent ones.
+    Among 20 healthy nodes, one of the 190 pairs is beyond 3 in a third of all surveys. The bound is that of Sidak
+    (Journal of the American Statistical Association 62, 1967): it is exact for independent normal scores, and on the
+    safe side for dependent scores.
 
     Args:
-        scores: how many there are, such as ``m (m - 1) / 2`` pairs of nodes or the sets of three nodes; at least 0.
+        scores: the number of scores, such as ``m (m - 1) / 2`` pairs of nodes or the sets of three nodes; at least 0.
         level: probability of a false alarm in one survey, above 0 and below 1.
 
     Returns:

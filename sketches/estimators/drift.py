@@ -1,4 +1,4 @@
-"""Whether a sketch still says what its node holds: from the sketch alone, and against one built from a listing."""
+"""Tells whether a sketch still agrees with its node: from the sketch alone, and against one built from a listing."""
 
 import math
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from sketches.exceptions import IncompatibleSketches
 from sketches.lcrs import LCRS
 
 STUCK_SHARE = 1e-3
-"""Share of saturated registers past which a sketch is to be rebuilt: they no longer come down when chunks go."""
+"""A sketch with a larger share of saturated registers is rebuilt: they do not come down when chunks are removed."""
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Two accounts of the chunks on a node that agree while every chunk is counted once and un-counted once.
+    """Two counts of the chunks on a node. They agree as long as every chunk is counted once and un-counted once.
 
     Attributes:
-        counted: the sum of the registers; at least so many when saturated.
+        counted: the sum of the registers; a lower bound on the counted chunks if registers are saturated.
         estimated: distinct chunks, from the registers that are not zero.
         score: standard score of ``counted`` against the registers that are not zero, always finite. Above 3, chunks are
-            counted twice, below -3, counts are lost; among sound sketches less than 1 % are beyond.
+            counted twice; below -3, counts are lost. Less than 1 % of sound sketches score beyond 3 or -3.
         saturated: registers at tau; if there are any, the score is not below 0.
     """
 
@@ -35,14 +35,14 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How the registers of a sketch in use differ from those of one built from a listing.
+    """The differences between the registers of a sketch in use and of a sketch built from a listing.
 
     Attributes:
-        registers: N', of both.
+        registers: N', the number of registers of each of the two sketches.
         differing: registers that differ.
-        over_counts: registers above the listing's: harmless, they only cost reads in vain.
-        under_counts: registers below the listing's: each is, or is to become, a false negative.
-        false_negatives: registers at zero whose chunks the listing has: they are denied now.
+        over_counts: registers above those of the listing. They are harmless: they only cost reads in vain.
+        under_counts: registers below those of the listing. Each is a false negative or can become one.
+        false_negatives: registers at zero although the listing has chunks in them: the sketch denies these chunks now.
         saturated: registers at tau in the sketch in use.
     """
 
@@ -60,7 +60,7 @@ class Comparison:
 
     @property
     def needs_rebuild(self) -> bool:
-        """Whether the sketch in use under-counts, which must never be, or is too saturated."""
+        """True if the sketch in use under-counts, which must never happen, or is too saturated."""
         return self.under_counts > 0 or needs_rebuild(self.saturated, self.registers)
 
 
@@ -72,32 +72,32 @@ def needs_rebuild(saturated: int, n_prime: int) -> bool:
 def disagreement(sketch: LCRS) -> Disagreement:
     """Compare the sum of the registers with the number of them that are not zero.
 
-    The score is that of the empty registers, given that as many chunks fell into them as the registers count: valid for
-    any load. A chunk that was removed but not un-counted still looks like one that is there, to both accounts: it shows
-    in a comparison with a listing, not here.
+    The score compares the number of empty registers with the number expected if as many chunks were hashed as the
+    registers count. It is valid at any load. A chunk that was removed but not un-counted looks present to both counts:
+    only a comparison with a listing shows it.
 
-    The test has little power. A share s of the chunks that is counted twice scores ``s sqrt(2 N')`` on average at low
-    loads, and a sixth less at a load of 1: 2 % of them at N' = 10^4 score 2.4 to 2.8, so that less than half of such
-    sketches are beyond 3. A sketch that passes is not proved sound; only `compare` tells.
+    The test has little power. If a share s of the chunks is counted twice, the score is ``s sqrt(2 N')`` on average at
+    low loads, and a sixth less at a load of 1. With 2 % of the chunks at N' = 10^4 it is 2.4 to 2.8, so less than half
+    of such sketches are beyond 3. A sketch that passes is not proved sound; only `compare` tells.
 
     Args:
-        sketch: of one node.
+        sketch: the sketch of one node.
     """
     size, counted = sketch.n_prime, int(sketch.registers.sum(dtype=np.int64))
     empty, saturated = int(np.count_nonzero(sketch.registers == 0)), sketch.saturated
     mean, variance = _empty_registers(counted, size)
     score = float(count_score(empty - mean, variance, 1.0))
-    # What a saturated register counts is a lower bound: that the sum falls short then proves nothing.
+    # A saturated register counts a lower bound, so a sum that is too small proves nothing.
     return Disagreement(counted, union_estimate(empty, size), max(score, 0.0) if saturated else score, saturated)
 
 
 def compare(in_use: LCRS, listed: LCRS) -> Comparison:
     """Compare, register by register, a sketch in use with one built from a listing of the node's chunks.
 
-    Chunks that come or go between the listing and the reading of the sketch differ without being wrong.
+    Where chunks come or go between the listing and the reading of the sketch, registers differ without an error.
 
     Raises:
-        IncompatibleSketches: they differ in size, tau or seed.
+        IncompatibleSketches: the sketches differ in size, tau or seed.
     """
     if (in_use.n_prime, in_use.tau, in_use.seed) != (listed.n_prime, listed.tau, listed.seed):
         raise IncompatibleSketches("only sketches of the same size, tau and seed can be compared")
@@ -108,10 +108,11 @@ def compare(in_use: LCRS, listed: LCRS) -> Comparison:
 
 
 def _empty_registers(chunks: int, n_prime: int) -> tuple[float, float]:
-    """Mean and variance of how many of N' registers n chunks leave empty.
+    """Mean and variance of the number of registers, out of N', that n chunks leave empty.
 
-    ``N' q`` and ``N' q (1 - q) + N' (N' - 1) (q2 - q^2)`` with ``q = (1 - 1/N')^n`` and ``q2 = (1 - 2/N')^n``, the
-    classical occupancy problem (Johnson and Kotz, Urn Models, 1977), where ``q2 / q^2 = (1 - 1/(N' - 1)^2)^n``.
+    They are ``N' q`` and ``N' q (1 - q) + N' (N' - 1) (q2 - q^2)`` with ``q = (1 - 1/N')^n`` and
+    ``q2 = (1 - 2/N')^n``. This is the classical occupancy problem (Johnson and Kotz, Urn Models, 1977), where
+    ``q2 / q^2 = (1 - 1/(N' - 1)^2)^n``.
     """
     if chunks == 0 or n_prime == 1:
         return (float(n_prime) if chunks == 0 else 0.0), 0.0

@@ -1,9 +1,9 @@
-"""A cluster's history in epochs, and the weights of a race for which its nodes came to be as full as they are.
+"""A cluster's history in epochs, and the weights of a race that explain how full its nodes are.
 
-An epoch is a span of time in which the set of nodes was the same. Its chunks could only go to the nodes that were
-there, so that nodes which joined late share more with each other, and less with the others, than one placement over
-today's nodes would bring about. How many chunks an epoch stored, and of how many replicas, is on record; where they lie
-is not needed. One set of weights serves all epochs.
+An epoch is a span of time in which the set of nodes was the same. Its chunks could only go to the nodes of that time.
+Nodes that joined late therefore share more chunks with each other, and fewer with the other nodes, than one placement
+over today's nodes would give. The record has how many chunks, of how many replicas, each epoch stored. It is not needed
+where these chunks lie. One set of weights serves all epochs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from sketches.estimators.race import Race, Replicas
 Floats: TypeAlias = NDArray[np.float64]
 
 PRECISION = 1e-10
-"""Fitted shares are as precise; they are kept ten times as far from 0 and 1, where weights are 0 and infinite."""
+"""Precision of fitted shares. They are kept ten times this far from 0 and 1, where weights would be 0 and infinite."""
 
 LEAST_WEIGHT = 1e-12
 """The smallest weight, relative to the largest."""
@@ -29,7 +29,7 @@ RIDGE = 1e-14
 MAX_FITTING_STEPS = 50
 MAX_HALVINGS = 10
 PROGRESS = 0.99
-"""A step must leave at most so much of the sum of squared gaps; else what is left cannot be closed."""
+"""A step must leave at most this part of the sum of squared gaps. If no step can, the gaps left cannot be closed."""
 
 LONGEST_STEP = 4.0
 """The longest step of a fitted log weight."""
@@ -42,8 +42,8 @@ class Epoch:
     A chunk that a rebalance or a drain has since placed again belongs to the epoch of that move.
 
     Attributes:
-        nodes: today's nodes that were there, as indices from 0 to m - 1.
-        replicas: number of replicas r, 0 to the number of these nodes → chunks with so many.
+        nodes: those of today's nodes that were there, as indices from 0 to m - 1.
+        replicas: r, 0 to the number of these nodes → number of chunks with r replicas.
     """
 
     nodes: tuple[int, ...]
@@ -52,12 +52,12 @@ class Epoch:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The chunks of all epochs of the same nodes.
+    """The chunks of all epochs that had the same nodes.
 
     Attributes:
         nodes: int64 ``[k]``, ascending.
-        choosing: r, 1 to k - 1 → chunks with so many replicas, more than none.
-        everywhere: chunks on all k nodes.
+        choosing: r, 1 to k - 1 → number of chunks with r replicas, above 0.
+        everywhere: number of chunks on all k nodes.
     """
 
     nodes: NDArray[np.int64]
@@ -66,12 +66,12 @@ class Part:
 
     @property
     def block(self) -> tuple[NDArray[np.int64], ...]:
-        """Where its pairs of nodes are in a matrix of all nodes."""
+        """The index of the part's pairs of nodes in a matrix over all nodes."""
         return np.ix_(self.nodes, self.nodes)
 
     @property
     def chunks(self) -> float:
-        """Chunks that chose among the nodes."""
+        """Number of chunks that had a choice among the nodes."""
         return sum(self.choosing.values())
 
 
@@ -80,8 +80,8 @@ class History:
     """Epochs, and the weights by which their chunks would have chosen the nodes.
 
     Attributes:
-        weights: float64 ``[m]``, above 0; of a node that no chunk could choose, any.
-        parts: the epochs; those of the same nodes are one.
+        weights: float64 ``[m]``, above 0; any number for a node that no chunk could choose.
+        parts: the epochs; epochs with the same nodes are one part.
     """
 
     weights: Floats
@@ -94,7 +94,7 @@ class History:
                 yield part, Race(self.weights[part.nodes], max(part.choosing))
 
     def everywhere(self) -> Floats:
-        """Chunks on both of two nodes, or on one, that had no choice, float64 ``[m, m]``."""
+        """Number of chunks without a choice on both of two nodes (diagonal: on one node), float64 ``[m, m]``."""
         chunks = np.zeros(2 * self.weights.shape)
         for part in self.parts:
             chunks[part.block] += part.everywhere
@@ -102,17 +102,17 @@ class History:
 
 
 def fitted_history(epochs: Sequence[Epoch], chunks_per_node: ArrayLike) -> History:
-    """Fit one set of weights, for which nodes are expected to hold as many chunks as they do.
+    """Fit one set of weights with which nodes are expected to hold as many chunks as they do.
 
     `Race.inclusion` is the gradient, by the log weights, of a convex function: the expected sum of the r largest of
     independent Gumbel variables located at them (their order is that of the race). Sums over epochs are convex as well.
-    There is one solution, but for scale, and Newton's method finds it, from the weights that would fit if nodes took
-    chunks independently.
+    There is one solution, up to scale. Newton's method finds it, beginning with the weights that would fit if nodes
+    took chunks independently.
 
     Args:
         epochs: where chunks were placed.
-        chunks_per_node: of m nodes, known exactly, shape ``[m]``; rescaled to add up to the replicas. What no placement
-            could bring about is fitted as far as it goes.
+        chunks_per_node: exact numbers of chunks of m nodes, shape ``[m]``; they are rescaled to add up to the replicas.
+            Numbers that no placement could give are fitted as closely as possible.
 
     Raises:
         ValueError: a number of replicas is not 0 to the number of nodes of its epoch, a number of chunks is negative,
@@ -149,17 +149,17 @@ def _merged(epochs: Sequence[Epoch], nodes: int) -> tuple[Part, ...]:
 
 
 def check_replicas(replicas: Replicas, nodes: int) -> None:
-    """Refuse numbers of replicas that so many nodes cannot hold.
+    """Raise an error for numbers of replicas that ``nodes`` nodes cannot hold.
 
     Raises:
-        ValueError: a number of replicas is not 0 to ``nodes``, or one of chunks is negative.
+        ValueError: a number of replicas is not 0 to ``nodes``, or a number of chunks is negative.
     """
     if any(not 0 <= r <= nodes or chunks < 0 for r, chunks in replicas.items()):
         raise ValueError(f"{dict(replicas)} are no numbers of chunks by number of replicas on {nodes} nodes")
 
 
 def _fitted_weights(unfitted: History, held: Floats) -> Floats:
-    """Find the weights of the chunks that had a choice, of which each node holds so many."""
+    """Find the weights for the chunks that had a choice; ``held`` is how many of these chunks each node holds."""
     choosing = [part for part in unfitted.parts if part.choosing]
     chunks = sum(part.chunks for part in choosing)
     exposure = np.zeros_like(held)
@@ -177,7 +177,7 @@ def _fitted_weights(unfitted: History, held: Floats) -> Floats:
     for _ in range(MAX_FITTING_STEPS):
         if np.abs(gap).max() < PRECISION:
             break
-        # The weights' common scale is free: one more equation has it stay.
+        # The common scale of the weights is free. The 1 adds an equation that keeps the scale.
         equations = fit.sensitivity()[np.ix_(free, free)] + 1 + RIDGE * np.eye(len(gap))
         step = np.clip(np.linalg.solve(equations, gap), -LONGEST_STEP, LONGEST_STEP)
         for _ in range(MAX_HALVINGS):
@@ -196,11 +196,11 @@ def _fitted_weights(unfitted: History, held: Floats) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """One try of weights.
+    """Weights that are tried, and the shares that they give.
 
     Attributes:
-        weights: float64 ``[m]``, the largest 1.
-        races: each part, as a mixture of replica numbers that adds up to its share of all chunks, with its race.
+        weights: float64 ``[m]``; the largest is 1.
+        races: each part, its mixture of replica numbers (which adds up to its share of all chunks), and its race.
         inclusion: float64 ``[m]``, share of all chunks expected on each node.
     """
 
@@ -229,7 +229,7 @@ class _Fit:
 
 
 def _possible(share: Floats, exposure: Floats, total: float) -> Floats:
-    """The shares, brought to within 0 and the exposure and to their sum, and away from both by 10 `PRECISION`."""
+    """Return possible shares: between 0 and ``exposure``, 10 `PRECISION` away from both, with the sum ``total``."""
     share = np.clip(share, 0.0, exposure)
     lack = total - share.sum()
     if lack > 0:

@@ -1,4 +1,4 @@
-"""What every estimator answers: a number and how far it may be off."""
+"""The answer of every estimator: a number and an interval around it."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ Z_95 = 1.96
 """Standard normal quantile of a two-sided 95 % interval."""
 
 ROUNDING = 1e-6
-"""Chunks by which floating point may miss a whole number that an end is rounded up to."""
+"""Rounding error of floating point, in chunks: an upper end that exceeds a whole number by less is not rounded up."""
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Estimate:
     Attributes:
         estimate: the point estimate; the lower bound when saturated.
         lower_bound: lower end of the interval (one-sided when saturated).
-        upper_bound: upper end; None if the registers cannot tell one.
-        saturated: too few registers are empty, or too few levels are counted, for an estimate: only "at least
-            ``lower_bound``" can be said.
+        upper_bound: upper end; None if the registers do not tell an upper end.
+        saturated: True if too few registers are empty, or too few levels are counted, for an estimate: only "at least
+            ``lower_bound``" is known.
     """
 
     estimate: float
@@ -34,13 +34,14 @@ def at_least(bound: float) -> Estimate:
 
 
 def whole_chunks(estimate: float, lower: float, upper: float, proven: int) -> Estimate:
-    """Answer a number of chunks, which is whole, and not below what is proven.
+    """Answer a number of chunks, with an interval of whole numbers that are not below ``proven``.
 
-    The ends are rounded to the nearest number; the upper one up, where there may be none at all. Simulated with a
-    standard deviation under 3 chunks, unrounded ends cover as little as 87 % and ends rounded outward 98 to 100 %.
+    The ends are rounded to the nearest whole number. If the lower end is then 0, the upper end is rounded up instead.
+    In simulations with a standard deviation under 3 chunks, unrounded ends cover as little as 87 % and ends rounded
+    outward 98 to 100 %.
 
     Args:
-        estimate: the point estimate, in chunks; moved between the rounded ends.
+        estimate: the point estimate, in chunks; it is moved to between the rounded ends.
         lower: lower end of its interval.
         upper: upper end of its interval.
         proven: chunks that are there for certain.

@@ -1,16 +1,17 @@
-"""Which nodes hold a chunk: the posterior probability, given the registers the chunk falls into.
+"""The posterior probability that a node holds a chunk, given the registers that the chunk falls into.
 
-A node holds n chunks in N' registers. If the chunk is among them, its register counts it and a binomial share of the
-n - 1 others; if not, one of all n. The ratio of these two likelihoods of a value v is exactly ``v N' / n``, the value
-over the load (derived here: ``Bin(v - 1; n - 1, 1/N') / Bin(v; n, 1/N')``). A register at tau stands for the mean of
-the values it may have. A chunk that was never counted leaves the likelihood of the others alone: if that happens to a
-share ``loss`` of the chunks held, the ratio is ``(1 - loss) v N' / n + loss``.
+A node holds n chunks in N' registers. If the node holds the chunk, its register counts this chunk and a binomial share
+of the n - 1 others; if not, it counts a binomial share of all n. The ratio of these two likelihoods of a value v is
+exactly ``v N' / n``, the value over the load (derived here: ``Bin(v - 1; n - 1, 1/N') / Bin(v; n, 1/N')``). A register
+at tau stands for the mean of the values it may have. A chunk that was never counted does not change the likelihood of
+the other chunks. If a share ``loss`` of the chunks held was never counted, the ratio is
+``(1 - loss) v N' / n + loss``.
 
-The registers of all nodes together tell more: their sum is the replicas of all chunks there, so that it tells how many
-chunks K share the register. A node that counts v of them holds the one in question or not with likelihoods whose ratio
-is ``v/(K - v) (1 - b)/b``, with b the share of all chunks that the node holds (derived here: two binomials again, of
-K - 1 others). Where nothing is known of the placement, that is a probability of ``v/K``; and a chunk that is alone in
-its register is where the register is not zero.
+The registers of all nodes together tell more. Their sum is the number of replicas of all chunks in that register, and
+so tells how many chunks K share the register. If a node counts v of the K chunks, the likelihoods that it holds the
+chunk in question or does not have the ratio ``v/(K - v) (1 - b)/b``, with b the share of all chunks that the node holds
+(derived here: again two binomials, of K - 1 others). If nothing is known of the placement, the probability is ``v/K``.
+A chunk that is alone in its register is on the nodes where the register is not zero.
 """
 
 from dataclasses import dataclass
@@ -24,10 +25,10 @@ from sketches.registers import checked_values
 Floats: TypeAlias = NDArray[np.float64]
 
 CERTAIN = 1e-3
-"""A prior probability and a share are taken as no nearer to 0 or 1, so that registers can prove them wrong."""
+"""Prior probabilities and shares are kept at least this far from 0 and 1, so registers can prove them wrong."""
 
 OPEN = 5e-3
-"""The holders among nodes that counts leave open are at least this share of them short of none and of all."""
+"""Among the nodes that the counts leave open, the share of expected holders is kept this far from 0 and 1."""
 
 SCALING_STEPS = 6
 FLATTEST = 0.02
@@ -35,15 +36,15 @@ LONGEST_STEP = 4.0
 """The longest step of the logarithm by which odds are scaled."""
 
 TAIL_TERMS = 256
-"""Of the series for the mean of a saturated register: enough up to loads of 100, and beyond them it is the load."""
+"""Terms of the series for the mean of a saturated register: enough up to loads of 100. Above, the mean is the load."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Where to look for chunks.
+    """The nodes on which to look for chunks.
 
     Attributes:
-        probabilities: that a node holds a chunk, in [0, 1], float64 ``[chunks, nodes]``.
+        probabilities: probability that a node holds a chunk, in [0, 1], float64 ``[chunks, nodes]``.
         order: the nodes of each chunk, most probable first, then by prior, then by index; int64 ``[chunks, nodes]``.
     """
 
@@ -59,21 +60,22 @@ def candidates(
     prior: ArrayLike,
     loss: ArrayLike,
 ) -> Candidates:
-    """Find the posterior probability that nodes hold chunks, each node for itself.
+    """Find the posterior probability that nodes hold chunks, for each node by itself.
 
-    Exact when n is; a misjudged n hardly changes the order, which is what reading needs. Saturated registers stick, so
-    that after many removals they stand for fewer chunks than is assumed here.
+    The result is exact if n is exact. A wrong n hardly changes the order, and readers need only the order. Saturated
+    registers stick, so after many removals they stand for fewer chunks than the estimate assumes.
 
     Args:
         values: the registers that chunks fall into, shape ``[chunks, nodes]``.
-        chunks_per_node: n, shape ``[nodes]``; taken as no fewer than a register counts.
-        n_prime: N', registers of all the sketches, or of each: shape ``[nodes]``.
+        chunks_per_node: n, shape ``[nodes]``; at least the number that the register counts is assumed.
+        n_prime: N', one size for all sketches, or a size for each: shape ``[nodes]``.
         tau: the level at which a register saturates.
         prior: probability before looking, such as RF/m, or more for the nodes that placement prefers; broadcasts to
             ``[chunks, nodes]``.
-        loss: share of a node's chunks that its sketch may lack, shape ``[nodes]`` or one for all. 0: it is trusted, and
-            an empty register proves absence, whatever the prior. Above 0: it is not, and nothing is certain unless the
-            prior is; an empty register divides the odds by ``1 / loss``. 1: there is no sketch, and the prior remains.
+        loss: share of a node's chunks that its sketch may lack, shape ``[nodes]`` or one for all. 0: the sketch is
+            trusted, and an empty register proves absence, whatever the prior. Above 0: the sketch is not trusted, and
+            the result is only certain if the prior is; an empty register divides the odds by ``1 / loss``. 1: there is
+            no sketch, and the result is the prior.
 
     Raises:
         ValueError: a prior or loss is not in [0, 1], there are no registers, a number of chunks is negative, or a value
@@ -106,22 +108,23 @@ def holders(
 ) -> Candidates:
     """Find the probability that nodes hold chunks, from the registers of all nodes together.
 
-    Odds by how many chunks share a register (see above) are scaled, one factor for each chunk, until the probabilities
-    add up to its replicas, less its part of what the chunks of that register seem to lack. Where one sketch is not
-    trusted, where sketches differ in size, or for a chunk of which a register is saturated, the sum is not known and
-    each node is judged for itself, by `candidates`.
+    The odds follow from how many chunks share a register (see above). They are scaled, by one factor for each chunk,
+    until the probabilities add up to the replicas of the chunk, less its part of the replicas that the chunks of that
+    register seem to lack. The sum of a register is not known if a sketch is not trusted, if sketches differ in size, or
+    if a register of the chunk is saturated. Then each node is judged by itself, by `candidates`.
 
-    Simulated over fresh, grown, drained and mixed clusters of 5 and 8 nodes at loads of .05, .25 and 1, each with prior
-    probabilities of .9 for the nodes that placement prefers: the mean squared error is .016 on average, with
-    `candidates` .049 and with ``v r / sum of v`` .037. Of what was said to be certain to .99, 99.7 % was so at loads up
-    to .25, in the worst cluster, and 98.9 % at a load of 1 (with `candidates`, 92 % and 85 %). A lower prior errs less
-    in what is certain, and knows less of clusters where everything is where placement would put it.
+    Simulations of fresh, grown, drained and mixed clusters of 5 and 8 nodes, at loads of .05, .25 and 1, each with
+    prior probabilities of .9 for the nodes that placement prefers, give a mean squared error of .016 on average (with
+    `candidates` .049, and with ``v r / sum of v`` .037). Of the answers with a certainty of .99, 99.7 % were right at
+    loads up to .25, in the worst cluster, and 98.9 % at a load of 1 (with `candidates`, 92 % and 85 %). With a lower
+    prior, fewer of the certain answers are wrong, but less is known about clusters where every replica is where
+    placement would put it.
 
     Args:
         values: the registers that chunks fall into, of all m nodes, shape ``[chunks, nodes]``.
-        replicas: how many each chunk should have, at least 1; shape ``[chunks]`` or one for all.
+        replicas: how many replicas each chunk should have, at least 1; shape ``[chunks]`` or one for all.
         chunks_per_node: n, shape ``[nodes]``.
-        mean_replicas: of all chunks, at least 1: the sum of n over the number of chunks.
+        mean_replicas: mean number of replicas of all chunks, at least 1: the sum of n over the number of chunks.
         n_prime: as for `candidates`.
         tau: as for `candidates`.
         prior: as for `candidates`. 0 and 1 are not taken as certain.
@@ -132,7 +135,7 @@ def holders(
 
     Raises:
         ValueError: a number of replicas is less than 1, or a value is not an integer from 0 to tau; where each node is
-            judged for itself, as by `candidates`.
+            judged by itself, as by `candidates`.
     """
     values = checked_values(values, tau)
     wanted, lost, size = np.asarray(replicas, np.float64), np.asarray(loss), np.asarray(n_prime)
@@ -155,18 +158,18 @@ def holders(
 
 
 def _shared_out(counted: Floats, odds: Floats, wanted: Floats, mean_replicas: float) -> Floats:
-    """Probabilities that add up to the replicas of each chunk, as far as counts leave any open.
+    """Return probabilities that add up to the replicas of each chunk, as far as the counts leave any probability open.
 
     Args:
         counted: registers, float64 ``[chunks, nodes]``.
-        odds: what is known of each node but for its register, ``[chunks, nodes]``.
+        odds: the odds of each node, without what its register tells, ``[chunks, nodes]``.
         wanted: replicas, ``[chunks]`` or one for all.
-        mean_replicas: of the other chunks.
+        mean_replicas: mean number of replicas of the other chunks.
     """
     total, most = counted.sum(axis=1), counted.max(axis=1)
     chunks = np.maximum(1 + (total - wanted) / mean_replicas, most)
     sharing = chunks[:, None]
-    # So many chunks should have more replicas between them than are counted: each lacks its part of what is missing.
+    # The chunks of a register should have more replicas together than it counts: each lacks its part of the difference.
     replicas = wanted - np.maximum(wanted + (chunks - 1) * mean_replicas - total, 0.0) / np.maximum(chunks, 1.0)
     by_all = (counted > 0) & (counted == sharing)
     probabilities: Floats = by_all.astype(np.float64)
@@ -192,11 +195,11 @@ def _shared_out(counted: Floats, odds: Floats, wanted: Floats, mean_replicas: fl
 
 
 def false_positive_rate(chunks_per_node: ArrayLike, n_prime: ArrayLike) -> Floats:
-    """The probability that the register of a chunk a node does not hold is not zero: ``1 - (1 - 1/N')^n``.
+    """The probability that a node's register is not zero for a chunk that it does not hold: ``1 - (1 - 1/N')^n``.
 
     Args:
         chunks_per_node: n, at least 0, any shape.
-        n_prime: N', at least 1, of a shape that broadcasts with it.
+        n_prime: N', at least 1, of a shape that broadcasts with ``chunks_per_node``.
 
     Returns:
         float64 in [0, 1].

@@ -1,11 +1,11 @@
-"""How much two healthy nodes are expected to have in common, to hold what is observed against.
+"""The overlap that two healthy nodes are expected to have, for a comparison with the observed overlap.
 
 The replicas of a chunk lie on distinct nodes, so independent random sets are the wrong null: with three replicas on
-five nodes every healthy pair would seem to share far too little. Every chunk with r replicas lies on nodes a and b with
-a probability ``pi_ab(r)`` of its placement; the chunks are placed independently of each other.
+five nodes every healthy pair would seem to share far too little. A chunk with r replicas lies on both nodes a and b
+with a probability ``pi_ab(r)``, which the placement determines. The chunks are placed independently of each other.
 
-Nodes that joined late are a matter of `epochs`: on healthy clusters whose nodes did not all join at once, a null that
-places every chunk over all nodes has a fifth to all of the pairs beyond 3.
+For nodes that joined late, `epochs` is needed: on healthy clusters whose nodes did not all join at once, a null that
+places every chunk over all nodes puts a fifth to all of the pairs beyond 3.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -23,10 +23,10 @@ from sketches.estimators.race import Replicas
 Floats: TypeAlias = NDArray[np.float64]
 
 PRECISION = 1e-9
-"""Variances and covariances are as precise, relative to their largest."""
+"""Precision of variances and covariances, relative to the largest of them."""
 
 SINGLE = 16
-"""Among so many nodes, the chunks on each single node explain an overlap."""
+"""Up to this number of nodes, an overlap is explained by the chunks on each single node."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class ExpectedOverlap:
 
     @classmethod
     def summed(cls, nodes: int, parts: Iterable[tuple[Sequence[int], "ExpectedOverlap"]]) -> Self:
-        """Sum the nulls of epochs, each of them over some of ``nodes`` nodes: for placements that are simulated.
+        """Sum the nulls of epochs, each over some of ``nodes`` nodes. Simulated placements need this.
 
         Args:
             nodes: m.
-            parts: for each epoch its nodes, in the order of its null, and that null.
+            parts: for each epoch, its nodes in the order of its null, and its null.
         """
         mean, variance = np.zeros((2, nodes, nodes))
         for present, part in parts:
@@ -58,8 +58,8 @@ class ExpectedOverlap:
     def scores(self, observed: PairwiseOverlaps) -> Floats:
         """Standard scores of the observed overlaps, float64 ``[m, m]``, always finite.
 
-        Among healthy nodes with 30 chunks or more, less than 1 % of the pairs lie beyond 3. Saturated pairs, of which
-        nothing is known, and the diagonal score 0.
+        Among healthy nodes with 30 chunks or more, less than 1 % of the pairs lie beyond 3. The diagonal scores 0, and
+        so do saturated pairs, about which nothing is known.
 
         Raises:
             ValueError: observed and expected are not of the same number of nodes.
@@ -76,11 +76,11 @@ def uniform_overlap(replicas: Replicas, nodes: int) -> ExpectedOverlap:
     """The null when all nodes are alike: ``pi = r (r - 1) / (m (m - 1))``, and ``r / m`` for a node with itself.
 
     Args:
-        replicas: number of replicas r → chunks with so many; 0 to m.
+        replicas: r, 0 to m → number of chunks with r replicas.
         nodes: m.
 
     Raises:
-        ValueError: a number of replicas is not 0 to m, or one of chunks is negative.
+        ValueError: a number of replicas is not 0 to m, or a number of chunks is negative.
     """
     check_replicas(replicas, nodes)
     mean, variance = np.zeros((2, nodes, nodes))
@@ -93,26 +93,28 @@ def uniform_overlap(replicas: Replicas, nodes: int) -> ExpectedOverlap:
 
 
 def epochs_overlap(epochs: Sequence[Epoch], chunks_per_node: ArrayLike) -> ExpectedOverlap:
-    """The null of weighted rendezvous hashing over a history, by weights that only show in how full the nodes are.
+    """The null of weighted rendezvous hashing over a history; only how full the nodes are tells the weights.
 
-    One set of weights is fitted to the shares (see `epochs`); probabilities for every number of replicas follow from
-    the law of the placement (see `race`), exactly but for rounding. As the shares are those observed, the overlap
-    varies only by what they leave open: the variance is that of the residual of its regression on the shares (derived
-    here), nothing for two nodes, or where all chunks are on all nodes but one. The fit follows the shares almost as
-    that regression does: by the delta method its standard deviation is larger by up to 0.06 % under one replication
-    factor, and 4 % under several (weights from 1 to 100). The weights must have been the same for all chunks.
+    One set of weights is fitted to the shares (see `epochs`). Probabilities for every number of replicas follow from
+    the law of the placement (see `race`), exactly except for rounding. The shares are those observed, so the overlap
+    varies only by what the shares leave open: its variance is that of the residual of its regression on the shares
+    (derived here). It is 0 for two nodes, and where every chunk is on all nodes but one. The fit follows the shares
+    almost as that regression does: by the delta method its standard deviation is larger by up to 0.06 % under one
+    replication factor, and 4 % under several (weights from 1 to 100). The weights must have been the same for all
+    chunks.
 
-    The variance is exact for up to 16 nodes. Beyond, a pair is regressed on the chunks on both nodes, on those on each
-    of the nodes that were together in an epoch of 16 or fewer, and on two sums over the others, which leaves the
-    variance slightly too large: its root by at most 0.13 % with weights from 1 to 4 and 2 % with weights from 1 to 100,
-    at 17 to 50 nodes and up to five replicas. (At 19 replicas on 20 of 24 nodes it is 3 % and 17 %.)
+    The variance is exact for up to 16 nodes. Beyond 16, the overlap of a pair is regressed on the chunks on each of its
+    two nodes, on the chunks on each of the nodes that were together in an epoch of 16 or fewer nodes, and on two sums
+    over the other nodes. This leaves the variance slightly too large: its root by at most 0.13 % with weights from 1 to
+    4 and 2 % with weights from 1 to 100, at 17 to 50 nodes and up to five replicas. (At 19 replicas on 20 of 24 nodes
+    it is 3 % and 17 %.)
 
     Args:
         epochs: where chunks were placed, as known exactly from the record.
-        chunks_per_node: of m nodes, known exactly (such as the sums of registers, none of them saturated), shape
-            ``[m]``; rescaled to add up to the replicas. A node that does not answer has its place here, by what is on
-            record of it: chunks may lie there. For each set of nodes that epochs have, memory grows as m^2 and time as
-            m^2 r.
+        chunks_per_node: exact numbers of chunks of m nodes (such as the sums of registers if no register is saturated),
+            shape ``[m]``; they are rescaled to add up to the replicas. A node that does not answer is included with its
+            number on record, because chunks may lie there. For each set of nodes that epochs have, memory grows as m^2
+            and time as m^2 r.
 
     Raises:
         ValueError: as by `fitted_history`.
@@ -128,11 +130,11 @@ def fitted_overlap(replicas: Replicas, chunks_per_node: ArrayLike) -> ExpectedOv
     """The null of weighted rendezvous hashing where all nodes were there from the first chunk on: one epoch.
 
     Args:
-        replicas: number of replicas r → chunks with so many, known exactly; 0 to m.
-        chunks_per_node: of m nodes, as for `epochs_overlap`.
+        replicas: r, 0 to m → number of chunks with r replicas, known exactly.
+        chunks_per_node: numbers of chunks of m nodes, as for `epochs_overlap`.
 
     Raises:
-        ValueError: a number of replicas is not 0 to m, or one of chunks is negative.
+        ValueError: a number of replicas is not 0 to m, or a number of chunks is negative.
     """
     nodes = tuple(range(len(np.asarray(chunks_per_node))))
     return epochs_overlap([Epoch(nodes, replicas)], chunks_per_node)
@@ -141,17 +143,17 @@ def fitted_overlap(replicas: Replicas, chunks_per_node: ArrayLike) -> ExpectedOv
 def simulated_overlap(
     replicas: Replicas, rank: Callable[[int], NDArray[np.integer]], samples: int = 1 << 16
 ) -> ExpectedOverlap:
-    """The null of any placement, such as one with zones: by placing chunks and counting.
+    """The null of any placement, such as one with zones: it places chunks at random and counts.
 
     Args:
-        replicas: number of replicas r → chunks with so many; 0 to m.
-        rank: given a number of chunks, draws so many at random and returns, shape ``[chunks, m]``, the m nodes in the
-            order in which each chunk prefers them: its r replicas lie on the first r.
-        samples: chunks to place. What they leave uncertain is part of the variance, which doubles when there are as
-            few samples as chunks.
+        replicas: r, 0 to m → number of chunks with r replicas.
+        rank: a function that draws a given number of chunks at random. It returns, shape ``[chunks, m]``, the m nodes
+            in the order in which each chunk prefers them: the r replicas of a chunk lie on its first r nodes.
+        samples: number of chunks to place. The uncertainty that these samples leave is part of the variance, and
+            doubles it if there are only as many samples as chunks.
 
     Raises:
-        ValueError: a number of replicas is not 0 to m, or one of chunks is negative.
+        ValueError: a number of replicas is not 0 to m, or a number of chunks is negative.
     """
     order = rank(samples)
     nodes = order.shape[1]
@@ -170,8 +172,8 @@ def simulated_overlap(
 def _residual_variance(history: History) -> Floats:
     """The variance of the overlap of two nodes that the chunks on each node do not explain, float64 ``[m, m]``.
 
-    The regression is on sums over nodes first (see `_explaining`), made uncorrelated, and then on what they leave of
-    the chunks on the two nodes themselves.
+    The regression is first on sums over nodes (see `_explaining`), which are made uncorrelated. It is then on the part
+    of the chunks on the two nodes themselves that these sums do not explain.
     """
     moments = _moments(history)
     between = moments.between_nodes
@@ -188,14 +190,14 @@ def _residual_variance(history: History) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class _Moments:
-    """Variances and covariances of what the placement makes of a history, float64.
+    """Variances and covariances of the numbers of chunks that the placement of a history gives, float64.
 
     Attributes:
-        values: ``[k, m]``, of each node in sums of the chunks on nodes.
-        variance: ``[m, m]``, of the chunks on both of two nodes.
-        between_nodes: ``[m, m]``, of the chunks on one node with those on another.
-        pairs_with_first: ``[m, m]``, of the chunks on both of two nodes with those on the first.
-        pairs_with_values: ``[k, m, m]``, of the chunks on both of two nodes with the sums.
+        values: ``[k, m]``, the factor of each node in k weighted sums of the chunks on nodes.
+        variance: ``[m, m]``, variance of the chunks on both of two nodes.
+        between_nodes: ``[m, m]``, covariance of the chunks on one node with those on another.
+        pairs_with_first: ``[m, m]``, covariance of the chunks on both of two nodes with those on the first.
+        pairs_with_values: ``[k, m, m]``, covariance of the chunks on both of two nodes with the sums.
     """
 
     values: Floats
@@ -206,7 +208,7 @@ class _Moments:
 
 
 def _moments(history: History) -> _Moments:
-    """Sum over epochs and numbers of replicas: how many chunks have so many is no chance."""
+    """Sum the moments over epochs and numbers of replicas. How many chunks have r replicas is fixed, not random."""
     nodes, values = len(history.weights), _explaining(history)
     variance, between, with_first = np.zeros((3, nodes, nodes))
     with_values = np.zeros((len(values), nodes, nodes))
@@ -224,10 +226,10 @@ def _moments(history: History) -> _Moments:
 
 
 def _explaining(history: History) -> Floats:
-    """The sums over nodes that explain overlaps, as the values of the nodes in each, float64 ``[k, m]``.
+    """The sums over nodes that explain overlaps, as the factor of each node in each sum, float64 ``[k, m]``.
 
-    The other nodes' chunks tell little of a pair, and what they tell is smooth in their shares: the more so, the more
-    nodes there are.
+    The chunks on other nodes tell little about a pair, and this little is smooth in the shares of these nodes. The more
+    nodes there are, the better this holds.
     """
     nodes = len(history.weights)
     if nodes <= SINGLE:
@@ -244,7 +246,7 @@ def _explaining(history: History) -> Floats:
 
 
 def _uncorrelated(values: Floats, covariance: Floats) -> Floats:
-    """Combinations of sums that are uncorrelated and of variance 1, float64 ``[l, k]``; sums of sums are left out."""
+    """Uncorrelated combinations of the sums, of variance 1, float64 ``[l, k]``; linearly dependent sums are dropped."""
     sd = np.sqrt(np.maximum(np.einsum("ki,ij,kj->k", values, covariance, values), 0.0))
     varying = np.flatnonzero(sd > 0)
     scaled = values[varying] / sd[varying, None]
@@ -256,10 +258,10 @@ def _uncorrelated(values: Floats, covariance: Floats) -> Floats:
 
 
 def _explained_by_two(first: Floats, own: Floats, between: Floats) -> Floats:
-    """What a regression on two nodes explains: of each pair, float64 ``[m, m]``.
+    """Return the variance of each pair's overlap that a regression on its two nodes explains, float64 ``[m, m]``.
 
     Args:
-        first: covariances with the first node, ``[m, m]``; those with the second are transposed.
+        first: covariance of the overlap with the first node, ``[m, m]``; the transpose is that with the second node.
         own: variance of each node, ``[m]``.
         between: covariances of two nodes, ``[m, m]``.
     """

@@ -1,4 +1,4 @@
-"""Registers counted by the nodes on which they are not zero: what the spectrum needs, in one pass."""
+"""Counts registers by the set of nodes on which they are not zero, in one pass: the spectrum needs these counts."""
 
 import math
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from sketches.registers import checked_registers
 
 MAX_TERMS = 2**22
-"""Pairs of a set of nodes and a set within it that `containment` may go through: some 50 ms."""
+"""The most pairs of a set of nodes and one of its subsets that `containment` may go through, in some 50 ms."""
 
 
 @dataclass(frozen=True, eq=False)
 class Occupancy:
-    """Registers by the exact set of nodes on which they are not zero.
+    """Numbers of registers by the exact set of nodes on which they are not zero.
 
     Attributes:
         n_prime: N', registers of each sketch.
         nodes: m, the number of sketches.
         level_counts: int64 ``[m + 1]``, registers that are not zero on exactly l nodes.
-        patterns: for k = 0 … depth, int64 ``[C(m, k)]``: registers not zero on exactly the nodes of a k-subset, the
-            subsets in the order of `subsets`. ``patterns[0]`` is Z0, ``patterns[1]`` the ``Y_i``, ``patterns[2]`` the
+        patterns: for k = 0 … depth, int64 ``[C(m, k)]``: registers that are not zero on exactly the nodes of a
+            k-subset, in the order of `subsets`. ``patterns[0]`` is Z0, ``patterns[1]`` the ``Y_i``, ``patterns[2]`` the
             ``Y_ij``.
     """
 
@@ -35,8 +35,8 @@ class Occupancy:
 def count_occupancy(registers: NDArray[np.uint8], depth: int) -> Occupancy:
     """Count registers by the exact set of nodes on which they are not zero, for sets of up to ``depth`` nodes.
 
-    Only the few registers at levels 1 … ``depth`` are looked at one by one; a set's place among the sets of its size
-    is summed up node by node, in the combinatorial number system.
+    Only the few registers at levels 1 … ``depth`` are examined one by one. The place of a set among the sets of its
+    size is summed up node by node, in the combinatorial number system.
 
     Args:
         registers: uint8 ``[m, N']``, the sketches of m nodes, one seed and one size; m may be 0.
@@ -58,7 +58,7 @@ def count_occupancy(registers: NDArray[np.uint8], depth: int) -> Occupancy:
     place = np.zeros(n_prime, np.int64)
     choose = binomials(nodes, depth)
     for node, row in enumerate(registers if depth else []):
-        hits = np.flatnonzero((row != 0) & low)  # of booleans: five times as fast as of bytes
+        hits = np.flatnonzero((row != 0) & low)  # five times as fast for booleans as for bytes
         seen[hits] += 1
         place[hits] += choose[node, seen[hits]]
     patterns = [np.bincount(place[levels == k], minlength=math.comb(nodes, k)) for k in range(1, depth + 1)]
@@ -88,7 +88,7 @@ def subsets(nodes: int, size: int) -> NDArray[np.int64]:
 
 
 def containment(nodes: int, size: int) -> tuple[NDArray[np.int64], ...]:
-    """Where the sets within each set of ``size`` nodes are.
+    """Return the places of all subsets of each set of ``size`` nodes.
 
     Returns:
         For k = 0 … ``size``, int64 ``[C(nodes, size), C(size, k)]``: row B has the places of the k-subsets of B.

@@ -1,10 +1,10 @@
 """What nodes have in common: the chunks that lie on all of them, and their Jaccard index.
 
-With ``E(B)`` registers empty on all nodes of a set B and ``L(B) = -N' ln(E(B)/N')`` the linear counting of their union,
-the chunks common to A are ``sum over B in A of (-1)^(|B|+1) L(B)`` (inclusion and exclusion; B empty adds 0). For a
-fixed set of chunks ``Cov(L(S), L(T)) = N' g(w/N')`` with ``g(x) = e^x - 1 - x`` and w the chunks that both S and T
-hold: the covariance of two counts of empty registers, divided by their means (derived here; Whang, Vander-Zanden and
-Taylor, 1990, have it for S = T). All that follows is this covariance, summed.
+Let ``E(B)`` be the registers empty on all nodes of a set B, and ``L(B) = -N' ln(E(B)/N')`` the linear counting of their
+union. The chunks common to A are ``sum over B in A of (-1)^(|B|+1) L(B)`` (inclusion and exclusion; B empty adds 0).
+For a fixed set of chunks ``Cov(L(S), L(T)) = N' g(w/N')`` with ``g(x) = e^x - 1 - x`` and w the chunks that both S and
+T hold: the covariance of two counts of empty registers, divided by their means (derived here; Whang, Vander-Zanden and
+Taylor, 1990, have it for S = T). All variances below are sums of this covariance.
 
 Exact sizes of nodes must not replace the estimated ones: errors common to the three terms of a pair would no longer
 cancel, and the error of the intersection doubles.
@@ -27,19 +27,19 @@ Floats: TypeAlias = NDArray[np.float64]
 Number = TypeVar("Number", np.int64, np.float64)
 
 MAX_NODES = 20
-"""Nodes of one m-wise intersection: it takes a sum over all their subsets."""
+"""The most nodes of one intersection: it takes a sum over all subsets of the nodes."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What a set of nodes has in common, each with its 95 % interval.
+    """What a set of nodes has in common, with 95 % intervals.
 
     Attributes:
-        intersection: chunks on all of the nodes. When saturated, 0 is all that is known from below, and the upper
-            bound is None only if no node has an empty register.
-        intersection_variance: in chunks squared; 0 when saturated.
-        jaccard: intersection over union, in [0, 1]; 1 for nodes that are all empty. When saturated, [0, 1].
-        jaccard_variance: 0 when saturated.
+        intersection: chunks on all of the nodes. When saturated, the lower bound is 0, and the upper bound is None only
+            if no node has an empty register.
+        intersection_variance: variance of the intersection, in chunks squared; 0 when saturated.
+        jaccard: intersection over union, in [0, 1]; 1 for nodes that are all empty. When saturated, a range in [0, 1].
+        jaccard_variance: variance of the Jaccard index; 0 when saturated.
     """
 
     intersection: Estimate
@@ -55,12 +55,12 @@ class PairwiseOverlaps:
     Attributes:
         n_prime: N', registers of each sketch.
         empty: registers that are empty on both nodes, int64 ``[m, m]``.
-        saturated: no register is empty on both, bool ``[m, m]``; the entries below are then 0.
-        union: chunks on either node, float64 ``[m, m]``, as are the following.
-        intersection: chunks on both; unbiased, hence below 0 at times.
-        intersection_variance: in chunks squared.
+        saturated: whether no register is empty on both, bool ``[m, m]``; the entries of all matrices below are then 0.
+        union: chunks on either node, float64 ``[m, m]``, like all matrices below.
+        intersection: chunks on both nodes; unbiased, and therefore sometimes below 0.
+        intersection_variance: variance of the intersection, in chunks squared.
         jaccard: intersection over union, in [0, 1].
-        jaccard_variance: its variance.
+        jaccard_variance: variance of the Jaccard index.
     """
 
     n_prime: int
@@ -82,17 +82,17 @@ class PairwiseOverlaps:
 def pairwise_overlaps(registers: NDArray[np.uint8]) -> PairwiseOverlaps:
     """Estimate what every two nodes have in common.
 
-    ``I = U_A + U_B - U_AB``, each with the bias ``(e^t - 1)/2`` taken off, and with loads a, b, u and ``i = a + b - u``
-    in chunks per register ``Var I = N' [g(u) + 2 g(i) - g(a) - g(b)]``, ``Cov(I, U) = N' [g(a) + g(b) - g(u)]``,
-    ``Var J = (Var I + J^2 Var U - 2 J Cov(I, U)) / U^2``.
+    ``I = U_A + U_B - U_AB``, with the bias ``(e^t - 1)/2`` of each union subtracted. With loads a, b, u and
+    ``i = a + b - u`` in chunks per register, ``Var I = N' [g(u) + 2 g(i) - g(a) - g(b)]``,
+    ``Cov(I, U) = N' [g(a) + g(b) - g(u)]`` and ``Var J = (Var I + J^2 Var U - 2 J Cov(I, U)) / U^2``.
 
     Args:
-        registers: of m nodes, aligned: shape ``[m, n_prime]``; only zero or not matters.
+        registers: aligned registers of m nodes, shape ``[m, n_prime]``; it only matters whether they are zero.
 
-    Valid from about 20 registers empty on both nodes, so up to 3 chunks per register at N' = 1000 and 8 at 10^5.
-    Simulated at .0005 to 3 chunks per register, N' = 10^3 to 10^5, disjoint, overlapping and near-identical nodes:
-    without bias, root mean square error 1.0 standard deviations, coverage .94 to 1 of both the intersection and the
-    Jaccard index (within the noise of .007 of the simulation).
+    The estimates are valid if about 20 registers or more are empty on both nodes: up to 3 chunks per register at
+    N' = 1000 and 8 at 10^5. Simulations at .0005 to 3 chunks per register, N' = 10^3 to 10^5, with disjoint,
+    overlapping and near-identical nodes, show no bias, a root mean square error of 1.0 standard deviations, and a
+    coverage of .94 to 1 for both the intersection and the Jaccard index (the noise of the simulation is .007).
 
     Raises:
         ValueError: as by `checked_registers`.
@@ -116,16 +116,17 @@ def pairwise_overlaps(registers: NDArray[np.uint8]) -> PairwiseOverlaps:
 def overlap(registers: NDArray[np.uint8]) -> Overlap:
     """Estimate what k nodes have in common, all of them at once.
 
-    Inclusion and exclusion is a function of the counts Y of registers per pattern (set of nodes where it is not zero),
-    with the gradient ``d(P) = N' sum over B disjoint from P of (-1)^|B| / E(B)``; ``sum d Y = 0``, therefore
-    ``Var I = sum d^2 Y - I``: the multinomial variance, less the chunks that are fixed and not Poisson.
+    The pattern of a register is the set of nodes where it is not zero. Inclusion and exclusion is a function of the
+    number Y of registers with each pattern P, with the gradient ``d(P) = N' sum over B disjoint from P of
+    (-1)^|B| / E(B)``. As ``sum d Y = 0``, ``Var I = sum d^2 Y - I``: the multinomial variance, less the number of
+    chunks, which is fixed and not Poisson.
 
     Args:
-        registers: of k nodes, 1 to 20, aligned: shape ``[k, n_prime]``; only zero or not matters. Valid from about 20
-            registers empty on all nodes.
+        registers: aligned registers of k nodes, 1 to 20, shape ``[k, n_prime]``; it only matters whether they are zero.
+            The estimate is valid if about 20 registers or more are empty on all nodes.
 
     Raises:
-        ValueError: not 1 to 20 nodes, or as by `checked_registers`.
+        ValueError: there are not 1 to 20 nodes, or as by `checked_registers`.
     """
     registers = checked_registers(registers)
     if not 1 <= len(registers) <= MAX_NODES:
@@ -169,8 +170,9 @@ def _overlap(
     intersection = Estimate(min(max(shared, lower), upper), lower, upper, saturated=False)
     if union.estimate == 0:
         return Overlap(intersection, 0.0, Estimate(1.0, 1.0, 1.0, saturated=False), 0.0)
-    # A chunk that is not on all nodes shows with probability Z0/N', so that the variance of their number D is at least
-    # D (N'/Z0 - 1); solved for D as in Wilson's interval, nodes without a visible difference need not be identical.
+    # A chunk that is not on all nodes shows with probability Z0/N'. The variance of the number D of such chunks is
+    # therefore at least D (N'/Z0 - 1). It is solved for D as in Wilson's interval, so that nodes without a visible
+    # difference are not taken as certainly identical.
     step = n_prime / empty
     hidden = Z_95 * (step - 1) / (2 * union.estimate)
     few = math.sqrt(jaccard_variance) * union.estimate < NORMAL_SD * step
@@ -181,7 +183,7 @@ def _overlap(
 
 
 def _bound(union: float, nodes: Sequence[float | None]) -> Overlap:
-    """What is left to say when no register is empty on all nodes: ``sum n >= U + (k - 1) I``, and ``I <= n``."""
+    """Return the bounds that are left if no register is empty on all nodes: ``sum n >= U + (k - 1) I``, ``I <= n``."""
     known = [node for node in nodes if node is not None]
     most = min(known, default=None)
     if most is not None and len(known) == len(nodes) > 1:
@@ -200,9 +202,9 @@ def _jaccard(
 
 
 def _empty_on_both(registers: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Count the registers empty on both of every two nodes: one bit each, compared 64 at a time."""
+    """Count the registers empty on both of every two nodes. Registers are packed to bits, and compared 64 at a time."""
     nodes, n_prime = registers.shape
-    packed = np.zeros((nodes, -(-n_prime // 64) * 8), np.uint8)  # what is past n_prime counts as not empty
+    packed = np.zeros((nodes, -(-n_prime // 64) * 8), np.uint8)  # bits past n_prime mean not empty
     packed[:, : -(-n_prime // 8)] = np.packbits(registers == 0, axis=1)
     words = packed.view(np.uint64)
     empty = np.zeros((nodes, nodes), np.int64)
@@ -220,7 +222,7 @@ def _patterns(registers: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _sum_over_subsets(values: NDArray[Number]) -> NDArray[Number]:
-    """For every set, the sum of ``values`` over its subsets: Yates's algorithm, a pass for each element."""
+    """For every set, sum ``values`` over its subsets, by Yates's algorithm: one pass for each element."""
     sums = values.copy()
     for bit in range(len(values).bit_length() - 1):
         halves = sums.reshape(-1, 2, 1 << bit)

@@ -1,19 +1,19 @@
 """Weighted rendezvous hashing as a race: which nodes are among the first.
 
-The score ``-w / ln u`` of a uniform u is ``w`` by an exponential variable: nodes are ranked as they would arrive at
-independent times ``T ~ Exp(w)``, and a chunk's r replicas lie on the first r arrivals (Efraimidis and Spirakis,
-Information Processing Letters 97, 2006). With ``q = e^(-wt)`` and ``p = 1 - q``, k nodes A are among them if, when the
-last of A arrives, no more than r - k others have:
+The score ``-w / ln u`` of a uniform u is ``w`` divided by an exponential variable. Nodes are therefore ranked as they
+would arrive at independent times ``T ~ Exp(w)``, and a chunk's r replicas lie on the first r arrivals (Efraimidis and
+Spirakis, Information Processing Letters 97, 2006). Let ``q = e^(-wt)`` and ``p = 1 - q``. The k nodes of a set A are
+among the first r if at most r - k other nodes have arrived when the last node of A arrives:
 
     ``P(A) = integral of (sum over a in A of w_a q_a prod over b in A, not a, of p_b) P(N <= r - k) dt``
 
 N, the number of arrivals outside A, has the generating function ``prod (q + pz)`` over all nodes, divided by that over
-A. Its distribution is the Fourier transform over roots of unity. Their number is odd: no ``q + pz`` is then 0, and as
-all the products are at most 1, the division costs no digits. Only the coefficients up to ``z^r`` are needed, for which
-some 4 r roots on a smaller circle do (Cauchy's formula; a coefficient is mistaken for one that is so many powers
-higher, which the radius makes 10^13 times smaller). The integral is the trapezoidal rule in x for
-``t = exp(x - e^(-x)) / sum w`` (Takahasi and Mori, Publ. RIMS 9, 1974), which converges exponentially whatever the
-weights.
+A. Its distribution is the Fourier transform over roots of unity. The number of roots is odd, so no ``q + pz`` is 0. All
+products are at most 1, so the division costs no digits. Only the coefficients up to ``z^r`` are needed, and some 4 r
+roots on a smaller circle are enough for them (Cauchy's formula). Each coefficient then includes an error: a coefficient
+that is as many powers higher as there are roots, and that the radius makes 10^13 times smaller. The integral is the
+trapezoidal rule in x for ``t = exp(x - e^(-x)) / sum w`` (Takahasi and Mori, Publ. RIMS 9, 1974), which converges
+exponentially for all weights.
 """
 
 from collections.abc import Mapping
@@ -25,35 +25,35 @@ from numpy.typing import NDArray
 Floats: TypeAlias = NDArray[np.float64]
 Complexes: TypeAlias = NDArray[np.complex128]
 Replicas: TypeAlias = Mapping[int, float]
-"""Number of replicas → how many chunks have so many."""
+"""Number of replicas r → number of chunks that have r replicas."""
 
 STEP = 0.2
-"""Of the trapezoidal rule. Probabilities are exact to 1e-13 for r up to 5, and 1e-9 for 25 of 50 nodes."""
+"""Step of the trapezoidal rule. Probabilities are exact to 1e-13 for r up to 5, and to 1e-9 for 25 of 50 nodes."""
 
 ROOTS_PER_REPLICA = 4
-"""Roots of unity per replica, where there are no fewer nodes."""
+"""Roots of unity per replica. Fewer roots are used if there are fewer nodes than that."""
 
 ALIASING = 1e-13
-"""Share of a coefficient that is mistaken for another one where there are fewer roots than nodes."""
+"""The share of a higher coefficient that a coefficient includes by error, where there are fewer roots than nodes."""
 
 FEW_ENTRIES = 1 << 18
-"""Up to so many numbers, the products of all times are made at once and then summed."""
+"""Up to this many numbers, the products of all times are computed at once and then summed."""
 
 SMALL_PRODUCT = 1 << 17
-"""A product of matrices has at most so many multiplications."""
+"""The most multiplications in one product of matrices (see `_summed`)."""
 
 FIRST = -3.6
-"""Where the rule begins, at ``e^-40`` of the time that the first arrival takes."""
+"""The x at which the rule begins: at ``e^-40`` of the time that the first arrival takes."""
 
 LAST = 40.0
-"""The rule ends when those who did not arrive would have done so with probability ``1 - e^-40``."""
+"""The rule ends at a time by which one of the slowest m - r nodes has arrived with probability ``1 - e^-40``."""
 
 
 class Race:
-    """Nodes of given weights, and the times at which to look at them.
+    """A race of nodes with given weights, evaluated at the times of the integration rule.
 
-    All results are for a mixture of replica numbers and linear in it: ``{r: 1}`` gives probabilities, ``{r: chunks}``
-    expected numbers of chunks. Memory grows as m r, time as m^2 r.
+    All results are for a mixture of replica numbers, and linear in the mixture: ``{r: 1}`` gives probabilities,
+    ``{r: chunks}`` gives expected numbers of chunks. Memory grows as m r, time as m^2 r.
 
     Attributes:
         weights: float64 ``[m]``, above 0.
@@ -67,12 +67,12 @@ class Race:
         self._time = np.exp(x - np.exp(-x))[:, None] / total
         roots = min(len(weights) | 1, ROOTS_PER_REPLICA * most | 1)
         radius = 1.0 if roots >= len(weights) else ALIASING ** (1 / roots)
-        half = np.arange(roots // 2 + 1)  # the others are conjugate
+        half = np.arange(roots // 2 + 1)  # the other roots are their conjugates
         self._root = radius * np.exp(2j * np.pi / roots * half)
         each = STEP * self._time * (1 + np.exp(-x))[:, None] * np.where(half == 0, 1, 2) / roots
         present = -np.expm1(-weights * self._time)[..., None]
         absent = np.exp(-weights * self._time)[..., None]
-        factor = absent + present * self._root  # [times, m, roots], as the next two
+        factor = absent + present * self._root  # [times, m, roots], like the next two arrays
         self._product = each * factor.prod(axis=1)
         self._arriving = weights[:, None] * absent / factor
         self._arrived = present / factor
@@ -89,18 +89,19 @@ class Race:
         return both
 
     def pairs_with(self, replicas: Replicas, values: Floats) -> Floats:
-        """The sum of ``values`` over all nodes of each chunk, summed over the chunks expected on both of two nodes.
+        """Sum ``values`` over all nodes of each chunk, and these sums over the chunks expected on both of two nodes.
 
         Args:
             replicas: r → chunks.
-            values: of each node, float64 ``[m]``.
+            values: a value for each node, float64 ``[m]``.
 
         Returns:
             float64 ``[m, m]``; the diagonal is each node with itself.
         """
         weight = self._at_most(replicas, 3)[:, None]
         valued_arriving, valued_arrived = values[:, None] * self._arriving, values[:, None] * self._arrived
-        # Sums over the third node include the first two, which are taken off: values[a] and values[b] come back below.
+        # Sums over the third node include the first two nodes, which are subtracted here. The values of these two nodes
+        # are added below.
         arrived = weight * (valued_arrived.sum(axis=1, keepdims=True) - valued_arrived)
         last = _summed(arrived * self._arriving, self._arrived)
         last -= _summed(weight * self._arriving, self._arrived * valued_arrived)
@@ -115,8 +116,9 @@ class Race:
     def sensitivity(self, replicas: Replicas) -> Floats:
         """The derivative of `inclusion` by the logarithms of the weights, float64 ``[m, m]``.
 
-        Two nodes exchange a replica where one of them arrives as number r and the other right after it; hence the
-        matrix is symmetric, its rows add up to 0, and all but its diagonal is negative: the Laplacian of a graph.
+        Two nodes exchange a replica if one of them arrives as number r and the other right after it. Therefore the
+        matrix is symmetric, its rows add up to 0, and all entries but the diagonal are negative: it is the Laplacian of
+        a graph.
         """
         exactly = sum(chunks * self._root ** (1 - r) for r, chunks in replicas.items())
         tied = _summed((self._time * self._product * exactly)[:, None] * self._arriving, self._arriving)
@@ -124,7 +126,7 @@ class Race:
         return np.asarray(np.diag(tied.sum(axis=1)) - tied)
 
     def _at_most(self, replicas: Replicas, size: int) -> Complexes:
-        """What makes sums over time and roots probabilities that N <= r - k, for k = ``size``: ``[times, roots]``."""
+        """Return the factors ``[times, roots]`` that turn sums over both into probabilities of N <= r - ``size``."""
         kernel = np.zeros_like(self._root)
         for r, chunks in replicas.items():
             for others in range(r - size + 1):
@@ -133,10 +135,10 @@ class Race:
 
 
 def _summed(left: Complexes, right: Complexes) -> Floats:
-    """Sum products over times and roots, and take the real part: twice ``[times, m, roots]`` to ``[m, m]``.
+    """Sum products over times and roots, and take the real part: two arrays ``[times, m, roots]`` give ``[m, m]``.
 
-    As many small products of real matrices: BLAS would compute large ones in several threads, which wait for each other
-    a hundred times as long as they work where cores are busy.
+    The work is done in many small products of real matrices. BLAS would compute large products in several threads. On
+    busy cores, these threads wait for each other a hundred times as long as they work.
     """
     times, nodes, roots = left.shape
     ones, others = left.conj().view(np.float64), right.view(np.float64).swapaxes(1, 2)

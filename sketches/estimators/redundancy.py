@@ -1,4 +1,4 @@
-"""Whether chunks have the replicas they should have: under one common target, under many, and against the record."""
+"""Tells whether chunks have the replicas they should have: under one target, under many, and against the record."""
 
 from statistics import NormalDist
 
@@ -17,19 +17,20 @@ def proven_below(level_counts: ArrayLike, nodes: int, target: int) -> int:
     """Count registers that prove a chunk below ``target`` replicas, for any placement and any load.
 
     All chunks of a register at level l lie on the same l nodes or fewer. Where every chunk should have at least
-    ``target`` replicas, a register at levels 1 … ``target`` - 1 hence has one too few: no false alarm by construction.
-    Three under-replicated chunks among 10^5 in 10^6 registers show with probability .999: each shares its register with
-    a better one with probability ``1 - e^(-t)``.
+    ``target`` replicas, a register at levels 1 … ``target`` - 1 therefore has a chunk with too few replicas: there is
+    no false alarm by construction. Three under-replicated chunks among 10^5 in 10^6 registers show with probability
+    .999: each shares its register with a better replicated chunk with probability ``1 - e^(-t)``.
 
-    The proof needs that this register is zero on exactly the nodes that hold none of its chunks. An *over-count*, such
-    as a crash between a removal and its un-counting leaves, forges an under-replicated chunk where its register counts
-    less than ``target`` nodes with it and none without: a chunk that is gone seems to have one replica. In the register
-    of a chunk that really lacks replicas it stands for another node, and may hide the lack. An *under-count*, such as a
-    listing that misses a replica leaves, forges a lack where the replica lies. Over-counts and under-counts of other
-    registers change nothing.
+    The proof needs that this register is zero on exactly the nodes that hold none of its chunks. An *over-count*
+    remains, for example, after a crash between a removal and its un-counting. It forges an under-replicated chunk if
+    the level of its register is less than ``target`` with the over-count and 0 without it: a chunk that is gone seems
+    to have one replica. In the register of a chunk that really lacks replicas, the over-count seems to be one more
+    node, and may hide the lack. An *under-count* remains, for example, after a listing that misses a replica. It forges
+    a lack where that replica lies. Over-counts and under-counts of other registers change nothing.
 
     Args:
-        level_counts: Z, integers ``[L + 1]``; with L less than ``nodes`` the last counts those on L or more.
+        level_counts: Z, integers ``[L + 1]``. If L is less than ``nodes``, the last entry counts the registers on L or
+            more nodes.
         nodes: m, the nodes whose sketches were read.
         target: the smallest number of replicas that a chunk should have.
     """
@@ -41,16 +42,16 @@ def proven_below(level_counts: ArrayLike, nodes: int, target: int) -> int:
 def below_targets(spectrum: Spectrum, targets: ArrayLike, z: float = Z_95) -> Estimate:
     """Estimate how many chunks have replicas, but fewer than they should.
 
-    Under one common target this is ``spectrum.below(target)``. Under several, what is missing from one chunk may be
-    too much of another: only a lower bound can be told from the spectrum. Of the chunks with at most l replicas no more
-    than those with a target of at most l can be content, so that ``max_l (F(l) - F_target(l))`` or more are below
-    theirs (derived here; the one-sided distance of Kolmogorov and Smirnov). The quantile is raised for as many levels
-    as are noisy if all is well (Bonferroni).
+    Under one common target this is ``spectrum.below(target)``. Under several targets, a replica missing from one chunk
+    and a replica too many of another chunk can cancel, so the spectrum only gives a lower bound. Among the chunks with
+    at most l replicas, only chunks with a target of at most l can have enough. Therefore at least
+    ``max_l (F(l) - F_target(l))`` chunks are below their targets (derived here; the one-sided distance of Kolmogorov
+    and Smirnov). The quantile is raised for the number of levels that are noisy if all is well (Bonferroni).
 
     Args:
         spectrum: with the largest target as its replication factor.
-        targets: integers ``[T + 1]``: ``targets[k]`` chunks should have k replicas. Those of fewer nodes than replicas
-            count as below target.
+        targets: integers ``[T + 1]``: ``targets[k]`` chunks should have k replicas. Chunks that should have more
+            replicas than there are nodes count as below target.
         z: standard normal quantile of the interval's ends, 1.96 for two-sided 95 %.
 
     Returns:
@@ -81,20 +82,20 @@ def alarming(spectrum: Spectrum, targets: ArrayLike, expected: int) -> bool:
     Args:
         spectrum: with the largest target as its replication factor.
         targets: integers ``[T + 1]``: ``targets[k]`` chunks should have k replicas.
-        expected: chunks that may be: those pinned by uploads in flight, and what is tolerated.
+        expected: chunks that may be below their targets: those pinned by uploads in flight, and a tolerance.
     """
     return below_targets(spectrum, targets, Z_ALARM).lower_bound > expected
 
 
 def lost_chunks(union: Estimate, chunks: int) -> Estimate:
-    """Estimate how many chunks have no replica on the nodes at all: those on record less the union.
+    """Estimate how many chunks have no replica on any node: the chunks on record less the union.
 
     Args:
         union: distinct chunks on the nodes.
         chunks: chunks on record.
 
     Returns:
-        The number with the union's interval, not below 0; if the union is saturated, an upper end at best.
+        The number with the union's interval, not below 0. If the union is saturated, at best an upper end is known.
     """
     least = 0.0 if union.upper_bound is None else max(chunks - union.upper_bound, 0.0)
     most = max(chunks - union.lower_bound, 0.0)
@@ -102,11 +103,11 @@ def lost_chunks(union: Estimate, chunks: int) -> Estimate:
 
 
 def average_replication(registers: NDArray[np.uint8], tau: int, chunks: int) -> Estimate:
-    """Replicas per chunk on record, from trusted counts: the registers' sum is the number of replicas, exactly.
+    """Replicas per chunk on record, from trusted counts: the sum of the registers is exactly the number of replicas.
 
     Args:
         registers: uint8 ``[m, N']``, sketches of the online nodes.
-        tau: the level at which they saturate.
+        tau: the level at which the registers saturate.
         chunks: chunks on record.
 
     Returns:

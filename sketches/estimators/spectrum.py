@@ -13,15 +13,16 @@ from sketches.estimators.union import union_estimate
 Floats = NDArray[np.float64]
 
 MIN_ZERO_REGISTERS = 20
-"""Empty registers under which logarithms of counts are no longer nearly linear in them: bounds only."""
+"""With fewer empty registers, the logarithm of a count is not nearly linear in the count: only bounds are answered."""
 
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """How many chunks have exactly l replicas, for l = 1 … R - 1, and how many have R or more.
+    """The numbers of chunks with exactly l replicas, for l = 1 … R - 1, and with R or more.
 
-    R is the replication factor asked for, or less where no more can be told apart: the number of nodes (then the
-    last class has exactly that many), the cap of the level counts, or a number of node sets beyond computing.
+    R is the replication factor asked for. It is less where fewer replica numbers can be told apart: R is at most the
+    number of nodes (the last class then has exactly that many replicas) and the cap of the level counts, and it is less
+    where there are too many sets of nodes to compute.
 
     Attributes:
         nodes: m, the nodes whose sketches were read.
@@ -32,8 +33,8 @@ class Spectrum:
         covariance: float64 ``[R, R]``, of ``counts`` for a fixed set of chunks.
         hidden: float64 ``[R]``: for each chunk of up to k replicas whose register shows that it has no more, there are
             on average ``hidden[k]`` that share a register with better replicated ones. ``[0]`` is for the union.
-        proven: int64 ``[R]``: registers at levels 1 … k. Each has a chunk of at most k replicas, for certain if that
-            register is counted right on every node (see `redundancy.proven_below`).
+        proven: int64 ``[R]``: registers at levels 1 … k. Each of these registers proves a chunk of at most k replicas,
+            if that register is counted right on every node (see `redundancy.proven_below`).
         saturated: fewer than `MIN_ZERO_REGISTERS` registers are empty; all answers but the union are only lower bounds.
     """
 
@@ -53,14 +54,14 @@ class Spectrum:
 
     @property
     def complete(self) -> bool:
-        """Whether chunks below the replication factor are told from those at it."""
+        """True if chunks below the replication factor are told apart from chunks at it."""
         return self.resolution >= min(self.replication_factor, self.nodes)
 
     @cached_property
     def classes(self) -> tuple[Estimate, ...]:
         """Chunks with exactly 1, 2, …, R - 1 replicas, and with R or more (exactly R if R is the number of nodes).
 
-        The intervals of the first are those of `below`. In the last place stands a normal one.
+        The intervals are computed as in `below`, except for the last one, which is a normal interval.
         """
         return (*(self._exactly(replicas) for replicas in range(1, self.resolution)), self._top())
 
@@ -68,12 +69,12 @@ class Spectrum:
         """Estimate how many chunks have replicas, but fewer than ``target``.
 
         The variance of the estimate grows with the true number B by ``a = hidden[target - 1]`` a chunk; solving
-        ``(B_hat - B)^2 = z^2 (V + a (B - B_hat))`` for B, as in Wilson's interval, keeps the coverage where few or none
-        are seen. The lower end is never under what registers prove.
+        ``(B_hat - B)^2 = z^2 (V + a (B - B_hat))`` for B, as in Wilson's interval, keeps the coverage where few chunks
+        or no chunks are seen. The lower end is never below the number that registers prove.
 
         Args:
-            target: replicas that a chunk should have. Beyond the number of nodes, no chunk has them; above R and up
-                to the number of nodes only "at least those below R" is known.
+            target: replicas that a chunk should have. If ``target`` is above the number of nodes, every chunk has
+                fewer. If it is above R and up to the number of nodes, only "at least those below R" is known.
             z: standard normal quantile of the interval's ends, 1.96 for two-sided 95 %.
         """
         if target <= 1:
@@ -89,7 +90,7 @@ class Spectrum:
 
         ``(sum_l l c_l)/U`` by the delta method. With ``D = sum_l (R - l) c_l`` replicas missing, the ends solve the
         same equation as in `below`; one more chunk misses from 1 (for the lower end of D) to R - 1 replicas (for the
-        upper one). The spectrum without a trace of missing replicas so answers RF, and a lower end below it.
+        upper one). A spectrum without a trace of missing replicas therefore answers RF, with a lower end below RF.
         """
         chunks = float(self.counts.sum())
         if self.saturated:
@@ -98,7 +99,7 @@ class Spectrum:
             return Estimate(0.0, 0.0, 0.0, saturated=False)
         most = self.resolution
         replicas = np.arange(1, most + 1)
-        missing = float((most - replicas) @ self.counts)  # exactly 0 if none is, as most - mean might not be
+        missing = float((most - replicas) @ self.counts)  # exactly 0 if none is missing; most - mean might not be
         mean = most - missing / chunks
         gradient = replicas - mean
         variance = float(gradient @ self.covariance @ gradient)
@@ -106,7 +107,7 @@ class Spectrum:
         fewest, _ = score_interval(missing, variance, a, Z_95)
         _, largest = score_interval(missing, variance, (most - 1) * a, Z_95)
         lower, middle, upper = np.clip([most - largest / chunks, mean, most - fewest / chunks], 1.0, most).tolist()
-        lower, upper = min(lower, middle), max(middle, upper)  # equal but for rounding, or the mean was clipped
+        lower, upper = min(lower, middle), max(middle, upper)  # rounding or clipping may move the mean past an end
         return Estimate(middle, lower, upper, saturated=False) if self.complete else at_least(lower)
 
     def _exactly(self, replicas: int) -> Estimate:
@@ -132,13 +133,13 @@ class Spectrum:
 
 
 def score_interval(estimate: float, variance: float, slope: float, z: float) -> tuple[float, float]:
-    """Solve ``(estimate - x)^2 = z^2 (variance + slope (x - estimate))``: the interval of a growing variance."""
+    """Solve ``(estimate - x)^2 = z^2 (variance + slope (x - estimate))``: an interval whose variance grows with x."""
     middle, half = estimate + z**2 * slope / 2, z * math.sqrt(max(variance, 0.0) + (z * slope / 2) ** 2)
     return max(middle - half, 0.0), middle + half
 
 
 def resolvable(replication_factor: int, levels: int) -> int:
-    """R: how many classes there are, if replicas can be told apart up to ``levels``.
+    """Return R, the number of classes, if numbers of replicas up to ``levels`` can be told apart.
 
     Raises:
         ValueError: RF is less than 1.
@@ -149,7 +150,7 @@ def resolvable(replication_factor: int, levels: int) -> int:
 
 
 def saturated_spectrum(levels: NDArray[np.int64], nodes: int, replication_factor: int, resolution: int) -> Spectrum:
-    """What is left when hardly a register is empty: what occupied registers prove."""
+    """Return the spectrum for sketches with hardly any empty register: only what occupied registers prove."""
     proven = proven_by_levels(levels, resolution)
     nothing = np.zeros(resolution)
     union = union_estimate(int(levels[0]), int(levels.sum()))
@@ -158,7 +159,7 @@ def saturated_spectrum(levels: NDArray[np.int64], nodes: int, replication_factor
 
 
 def too_full(levels: NDArray[np.int64]) -> bool:
-    """Whether registers at levels 0, 1, … leave too few empty ones for more than bounds. Nothing is never too full."""
+    """True if too few registers are empty for more than bounds. Sketches without any chunk are never too full."""
     return bool(levels[0] < MIN_ZERO_REGISTERS and levels[1:].any())
 
 

@@ -5,13 +5,13 @@ lie. With ``lambda_l`` chunks of l replicas per register, Panjer's recursion (19
 
     ``P_0 = exp(-sum_l lambda_l)``,  ``k P_k = sum_l l lambda_l P_(k-l)``,
 
-and the histogram of T the maximum of the likelihood: by expectation-maximisation (Dempster, Laird and Rubin, 1977),
-``lambda_l <- lambda_l/N' sum_k H_k P_(k-l)/P_k``, then by Fisher scoring with ``dP_k/dlambda_l = P_(k-l) - P_k``. Sums
-from TAU on are one cell: below, no register is saturated. The covariance is the inverse information less ``diag(c)``,
-as the chunks are fixed and not Poisson.
+and the histogram H of T gives the maximum of the likelihood. It is found by expectation-maximisation (Dempster, Laird
+and Rubin, 1977), ``lambda_l <- lambda_l/N' sum_k H_k P_(k-l)/P_k``, then by Fisher scoring with
+``dP_k/dlambda_l = P_(k-l) - P_k``. All sums from TAU on are one cell; in a sum below TAU, no register is saturated. The
+covariance is the inverse information less ``diag(c)``, because the number of chunks is fixed and not Poisson.
 
-A count left over after a crash looks like a chunk of one replica. The spectrum from zeros hardly sees it; that the two
-disagree is how it shows.
+A count left over after a crash looks like a chunk of one replica. The spectrum from zeros hardly sees such a count, so
+a difference between the two spectra reveals it.
 """
 
 import math
@@ -35,16 +35,16 @@ from sketches.registers import checked_registers
 EM_STEPS = 15
 SCORING_STEPS = 30
 SETTLED = 1e-4
-"""Chunks: scoring ends when no class moves by more."""
+"""Scoring ends when no class moves by more than this many chunks."""
 
 ABSENT = 1e-2
-"""Chunks under which a class of the maximum is taken for none: it has no variance, and is left to the slower steps."""
+"""A class of fewer chunks than this is taken as empty: it has no variance, and only the slower steps change it."""
 
 NEGLIGIBLE = 1e-12
-"""Probability of a cell that only rounding tells from 0."""
+"""A cell with a smaller probability differs from 0 only by rounding."""
 
 SHRINKAGE = 0.1
-"""The least that one scoring step leaves of a class: at or past zero, sums that occur would be impossible."""
+"""The smallest part of a class that one scoring step leaves. At or below zero, sums that occur would be impossible."""
 
 
 def spectrum_from_sums(
@@ -54,16 +54,16 @@ def spectrum_from_sums(
 
     Args:
         registers: uint8 ``[m, N']``, sketches of the *online* nodes, of one seed and one size; m may be 0.
-        tau: the level at which these sketches saturate. Replica numbers from tau on are not told apart.
+        tau: the level at which these registers saturate. Replica numbers from tau on are not told apart.
         replication_factor: RF, at least 1.
         most_replicas: the largest number of replicas that any chunk has, such as RF + 1 while chunks are moved; RF if
-            not given. One more than needed makes the rest ten times noisier; with one too few, a chunk of r + s
-            replicas passes for one of r and one of s.
+            not given. If it is one too large, the other classes are ten times noisier. If it is one too small, a chunk
+            of r + s replicas looks like a chunk of r replicas and a chunk of s replicas.
 
     Returns:
         The spectrum, of at most ``tau`` classes; saturated where fewer than 20 registers are empty. While sums rarely
-        reach ``tau``, errors of "below three" are 10 to 60 times smaller than by `spectrum_from_registers`. No class
-        is negative: where one is really empty, the maximum is biased by up to .6 of these small standard deviations.
+        reach ``tau``, errors of "below three" are 10 to 60 times smaller than by `spectrum_from_registers`. No class is
+        negative: where a class is really empty, the maximum is biased by up to .6 of these small standard deviations.
 
     Raises:
         ValueError: as by `checked_registers`, or ``tau`` or RF is less than 1.
@@ -96,7 +96,8 @@ class _Fit:
     Attributes:
         counts: float64 ``[L]``, chunks of 1 … L replicas.
         covariance: float64 ``[L, L]``, for a fixed set of chunks.
-        hidden: float64 ``[L]``, ``[k]``: chunks of k replicas that lift a sum into the last cell, for each other one.
+        hidden: float64 ``[L]``: for each chunk of k replicas whose sum is below the last cell, there are ``hidden[k]``
+            chunks that lift their sum into it.
     """
 
     counts: Floats
@@ -155,7 +156,7 @@ def _distribution(rates: Floats, cells: int) -> tuple[Floats, Floats]:
 
 
 def _inverse_information(counts: Floats, probabilities: Floats, shifted: Floats) -> tuple[NDArray[np.intp], Floats]:
-    """The classes that are present, and the inverse of what a single register tells of their rates."""
+    """Return the classes that are present, and the inverse of the information of one register about their rates."""
     present = np.flatnonzero(counts > ABSENT)
     cells = probabilities > NEGLIGIBLE
     slopes = shifted[np.ix_(present, cells)] - probabilities[cells]

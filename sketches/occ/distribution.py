@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from sketches.occ.moments import Covered, checked_coverage, checked_sizes
 
 TAIL = 40.0
-"""What is left out of a distribution on either side has a probability below e^-40 = 4·10⁻¹⁸."""
+"""The values that a distribution leaves out on either side have a total probability below e^-40 = 4·10⁻¹⁸."""
 
 WORKING_TAIL = 70.0
-"""The same while parties are added; e^-30 beyond TAIL, so that the ends of the band lose nothing that counts."""
+"""The same bound while parties are added. It is e^-30 beyond `TAIL`: the ends of the band lose nothing that counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Distribution:
 
     @property
     def values(self) -> NDArray[np.int64]:
-        """The integers, of the shape of the probabilities."""
+        """The integers, in the shape of ``probabilities``."""
         return np.arange(self.first, self.first + len(self.probabilities))
 
     @property
@@ -41,14 +41,14 @@ class Distribution:
     @property
     def variance(self) -> float:
         """Square of the standard deviation."""
-        offsets = np.arange(len(self.probabilities))  # small numbers: the values may have few digits to spare
+        offsets = np.arange(len(self.probabilities))  # offsets are small; large values would cost digits
         return float(self.probabilities @ (offsets - self.probabilities @ offsets) ** 2)
 
     def interval(self, coverage: float = 0.95) -> tuple[int, int]:
         """Return the central interval: beyond either end lies a probability of at most ``(1 - coverage)/2``.
 
         Args:
-            coverage: the least probability the interval is to have.
+            coverage: the least probability that the interval should have.
 
         Raises:
             ValueError: not ``0 < coverage < 1``.
@@ -63,19 +63,20 @@ def union_pmf(population: int, sizes: Sequence[int]) -> Distribution:
     """Exact distribution of the number of elements that at least one party holds.
 
     Derived here: if u elements are held, a party of n brings d new ones with probability
-    ``C(N-u, d) C(u, n-d) / C(N, n)``, which is, but for a constant, ``u!(N-u)! · C(n, d) / ((N-u')!(u'-n)!)`` with
-    ``u' = u + d``: to weigh, to convolve, to weigh again, and every term is positive. All three weights are tilted to
-    be flat around the means; they are built from ratios of neighbours, as factorials of large numbers have no digits
-    to spare.
+    ``C(N-u, d) C(u, n-d) / C(N, n)``. Up to a constant, this is ``u!(N-u)! · C(n, d) / ((N-u')!(u'-n)!)`` with
+    ``u' = u + d``. Adding a party therefore multiplies by weights, convolves, and multiplies by weights again; every
+    term is positive. All three sequences of weights are tilted to be flat around the means. They are built from ratios
+    of neighbours, because factorials of large numbers would lose digits.
 
     Args:
         population: N, elements in all, at least 1.
         sizes: ``n_i``, elements that each party holds, shape ``[m]``; ``m = 0`` is allowed.
 
     Returns:
-        All sizes but tails of a probability below 10⁻¹⁷ together, some 9 standard deviations and 13 to 27 elements to
-        either side, each with a relative error below 10⁻¹¹ (underflow aside). A party takes a convolution of two bands:
-        at most 2 ms at N = 10⁵, and in proportion to N. One or two parties are quick at any N.
+        The distribution of all sizes, except tails of a probability below 10⁻¹⁷ together. It reaches some 9 standard
+        deviations and 13 to 27 elements to either side. Each probability has a relative error below 10⁻¹¹ (except for
+        underflow). Each party takes a convolution of two bands: at most 2 ms at N = 10⁵, and in proportion to N. One or
+        two parties are fast at any N.
 
     Raises:
         ValueError: the population is empty, or a size is not between 0 and the population.
@@ -97,10 +98,10 @@ def intersection_pmf(population: int, sizes: Sequence[int]) -> Distribution:
 
     Args:
         population: N, elements in all, at least 1.
-        sizes: ``n_i``, elements that each party holds, shape ``[m]``; of no parties it is the whole population.
+        sizes: ``n_i``, elements that each party holds, shape ``[m]``; the intersection of no parties is the population.
 
     Returns:
-        As for the union.
+        The distribution, as from `union_pmf`.
 
     Raises:
         ValueError: the population is empty, or a size is not between 0 and the population.
@@ -116,8 +117,8 @@ def _and_party(
     """Add a party of ``size``, neither 0 nor N, to the elements held.
 
     Args:
-        first: what the first of the logarithms belongs to.
-        logarithms: of the probabilities of the elements held, up to a constant, shape ``[values]``.
+        first: the number of elements held that ``logarithms[0]`` belongs to.
+        logarithms: logarithms of the probabilities of the numbers of elements held, up to a constant, ``[values]``.
         covered: the moments of the elements held.
         population: N.
         size: n.
@@ -125,7 +126,8 @@ def _and_party(
     Returns:
         The new ``first`` and ``logarithms``.
     """
-    # The new elements are those missed by the others and by the newcomer's complement: the same theory bounds them.
+    # The new elements are missed by the other parties and by the complement of the newcomer: the same theory bounds
+    # their number.
     new = covered.and_party(population, population - size)
     least, most = _band(new.missed, new.variance, WORKING_TAIL)
     least, most = max(least, 0), min(most, size, population - first)
@@ -138,17 +140,17 @@ def _and_party(
     before = _scaled(logarithms + _cumulated(np.log((u + 1) / (population - u)) + odds))
     kernel = _scaled(_cumulated(np.log((size - d) / (d + 1)) + odds))
     convolved = np.convolve(before, kernel)[low - first - least : high - first - least + 1]
-    with np.errstate(divide="ignore"):  # what has underflowed stays at probability 0
+    with np.errstate(divide="ignore"):  # a probability that has underflowed stays 0
         return low, np.log(convolved) + _cumulated(np.log((population - sums) / (sums + 1 - size)) - odds)
 
 
 def _cumulated(steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Logarithms, from 0 on, of what has these logarithms of the ratios of neighbours."""
+    """The logarithms of a sequence that begins with 1; ``steps`` are the logarithms of the ratios of neighbours."""
     return np.concatenate(([0.0], np.cumsum(steps)))
 
 
 def _scaled(logarithms: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Exponentials in units of the greatest."""
+    """The exponentials, divided by the greatest of them."""
     exponentials: NDArray[np.float64] = np.exp(logarithms - logarithms.max())
     return exponentials
 

@@ -1,4 +1,4 @@
-"""How many elements exactly k parties hold: mean vector and covariance matrix."""
+"""The number of elements that exactly k parties hold: mean vector and covariance matrix."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class HeldByExactly:
 
     Attributes:
         mean: expected number of elements in each class, shape ``[m + 1]``.
-        covariance: of the classes, symmetric, shape ``[m + 1, m + 1]``.
+        covariance: covariance matrix of the classes, shape ``[m + 1, m + 1]``.
     """
 
     mean: NDArray[np.float64]
@@ -32,13 +32,13 @@ class HeldByExactly:
             weights: one per class, shape ``[m + 1]``.
 
         Raises:
-            ValueError: the weights are not ``m + 1``.
+            ValueError: there are not ``m + 1`` weights.
         """
         values = np.asarray(weights, np.float64)
         if values.shape != self.mean.shape:
             raise ValueError(f"{len(self.mean)} classes need as many weights, not the shape {values.shape}")
         population, mean = float(self.mean.sum()), float(values @ self.mean)
-        centred = values - mean / population  # the classes add up to N: a constant changes nothing but the rounding
+        centred = values - mean / population  # the classes add up to N: a constant only changes the rounding
         variance = max(float(centred @ self.covariance @ centred), 0.0)
         return Moments(mean, variance, (population * float(values.min()), population * float(values.max())))
 
@@ -46,10 +46,11 @@ class HeldByExactly:
 def held_by_exactly(population: int, sizes: Sequence[int]) -> HeldByExactly:
     """Exact moments of the numbers of elements that exactly k = 0 … m parties hold.
 
-    Derived here, party by party. Of the classes C a newcomer draws X, multivariate hypergeometric with mean ``aC`` and
-    covariance ``a(1-a)/(N-1) · (N diag C - C Cᵀ)``, ``a = n/N``; what is drawn moves up one class (shift S):
-    ``C' = ((1-a)I + aS) C + (S - I)(X - aC)``. The law of total variance does the rest, in O(m³) and without a
-    difference of numbers of the order N². The mean is N times the Poisson-binomial distribution of the ``n_i/N``.
+    Derived here, party by party. A newcomer of n elements draws X from the classes C. X is multivariate hypergeometric
+    with mean ``aC`` and covariance ``a(1-a)/(N-1) · (N diag C - C Cᵀ)``, where ``a = n/N``. The drawn elements move up
+    one class (shift S): ``C' = ((1-a)I + aS) C + (S - I)(X - aC)``. The law of total variance gives the moments, in
+    O(m³) and without a difference of numbers of the order N². The mean is N times the Poisson-binomial distribution of
+    the ``n_i/N``.
 
     Args:
         population: N, elements in all, at least 1.

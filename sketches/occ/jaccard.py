@@ -1,4 +1,4 @@
-"""How alike random sets are: the Jaccard index, intersection over union."""
+"""The similarity of random sets: the Jaccard index, intersection over union."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from sketches.occ.moments import Moments, checked_sizes, intersection, union, un
 def jaccard(population: int, sizes: Sequence[int]) -> Moments:
     """Moments of the Jaccard index ``J = I/U``: exact for one or two parties, or with a party that holds nothing.
 
-    For two parties U = n₁ + n₂ - I, and J is a function of the hypergeometric I. For more the delta method, to second
-    order for the mean and to first for the variance: with ``j = E I / E U``,
-    ``E J ≈ j + (j Var U - Cov(U, I))/(E U)²`` and ``Var J ≈ (Var I + j² Var U - 2j Cov(U, I))/(E U)²``. Beside exact
-    enumeration the mean is off by less than ``(m/E U)²`` of itself, and the variance by less than ``m/E U``, as a rule
-    downwards: good when the union is large beside the number of parties.
+    For two parties U = n₁ + n₂ - I, and J is a function of the hypergeometric I. For more parties the delta method is
+    used, to second order for the mean and to first order for the variance: with ``j = E I / E U``,
+    ``E J ≈ j + (j Var U - Cov(U, I))/(E U)²`` and ``Var J ≈ (Var I + j² Var U - 2j Cov(U, I))/(E U)²``. Compared with
+    exact enumeration, the relative error of the mean is below ``(m/E U)²`` and that of the variance below ``m/E U``,
+    usually downwards. The approximation is good when the union is large compared with the number of parties.
 
     Args:
         population: N, elements in all, at least 1.
@@ -42,7 +42,7 @@ def jaccard(population: int, sizes: Sequence[int]) -> Moments:
 
 
 def _of_two(population: int, sizes: list[int]) -> tuple[float, float]:
-    """Exact mean and variance for two parties, not both of which hold nothing."""
+    """Exact mean and variance for two parties, of which at least one holds an element."""
     both = intersection_pmf(population, sizes)
     index = both.values / (sum(sizes) - both.values)
     mean = float(both.probabilities @ index)

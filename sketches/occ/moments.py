@@ -15,7 +15,7 @@ class Moments:
     Attributes:
         mean: expectation.
         variance: square of the standard deviation.
-        support: the least and the greatest value it can possibly take.
+        support: the least and the greatest value that the quantity can take.
     """
 
     mean: float
@@ -30,11 +30,11 @@ class Moments:
     def interval(self, coverage: float = 0.95) -> tuple[float, float]:
         """Return the central interval of the normal approximation, cut to the support.
 
-        For union and intersection from a standard deviation of 3 on, 95 % intervals cover 93 to 97 %, as whole numbers
-        come in steps; below, take the interval of the distribution.
+        From a standard deviation of 3 on, the 95 % intervals of union and intersection cover 93 to 97 %, because whole
+        numbers come in steps. For a smaller standard deviation, use `Distribution.interval`.
 
         Args:
-            coverage: the probability the interval is to have.
+            coverage: the probability that the interval should have.
 
         Raises:
             ValueError: not ``0 < coverage < 1``.
@@ -45,12 +45,13 @@ class Moments:
 
 
 class Covered(NamedTuple):
-    """Moments of the elements that some parties hold between them.
+    """Moments of the number of elements that at least one of some parties holds.
 
     Attributes:
-        held: expected number of elements someone holds.
-        missed: expected number of elements nobody holds; kept apart, as either may be tiny beside the other.
-        variance: of both, as they add up to the population.
+        held: expected number of elements that at least one party holds.
+        missed: expected number of elements that no party holds. It is stored too, because either of the two numbers may
+            be tiny compared with the other.
+        variance: variance of each of the two numbers, which add up to the population.
     """
 
     held: float
@@ -60,9 +61,9 @@ class Covered(NamedTuple):
     def and_party(self, population: int, size: int) -> Self:
         """Add a party that holds ``size`` elements.
 
-        Derived here: of E missed elements the newcomer misses a hypergeometric number E', with mean ``bE`` and
+        Derived here: the newcomer misses E' of the E missed elements. E' is hypergeometric with mean ``bE`` and
         variance ``b(1-b)E(N-E)/(N-1)``, ``b = 1 - size/N``; so ``Var E' = b² Var E + b(1-b) E[E(N-E)]/(N-1)``. No
-        term is negative and ``Var E <= E[E]E[N-E]/N``: nothing cancels, whatever the sizes.
+        term is negative and ``Var E <= E[E]E[N-E]/N``: no digits cancel, whatever the sizes.
         """
         missing = (population - size) / population
         pairs = self.held * self.missed - self.variance
@@ -87,7 +88,7 @@ def checked_sizes(population: int, sizes: Sequence[int]) -> list[int]:
 
 
 def checked_coverage(coverage: float) -> float:
-    """Return the coverage.
+    """Return ``coverage`` if it is a probability strictly between 0 and 1.
 
     Raises:
         ValueError: not ``0 < coverage < 1``.
@@ -100,9 +101,10 @@ def checked_coverage(coverage: float) -> float:
 def union(population: int, sizes: Sequence[int]) -> Moments:
     """Exact moments of the number of elements that at least one party holds.
 
-    They equal ``E U = N(1-q)`` and ``Var U = Nq(1-q) + N(N-1)(q₂ - q²)``, with the chances ``q = Π(1 - n_i/N)`` that
-    an element, and ``q₂ = Π (N-n_i)(N-n_i-1)/(N(N-1))`` that a pair of elements, is missed by all; but that
-    difference loses every digit where parties are small. See ``Covered.and_party`` for the form used.
+    The moments are ``E U = N(1-q)`` and ``Var U = Nq(1-q) + N(N-1)(q₂ - q²)``. Here ``q = Π(1 - n_i/N)`` is the
+    probability that all parties miss an element, and ``q₂ = Π (N-n_i)(N-n_i-1)/(N(N-1))`` that they miss a pair of
+    elements. The difference ``q₂ - q²`` loses every digit where parties are small, so the code uses the form of
+    ``Covered.and_party``.
 
     Args:
         population: N, elements in all, at least 1.
@@ -125,12 +127,13 @@ def union(population: int, sizes: Sequence[int]) -> Moments:
 def intersection(population: int, sizes: Sequence[int]) -> Moments:
     """Exact moments of the number of elements that every party holds.
 
-    An element that not everybody holds lies in the union of the complements, so this is ``N - U(N - n_i)``. With the
-    chances ``p = Π n_i/N`` and ``p₂ = Π n_i(n_i-1)/(N(N-1))``: ``E I = Np``, ``Var I = Np(1-p) + N(N-1)(p₂ - p²)``.
+    An element that not every party holds lies in the union of the complements, so the intersection is
+    ``N - U(N - n_i)``. With the probabilities ``p = Π n_i/N`` and ``p₂ = Π n_i(n_i-1)/(N(N-1))``, the moments are
+    ``E I = Np`` and ``Var I = Np(1-p) + N(N-1)(p₂ - p²)``.
 
     Args:
         population: N, elements in all, at least 1.
-        sizes: ``n_i``, elements that each party holds, shape ``[m]``; of no parties it is the whole population.
+        sizes: ``n_i``, elements that each party holds, shape ``[m]``; the intersection of no parties is the population.
 
     Returns:
         Moments in elements, as accurate as those of the union.
@@ -149,8 +152,8 @@ def intersection(population: int, sizes: Sequence[int]) -> Moments:
 def union_intersection_covariance(population: int, sizes: Sequence[int]) -> float:
     """Exact covariance of union and intersection, never positive; 0 for fewer than two parties.
 
-    Derived here: the chance that all parties hold x and miss y is ``pq (N/(N-1))^m``. Summed over the ordered pairs
-    and less ``E I · E(N-U) = N²pq``, it is ``-Cov = N²pq [(N/(N-1))^(m-1) - 1]``.
+    Derived here: the probability that all parties hold x and miss y is ``pq (N/(N-1))^m``. Its sum over the ordered
+    pairs, less ``E I · E(N-U) = N²pq``, is ``-Cov = N²pq [(N/(N-1))^(m-1) - 1]``.
 
     Args:
         population: N, elements in all, at least 1.

@@ -1,6 +1,6 @@
-"""A cluster of random numbers: what the sketches would answer, held against the truth.
+"""A simulated cluster: the answers of its sketches are compared with the truth.
 
-``python -m sketches.simulate --help`` is the operator's door. Chunks are hashed by drawing their registers uniformly at
-random, which is what a hash of digests does, and placed as weighted rendezvous hashing places them. Beyond NumPy and
-mmh3 only the plots need anything: matplotlib.
+Operators start with ``python -m sketches.simulate --help``. Chunks are hashed by drawing their registers uniformly at
+random, as a hash of digests does, and are placed as weighted rendezvous hashing places them. The package needs NumPy
+and mmh3; only the plots also need matplotlib.
 """

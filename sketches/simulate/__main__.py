@@ -17,7 +17,7 @@ from sketches.simulate.trials import Trials, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run it."""
+    """Run the simulation that the command line asks for, and print its report."""
     parser = _parser()
     options = parser.parse_args(argv)
     scenarios = [_scenario(parser, options, n_prime) for n_prime in options.n_prime]

@@ -1,4 +1,4 @@
-"""Figures of the runs. The only module that needs matplotlib."""
+"""Draws figures of the runs. This is the only module that needs matplotlib."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,15 +13,15 @@ from sketches.simulate.trials import Trials
 
 DPI = 90
 LEAST_ERROR = 0.1
-"""Chunks: smaller errors are left out of the figure."""
+"""The smallest error, in chunks, that the figure of the accuracy shows."""
 
 
 def draw(done: Sequence[Trials], folder: Path) -> None:
     """Write accuracy.png, coverage.png, routing.png and spectrum.png.
 
     Args:
-        done: the runs of one cluster at one or several N'; the last figure is of the first of them.
-        folder: made if it is not there.
+        done: the runs of one cluster at one or several N'; spectrum.png shows the first of them.
+        folder: where the figures are written; it is created if it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ordered = sorted(done, key=lambda trials: trials.scenario.n_prime)
@@ -40,7 +40,7 @@ def draw(done: Sequence[Trials], folder: Path) -> None:
 def _accuracy(axes: Axes, done: Sequence[Trials]) -> None:
     sizes = [trials.scenario.n_prime for trials in done]
     for number, name in enumerate(_names(done, estimated=True)):
-        colour, size = f"C{number}", 10 if name.endswith("levels") else 6  # which coincides with another
+        colour, size = f"C{number}", 10 if name.endswith("levels") else 6  # larger: others coincide
         rmse = [trials.answers[name].rmse for trials in done]
         axes.plot(sizes, rmse, "o", color=colour, label=name, markersize=size, fillstyle="none" if size > 6 else "full")
         axes.plot(sizes, [trials.answers[name].predicted_sd for trials in done], "-", color=colour, linewidth=1)
@@ -93,7 +93,10 @@ def _spectrum(axes: Axes, trials: Trials) -> None:
 
 
 def _names(done: Sequence[Trials], *, estimated: bool) -> list[str]:
-    """The estimators that answered at every N'; those of chunks with a standard deviation if ``estimated``."""
+    """Return the names of the estimators that answered; if ``estimated``, only counts of chunks with an error bar.
+
+    An error bar needs a predicted standard deviation above 0 at every N'.
+    """
     found = []
     for name, answers in done[0].answers.items():
         chunks = name == "union" or name.startswith(("fewer", "overlap"))

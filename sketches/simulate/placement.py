@@ -1,4 +1,4 @@
-"""Chunks placed on nodes, and the sketches they leave."""
+"""Places chunks on nodes, and makes the sketches of these nodes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 BLOCK = 1 << 18
-"""Chunks placed at a time: what fits the cache and keeps memory small."""
+"""Chunks placed at a time. They fit the processor's cache and keep memory small."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,7 +15,7 @@ class Placement:
     """Nodes with weights and zones, on which replicas are placed as in weighted rendezvous hashing.
 
     Attributes:
-        weights: float64 ``[m]``, above 0: share of replicas relative to the others'.
+        weights: float64 ``[m]``, above 0: the share of replicas that a node gets, relative to the other nodes.
         zones: int64 ``[m]``; a chunk's replicas go to distinct zones first.
     """
 
@@ -24,15 +24,15 @@ class Placement:
 
     @property
     def nodes(self) -> int:
-        """m."""
+        """m, the number of nodes."""
         return len(self.weights)
 
     def hold(self, replicas: ArrayLike, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """Choose each chunk's nodes.
+        """Choose the nodes of each chunk.
 
         Args:
-            replicas: integers ``[n]``, of each chunk; more than m are m.
-            rng: what is drawn from.
+            replicas: integers ``[n]``, the replicas of each chunk; a number above m counts as m.
+            rng: the source of random numbers.
 
         Returns:
             bool ``[m, n]``: whether a node holds a chunk.
@@ -49,10 +49,10 @@ class Placement:
         return np.argsort(self._place(chunks, rng), axis=0).T
 
     def _place(self, chunks: int, rng: np.random.Generator) -> NDArray[np.intp]:
-        """Each node's place in each chunk's order of preference, ``[m, chunks]``.
+        """Return each node's place in each chunk's order of preference, ``[m, chunks]``.
 
-        A weighted random order sorts exponential times of the weights' rates (Efraimidis and Spirakis, 2006). The
-        second-best node of every zone comes after all the best ones, and so on.
+        A weighted random order sorts exponential times whose rates are the weights (Efraimidis and Spirakis, 2006). The
+        second-best node of every zone comes after the best nodes of all zones, and so on.
         """
         times = rng.standard_exponential((self.nodes, chunks)) / self.weights[:, None]
         order = times / (1 + times)  # the same order, below 1
@@ -63,7 +63,7 @@ class Placement:
 
 
 def uniform(nodes: int) -> Placement:
-    """All nodes alike: the one exchangeable placement."""
+    """All nodes are alike: this is the only exchangeable placement."""
     return Placement(np.ones(nodes), np.arange(nodes))
 
 
@@ -73,19 +73,19 @@ def weighted(nodes: int) -> Placement:
 
 
 def zoned(nodes: int) -> Placement:
-    """Three zones, as even as can be (fewer with fewer nodes)."""
+    """Three zones of nearly equal size (fewer zones if there are fewer than three nodes)."""
     return Placement(np.ones(nodes), np.arange(nodes) % 3)
 
 
 def sketch(held: NDArray[np.bool_], n_prime: int, rng: np.random.Generator, tau: int = 255) -> NDArray[np.uint8]:
-    """Hash the chunks, each to one register on all its nodes.
+    """Hash each chunk to one register, which is the same on all its nodes.
 
-    Calling it again gives another seed's sketches of the same chunks at the same places.
+    A second call gives the sketches of the same chunks at the same places with another seed.
 
     Args:
-        held: bool ``[m, n]``.
+        held: bool ``[m, n]``: whether a node holds a chunk.
         n_prime: N', registers of each sketch.
-        rng: draws the registers.
+        rng: the source of random numbers, which draws the registers.
         tau: the level at which a register saturates, 1 to 255.
 
     Returns:
@@ -101,7 +101,7 @@ def count(held: NDArray[np.bool_], register: NDArray[np.int64], n_prime: int, ta
 
 
 def mixture(chunks: int, shares: Mapping[int, float]) -> NDArray[np.int64]:
-    """Replicas of each of ``chunks`` chunks: ``shares[r]`` of them have r; the last r takes what rounding leaves."""
+    """Replicas of each of ``chunks`` chunks: a share ``shares[r]`` has r replicas; the last r takes rounding errors."""
     numbers = [round(chunks * share) for share in shares.values()]
     numbers[-1] = chunks - sum(numbers[:-1])
     return np.repeat(np.array(list(shares)), numbers)

@@ -1,4 +1,4 @@
-"""What the runs came to, in words and columns."""
+"""Reports the results of the runs, in words and columns."""
 
 import math
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ GROWTH_LOAD = 0.25
 """Chunks per register from which a cluster doubles its sketches."""
 
 DETECTION = 0.95
-"""Probability with which under-replicated chunks are to be proved."""
+"""The probability with which under-replicated chunks should be proved."""
 
 ROUNDING = 1e-12
-"""Under which a number is that of floating point and not one of chunks."""
+"""A smaller number is a rounding error of floating point, and is shown as 0."""
 
 Row = tuple[str, ...]
 COLUMNS: Row = ("quantity", "truth", "bias", "RMSE", "predicted sd", "RMSE/sd", "coverage", "only bounds")
 
 
 def rows(trials: Trials) -> list[Row]:
-    """The accuracy of every estimator, one row each under `COLUMNS`."""
+    """Return the accuracy of every estimator, in one row each under `COLUMNS`."""
     found = []
     for name, answers in trials.answers.items():
         ratio = answers.rmse / answers.predicted_sd if answers.predicted_sd else math.nan
@@ -34,7 +34,7 @@ def rows(trials: Trials) -> list[Row]:
 
 
 def report(trials: Trials) -> str:
-    """A table of the estimators, and lines for what is no estimate."""
+    """Return a table of the estimators, and lines for the results that are not estimates."""
     scenario, online = trials.scenario, trials.scenario.nodes - trials.scenario.offline
     each = HEADER_SIZE + scenario.n_prime
     lines = [
@@ -61,7 +61,7 @@ def report(trials: Trials) -> str:
 
 
 def advice(trials: Trials) -> str:
-    """A line that helps to pick N_PRIME for so many chunks."""
+    """Return a line that helps to pick N_PRIME for the number of chunks of the scenario."""
     scenario = trials.scenario
     grown, chunks = scenario.n_prime, scenario.chunks
     while chunks > GROWTH_LOAD * grown:
@@ -79,9 +79,9 @@ def advice(trials: Trials) -> str:
 
 
 def provable(load: float) -> int:
-    """The fewest under-replicated chunks of which one or more show with probability `DETECTION`.
+    """The smallest number of under-replicated chunks of which at least one is proved with probability `DETECTION`.
 
-    Each shares its register with no other chunk, and so proves itself, with probability ``e^-load``.
+    A chunk shares its register with no other chunk, and so proves itself, with probability ``e^-load``.
     """
     hidden = -math.expm1(-load)
     return max(math.ceil(math.log(1 - DETECTION) / math.log(hidden)), 1) if hidden > 0 else 1

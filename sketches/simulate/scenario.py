@@ -1,4 +1,4 @@
-"""A cluster to be tried: what is asked for, and one realisation of it."""
+"""A cluster to simulate: its description, and one random realisation."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,14 +18,15 @@ class Scenario:
     """A cluster and its chunks.
 
     Attributes:
-        nodes: m, of which ``offline`` do not answer; their sketches are left out.
+        nodes: m, the number of nodes.
         chunks: distinct chunks on record.
         replication: replication factor, 1 to m → share of the chunks that have it as their target; adds up to 1.
         n_prime: N', registers of each sketch.
         tau: the level at which a register saturates, 1 to 255.
         placement: a key of `PLACEMENTS`.
         degraded: share of the chunks that have lost one of their replicas, in [0, 1].
-        offline: nodes offline, drawn anew in every realisation; fewer than m.
+        offline: number of nodes that do not answer, fewer than m. Every realisation draws them again, and their
+            sketches are left out.
     """
 
     nodes: int
@@ -60,7 +61,10 @@ class Scenario:
         return Realisation(placed, online, held[online], register, registers)
 
     def expected_overlap(self, rng: np.random.Generator) -> Callable[["Realisation"], ExpectedOverlap]:
-        """What online nodes should have in common if nothing was lost, by the null that fits the placement."""
+        """Return a function that gives the overlaps of a realisation's online nodes if no replica was lost.
+
+        The expected overlaps come from the null that fits the placement.
+        """
         factors, numbers = np.unique(self.targets, return_counts=True)
         replicas = dict(zip(factors.tolist(), numbers.tolist(), strict=True))
         if self.placement == "weighted":
@@ -74,12 +78,12 @@ class Scenario:
 
 @dataclass(frozen=True, eq=False)
 class Realisation:
-    """What a scenario came to, by chance; k nodes are online.
+    """One random realisation of a scenario, with k nodes online.
 
     Attributes:
         placed: bool ``[m, chunks]``, where replicas were placed.
         online: int64 ``[k]``, the nodes online.
-        held: bool ``[k, chunks]``, what is left of them there.
+        held: bool ``[k, chunks]``, the replicas that are left on the nodes online.
         register: int64 ``[chunks]``, the register of each chunk: a uniform random draw.
         registers: uint8 ``[k, N']``, the sketches.
     """

@@ -1,4 +1,4 @@
-"""Every estimator on realisations of a scenario: how far off it is, and how often its intervals hold the truth."""
+"""Runs every estimator on realisations of a scenario: how large are its errors, and do its intervals hold the truth?"""
 
 import math
 from collections import defaultdict
@@ -25,10 +25,10 @@ from sketches.lcrs import LCRS
 from sketches.simulate.scenario import Realisation, Scenario
 
 LOOKS = 4096
-"""Chunks routed, and absent ones looked for, in each run at most."""
+"""The most chunks that one run routes, and the number of absent chunks that it looks for."""
 
 PAIRS = 10
-"""Pairs of nodes compared in each run at most; scores are of all pairs."""
+"""The most pairs of nodes that one run compares with the truth. Scores are computed for all pairs."""
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Answers:
     covered: list[bool] = field(default_factory=list)
 
     def add(self, truth: float, answer: Estimate, variance: float = math.nan) -> None:
-        """Hold an answer, whose estimator claims this variance, against the truth."""
+        """Compare ``answer`` with the truth; ``variance`` is the variance that the estimator claims."""
         self.covered.append(answer.lower_bound <= truth and (answer.upper_bound is None or truth <= answer.upper_bound))
         if answer.upper_bound is not None:
             self.truth.append(truth)
@@ -85,12 +85,12 @@ class Trials:
     """All runs of one scenario.
 
     Attributes:
-        scenario: what was run.
-        answers: of each estimator, by name.
-        scores: standard scores of sound sketches and pairs, by name.
+        scenario: the scenario that was run.
+        answers: name of an estimator → its answers.
+        scores: name of a score → standard scores of sound sketches and pairs.
         levels: float64 ``[k + 1]``, mean level counts.
         first_hits: for each chunk looked for that has a replica, whether the first candidate holds it.
-        all_hits: whether its r holders are the first r candidates.
+        all_hits: for each of these chunks, whether its r holders are the first r candidates.
         false_positives, predicted_false_positives: share of absent chunks that a node seems to hold, one for each run.
         saturated: share of registers at tau, one for each run.
     """
@@ -123,7 +123,7 @@ def run(scenario: Scenario, runs: int, seed: int) -> Trials:
 
 
 def _spectra(trials: Trials, seen: Realisation) -> None:
-    """The union, the classes, what is below target, and the average replication."""
+    """Record the union, the classes, the chunks below target, and the average replication."""
     scenario, factor = trials.scenario, trials.scenario.replication_factor
     levels = count_occupancy(seen.registers, 0).level_counts
     trials.levels += levels
@@ -154,7 +154,7 @@ def _variance_below(spectrum: Spectrum, target: int) -> float:
 
 
 def _overlaps(trials: Trials, seen: Realisation, expected: ExpectedOverlap, rng: np.random.Generator) -> None:
-    """What pairs of nodes have in common, and how unlikely that is."""
+    """Record how many chunks pairs of nodes share, and how unlikely these numbers are."""
     pairs: PairwiseOverlaps = pairwise_overlaps(seen.registers)
     first, second = np.triu_indices(len(seen.registers), 1)
     trials.scores["null, pairs of nodes"].extend(expected.scores(pairs)[first, second].tolist())
@@ -167,7 +167,7 @@ def _overlaps(trials: Trials, seen: Realisation, expected: ExpectedOverlap, rng:
 
 
 def _nodes(trials: Trials, seen: Realisation) -> None:
-    """Each node's share, and whether its sketch contradicts itself."""
+    """Record each node's share, and the score that tells whether its sketch contradicts itself."""
     held = seen.held.sum(axis=1)
     for node, answer in enumerate(node_balance(seen.registers, np.ones(len(held))).nodes):
         trials.answers["share of a node"].add(float(held[node] / max(held.sum(), 1)), answer.share)
@@ -176,7 +176,7 @@ def _nodes(trials: Trials, seen: Realisation) -> None:
 
 
 def _routing(trials: Trials, seen: Realisation, rng: np.random.Generator) -> None:
-    """Where chunks are looked for first, with the sketches alone to tell, and what absent chunks look like."""
+    """Record whether the sketches alone route readers to the right nodes, and how often absent chunks seem present."""
     scenario, nodes = trials.scenario, len(seen.registers)
     some = rng.choice(scenario.chunks, min(LOOKS, scenario.chunks), replace=False)
     some = some[seen.replicas[some] > 0]

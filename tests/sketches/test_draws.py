@@ -1,4 +1,4 @@
-"""The benchmark's draws of what sketches hold, against hashing every chunk."""
+"""The registers that the benchmark draws have the same distribution as registers from hashing every chunk."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -29,7 +29,7 @@ def held(placed: Placed) -> NDArray[np.bool_]:
 
 
 def assert_same(one: Sequence[Hashable], other: Sequence[Hashable]) -> None:
-    """Two samples of one distribution: chi-squared over the outcomes, pooled where they are rare, within 4.5 sd."""
+    """Assert that two samples have one distribution: chi-squared, with rare outcomes pooled, is within 4.5 sd."""
     a, b = Counter(one), Counter(other)
     often = [outcome for outcome in a | b if a[outcome] + b[outcome] >= 30]
     pairs = [(a[outcome], b[outcome]) for outcome in often]

@@ -36,13 +36,13 @@ def test_sound_sketches_score_as_a_standard_normal_at_most(n_prime: int, chunks:
 
 
 def test_chunks_counted_twice_and_lost_counts_show() -> None:
-    """The standard deviation at 2,500 chunks in 10,000 registers is 18 chunks, so that 110 are six of them."""
+    """The standard deviation at 2,500 chunks in 10,000 registers is 18 chunks: 110 chunks are six deviations."""
     assert scores(10_000, 2500, 110, 0, 100).mean() == pytest.approx(110 / 18.5, abs=0.5)
     assert scores(10_000, 2500, 0, 110, 100).mean() == pytest.approx(-110 / 18.5, abs=0.5)
 
 
 def test_one_chance_collision_is_no_alarm() -> None:
-    """Of 150 chunks in a million registers two collide once in 90 times: more than a normal score of 9 would say."""
+    """Two of 150 chunks in a million registers collide once in 90 times. A normal score of the collision would be 9."""
     registers = np.zeros(10**6, np.uint8)
     registers[:148], registers[148] = 1, 2
     assert 0 < disagreement(sketch(registers)).score < 3

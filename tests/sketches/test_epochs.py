@@ -39,7 +39,7 @@ def placed(weights: NDArray[np.float64], epochs: Sequence[Epoch], rng: np.random
 
 
 def merged(epochs: Sequence[Epoch]) -> dict[int, float]:
-    """The chunks of all epochs by their number of replicas."""
+    """Return number of replicas → number of chunks, over all epochs."""
     return {
         r: sum(epoch.replicas.get(r, 0) for epoch in epochs) for r in {r for epoch in epochs for r in epoch.replicas}
     }
@@ -61,11 +61,11 @@ def test_healthy_pairs_of_any_history_score_as_a_standard_normal(
     assert abs(scores.mean()) < 0.1
     assert 0.93 < scores.std() < 1.07
     assert np.mean(np.abs(scores) > 3) < 0.007
-    assert np.abs(flat).max(axis=1).min() > 4  # without the epochs, every survey would have a pair that seems wrong
+    assert np.abs(flat).max(axis=1).min() > 4  # without epochs, a pair seems wrong in every survey
 
 
 def test_a_history_over_zones_is_the_sum_of_simulated_epochs() -> None:
-    """Three zones of one node, and later of two: one simulation over today's nodes would find every survey wrong."""
+    """Three zones have one node each, later two. A simulation over today's nodes would find every survey wrong."""
     rng, runs, flat = np.random.default_rng(33), [], []
     first, second = Placement(np.ones(3), np.arange(3)), Placement(np.ones(6), np.arange(6) % 3)
     old = simulated_overlap({2: 1000}, lambda chunks: first.rank(chunks, rng))
@@ -83,7 +83,7 @@ def test_a_history_over_zones_is_the_sum_of_simulated_epochs() -> None:
 
 
 def test_replicas_that_gather_show_against_the_history() -> None:
-    """Of the chunks of the last epoch, a tenth lie on the two nodes that joined last, whatever the placement says."""
+    """A tenth of the chunks of the last epoch lie on the two nodes that joined last, against the placement."""
     rng = np.random.default_rng(31)
     weights, epochs = HISTORIES["two nodes joined together"]
     held = placed(weights, epochs, rng)
@@ -95,7 +95,10 @@ def test_replicas_that_gather_show_against_the_history() -> None:
 @pytest.mark.parametrize("weights", [(1, 1, 1, 1, 1), (1, 2, 3, 4, 5), (20, 1, 1, 1, 0.1)])
 @pytest.mark.parametrize("first", [{2: 300}, {1: 100, 2: 200}, {3: 300}])
 def test_the_null_of_a_history_is_exact(weights: tuple[float, ...], first: dict[int, int]) -> None:
-    """Against all orders of the nodes of each epoch; the variance by least squares, each replica number by itself."""
+    """The null is compared with all orders of the nodes of each epoch.
+
+    The expected variance is that of least squares, with separate rows for each number of replicas.
+    """
     epochs = [Epoch((0, 1, 2), first), Epoch((2, 3, 4, 0, 1), {3: 700})]
     pair, targets, explaining = np.zeros((5, 5)), [], []
     for epoch in epochs:
@@ -127,7 +130,7 @@ def test_the_null_of_a_history_is_exact(weights: tuple[float, ...], first: dict[
 def test_many_nodes_cost_little_and_lose_little(
     spread: NDArray[np.float64], most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The standard deviation is at most a little too large, beside the one in which each node explains."""
+    """The standard deviation is at most a little larger than with every single node in the regression."""
     rng = np.random.default_rng(32)
     everyone = tuple(range(24))
     for epochs in (

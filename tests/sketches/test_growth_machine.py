@@ -1,7 +1,7 @@
 """No interleaving of writers, removers, rebuilds, growth, restarts and losses makes a trusted sketch lie.
 
-A state machine drives a real server through the store, one step of one actor at a time, beside a model of what is on
-the volume. The last test breaks the rules one by one and expects the machine to notice.
+A state machine drives a real server through the store, one step of one actor at a time. It compares the sketch with a
+model of what is on the volume. The last test breaks the rules one by one and expects the machine to notice.
 """
 
 import os
@@ -25,18 +25,18 @@ from tests.support.sketches import Server
 
 SEED = 5
 CHUNKS = [f"{number:064x}" for number in range(8)]
-RANGES = [CHUNKS[:4], CHUNKS[4:]]  # what a rebuild lists at a time
+RANGES = [CHUNKS[:4], CHUNKS[4:]]  # a rebuild lists one range at a time
 TURNS = {
     "write": 12, "remove": 9, "rebuild": 12, "rebuild_quietly": 1, "give_a_rebuild_up": 1, "grow": 2, "save": 1,
     "restart_redis": 1, "flush": 1, "lose_a_key": 1, "restart_with_another_shape": 1,
 }  # fmt: skip
 turns = st.sampled_from([name for name, weight in TURNS.items() for _ in range(weight)])
-LARGEST = 8  # times the base
+LARGEST = 8  # largest size of a sketch, as a multiple of the base size
 
 
 @dataclass(frozen=True)
 class Row:
-    """What PostgreSQL says about the sketches."""
+    """The rows about the sketches in PostgreSQL."""
 
     base_n_prime: int = 4
     n_prime: int = 4
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(eq=False)
 class Batch:
-    """Chunks that a writer brings: what it found on the volume is ensured, the others are counted, then written."""
+    """Chunks that a writer brings. Chunks that it found on the volume are ensured; others are counted, then written."""
 
     row: Row
     found: list[str]
@@ -55,7 +55,7 @@ class Batch:
 
 @dataclass(eq=False)
 class Removal:
-    """A chunk to remove, under its row's lock, and the build of the sketch from before."""
+    """A chunk to remove under its row's lock, and the build that the sketch had before the removal."""
 
     row: Row
     chunk: str
@@ -65,7 +65,7 @@ class Removal:
 
 @dataclass(eq=False)
 class Rebuild:
-    """One rebuild under way; it lists once the batches that it waits for have ended."""
+    """One running rebuild. It lists the volume after the batches that it waits for have ended."""
 
     row: Row
     build: bytes | None = None
@@ -74,7 +74,7 @@ class Rebuild:
 
 
 class GrowthMachine(RuleBasedStateMachine):
-    """One node's volume and sketch."""
+    """The volume and the sketch of one node."""
 
     client: ClassVar[redis.Redis]
     met_trusted: ClassVar[int]
@@ -94,7 +94,7 @@ class GrowthMachine(RuleBasedStateMachine):
 
     @initialize(tau=st.sampled_from([2, 5]), seed=st.integers(0, 2**64 - 1))
     def begin(self, tau: int, seed: int) -> None:
-        self.chance = Random(seed)  # chances that are what they say; what shrinks is who has a turn
+        self.chance = Random(seed)  # seeded random choices: Hypothesis only shrinks the turns
         self.row = replace(self.row, tau=tau)
         self.rebuild_quietly()
         self.save()
@@ -103,7 +103,7 @@ class GrowthMachine(RuleBasedStateMachine):
     def take(self, turn: str) -> None:
         getattr(self, turn)()
 
-    # -- what is always so ------------------------------------------------------
+    # -- the invariant ----------------------------------------------------------
 
     @invariant()
     def a_trusted_sketch_counts_all_that_is_there(self) -> None:
@@ -127,7 +127,7 @@ class GrowthMachine(RuleBasedStateMachine):
     def distrust(self) -> None:
         self.row = replace(self.row, epoch=self.row.epoch + 1)
 
-    # -- writers: read the row, count, write, end; whoever crashes ends early ---------
+    # -- writers: read the row, count, write, end; a writer that crashes ends early ----
 
     def write(self) -> None:
         chance = self.chance
@@ -178,7 +178,7 @@ class GrowthMachine(RuleBasedStateMachine):
         if removal.build is not None:
             self.store(removal.row).update({}, {"a": [removal.chunk]}, builds={"a": removal.build})
 
-    # -- rebuilds: read the row, open, wait, list, swap; two may be at it ------------
+    # -- rebuilds: read the row, open, wait, list, swap; two may run at a time -------
 
     def rebuild(self) -> None:
         chance = self.chance
@@ -227,7 +227,7 @@ class GrowthMachine(RuleBasedStateMachine):
         exact = self.listed(self.row.n_prime, self.row.tau).registers
         assert snapshot.sketches["a"].registers.tolist() == exact.tolist()
 
-    # -- what happens to the cluster ------------------------------------------------
+    # -- events of the cluster and the server ---------------------------------------
 
     def grow(self) -> None:
         if self.row.n_prime < LARGEST * self.row.base_n_prime:
@@ -241,7 +241,7 @@ class GrowthMachine(RuleBasedStateMachine):
         self.saved = {key: self.client.get(key) for key in self.client.scan_iter()}  # type: ignore[misc]
 
     def restart_redis(self) -> None:
-        """As after a restart that loses what was not saved: the values are of another server and an earlier moment."""
+        """Imitate a restart that loses unsaved values: all values are of an earlier moment and have another run id."""
         self.client.flushall()
         for key, value in self.saved.items():
             self.client.set(key, of_another_server(value))
@@ -279,7 +279,7 @@ def test_no_interleaving_makes_a_trusted_sketch_lie(redis_client: redis.Redis) -
 
 
 class RestartingMachine(GrowthMachine):
-    """A server that is killed, and finds the end of its append-only file gone."""
+    """A machine with a real server that stops, loses the end of its append-only file, and starts again."""
 
     server: ClassVar[Server]
 
@@ -298,7 +298,7 @@ def test_nor_does_a_server_that_is_really_killed(spare_server: Server) -> None:
 
 
 def without(script: str, line: str, replacement: str = "") -> Callable[[pytest.MonkeyPatch], None]:
-    """A script of the server that lacks one line, or has another in its place."""
+    """Return a patch of a server script: one line is removed or replaced."""
 
     def break_it(patch: pytest.MonkeyPatch) -> None:
         whole: str = getattr(scripts, script)
@@ -345,8 +345,8 @@ BREAKS = {
     ),
     "trusted though it could not be counted": instead(GrowthMachine, "distrust", lambda machine: None),
 }
-# Some hundred examples are too many for a quick test: they find a saturated register that comes down, and another
-# build's shadow swapped in. A shadow that is swapped in after a restart harms nobody, since its run id is not trusted.
+# Two more broken rules need some hundred examples, too many for a quick test: a saturated register that comes down, and
+# a swap of another build's shadow. A shadow that is swapped in after a restart does no harm: its run id is not trusted.
 
 
 @pytest.mark.parametrize("name", BREAKS)

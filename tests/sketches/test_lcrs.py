@@ -11,7 +11,7 @@ from sketches.lcrs import LCRS, folds, level_counts
 
 Names = Callable[..., list[str]]
 SEED = 11
-# Few names and few registers: collisions and repetitions are the rule.
+# There are few names and few registers, so collisions and repetitions are frequent.
 batches = st.lists(st.integers(0, 30).map(lambda number: f"{number:064x}"), max_size=40)
 taus = st.integers(1, 6) | st.just(255)
 
@@ -111,7 +111,7 @@ def test_merging_and_folding_leave_the_sources_alone(chunk_names: Names) -> None
 
 
 def test_level_counts_of_the_seed(chunk_names: Names) -> None:
-    """Five nodes, ten chunks with three replicas each, no collision."""
+    """The example has five nodes, and ten chunks with three replicas each, without a collision."""
     sketches = [LCRS(10_000, 10, SEED) for _ in range(5)]
     for number, chunk in enumerate(chunk_names(10)):
         for replica in range(3):

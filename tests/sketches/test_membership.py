@@ -33,7 +33,7 @@ def test_the_false_positive_rate_at_its_ends() -> None:
 
 @pytest.mark.parametrize("tau", [TAU, 3])
 def test_what_is_said_to_be_probable_is_so_often(tau: int) -> None:
-    """Of the chunks with each register value, as many are held as the posterior says."""
+    """Among the chunks with a given register value, the share that the node holds is the posterior."""
     rng = np.random.default_rng(2)
     n_prime, held, absent = 20_000, 20_000, 30_000
     register = rng.integers(0, n_prime, held + absent)
@@ -48,7 +48,7 @@ def test_what_is_said_to_be_probable_is_so_often(tau: int) -> None:
 
 
 def test_bayes_by_hand() -> None:
-    """A value of 2 at a load of 1/4 is eight times as likely if the chunk is there; 0.6 : 0.4 becomes 12 : 1."""
+    """A value of 2 at a load of 1/4 is eight times as likely if the node holds the chunk; 0.6 : 0.4 becomes 12 : 1."""
     assert posterior(2, 250, 1000, prior=0.6) == pytest.approx(12 / 13)
     assert posterior(0, 250, 1000, prior=0.6, loss=0.5) == pytest.approx(0.3 / 0.7)
     assert posterior(2, 250, 1000, prior=0.6, loss=0.5) == pytest.approx(0.6 * 4.5 / (0.6 * 4.5 + 0.4))
@@ -58,7 +58,7 @@ def test_bayes_by_hand() -> None:
     st.integers(0, TAU),
     st.floats(0, 1e9),
     st.integers(1, 10**8),
-    st.just(0.0) | st.floats(1e-200, 1),  # not so small that its half is no number any more
+    st.just(0.0) | st.floats(1e-200, 1),  # half of a smaller number might round to 0
     st.floats(0.01, 1),
     st.integers(1, TAU),
 )
@@ -88,7 +88,7 @@ def test_a_node_holds_no_fewer_chunks_than_a_register_counts() -> None:
 
 
 def test_a_saturated_register_weighs_its_mean() -> None:
-    """At load 1 a register of at least 1 counts 1 / (1 - 1/e) chunks in the mean; far beyond tau, the load."""
+    """At load 1 a register of at least 1 counts 1 / (1 - 1/e) chunks on average; far beyond tau, it counts the load."""
     mean = 1 / (1 - np.exp(-1))
     assert posterior(1, 1000, 1000, prior=0.5, tau=1) == pytest.approx(mean / (1 + mean))
     assert posterior(3, 10**6, 1000, prior=0.3, tau=3) == pytest.approx(0.3)
@@ -133,7 +133,7 @@ def test_a_thousand_chunks_on_five_nodes_take_less_than_a_millisecond() -> None:
 
 
 def sharing(values: list[list[int]], replicas: int = 3, prior: float = 0.6, mean: float = 3.0) -> list[list[float]]:
-    """What `holders` says of a cluster of equal nodes."""
+    """Return the probabilities of `holders` for a cluster of equal nodes."""
     registers = np.array(values, np.uint8)
     fills = np.full(registers.shape[1], 100)
     found: list[list[float]] = holders(registers, replicas, fills, mean, 1000, TAU, prior, 0.0).probabilities.tolist()
@@ -144,7 +144,7 @@ def test_a_chunk_alone_in_its_register_is_where_the_register_counts() -> None:
     assert sharing([[1, 0, 1, 1, 0]], prior=0.1) == [[1, 0, 1, 1, 0]]
     assert sharing([[1, 0, 1, 0, 0]]) == [[1, 0, 1, 0, 0]]  # one replica is lost
     assert sharing([[0, 0, 0, 0, 0]]) == [[0, 0, 0, 0, 0]]
-    assert sharing([[2, 2, 2, 0, 0]], prior=0.1) == [[1, 1, 1, 0, 0]]  # two chunks, both on all three
+    assert sharing([[2, 2, 2, 0, 0]], prior=0.1) == [[1, 1, 1, 0, 0]]  # two chunks, both on the same three nodes
 
 
 def test_chunks_that_share_a_register_share_it_out() -> None:
@@ -154,14 +154,14 @@ def test_chunks_that_share_a_register_share_it_out() -> None:
 
 
 def test_a_full_node_is_no_likelier_than_its_count() -> None:
-    """Where all that is known of placement is how full the nodes are, two chunks share a register evenly."""
+    """If only the fill of the nodes is known of the placement, the two chunks of a register are equally likely."""
     fills = np.array([90, 10, 60, 60, 80])
     found = holders(np.array([[1, 1, 2, 1, 1]], np.uint8), 3, fills, 3.0, 1000, TAU, fills / 100, 0.0)
     assert found.probabilities[0] == pytest.approx([0.5, 0.5, 1, 0.5, 0.5])
 
 
 def test_chunks_that_lack_a_replica_share_the_lack() -> None:
-    """Five replicas of two chunks: either of them may be the one on the fourth node."""
+    """A register counts five replicas of two chunks: either chunk may be the one on the fourth node."""
     assert sharing([[0, 2, 2, 1, 0]])[0] == pytest.approx([0, 1, 1, 0.5, 0])
 
 
@@ -210,7 +210,7 @@ def test_where_the_sum_says_nothing_each_node_is_judged_for_itself(
 @pytest.mark.parametrize("load", [0.05, 0.25, 1.0])
 @pytest.mark.parametrize("mixed", [False, True])
 def test_a_cluster_that_grew_is_known_better_by_all_registers_together(load: float, mixed: bool) -> None:
-    """Five nodes became eight, and nothing was moved: placement prefers nodes that many chunks are not on."""
+    """Five nodes became eight, and no replica was moved: placement prefers nodes that many chunks are not on."""
     rng, n_prime = np.random.default_rng(60), 20_000
     chunks = int(load * n_prime)
     times = rng.standard_exponential((chunks, 8))

@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 
 def ranked(placement: Placement) -> Callable[[int], NDArray[np.integer]]:
-    """The product's own placement."""
+    """Return the placement that the product uses, as a function that ranks nodes."""
     nodes = [
         Candidate(str(node), placement.weights[node], f"z{placement.zones[node]}") for node in range(placement.nodes)
     ]
@@ -67,7 +67,7 @@ def test_few_chunks_raise_no_false_alarm() -> None:
 
 
 def test_replicas_that_keep_together_show() -> None:
-    """One chunk in ten lies on the first two nodes against the placement; independent random sets would not tell."""
+    """One chunk in ten lies on the first two nodes, against the placement. A null of independent sets would miss it."""
     rng = np.random.default_rng(16)
     held = uniform(5).hold(np.full(2500, 3), rng)
     held[:, :250] = np.array([True, True, False, False, True])[:, None]
@@ -76,7 +76,7 @@ def test_replicas_that_keep_together_show() -> None:
 
 
 def test_shares_alone_do_not_make_a_null() -> None:
-    """The pairs of unequal nodes are far from the uniform null, and within the fitted one."""
+    """The pairs of unequal nodes are far from the uniform null, and within the fitted null."""
     rng = np.random.default_rng(17)
     held = weighted(5).hold(np.full(5000, 3), rng)
     pairs = pairwise_overlaps(sketch(held, 20_000, rng))
@@ -87,7 +87,7 @@ def test_shares_alone_do_not_make_a_null() -> None:
 @pytest.mark.parametrize("how", ["the product", "the simulation"])
 @pytest.mark.parametrize("replicas", [{1: 200, 2: 800, 3: 9000}, {1: 3000, 3: 7000}])
 def test_the_fit_holds_for_mixed_factors(how: str, replicas: dict[int, int]) -> None:
-    """The overlaps themselves, which no error of a sketch blurs: their mean, and their spread given the shares."""
+    """The true overlaps, without errors of sketches, have the mean and, given the shares, the spread of the null."""
     rng, placement = np.random.default_rng(19), weighted(5)
     wanted = np.repeat(list(replicas), list(replicas.values()))
     nodes = [Candidate(str(node), weight) for node, weight in enumerate(placement.weights)]
@@ -103,14 +103,17 @@ def test_the_fit_holds_for_mixed_factors(how: str, replicas: dict[int, int]) -> 
         found.append((held.T @ held - null.mean)[above] / np.sqrt(null.variance[above]))
     scores = np.array(found)
     assert 0.85 < scores.std() < 1.15
-    assert np.abs(scores.mean(axis=0)).max() < 0.5  # of each pair: four standard errors
+    assert np.abs(scores.mean(axis=0)).max() < 0.5  # four standard errors for each pair
     assert np.mean(np.abs(scores) > 3) < 0.01
 
 
 @pytest.mark.parametrize("weights", [(1, 1, 1, 1, 1), (1, 2, 3, 4, 5), (0.1, 1, 1, 1, 20)])
 @pytest.mark.parametrize("replicas", [{1: 1000}, {2: 1000}, {3: 1000}, {4: 1000}, {1: 300, 3: 700}, {2: 500, 5: 500}])
 def test_the_fit_is_exact(weights: tuple[float, ...], replicas: dict[int, int]) -> None:
-    """Against all orders of the nodes; the variance by least squares over them, beside each number of replicas."""
+    """The null is compared with all orders of the nodes.
+
+    The expected variance is that of least squares over these orders, with separate rows for each number of replicas.
+    """
     orders = list(permutations(range(5)))
     left = np.array([[sum(weights[node] for node in order[at:]) for at in range(5)] for order in orders])
     probability = np.prod(np.array(weights)[np.array(orders)] / left, axis=1)

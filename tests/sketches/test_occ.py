@@ -1,4 +1,4 @@
-"""Overlaps of random sets, against all configurations of small ones, and what must hold for any."""
+"""Overlaps of random sets: compared with all configurations of small sets, and properties of sets of any size."""
 
 import itertools
 import math
@@ -19,7 +19,8 @@ SMALL = [(population, parties) for population in range(1, 7) for parties in rang
 def all_classes(population: int, sizes: tuple[int, ...]) -> NDArray[np.int64]:
     """The elements in each class (held by exactly k) of each configuration, shape [configurations, m + 1].
 
-    The first party holds the first elements: the others make every configuration up to the elements' names.
+    The first party always holds the first elements. The other parties make every configuration, up to a renaming of
+    the elements.
     """
     levels = np.zeros((1, population), np.int64)
     for number, size in enumerate(sizes):
@@ -30,7 +31,7 @@ def all_classes(population: int, sizes: tuple[int, ...]) -> NDArray[np.int64]:
 
 
 def exact_moments(values: NDArray[np.int64]) -> tuple[list[Fraction], list[list[Fraction]]]:
-    """Means and covariances of the columns, all rows being equally likely."""
+    """Return the means and covariances of the columns, if all rows are equally likely."""
     configurations = len(values)
     means = [Fraction(int(total), configurations) for total in values.sum(axis=0)]
     products = values.T @ values
@@ -136,7 +137,7 @@ def test_impossible_coverages_are_refused(coverage: float) -> None:
 
 @st.composite
 def parties(draw: st.DrawFn, largest: int = 10**9) -> tuple[int, list[int]]:
-    """A population of any magnitude and sizes that favour both ends of it."""
+    """Draw a population of any magnitude, and sizes that are often near 0 or near the population."""
     population = draw(st.integers(1, 10) | st.integers(1, largest))
     size = st.integers(0, population)
     few = st.integers(0, min(population, 3))

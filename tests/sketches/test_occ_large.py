@@ -1,4 +1,4 @@
-"""Overlaps of large random sets, against exact arithmetic, other formulas and simulation."""
+"""Overlaps of large random sets, compared with exact arithmetic, other formulas and simulation."""
 
 import math
 import time
@@ -29,7 +29,7 @@ EXTREMES = [
 
 
 def chances(population: int, sizes: tuple[int, ...]) -> tuple[list[Fraction], list[list[Fraction]]]:
-    """Chances that an element is in class k, and a pair of different elements in classes k and l, by enumeration."""
+    """Enumerate the probability that an element is in class k, and that two elements are in classes k and l."""
     single, pair = {0: Fraction(1)}, {(0, 0): Fraction(1)}
     for size in sizes:
         grown: defaultdict[int, Fraction] = defaultdict(Fraction)
@@ -71,7 +71,7 @@ def test_moments_of_a_billion_in_exact_arithmetic(sizes: tuple[int, ...]) -> Non
 
 
 def union_configurations(population: int, sizes: tuple[int, ...]) -> tuple[dict[int, int], int]:
-    """How many configurations have each union, and how many there are at all."""
+    """Return how many configurations have each size of the union, and how many configurations there are."""
     ways = {0: 1}
     for size in sizes:
         grown: defaultdict[int, int] = defaultdict(int)
@@ -183,7 +183,10 @@ def test_the_normal_approximation_and_the_intervals(population: int, sizes: list
 
 
 def union_and_intersection(population: int, sizes: tuple[int, ...]) -> dict[tuple[int, int], float]:
-    """Exact joint distribution: the next party draws from what all hold, what some hold and what nobody holds."""
+    """Return the exact joint distribution of the sizes of union and intersection.
+
+    The next party draws from the elements that all parties hold, that some hold, and that none holds.
+    """
     chances = {(sizes[0], sizes[0]): 1.0}
     for size in sizes[1:]:
         grown: defaultdict[tuple[int, int], float] = defaultdict(float)
@@ -212,7 +215,7 @@ def test_the_delta_method_for_the_jaccard_index(sizes: tuple[int, ...]) -> None:
 
 
 def simulated_classes(population: int, sizes: list[int], trials: int) -> NDArray[np.int64]:
-    """Classes (held by exactly k) of random configurations, shape [trials, m + 1]."""
+    """Return the classes (held by exactly k) of random configurations, shape [trials, m + 1]."""
     rng = np.random.default_rng(20240501)
     levels = np.zeros((trials, population), np.int8)
     for size in sizes:

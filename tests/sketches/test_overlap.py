@@ -16,7 +16,7 @@ Registers = NDArray[np.uint8]
 
 
 def holding(n_prime: int, parts: dict[tuple[int, ...], int], nodes: int, rng: np.random.Generator) -> Registers:
-    """Sketches of so many chunks on exactly these nodes each."""
+    """Make sketches; ``parts`` tells how many chunks are on exactly which nodes."""
     registers = np.zeros((nodes, n_prime), np.uint8)
     for holders, chunks in parts.items():
         register = rng.integers(0, n_prime, chunks)
@@ -58,7 +58,7 @@ def test_pairs_are_unbiased_and_their_intervals_cover(
         covered += covers(pair.intersection, common), covers(pair.jaccard, common / union)
     sd = math.sqrt(np.mean(variances))
     assert abs(np.mean(errors)) < 4 * sd / math.sqrt(trials)
-    if sd > 1:  # below, single collisions decide
+    if sd > 1:  # below 1, single collisions decide
         assert np.std(errors) == pytest.approx(sd, rel=0.15)
     assert covered.min() / trials > 0.91
     if load >= 1 and 0 < common < 0.6 * union:
@@ -76,7 +76,7 @@ def test_the_standard_deviation_of_the_jaccard_index() -> None:
 
 
 def test_a_pair_by_hand() -> None:
-    """Of 100 registers, 60 are empty on the first node, 50 on the second, 40 on both."""
+    """60 of 100 registers are empty on the first node, 50 on the second node, and 40 on both."""
     registers = np.zeros((2, 100), np.uint8)
     registers[0, 10:50] = 3
     registers[1, :10] = 1
@@ -98,7 +98,7 @@ def test_a_pair_by_hand() -> None:
 
 @given(st.integers(1, 200), st.integers(1, 5), st.floats(0, 2), st.integers(0, 1000))
 def test_pairs_singles_and_sets_agree(n_prime: int, nodes: int, load: float, seed: int) -> None:
-    """A set of two is a pair, a set of one a union, a node with itself the node; and all is finite."""
+    """A set of two nodes is a pair, a set of one node is a union, a node with itself is the node; all are finite."""
     registers = np.random.default_rng(seed).poisson(load, (nodes, n_prime)).astype(np.uint8)
     registers[-1] = registers[0]
     pairs = pairwise_overlaps(registers)
@@ -141,7 +141,7 @@ def test_overlaps_of_three_and_four(load: float) -> None:
 
 
 def test_nodes_that_differ_by_little_are_not_called_identical() -> None:
-    """At one chunk per register two of three differences are hidden: none seen does not mean none."""
+    """At one chunk per register, two of three differences are hidden: nodes may differ although none is seen."""
     rng = np.random.default_rng(9)
     covered = 0
     for _ in range(400):

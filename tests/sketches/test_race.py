@@ -22,7 +22,7 @@ WEIGHTS = {
 
 
 def enumerated(weights: Floats, replicas: dict[int, float]) -> tuple[Floats, Floats, Floats]:
-    """Chunks on each node, on two and on three, from the probabilities of all orders of arrival."""
+    """Return the chunks on each node, on each two and on each three nodes, from the probabilities of all orders."""
     nodes = len(weights)
     one, two, three = np.zeros(nodes), np.zeros(2 * (nodes,)), np.zeros(3 * (nodes,))
     for r, chunks in replicas.items():
@@ -39,7 +39,7 @@ def enumerated(weights: Floats, replicas: dict[int, float]) -> tuple[Floats, Flo
 
 
 def fitted(replicas: dict[int, float], held: Floats) -> Race:
-    """The race of one epoch in which nodes are expected to hold as many chunks as they do."""
+    """Return the race of one epoch in which nodes are expected to hold ``held`` chunks."""
     history = fitted_history([Epoch(tuple(range(len(held))), replicas)], held)
     return Race(history.weights, max(replicas))
 
@@ -81,7 +81,7 @@ def test_placements_are_races(how: str) -> None:
     [(50, 3, 1e-11), (50, 10, 1e-11), (50, 25, 1e-7), (20, 19, 1e-12), (200, 3, 1e-10), (200, 6, 1e-10)],
 )
 def test_many_nodes_add_up(nodes: int, r: int, precision: float) -> None:
-    """A chunk with r replicas is on r nodes, and beside each of them on r of all; exactly so for each set of nodes."""
+    """A chunk with r replicas is on r nodes, so pairs and triples, summed over one node, are r times what is left."""
     race = Race(np.linspace(1, 4, nodes), r)
     one, two = race.inclusion({r: 1}), race.pairs({r: 1})
     assert one.sum() == pytest.approx(r, rel=precision)
@@ -101,7 +101,7 @@ def test_sensitivity_is_the_derivative() -> None:
 @pytest.mark.parametrize("nodes", [2, 3, 5, 20, 50])
 @pytest.mark.parametrize("spread", [0, 1.5, 6, 18])
 def test_the_fit_finds_the_weights_from_the_shares(nodes: int, spread: float) -> None:
-    """Shares from 1e-8 to 1 - 1e-8; what the fit says of pairs is right, whatever it makes of hopeless nodes."""
+    """Shares go from 1e-8 to 1 - 1e-8. The pairs of the fit are right, even if extreme weights cannot be found."""
     weights = np.exp(np.linspace(0, spread, nodes))
     for replicas in [{min(3, nodes - 1): 1.0}, {1: 0.3, nodes - 1: 0.7}, {r: 1.0 / r for r in range(1, min(4, nodes))}]:
         true = Race(weights, max(replicas))
@@ -112,7 +112,7 @@ def test_the_fit_finds_the_weights_from_the_shares(nodes: int, spread: float) ->
 
 @pytest.mark.parametrize("held", [(0, 0, 0, 0), (9, 0, 0, 0), (5, 5, 1, 1), (9, 9, 9, 9)])
 def test_impossible_shares_are_fitted_as_far_as_they_go(held: tuple[float, ...]) -> None:
-    """Two nodes cannot both hold nearly all chunks, half of which have one replica."""
+    """Half of the chunks have one replica, so two nodes cannot both hold nearly all chunks."""
     replicas = {1: 3.0, 3: 3.0}
     found = fitted(replicas, np.array(held, np.float64)).inclusion(replicas)
     assert found.sum() == pytest.approx(12) and (found > -1e-9).all() and (found < 6 + 1e-9).all()

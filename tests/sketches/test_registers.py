@@ -70,7 +70,7 @@ def test_no_chunk_falls_into_what_is_no_register(values: list[list[float]]) -> N
 
 
 def test_few_registers_are_not_taken_for_transposed_ones() -> None:
-    """A cluster may be set up with a single register."""
+    """A cluster may be created with sketches of a single register."""
     assert checked_registers(np.zeros((5, 1), np.uint8)).shape == (5, 1)
     assert checked_registers(np.zeros((0, 9), np.uint8)).shape == (0, 9)
 

@@ -37,7 +37,7 @@ def subsets_of(nodes: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 
 def empty_outside(registers: Registers, inside: tuple[int, ...]) -> int:
-    """F(B): registers that are zero on all nodes but those in B."""
+    """Return F(B): the number of registers that are zero on all nodes outside ``inside``."""
     outside = [node for node in range(len(registers)) if node not in inside]
     return int(np.count_nonzero(~registers[outside].any(axis=0)))
 
@@ -52,7 +52,7 @@ def repeated(
     shares: dict[int, float] = SHARES,
     replace_each: bool = False,
 ) -> tuple[NDArray[np.int64], list[Spectrum]]:
-    """The truth, and the spectra of the same chunks hashed again and again (and placed again, if told to)."""
+    """Return the truth, and the spectra of the same chunks, hashed again in every trial (and placed again if asked)."""
     rng = np.random.default_rng(20240502)
     replicas = mixture(round(n_prime * load), shares)
     held = placement.hold(replicas, rng)
@@ -64,7 +64,7 @@ def repeated(
 
 
 def check_accuracy(truth: NDArray[np.int64], spectra: list[Spectrum]) -> None:
-    """Unbiased, as spread as stated, covered by all intervals."""
+    """Assert that the spectra are unbiased, spread as stated, and that all intervals cover the truth."""
     errors = np.array([spectrum.counts for spectrum in spectra]) - truth
     sd = errors.std(axis=0)
     stated = np.sqrt(np.mean([np.diag(spectrum.covariance) for spectrum in spectra], axis=0))
@@ -149,7 +149,7 @@ def test_the_covariance_is_that_of_unions_of_nodes() -> None:
     registers = sketch(weighted(nodes).hold(mixture(20_000, {1: 0.2, 2: 0.3, 3: 0.5}), rng), n_prime, rng)
     sets = subsets_of(tuple(range(nodes)))
     union = {inside: -n_prime * math.log(empty_outside(registers, inside) / n_prime) for inside in sets}
-    # Chunks not confined to B are the union of the nodes outside; each class is a sum of these.
+    # The chunks not confined to B are the union of the nodes outside B; each class is a weighted sum of such unions.
     weights = np.zeros((3, len(sets)))
     for level in (1, 2):
         for inside in combinations(range(nodes), level):
@@ -170,7 +170,7 @@ def test_no_trace_of_missing_replicas() -> None:
         below, average = spectrum.below(3), spectrum.average
         assert (below.estimate, below.lower_bound, below.upper_bound) == (0, 0, math.ceil(1.96**2 * spectrum.hidden[2]))
         assert (average.estimate, average.upper_bound) == (3, 3)
-        missing = 2 * 1.96**2 * spectrum.hidden[2]  # up to two of each chunk that may hide
+        missing = 2 * 1.96**2 * spectrum.hidden[2]  # up to two replicas of each chunk that may hide
         assert average.lower_bound == pytest.approx(3 - missing / union.estimate)
 
 
@@ -307,10 +307,10 @@ def test_impossible_registers_are_refused(shape: tuple[int, ...], factor: int) -
 
 
 @given(st.floats(1, 1e7))
-@example(96.25609168420155)  # three times as much, divided by it, is 2.9999999999999996
+@example(96.25609168420155)  # 3 * chunks / chunks is 2.9999999999999996
 @example(2791.1691919265822)
 def test_the_average_of_a_healthy_cluster_is_its_factor(chunks: float) -> None:
-    """Not a rounding below it: an interval that excludes the factor says that replicas are missing."""
+    """Rounding must not put it below the factor: an interval without the factor says that replicas are missing."""
     covariance, hidden = np.diag([0.0, 0.0, 50.0]), np.array([0.0, 0.1, 0.2])
     union = Estimate(chunks, chunks - 1, chunks + 1, saturated=False)
     counts = np.array([0.0, 0.0, chunks])

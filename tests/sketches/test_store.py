@@ -36,7 +36,7 @@ def lcrs(chunks: list[str], n_prime: int = 16, tau: int = 5) -> LCRS:
 
 
 def instrumented(client: redis.Redis, *, lose_answers: bool = False) -> tuple[redis.Redis, list[bool]]:
-    """A client of the same server that retries, notes for all it sends whether it is a script, and may lose answers."""
+    """Return a client of the same server that retries and may lose answers, and a list: which commands are scripts."""
     sent: list[bool] = []
 
     class Connection(client.connection_pool.connection_class):  # type: ignore[misc,name-defined]
@@ -141,7 +141,7 @@ def test_removals_are_for_the_build_they_name(store: SketchStore, chunk_names: N
 
 @pytest.mark.parametrize("size", [16, 64, 16 << 12])
 def test_a_lookup_is_the_model(store: SketchStore, chunk_names: Names, build_sketch: Build, size: int) -> None:
-    """Of 65536 registers a few are read one by one and many as a whole; of 16 always the whole."""
+    """A few of 65536 registers are read one by one, many of them as a whole sketch; 16 are always read as a whole."""
     few, many = size // BYTES_PER_LOOK or 1, size // BYTES_PER_LOOK + 1
     held = {"a": chunk_names(0, 900, 3), "b": chunk_names(0, 900, 2), "d": []}
     for node_id, chunks in held.items():
@@ -298,7 +298,7 @@ def test_threads_lose_no_count(redis_client: redis.Redis, chunk_names: Names, bu
 
 @pytest.mark.parametrize("base", [1, 3, 16, 10_000, 65_536, 2**31 + 1])
 def test_every_size_finds_its_register(redis_client: redis.Redis, chunk_names: Names, base: int) -> None:
-    """The server reduces hashes exactly at any size, and at the largest that the format can tell."""
+    """The server reduces hashes exactly at any size, also at the largest size that the format can hold."""
     store = SketchStore(redis_client, "occ", seed=11, base_n_prime=base, tau=5)
     packed = np.frombuffer(store._pack(chunk_names(50)), "<u4").astype(np.uint64)
     size = base

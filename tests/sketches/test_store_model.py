@@ -1,4 +1,4 @@
-"""Random sequences of commands: the store does what sketches in memory do, sketch and shadow alike."""
+"""Random sequences of commands: sketches and shadows in the store stay equal to sketches in memory."""
 
 from collections.abc import Mapping
 
@@ -22,7 +22,7 @@ parts = st.dictionaries(nodes, chunk_lists)
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """The store beside one LCRS per sketch and per shadow."""
+    """The store, compared with a model: one LCRS in memory for each sketch and for each shadow."""
 
     client: redis.Redis
 

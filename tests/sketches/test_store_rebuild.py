@@ -1,4 +1,4 @@
-"""Rebuilding in the shadow: what is exact, and what is refused."""
+"""Rebuilding in the shadow: which rebuilds are exact, and which are refused."""
 
 from collections.abc import Callable
 
@@ -174,7 +174,7 @@ def test_sketch_and_shadow_side_by_side(
 def test_a_count_that_one_of_the_two_misses_is_told(
     store: SketchStore, chunk_names: Names, build_sketch: Build, redis_client: redis.Redis, foreign: str
 ) -> None:
-    """Under another base size the sketch that is there, or is about to be, lacks what is added now."""
+    """If the sketch in use or the shadow has another base size, it lacks the chunk that is added now."""
     other = SketchStore(redis_client, "occ", seed=11, base_n_prime=12, tau=5)
     if foreign == "sketch":
         build_sketch(other, "a", 12)

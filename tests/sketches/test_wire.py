@@ -27,7 +27,7 @@ SKETCH = encode(HEADER, REGISTERS)
 
 
 def resealed(offset: int, fields: bytes) -> bytes:
-    """The sketch with other bytes at an offset and a checksum that fits them."""
+    """Return the sketch with other bytes at ``offset`` and a checksum that fits these bytes."""
     head = SKETCH[:offset] + fields + SKETCH[offset + len(fields) : HEADER_SIZE - 4]
     return head + struct.pack("<I", zlib.crc32(head)) + SKETCH[HEADER_SIZE:]
 
@@ -51,7 +51,7 @@ def test_round_trip(data: st.DataObject) -> None:
 
 
 def test_the_format_does_not_drift() -> None:
-    """Every byte is literal, as it was written once: sketches in a Redis must be read by later versions."""
+    """Every byte is a literal of the first version, because later versions must read the sketches in Redis."""
     assert SKETCH.hex() == (
         "4c435253" "0100" "0a000000" "fe63bedc797b6ed0" "0900" "14000000" "ffffffffffffffff"
         "000102030405060708090a0b0c0d0e0f" "000102030405060708090a0b0c0d0e0f10111213" "45222ea9"
