@@ -127,9 +127,16 @@ def uploads(api: Api, data: bytes) -> None:
     brief = api.upload(data, "test.bin", Prefer="return=minimal").json()
     api.check("Prefer: return=minimal leaves the distribution out", "distribution" not in brief, brief)
 
-    again = api.upload(data, "again.bin")
-    api.check_status("the same content again answers 200", again, 200)
-    api.check("... deduplicated, under its first name", again.json()["file_name"] == "test.bin", again.json())
+    again = api.upload(data, "test.bin")
+    api.check_status("the same content and name again answer 200", again, 200)
+    api.check("... deduplicated", again.json()["deduplicated"] is True, again.json())
+    second = api.upload(data, "again.bin")
+    api.check_status("the same content under another name answers 201", second, 201)
+    api.check("... deduplicated, under that name", second.json()["file_name"] == "again.bin", second.json())
+    names = api.call("GET", f"/files/{sha256(data)}").json()["names"]
+    api.check("... and both names are listed", names == ["again.bin", "test.bin"], names)
+    response = api.call("DELETE", f"/files/{sha256(data)}?file_name=again.bin")
+    api.check_status("one name can be deleted", response, 204)
 
     response = api.upload(b"", "empty")
     api.check_status("an empty file is accepted", response, 200, 201)

@@ -8,13 +8,14 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from benchmarks.growth.installation import Client, Installation
 from benchmarks.growth.rows import name_of
 from storage.cluster.topology import Topology
 from storage.conf import configuration
-from storage.models import Body, Chunk, Content, File, ManifestEntry, Upload, nobody, record_acceptance
+from storage.models import Body, Chunk, Content, File, ManifestEntry, Sort, Upload, nobody, record_acceptance
 from storage.models.content import Health
 from storage.services import catalogue, probe, reclaim, survey, sweep
 
@@ -42,6 +43,11 @@ def requests(installed: Installed) -> dict[str, Callable[[], Any]]:
     return {
         "`/files?limit=100`": lambda: client.get("/files?limit=100"),
         "`/files`, 1000 of them": lambda: client.get("/files"),
+        **{
+            f"`/files?sort={sort}`, 1000 of them": partial(client.get, f"/files?sort={sort}")
+            for sort in ("-created_at", "file_name", "-file_name", "file_size", "-file_size")
+        },
+        "`/files?prefix=`, 1000 of them": lambda: client.get("/files?prefix=i&sort=file_name"),
         "`/files/<hash>`": lambda: client.get(f"/files/{one}"),
         "`/status`": lambda: client.get("/status"),
         "`/verify` of a small file": lambda: client.get(f"/verify/{one}"),
@@ -71,7 +77,8 @@ def statements(installed: Installed) -> dict[str, Callable[[], Any]]:
     """Return the operations whose statements are explained."""
     one = installed.hashes[SEARCHED]
     return {
-        "/files": lambda: catalogue.page(nobody(), limit=100, after=0),
+        "/files": lambda: catalogue.page(nobody(), limit=100),
+        "/files by prefix": lambda: catalogue.page(nobody(), limit=1000, sort=Sort("file_name"), prefix="i"),
         "/status: totals": lambda: (File.count_ready(), Content.chunks_by_target()),
         "/verify": lambda: catalogue.find(nobody(), one).content.manifest(),
         "upload": upload,

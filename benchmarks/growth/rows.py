@@ -29,8 +29,9 @@ CONTENTS = """
       FROM generate_series(%(first)s, %(last)s) AS i
 """
 FILES = f"""
-    INSERT INTO storage_file (owner_id, content_id, name, replication_factor, created_at)
-    SELECT %(owner)s, %(content)s + i, {NAME}, 3, now() FROM generate_series(%(first)s, %(last)s) AS i
+    INSERT INTO storage_file (owner_id, content_id, name, size, replication_factor, created_at)
+    SELECT %(owner)s, %(content)s + i, {NAME}, %(chunks)s * 262144::bigint, 3, now()
+      FROM generate_series(%(first)s, %(last)s) AS i
 """
 CHUNKS = """
     INSERT INTO storage_chunk (id, hash, size)

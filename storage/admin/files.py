@@ -51,7 +51,7 @@ class FileAdmin(admin.ModelAdmin[File]):
     list_display = (
         "name",
         "short_hash",
-        "size",
+        "readable_size",
         "chunks",
         "state",
         "retrievable",
@@ -73,7 +73,7 @@ class FileAdmin(admin.ModelAdmin[File]):
         "name",
         "owner",
         "file_hash",
-        "size",
+        "readable_size",
         "chunks",
         "replication_factor",
         "state",
@@ -106,6 +106,9 @@ class FileAdmin(admin.ModelAdmin[File]):
             )
         return found, duplicates
 
+    def save_model(self, request: HttpRequest, obj: File, form: Any, change: bool) -> None:
+        obj.pk = catalogue.rename(obj, name=obj.name).pk
+
     def delete_model(self, request: HttpRequest, obj: File) -> None:
         catalogue.delete(obj)
 
@@ -132,9 +135,9 @@ class FileAdmin(admin.ModelAdmin[File]):
     def file_hash(self, file: File) -> str:
         return file.content.file_hash
 
-    @admin.display(ordering="content__size")
-    def size(self, file: File) -> str:
-        return filesizeformat(file.content.size)
+    @admin.display(description="size", ordering="size")
+    def readable_size(self, file: File) -> str:
+        return filesizeformat(file.size)
 
     @admin.display(ordering="content__chunk_count")
     def chunks(self, file: File) -> int:

@@ -38,9 +38,10 @@ def file_summary(file: File, epoch: int) -> dict[str, Any]:
     }
 
 
-def file_tag(file: File) -> str:
-    """The strong entity tag of what a file's owner can change: its content, name and replication factor."""
-    text = f"{file.content.file_hash} {file.replication_factor} {file.name}"
+def file_tag(files: Sequence[File]) -> str:
+    """The strong entity tag of what an owner can change of files on one content: names and replication factors."""
+    entries = "".join(f" {file.replication_factor} {file.name}" for file in files)
+    text = f"{files[0].content.file_hash}{entries}"
     return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 

@@ -33,6 +33,21 @@ def valid_name(text: str, field: str = FIELD) -> str:
     return text
 
 
+def valid_part(text: str, field: str) -> str:
+    """Return a text unchanged if the names of files can contain it.
+
+    Args:
+        text: the beginning or a part of a name; empty if every name will do.
+        field: the part of the request that errors are reported for.
+
+    Raises:
+        InvalidRequest: no name can contain the text; the message says why.
+    """
+    if text not in ("", ".", "..") and (reason := _fault(text)):
+        raise InvalidRequest("no file has a name with this in it", {field: [reason]})
+    return text
+
+
 def _fault(text: str) -> str | None:
     if not text:
         return "A file name has at least one character."
@@ -54,7 +69,24 @@ def decoded(data: bytes) -> str:
     return data.decode(errors="surrogateescape")
 
 
+def chosen_name(environ: Mapping[str, str]) -> str | None:
+    """The name that the query's ``file_name`` chooses among the names of the same bytes; None without the parameter.
+
+    Raises:
+        InvalidRequest: the value cannot be a name.
+    """
+    name = _in_query(environ)
+    return None if name is None else valid_name(name)
+
+
 def in_query(environ: Mapping[str, str]) -> str:
     """The query's ``file_name``: the last value if there are several, an empty string if there is none."""
-    query = decoded(environ.get("QUERY_STRING", "").encode("latin-1"))
-    return dict(parse_qsl(query, keep_blank_values=True, errors="surrogateescape")).get(FIELD, "")
+    return _in_query(environ) or ""
+
+
+def _in_query(environ: Mapping[str, str]) -> str | None:
+    text = environ.get("QUERY_STRING")
+    if not text:
+        return None
+    query = decoded(text.encode("latin-1"))
+    return dict(parse_qsl(query, keep_blank_values=True, errors="surrogateescape")).get(FIELD)

@@ -10,6 +10,7 @@ from django.http import QueryDict
 from rest_framework.request import Request
 
 from storage.exceptions import InvalidRequest
+from storage.models import SORT_KEYS, Sort
 
 
 def require_known(environ: Mapping[str, Any], known: Collection[str]) -> None:
@@ -41,6 +42,20 @@ def whole_number(request: Request, name: str, default: int, low: int, high: int)
     if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
         raise InvalidRequest(f"{name} is a number from {low} to {high}", {name: [f"{low} to {high}."]})
     return int(text)
+
+
+def sort_order(request: Request, name: str) -> Sort:
+    """A sort order of the query, such as ``-file_size``.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    text = request.query_params.get(name, Sort().key)
+    key = text.removeprefix("-")
+    if key not in SORT_KEYS:
+        orders = ", ".join(f"{key} or -{key}" for key in SORT_KEYS)
+        raise InvalidRequest(f"{name} is no order of files", {name: [f"One of {orders}."]})
+    return Sort(key, descending=text.startswith("-"))
 
 
 def switch(request: Request, name: str, *, default: bool = False) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 import uuid
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -16,15 +14,17 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from storage import models
-from storage.api import documents, serializers
+from storage.api import cursors, documents, serializers
 from storage.api.endpoint import RETRY_AFTER, Endpoint, well_formed
 from storage.api.http import preconditions
 from storage.api.http.preferences import DISTRIBUTION, preferred
-from storage.api.parameters import switch, whole_number
+from storage.api.names import FIELD as FILE_NAME
+from storage.api.names import chosen_name, valid_part
+from storage.api.parameters import sort_order, switch, whole_number
 from storage.api.uploads.bodies import FieldsParser, FormParser, JSONParser
 from storage.api.wsgi.transfers import transfer
 from storage.conf import configuration
-from storage.exceptions import InvalidRequest, NoSuchJob
+from storage.exceptions import NoSuchJob
 from storage.jobs import waiting
 from storage.models import Cluster, nobody
 from storage.services import catalogue, health, locate, rebalance, statistics, verify
@@ -67,17 +67,31 @@ class StatusView(Endpoint):
 
 
 class FilesView(Endpoint):
-    """The files, page by page. `limit` is the size of a page (1000); the address in `next` has the next `cursor`."""
+    """The files, page by page. `limit` is the size of a page (1000); the address in `next` has the next `cursor`.
 
-    parameters = ("limit", "cursor")
+    Names begin with `prefix` and contain `name`, in upper or lower case. `sort` is `created_at`, `file_name` or
+    `file_size`, or one of these after a `-` for the reverse order.
+    """
+
+    parameters = ("limit", cursors.FIELD, "prefix", "name", "sort")
 
     def get(self, request: Request) -> Response:
         limit = whole_number(request, "limit", PAGE_LIMIT, 1, PAGE_LIMIT)
-        page = catalogue.page(nobody(), limit=limit, after=read_cursor(request))
+        sort = sort_order(request, "sort")
+        cursor = request.query_params.get(cursors.FIELD)
+        page = catalogue.page(
+            nobody(),
+            limit=limit,
+            sort=sort,
+            after=None if cursor is None else cursors.read(cursor, sort),
+            prefix=valid_part(request.query_params.get("prefix", ""), "prefix"),
+            part=valid_part(request.query_params.get("name", ""), "name"),
+        )
         epoch = Cluster.load().topology_epoch
         following = None
         if page.last is not None:
-            query = urlencode({"limit": limit, "cursor": make_cursor(page.last)})
+            more = {"limit": limit, cursors.FIELD: cursors.made_of(sort, page.last)}
+            query = urlencode({**request.query_params.dict(), **more})
             following = request.build_absolute_uri(f"{reverse('files')}?{query}")
         files = [documents.file_summary(file, epoch) for file in page.files]
         return Response({"total_files": page.total, "files": files, "next": following})
@@ -86,44 +100,52 @@ class FilesView(Endpoint):
 class FileView(Endpoint):
     """One file: show it, rename it (`PATCH` with `file_name`), remove it (`DELETE`).
 
+    The same bytes may have several names. `GET` shows the newest file and lists all `names`. `PATCH` and `DELETE` are
+    for all files of these bytes. `?file_name=` chooses one of them.
+
     `ETag` covers what the file's owner can change, and `Last-Modified` is the time of the last such change. The health
     of the copies changes by itself and is not part of either. `PATCH` and `DELETE` honour `If-Match` and
     `If-Unmodified-Since`. `If-Match` may also name the tag of the file's bytes.
     """
 
+    parameters = (FILE_NAME,)
     parser_classes = (JSONParser, FormParser, FieldsParser)
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.RenameSerializer:
         return serializers.RenameSerializer(*args, **kwargs)
 
     def get(self, request: Request, file_hash: str) -> Response:
-        return self._shown(catalogue.find(nobody(), well_formed(file_hash), ready=False))
+        return self._shown(self._found(request, file_hash))
 
     @transfer()
     def patch(self, request: Request, file_hash: str) -> Response:
-        file = catalogue.find(nobody(), well_formed(file_hash), ready=False)
-        self._require_conditions(request, file)  # Checked before the body is read, and again under the lock.
+        files = self._found(request, file_hash)
+        self._require_conditions(request, files)  # Checked before the body is read, and again under the lock.
         form = self.get_serializer(data=request.data)
         form.is_valid(raise_exception=True)
         name = form.validated_data["file_name"]
-        return self._shown(catalogue.rename(file, name, permit=partial(self._require_conditions, request)))
+        return self._shown([catalogue.rename(*files, name=name, permit=partial(self._require_conditions, request))])
 
     def delete(self, request: Request, file_hash: str) -> Response:
-        file = catalogue.find(nobody(), well_formed(file_hash), ready=False)
-        catalogue.delete(file, permit=partial(self._require_conditions, request))
+        files = self._found(request, file_hash)
+        catalogue.delete(*files, permit=partial(self._require_conditions, request))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
-    def _require_conditions(self, request: Request, file: models.File) -> None:
-        tags = (documents.file_tag(file), f'"{file.content.file_hash}"')
-        preconditions.require(request.META, tags, file.modified_at)
+    def _found(self, request: Request, file_hash: str) -> Sequence[models.File]:
+        return catalogue.find_all(nobody(), well_formed(file_hash), chosen_name(request.META), ready=False)
 
-    def _shown(self, file: models.File) -> Response:
+    def _require_conditions(self, request: Request, files: Sequence[models.File]) -> None:
+        tags = (documents.file_tag(files), f'"{files[0].content.file_hash}"')
+        preconditions.require(request.META, tags, max(file.modified_at for file in files))
+
+    def _shown(self, files: Sequence[models.File]) -> Response:
         headers = {
-            "ETag": documents.file_tag(file),
-            "Last-Modified": preconditions.http_date(file.modified_at),
+            "ETag": documents.file_tag(files),
+            "Last-Modified": preconditions.http_date(max(file.modified_at for file in files)),
             "Cache-Control": "no-cache",
         }
-        return Response(documents.file_summary(file, Cluster.load().topology_epoch), headers=headers)
+        body = documents.file_summary(files[0], Cluster.load().topology_epoch)
+        return Response({**body, "names": [file.name for file in files]}, headers=headers)
 
 
 class VerifyView(Endpoint):
@@ -188,28 +210,3 @@ class JobView(Endpoint):
             raise NoSuchJob(f"no job {job_id}") from None
         headers = {} if job.is_terminal else {"Retry-After": str(RETRY_AFTER)}
         return Response(documents.job_status(job), headers=headers)
-
-
-# -- cursors -----------------------------------------------------------------
-
-
-def make_cursor(file_id: int) -> str:
-    return base64.urlsafe_b64encode(b"f%d" % file_id).decode().rstrip("=")
-
-
-def read_cursor(request: Request) -> int:
-    """The row id of the last file before the page; 0 for the first page.
-
-    Raises:
-        InvalidRequest: the cursor is not one that ``next`` gave.
-    """
-    text = request.query_params.get("cursor")
-    if text is None:
-        return 0
-    try:
-        match = re.fullmatch(rb"f([0-9]{1,18})", base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except (binascii.Error, ValueError):
-        match = None
-    if match is None:
-        raise InvalidRequest("not a cursor", {"cursor": ["Use the one in next."]})
-    return int(match[1])

@@ -1,7 +1,7 @@
 from storage.models.chunk import Chunk, Pin
 from storage.models.cluster import Cluster
 from storage.models.content import Content, ManifestEntry
-from storage.models.file import NOBODY, File, nobody
+from storage.models.file import NOBODY, SORT_KEYS, UPLOADED, File, Position, Sort, nobody
 from storage.models.generation import Generation
 from storage.models.job import Job
 from storage.models.last_census import LastCensus
@@ -15,6 +15,8 @@ from storage.models.upload import Upload
 
 __all__ = [
     "NOBODY",
+    "SORT_KEYS",
+    "UPLOADED",
     "Accepted",
     "Body",
     "Chunk",
@@ -29,7 +31,9 @@ __all__ = [
     "Node",
     "OpenFile",
     "Pin",
+    "Position",
     "Segment",
+    "Sort",
     "Tally",
     "Upload",
     "nobody",

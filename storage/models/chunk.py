@@ -184,14 +184,14 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         ((chunks, digests),) = prepared.rows(UNSETTLED, [])
         return Unsettled(int(chunks or 0), bytes(digests or b""))
 
-    def targets(self, chunk_ids: Iterable[int], *, without_file: int | None = None) -> dict[int, int]:
+    def targets(self, chunk_ids: Iterable[int], *, without_files: Iterable[int] = ()) -> dict[int, int]:
         """The number of replicas that each chunk should have: the largest factor of its contents' files and its pins.
 
         A chunk that nothing refers to has target 0.
 
         Args:
             chunk_ids: row ids.
-            without_file: the row id of a file whose factor does not count.
+            without_files: row ids of files whose factors do not count.
         """
         ids = list(chunk_ids)
         with connection.cursor() as cursor:
@@ -200,12 +200,12 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
                 SELECT id, max(factor) FROM (
                     SELECT e.chunk_id AS id, f.replication_factor AS factor
                       FROM storage_manifestentry e JOIN storage_file f ON f.content_id = e.content_id
-                     WHERE e.chunk_id = ANY(%s) AND f.id IS DISTINCT FROM %s
+                     WHERE e.chunk_id = ANY(%s) AND f.id <> ALL(%s::bigint[])
                     UNION ALL
                     SELECT p.chunk_id, p.factor FROM storage_pin p WHERE p.chunk_id = ANY(%s)
                 ) wanted GROUP BY id
                 """,
-                [ids, without_file, ids],
+                [ids, list(without_files), ids],
             )
             wanted = dict(cursor.fetchall())
         return {chunk_id: int(wanted.get(chunk_id, 0)) for chunk_id in ids}

@@ -258,15 +258,15 @@ class Content(models.Model):
             raise NoSuchFile(f"no file {self.file_hash}")
         return chunks
 
-    def give_up(self, owner_id: int) -> set[int]:
-        """Remove the owner's file, unless the content is ready or another upload of the owner may make it ready.
+    def give_up(self, file_id: int | None) -> set[int]:
+        """Remove a file of this content, unless the content is ready or another upload of the file may make it ready.
 
         The caller holds the row's lock and has released an upload. The row ids of the chunks to condemn are returned,
         as from ``remove``.
         """
-        if self.state == self.State.READY or self.uploads.filter(owner_id=owner_id).exists():
+        if file_id is None or self.state == self.State.READY or self.uploads.filter(file=file_id).exists():
             return set()
-        return set[int]().union(*(file.remove() for file in self.files.filter(owner_id=owner_id)))
+        return set[int]().union(*(file.remove() for file in self.files.filter(pk=file_id)))
 
     def remove(self) -> set[int]:
         """Delete the content with its manifest; return the row ids of its chunks, which the caller then condemns.

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Self
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection, models
-from django.db.models.functions import Now
+from django.db.models.fields.tuple_lookups import Tuple, TupleGreaterThan, TupleLessThan
+from django.db.models.functions import Collate, Now
 
 from storage.models.content import Content
 
@@ -19,20 +22,91 @@ def nobody() -> User:
     return user
 
 
+BY_CODE_POINT = Collate("name", "C")
+"""The name, compared character by character by their code points, as the index has it."""
+
+SORT_KEYS = {"created_at": None, "file_name": BY_CODE_POINT, "file_size": models.F("size")}
+"""What files can be sorted by. Row ids ascend in the order in which files were made."""
+
+
+@dataclass(frozen=True)
+class Sort:
+    """An order of files. Files of equal keys are in the order of their row ids.
+
+    Attributes:
+        key: one of ``SORT_KEYS``.
+        descending: True if the largest comes first.
+    """
+
+    key: str = "created_at"
+    descending: bool = False
+
+    def position(self, file: File) -> Position:
+        """Where a file stands in this order."""
+        return {"created_at": None, "file_name": file.name, "file_size": file.size}[self.key], file.pk
+
+
+Position = tuple[str | int | None, int]
+"""A file's key and its row id. The key is None in the order in which files were made."""
+
+
+UPLOADED = Sort()
+
+
+class FileQuerySet(models.QuerySet["File"]):
+    def beginning_with(self, prefix: str) -> Self:
+        """The files whose names begin with the prefix, in upper and lower case as given."""
+        found = self.alias(by_code_point=BY_CODE_POINT).filter(by_code_point__gte=prefix)
+        end = end_of_prefix(prefix)
+        return found if end is None else found.filter(by_code_point__lt=end)
+
+    def sorted(self, sort: Sort, after: Position | None = None) -> Self:
+        """The files in an order, all of them or those that come after a position."""
+        key = SORT_KEYS[sort.key]
+        found = self
+        if key is None:
+            if after is not None:
+                found = found.filter(id__lt=after[1]) if sort.descending else found.filter(id__gt=after[1])
+            return found.order_by("-id" if sort.descending else "id")
+        if after is not None:
+            lookup = TupleLessThan if sort.descending else TupleGreaterThan
+            found = found.filter(lookup(Tuple(key, models.F("id")), after))
+        if sort.descending:
+            return found.order_by(key.desc(), "-id")
+        return found.order_by(key.asc(), "id")
+
+
+def end_of_prefix(prefix: str) -> str | None:
+    """The first text, by code points, after all texts that begin with the prefix; None if no text comes after them."""
+    for position in reversed(range(len(prefix))):
+        code_point = ord(prefix[position])
+        if code_point < 0x10FFFF:
+            following = 0xE000 if code_point == 0xD7FF else code_point + 1  # surrogates are no characters
+            return prefix[:position] + chr(following)
+    return None
+
+
 class File(models.Model):
-    """One owner's named entry for a content."""
+    """One owner's named entry for a content. An owner may have several names for the same bytes."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="files", db_index=False)
     content = models.ForeignKey(Content, models.PROTECT, related_name="files")
     name = models.CharField(max_length=255)
+    size = models.BigIntegerField(editable=False, help_text="bytes, as in the content; files are sorted by it")
     replication_factor = models.PositiveIntegerField()
     created_at = models.DateTimeField(auto_now_add=True)
     modified_at = models.DateTimeField(db_default=Now(), help_text="when its name or factor was changed last")
 
     class Meta:
-        constraints = (models.UniqueConstraint(fields=["owner", "content"], name="file_one_per_owner_and_content"),)
-        indexes = (models.Index(fields=["owner", "id"], name="file_of_owner"),)
+        constraints = (models.UniqueConstraint(fields=["owner", "content", "name"], name="file_one_of_each_name"),)
+        indexes = (
+            models.Index(fields=["owner", "id"], name="file_of_owner"),
+            models.Index("owner", BY_CODE_POINT, "id", name="file_by_name"),
+            models.Index("owner", "size", "id", name="file_by_size"),
+        )
         ordering = ("id",)
+
+    objects = FileQuerySet.as_manager()
 
     def __str__(self) -> str:
         return self.name

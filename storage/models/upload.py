@@ -8,6 +8,7 @@ from django.db import connection, models, transaction
 
 from storage.models.chunk import Chunk
 from storage.models.content import Content
+from storage.models.file import File
 from storage.models.statements.prepared import rows
 
 
@@ -92,6 +93,7 @@ class Upload(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
     state = models.CharField(max_length=16, choices=State, default=State.RECEIVING)
     content = models.ForeignKey(Content, models.PROTECT, null=True, related_name="uploads")
+    file = models.ForeignKey(File, models.PROTECT, null=True, related_name="uploads")
     replication_factor = models.PositiveIntegerField()
     reserved = models.BigIntegerField(default=0, help_text="bytes that admission has promised on the nodes")
     piece_size = models.IntegerField(help_text="bytes that each piece checksum covers")

@@ -11,95 +11,141 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from storage.exceptions import ContentNotReady, NoSuchFile
-from storage.models import Chunk, Content, File, Job, Upload
-from storage.staging import files
+from storage.models import UPLOADED, Chunk, Content, File, Job, Position, Sort, Upload
+from storage.staging import files as staging
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some of an owner's files, in the order of their ids.
+    """Some of an owner's files, in the order that was asked for.
 
     Attributes:
-        total: number of all files of the owner whose content is ready.
+        total: the number of all files of the owner whose content is ready, also of files that were not asked for.
         files: the files of this page.
-        last: the id of the page's last file if there are more files after it, otherwise None.
+        last: the position of the page's last file if there are more files after it, otherwise None.
     """
 
     total: int
     files: Sequence[File]
-    last: int | None
+    last: Position | None
 
 
-def page(owner: User, *, limit: int, after: int) -> Page:
+def page(
+    owner: User,
+    *,
+    limit: int,
+    sort: Sort = UPLOADED,
+    after: Position | None = None,
+    prefix: str = "",
+    part: str = "",
+) -> Page:
     """Read one page of the owner's files whose content is ready.
 
     Args:
         owner: the owner.
         limit: number of files on the page at most.
-        after: the id of the last file of the page before; 0 for the first page.
+        sort: the order of the files.
+        after: the position of the last file of the page before; None for the first page.
+        prefix: the beginning of the names, in upper and lower case as given.
+        part: a part of the names, in upper or lower case.
     """
     ready = File.objects.filter(owner=owner, content__state=Content.State.READY)
-    found = list(ready.filter(id__gt=after).order_by("id").select_related("content")[: limit + 1])
-    last = found[limit - 1].pk if len(found) > limit else None
+    if prefix:
+        ready = ready.beginning_with(prefix)
+    if part:
+        ready = ready.filter(name__icontains=part)
+    found = list(ready.sorted(sort, after).select_related("content")[: limit + 1])
+    last = sort.position(found[limit - 1]) if len(found) > limit else None
     return Page(File.count_ready(owner), found[:limit], last)
 
 
-def find(owner: User, file_hash: str, *, ready: bool = True) -> File:
-    """Find the owner's file on a content.
+def find(owner: User, file_hash: str, name: str | None = None, *, ready: bool = True) -> File:
+    """Find the owner's newest file on a content, or the file of this name.
 
     Raises:
         NoSuchFile: the owner has no such file.
         ContentNotReady: ``ready`` is True, and the ingest of the file has not ended.
     """
-    file = File.objects.select_related("content").filter(owner=owner, content__file_hash=file_hash).first()
-    if file is None:
-        raise NoSuchFile(f"no file {file_hash}")
-    if ready and file.content.state != Content.State.READY:
+    return find_all(owner, file_hash, name, ready=ready)[0]
+
+
+def find_all(owner: User, file_hash: str, name: str | None = None, *, ready: bool = True) -> list[File]:
+    """Find the owner's files on a content, the newest file first: all of them, or the file of this name.
+
+    Raises:
+        NoSuchFile: the owner has no such file.
+        ContentNotReady: ``ready`` is True, and the ingest of the content has not ended.
+    """
+    found = File.objects.select_related("content").filter(owner=owner, content__file_hash=file_hash).order_by("-id")
+    files_found = list(found if name is None else found.filter(name=name))
+    if not files_found:
+        raise NoSuchFile(f"no file {file_hash}" if name is None else f"no file {file_hash} of this name")
+    if ready and files_found[0].content.state != Content.State.READY:
         raise ContentNotReady("the file has been accepted and is being stored")
-    return file
+    return files_found
 
 
-Permit = Callable[[File], None]
-"""Called with a file whose row is locked. Raises the error for the client if the client must not change the file."""
+Permit = Callable[[Sequence[File]], None]
+"""Called with files whose rows are locked. Raises the error for the client if the client must not change them."""
 
 
-def rename(file: File, name: str, *, permit: Permit = lambda _: None) -> File:
-    """Change the name that the file has when it is downloaded.
+def rename(*files: File, name: str, permit: Permit = lambda _: None) -> File:
+    """Give another name to files of one owner and content. Files that then have the same name become one file.
 
-    Raises:
-        NoSuchFile: the file has been deleted since it was read.
-    """
-    with transaction.atomic():
-        locked = File.objects.select_for_update(of=("self",)).select_related("content").filter(pk=file.pk).first()
-        if locked is None:
-            raise NoSuchFile(f"no file {file.content.file_hash}")
-        permit(locked)
-        File.objects.filter(pk=file.pk).update(name=name, modified_at=Now())
-        locked.refresh_from_db(fields=["name", "modified_at"])
-    log.info("file.renamed", file_hash=file.content.file_hash)
-    return locked
-
-
-def delete(file: File, *, permit: Permit = lambda _: None) -> None:
-    """Delete a file. With the last file of a content, the content is deleted too, and reclaim frees its bytes.
+    The file that had the name before is kept, or otherwise the newest file. It gets the largest replication factor of
+    all.
 
     Raises:
-        NoSuchFile: the file has been deleted since it was read.
+        NoSuchFile: all of the files have been deleted since they were read.
     """
-    file_hash = file.content.file_hash
     with transaction.atomic():
-        content = Content.objects.select_for_update().filter(pk=file.content_id).first()
-        locked = File.objects.select_for_update(of=("self",)).select_related("content").filter(pk=file.pk).first()
-        if content is None or locked is None:
-            raise NoSuchFile(f"no file {file_hash}")
+        content, locked = _locked(files)
         permit(locked)
-        # The owner's unfinished uploads of this content are dropped too, in the order in which workers lock uploads.
-        uploads = list(Upload.objects.filter(content=content, owner_id=file.owner_id).order_by("id"))
+        namesake = File.objects.filter(owner=locked[0].owner_id, content=content, name=name).first()
+        kept = namesake or locked[0]
+        others = [file for file in locked if file.pk != kept.pk]
+        kept.replication_factor = max(file.replication_factor for file in (kept, *others))
+        Upload.objects.filter(file__in=others).update(file=kept)
+        File.objects.filter(pk__in=[file.pk for file in others]).delete()
+        File.objects.filter(pk=kept.pk).update(name=name, replication_factor=kept.replication_factor, modified_at=Now())
+        kept.refresh_from_db(fields=["name", "modified_at"])
+    log.info("file.renamed", file_hash=content.file_hash, files=len(locked))
+    return kept
+
+
+def delete(*files: File, permit: Permit = lambda _: None) -> None:
+    """Delete files of one owner and content.
+
+    With the last file of a content, the content is deleted too, and reclaim frees its bytes.
+
+    Raises:
+        NoSuchFile: all of the files have been deleted since they were read.
+    """
+    with transaction.atomic():
+        content, locked = _locked(files)
+        permit(locked)
+        # The unfinished uploads of these files are dropped too, in the order in which workers lock uploads.
+        uploads = list(Upload.objects.filter(file__in=locked).order_by("id"))
         Job.cancel(Job.objects.filter(upload__in=uploads).values_list("id", flat=True))
-        chunk_ids = set[int]().union(*(upload.release() for upload in uploads), file.remove())
+        chunk_ids = set[int]().union(*(upload.release() for upload in uploads), *(file.remove() for file in locked))
         Chunk.objects.condemn_unreferenced(chunk_ids, factor=content.target)
     for upload in uploads:
-        files.discard(upload.pk)
-    log.info("file.deleted", file_hash=file_hash)
+        staging.discard(upload.pk)
+    log.info("file.deleted", file_hash=content.file_hash, files=len(locked))
+
+
+def _locked(files: Sequence[File]) -> tuple[Content, list[File]]:
+    """Lock the content of the files, and the files that still exist; return both, the newest file first.
+
+    Raises:
+        NoSuchFile: none of the files exists any more.
+    """
+    content = Content.objects.select_for_update().filter(pk=files[0].content_id).first()
+    # Every transaction locks a content before its files, so no other transaction changes files of this content now.
+    rows = File.objects.select_for_update(of=("self",)).select_related("content")
+    locked = list(rows.filter(pk__in=[file.pk for file in files]).order_by("-id"))
+    if content is None or not locked:
+        raise NoSuchFile(f"no file {files[0].content.file_hash}")
+    return content, locked

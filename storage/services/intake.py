@@ -164,11 +164,11 @@ class Reception:
             raise StagingUnavailable(f"the staging folder cannot be used: {error.strerror}") from error
         self._held.clear()
 
-    def accept(self, name: str, replication_factor: int, *, durable: bool) -> Accepted:
+    def accept(self, name: str | None, replication_factor: int, *, durable: bool) -> Accepted:
         """Record content, file and ingest job, and wake a worker.
 
         Args:
-            name: the client's name of the file; metadata only.
+            name: the client's name of the file; None if the client gave none.
             replication_factor: how many replicas the owner wants.
             durable: True if the upload must survive a power cut from here on.
 
@@ -196,7 +196,7 @@ class Reception:
         )
         return accepted
 
-    def _body(self, name: str, factor: int) -> Body:
+    def _body(self, name: str | None, factor: int) -> Body:
         piece_size = self._checksums.piece_size
         return Body(
             upload_id=self.upload_id,
@@ -296,9 +296,11 @@ def withdraw(accepted: Accepted) -> bool:
         if job.state == Job.State.SUCCEEDED:
             return False
         Job.cancel([job.pk])
+        # A rename may have merged the file into another file since the upload was accepted.
+        file_id = Upload.objects.filter(pk=accepted.upload_id).values_list("file_id", flat=True).first()
         chunk_ids = Upload.objects.release([accepted.upload_id])
         if content is not None:
-            chunk_ids |= content.give_up(accepted.owner_id)
+            chunk_ids |= content.give_up(file_id)
         Chunk.objects.condemn_unreferenced(chunk_ids)
     files.discard(accepted.upload_id)
     log.info("upload.withdrawn", upload=str(accepted.upload_id), job=str(accepted.job_id))

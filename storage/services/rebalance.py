@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 from django.db import transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from storage import counters
@@ -50,7 +51,7 @@ def plan(file: File, replication_factor: int | None) -> Plan:
     topology = Topology.load()
     factor = _possible_factor(topology, file, replication_factor)
     sizes = dict(file.content.manifest())
-    targets = _targets(file, factor)
+    targets = _targets(file, None if replication_factor is None else factor)
     holders = holders_of(topology, list(sizes.items()))
     added: dict[str, tuple[int, int]] = {}
     removed: dict[str, tuple[int, int]] = {}
@@ -74,10 +75,10 @@ def request(file: File, replication_factor: int | None) -> Job:
     factor = _possible_factor(Topology.load(), file, replication_factor)
     with transaction.atomic():
         Content.objects.locked([file.content_id])  # Contents are locked before files, as in a deletion.
-        File.objects.filter(pk=file.pk).exclude(replication_factor=factor).update(
-            replication_factor=factor, modified_at=Now()
-        )
-        file.replication_factor = factor
+        if replication_factor is not None:
+            # All of the owner's files on this content get the factor: any larger factor would keep the copies.
+            _of_one_owner(file).exclude(replication_factor=factor).update(replication_factor=factor, modified_at=Now())
+            file.replication_factor = factor
         job = Job.request(
             Job.Kind.REBALANCE,
             f"content {file.content_id}",
@@ -87,6 +88,11 @@ def request(file: File, replication_factor: int | None) -> Job:
         wakeups.on_commit(Job.Queue.MAINTENANCE)
     log.info("rebalance.requested", job=str(job.pk), file_hash=file.content.file_hash, replication_factor=factor)
     return job
+
+
+def _of_one_owner(file: File) -> QuerySet[File]:
+    """The file, and the other files that its owner has on the same content."""
+    return File.objects.filter(owner=file.owner_id, content=file.content_id)
 
 
 def _possible_factor(topology: Topology, file: File, replication_factor: int | None) -> int:
@@ -99,11 +105,12 @@ def _possible_factor(topology: Topology, file: File, replication_factor: int | N
     return factor
 
 
-def _targets(file: File, factor: int) -> dict[str, int]:
-    """Chunk hash → its target if the file had this factor. Another file that has the chunk may want more replicas."""
+def _targets(file: File, factor: int | None) -> dict[str, int]:
+    """Chunk hash → its target, now or with a new factor. Another file that has the chunk may want more replicas."""
     ids = dict(Chunk.objects.filter(entries__content=file.content_id).values_list("hash", "id"))
-    others = Chunk.objects.targets(ids.values(), without_file=file.pk)
-    return {chunk_hash: max(factor, others[chunk_id]) for chunk_hash, chunk_id in ids.items()}
+    own = [] if factor is None else _of_one_owner(file).values_list("pk", flat=True)
+    wanted = Chunk.objects.targets(ids.values(), without_files=own)
+    return {chunk_hash: max(factor or 0, wanted[chunk_id]) for chunk_hash, chunk_id in ids.items()}
 
 
 def rebalance(job: Job) -> dict[str, int]:

@@ -14,14 +14,19 @@ from storage.replicas.reading import read_ahead
 from storage.replicas.reporting import report_readable
 
 
-def open_file(owner: User, file_hash: str) -> OpenFile:
+def open_file(owner: User, file_hash: str, name: str | None = None) -> OpenFile:
     """Find the owner's file on a content, for a download.
+
+    Args:
+        owner: the owner.
+        file_hash: SHA-256 of the content, in hex.
+        name: the name of one of the owner's files on this content; None for the newest file.
 
     Raises:
         NoSuchFile: the owner has no such file.
         ContentNotReady: the ingest of the file has not ended.
     """
-    file = OpenFile.find(owner.pk, file_hash)
+    file = OpenFile.find(owner.pk, file_hash, name)
     if file is None:
         raise NoSuchFile(f"no file {file_hash}")
     if not file.is_ready:

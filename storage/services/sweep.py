@@ -91,16 +91,17 @@ def _drop_abandoned_uploads() -> None:
 
 @transaction.atomic
 def _drop(upload: Upload) -> bool:
-    """Drop an upload, together with the owner's file if only this upload could have made it ready.
+    """Drop an upload, together with its file if only this upload could have made the file ready.
 
     Returns False if the upload's state has changed, because the upload is still alive.
     """
     content = Content.objects.select_for_update(of=("self",)).filter(uploads=upload.pk).first()
-    if not Upload.objects.select_for_update().filter(pk=upload.pk, state=upload.state).exists():
+    locked = Upload.objects.select_for_update().filter(pk=upload.pk, state=upload.state).first()
+    if locked is None:
         return False
-    chunk_ids = upload.release()
+    chunk_ids = locked.release()
     if content is not None:
-        chunk_ids |= content.give_up(upload.owner_id)
+        chunk_ids |= content.give_up(locked.file_id)
     Chunk.objects.condemn_unreferenced(chunk_ids)
     return True
 

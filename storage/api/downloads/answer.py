@@ -22,7 +22,8 @@ from storage.api.errors import problem_response
 from storage.api.http import preconditions, ranges
 from storage.api.http.digests import digest_field
 from storage.api.http.dispositions import attachment
-from storage.api.names import valid_name
+from storage.api.names import FIELD as FILE_NAME
+from storage.api.names import chosen_name, valid_name
 from storage.api.parameters import require_known
 from storage.api.rendering import JsonRenderer
 from storage.api.wsgi.transfers import Slot
@@ -72,10 +73,10 @@ def answer(environ: Mapping[str, Any], file_hash: str, name: str = "") -> Answer
     """
     try:
         well_formed(file_hash)
-        require_known(environ, ())
+        require_known(environ, (FILE_NAME,))
         if name:
             valid_name(name)
-        file = retrieve.open_file(nobody(), file_hash)
+        file = retrieve.open_file(nobody(), file_hash, chosen_name(environ))
         headers = _headers(file, name or file.name)
         if preconditions.check(environ, headers["ETag"], file.created_at):
             return Answer(304, headers)
@@ -179,8 +180,9 @@ class AnyAccept(BaseContentNegotiation):
 
 
 class DownloadView(Endpoint):
-    """The bytes of a file: all of them, or the bytes that `Range` asks for."""
+    """The bytes of a file: all of them, or the bytes that `Range` asks for. `?file_name=` chooses one of its names."""
 
+    parameters = (FILE_NAME,)
     content_negotiation_class: type[BaseContentNegotiation] = AnyAccept
     renderer_classes = (JsonRenderer,)  # There is one renderer only: the answer does not vary with Accept.
 

@@ -27,13 +27,13 @@ FORM_OVERHEAD = 1 << 20  # Bytes that boundaries, headers and other fields may a
 
 @dataclass(frozen=True)
 class StagedFile:
-    """A file whose bytes have been received already, and the name under which the file will be stored.
+    """A file whose bytes have been received already, and the name that the client gave it, if the client gave one.
 
     The code that gets a staged file from the parser must end the reception.
     """
 
     reception: Reception
-    name: str
+    name: str | None
 
 
 class StagingFormParser(BaseParser):
@@ -94,7 +94,7 @@ class RawParser(BaseParser):
                 reception.write(data)
             digests.require(claims, reception.sha256)
             opened.pop_all()
-        staged = StagedFile(reception, name or reception.sha256.hex())
+        staged = StagedFile(reception, name or None)
         return DataAndFiles({FIELD: staged, "replication_factor": factor}, MultiValueDict())
 
 

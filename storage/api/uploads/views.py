@@ -31,8 +31,8 @@ class UploadView(Endpoint):
     """Upload a file: send a form with the field `file` and, if you like, `replication_factor`.
 
     A body of any other type is the file itself; `?file_name=` and `?replication_factor=` say the rest. The answer is
-    201 for a new file, and 200 for content that you have already. It is 202 with `Prefer: respond-async`, or when
-    storing the file takes longer than UPLOAD_WAIT.
+    201 for a new file, and 200 for bytes that you have already under this name. It is 202 with `Prefer: respond-async`,
+    or when storing the file takes longer than UPLOAD_WAIT.
     """
 
     parameters = (FILE_NAME, "replication_factor", DISTRIBUTION)
@@ -72,9 +72,9 @@ class UploadView(Endpoint):
         }
         if wishes.distribution:
             if distribution is None:
-                distribution = verify.distribution(catalogue.find(nobody(), accepted.file_hash))
+                distribution = verify.distribution(catalogue.find(nobody(), accepted.file_hash, accepted.name))
             body["distribution"] = distribution
-        body["deduplicated"] = not accepted.created
+        body["deduplicated"] = accepted.deduplicated
         code = status.HTTP_201_CREATED if accepted.created else status.HTTP_200_OK
         # This is what reverse() would return, but reverse() takes longer than all the rest of the answer.
         location = f"{get_script_prefix()}files/{accepted.file_hash}"

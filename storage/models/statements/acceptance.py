@@ -24,22 +24,26 @@ _RECORD = """
         ON CONFLICT (file_hash) DO UPDATE SET file_hash = EXCLUDED.file_hash
         RETURNING id, chunk_count
     ), file AS (
-        INSERT INTO storage_file AS f (owner_id, content_id, name, replication_factor, created_at)
-        SELECT %(owner)s, id, %(name)s, %(factor)s, statement_timestamp() FROM content
-        ON CONFLICT (owner_id, content_id) DO UPDATE
+        INSERT INTO storage_file AS f (owner_id, content_id, name, size, replication_factor, created_at)
+        SELECT %(owner)s, id,
+               coalesce(%(name)s, (SELECT name FROM storage_file WHERE owner_id = %(owner)s AND content_id = content.id
+                                    ORDER BY id DESC LIMIT 1), encode(%(file_hash)s, 'hex')),
+               %(size)s, %(factor)s, statement_timestamp() FROM content
+        ON CONFLICT (owner_id, content_id, name) DO UPDATE
            SET replication_factor = greatest(f.replication_factor, EXCLUDED.replication_factor),
                modified_at = CASE WHEN f.replication_factor < EXCLUDED.replication_factor
                                   THEN statement_timestamp() ELSE f.modified_at END
         RETURNING id, name, replication_factor, xmax = 0 AS made
     ), upload AS (
-        INSERT INTO storage_upload (id, owner_id, state, content_id, replication_factor, reserved,
+        INSERT INTO storage_upload (id, owner_id, state, content_id, file_id, replication_factor, reserved,
                piece_size, piece_checksums, created_at, heartbeat_at)
-        SELECT %(upload)s, %(owner)s, 'accepted', content.id, file.replication_factor, %(reserved)s,
+        SELECT %(upload)s, %(owner)s, 'accepted', content.id, file.id, file.replication_factor, %(reserved)s,
                %(piece_size)s, %(piece_checksums)s, statement_timestamp(), statement_timestamp()
           FROM content, file
         ON CONFLICT (id) DO UPDATE
-           SET state = EXCLUDED.state, content_id = EXCLUDED.content_id, reserved = EXCLUDED.reserved,
-               replication_factor = EXCLUDED.replication_factor, piece_checksums = EXCLUDED.piece_checksums
+           SET state = EXCLUDED.state, content_id = EXCLUDED.content_id, file_id = EXCLUDED.file_id,
+               reserved = EXCLUDED.reserved, replication_factor = EXCLUDED.replication_factor,
+               piece_checksums = EXCLUDED.piece_checksums
         RETURNING id
     ), job AS (
         INSERT INTO storage_job (id, kind, queue, priority, file_hash, upload_id, size, state, done, total,
@@ -48,7 +52,8 @@ _RECORD = """
                '', 0, 0 FROM content, upload
         RETURNING id
     )
-    SELECT content.id, content.chunk_count, file.id, file.name, file.replication_factor, file.made
+    SELECT content.id, content.chunk_count, file.id, file.name, file.replication_factor, file.made,
+           EXISTS (SELECT FROM storage_file had WHERE had.owner_id = %(owner)s AND had.content_id = content.id)
       FROM content, file, upload, job, set_config('synchronous_commit',
            CASE WHEN %(durable)s THEN current_setting('synchronous_commit') ELSE 'off' END, true) AS lazily
 """
@@ -63,7 +68,8 @@ class Body:
         is_known: True if that row exists already and owns staged bytes.
         owner_id: the row id of the user who owns the file.
         file_hash: SHA-256 in hex.
-        name: the file's name, as the client gave it.
+        name: the file's name, as the client gave it. None stands for the newest name that the owner has for these
+            bytes, or for their hash if the owner has none.
         size: the size of the body in bytes.
         chunk_size: bytes of each chunk, and of each piece that has a checksum.
         chunk_count: the number of entries in the manifest.
@@ -75,7 +81,7 @@ class Body:
     is_known: bool
     owner_id: int
     file_hash: str
-    name: str
+    name: str | None
     size: int
     chunk_size: int
     chunk_count: int
@@ -85,25 +91,25 @@ class Body:
 
 @dataclass(frozen=True)
 class Accepted:
-    """An upload that the database knows, and the present state of its file.
-
-    Several uploads may have led to one file. Its name is that of the first upload, its factor is the largest.
+    """An upload that the database knows, with the file that it made or found.
 
     Attributes:
-        created: True if the owner had no file on this content before.
+        replication_factor: the file's, which is the largest that was wanted so far.
+        created: True if the owner had no file of this content and name before.
+        deduplicated: True if the owner had a file on this content before, under this name or another one.
     """
 
     upload_id: uuid.UUID
     job_id: uuid.UUID
     content_id: int
     file_id: int
-    owner_id: int
     file_hash: str
     name: str
     size: int
     chunk_count: int
     replication_factor: int
     created: bool
+    deduplicated: bool
 
 
 def record_reception(upload_id: uuid.UUID, *, owner_id: int, factor: int, reserved: int, piece_size: int) -> None:
@@ -166,17 +172,17 @@ def record_acceptance(body: Body, *, durable: bool) -> Accepted | None:
     )
     if not found:
         return None
-    content_id, chunk_count, file_id, name, factor, made = found[0]
+    content_id, chunk_count, file_id, name, factor, made, had = found[0]
     return Accepted(
         upload_id=body.upload_id,
         job_id=job_id,
         content_id=content_id,
         file_id=file_id,
-        owner_id=body.owner_id,
         file_hash=body.file_hash,
         name=name,
         size=body.size,
         chunk_count=chunk_count,
         replication_factor=factor,
         created=made,
+        deduplicated=had or not made,
     )

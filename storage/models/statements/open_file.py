@@ -17,7 +17,8 @@ _FIND = """
               FROM storage_manifestentry e JOIN storage_chunk k ON k.id = e.chunk_id
              WHERE e.content_id = c.id AND e.position < %s)
       FROM storage_content c JOIN storage_file f ON f.content_id = c.id
-     WHERE c.file_hash = %s AND f.owner_id = %s
+     WHERE c.file_hash = %s AND f.owner_id = %s AND (%s::text IS NULL OR f.name = %s)
+     ORDER BY f.id DESC LIMIT 1
 """
 _READ_ON = """
     SELECT string_agg(k.hash, '' ORDER BY e.position)
@@ -59,9 +60,9 @@ class OpenFile:
     head: list[str]
 
     @classmethod
-    def find(cls, owner_id: int, file_hash: str) -> OpenFile | None:
-        """The owner's file on a content; None if there is none."""
-        found = prepared.rows(_FIND, [HEAD, bytes.fromhex(file_hash), owner_id])
+    def find(cls, owner_id: int, file_hash: str, name: str | None = None) -> OpenFile | None:
+        """The owner's file on a content: the newest one, or the one of this name. None if there is none."""
+        found = prepared.rows(_FIND, [HEAD, bytes.fromhex(file_hash), owner_id, name, name])
         if not found:
             return None
         content_id, name, created_at, size, chunk_size, chunk_count, target, state, retrievable, head = found[0]

@@ -88,7 +88,7 @@ def test_what_nobody_foresaw_is_told_from_a_database_that_is_away(
         (OperationalError("away"), 503, "database_unavailable"),
         (ValueError("a defect"), 500, "internal_error"),
     ):
-        monkeypatch.setattr(catalogue, "find", raising(error))
+        monkeypatch.setattr(catalogue, "find_all", raising(error))
         response = Client(raise_request_exception=False).get(f"/files/{HASH}")
         assert_problem(response, status)
         assert response.json()["code"] == code

@@ -105,7 +105,7 @@ def test_a_defect_is_a_problem_document_that_hides_its_insides(db: None, monkeyp
     def defect(*_: Any, **__: Any) -> Any:
         raise KeyError("a defect")
 
-    monkeypatch.setattr(catalogue, "find", defect)
+    monkeypatch.setattr(catalogue, "find_all", defect)
     body = assert_problem(Client().get(f"/files/{HASH}"), 500)
     assert "a defect" not in body["detail"]
 
@@ -114,7 +114,7 @@ def test_a_throttled_client_is_told_when_to_come_back(db: None, monkeypatch: pyt
     def throttled(*_: Any, **__: Any) -> Any:
         raise drf.Throttled(wait=6.2)
 
-    monkeypatch.setattr(catalogue, "find", throttled)
+    monkeypatch.setattr(catalogue, "find_all", throttled)
     response = Client().get(f"/files/{HASH}")
     assert_problem(response, 429)
     assert response.headers["Retry-After"] == "7"

@@ -49,8 +49,18 @@ def test_a_new_file_answers_201_with_the_fields_of_a_form(workers: ClusterUnderT
 
 def test_content_that_is_known_answers_200_however_it_came(workers: ClusterUnderTest) -> None:
     assert put("/upload/first", b"same").status_code == 201
-    again = Client().post("/upload?file_name=second", b"same", content_type="text/plain")
-    assert (again.status_code, again.json()["deduplicated"], again.json()["file_name"]) == (200, True, "first")
+    for again in (
+        Client().post("/upload?file_name=first", b"same", content_type="text/plain"),
+        Client().post("/upload", b"same", content_type="text/plain"),
+    ):
+        assert (again.status_code, again.json()["deduplicated"], again.json()["file_name"]) == (200, True, "first")
+
+
+def test_bytes_without_a_name_get_the_newest_name_that_they_have(workers: ClusterUnderTest) -> None:
+    unnamed = put("/upload/", b"same").json()
+    assert unnamed["file_name"] == unnamed["file_hash"]
+    put("/upload/newest", b"same")
+    assert put("/upload/", b"same").json()["file_name"] == "newest"
 
 
 def test_prefer_respond_async_answers_202(cluster: ClusterUnderTest) -> None:

@@ -36,12 +36,24 @@ def test_a_new_file_answers_201_with_the_fields_of_the_readme(workers: ClusterUn
 
 def test_content_that_the_owner_has_answers_200_with_the_stored_record(workers: ClusterUnderTest, send: Send) -> None:
     first = send(b"same", name="first.txt")
-    again = send(b"same", name="second.txt", replication_factor="4")
+    again = send(b"same", name="first.txt", replication_factor="4")
     assert (first.status_code, again.status_code) == (201, 200)
-    assert again.json()["deduplicated"] is True
+    assert (first.json()["deduplicated"], again.json()["deduplicated"]) == (False, True)
     assert again.json()["file_name"] == "first.txt"
     assert again.json()["replication_factor"] == 4
     assert File.objects.count() == 1
+
+
+def test_a_second_name_of_the_same_bytes_is_a_new_file_that_needed_no_bytes(
+    workers: ClusterUnderTest, send: Send
+) -> None:
+    send(b"same", name="first.txt", replication_factor="2")
+    second = send(b"same", name="second.txt")
+    assert (second.status_code, second.json()["deduplicated"]) == (201, True)
+    assert (second.json()["file_name"], second.json()["replication_factor"]) == ("second.txt", 3)
+    listed = Client().get("/files").json()
+    assert [file["file_name"] for file in listed["files"]] == ["first.txt", "second.txt"]
+    assert listed["total_files"] == Client().get("/status").json()["files_stored"] == 2
 
 
 def test_an_empty_file_is_a_file(workers: ClusterUnderTest, send: Send) -> None:

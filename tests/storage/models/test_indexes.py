@@ -12,8 +12,8 @@ from django.http import HttpRequest
 from django.test import RequestFactory
 
 from storage.cluster.topology import Topology
-from storage.models import Chunk, Content, File, Job
-from storage.services import probe, reclaim, sweep
+from storage.models import Chunk, Content, File, Job, Sort, nobody
+from storage.services import catalogue, probe, reclaim, sweep
 from tests.support.cluster import ClusterUnderTest, content_of
 
 
@@ -44,13 +44,18 @@ def searched(model: type[File | Job], term: str) -> list[Any]:
     return list(page.get_search_results(request, page.get_queryset(request), term)[0].order_by())
 
 
+def pages(sort: Sort, prefix: str = "") -> None:
+    first = catalogue.page(nobody(), limit=100, sort=sort, prefix=prefix)
+    catalogue.page(nobody(), limit=100, sort=sort, prefix=prefix, after=first.last)
+
+
 ROWS = """
 INSERT INTO storage_content (file_hash, size, chunk_size, chunk_count, state, created_at, retrievable, min_replication,
        avg_replication, max_replication, health_epoch)
 SELECT sha256(int4send(i)), 1, 1, 1, 'ready', now(), true, 3, 3, 3, (SELECT topology_epoch FROM storage_cluster)
   FROM generate_series(1, 3000) AS i;
-INSERT INTO storage_file (owner_id, content_id, name, replication_factor, created_at)
-SELECT (SELECT min(id) FROM auth_user), id, md5(id::text), 3, now() FROM storage_content WHERE chunk_size = 1;
+INSERT INTO storage_file (owner_id, content_id, name, size, replication_factor, created_at)
+SELECT (SELECT min(id) FROM auth_user), id, md5(id::text), 1, 3, now() FROM storage_content WHERE chunk_size = 1;
 INSERT INTO storage_chunk (hash, size) SELECT sha256(int4send(i)), 1 FROM generate_series(1, 3000) AS i;
 INSERT INTO storage_job (id, kind, queue, priority, size, state, done, total, waiting_for, attempts, fence, finished_at)
 SELECT gen_random_uuid(), 'ingest', 'ingest', 0, 1, 'succeeded', 1, 1, '', 1, 1, now() FROM generate_series(1, 3000);
@@ -72,6 +77,10 @@ INDEXED: tuple[tuple[Callable[[], Any], str], ...] = (
     (lambda: reclaim.plan(Topology.load(), 60), "chunk_condemned"),
     (lambda: searched(File, "annual"), "file_name_trigrams … Index Cond: "),
     (lambda: searched(File, "0123456789"), "storage_content_file_hash_key … Index Cond: "),
+    (lambda: pages(Sort("file_name")), "using file_by_name … Index Cond: … (ROW("),
+    (lambda: pages(Sort("file_name", descending=True)), "Backward using file_by_name … Index Cond: … (ROW("),
+    (lambda: pages(Sort("file_size")), "using file_by_size … Index Cond: … (ROW("),
+    (lambda: pages(Sort("file_name"), prefix="7f"), "using file_by_name … Index Cond: … >= '7f'"),
     (lambda: searched(Job, "content 7"), "job_subject"),
     (lambda: list(Chunk.objects.wanted("7f")), "storage_chunk_hash_key … Index Cond: "),
 )

@@ -30,9 +30,10 @@ CONTENTS_ARRIVE = (
     " FROM generate_series($n, $n + $m) AS i ON CONFLICT (file_hash) DO UPDATE SET file_hash = EXCLUDED.file_hash"
 )
 FILES_ARRIVE = (
-    "INSERT INTO storage_file AS f (owner_id, content_id, name, replication_factor, created_at)"
-    " SELECT u.id, c.id, 'a', 1 + $m % 5, now() FROM auth_user u, storage_content c WHERE (u.id + c.id) % 5 <> $n % 5"
-    " ON CONFLICT (owner_id, content_id) DO UPDATE"
+    "INSERT INTO storage_file AS f (owner_id, content_id, name, size, replication_factor, created_at)"
+    " SELECT u.id, c.id, chr(97 + $n % 2), 1, 1 + $m % 5, now() FROM auth_user u, storage_content c"
+    " WHERE (u.id + c.id) % 5 <> $n % 5"
+    " ON CONFLICT (owner_id, content_id, name) DO UPDATE"
     " SET replication_factor = greatest(f.replication_factor, EXCLUDED.replication_factor)"
 )
 STATEMENTS = (
@@ -43,7 +44,7 @@ STATEMENTS = (
     CONTENTS_ARRIVE,
     FILES_ARRIVE,
     "UPDATE storage_file SET replication_factor = 1 + (id + $n) % 5 WHERE id % 3 = $m % 3",
-    "UPDATE storage_file SET name = 'b'",
+    "UPDATE storage_file SET name = md5(name)",
     "UPDATE storage_file f SET owner_id = (SELECT id FROM auth_user u ORDER BY id LIMIT 1) WHERE id % 4 = $m % 4"
     " AND NOT EXISTS (SELECT FROM storage_file g WHERE g.content_id = f.content_id AND g.id <> f.id)",
     "UPDATE storage_file f SET content_id = (SELECT max(id) FROM storage_content) WHERE id = (SELECT min(id) FROM"
@@ -119,8 +120,8 @@ def test_totals_are_exact_after_any_statements(db: None, drawn: list[tuple[str, 
 
 NEW_CHUNK = "INSERT INTO storage_chunk (hash, size) VALUES (sha256(%s::text::bytea), 1)"
 NEW_FILE = (
-    "INSERT INTO storage_file (owner_id, content_id, name, replication_factor, created_at)"
-    " VALUES (%s, %s, 'a', %s, now())"
+    "INSERT INTO storage_file (owner_id, content_id, name, size, replication_factor, created_at)"
+    " VALUES (%s, %s, 'a', 1, %s, now())"
 )
 
 

@@ -62,16 +62,25 @@ def test_a_chunk_that_occurs_twice_is_stored_once_and_read_twice(cluster: Cluste
 
 def test_two_uploads_at_once_of_one_content_make_one_file(cluster: ClusterUnderTest) -> None:
     data = content_of(4)
-    first, second = cluster.accept(data, "first"), cluster.accept(data, "second", factor=4)
+    first, second = cluster.accept(data, "same"), cluster.accept(data, "same", factor=4)
     cluster.ingest()
     for accepted in (first, second):
         accepted.job.refresh_from_db()
         assert accepted.job.state == Job.State.SUCCEEDED
     assert (first.recorded.created, second.recorded.created) == (True, False)
     file = File.objects.get()
-    assert (file.name, file.replication_factor) == ("first", 4)
+    assert (file.name, file.replication_factor) == ("same", 4)
     assert all(len(cluster.holders(chunk_hash)) == 4 for chunk_hash, _ in file.content.manifest())
     assert ManifestEntry.objects.count() == 4
+
+
+def test_two_uploads_at_once_of_one_content_under_two_names_make_two_files(cluster: ClusterUnderTest) -> None:
+    data = content_of(4)
+    first, second = cluster.accept(data, "first", factor=2), cluster.accept(data, "second", factor=4)
+    assert (first.recorded.deduplicated, second.recorded.deduplicated) == (False, True)
+    cluster.ingest()
+    assert [cluster.download(accepted.file) for accepted in (first, second)] == [data, data]
+    assert all(len(cluster.holders(chunk_hash)) == 4 for chunk_hash, _ in first.file.content.manifest())
 
 
 def test_a_known_content_heals_its_corrupt_copies_when_it_is_uploaded_again(cluster: ClusterUnderTest) -> None:
