@@ -3,7 +3,8 @@
 
     python test_api.py [BASE_URL]
 
-BASE_URL may also come from the environment; the default is http://127.0.0.1:5000. The suite uploads random content,
+BASE_URL may also come from the environment; the default is http://127.0.0.1:5000. Where keys are on, OCC_KEY is
+``id:secret`` of a key with all scopes. The suite uploads random content,
 so it can be repeated, and deletes what it made and nothing else. It needs ``requests``, which ``make test`` installs.
 """
 
@@ -29,6 +30,9 @@ class Api:
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url.rstrip("/")
         self.session = requests.Session()
+        if key := os.environ.get("OCC_KEY"):
+            key_id, _, secret = key.partition(":")
+            self.session.auth = (key_id, secret)
         self.made: list[str] = []
         self.passed = self.failed = 0
         self.config: dict[str, Any] = {}

@@ -18,4 +18,8 @@ elif [ -s /etc/nginx/certs/fullchain.pem ] || [ -s /etc/nginx/certs/privkey.pem 
     echo "certs/ needs both fullchain.pem and privkey.pem: no TLS" >&2
 fi
 
+if [ "${AUTH_REQUIRED:-false}" != true ]; then
+    echo "AUTH_REQUIRED is not true: whoever reaches nginx can read and delete everything" >&2
+fi
+
 exec nginx -g 'daemon off;'

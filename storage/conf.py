@@ -29,6 +29,7 @@ class Configuration:
     host: str
     port: int
     debug: bool
+    auth_required: bool
     num_nodes: int
     n_prime: int
     tau: int
@@ -62,6 +63,7 @@ class Configuration:
             host=environment.get("HOST", "").strip().removeprefix("[").removesuffix("]") or "127.0.0.1",
             port=read.integer("PORT", 5000, 1, 65535),
             debug=read.boolean("DEBUG", False),
+            auth_required=read.boolean("AUTH_REQUIRED", False),
             num_nodes=read.integer("NUM_NODES", 5, 1, 1000),
             n_prime=read.integer("N_PRIME", 10_000, 1, LARGEST_SKETCH),
             tau=read.integer("TAU", 10, 1, MAX_TAU),

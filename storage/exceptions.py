@@ -171,6 +171,29 @@ class TooManyTransfers(StorageError):
     code = "too_many_transfers"
 
 
+# -- accounts --------------------------------------------------------------
+
+
+class Unauthenticated(StorageError):
+    """The request shows no key, or none that is good."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(StorageError):
+    """The key of the request does not allow this."""
+
+    code = "forbidden"
+
+
+class NoSuchKey(StorageError):
+    """No key has this id, or the key has been revoked."""
+
+
+class SecretUnreadable(StorageError):
+    """The secret of a key was encrypted under a SECRET_KEY that this service does not have."""
+
+
 # -- jobs ------------------------------------------------------------------
 
 

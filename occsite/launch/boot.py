@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from occsite.launch.preparation import LIMIT, pause, prepare
 from occsite.launch.programs import BACKGROUND, FOREGROUND, manager_proxy
-from occsite.launch.state import local_url
+from occsite.launch.state import is_loopback, local_url
 from occsite.launch.watch import ask
 from storage.conf import VERSION, Configuration
 
@@ -36,10 +36,19 @@ def welcome(url: str, configuration: Configuration) -> list[str]:
         f"version   {VERSION}",
         f"page      {url}/",
         f"admin     {url}/admin/",
-        f"upload    curl -F file=@example.pdf {url}/upload",
+        f"keys      {_keys(configuration)}",
+        f"upload    curl {'-u KEY:SECRET ' * configuration.auth_required}-F file=@example.pdf {url}/upload",
         f"logs      {logs}",
         "stop      Ctrl-C",
     ]
+
+
+def _keys(configuration: Configuration) -> str:
+    if configuration.auth_required:
+        return "on; manage.py keys create NAME makes the first one"
+    if is_loopback(configuration.host):
+        return "off; AUTH_REQUIRED=true switches them on"
+    return "OFF: whoever reaches this port can delete everything; set AUTH_REQUIRED=true"
 
 
 def box(lines: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import socket
+from ipaddress import ip_address
 from pathlib import Path
 from typing import IO
 
@@ -79,6 +80,14 @@ def check_port(host: str, port: int) -> None:
 def authority(host: str, port: int) -> str:
     """``host:port`` in the form that a URL has."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """True if a server that listens on ``host`` can be reached from this machine only."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def local_url(host: str, port: int) -> str:

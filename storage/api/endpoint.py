@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.http import HttpRequest
 from rest_framework.negotiation import BaseContentNegotiation, DefaultContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from storage.api.authorization import authorize, needs_key
 from storage.api.parameters import require_known
 from storage.api.uploads.bodies import StrictRequest
 from storage.exceptions import InvalidRequest
@@ -29,7 +31,7 @@ class Negotiation(DefaultContentNegotiation):
 
 
 class Endpoint(APIView):
-    """A view that trusts no body. It has no versions, and every client that reaches it may use it.
+    """A view that trusts no body, has no versions, and leaves the question who may use it to ``authorize``.
 
     Attributes:
         parameters: the query parameters that the view takes; any other parameter is answered with 400.
@@ -39,7 +41,9 @@ class Endpoint(APIView):
     content_negotiation_class: type[BaseContentNegotiation] = Negotiation
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Negotiate and check the query: nothing else of DRF's preparations is needed."""
+        """Look at the key, negotiate, and check the query: nothing else of DRF's preparations is needed."""
+        if needs_key(request.META):
+            authorize(request.META)
         self.format_kwarg = None
         request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request)
         require_known(request.META, self.parameters)
@@ -52,6 +56,11 @@ class Endpoint(APIView):
             negotiator=self.get_content_negotiator(),
             parser_context=self.get_parser_context(request),
         )
+
+
+def owner_of(request: Request) -> User:
+    """The user whose files a request is about."""
+    return authorize(request.META).owner
 
 
 def well_formed(file_hash: str) -> str:

@@ -23,6 +23,7 @@ from storage.models.refusals import UNAVAILABLE
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER = 5
+CHALLENGE = 'Basic realm="OCC Storage", charset="UTF-8", Bearer realm="OCC Storage"'
 
 STATUS: Mapping[type[Exception], int] = {
     domain.BodyStalled: 408,
@@ -31,6 +32,7 @@ STATUS: Mapping[type[Exception], int] = {
     domain.ContentNotReady: 503,
     domain.ContentUnavailable: 503,
     domain.ClusterUnavailable: 503,
+    domain.Forbidden: 403,
     domain.JobFailed: 503,
     domain.InvalidRequest: 400,
     domain.LengthRequired: 411,
@@ -40,6 +42,7 @@ STATUS: Mapping[type[Exception], int] = {
     domain.OutOfSpace: 507,
     domain.StagingUnavailable: 503,
     domain.TooManyTransfers: 503,
+    domain.Unauthenticated: 401,
     RequestDataTooBig: 413,
     SuspiciousOperation: 400,
     PermissionDenied: 403,
@@ -171,6 +174,8 @@ def _by_field(detail: Any) -> dict[str, list[str]]:
 
 
 def _headers(error: Exception, status: int) -> dict[str, str]:
+    if status == 401:
+        return {"WWW-Authenticate": CHALLENGE}
     if status not in (429, 503):
         return dict(getattr(error, "headers", {}))
     wait = getattr(error, "wait", None)

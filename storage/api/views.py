@@ -15,7 +15,8 @@ from rest_framework.reverse import reverse
 
 from storage import models
 from storage.api import cursors, documents, serializers
-from storage.api.endpoint import RETRY_AFTER, Endpoint, well_formed
+from storage.api.authorization import authorize
+from storage.api.endpoint import RETRY_AFTER, Endpoint, owner_of, well_formed
 from storage.api.http import preconditions
 from storage.api.http.preferences import DISTRIBUTION, preferred
 from storage.api.names import FIELD as FILE_NAME
@@ -26,7 +27,7 @@ from storage.api.wsgi.transfers import transfer
 from storage.conf import configuration
 from storage.exceptions import NoSuchJob
 from storage.jobs import waiting
-from storage.models import Cluster, nobody
+from storage.models import Cluster, Scope
 from storage.services import catalogue, health, locate, rebalance, statistics, verify
 
 PAGE_LIMIT = 1000
@@ -80,7 +81,7 @@ class FilesView(Endpoint):
         sort = sort_order(request, "sort")
         cursor = request.query_params.get(cursors.FIELD)
         page = catalogue.page(
-            nobody(),
+            owner_of(request),
             limit=limit,
             sort=sort,
             after=None if cursor is None else cursors.read(cursor, sort),
@@ -132,7 +133,7 @@ class FileView(Endpoint):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def _found(self, request: Request, file_hash: str) -> Sequence[models.File]:
-        return catalogue.find_all(nobody(), well_formed(file_hash), chosen_name(request.META), ready=False)
+        return catalogue.find_all(owner_of(request), well_formed(file_hash), chosen_name(request.META), ready=False)
 
     def _require_conditions(self, request: Request, files: Sequence[models.File]) -> None:
         tags = (documents.file_tag(files), f'"{files[0].content.file_hash}"')
@@ -155,7 +156,7 @@ class VerifyView(Endpoint):
 
     @transfer()
     def get(self, request: Request, file_hash: str) -> Response:
-        file = catalogue.find(nobody(), well_formed(file_hash))
+        file = catalogue.find(owner_of(request), well_formed(file_hash))
         return Response(documents.verification(verify.verify(file, deep=switch(request, "deep"))))
 
 
@@ -177,7 +178,7 @@ class RebalanceView(Endpoint):
 
     @transfer()
     def post(self, request: Request, file_hash: str) -> Response:
-        file = catalogue.find(nobody(), well_formed(file_hash))
+        file = catalogue.find(owner_of(request), well_formed(file_hash))
         wishes = preferred(request)
         form = self.get_serializer(data=request.data)
         form.is_valid(raise_exception=True)
@@ -201,12 +202,15 @@ class RebalanceView(Endpoint):
 
 
 class JobView(Endpoint):
-    """One background job."""
+    """One background job of yours. A key with the scope `admin` shows every job."""
 
     def get(self, request: Request, job_id: str) -> Response:
+        principal = authorize(request.META)
         try:
             job = models.Job.objects.get(pk=uuid.UUID(job_id))
         except (ValueError, models.Job.DoesNotExist):
             raise NoSuchJob(f"no job {job_id}") from None
+        if job.owner_id != principal.owner.pk and Scope.ADMIN not in principal.scopes:
+            raise NoSuchJob(f"no job {job_id}")
         headers = {} if job.is_terminal else {"Retry-After": str(RETRY_AFTER)}
         return Response(documents.job_status(job), headers=headers)

@@ -4,6 +4,7 @@ from storage.models.content import Content, ManifestEntry
 from storage.models.file import NOBODY, SORT_KEYS, UPLOADED, File, Position, Sort, nobody
 from storage.models.generation import Generation
 from storage.models.job import Job
+from storage.models.key import Key, Scope
 from storage.models.last_census import LastCensus
 from storage.models.node import Node
 from storage.models.segment import Segment
@@ -25,6 +26,7 @@ __all__ = [
     "File",
     "Generation",
     "Job",
+    "Key",
     "LastCensus",
     "LastSurvey",
     "ManifestEntry",
@@ -32,6 +34,7 @@ __all__ = [
     "OpenFile",
     "Pin",
     "Position",
+    "Scope",
     "Segment",
     "Sort",
     "Tally",

@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any, TypeAlias
 
+from django.conf import settings
 from django.db import connection, models, transaction
 from django.db.models import F, Q
 
@@ -238,9 +239,17 @@ class Job(models.Model):
     kind = models.CharField(max_length=32, choices=kinds.choices)
     queue = models.CharField(max_length=32)
     priority = models.PositiveSmallIntegerField(default=0, help_text="what is lower goes first")
-    subject = models.CharField(max_length=128, null=True, help_text="at most one queued job per kind and subject")  # noqa: DJ001  null is "no subject"
+    subject = models.CharField(max_length=128, null=True, help_text="one queued job at most for each, and each owner")  # noqa: DJ001  null is "no subject"
     file_hash = DigestField(null=True)  # type: ignore[misc]  # the plugin has one type for null and not null
     upload = models.ForeignKey(Upload, models.SET_NULL, null=True, related_name="jobs")
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        null=True,
+        related_name="+",
+        db_index=False,
+        help_text="the user who has asked for it, and may look at it; empty for maintenance",
+    )
     size = models.BigIntegerField(default=0, help_text="bytes of work")
     state = models.CharField(max_length=16, choices=State, default=State.QUEUED)
     done = models.BigIntegerField(default=0, help_text="of total, what has been done")
@@ -280,17 +289,34 @@ class Job(models.Model):
         return self.state in self.TERMINAL
 
     @classmethod
-    def request(cls, kind: Job.Kind, subject: str, *, file_hash: str | None = None, size: int = 0) -> Job:
-        """Queue maintenance of a subject, or return the queued job that will do it."""
+    def request(
+        cls,
+        kind: Job.Kind,
+        subject: str,
+        *,
+        owner_id: int | None = None,
+        file_hash: str | None = None,
+        size: int = 0,
+    ) -> Job:
+        """Queue maintenance of a subject, or return the queued job that will do it.
+
+        Args:
+            kind: the kind of the job.
+            subject: the thing that is maintained.
+            owner_id: the row id of the user who asks for it, and may look at the job; None for the system itself.
+            file_hash: SHA-256 of the content that is maintained, in hex.
+            size: bytes of work.
+        """
         with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s), hashtext(%s))", [kind, subject])
-            queued = cls.objects.filter(kind=kind, subject=subject, state=cls.State.QUEUED).first()
+            queued = cls.objects.filter(kind=kind, subject=subject, owner=owner_id, state=cls.State.QUEUED).first()
             return queued or cls.objects.create(
                 kind=kind,
                 subject=subject,
                 queue=cls.Queue.MAINTENANCE,
                 priority=kind.priority,
+                owner_id=owner_id,
                 file_hash=file_hash,
                 size=size,
             )

@@ -16,6 +16,8 @@ from storage.staging import files as staging
 
 log = structlog.get_logger(__name__)
 
+GIVEN_AT_ONCE = 1000  # The largest number of files that change their owner in one transaction.
+
 
 @dataclass(frozen=True)
 class Page:
@@ -105,11 +107,8 @@ def rename(*files: File, name: str, permit: Permit = lambda _: None) -> File:
         permit(locked)
         namesake = File.objects.filter(owner=locked[0].owner_id, content=content, name=name).first()
         kept = namesake or locked[0]
-        others = [file for file in locked if file.pk != kept.pk]
-        kept.replication_factor = max(file.replication_factor for file in (kept, *others))
-        Upload.objects.filter(file__in=others).update(file=kept)
-        File.objects.filter(pk__in=[file.pk for file in others]).delete()
-        File.objects.filter(pk=kept.pk).update(name=name, replication_factor=kept.replication_factor, modified_at=Now())
+        _merge(kept, [file for file in locked if file.pk != kept.pk])
+        File.objects.filter(pk=kept.pk).update(name=name)
         kept.refresh_from_db(fields=["name", "modified_at"])
     log.info("file.renamed", file_hash=content.file_hash, files=len(locked))
     return kept
@@ -134,6 +133,42 @@ def delete(*files: File, permit: Permit = lambda _: None) -> None:
     for upload in uploads:
         staging.discard(upload.pk)
     log.info("file.deleted", file_hash=content.file_hash, files=len(locked))
+
+
+def give_all(giver: User, receiver: User) -> int:
+    """Make all files of one user the files of another user; return their number.
+
+    A file becomes one with a file that the receiver has already, if both have the same name and content. The files are
+    given in batches: a call that is interrupted goes on when it is made again.
+    """
+    given = 0
+    while batch := list(File.objects.filter(owner=giver).order_by("id")[:GIVEN_AT_ONCE]):
+        with transaction.atomic():
+            Content.objects.locked(file.content_id for file in batch)
+            given += _give([file.pk for file in batch], giver, receiver)
+    log.info("files.given", giver=giver.pk, receiver=receiver.pk, files=given)
+    return given
+
+
+def _give(file_ids: Sequence[int], giver: User, receiver: User) -> int:
+    files = list(File.objects.select_for_update().filter(pk__in=file_ids, owner=giver))
+    present = File.objects.filter(owner=receiver, content__in=[file.content_id for file in files])
+    namesakes = {(file.content_id, file.name): file for file in present}
+    Upload.objects.filter(file__in=files).update(owner=receiver)
+    Job.objects.filter(upload__file__in=files).update(owner=receiver)
+    for file in files:
+        if (kept := namesakes.get((file.content_id, file.name))) is not None:
+            _merge(kept, [file])
+    File.objects.filter(pk__in=file_ids, owner=giver).update(owner=receiver, modified_at=Now())
+    return len(files)
+
+
+def _merge(kept: File, others: Sequence[File]) -> None:
+    """Make one file of several, which have the same content. All are locked."""
+    kept.replication_factor = max(file.replication_factor for file in (kept, *others))
+    Upload.objects.filter(file__in=others).update(file=kept)
+    File.objects.filter(pk__in=[file.pk for file in others]).delete()
+    File.objects.filter(pk=kept.pk).update(replication_factor=kept.replication_factor, modified_at=Now())
 
 
 def _locked(files: Sequence[File]) -> tuple[Content, list[File]]:

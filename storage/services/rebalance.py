@@ -82,6 +82,7 @@ def request(file: File, replication_factor: int | None) -> Job:
         job = Job.request(
             Job.Kind.REBALANCE,
             f"content {file.content_id}",
+            owner_id=file.owner_id,
             file_hash=file.content.file_hash,
             size=file.content.size,
         )

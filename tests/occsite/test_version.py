@@ -7,8 +7,10 @@ import sys
 import tomllib
 from pathlib import Path
 
-from occsite.launch.boot import box
-from storage.conf import VERSION
+import pytest
+
+from occsite.launch.boot import box, welcome
+from storage.conf import VERSION, Configuration
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -22,6 +24,20 @@ def test_the_command_tells_it() -> None:
     for asked in ("version", "--version"):
         told = subprocess.run([sys.executable, "manage.py", asked], cwd=PROJECT, capture_output=True, text=True)
         assert told.stdout == f"OCC Storage {VERSION}\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({}, "off; AUTH_REQUIRED=true switches them on"),
+        ({"HOST": "::1"}, "off; AUTH_REQUIRED=true switches them on"),
+        ({"HOST": "0.0.0.0"}, "OFF: whoever reaches this port can delete everything; set AUTH_REQUIRED=true"),
+        ({"HOST": "occ.example"}, "OFF: whoever reaches this port can delete everything; set AUTH_REQUIRED=true"),
+        ({"HOST": "0.0.0.0", "AUTH_REQUIRED": "true"}, "on; manage.py keys create NAME makes the first one"),
+    ],
+)
+def test_a_start_tells_whether_keys_are_on(environment: dict[str, str], said: str) -> None:
+    assert f"keys      {said}" in welcome("http://127.0.0.1:5000", Configuration.from_environment(environment))
 
 
 def test_a_frame_fits_its_lines() -> None:

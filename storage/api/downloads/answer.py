@@ -17,6 +17,7 @@ from rest_framework.exceptions import APIException
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 
+from storage.api.authorization import authorize
 from storage.api.endpoint import Endpoint, well_formed
 from storage.api.errors import problem_response
 from storage.api.http import preconditions, ranges
@@ -27,7 +28,7 @@ from storage.api.names import chosen_name, valid_name
 from storage.api.parameters import require_known
 from storage.api.rendering import JsonRenderer
 from storage.api.wsgi.transfers import Slot
-from storage.models import OpenFile, nobody
+from storage.models import OpenFile
 from storage.services import retrieve
 
 CONTENT_TYPE = "application/octet-stream"
@@ -58,7 +59,7 @@ class Answer:
             raise
 
 
-def answer(environ: Mapping[str, Any], file_hash: str, name: str = "") -> Answer:
+def answer(environ: dict[str, Any], file_hash: str, name: str = "") -> Answer:
     """Answer a GET or a HEAD.
 
     A HEAD gets the status and the header fields of a GET of the whole file, because HEAD knows no ranges.
@@ -72,11 +73,12 @@ def answer(environ: Mapping[str, Any], file_hash: str, name: str = "") -> Answer
         Exception: an error that ``errors`` turns into a problem document.
     """
     try:
+        owner = authorize(environ).owner
         well_formed(file_hash)
         require_known(environ, (FILE_NAME,))
         if name:
             valid_name(name)
-        file = retrieve.open_file(nobody(), file_hash, chosen_name(environ))
+        file = retrieve.open_file(owner, file_hash, chosen_name(environ))
         headers = _headers(file, name or file.name)
         if preconditions.check(environ, headers["ETag"], file.created_at):
             return Answer(304, headers)

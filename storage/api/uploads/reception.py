@@ -13,12 +13,12 @@ from rest_framework.parsers import BaseParser, DataAndFiles
 from rest_framework.request import Request
 
 from storage.api import names, serializers
+from storage.api.authorization import authorize
 from storage.api.endpoint import Negotiation
 from storage.api.http import digests
 from storage.api.uploads.bodies import Take, read_form
 from storage.conf import configuration
 from storage.exceptions import InvalidRequest
-from storage.models import nobody
 from storage.services.intake import Reception
 
 FIELD = "file"
@@ -45,6 +45,7 @@ class StagingFormParser(BaseParser):
     media_type = "multipart/form-data"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> DataAndFiles[Any, Any]:
+        owner = authorize(parser_context["request"].META).owner
         files: dict[str, StagedFile] = {}
         opened = ExitStack()
 
@@ -54,7 +55,7 @@ class StagingFormParser(BaseParser):
             if files:
                 raise InvalidRequest("an upload has one file", {FIELD: ["Send one file at a time."]})
             names.valid_name(name, FIELD)
-            reception = opened.enter_context(Reception(nobody(), declared_size=stream.declared or 0))
+            reception = opened.enter_context(Reception(owner, declared_size=stream.declared or 0))
             # The connection goes back to the pool: a thread that waits for its client must not hold a connection.
             connection.close()
             files[FIELD] = StagedFile(reception, name)
@@ -85,7 +86,9 @@ class RawParser(BaseParser):
             names.valid_name(name)
         factor = serializers.wanted_factor(request.query_params)
         stream.allow(configuration().max_upload_size)
-        reception = Reception(nobody(), declared_size=stream.declared or 0, replication_factor=factor)
+        reception = Reception(
+            authorize(request.META).owner, declared_size=stream.declared or 0, replication_factor=factor
+        )
         # The connection goes back to the pool: a thread that waits for its client must not keep others from PostgreSQL.
         connection.close()
         with ExitStack() as opened:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.urls import get_script_prefix
 from rest_framework import status
 from rest_framework.negotiation import BaseContentNegotiation
@@ -14,7 +15,7 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from storage.api import serializers
-from storage.api.endpoint import RETRY_AFTER, Endpoint
+from storage.api.endpoint import RETRY_AFTER, Endpoint, owner_of
 from storage.api.http.preferences import DISTRIBUTION, Preferences, preferred
 from storage.api.names import FIELD as FILE_NAME
 from storage.api.uploads.bodies import require_length
@@ -23,7 +24,7 @@ from storage.api.wsgi.slashes import without_slash
 from storage.api.wsgi.transfers import transfer
 from storage.conf import configuration
 from storage.exceptions import InvalidRequest
-from storage.models import Accepted, nobody
+from storage.models import Accepted
 from storage.services import catalogue, intake, verify
 
 
@@ -59,9 +60,11 @@ class UploadView(Endpoint):
         stored = intake.finish(accepted, configuration().upload_wait)
         if stored is None:
             return self._accepted(accepted, wishes)
-        return self._stored(accepted, wishes, stored.distribution)
+        return self._stored(owner_of(request), accepted, wishes, stored.distribution)
 
-    def _stored(self, accepted: Accepted, wishes: Preferences, distribution: dict[str, list[str]] | None) -> Response:
+    def _stored(
+        self, owner: User, accepted: Accepted, wishes: Preferences, distribution: dict[str, list[str]] | None
+    ) -> Response:
         body: dict[str, Any] = {
             "success": True,
             "file_hash": accepted.file_hash,
@@ -72,7 +75,7 @@ class UploadView(Endpoint):
         }
         if wishes.distribution:
             if distribution is None:
-                distribution = verify.distribution(catalogue.find(nobody(), accepted.file_hash, accepted.name))
+                distribution = verify.distribution(catalogue.find(owner, accepted.file_hash, accepted.name))
             body["distribution"] = distribution
         body["deduplicated"] = accepted.deduplicated
         code = status.HTTP_201_CREATED if accepted.created else status.HTTP_200_OK

@@ -46,10 +46,10 @@ _RECORD = """
                piece_checksums = EXCLUDED.piece_checksums
         RETURNING id
     ), job AS (
-        INSERT INTO storage_job (id, kind, queue, priority, file_hash, upload_id, size, state, done, total,
+        INSERT INTO storage_job (id, kind, queue, priority, file_hash, upload_id, owner_id, size, state, done, total,
                waiting_for, attempts, fence)
-        SELECT %(job)s, 'ingest', 'ingest', %(priority)s, %(file_hash)s, upload.id, %(size)s, 'queued', 0, chunk_count,
-               '', 0, 0 FROM content, upload
+        SELECT %(job)s, 'ingest', 'ingest', %(priority)s, %(file_hash)s, upload.id, %(owner)s, %(size)s, 'queued', 0,
+               chunk_count, '', 0, 0 FROM content, upload
         RETURNING id
     )
     SELECT content.id, content.chunk_count, file.id, file.name, file.replication_factor, file.made,

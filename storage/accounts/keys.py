@@ -1,0 +1,85 @@
+"""Keys: create, rotate, revoke."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import string
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+from django.contrib.auth.models import User
+from django.db.models.functions import Now
+
+from storage.accounts.sealing import seal
+from storage.exceptions import NoSuchKey
+from storage.models import Key, Scope
+
+log = structlog.get_logger(__name__)
+
+ID_PREFIX, ID_LENGTH = "OCC", 20
+SECRET_LENGTH = 40
+GOOD_SECONDS = 5.0  # A process that has used a key takes it for good for this long.
+ID_CHARACTERS = string.ascii_uppercase + string.digits
+SECRET_CHARACTERS = string.ascii_letters + string.digits  # A secret needs no quotes in a shell and no escapes in a URL.
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """A key together with its secret, which is shown to its owner now and never again."""
+
+    key: Key
+    secret: str
+
+
+def create(owner: User, *, scopes: Iterable[Scope], name: str = "", expires_at: datetime | None = None) -> NewKey:
+    """Create a key of the owner."""
+    key_id = ID_PREFIX + _random(ID_CHARACTERS, ID_LENGTH - len(ID_PREFIX))
+    secret = _random(SECRET_CHARACTERS, SECRET_LENGTH)
+    key = Key.objects.create(
+        id=key_id,
+        owner=owner,
+        name=name,
+        scopes=" ".join(sorted(set(scopes))),
+        digest=digest(secret),
+        sealed=seal(secret, key_id),
+        expires_at=expires_at,
+    )
+    log.info("key.created", key=key_id, owner=owner.pk, scopes=key.scopes)
+    return NewKey(key, secret)
+
+
+def rotate(key_id: str) -> NewKey:
+    """Give a key a new secret. The old secret opens nothing from now on, except for the seconds of the caches.
+
+    Raises:
+        NoSuchKey: no key has this id, or the key has been revoked.
+    """
+    secret = _random(SECRET_CHARACTERS, SECRET_LENGTH)
+    changed = Key.objects.filter(pk=key_id, revoked_at=None).update(digest=digest(secret), sealed=seal(secret, key_id))
+    if not changed:
+        raise NoSuchKey(f"no key {key_id} that has not been revoked")
+    log.info("key.rotated", key=key_id)
+    return NewKey(Key.objects.get(pk=key_id), secret)
+
+
+def revoke(key_id: str) -> None:
+    """Make a key open nothing any more.
+
+    Raises:
+        NoSuchKey: no key has this id, or the key has been revoked already.
+    """
+    if not Key.objects.filter(pk=key_id, revoked_at=None).update(revoked_at=Now()):
+        raise NoSuchKey(f"no key {key_id} that has not been revoked")
+    log.info("key.revoked", key=key_id)
+
+
+def digest(secret: str) -> bytes:
+    """The SHA-256 of a secret. A secret has 238 random bits, so a slow hash would add nothing."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def _random(characters: str, length: int) -> str:
+    return "".join(secrets.choice(characters) for _ in range(length))

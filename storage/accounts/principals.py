@@ -1,0 +1,145 @@
+"""Who a request comes from: the bearer of a key or, while keys are off, nobody.
+
+A door asks this before it reads a body. Most downloads never reach Django, so Django is not asked.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db import DatabaseError
+
+from storage.accounts.keys import GOOD_SECONDS, ID_LENGTH, SECRET_LENGTH, digest
+from storage.conf import configuration
+from storage.exceptions import Forbidden, Unauthenticated
+from storage.models import Key, Scope, nobody
+
+USE_SECONDS = 60.0  # A process records at most this often that a key is used.
+REMEMBERED = 10_000  # Ids of keys that a process remembers. Ids that nobody was given count too.
+
+
+@dataclass(frozen=True)
+class Principal:
+    """The origin of a request.
+
+    Attributes:
+        owner: the user whose files the request is about.
+        scopes: what the request may do.
+        key_id: the key that was shown; None while keys are off.
+    """
+
+    owner: User
+    scopes: frozenset[Scope]
+    key_id: str | None = None
+
+    def require(self, scope: Scope) -> None:
+        """
+        Raises:
+            Forbidden: the key does not allow this.
+        """
+        if scope not in self.scopes:
+            raise Forbidden(f"this key does not allow to {scope.value}" if scope != Scope.ADMIN else "for admins only")
+
+
+@dataclass(frozen=True)
+class _Remembered:
+    """What a process knows of a key; ``principal`` is None if no good key has the id."""
+
+    read_at: float
+    digest: bytes
+    principal: Principal | None
+
+    @property
+    def is_fresh(self) -> bool:
+        return monotonic() - self.read_at < GOOD_SECONDS
+
+    def opens_with(self, secret: str) -> bool:
+        """True if the key is good and has this secret. The comparison takes as long for an id that does not exist."""
+        return hmac.compare_digest(digest(secret), self.digest) and self.principal is not None
+
+
+_remembered: dict[str, _Remembered] = {}
+_used_at: dict[str, float] = {}
+_NO_DIGEST = bytes(32)
+
+
+def identify(environ: Mapping[str, Any]) -> Principal:
+    """Find out who a request comes from.
+
+    A key that this process has used within ``GOOD_SECONDS`` costs no query.
+
+    Args:
+        environ: the WSGI environment of the request.
+
+    Raises:
+        Unauthenticated: the request shows no key, or a key that is not good.
+    """
+    if not configuration().auth_required:
+        return Principal(nobody(), frozenset(Scope))
+    key_id, secret = _credentials(environ.get("HTTP_AUTHORIZATION", ""))
+    known = _remembered.get(key_id)
+    if known is None or not known.is_fresh or not known.opens_with(secret):
+        known = _read(key_id)  # A key that was rotated has another secret than this process remembers.
+        if not known.opens_with(secret):
+            raise Unauthenticated("this key is not known, has expired or was revoked, or its secret is wrong")
+    assert known.principal is not None
+    _record_use(key_id)
+    return known.principal
+
+
+def forget() -> None:
+    """Forget all keys, as if this process had just begun."""
+    _remembered.clear()
+    _used_at.clear()
+
+
+def _credentials(field: str) -> tuple[str, str]:
+    """The id and the secret in an Authorization field: ``Bearer <id>:<secret>``, or Basic (RFC 7617).
+
+    Raises:
+        Unauthenticated: the field is missing or malformed.
+    """
+    scheme, _, text = field.partition(" ")
+    text = text.strip()
+    if scheme.lower() == "basic":
+        try:
+            text = base64.b64decode(text, validate=True).decode()
+        except (binascii.Error, ValueError):
+            text = ""
+    elif scheme.lower() != "bearer":
+        raise Unauthenticated("a key is needed: see docs/security.md")
+    key_id, _, secret = text.partition(":")
+    if len(key_id) != ID_LENGTH or len(secret) != SECRET_LENGTH or "\0" in key_id:
+        raise Unauthenticated("this is not the id and the secret of a key")
+    return key_id, secret
+
+
+def _read(key_id: str) -> _Remembered:
+    read_at = monotonic()
+    key = Key.find_good(key_id)
+    if key is None:
+        known = _Remembered(read_at, _NO_DIGEST, None)
+    else:
+        known = _Remembered(read_at, bytes(key.digest), Principal(key.owner, key.granted, key.pk))
+    if len(_remembered) >= REMEMBERED:
+        _remembered.clear()
+    _remembered[key_id] = known
+    return known
+
+
+def _record_use(key_id: str) -> None:
+    now = monotonic()
+    if now - _used_at.get(key_id, -USE_SECONDS) < USE_SECONDS:
+        return
+    _used_at[key_id] = now
+    # The time of the last use is for people: a request does not fail because it cannot be recorded.
+    with suppress(DatabaseError):
+        Key.record_use(key_id)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from storage.accounts import keys
+from storage.exceptions import NoSuchKey
+from storage.models import Key, Scope, clock
+
+USUAL = (Scope.READ, Scope.WRITE, Scope.DELETE)
+
+
+class NewKey(forms.ModelForm[Key]):
+    """The form in which an operator makes a key."""
+
+    scopes = forms.TypedMultipleChoiceField(
+        coerce=Scope, choices=Scope.choices, initial=USUAL, widget=forms.CheckboxSelectMultiple
+    )
+
+    class Meta:
+        model = Key
+        fields = ("owner", "name", "scopes", "expires_at")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        owner = self.fields.get("owner")
+        if isinstance(owner, forms.ModelChoiceField):
+            owner.queryset = User.objects.filter(is_active=True)  # nobody is not active, and gets no key
+
+
+@admin.register(Key)
+class KeyAdmin(admin.ModelAdmin[Key]):
+    """The keys, without their secrets. A key is made, rotated and revoked, and never edited."""
+
+    form = NewKey
+    list_display = ("id", "owner", "name", "scopes", "state", "last_used_at", "created_at", "expires_at")
+    list_filter = ("owner",)
+    list_select_related = ("owner",)
+    search_fields = ("id", "name", "owner__username")
+    ordering = ("-created_at",)
+    actions = ("rotate", "revoke")
+
+    def has_change_permission(self, request: HttpRequest, obj: Key | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Key | None = None) -> bool:
+        return False
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        """True if the user may start the actions that have ``permissions=["revoke"]``."""
+        return super().has_change_permission(request)
+
+    def save_model(self, request: HttpRequest, obj: Key, form: Any, change: bool) -> None:
+        chosen = form.cleaned_data
+        new = keys.create(obj.owner, scopes=chosen["scopes"], name=obj.name, expires_at=obj.expires_at)
+        obj.pk = new.key.pk
+        self._show(request, new)
+
+    @admin.action(description="Rotate: give the key a new secret", permissions=["revoke"])
+    def rotate(self, request: HttpRequest, queryset: QuerySet[Key]) -> None:
+        for key in queryset:
+            try:
+                self._show(request, keys.rotate(key.pk))
+            except NoSuchKey as error:
+                self.message_user(request, str(error), messages.ERROR)
+
+    @admin.action(description="Revoke: the key opens nothing any more", permissions=["revoke"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[Key]) -> None:
+        for key in queryset:
+            try:
+                keys.revoke(key.pk)
+            except NoSuchKey as error:
+                self.message_user(request, str(error), messages.ERROR)
+            else:
+                self.message_user(request, f"{key.pk} opens nothing any more")
+
+    @admin.display(description="state")
+    def state(self, key: Key) -> str:
+        return key.state(clock.now())
+
+    def _show(self, request: HttpRequest, new: keys.NewKey) -> None:
+        message = f"key {new.key.pk}, secret {new.secret}: the secret is shown this once"
+        self.message_user(request, message, messages.WARNING)

@@ -1,0 +1,75 @@
+"""Which requests need a key, and what the key must allow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from django.conf import settings
+
+from storage.accounts.principals import Principal, identify
+from storage.exceptions import Forbidden
+from storage.models import Scope
+
+PRINCIPAL = "occ.principal"
+READS = ("GET", "HEAD")
+# These paths ask for no key. The pages of the administration ask for a session of their own.
+OPEN = re.compile(r"/health|/admin(/.*)?|/static/.*", re.DOTALL)
+FOR_ADMINS = re.compile(r"/status|/route/.*", re.DOTALL)
+
+
+def authorize(environ: MutableMapping[str, Any]) -> Principal:
+    """Find out who a request comes from, and whether its key allows the request.
+
+    The result is kept in the environment: a second call for the same request costs nothing. The lines that are logged
+    during the request have the id of its key from now on.
+
+    Args:
+        environ: the WSGI environment of the request.
+
+    Raises:
+        Unauthenticated: the request shows no good key.
+        Forbidden: the key does not allow the request, or a page of another site has sent the request.
+    """
+    known = environ.get(PRINCIPAL)
+    if isinstance(known, Principal):
+        return known
+    principal = identify(environ)
+    if principal.key_id is not None:
+        structlog.contextvars.bind_contextvars(key=principal.key_id)
+        _require_same_site(environ)
+        principal.require(_scope(environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+    environ[PRINCIPAL] = principal
+    return principal
+
+
+def needs_key(environ: MutableMapping[str, Any]) -> bool:
+    """True if a request needs a key where keys are on.
+
+    A browser asks with OPTIONS, and without a key, whether a page of another site may send the request that it has.
+    """
+    return environ["REQUEST_METHOD"] != "OPTIONS" and OPEN.fullmatch(environ["PATH_INFO"]) is None
+
+
+def _scope(method: str, path: str) -> Scope:
+    if FOR_ADMINS.fullmatch(path):
+        return Scope.ADMIN
+    if method == "DELETE":
+        return Scope.DELETE
+    return Scope.READ if method in READS else Scope.WRITE
+
+
+def _require_same_site(environ: MutableMapping[str, Any]) -> None:
+    """Refuse a change that a page of another site asks for: a browser adds the key that it remembers to any request.
+
+    Browsers say where a request comes from in Sec-Fetch-Site. Other clients do not send this field.
+
+    Raises:
+        Forbidden: the page belongs to another site, which CORS_ALLOWED_ORIGINS does not name.
+    """
+    if environ["REQUEST_METHOD"] in READS or environ.get("HTTP_ORIGIN") in settings.CORS_ALLOWED_ORIGINS:
+        return
+    if environ.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin"):
+        raise Forbidden("a page of another site has sent this request: see CORS_ALLOWED_ORIGINS")

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.management.base import CommandError, CommandParser
+
+from storage.management.operation import Door
+from storage.models import nobody
+from storage.services import catalogue
+
+
+class Command(Door):
+    help = "Gives a user the files that were stored while keys were off."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("owner", metavar="OWNER", help="the user who gets the files")
+
+    def act(self, options: Mapping[str, Any]) -> None:
+        owner = User.objects.filter(username=options["owner"], is_active=True).first()
+        if owner is None:
+            raise CommandError(f"there is no active user {options['owner']}")
+        self.stdout.write(f"{catalogue.give_all(nobody(), owner)} files belong to {owner.username} now")

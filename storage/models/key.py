@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import models
+from django.db.models.functions import Now
+
+from storage.models.statements.prepared import rows
+
+_OPEN = """
+    SELECT k.id, k.digest, k.scopes, u.id, u.username FROM storage_key k JOIN auth_user u ON u.id = k.owner_id
+     WHERE k.id = %s AND k.revoked_at IS NULL AND u.is_active
+       AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
+"""
+_USE = """
+    UPDATE storage_key SET last_used_at = clock_timestamp()
+     WHERE id = %s AND (last_used_at IS NULL OR last_used_at < clock_timestamp() - interval '1 minute')
+"""
+
+
+class Scope(models.TextChoices):
+    """Something that a key allows its bearer to do."""
+
+    READ = "read", "read: list, show and download files"
+    WRITE = "write", "write: upload, rename and rebalance files"
+    DELETE = "delete", "delete: delete files"
+    ADMIN = "admin", "admin: see the cluster and every job"
+
+
+class Key(models.Model):
+    """An owner's key to the doors: an id that may be known to all, and a secret that is shown once and not stored."""
+
+    id = models.CharField(max_length=20, primary_key=True, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="keys")
+    name = models.CharField(max_length=100, blank=True, help_text="the person or program that has the key")
+    scopes = models.CharField(max_length=100, help_text="what the key allows: words with spaces in between")
+    digest = models.BinaryField(editable=False, help_text="the SHA-256 of the secret")
+    sealed = models.BinaryField(editable=False, help_text="the secret, encrypted under SECRET_KEY")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="empty: the key does not expire")
+    last_used_at = models.DateTimeField(null=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        ordering = ("created_at", "id")
+
+    def __str__(self) -> str:
+        return self.id
+
+    @property
+    def granted(self) -> frozenset[Scope]:
+        return frozenset(map(Scope, self.scopes.split()))
+
+    def state(self, now: datetime) -> str:
+        """What the key is worth at a time, in one word."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "good"
+
+    @classmethod
+    def find_good(cls, key_id: str) -> Key | None:
+        """The key and its owner, if the key opens doors now: it exists, is not revoked, and has not expired."""
+        for found, digest, scopes, owner_id, username in rows(_OPEN, [key_id]):
+            return cls(id=found, digest=digest, scopes=scopes, owner=User(pk=owner_id, username=username))
+        return None
+
+    @staticmethod
+    def record_use(key_id: str) -> None:
+        """Record that a key has been used. The row of a key is written at most once a minute."""
+        rows(_USE, [key_id])

@@ -1,0 +1,129 @@
+"""Keys on the command line and in the administration."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.test import Client
+
+from storage.accounts.principals import Principal, identify
+from storage.exceptions import Unauthenticated
+from storage.models import File, Key, Scope, clock
+from tests.support.cluster import ClusterUnderTest
+from tests.support.keys import keys_on, owner
+
+__all__ = ["keys_on"]
+
+
+def run(*words: str) -> str:
+    out = StringIO()
+    call_command(*words, stdout=out)
+    return out.getvalue()
+
+
+def shown(text: str) -> Principal:
+    """The principal of the key and the secret that the text shows."""
+    found = re.search(r"(OCC[A-Z0-9]{17})\W+secret\W+([A-Za-z0-9]{40})", text)
+    assert found, text
+    return identify({"HTTP_AUTHORIZATION": f"Bearer {found[1]}:{found[2]}"})
+
+
+def test_a_key_is_created_for_a_user_who_is_made_for_it(keys_on: ClusterUnderTest) -> None:
+    principal = shown(run("keys", "create", "ann", "--name", "backup"))
+    assert principal.owner == User.objects.get(username="ann")
+    assert principal.scopes == {Scope.READ, Scope.WRITE, Scope.DELETE}
+    assert not User.objects.get(username="ann").has_usable_password()
+    assert shown(run("keys", "create", "ann", "--scope", "read", "--scope", "admin")).scopes == {
+        Scope.READ,
+        Scope.ADMIN,
+    }
+    assert User.objects.filter(username="ann").count() == 1
+
+
+def test_a_key_may_expire(keys_on: ClusterUnderTest) -> None:
+    run("keys", "create", "ann", "--days", "2")
+    expires_at = Key.objects.get().expires_at
+    assert expires_at is not None
+    assert timedelta(days=1.9) < expires_at - clock.now() <= timedelta(days=2)
+    for days in ("0", "-1", "40000"):
+        with pytest.raises(CommandError, match="--days"):
+            run("keys", "create", "ann", "--days", days)
+
+
+def test_keys_are_listed_rotated_and_revoked(keys_on: ClusterUnderTest) -> None:
+    run("keys", "create", "ann", "--name", "backup")
+    key = Key.objects.get()
+    assert re.search(rf"{key.pk}\s+ann\s+backup\s+delete read write\s+never\s+good", run("keys", "list"))
+    assert shown(run("keys", "rotate", key.pk)).key_id == key.pk
+    run("keys", "revoke", key.pk)
+    assert re.search(rf"{key.pk}.*revoked", run("keys", "list"))
+    for verb in ("rotate", "revoke"):
+        with pytest.raises(CommandError, match="no key"):
+            run("keys", verb, key.pk)
+
+
+def test_nobody_and_inactive_users_get_no_key(keys_on: ClusterUnderTest) -> None:
+    User.objects.create(username="gone", is_active=False)
+    for name in ("nobody", "gone"):
+        with pytest.raises(CommandError, match="may have no key"):
+            run("keys", "create", name)
+
+
+def test_files_are_given_to_a_user_who_is_there(cluster: ClusterUnderTest) -> None:
+    cluster.upload(b"x")
+    with pytest.raises(CommandError, match="no active user ann"):
+        run("give_files", "ann")
+    ann = owner("ann")
+    assert run("give_files", "ann") == "1 files belong to ann now\n"
+    assert File.objects.get().owner == ann
+
+
+# -- the administration ------------------------------------------------------
+
+
+@pytest.fixture
+def operator(keys_on: ClusterUnderTest) -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("admin", "", "secret"))
+    return client
+
+
+def test_the_administration_makes_rotates_and_revokes_keys(operator: Client) -> None:
+    pages = "/admin/storage/key/"
+    form = {"owner": owner("ann").pk, "name": "backup", "scopes": ["read", "write"]}
+    page = operator.post(f"{pages}add/", form, follow=True).content.decode()
+    assert shown(page).scopes == {Scope.READ, Scope.WRITE}
+    key = Key.objects.get()
+    chosen = {"_selected_action": [key.pk]}
+    page = operator.post(pages, {**chosen, "action": "rotate"}, follow=True).content.decode()
+    principal = shown(page)
+    operator.post(pages, {**chosen, "action": "revoke"})
+    assert "revoked" in operator.get(pages).content.decode()
+    assert principal.key_id == key.pk
+    assert Key.objects.get().state(clock.now()) == "revoked"
+
+
+def test_the_administration_shows_no_secret_again_and_edits_no_key(operator: Client) -> None:
+    run("keys", "create", "ann")
+    key = Key.objects.get()
+    page = operator.get(f"/admin/storage/key/{key.pk}/change/").content.decode()
+    assert key.pk in page
+    assert bytes(key.digest).hex() not in page
+    assert operator.post(f"/admin/storage/key/{key.pk}/change/", {"name": "other"}).status_code == 403
+    assert operator.post(f"/admin/storage/key/{key.pk}/delete/", {"post": "yes"}).status_code == 403
+    bad = operator.post("/admin/storage/key/add/", {"owner": "", "scopes": []}).content.decode()
+    assert "This field is required" in bad
+    nobody = User.objects.get(username="nobody")
+    refused = operator.post("/admin/storage/key/add/", {"owner": nobody.pk, "scopes": ["read"]}).content.decode()
+    assert "not one of the available choices" in refused
+
+
+def test_a_session_of_the_administration_opens_no_door_of_the_api(operator: Client) -> None:
+    assert operator.get("/files").status_code == 401
+    with pytest.raises(Unauthenticated):
+        identify({"HTTP_COOKIE": "sessionid=x"})
