@@ -47,7 +47,7 @@ end
 # empty string means any build) and the removed, added and ensured hashes.
 # Removals go first: the register of every added or ensured chunk then ends non-zero, whatever other chunks share it.
 # The answer lists the positions, from 0, of the nodes for which a count was lost: the node has neither sketch nor
-# shadow, or one of them is of another lineage or cut. A client that can read that value must not trust it.
+# shadow, or one of them is of another lineage or truncated. A client that can read such a sketch must not trust it.
 UPDATE = (
     _SHAPE
     + _COUNT

@@ -54,7 +54,7 @@ class Configuration:
         """Read and check the environment.
 
         Raises:
-            ConfigurationError: a value is malformed, out of range, or does not fit another.
+            ConfigurationError: a value is malformed, out of range, or contradicts another value.
         """
         read = _Reader(environment)
         storage_dir = environment.get("STORAGE_DIR") or "var/occ_storage"

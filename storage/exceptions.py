@@ -175,7 +175,7 @@ class TooManyTransfers(StorageError):
 
 
 class Unauthenticated(StorageError):
-    """The request shows no key, or none that is good."""
+    """The request shows no key, or a key that is not good."""
 
     code = "unauthenticated"
 

@@ -42,10 +42,10 @@ from storage.tracking.store import ShadowLost, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
-OVERDUE = timedelta(seconds=0.5)  # A message would have reached a worker in this time.
+OVERDUE = timedelta(seconds=0.5)  # A job that waits for longer is overdue: a message would have reached a worker.
 SHIFT = 60.0  # A task that still finds work ends after this many seconds and wakes a worker, so that a worker can stop.
 RECLAIMING = 25.0  # A round of reclaim ends after this many seconds. The next round begins 30 s after this one began.
-LISTENING = 1.0  # An ingest task waits this many seconds for more work. A worker that must stop has more time.
+LISTENING = 1.0  # An ingest task waits this many seconds for more work. A worker has more time than this to stop.
 
 # The function for each kind of maintenance job. docs/recipes/maintenance-job.md says what else a new kind needs.
 WORK: Mapping[str, Callable[[Job], Any]] = {

@@ -83,7 +83,7 @@ def name_of(number: int) -> str:
 def fill(files: int, chunks: int) -> None:
     """Insert ``files`` healthy files with ``chunks`` chunks each, and the jobs of a week that stored them.
 
-    The triggers that keep the totals run. The foreign keys of manifest entries are not checked.
+    The triggers run, and update the totals. The foreign keys of manifest entries are not checked.
     """
     values: dict[str, Any] = {"chunks": chunks, "files": files, "owner": nobody().pk, "words": list(WORDS)}
     values |= {"content": _last(Content), "chunk": _last(Chunk) + 1}

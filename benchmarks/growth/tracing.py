@@ -1,8 +1,8 @@
 """Measures finding three chunks that lost a copy, among all chunks: from the sketches, and by listing every node.
 
-The chunks without bytes are claimed to lie on three nodes each, which the first digits of their hashes determine. The
-volumes of this process first look at the disk like any volume, and then claim these chunks. The sketches in Redis are
-made to agree with that. The three chunks that lose a copy really exist, so the trace can also repair them.
+Most chunks on record have no bytes. The volumes of this process claim them: each of these chunks seems to lie on three
+nodes, which the first digits of its hash determine. Like any volume, they look at the disk first. The sketches in Redis
+are made to agree with that. The three chunks that lose a copy really exist, so the trace can also repair them.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def measure(hashes: Sequence[str]) -> Traced:
         assert expected is not None
         return SaidToHold(url, expected, nodes, there)
 
-    topology.open_volume = opened  # type: ignore[attr-defined]  # imported there, and used by name
+    topology.open_volume = opened  # type: ignore[attr-defined]  # topology calls it by this name
     topology._lanes.clear()
     topology.forget()
     losing = hashes[:LOST]

@@ -28,7 +28,7 @@ def writing(size: int, threads: int) -> str:
 
 
 def ceilings(folder: Path, sizes: Collection[int], amount: int = 512) -> dict[str, float]:
-    """Measure each ceiling once: write ``amount`` chunks of each size; hash and send as many of the largest size."""
+    """Measure each ceiling once: write ``amount`` chunks of each size; hash and send ``amount`` of the largest."""
     chunk = b"".join(blocks(max(sizes)))
     whole = amount * len(chunk)
     found = {

@@ -30,7 +30,7 @@ class Body:
         return cls(sum(len(p) if isinstance(p, bytes) else p.stat().st_size for p in pieces), pieces)
 
     def send(self, connection: socket.socket, head: bytes) -> None:
-        if self.size <= MIB:  # one call: the head is no packet of its own that waits for an acknowledgement
+        if self.size <= MIB:  # one call: the head is not sent in a packet of its own
             parts = (piece if isinstance(piece, bytes) else piece.read_bytes() for piece in self.pieces)
             return connection.sendall(b"".join((head, *parts)))
         connection.sendall(head)
@@ -47,7 +47,7 @@ NOTHING = Body(0, ())
 
 
 class Answer:
-    """The status and the headers of an answer, with names in lower case. Its body can be read once, from here."""
+    """The status and the headers of an answer, with names in lower case. Its body can be read once, by `receive`."""
 
     def __init__(self, connection: socket.socket) -> None:
         head = b""

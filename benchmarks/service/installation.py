@@ -25,7 +25,7 @@ from occsite.launch.runtime import runtime_dir
 
 START_LIMIT = 120.0  # seconds for the system to become ready, and as many again for it to come to rest
 REST = 0.1  # The system is at rest if all its processes use less than this: seconds of processor time in a second.
-FOREIGN = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY")  # servers and secrets of another installation
+FOREIGN = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY")  # not inherited: they name another installation
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,10 @@ class Installation:
     manager: int  # its pid
 
     def programs(self) -> dict[str, list[int]]:
-        """Return the processes of every program; the manager and the parents of the working processes are separate."""
+        """Return the processes of every program.
+
+        The manager, and the parents of the API's processes and of the workers, have entries of their own.
+        """
         answer = manager_proxy(self.storage_dir).supervisor.getAllProcessInfo()
         running = cast(list[dict[str, Any]], answer)
         found = trees({program["name"]: program["pid"] for program in running if program["pid"]})
@@ -102,7 +105,7 @@ def _await_ready(port: int, process: subprocess.Popen[bytes], output_path: Path)
 
 
 def _await_rest(installation: Installation) -> None:
-    """Wait until the processes that no client waits for have started too, and no longer use the processor."""
+    """Wait until the workers, which no client waits for, have started as well, and all processes are at rest."""
     deadline = time.monotonic() + START_LIMIT
     while True:
         programs = installation.programs()

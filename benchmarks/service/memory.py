@@ -68,7 +68,9 @@ class Memory:
 
 
 def measure(folder: Path, size: int) -> Memory:
-    """Upload and download a small and a large file with one client. Bodies are made and checked while they pass.
+    """Upload and download a small and a large file with one client.
+
+    Bodies are made while they are sent, and checked while they arrive.
 
     Raises:
         BenchError: the disk has no room for the file, or a body came back with other bytes.

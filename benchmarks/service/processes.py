@@ -36,7 +36,7 @@ def trees(roots: Mapping[str, int]) -> dict[str, list[int]]:
     found = {}
     for name, root in roots.items():
         found[name] = [root]
-        for pid in found[name]:  # grows while it is walked
+        for pid in found[name]:  # the list grows in the loop
             found[name] += children.get(pid, [])
     return found
 

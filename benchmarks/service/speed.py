@@ -82,13 +82,13 @@ def measure(
         connection = ours.connect()
         speed = Speed(workloads, get_json(connection, "/status")["config"], {}, [])
         connection.close()
-        kept = None if base_url else ours  # the folder of our own system is removed as a whole
+        kept = None if base_url else ours  # our own system is removed with all its files
         for _ in _round(WARM_UP, [ours, *others], kept, folder):
             pass
         for _ in range(repeats):
             speed.ceilings.append(ceilings(folder, {speed.chunk(workload) for workload in workloads.values()}))
             for name, workload in workloads.items():
-                targets = [ours] if workload.raw else [ours, *others]  # other servers never get forms
+                targets = [ours] if workload.raw else [ours, *others]  # other servers only get raw bodies, as in W1
                 for direction, target, figures in _round(workload, targets, kept, folder):
                     speed.figures.setdefault((name, direction, target), []).append(figures)
                     print(".", end="", flush=True, file=sys.stderr)

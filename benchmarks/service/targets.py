@@ -110,7 +110,7 @@ KINDS: dict[str, type[Target]] = {"occ": OccStorage, "webdav": WebDav, "swift": 
 def named(text: str) -> Target:
     """Return the server that ``KIND=URL`` or ``KIND=URL,PIDFILE`` describes.
 
-    Each line of the file begins with the process id of one of the server's processes.
+    Each line of the file PIDFILE begins with the process id of one of the server's processes.
 
     Raises:
         BenchError: the kind is not known, or the server does not answer.

@@ -33,10 +33,10 @@ RUNS, QUICK_RUNS = (100, 40), (3, 40)
 """Number of placements of each cell, and number of hashings of each placement."""
 
 VISIBLE = 50
-"""If at least this number of chunks below target would show, the interval for them should cover 93 to 97 %."""
+"""If registers would show at least this many chunks below target, their interval should cover 93 to 97 %."""
 
 FEW = 30
-"""If a node has fewer chunks, there is no target for the scores of its pairs."""
+"""If any node of a placement has fewer chunks, there is no target for the scores of its pairs of nodes."""
 
 UNION = """## Union
 

@@ -25,7 +25,10 @@ PAIRED = 4
 
 @dataclass(frozen=True)
 class UnionError:
-    """Moments and coverage of the union of n chunks, exact up to rounding; error and bias in predicted sd."""
+    """Errors and coverage of the estimated union of ``chunks`` chunks, exact up to rounding.
+
+    ``sd`` is the predicted standard deviation in chunks; ``bias`` and ``rmse`` are in units of it.
+    """
 
     n_prime: int
     chunks: int
@@ -82,7 +85,7 @@ class CellError:
         rmse: float64 ``[3]``, the root mean square error likewise; NaN where the sd is below one chunk, because there
             are too few collisions for a result.
         below_coverage: coverage of the interval for "below three replicas".
-        visible: chunks below three replicas times the share of registers that would show one, B φ.
+        visible: the number B of chunks below three replicas, times the share φ of registers in which they would show.
         beyond: share of the healthy pairs beyond a score of 3.
         fewest: chunks on the node with the fewest.
     """

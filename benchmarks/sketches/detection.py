@@ -30,7 +30,7 @@ def proofs(n_prime: int, chunks: int, missing: int, runs: int, seed: int) -> int
 
 
 def shifts(n_prime: int, chunks: int, missing: int, runs: int, seed: int) -> int:
-    """Count the alarms when half of the chunks should have two and half three replicas; ``missing`` lack a third."""
+    """Count alarms if half of the chunks should have two and half three replicas; ``missing`` of these have two."""
     rng, alarms, half = np.random.default_rng(seed), 0, chunks // 2
     replicas = np.repeat([2, 3], [half + missing, half - missing])
     for run in range(runs):

@@ -46,7 +46,7 @@ class Throws:
     Attributes:
         n_prime: N', number of registers.
         occupied: number of chunks → distribution of the number of registers that they occupy. The numbers of chunks are
-            1, 2, 4, … and any others.
+            1, 2, 4, … and, if wanted, others.
     """
 
     n_prime: int
@@ -55,8 +55,8 @@ class Throws:
     def draw(self, chunks: int, runs: int, rng: np.random.Generator) -> Integers:
         """Draw how many registers ``chunks`` chunks occupy, int64 ``[runs]``.
 
-        The chunks are split into known numbers that add up to ``chunks``. Two throws hit independent random sets of
-        registers, so the number of registers that both hit is hypergeometric.
+        The chunks are thrown in several groups, of numbers whose distribution is known. Two throws hit independent
+        random sets of registers, so the number of registers that both hit is hypergeometric.
         """
         hit = np.zeros(runs, np.int64)
         for part in sorted(self.occupied, reverse=True):
@@ -135,9 +135,9 @@ def place(placement: Placement, replicas: Mapping[int, int], rng: np.random.Gene
 def node_sets(placement: Placement, size: int) -> tuple[Integers, Floats]:
     """Return the sets of nodes that may hold a chunk of ``size`` replicas, and the probability of each set.
 
-    ``size`` is at most the number of zones. The best node of each zone comes before all second-best nodes. The least of
-    exponential times with rates w is that of a given node with probability ``w/sum w``, independently of its value.
-    Zones, and nodes in them, are therefore drawn by weight and without replacement.
+    ``size`` is at most the number of zones. The best node of each zone comes before all second-best nodes. If nodes
+    have exponential times with their weights w as rates, node i is first with probability ``w_i/sum w``, whatever the
+    first time is. Zones, and the nodes in them, are therefore drawn by weight and without replacement.
 
     Returns:
         int64 ``[k, size]`` and float64 ``[k]``, which sum to 1.
@@ -166,7 +166,7 @@ def occupancies(placed: Placed, depth: int, hit: Throws, runs: int, rng: np.rand
         landed = rng.binomial(chunks, free / hit.n_prime)
         seen = np.zeros(free, np.uint32)
         np.bitwise_or.at(seen, rng.integers(0, free, landed.sum()), np.repeat(sets, landed))
-        seen = np.append(seen[seen > 0], np.uint32(0))  # keep one empty register: no register cannot be counted
+        seen = np.append(seen[seen > 0], np.uint32(0))  # one empty register stays, as at least one is needed
         low = count_occupancy((seen >> np.arange(placed.nodes, dtype=np.uint32)[:, None] & 1).astype(np.uint8), depth)
         levels = low.level_counts.copy()
         levels[0], levels[-1] = free - (len(seen) - 1), levels[-1] + high

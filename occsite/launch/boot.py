@@ -1,4 +1,4 @@
-"""The program ``boot``, which runs once in every run of the manager: from running databases to a system that serves."""
+"""The program ``boot``: it prepares the databases and starts the other programs, once in every run of the manager."""
 
 from __future__ import annotations
 

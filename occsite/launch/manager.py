@@ -1,4 +1,4 @@
-"""The process manager: supervisor, which here also reports on the terminal and ends with a true exit status."""
+"""The process manager: supervisor, which also reports on the terminal, and ends with status 1 if the run fails."""
 
 from __future__ import annotations
 
@@ -138,7 +138,8 @@ class Manager(Supervisor):  # type: ignore[misc]  # supervisor has no types
         process = event.process
         if not self.booted and process.backoff >= ATTEMPTS:
             self.end(f"{process.config.name} does not stay up; {self.where(process.config.name)}")
-        # Supervisor pauses a second longer after each attempt; the pause after this one is set already.
+        # Before this event, Supervisor has added 1 to ``backoff`` and begun a pause of that many seconds. So the next
+        # line limits the next pause, not this one.
         process.backoff = min(process.backoff, LONGEST_PAUSE[process.group.config.name] - 1)
         self.on_end(process.config.name)
 

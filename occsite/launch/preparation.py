@@ -1,4 +1,4 @@
-"""Preparation: from two servers, which may be empty, to databases and nodes that the programs can use."""
+"""The preparation of both databases, which may be empty, and of the nodes, before the programs can use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The begin of a process: the kernel ends it when its parent dies, and its memory is set up."""
+"""The first steps of a process: it asks the kernel to end it when its parent dies, and sets up its memory."""
 
 from __future__ import annotations
 

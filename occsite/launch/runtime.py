@@ -61,7 +61,7 @@ def make_own_dir(path: Path) -> Path:
 
 
 def lingering(storage_dir: Path) -> list[int]:
-    """The pids of processes whose working directory is an embedded server's folder; both servers stay in theirs."""
+    """The pids of embedded servers: of all processes whose working directory is the folder of such a server."""
     folders = {str(storage_dir.resolve() / name) for name in ("postgres", "postgres.new", "valkey")}
     found = []
     for link in Path("/proc").glob("[0-9]*/cwd"):

@@ -1,4 +1,4 @@
-"""The begin and end of a run: the checks before the manager takes over, and the removal of folders after it."""
+"""The start and the end of a run: the checks before the manager takes over, and the removal of folders after it."""
 
 from __future__ import annotations
 
@@ -69,5 +69,5 @@ def _prepare(configuration: Configuration, folders: list[Path]) -> None:
     # A relative STORAGE_DIR starts at this process's working directory, but the programs run in another directory.
     os.environ["STORAGE_DIR"] = str(storage_dir)
     os.environ["TMPDIR"] = str(scratch_dir(storage_dir))  # The next start removes what killed programs leave.
-    # By default, glibc gives threads separate arenas of memory, and each volume's lane has threads of its own.
+    # By default, glibc gives threads separate arenas of memory, which need more. Each volume has threads of its own.
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")

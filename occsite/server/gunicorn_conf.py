@@ -36,8 +36,8 @@ sendfile = False  # All bytes for a client must pass through ``SteadySocket``, w
 graceful_timeout = 3  # This is less than the time that the manager gives gunicorn to stop.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  A heartbeat must not wait for a disk.
 control_socket_disable = True
-# gunicorn trusts no proxy by itself: TRUSTED_PROXIES decides (``api.wsgi.forwarding``), also for SCRIPT_NAME, the one
-# field that gunicorn reads.
+# gunicorn's own list of trusted proxies is empty: ``api.wsgi.forwarding`` reads the fields of the proxies in
+# TRUSTED_PROXIES. SCRIPT_NAME is the one field that gunicorn reads; ``gunicorn_request`` accepts it from these proxies.
 forwarded_allow_ips = ""
 secure_scheme_headers: dict[str, str] = {}
 forwarder_headers = "SCRIPT_NAME"

@@ -61,7 +61,7 @@ class Request(message.Request):  # type: ignore[misc]
         # The connection's next bytes may be a body that was not announced, and must not be taken for a request.
         is_announced = "CONTENT-LENGTH" in fields or "TRANSFER-ENCODING" in fields
         if getattr(reader, "length", LARGE) >= LARGE or (self.method in WITH_BODY and not is_announced):
-            self.force_close()  # The answer says so. It may be sent before the body has arrived.
+            self.force_close()  # The answer has ``Connection: close``, and may be sent before the body has arrived.
 
     def should_close(self) -> bool:
         """Tell whether the connection ends with this request, as it does if its body was announced but not read."""

@@ -37,12 +37,13 @@ UNWANTED_BODY = 1.0  # For this many seconds the rest of a body is read, so that
 SOON = 5  # milliseconds: if the client's next request comes within this time, the same thread handles it.
 LINGER = 5.0  # A client that still sends has this many seconds to read its answer.
 LAST_WORDS = 2.0  # A worker that stops waits this many seconds for heads that are arriving and answers being read.
-LEFTOVER = 256 << 10  # bytes that are thrown away at once
+LEFTOVER = 256 << 10  # the largest number of bytes that one read throws away
 # The error codes for heads that cannot be served, by status; with any other status the code is malformed_request.
 CODES = {403: "forbidden", 408: "head_stalled", 414: "address_too_long", 431: "head_too_large", 500: "internal_error"}
 SHORTAGE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 BREATH = 0.5  # A worker that is short of descriptors and has no idle connection accepts none for this many seconds.
-# A worker that is short of descriptors keeps this many idle connections: each client is idle until its head is there.
+# A worker that is short of descriptors still keeps this many idle connections: a new connection is idle until the head
+# of its request has come.
 FEWEST_IDLE = 16
 SHORT_FOR = 60.0  # For this many seconds after a shortage the worker keeps fewer idle connections.
 
@@ -147,8 +148,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def _make_do(self) -> None:
         """Close half of the idle connections, and keep no more for a while: files and databases need descriptors too.
 
-        Connections that threads work on do not count. With a limit for all connections, they could keep out /health. If
-        no connection is idle, the worker accepts none for a moment.
+        The limit is for idle connections only. A limit for all connections could be used up by connections that threads
+        work on, and /health would get none. If no connection is idle, the worker accepts none for a moment.
         """
         idle, now = self._idle(), time.monotonic()
         if now > self._short_until:
@@ -240,8 +241,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     # -- after the answer ----------------------------------------------------
 
     def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
-        # The time is short, because no thread may wait long for a body that nobody wants. It is long enough that slow
-        # arrival on a busy machine does not look like a client that stalls.
+        # UNWANTED_BODY is short, because no thread may wait long for the rest of a body that no view has read. A client
+        # whose bytes arrive slowly on a busy machine still gets enough time, and is not taken for a stalled client.
         return keepalive and bool(conn.parser.finish_body(time.monotonic() + UNWANTED_BODY, LARGE))
 
     def finish_request(self, conn: Connection, done: Future[Any]) -> None:

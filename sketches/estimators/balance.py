@@ -19,8 +19,9 @@ class NodeBalance:
 
     Attributes:
         chunks: how many chunks the node holds.
-        share: the node's part of the replicas of all nodes, in [0, 1]; 0 if there are no replicas. If any node is
-            saturated, the bounds hold for every number of chunks that this node may have.
+        share: the node's part of the replicas of all nodes, in [0, 1]; 0 if there are no replicas. If the sketch of any
+            node is saturated, only bounds of the share are known. They hold for all numbers of chunks within the bounds
+            of the nodes.
         fair_share: the part that the node should hold, in [0, 1].
     """
 
@@ -47,8 +48,9 @@ class Balance:
 def node_balance(registers: NDArray[np.uint8], weights: ArrayLike) -> Balance:
     """Compare the chunks on every node with its fair share of the replicas.
 
-    A share is ``n_i / sum n`` of the unions ``n`` of single nodes. Its variance follows by the delta method from
-    ``Cov(n_i, n_j) = N' g(w/N')``, with w the chunks on both nodes: common chunks cause common collisions.
+    The share of node i is ``n_i / sum n``, where ``n_i`` is the estimated number of chunks on node i alone. Its
+    variance follows by the delta method from ``Cov(n_i, n_j) = N' g(w/N')``, with ``g(x) = e^x - 1 - x`` and w the
+    chunks that nodes i and j both hold: these chunks cause the same collisions on both nodes.
 
     Args:
         registers: aligned registers of m nodes, shape ``[m, n_prime]``; it only matters whether they are zero.
@@ -75,7 +77,7 @@ def node_balance(registers: NDArray[np.uint8], weights: ArrayLike) -> Balance:
 
 
 def _shares(chunks: Sequence[Estimate], covariance: NDArray[np.float64]) -> list[Estimate]:
-    """Return shares with normal intervals, which are half a chunk wider and within [0, 1]."""
+    """Return each node's share with a normal interval, made wider by half a chunk at each end and cut to [0, 1]."""
     counts = np.array([node.estimate for node in chunks])
     total = counts.sum()
     if total == 0:
@@ -89,7 +91,7 @@ def _shares(chunks: Sequence[Estimate], covariance: NDArray[np.float64]) -> list
 
 
 def _bounded_shares(chunks: Sequence[Estimate]) -> list[Estimate]:
-    """Return the bounds of the shares if a node may hold any number of chunks.
+    """Return the range of each share if a node may hold any number of chunks between its bounds.
 
     A share is lowest when the other nodes hold most, and highest when they hold least.
     """

@@ -1,15 +1,15 @@
 """Blast radius: how many chunks would be lost if a set of nodes died, from the sketches alone.
 
-A chunk is *confined* to a set A of nodes if all of its replicas lie on nodes of A. Let F(A) be the registers that are
-zero on every node outside A, and Z0 the registers that are zero on all nodes. ``N' ln(F(A)/Z0)`` estimates the number
-of confined chunks (see `confinement`), with the bias ``N' (1/F - 1/Z0)/2`` subtracted. Its variance is
-``N'^2 (1/Z0 - 1/F)`` less the number of chunks itself, because that number is fixed and not Poisson.
+A chunk is *confined* to a set A of nodes if all of its replicas lie on nodes of A. Let F(A) be the number of registers
+that are zero on every node outside A, and Z0 the number of registers that are zero on all nodes. ``N' ln(F(A)/Z0)``
+estimates the number of confined chunks (see `confinement`), with the bias ``N' (1/F - 1/Z0)/2`` subtracted. Its
+variance is ``N'^2 (1/Z0 - 1/F)`` less the number of confined chunks, because that number is fixed and not Poisson.
 
 For a healthy placement, the expected number c of chunks confined to A follows from the weights that explain how full
 the nodes are: r replicas lie within A if the first r arrivals of the race (see `race`) do. As placement is random, each
-of the F(A) registers then holds a confined chunk with probability ``1 - e^(-c/N')``. The number of registers that do is
-binomial, exactly so for a Poisson number of chunks. The scores use this law, because a normal law fails for the few
-chunks that a set of nodes should have.
+of the F(A) registers then holds a confined chunk with probability ``1 - e^(-c/N')``. The number of registers that hold
+one is binomial, exactly so if the number of confined chunks is Poisson. The scores use the binomial law: a healthy
+placement confines only few chunks to a set, and the normal law fails for small numbers.
 """
 
 import math
@@ -29,17 +29,18 @@ Floats: TypeAlias = NDArray[np.float64]
 Set: TypeAlias = tuple[int, ...]
 
 SEEDS = 64
-"""The number of sets that a search grows if it does not examine every set."""
+"""If `worst_sets` cannot examine every set, it begins with this many small sets and adds nodes to them."""
 
 LARGEST_SET = 12
-"""The most nodes of a set for which chunks are expected: the sum goes over all subsets of the set."""
+"""The most nodes in a set of `expected_confined`, which sums over all subsets of the set."""
 
 
 def blast_radius(registers: NDArray[np.uint8], nodes: Collection[int]) -> Estimate:
     """Estimate how many chunks have all of their replicas on ``nodes``, and would be lost with them.
 
     Every register that is zero on all other nodes and not zero on ``nodes`` proves such a chunk, unless the register
-    has a leftover count. A leftover count on another node hides such chunks.
+    still counts a chunk that was removed. If a node outside ``nodes`` still counts a removed chunk in a register, that
+    register hides such chunks.
 
     Args:
         registers: uint8 ``[m, N']``, sketches of all online nodes; it only matters whether registers are zero.
@@ -60,11 +61,12 @@ def worst_sets(registers: NDArray[np.uint8], size: int, most: int) -> list[tuple
     """Find the sets of ``size`` nodes whose loss would cost most chunks.
 
     Every set is examined if the sets have at most 4 million subsets together: triples of up to 147 nodes, or sets of
-    four of up to 51 nodes. Beyond that, the search takes the 64 sets of at most ``size`` nodes that most registers
-    show, and adds to each, one by one, the node that adds most registers. It compares the grown sets with all sets of
-    ``size`` nodes that some register shows. A set that no register shows and that none of the 64 grows into is not
-    examined. Such a set can only hold chunks of fewer than ``size`` replicas, or chunks that share their registers with
-    other chunks.
+    four of up to 51 nodes. Beyond that, only some sets are examined. A register *shows* the set of nodes on which it is
+    not zero. The search takes the 64 sets of at most ``size`` nodes that are shown by the most registers. To each of
+    them it adds nodes one by one, each time the node that adds most registers. It compares the grown sets with all sets
+    of ``size`` nodes that some register shows. A set is therefore missed if no register shows it and none of the 64
+    sets grows into it. The chunks confined to such a set have fewer than ``size`` replicas, or share their registers
+    with other chunks.
 
     Args:
         registers: uint8 ``[m, N']``, sketches of all online nodes; it only matters whether registers are zero.
@@ -91,13 +93,15 @@ def worst_sets(registers: NDArray[np.uint8], size: int, most: int) -> list[tuple
 def expected_confined(history: History, sets: Sequence[Collection[int]]) -> Floats:
     """Compute how many chunks a healthy placement would confine to each set of nodes.
 
-    The first arrivals of a race are a set S with probability ``G(S) = sum over a in S of G(S without a) w_a / (W - W(S
-    without a))``, where W sums weights. The probability that r replicas lie within A is the sum of ``G(S)`` over all S
-    of r nodes of A. Chunks that had no choice lie on all nodes of their epoch. Placement over zones is not a race: it
-    confines fewer chunks than this to the nodes of one zone, and more to sets with one node of each zone.
+    The first arrivals of a race are the nodes of a set S with probability ``G(S) = sum over a in S of G(S without a)
+    w_a / (W - W(S without a))``. Here ``w_a`` is the weight of node a, ``W(S)`` the sum of the weights of S, and W that
+    of all nodes. The probability that r replicas lie within A is the sum of ``G(S)`` over all S of r nodes of A. Chunks
+    that had no choice lie on all nodes of their epoch. Placement over zones is not a race: it confines fewer chunks
+    than this to the nodes of one zone, and more to sets with one node of each zone.
 
-    While the nodes of a set O do not answer, the other registers seem to confine to A the chunks that lie within A and
-    O together, but not within O alone. Their expected number is that of A and O together, less that of O.
+    If the nodes of a set O do not answer, only the sketches of the other nodes are read. A chunk then seems confined to
+    A if it lies within A and O together, but not within O alone. The expected number of these chunks is the number for
+    A and O together, less the number for O.
 
     Args:
         history: where chunks were placed, fitted to how full the nodes are.
@@ -128,9 +132,9 @@ def expected_confined(history: History, sets: Sequence[Collection[int]]) -> Floa
 def confinement_scores(registers: NDArray[np.uint8], sets: Sequence[Collection[int]], expected: Floats) -> Floats:
     """Standard scores of the chunks confined to sets of nodes, against what a healthy placement would confine.
 
-    A score is the signed root of the deviance of a binomial, with a half step. Its tails are those of a normal variable
-    even where few chunks or no chunks are expected. If all sets are scored, or the worst of them, the bound of the
-    scores is `score_bound` for the number of all sets of that size.
+    A score is the signed root of the deviance of a binomial, with a continuity correction of half a register. Its tails
+    are those of a normal variable even where few chunks or no chunks are expected. If all sets of one size are scored,
+    or only the worst of them, compare the scores with `score_bound` for the number of all sets of that size.
 
     Args:
         registers: uint8 ``[m, N']``, sketches of all online nodes.
@@ -153,7 +157,7 @@ def confinement_scores(registers: NDArray[np.uint8], sets: Sequence[Collection[i
 
 
 def _confined(shown: int, empty: int, n_prime: int) -> Estimate:
-    """Estimate the chunks confined to a set, with ``shown`` registers not zero there only, and ``empty`` ones zero."""
+    """Estimate the chunks confined to a set that ``shown`` registers prove; ``empty`` registers are zero everywhere."""
     if empty < MIN_ZERO_REGISTERS and shown:
         return at_least(float(shown))
     if empty == 0:
@@ -166,7 +170,7 @@ def _confined(shown: int, empty: int, n_prime: int) -> Estimate:
 
 
 def _shown(registers: NDArray[np.uint8], nodes: Collection[int]) -> tuple[int, int]:
-    """Count the registers that are zero on all other nodes: those that are not zero on ``nodes``, and all of them."""
+    """Count the registers that are zero outside ``nodes``: first the ones that are not zero on ``nodes``, then all."""
     if any(not 0 <= node < len(registers) for node in nodes):
         raise ValueError(f"{sorted(nodes)} are not among {len(registers)} nodes")
     inside = np.zeros(len(registers), np.bool_)
@@ -180,7 +184,10 @@ def _tractable(nodes: int, size: int) -> bool:
 
 
 def _every_set(registers: NDArray[np.uint8], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Return all sets, how many registers are not zero within each set only, and how many are empty everywhere."""
+    """Return all sets ``[sets, size]``, how many registers show chunks of each set ``[sets]``, and how many are empty.
+
+    A register shows chunks of a set if it is zero on all nodes outside the set, and not zero on some node of it.
+    """
     occupancy = count_occupancy(registers, size)
     within = containment(occupancy.nodes, size)
     shown = np.zeros(math.comb(occupancy.nodes, size), np.int64)
@@ -190,7 +197,7 @@ def _every_set(registers: NDArray[np.uint8], size: int) -> tuple[NDArray[np.int6
 
 
 def _grown_sets(registers: NDArray[np.uint8], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Return the same as `_every_set`, but for the sets that registers show and those grown from the commonest sets."""
+    """Return what `_every_set` does, but only for sets that registers show and sets grown from the commonest ones."""
     occupied = registers != 0
     levels = occupied.sum(axis=0)
     low = np.flatnonzero((levels > 0) & (levels <= size))
@@ -233,7 +240,7 @@ def _first_arrivals(weights: Floats, total: float) -> list[Floats]:
 
 
 def _binomial_score(seen: int, of: int, share: float) -> float:
-    """The signed root of the deviance of ``seen`` out of ``of``, with ``seen`` half a step nearer to its mean."""
+    """The signed root of the deviance of ``seen`` out of ``of``, ``seen`` moved half a register towards its mean."""
     mean = of * share
     if abs(seen - mean) <= 0.5 or of == 0:
         return 0.0

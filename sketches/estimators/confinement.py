@@ -1,11 +1,11 @@
 """The spectrum, from the sets of nodes on which registers are zero: linear counting of chunks confined to few nodes.
 
-Let ``F(B)`` be the registers that are zero on every node outside the set B. All chunks with a replica outside B miss a
-register with probability ``F(B)/N'``; all chunks with any replica miss it with probability ``Z0/N'``. Therefore
+Let ``F(B)`` be the number of registers that are zero on every node outside the set B. With probability ``F(B)/N'``, all
+chunks with a replica outside B miss a given register; with probability ``Z0/N'``, all chunks miss it. Therefore
 ``N' ln(F(B)/Z0)`` estimates the chunks *confined* to B: all their replicas lie on nodes of B (linear counting of Whang,
 Vander-Zanden and Taylor, 1990, applied to the registers of B's complement; the rest is derived here). Let ``A[k]`` be
-the mean of this estimate over all sets of k nodes. A chunk of j replicas is confined to ``C(m-j, k-j)`` of these sets,
-which inverts to
+the mean of this estimate over all sets of k nodes. A chunk of j replicas is confined to ``C(m-j, k-j)`` of these sets.
+Solved for the number ``c_l`` of chunks with l replicas, this gives
 
     ``c_l = C(m, l) sum_{k=1..l} (-1)^(l-k) C(l, k) A[k]``.
 
@@ -36,8 +36,8 @@ def spectrum_from_registers(registers: NDArray[np.uint8], replication_factor: in
     """Estimate the spectrum from the sketches of m nodes, wherever the replicas were placed.
 
     It only matters whether a register is zero: saturated registers and over-counts of present chunks change nothing.
-    The work grows with ``C(m, RF - 1)``. Beyond some 4 million pairs of node sets (50 nodes allow RF = 5), fewer
-    replica numbers are told apart.
+    The work grows with ``C(m, RF - 1)``. Where the sets of ``RF - 1`` nodes have more than some 4 million subsets
+    together (50 nodes allow RF = 5), the spectrum tells fewer replica numbers apart.
 
     Args:
         registers: uint8 ``[m, N']``, sketches of the *online* nodes, of one seed and one size; m may be 0.
@@ -59,7 +59,8 @@ def spectrum_from_occupancy(occupancy: Occupancy, replication_factor: int) -> Sp
     """Estimate the spectrum as `spectrum_from_registers` does, from registers that are already counted.
 
     Args:
-        occupancy: registers of m nodes, counted for sets of up to ``R - 1`` nodes, ``R <= RF``.
+        occupancy: registers of m nodes, counted for sets of up to ``R - 1`` nodes. R is the number of classes of the
+            spectrum, at most RF.
         replication_factor: RF, at least 1.
     """
     levels, nodes = occupancy.level_counts, occupancy.nodes
@@ -86,8 +87,8 @@ def spectrum_from_levels(level_counts: ArrayLike, nodes: int, replication_factor
         The spectrum; unbiased within .1 standard deviation where at least 20 registers are empty, saturated otherwise.
 
     Raises:
-        ValueError: ``level_counts`` are longer than m + 1, lack the occupied registers, are negative or count no
-            register, or RF is less than 1.
+        ValueError: ``level_counts`` has more than m + 1 entries, has no entry for registers that are not zero, has a
+            negative entry or counts no register at all, or RF is less than 1.
     """
     levels = np.asarray(level_counts, np.int64)
     if levels.ndim != 1 or not min(nodes, 1) < len(levels) <= nodes + 1 or levels.min() < 0 or levels.sum() < 1:
@@ -100,7 +101,9 @@ def spectrum_from_levels(level_counts: ArrayLike, nodes: int, replication_factor
 
 @dataclass(frozen=True, eq=False)
 class _Confined:
-    """Chunks confined to k nodes, for k = 0 … R - 1, and how they follow from the registers counted in cells.
+    """Chunks confined to k nodes, for k = 0 … R - 1, and how their numbers follow from those of registers in cells.
+
+    A cell has the registers that are not zero on exactly one set of nodes or, if only levels are known, at one level.
 
     Attributes:
         mean: float64 ``[R]``, mean over the sets of k nodes, with the bias subtracted; 0 at k = 0.
@@ -116,9 +119,10 @@ class _Confined:
 
 
 def _confined_by_patterns(occupancy: Occupancy) -> _Confined:
-    """Estimate from the mean of the logarithms.
+    """Estimate the confined chunks from the mean, over the sets B of k nodes, of the logarithm of ``F(B)/Z0``.
 
-    Differences to k = 0 are formed early: the result is exactly zero if the registers show no trace of a chunk.
+    The logarithm of the ratio is taken, and not a difference of two means: the result is exactly zero if the registers
+    show no trace of a chunk.
     """
     cells = [pattern.astype(np.float64) for pattern in occupancy.patterns]
     n_prime, zero, resolution = occupancy.n_prime, float(cells[0][0]), len(cells)
@@ -140,7 +144,11 @@ def _confined_by_patterns(occupancy: Occupancy) -> _Confined:
 
 
 def _confined_by_levels(levels: NDArray[np.int64], nodes: int, resolution: int) -> _Confined:
-    """Estimate from the logarithm of the mean; its bias is half its variance by the levels, less the bias at k = 0."""
+    """Estimate the confined chunks from the logarithm of ``F[k]/Z0``, where ``F[k]`` is the mean over sets of k nodes.
+
+    ``ln F[k]`` is too low by half the variance of ``F[k]/E F[k]``, and ``ln Z0`` likewise. The level counts tell both
+    variances, and the estimate is corrected by half their difference.
+    """
     n_prime, sizes = int(levels.sum()), range(resolution)
     cells = levels[:resolution].astype(np.float64)
     inside = np.array([[math.comb(k, j) / math.comb(nodes, j) for j in sizes] for k in sizes])
@@ -156,7 +164,7 @@ def _confined_by_levels(levels: NDArray[np.int64], nodes: int, resolution: int) 
 
 
 def _solve(confined: _Confined, levels: NDArray[np.int64], nodes: int, replication_factor: int) -> Spectrum:
-    """Invert the chunks confined to k nodes to chunks with l replicas; the last class is the rest of the union."""
+    """Compute the chunks with l replicas from those confined to k nodes; the last class is the rest of the union."""
     resolution, n_prime, zero = len(confined.mean), int(levels.sum()), int(levels[0])
     union = union_estimate(zero, n_prime)
     inversion = np.zeros((resolution - 1, resolution))

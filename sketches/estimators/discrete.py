@@ -1,4 +1,4 @@
-"""Intervals and scores of whole numbers of chunks. For few chunks, a normal approximation ignores the whole steps."""
+"""Intervals and scores of numbers of chunks. For few chunks it matters that their number is whole."""
 
 import math
 from statistics import NormalDist
@@ -12,7 +12,7 @@ NORMAL_SD = 5.0
 """From this standard deviation on, in chunks, the normal approximation is good; below it, single collisions matter."""
 
 LONE_COLLISION_VARIANCE = 1 / 36
-"""A score adds this to its variance. One chance collision, less the half step, then scores at most 3."""
+"""This is added to the variance of a score. A single chance collision, less the half step, then scores at most 3."""
 
 
 def count_interval(estimate: float, sd: float, step: float, least: float, most: float) -> tuple[float, float]:

@@ -87,7 +87,7 @@ def disagreement(sketch: LCRS) -> Disagreement:
     empty, saturated = int(np.count_nonzero(sketch.registers == 0)), sketch.saturated
     mean, variance = _empty_registers(counted, size)
     score = float(count_score(empty - mean, variance, 1.0))
-    # A saturated register counts a lower bound, so a sum that is too small proves nothing.
+    # A saturated register stands for at least its value, so a sum that is too small proves nothing.
     return Disagreement(counted, union_estimate(empty, size), max(score, 0.0) if saturated else score, saturated)
 
 

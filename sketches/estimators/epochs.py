@@ -1,9 +1,9 @@
-"""A cluster's history in epochs, and the weights of a race that explain how full its nodes are.
+"""A cluster's history in epochs, and the weights of its nodes that explain how full they are (see `race`).
 
 An epoch is a span of time in which the set of nodes was the same. Its chunks could only go to the nodes of that time.
 Nodes that joined late therefore share more chunks with each other, and fewer with the other nodes, than one placement
-over today's nodes would give. The record has how many chunks, of how many replicas, each epoch stored. It is not needed
-where these chunks lie. One set of weights serves all epochs.
+over today's nodes would give. The database records how many chunks, with how many replicas, each epoch stored. It need
+not be known on which nodes these chunks lie. One set of weights serves all epochs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,15 +24,18 @@ LEAST_WEIGHT = 1e-12
 """The smallest weight, relative to the largest."""
 
 RIDGE = 1e-14
-"""The ridge keeps the equations solvable where nodes have nothing to exchange."""
+"""Without this on their diagonal, the equations are singular if groups of nodes have no replicas to exchange."""
 
 MAX_FITTING_STEPS = 50
 MAX_HALVINGS = 10
 PROGRESS = 0.99
-"""A step must leave at most this part of the sum of squared gaps. If no step can, the gaps left cannot be closed."""
+"""A step must leave at most this part of the sum of squared gaps between the wanted and the fitted shares.
+
+If no step does, the gaps that are left cannot be closed.
+"""
 
 LONGEST_STEP = 4.0
-"""The longest step of a fitted log weight."""
+"""The most by which one step changes the logarithm of a weight."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Part:
 
     Attributes:
         nodes: int64 ``[k]``, ascending.
-        choosing: r, 1 to k - 1 → number of chunks with r replicas, above 0.
+        choosing: the chunks that had a choice among the nodes: r, 1 to k - 1 → number of chunks with r replicas,
+            above 0.
         everywhere: number of chunks on all k nodes.
     """
 
@@ -94,7 +98,7 @@ class History:
                 yield part, Race(self.weights[part.nodes], max(part.choosing))
 
     def everywhere(self) -> Floats:
-        """Number of chunks without a choice on both of two nodes (diagonal: on one node), float64 ``[m, m]``."""
+        """Number of chunks that had no choice, on both of two nodes (diagonal: on one node), float64 ``[m, m]``."""
         chunks = np.zeros(2 * self.weights.shape)
         for part in self.parts:
             chunks[part.block] += part.everywhere
@@ -104,10 +108,10 @@ class History:
 def fitted_history(epochs: Sequence[Epoch], chunks_per_node: ArrayLike) -> History:
     """Fit one set of weights with which nodes are expected to hold as many chunks as they do.
 
-    `Race.inclusion` is the gradient, by the log weights, of a convex function: the expected sum of the r largest of
-    independent Gumbel variables located at them (their order is that of the race). Sums over epochs are convex as well.
-    There is one solution, up to scale. Newton's method finds it, beginning with the weights that would fit if nodes
-    took chunks independently.
+    `Race.inclusion` is the gradient of a convex function of the log weights: the expected sum of the r largest of
+    independent Gumbel variables, each located at the log weight of one node (their order is that of the race). Sums
+    over epochs are convex as well. There is one solution, up to scale. Newton's method finds it, beginning with the
+    weights that would fit if nodes took chunks independently.
 
     Args:
         epochs: where chunks were placed.
@@ -200,7 +204,7 @@ class _Fit:
 
     Attributes:
         weights: float64 ``[m]``; the largest is 1.
-        races: each part, its mixture of replica numbers (which adds up to its share of all chunks), and its race.
+        races: each part, its replica numbers (r → share of the chunks of all parts), and its race.
         inclusion: float64 ``[m]``, share of all chunks expected on each node.
     """
 
@@ -229,7 +233,10 @@ class _Fit:
 
 
 def _possible(share: Floats, exposure: Floats, total: float) -> Floats:
-    """Return possible shares: between 0 and ``exposure``, 10 `PRECISION` away from both, with the sum ``total``."""
+    """Move shares to possible values between 0 and ``exposure``, with the sum ``total``.
+
+    They stay 10 `PRECISION` away from 0 and ``exposure``, which is the share of all chunks that could choose a node.
+    """
     share = np.clip(share, 0.0, exposure)
     lack = total - share.sum()
     if lack > 0:

@@ -29,19 +29,19 @@ class Estimate:
 
 
 def at_least(bound: float) -> Estimate:
-    """Answer that only a lower bound is known."""
+    """Return an answer of which only the lower bound is known."""
     return Estimate(bound, bound, None, saturated=True)
 
 
 def whole_chunks(estimate: float, lower: float, upper: float, proven: int) -> Estimate:
-    """Answer a number of chunks, with an interval of whole numbers that are not below ``proven``.
+    """Return a number of chunks with an interval of whole numbers, none of them below ``proven``.
 
     The ends are rounded to the nearest whole number. If the lower end is then 0, the upper end is rounded up instead.
     In simulations with a standard deviation under 3 chunks, unrounded ends cover as little as 87 % and ends rounded
     outward 98 to 100 %.
 
     Args:
-        estimate: the point estimate, in chunks; it is moved to between the rounded ends.
+        estimate: the point estimate, in chunks. If it is outside the rounded interval, the nearer end replaces it.
         lower: lower end of its interval.
         upper: upper end of its interval.
         proven: chunks that are there for certain.

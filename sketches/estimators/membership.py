@@ -7,11 +7,12 @@ at tau stands for the mean of the values it may have. A chunk that was never cou
 the other chunks. If a share ``loss`` of the chunks held was never counted, the ratio is
 ``(1 - loss) v N' / n + loss``.
 
-The registers of all nodes together tell more. Their sum is the number of replicas of all chunks in that register, and
-so tells how many chunks K share the register. If a node counts v of the K chunks, the likelihoods that it holds the
-chunk in question or does not have the ratio ``v/(K - v) (1 - b)/b``, with b the share of all chunks that the node holds
-(derived here: again two binomials, of K - 1 others). If nothing is known of the placement, the probability is ``v/K``.
-A chunk that is alone in its register is on the nodes where the register is not zero.
+The registers of one chunk on all nodes together tell more. Their sum is the number of replicas of all chunks that fall
+into them, and so tells the number K of these chunks. If a node counts v of the K chunks, two likelihoods are compared:
+that it holds the chunk in question, and that it does not. Their ratio is ``v/(K - v) (1 - b)/b``, with b the share of
+all chunks that the node holds (derived here: again two binomials, of K - 1 others). If nothing is known of the
+placement, the probability is ``v/K``. A chunk that is alone in its register is on the nodes where the register is not
+zero.
 """
 
 from dataclasses import dataclass
@@ -28,12 +29,12 @@ CERTAIN = 1e-3
 """Prior probabilities and shares are kept at least this far from 0 and 1, so registers can prove them wrong."""
 
 OPEN = 5e-3
-"""Among the nodes that the counts leave open, the share of expected holders is kept this far from 0 and 1."""
+"""Among nodes whose registers do not decide, the expected share of holders is kept this far from 0 and 1."""
 
 SCALING_STEPS = 6
 FLATTEST = 0.02
 LONGEST_STEP = 4.0
-"""The longest step of the logarithm by which odds are scaled."""
+"""The most by which one step changes the logarithm of the factor that scales the odds."""
 
 TAIL_TERMS = 256
 """Terms of the series for the mean of a saturated register: enough up to loads of 100. Above, the mean is the load."""
@@ -67,7 +68,7 @@ def candidates(
 
     Args:
         values: the registers that chunks fall into, shape ``[chunks, nodes]``.
-        chunks_per_node: n, shape ``[nodes]``; at least the number that the register counts is assumed.
+        chunks_per_node: n, shape ``[nodes]``. If a register counts more chunks than n, its value is taken instead.
         n_prime: N', one size for all sketches, or a size for each: shape ``[nodes]``.
         tau: the level at which a register saturates.
         prior: probability before looking, such as RF/m, or more for the nodes that placement prefers; broadcasts to
@@ -109,9 +110,10 @@ def holders(
     """Find the probability that nodes hold chunks, from the registers of all nodes together.
 
     The odds follow from how many chunks share a register (see above). They are scaled, by one factor for each chunk,
-    until the probabilities add up to the replicas of the chunk, less its part of the replicas that the chunks of that
-    register seem to lack. The sum of a register is not known if a sketch is not trusted, if sketches differ in size, or
-    if a register of the chunk is saturated. Then each node is judged by itself, by `candidates`.
+    until the probabilities add up to the number of replicas that the chunk still has. This number is less than
+    ``replicas`` if the registers count fewer replicas than their chunks should have: the lack is divided equally among
+    these chunks. The sum of a register over the nodes is not known if a sketch is not trusted, if sketches differ in
+    size, or if a register of the chunk is saturated. Then each node is judged by itself, by `candidates`.
 
     Simulations of fresh, grown, drained and mixed clusters of 5 and 8 nodes, at loads of .05, .25 and 1, each with
     prior probabilities of .9 for the nodes that placement prefers, give a mean squared error of .016 on average (with
@@ -158,18 +160,19 @@ def holders(
 
 
 def _shared_out(counted: Floats, odds: Floats, wanted: Floats, mean_replicas: float) -> Floats:
-    """Return probabilities that add up to the replicas of each chunk, as far as the counts leave any probability open.
+    """Return probabilities that add up to the replicas of each chunk, unless registers alone decide them.
 
     Args:
         counted: registers, float64 ``[chunks, nodes]``.
-        odds: the odds of each node, without what its register tells, ``[chunks, nodes]``.
-        wanted: replicas, ``[chunks]`` or one for all.
+        odds: the factor of each node's odds that its register does not change, ``[chunks, nodes]``.
+        wanted: replicas that each chunk should have, ``[chunks]`` or one for all.
         mean_replicas: mean number of replicas of the other chunks.
     """
     total, most = counted.sum(axis=1), counted.max(axis=1)
     chunks = np.maximum(1 + (total - wanted) / mean_replicas, most)
     sharing = chunks[:, None]
-    # The chunks of a register should have more replicas together than it counts: each lacks its part of the difference.
+    # If the registers count fewer replicas than their chunks should have, each of these chunks lacks an equal part of
+    # them.
     replicas = wanted - np.maximum(wanted + (chunks - 1) * mean_replicas - total, 0.0) / np.maximum(chunks, 1.0)
     by_all = (counted > 0) & (counted == sharing)
     probabilities: Floats = by_all.astype(np.float64)

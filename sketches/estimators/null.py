@@ -4,8 +4,8 @@ The replicas of a chunk lie on distinct nodes, so independent random sets are th
 five nodes every healthy pair would seem to share far too little. A chunk with r replicas lies on both nodes a and b
 with a probability ``pi_ab(r)``, which the placement determines. The chunks are placed independently of each other.
 
-For nodes that joined late, `epochs` is needed: on healthy clusters whose nodes did not all join at once, a null that
-places every chunk over all nodes puts a fifth to all of the pairs beyond 3.
+If nodes joined late, `epochs` is needed. A null that places every chunk over all nodes would raise false alarms: on
+healthy clusters whose nodes did not all join at once, a fifth to all of the pairs would score beyond 3.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -26,12 +26,12 @@ PRECISION = 1e-9
 """Precision of variances and covariances, relative to the largest of them."""
 
 SINGLE = 16
-"""Up to this number of nodes, an overlap is explained by the chunks on each single node."""
+"""For up to this many nodes, an overlap is regressed on the chunks on each node; for more, on fewer sums."""
 
 
 @dataclass(frozen=True)
 class ExpectedOverlap:
-    """The null: the overlap of every two of m healthy nodes; the diagonal is each node with itself.
+    """The null: the overlap of every two of m healthy nodes; on the diagonal, the chunks of a single node.
 
     Attributes:
         mean: chunks on both nodes, float64 ``[m, m]``.
@@ -47,7 +47,7 @@ class ExpectedOverlap:
 
         Args:
             nodes: m.
-            parts: for each epoch, its nodes in the order of its null, and its null.
+            parts: for each epoch, its nodes, in the order of the rows of its null, and its null.
         """
         mean, variance = np.zeros((2, nodes, nodes))
         for present, part in parts:
@@ -73,7 +73,7 @@ class ExpectedOverlap:
 
 
 def uniform_overlap(replicas: Replicas, nodes: int) -> ExpectedOverlap:
-    """The null when all nodes are alike: ``pi = r (r - 1) / (m (m - 1))``, and ``r / m`` for a node with itself.
+    """The null when all nodes are alike: ``pi = r (r - 1) / (m (m - 1))``; on the diagonal, ``r / m``.
 
     Args:
         replicas: r, 0 to m → number of chunks with r replicas.
@@ -93,28 +93,31 @@ def uniform_overlap(replicas: Replicas, nodes: int) -> ExpectedOverlap:
 
 
 def epochs_overlap(epochs: Sequence[Epoch], chunks_per_node: ArrayLike) -> ExpectedOverlap:
-    """The null of weighted rendezvous hashing over a history; only how full the nodes are tells the weights.
+    """The null of weighted rendezvous hashing over a history; the weights are fitted to how full the nodes are.
 
-    One set of weights is fitted to the shares (see `epochs`). Probabilities for every number of replicas follow from
-    the law of the placement (see `race`), exactly except for rounding. The shares are those observed, so the overlap
-    varies only by what the shares leave open: its variance is that of the residual of its regression on the shares
-    (derived here). It is 0 for two nodes, and where every chunk is on all nodes but one. The fit follows the shares
-    almost as that regression does: by the delta method its standard deviation is larger by up to 0.06 % under one
-    replication factor, and 4 % under several (weights from 1 to 100). The weights must have been the same for all
-    chunks.
+    One set of weights is fitted to the share of the replicas that each node holds (see `epochs`). The probabilities for
+    every number of replicas follow from the law of the placement (see `race`), exactly except for rounding.
+
+    The shares are given, as observed. The overlap varies only as far as they do not explain it: its variance is that of
+    the residual when the overlap is regressed on the shares (derived here). The variance is 0 for two nodes, and where
+    every chunk is on all nodes but one. The mean follows from the fitted weights and not from the regression, but the
+    two agree almost: by the delta method, the standard deviation about the fitted mean is larger by up to 0.06 % under
+    one replication factor, and by up to 4 % under several (weights from 1 to 100). The weights must have been the same
+    for all chunks.
 
     The variance is exact for up to 16 nodes. Beyond 16, the overlap of a pair is regressed on the chunks on each of its
     two nodes, on the chunks on each of the nodes that were together in an epoch of 16 or fewer nodes, and on two sums
-    over the other nodes. This leaves the variance slightly too large: its root by at most 0.13 % with weights from 1 to
-    4 and 2 % with weights from 1 to 100, at 17 to 50 nodes and up to five replicas. (At 19 replicas on 20 of 24 nodes
-    it is 3 % and 17 %.)
+    over the other nodes. This leaves the variance slightly too large. Its root is too large by at most 0.13 % with
+    weights from 1 to 4 and 2 % with weights from 1 to 100, at 17 to 50 nodes and up to five replicas. (At 19 replicas
+    on 20 of 24 nodes it is 3 % and 17 %.)
+
+    For each distinct set of nodes in ``epochs``, memory grows as m^2 and time as m^2 r.
 
     Args:
         epochs: where chunks were placed, as known exactly from the record.
         chunks_per_node: exact numbers of chunks of m nodes (such as the sums of registers if no register is saturated),
             shape ``[m]``; they are rescaled to add up to the replicas. A node that does not answer is included with its
-            number on record, because chunks may lie there. For each set of nodes that epochs have, memory grows as m^2
-            and time as m^2 r.
+            number on record, because chunks may lie there.
 
     Raises:
         ValueError: as by `fitted_history`.
@@ -143,7 +146,7 @@ def fitted_overlap(replicas: Replicas, chunks_per_node: ArrayLike) -> ExpectedOv
 def simulated_overlap(
     replicas: Replicas, rank: Callable[[int], NDArray[np.integer]], samples: int = 1 << 16
 ) -> ExpectedOverlap:
-    """The null of any placement, such as one with zones: it places chunks at random and counts.
+    """The null of any placement, such as one with zones: chunks are placed at random and counted.
 
     Args:
         replicas: r, 0 to m → number of chunks with r replicas.
@@ -161,7 +164,7 @@ def simulated_overlap(
     place = np.argsort(order, axis=1)
     mean, variance, simulation_sd = np.zeros((3, nodes, nodes))
     for r, chunks in replicas.items():
-        holds = (place < r).astype(np.float32)  # exact sums up to 2^24 samples
+        holds = (place < r).astype(np.float32)  # float32 sums are exact up to 2^24 samples
         together = (holds.T @ holds).astype(np.float64) / samples
         mean += chunks * together
         variance += chunks * together * (1 - together)
@@ -170,10 +173,10 @@ def simulated_overlap(
 
 
 def _residual_variance(history: History) -> Floats:
-    """The variance of the overlap of two nodes that the chunks on each node do not explain, float64 ``[m, m]``.
+    """The variance of every two nodes' overlap that the chunks on each node do not explain, float64 ``[m, m]``.
 
-    The regression is first on sums over nodes (see `_explaining`), which are made uncorrelated. It is then on the part
-    of the chunks on the two nodes themselves that these sums do not explain.
+    The overlap is regressed in two steps. The first uses the sums of `_explaining`, made uncorrelated. The second uses,
+    of the chunks on each of the two nodes, the part that these sums do not explain.
     """
     moments = _moments(history)
     between = moments.between_nodes
@@ -190,10 +193,10 @@ def _residual_variance(history: History) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class _Moments:
-    """Variances and covariances of the numbers of chunks that the placement of a history gives, float64.
+    """Variances and covariances of numbers of chunks, if the chunks of a history are placed at random; float64.
 
     Attributes:
-        values: ``[k, m]``, the factor of each node in k weighted sums of the chunks on nodes.
+        values: ``[k, m]``: k weighted sums over the nodes, each with a factor for the chunks on each node.
         variance: ``[m, m]``, variance of the chunks on both of two nodes.
         between_nodes: ``[m, m]``, covariance of the chunks on one node with those on another.
         pairs_with_first: ``[m, m]``, covariance of the chunks on both of two nodes with those on the first.
@@ -226,10 +229,11 @@ def _moments(history: History) -> _Moments:
 
 
 def _explaining(history: History) -> Floats:
-    """The sums over nodes that explain overlaps, as the factor of each node in each sum, float64 ``[k, m]``.
+    """The factors, float64 ``[k, m]``, of k weighted sums of the chunks on nodes, on which overlaps are regressed.
 
-    The chunks on other nodes tell little about a pair, and this little is smooth in the shares of these nodes. The more
-    nodes there are, the better this holds.
+    Beyond 16 nodes, two sums stand for most nodes: the chunks on them, and the same weighted by the nodes' shares. The
+    chunks on other nodes tell little about a pair, and nodes of similar share tell nearly the same. The more nodes
+    there are, the better this holds.
     """
     nodes = len(history.weights)
     if nodes <= SINGLE:
@@ -246,7 +250,10 @@ def _explaining(history: History) -> Floats:
 
 
 def _uncorrelated(values: Floats, covariance: Floats) -> Floats:
-    """Uncorrelated combinations of the sums, of variance 1, float64 ``[l, k]``; linearly dependent sums are dropped."""
+    """Combine the k sums into l <= k uncorrelated sums of variance 1, float64 ``[l, k]``: a row for each of them.
+
+    Sums that depend linearly on others are dropped.
+    """
     sd = np.sqrt(np.maximum(np.einsum("ki,ij,kj->k", values, covariance, values), 0.0))
     varying = np.flatnonzero(sd > 0)
     scaled = values[varying] / sd[varying, None]
@@ -261,9 +268,10 @@ def _explained_by_two(first: Floats, own: Floats, between: Floats) -> Floats:
     """Return the variance of each pair's overlap that a regression on its two nodes explains, float64 ``[m, m]``.
 
     Args:
-        first: covariance of the overlap with the first node, ``[m, m]``; the transpose is that with the second node.
-        own: variance of each node, ``[m]``.
-        between: covariances of two nodes, ``[m, m]``.
+        first: covariance of the overlap with the chunks on the first node, ``[m, m]``; its transpose has the covariance
+            with the chunks on the second node.
+        own: variance of the chunks on each node, ``[m]``.
+        between: covariance of the chunks on two nodes, ``[m, m]``.
     """
     second = first.T
     determinant = own[:, None] * own - between**2

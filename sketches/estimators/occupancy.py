@@ -22,8 +22,8 @@ class Occupancy:
         nodes: m, the number of sketches.
         level_counts: int64 ``[m + 1]``, registers that are not zero on exactly l nodes.
         patterns: for k = 0 … depth, int64 ``[C(m, k)]``: registers that are not zero on exactly the nodes of a
-            k-subset, in the order of `subsets`. ``patterns[0]`` is Z0, ``patterns[1]`` the ``Y_i``, ``patterns[2]`` the
-            ``Y_ij``.
+            k-subset, in the order of `subsets`. ``patterns[0]`` is Z0, ``patterns[1]`` has the registers that are not
+            zero on one node only.
     """
 
     n_prime: int
@@ -58,7 +58,7 @@ def count_occupancy(registers: NDArray[np.uint8], depth: int) -> Occupancy:
     place = np.zeros(n_prime, np.int64)
     choose = binomials(nodes, depth)
     for node, row in enumerate(registers if depth else []):
-        hits = np.flatnonzero((row != 0) & low)  # five times as fast for booleans as for bytes
+        hits = np.flatnonzero((row != 0) & low)  # flatnonzero is five times as fast on booleans as on bytes
         seen[hits] += 1
         place[hits] += choose[node, seen[hits]]
     patterns = [np.bincount(place[levels == k], minlength=math.comb(nodes, k)) for k in range(1, depth + 1)]

@@ -50,7 +50,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class PairwiseOverlaps:
-    """What every two of m nodes have in common; the diagonal is each node with itself.
+    """What every two of m nodes have in common; an entry on the diagonal is for a single node.
 
     Attributes:
         n_prime: N', registers of each sketch.
@@ -82,8 +82,9 @@ class PairwiseOverlaps:
 def pairwise_overlaps(registers: NDArray[np.uint8]) -> PairwiseOverlaps:
     """Estimate what every two nodes have in common.
 
-    ``I = U_A + U_B - U_AB``, with the bias ``(e^t - 1)/2`` of each union subtracted. With loads a, b, u and
-    ``i = a + b - u`` in chunks per register, ``Var I = N' [g(u) + 2 g(i) - g(a) - g(b)]``,
+    The chunks on both nodes are ``I = U_A + U_B - U_AB``, from the unions of node A, of node B and of both, with the
+    bias ``(e^t - 1)/2`` of each union at a load t subtracted. With the loads a of A, b of B, u of their union
+    ``U = U_AB`` and ``i = a + b - u`` of I in chunks per register, ``Var I = N' [g(u) + 2 g(i) - g(a) - g(b)]``,
     ``Cov(I, U) = N' [g(a) + g(b) - g(u)]`` and ``Var J = (Var I + J^2 Var U - 2 J Cov(I, U)) / U^2``.
 
     Args:
@@ -116,10 +117,11 @@ def pairwise_overlaps(registers: NDArray[np.uint8]) -> PairwiseOverlaps:
 def overlap(registers: NDArray[np.uint8]) -> Overlap:
     """Estimate what k nodes have in common, all of them at once.
 
-    The pattern of a register is the set of nodes where it is not zero. Inclusion and exclusion is a function of the
-    number Y of registers with each pattern P, with the gradient ``d(P) = N' sum over B disjoint from P of
-    (-1)^|B| / E(B)``. As ``sum d Y = 0``, ``Var I = sum d^2 Y - I``: the multinomial variance, less the number of
-    chunks, which is fixed and not Poisson.
+    The pattern of a register is the set of nodes where it is not zero, and Y(P) is the number of registers with pattern
+    P. Inclusion and exclusion computes the number I of common chunks from all Y(P). The derivative of I by Y(P) is
+    ``d(P) = N' sum over B disjoint from P of (-1)^|B| / E(B)``. As ``sum d Y = 0``, the multinomial variance is
+    ``sum d^2 Y``. I is subtracted from it, because the number of chunks is fixed and not Poisson:
+    ``Var I = sum d^2 Y - I``.
 
     Args:
         registers: aligned registers of k nodes, 1 to 20, shape ``[k, n_prime]``; it only matters whether they are zero.
@@ -161,7 +163,10 @@ def _overlap(
     jaccard: float,
     jaccard_variance: float,
 ) -> Overlap:
-    """Put intervals around the moments of an overlap, from the registers empty on all of its nodes and on each."""
+    """Put intervals around the moments of an overlap.
+
+    ``empty`` registers are empty on all of its nodes, and ``empty_on_node`` has the empty registers of each node.
+    """
     union, nodes = union_estimate(empty, n_prime), [union_estimate(zero, n_prime) for zero in empty_on_node]
     most = min((node.upper_bound for node in nodes if node.upper_bound is not None), default=None)
     if union.saturated or most is None:
@@ -171,8 +176,8 @@ def _overlap(
     if union.estimate == 0:
         return Overlap(intersection, 0.0, Estimate(1.0, 1.0, 1.0, saturated=False), 0.0)
     # A chunk that is not on all nodes shows with probability Z0/N'. The variance of the number D of such chunks is
-    # therefore at least D (N'/Z0 - 1). It is solved for D as in Wilson's interval, so that nodes without a visible
-    # difference are not taken as certainly identical.
+    # therefore at least D (N'/Z0 - 1). The interval solves for D as Wilson's interval does. Nodes without a visible
+    # difference are therefore not taken as certainly identical.
     step = n_prime / empty
     hidden = Z_95 * (step - 1) / (2 * union.estimate)
     few = math.sqrt(jaccard_variance) * union.estimate < NORMAL_SD * step
@@ -183,7 +188,10 @@ def _overlap(
 
 
 def _bound(union: float, nodes: Sequence[float | None]) -> Overlap:
-    """Return the bounds that are left if no register is empty on all nodes: ``sum n >= U + (k - 1) I``, ``I <= n``."""
+    """Return the bounds of the overlap I that are known if no register is empty on all of the k nodes.
+
+    They are ``sum n >= U + (k - 1) I`` and ``I <= n``, with n the chunks on each node and U their union.
+    """
     known = [node for node in nodes if node is not None]
     most = min(known, default=None)
     if most is not None and len(known) == len(nodes) > 1:
@@ -214,7 +222,7 @@ def _empty_on_both(registers: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _patterns(registers: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Count the registers by the set of nodes on which they are not zero, a bit for each: int64 ``[2^k]``."""
+    """Count registers by the set of nodes on which they are not zero: int64 ``[2^k]``; a node is a bit of the index."""
     pattern = np.zeros(registers.shape[1], np.int32)
     for node, row in enumerate(registers):
         pattern |= (row != 0).astype(np.int32) << node

@@ -10,10 +10,10 @@ among the first r if at most r - k other nodes have arrived when the last node o
 N, the number of arrivals outside A, has the generating function ``prod (q + pz)`` over all nodes, divided by that over
 A. Its distribution is the Fourier transform over roots of unity. The number of roots is odd, so no ``q + pz`` is 0. All
 products are at most 1, so the division costs no digits. Only the coefficients up to ``z^r`` are needed, and some 4 r
-roots on a smaller circle are enough for them (Cauchy's formula). Each coefficient then includes an error: a coefficient
-that is as many powers higher as there are roots, and that the radius makes 10^13 times smaller. The integral is the
-trapezoidal rule in x for ``t = exp(x - e^(-x)) / sum w`` (Takahasi and Mori, Publ. RIMS 9, 1974), which converges
-exponentially for all weights.
+roots on a smaller circle are enough for them (Cauchy's formula). The price is an error: each coefficient then includes
+a higher one, whose power exceeds its own by the number of roots. The radius of the circle makes this error 10^13 times
+smaller than the higher coefficient. The integral is the trapezoidal rule in x for ``t = exp(x - e^(-x)) / sum w``
+(Takahasi and Mori, Publ. RIMS 9, 1974), which converges exponentially for all weights.
 """
 
 from collections.abc import Mapping
@@ -34,16 +34,16 @@ ROOTS_PER_REPLICA = 4
 """Roots of unity per replica. Fewer roots are used if there are fewer nodes than that."""
 
 ALIASING = 1e-13
-"""The share of a higher coefficient that a coefficient includes by error, where there are fewer roots than nodes."""
+"""If there are fewer roots than nodes, a coefficient includes this share of a higher coefficient, by error."""
 
 FEW_ENTRIES = 1 << 18
-"""Up to this many numbers, the products of all times are computed at once and then summed."""
+"""Up to this many numbers (times x m x m), `_summed` computes the products of all times at once and then adds them."""
 
 SMALL_PRODUCT = 1 << 17
 """The most multiplications in one product of matrices (see `_summed`)."""
 
 FIRST = -3.6
-"""The x at which the rule begins: at ``e^-40`` of the time that the first arrival takes."""
+"""The x at which the rule begins: t is then ``e^-40`` of the mean time of the first arrival."""
 
 LAST = 40.0
 """The rule ends at a time by which one of the slowest m - r nodes has arrived with probability ``1 - e^-40``."""
@@ -72,7 +72,7 @@ class Race:
         each = STEP * self._time * (1 + np.exp(-x))[:, None] * np.where(half == 0, 1, 2) / roots
         present = -np.expm1(-weights * self._time)[..., None]
         absent = np.exp(-weights * self._time)[..., None]
-        factor = absent + present * self._root  # [times, m, roots], like the next two arrays
+        factor = absent + present * self._root  # [times, m, roots], like _arriving and _arrived
         self._product = each * factor.prod(axis=1)
         self._arriving = weights[:, None] * absent / factor
         self._arrived = present / factor
@@ -82,21 +82,23 @@ class Race:
         return np.asarray(np.einsum("tz,taz->a", self._at_most(replicas, 1), self._arriving).real)
 
     def pairs(self, replicas: Replicas) -> Floats:
-        """Chunks expected on both of two nodes, float64 ``[m, m]``; the diagonal is each node with itself."""
+        """Chunks expected on both of two nodes, float64 ``[m, m]``; on the diagonal, on one node."""
         last = _summed(self._at_most(replicas, 2)[:, None] * self._arriving, self._arrived)
         both = np.asarray(last + last.T)
         np.fill_diagonal(both, self.inclusion(replicas))
         return both
 
     def pairs_with(self, replicas: Replicas, values: Floats) -> Floats:
-        """Sum ``values`` over all nodes of each chunk, and these sums over the chunks expected on both of two nodes.
+        """For every two nodes, add up the values of the chunks that are expected on both.
+
+        The value of a chunk is the sum of the ``values`` of all nodes that hold it.
 
         Args:
             replicas: r → chunks.
             values: a value for each node, float64 ``[m]``.
 
         Returns:
-            float64 ``[m, m]``; the diagonal is each node with itself.
+            float64 ``[m, m]``; on the diagonal, the sum over the chunks on one node.
         """
         weight = self._at_most(replicas, 3)[:, None]
         valued_arriving, valued_arrived = values[:, None] * self._arriving, values[:, None] * self._arrived
@@ -126,7 +128,7 @@ class Race:
         return np.asarray(np.diag(tied.sum(axis=1)) - tied)
 
     def _at_most(self, replicas: Replicas, size: int) -> Complexes:
-        """Return the factors ``[times, roots]`` that turn sums over both into probabilities of N <= r - ``size``."""
+        """Return factors ``[times, roots]``: sums weighted with them give probabilities of N <= r - ``size``."""
         kernel = np.zeros_like(self._root)
         for r, chunks in replicas.items():
             for others in range(r - size + 1):

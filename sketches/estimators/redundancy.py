@@ -19,14 +19,14 @@ def proven_below(level_counts: ArrayLike, nodes: int, target: int) -> int:
     All chunks of a register at level l lie on the same l nodes or fewer. Where every chunk should have at least
     ``target`` replicas, a register at levels 1 … ``target`` - 1 therefore has a chunk with too few replicas: there is
     no false alarm by construction. Three under-replicated chunks among 10^5 in 10^6 registers show with probability
-    .999: each shares its register with a better replicated chunk with probability ``1 - e^(-t)``.
+    .999: each shares its register with a better replicated chunk with probability ``1 - e^(-t)``, t being the load.
 
     The proof needs that this register is zero on exactly the nodes that hold none of its chunks. An *over-count*
     remains, for example, after a crash between a removal and its un-counting. It forges an under-replicated chunk if
     the level of its register is less than ``target`` with the over-count and 0 without it: a chunk that is gone seems
     to have one replica. In the register of a chunk that really lacks replicas, the over-count seems to be one more
-    node, and may hide the lack. An *under-count* remains, for example, after a listing that misses a replica. It forges
-    a lack where that replica lies. Over-counts and under-counts of other registers change nothing.
+    node, and may hide the lack. An *under-count* remains, for example, after a listing that misses a replica. It makes
+    that replica seem to be missing. Over-counts and under-counts of other registers change nothing.
 
     Args:
         level_counts: Z, integers ``[L + 1]``. If L is less than ``nodes``, the last entry counts the registers on L or
@@ -43,10 +43,11 @@ def below_targets(spectrum: Spectrum, targets: ArrayLike, z: float = Z_95) -> Es
     """Estimate how many chunks have replicas, but fewer than they should.
 
     Under one common target this is ``spectrum.below(target)``. Under several targets, a replica missing from one chunk
-    and a replica too many of another chunk can cancel, so the spectrum only gives a lower bound. Among the chunks with
-    at most l replicas, only chunks with a target of at most l can have enough. Therefore at least
-    ``max_l (F(l) - F_target(l))`` chunks are below their targets (derived here; the one-sided distance of Kolmogorov
-    and Smirnov). The quantile is raised for the number of levels that are noisy if all is well (Bonferroni).
+    and a replica too many of another chunk can cancel, so the spectrum only gives a lower bound. Let F(l) chunks have
+    at most l replicas, and F_target(l) chunks have a target of at most l. Only the latter can have enough with l
+    replicas or fewer. Therefore at least ``max_l (F(l) - F_target(l))`` chunks are below their targets (derived here;
+    the one-sided distance of Kolmogorov and Smirnov). If all is well, only the levels with F_target(l) > 0 are noisy:
+    the quantile is raised for the number of these levels (Bonferroni).
 
     Args:
         spectrum: with the largest target as its replication factor.
@@ -76,8 +77,9 @@ def below_targets(spectrum: Spectrum, targets: ArrayLike, z: float = Z_95) -> Es
 def alarming(spectrum: Spectrum, targets: ArrayLike, expected: int) -> bool:
     """Tell whether more chunks are below their targets than there should be.
 
-    Under one common target a clean spectrum never alarms. Under two, 1.1 % of simulated ones did (4,500 runs); with
-    half of 10^5 chunks at two and half at three replicas, in 10^6 registers, 95 % of shifts by .35 % are seen.
+    Under one common target, the spectrum of a cluster without missing replicas never alarms. Under two targets, 1.1 %
+    of the simulated ones did (4,500 runs). With half of 10^5 chunks at two and half at three replicas, in 10^6
+    registers, 95 % of the runs alarm if .35 % of the chunks lack a replica.
 
     Args:
         spectrum: with the largest target as its replication factor.
@@ -95,7 +97,7 @@ def lost_chunks(union: Estimate, chunks: int) -> Estimate:
         chunks: chunks on record.
 
     Returns:
-        The number with the union's interval, not below 0. If the union is saturated, at best an upper end is known.
+        The number with the union's interval, not below 0. If the union is saturated, only the upper end is known.
     """
     least = 0.0 if union.upper_bound is None else max(chunks - union.upper_bound, 0.0)
     most = max(chunks - union.lower_bound, 0.0)

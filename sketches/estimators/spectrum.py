@@ -20,9 +20,9 @@ MIN_ZERO_REGISTERS = 20
 class Spectrum:
     """The numbers of chunks with exactly l replicas, for l = 1 … R - 1, and with R or more.
 
-    R is the replication factor asked for. It is less where fewer replica numbers can be told apart: R is at most the
-    number of nodes (the last class then has exactly that many replicas) and the cap of the level counts, and it is less
-    where there are too many sets of nodes to compute.
+    R is the replication factor asked for, or less where fewer replica numbers can be told apart. It is at most the
+    number of nodes (the last class then has exactly that many replicas), and at most the cap of the level counts. It is
+    also less if there are too many sets of nodes to compute.
 
     Attributes:
         nodes: m, the nodes whose sketches were read.
@@ -31,8 +31,9 @@ class Spectrum:
         counts: float64 ``[R]``, unbiased: ``counts[l-1]`` chunks with exactly l replicas, the last with R or more; may
             be slightly negative. All 0 when saturated.
         covariance: float64 ``[R, R]``, of ``counts`` for a fixed set of chunks.
-        hidden: float64 ``[R]``: for each chunk of up to k replicas whose register shows that it has no more, there are
-            on average ``hidden[k]`` that share a register with better replicated ones. ``[0]`` is for the union.
+        hidden: float64 ``[R]``. A chunk of up to k replicas is visible if its register shows that it has no more. For
+            each visible chunk, on average ``hidden[k]`` other chunks share a register with better replicated chunks.
+            ``hidden[0]`` is for the union: a chunk is then visible if no other chunk is in its register.
         proven: int64 ``[R]``: registers at levels 1 … k. Each of these registers proves a chunk of at most k replicas,
             if that register is counted right on every node (see `redundancy.proven_below`).
         saturated: fewer than `MIN_ZERO_REGISTERS` registers are empty; all answers but the union are only lower bounds.
@@ -68,9 +69,10 @@ class Spectrum:
     def below(self, target: int, z: float = Z_95) -> Estimate:
         """Estimate how many chunks have replicas, but fewer than ``target``.
 
-        The variance of the estimate grows with the true number B by ``a = hidden[target - 1]`` a chunk; solving
-        ``(B_hat - B)^2 = z^2 (V + a (B - B_hat))`` for B, as in Wilson's interval, keeps the coverage where few chunks
-        or no chunks are seen. The lower end is never below the number that registers prove.
+        The variance of the estimate ``B_hat`` grows with the true number B: it is the estimated variance V plus
+        ``a (B - B_hat)``, with ``a = hidden[target - 1]``. As in Wilson's interval,
+        ``(B_hat - B)^2 = z^2 (V + a (B - B_hat))`` is solved for B, which keeps the coverage where few chunks or no
+        chunks are seen. The lower end is never below the number that registers prove.
 
         Args:
             target: replicas that a chunk should have. If ``target`` is above the number of nodes, every chunk has
@@ -88,9 +90,11 @@ class Spectrum:
     def average(self) -> Estimate:
         """Replicas per chunk, counting at most RF of each; 0 if there are no chunks.
 
-        ``(sum_l l c_l)/U`` by the delta method. With ``D = sum_l (R - l) c_l`` replicas missing, the ends solve the
-        same equation as in `below`; one more chunk misses from 1 (for the lower end of D) to R - 1 replicas (for the
-        upper one). A spectrum without a trace of missing replicas therefore answers RF, with a lower end below RF.
+        With ``c_l`` chunks of l replicas and their sum U, the average is ``(sum_l l c_l)/U``; its variance follows by
+        the delta method. The ends come from the number ``D = sum_l (R - l) c_l`` of missing replicas, and solve the
+        same equation as in `below`. One more chunk lacks at least 1 replica (used for the lower end of D) and at most
+        ``R - 1`` (used for the upper one). A spectrum without a trace of missing replicas therefore answers RF, with a
+        lower end below RF.
         """
         chunks = float(self.counts.sum())
         if self.saturated:
@@ -99,7 +103,7 @@ class Spectrum:
             return Estimate(0.0, 0.0, 0.0, saturated=False)
         most = self.resolution
         replicas = np.arange(1, most + 1)
-        missing = float((most - replicas) @ self.counts)  # exactly 0 if none is missing; most - mean might not be
+        missing = float((most - replicas) @ self.counts)  # exactly 0 if none is missing, without a rounding error
         mean = most - missing / chunks
         gradient = replicas - mean
         variance = float(gradient @ self.covariance @ gradient)
@@ -115,7 +119,7 @@ class Spectrum:
         return self._chunks(which, float(self.hidden[replicas]), int(self.proven[1]) if replicas == 1 else 0, Z_95)
 
     def _chunks(self, which: NDArray[np.bool_], hidden: float, proven: int, z: float) -> Estimate:
-        """Sum of the classes marked in ``which``."""
+        """Estimate the number of chunks in all classes that ``which`` marks."""
         if self.saturated:
             return at_least(float(proven))
         estimate = float(self.counts[which].sum())
@@ -159,7 +163,7 @@ def saturated_spectrum(levels: NDArray[np.int64], nodes: int, replication_factor
 
 
 def too_full(levels: NDArray[np.int64]) -> bool:
-    """True if too few registers are empty for more than bounds. Sketches without any chunk are never too full."""
+    """True if so few registers are empty that only bounds are known. Sketches without any chunk are never too full."""
     return bool(levels[0] < MIN_ZERO_REGISTERS and levels[1:].any())
 
 

@@ -1,14 +1,16 @@
 """The spectrum from register sums: sharper than from zeros alone, where the counts are trusted.
 
 The sum T of a register over all nodes is compound Poisson: each chunk there adds its number of replicas, wherever they
-lie. With ``lambda_l`` chunks of l replicas per register, Panjer's recursion (1981) gives the distribution of T,
+lie. With ``lambda_l`` chunks of l replicas per register, Panjer's recursion (1981) gives the probability ``P_k`` that T
+is k:
 
     ``P_0 = exp(-sum_l lambda_l)``,  ``k P_k = sum_l l lambda_l P_(k-l)``,
 
-and the histogram H of T gives the maximum of the likelihood. It is found by expectation-maximisation (Dempster, Laird
-and Rubin, 1977), ``lambda_l <- lambda_l/N' sum_k H_k P_(k-l)/P_k``, then by Fisher scoring with
+``H_k`` registers have the sum k. The ``lambda_l`` of the greatest likelihood are found by expectation-maximisation
+(Dempster, Laird and Rubin, 1977), ``lambda_l <- lambda_l/N' sum_k H_k P_(k-l)/P_k``, then by Fisher scoring with
 ``dP_k/dlambda_l = P_(k-l) - P_k``. All sums from TAU on are one cell; in a sum below TAU, no register is saturated. The
-covariance is the inverse information less ``diag(c)``, because the number of chunks is fixed and not Poisson.
+covariance of the numbers c of chunks is the inverse information less ``diag(c)``, because these numbers are fixed and
+not Poisson.
 
 A count left over after a crash looks like a chunk of one replica. The spectrum from zeros hardly sees such a count, so
 a difference between the two spectra reveals it.
@@ -38,13 +40,13 @@ SETTLED = 1e-4
 """Scoring ends when no class moves by more than this many chunks."""
 
 ABSENT = 1e-2
-"""A class of fewer chunks than this is taken as empty: it has no variance, and only the slower steps change it."""
+"""A class of fewer chunks is taken as empty: it has no variance, and only expectation-maximisation changes it."""
 
 NEGLIGIBLE = 1e-12
 """A cell with a smaller probability differs from 0 only by rounding."""
 
 SHRINKAGE = 0.1
-"""The smallest part of a class that one scoring step leaves. At or below zero, sums that occur would be impossible."""
+"""A scoring step leaves at least this part of a class: at zero or below, sums that occur would be impossible."""
 
 
 def spectrum_from_sums(
@@ -63,7 +65,8 @@ def spectrum_from_sums(
     Returns:
         The spectrum, of at most ``tau`` classes; saturated where fewer than 20 registers are empty. While sums rarely
         reach ``tau``, errors of "below three" are 10 to 60 times smaller than by `spectrum_from_registers`. No class is
-        negative: where a class is really empty, the maximum is biased by up to .6 of these small standard deviations.
+        negative. Where a class is really empty, its estimate is therefore too high, by up to .6 of these small standard
+        deviations.
 
     Raises:
         ValueError: as by `checked_registers`, or ``tau`` or RF is less than 1.
@@ -96,8 +99,8 @@ class _Fit:
     Attributes:
         counts: float64 ``[L]``, chunks of 1 … L replicas.
         covariance: float64 ``[L, L]``, for a fixed set of chunks.
-        hidden: float64 ``[L]``: for each chunk of k replicas whose sum is below the last cell, there are ``hidden[k]``
-            chunks that lift their sum into it.
+        hidden: float64 ``[L]``. For each chunk of k replicas whose register is not in the last cell of the histogram,
+            there are on average ``hidden[k]`` whose register is in the last cell.
     """
 
     counts: Floats
@@ -106,7 +109,10 @@ class _Fit:
 
 
 def _maximise(histogram: NDArray[np.int64], classes: int) -> _Fit:
-    """Fit chunks of 1 … ``classes`` replicas to registers by their sum: 0 … K - 1, and K or more in the last cell."""
+    """Fit the numbers of chunks of 1 … ``classes`` replicas to ``histogram``, int64 ``[K + 1]``.
+
+    Its cells have the registers with the sums 0 … K - 1; the last cell has the registers with the sum K or more.
+    """
     n_prime = int(histogram.sum())
     counts = np.full(classes, -n_prime * math.log(histogram[0] / n_prime) / classes)
     for step in range(EM_STEPS + SCORING_STEPS):

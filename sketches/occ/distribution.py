@@ -13,7 +13,7 @@ TAIL = 40.0
 """The values that a distribution leaves out on either side have a total probability below e^-40 = 4·10⁻¹⁸."""
 
 WORKING_TAIL = 70.0
-"""The same bound while parties are added. It is e^-30 beyond `TAIL`: the ends of the band lose nothing that counts."""
+"""The exponent while parties are added: what is left out then is e^-30 times less, and does not change the result."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +65,9 @@ def union_pmf(population: int, sizes: Sequence[int]) -> Distribution:
     Derived here: if u elements are held, a party of n brings d new ones with probability
     ``C(N-u, d) C(u, n-d) / C(N, n)``. Up to a constant, this is ``u!(N-u)! · C(n, d) / ((N-u')!(u'-n)!)`` with
     ``u' = u + d``. Adding a party therefore multiplies by weights, convolves, and multiplies by weights again; every
-    term is positive. All three sequences of weights are tilted to be flat around the means. They are built from ratios
-    of neighbours, because factorials of large numbers would lose digits.
+    term is positive. Exponential factors (a tilt) keep all three sequences of weights flat around the means; they
+    cancel in the end. The weights are built from ratios of neighbours, because factorials of large numbers would lose
+    digits.
 
     Args:
         population: N, elements in all, at least 1.
@@ -135,7 +136,7 @@ def _and_party(
     low, high = _band(after.held, after.variance, WORKING_TAIL)
     low, high = max(low, first + least), min(high, first + len(logarithms) - 1 + most, population)
 
-    odds = math.log(max(covered.missed, 1e-300) / covered.held)  # any tilt is right; the mean may have underflowed
+    odds = math.log(max(covered.missed, 1e-300) / covered.held)  # any tilt is right; missed may underflow to 0
     u, d, sums = np.arange(first, first + len(logarithms) - 1), np.arange(least, most), np.arange(low, high)
     before = _scaled(logarithms + _cumulated(np.log((u + 1) / (population - u)) + odds))
     kernel = _scaled(_cumulated(np.log((size - d) / (d + 1)) + odds))

@@ -40,7 +40,7 @@ def draw(done: Sequence[Trials], folder: Path) -> None:
 def _accuracy(axes: Axes, done: Sequence[Trials]) -> None:
     sizes = [trials.scenario.n_prime for trials in done]
     for number, name in enumerate(_names(done, estimated=True)):
-        colour, size = f"C{number}", 10 if name.endswith("levels") else 6  # larger: others coincide
+        colour, size = f"C{number}", 10 if name.endswith("levels") else 6  # a ring around other markers
         rmse = [trials.answers[name].rmse for trials in done]
         axes.plot(sizes, rmse, "o", color=colour, label=name, markersize=size, fillstyle="none" if size > 6 else "full")
         axes.plot(sizes, [trials.answers[name].predicted_sd for trials in done], "-", color=colour, linewidth=1)
@@ -93,9 +93,9 @@ def _spectrum(axes: Axes, trials: Trials) -> None:
 
 
 def _names(done: Sequence[Trials], *, estimated: bool) -> list[str]:
-    """Return the names of the estimators that answered; if ``estimated``, only counts of chunks with an error bar.
+    """Return the names of the estimators that answered.
 
-    An error bar needs a predicted standard deviation above 0 at every N'.
+    If ``estimated``, return only estimators of numbers of chunks that predict a standard deviation above 0 at every N'.
     """
     found = []
     for name, answers in done[0].answers.items():

@@ -88,7 +88,7 @@ class Trials:
         scenario: the scenario that was run.
         answers: name of an estimator → its answers.
         scores: name of a score → standard scores of sound sketches and pairs.
-        levels: float64 ``[k + 1]``, mean level counts.
+        levels: float64 ``[k + 1]``, mean level counts of the k nodes online.
         first_hits: for each chunk looked for that has a replica, whether the first candidate holds it.
         all_hits: for each of these chunks, whether its r holders are the first r candidates.
         false_positives, predicted_false_positives: share of absent chunks that a node seems to hold, one for each run.

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 ID_PREFIX, ID_LENGTH = "OCC", 20
 SECRET_LENGTH = 40
-GOOD_SECONDS = 5.0  # A process that has used a key takes it for good for this long.
+GOOD_SECONDS = 5.0  # A process that has read a key trusts it for this long.
 ID_CHARACTERS = string.ascii_uppercase + string.digits
 SECRET_CHARACTERS = string.ascii_letters + string.digits  # A secret needs no quotes in a shell and no escapes in a URL.
 
@@ -52,7 +52,7 @@ def create(owner: User, *, scopes: Iterable[Scope], name: str = "", expires_at: 
 
 
 def rotate(key_id: str) -> NewKey:
-    """Give a key a new secret. The old secret opens nothing from now on, except for the seconds of the caches.
+    """Give a key a new secret. A process that has the old secret in its cache accepts it for up to ``GOOD_SECONDS``.
 
     Raises:
         NoSuchKey: no key has this id, or the key has been revoked.
@@ -66,7 +66,7 @@ def rotate(key_id: str) -> NewKey:
 
 
 def revoke(key_id: str) -> None:
-    """Make a key open nothing any more.
+    """Revoke a key. A process that has the key in its cache accepts it for up to ``GOOD_SECONDS``.
 
     Raises:
         NoSuchKey: no key has this id, or the key has been revoked already.

@@ -1,6 +1,6 @@
-"""Who a request comes from: the bearer of a key or, while keys are off, nobody.
+"""The origin of a request: the owner of its key or, while keys are off, the user ``nobody``.
 
-A door asks this before it reads a body. Most downloads never reach Django, so Django is not asked.
+The origin is found out before a body is read, and without Django, which most downloads bypass.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from storage.conf import configuration
 from storage.exceptions import Forbidden, Unauthenticated
 from storage.models import Key, Scope, nobody
 
-USE_SECONDS = 60.0  # A process records at most this often that a key is used.
-REMEMBERED = 10_000  # Ids of keys that a process remembers. Ids that nobody was given count too.
+USE_SECONDS = 60.0  # A process records the use of a key at most once in this many seconds.
+REMEMBERED = 10_000  # The most ids of keys that a process remembers, ids that do not exist included.
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ _NO_DIGEST = bytes(32)
 def identify(environ: Mapping[str, Any]) -> Principal:
     """Find out who a request comes from.
 
-    A key that this process has used within ``GOOD_SECONDS`` costs no query.
+    A key that this process has read within the last ``GOOD_SECONDS`` costs no query.
 
     Args:
         environ: the WSGI environment of the request.
@@ -87,7 +87,7 @@ def identify(environ: Mapping[str, Any]) -> Principal:
     key_id, secret = _credentials(environ.get("HTTP_AUTHORIZATION", ""))
     known = _remembered.get(key_id)
     if known is None or not known.is_fresh or not known.opens_with(secret):
-        known = _read(key_id)  # A key that was rotated has another secret than this process remembers.
+        known = _read(key_id)  # The remembered secret may be stale: a key can be rotated.
         if not known.opens_with(secret):
             raise Unauthenticated("this key is not known, has expired or was revoked, or its secret is wrong")
     assert known.principal is not None

@@ -30,7 +30,7 @@ class NewKey(forms.ModelForm[Key]):
         super().__init__(*args, **kwargs)
         owner = self.fields.get("owner")
         if isinstance(owner, forms.ModelChoiceField):
-            owner.queryset = User.objects.filter(is_active=True)  # nobody is not active, and gets no key
+            owner.queryset = User.objects.filter(is_active=True)  # The user ``nobody`` is not active.
 
 
 @admin.register(Key)

@@ -46,9 +46,10 @@ def authorize(environ: MutableMapping[str, Any]) -> Principal:
 
 
 def needs_key(environ: MutableMapping[str, Any]) -> bool:
-    """True if a request needs a key where keys are on.
+    """True if a request needs a key while keys are on.
 
-    A browser asks with OPTIONS, and without a key, whether a page of another site may send the request that it has.
+    OPTIONS needs none: before a page of another site sends a request, the browser asks with OPTIONS for permission
+    (CORS), and does not send a key.
     """
     return environ["REQUEST_METHOD"] != "OPTIONS" and OPEN.fullmatch(environ["PATH_INFO"]) is None
 
@@ -62,9 +63,9 @@ def _scope(method: str, path: str) -> Scope:
 
 
 def _require_same_site(environ: MutableMapping[str, Any]) -> None:
-    """Refuse a change that a page of another site asks for: a browser adds the key that it remembers to any request.
+    """Refuse a change that a page of another site asks for: the browser would add the key that it remembers.
 
-    Browsers say where a request comes from in Sec-Fetch-Site. Other clients do not send this field.
+    Browsers say in Sec-Fetch-Site which site a request comes from. Other clients do not send this field.
 
     Raises:
         Forbidden: the page belongs to another site, which CORS_ALLOWED_ORIGINS does not name.

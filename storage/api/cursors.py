@@ -1,4 +1,4 @@
-"""Cursors: where a page of a listing ends and the next one begins, as a text that clients hand back unread."""
+"""Cursors. A cursor is a text that says where a page of a listing ends. Clients send it to get the next page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read(text: str, sort: Sort) -> Position:
     """The position that a cursor stands for.
 
     Raises:
-        InvalidRequest: it is none that ``made_of`` made, or it is of another sort order.
+        InvalidRequest: the text is not a cursor, or is a cursor of another sort order.
     """
     try:
         found = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars="-_", validate=True))

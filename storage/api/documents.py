@@ -1,4 +1,4 @@
-"""The JSON documents of answers. Their fields are those of the README, to the letter."""
+"""The JSON documents of answers. ``docs/api.md`` describes their fields."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def file_summary(file: File, epoch: int) -> dict[str, Any]:
 
 
 def file_tag(files: Sequence[File]) -> str:
-    """The strong entity tag of what an owner can change of files on one content: names and replication factors."""
+    """The strong entity tag of an owner's files on one content. It covers their names and replication factors."""
     entries = "".join(f" {file.replication_factor} {file.name}" for file in files)
     text = f"{files[0].content.file_hash}{entries}"
     return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
@@ -135,7 +135,7 @@ def estimates(survey: Survey) -> dict[str, Any]:
 
 
 def on_disk(statistics: Statistics) -> dict[str, Any]:
-    """The figures that listings and audits found on the disks. All other figures come from counts."""
+    """The figures that listings and audits found on the disks. All others come from PostgreSQL and Redis."""
     return {
         "census": asdict(statistics.census) if statistics.census else None,
         "audited_since": statistics.audited_since,

@@ -31,7 +31,7 @@ class Negotiation(DefaultContentNegotiation):
 
 
 class Endpoint(APIView):
-    """A view that trusts no body, has no versions, and leaves the question who may use it to ``authorize``.
+    """A view whose requests are ``StrictRequest`` objects. ``authorize`` checks keys and scopes; DRF checks none.
 
     Attributes:
         parameters: the query parameters that the view takes; any other parameter is answered with 400.

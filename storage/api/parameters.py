@@ -45,10 +45,10 @@ def whole_number(request: Request, name: str, default: int, low: int, high: int)
 
 
 def sort_order(request: Request, name: str) -> Sort:
-    """A sort order of the query, such as ``-file_size``.
+    """The sort order that the query parameter ``name`` gives, such as ``-file_size``; by default the order of upload.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: the value is not a sort order.
     """
     text = request.query_params.get(name, Sort().key)
     key = text.removeprefix("-")

@@ -13,7 +13,7 @@ _default = JSONEncoder().default
 
 
 class JsonRenderer(JSONRenderer):
-    """DRF's JSON renderer, but orjson writes the JSON unless the client asks for indentation to read it."""
+    """DRF's JSON renderer. orjson writes the JSON, except when the client asks for indented JSON."""
 
     def render(
         self,

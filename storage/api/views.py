@@ -70,8 +70,9 @@ class StatusView(Endpoint):
 class FilesView(Endpoint):
     """The files, page by page. `limit` is the size of a page (1000); the address in `next` has the next `cursor`.
 
-    Names begin with `prefix` and contain `name`, in upper or lower case. `sort` is `created_at`, `file_name` or
-    `file_size`, or one of these after a `-` for the reverse order.
+    `prefix` selects names that begin with it, in upper and lower case as given. `name` selects names that contain it,
+    in upper or lower case. `sort` is `created_at`, `file_name` or `file_size`, or one of these after a `-` for the
+    reverse order.
     """
 
     parameters = ("limit", cursors.FIELD, "prefix", "name", "sort")
@@ -121,7 +122,8 @@ class FileView(Endpoint):
     @transfer()
     def patch(self, request: Request, file_hash: str) -> Response:
         files = self._found(request, file_hash)
-        self._require_conditions(request, files)  # Checked before the body is read, and again under the lock.
+        # The conditions are checked before the body is read, and again under the lock.
+        self._require_conditions(request, files)
         form = self.get_serializer(data=request.data)
         form.is_valid(raise_exception=True)
         name = form.validated_data["file_name"]

@@ -20,7 +20,8 @@ from storage.volumes.base import Lack
 # Bodies up to this size are admitted without re-reading what uploads have reserved: the headroom covers all small
 # bodies that can arrive between two looks.
 SMALL = 256 << 10
-LOOK_SECONDS = 0.25  # A look at the free space is good for this time. Twice this time does not use up the headroom.
+# A look at the free space is used for up to twice this time. In that time, small bodies cannot fill the headroom.
+LOOK_SECONDS = 0.25
 LACKING = {"bytes": "free space", "files": "free inodes"}
 
 
@@ -192,7 +193,7 @@ class _Copies:
 
     @property
     def lacking(self) -> set[Lack]:
-        """The resources that are too short on any file system for one more copy."""
+        """The resources of which at least one file system has too little for one more copy."""
         return {lack for device in self._spaces if (lack := self._lack(device))}
 
     def _lack(self, device: str) -> Lack:

@@ -31,9 +31,9 @@ def difference() -> float:
 
 
 def report(program: str) -> None:
-    """Compare the clocks of ``program`` and PostgreSQL; a difference is logged when it begins and when it ends.
+    """Compare this process's clock with PostgreSQL's; a difference is logged when it begins and when it ends.
 
-    While it lasts, ``differences`` shows it.
+    While the difference lasts, ``differences`` shows it under the name ``program``.
     """
     ahead = difference()
     is_off = abs(ahead) > TOLERATED

@@ -140,8 +140,8 @@ def _give(current: Generation, members: Sequence[Member]) -> None:
     for member, identity in found.items():
         foreign = tuple(name for name in identity.generations if name not in known)
         wanted[member] = (*(foreign if len(foreign) < GENERATIONS else (MANY,)), current.name)
-        # With foreign generations, the volume need not be behind: the other database has replaced the generation that
-        # this database had left there.
+        # A volume with foreign generations need not be older than this database left it, because the other database has
+        # replaced the generation that this database had left there.
         if not foreign and max(map(known.__getitem__, identity.generations), default=0) < member.generation:
             behind.append(member)
     _report_behind(behind)
@@ -153,7 +153,7 @@ def _give(current: Generation, members: Sequence[Member]) -> None:
 def _report_behind(members: Sequence[Member]) -> None:
     """Queue a reconcile of volumes that are older than this database left them, such as restored snapshots.
 
-    Such a volume may lack copies, and may have removed copies again.
+    Such a volume may lack copies, and copies that were removed may be back.
     """
     for member in members:
         # This is committed before the volume gets the current generation, which would hide that the volume is older.
@@ -193,7 +193,7 @@ def _side_by_side(members: Iterable[Member], verb: Callable[[Member], Callable[[
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """Let only one process give generations to volumes while the body runs.
+    """Let only one process at a time give generations to volumes in a ``with`` block.
 
     Two processes at once might leave the older of two generations on a volume, which would look like an old snapshot.
     """

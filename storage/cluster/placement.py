@@ -23,7 +23,7 @@ class Candidate:
     Attributes:
         node_id: its id.
         weight: its share of new replicas, relative to the other nodes' weights; with 0 it gets none.
-        zone: the name of its zone, as replicas go to distinct zones first; a node with an empty name is a zone alone.
+        zone: the name of its zone, as replicas go to distinct zones first. If it is empty, the node is a zone alone.
     """
 
     node_id: str
@@ -34,8 +34,8 @@ class Candidate:
 def rank(chunk_hashes: Sequence[str], candidates: Sequence[Candidate]) -> NDArray[np.intp]:
     """For each chunk, the candidates in order of preference.
 
-    The best node of every zone comes first, by score, then the second best of every zone, and so on. A candidate
-    added or removed moves no other pair of candidates in a chunk's order.
+    The best node of every zone comes first, by score, then the second best of every zone, and so on. If a candidate is
+    added or removed, the order of the other candidates stays the same, except that nodes of its zone may move.
 
     Args:
         chunk_hashes: the SHA-256 of n chunks in hex.

@@ -15,7 +15,7 @@ from storage.models import Job
 
 FORGOTTEN = "the database was restarted, and has forgotten the request: send it again"
 NAMES: Mapping[str, str] = {Job.Kind.INGEST: "upload", Job.Kind.INGEST_SEGMENT: "upload"}
-"""Kind of job → the word that clients know it by, for the kinds that clients do not know."""
+"""Kind of job → the word for it in messages to clients, for the kinds whose own names clients do not know."""
 
 
 def wait(job_id: uuid.UUID, seconds: float) -> Job | Mapping[str, Any]:
@@ -35,7 +35,7 @@ def wait(job_id: uuid.UUID, seconds: float) -> Job | Mapping[str, Any]:
         connection.close()  # The connection goes back to the pool: a waiting thread must not keep it from others.
         left = max(0.0, deadline - time.monotonic())
         message = wakeups.await_change(job_id, min(1.0, left)) if left else None
-        if message:  # A message with content is sent after the commit, and only if the job has succeeded.
+        if message:  # A message that is not empty is sent after the commit of the job's success.
             return message
         job = Job.objects.filter(pk=job_id).first()
         if job is None:

@@ -95,7 +95,7 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         Args:
             ahead: a time at most this far in the future does not show that the clock was set back.
         """
-        # Now() is the time of the statement. PostgreSQL could not use the index with a clock that advances during it.
+        # Now() is the time at which the statement began. PostgreSQL cannot use the index for a time that advances.
         with transaction.atomic():
             later = self.filter(condemned_at__gt=Now() + ahead).order_by("hash").select_for_update(skip_locked=True)
             self.filter(pk__in=list(later.values_list("pk", flat=True))).update(condemned_at=Now())
@@ -112,7 +112,7 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         return self._record_orphans(sizes, "NULL")
 
     def kept(self, prefix: str) -> models.QuerySet[Chunk]:
-        """The chunks with this prefix of hex digits that ``keep_orphans`` kept and that still nothing refers to."""
+        """The chunks that ``keep_orphans`` kept and nothing refers to yet, with hashes that begin with ``prefix``."""
         first, last = (prefix.ljust(64, digit) for digit in "0f")
         return self.filter(hash__range=(first, last), condemned_at=None, entries=None, pins=None)
 
@@ -142,7 +142,7 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
                 INSERT INTO storage_chunk (hash, size, condemned_at)
                 SELECT hash, size, {condemned_at} FROM unnest(%s::bytea[], %s::int[]) AS found (hash, size)
                  ORDER BY hash ON CONFLICT (hash) DO NOTHING
-                """,  # noqa: S608  one of two expressions of our own
+                """,  # noqa: S608  condemned_at is one of two constants
                 [[bytes.fromhex(h) for h in hashes], [sizes[h] for h in hashes]],
             )
             return int(cursor.rowcount)
@@ -179,7 +179,7 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         """The chunks that may rightly have fewer copies than their target now, and the number of all chunks.
 
         A chunk is unsettled if it is condemned or pinned, or if a job is open for the chunk or for a content that has
-        it, or if such a content is being uploaded again, perhaps with a larger factor. All of it is of one instant.
+        it, or if such a content is being uploaded again, perhaps with a larger factor. All is read in one snapshot.
         """
         ((chunks, digests),) = prepared.rows(UNSETTLED, [])
         return Unsettled(int(chunks or 0), bytes(digests or b""))

@@ -1,8 +1,8 @@
 """PostgreSQL's clock: times in the database are compared with this clock only (RACES 27).
 
-PostgreSQL's clock may be set back, like any other clock. If a time in the database lies further in the future than it
-can without that, it was written before the clock was set back. Such a span of time is taken to be over, or begins
-again now: no process waits until the clock reaches the old time again.
+PostgreSQL's clock may be set back, like any other clock. Times that were written before can then lie further in the
+future than any process sets a time. A lease or a pause with such a time is taken to be over, or begins again now: no
+process waits until the clock reaches the old time again.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class ContentQuerySet(models.QuerySet["Content"]):
         """Outdate the health summaries of unretrievable contents whose pause since the last look is over.
 
         The pause is half of the time for which the content had been lost at the last look, but at least a minute and
-        at most a day. Each pause is therefore half as long again as the pause before. If the last look lies more than
+        at most a day. Each pause is therefore 1.5 times as long as the pause before. If the last look lies more than
         a minute in the future, PostgreSQL's clock was set back since, and the pause is over too.
 
         Args:
@@ -259,10 +259,10 @@ class Content(models.Model):
         return chunks
 
     def give_up(self, file_id: int | None) -> set[int]:
-        """Remove a file of this content, unless the content is ready or another upload of the file may make it ready.
+        """Remove the file ``file_id`` of this content after its upload has been released.
 
-        The caller holds the row's lock and has released an upload. The row ids of the chunks to condemn are returned,
-        as from ``remove``.
+        The file stays if the content is ready, or if another upload of the file may make it ready. The caller holds
+        the lock of the content's row, and condemns the chunks whose row ids are returned.
         """
         if file_id is None or self.state == self.State.READY or self.uploads.filter(file=file_id).exists():
             return set()

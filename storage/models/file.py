@@ -23,10 +23,10 @@ def nobody() -> User:
 
 
 BY_CODE_POINT = Collate("name", "C")
-"""The name, compared character by character by their code points, as the index has it."""
+"""The name, compared by code points, as in the index ``file_by_name``."""
 
 SORT_KEYS = {"created_at": None, "file_name": BY_CODE_POINT, "file_size": models.F("size")}
-"""What files can be sorted by. Row ids ascend in the order in which files were made."""
+"""Sort key → its column. ``created_at`` needs no column: row ids ascend in the order in which files were made."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Sort:
     descending: bool = False
 
     def position(self, file: File) -> Position:
-        """Where a file stands in this order."""
+        """The position of a file in this order."""
         return {"created_at": None, "file_name": file.name, "file_size": file.size}[self.key], file.pk
 
 
 Position = tuple[str | int | None, int]
-"""A file's key and its row id. The key is None in the order in which files were made."""
+"""The value of a file's sort key, and the file's row id. The value is None if the sort key is ``created_at``."""
 
 
 UPLOADED = Sort()
@@ -55,7 +55,7 @@ UPLOADED = Sort()
 
 class FileQuerySet(models.QuerySet["File"]):
     def beginning_with(self, prefix: str) -> Self:
-        """The files whose names begin with the prefix, in upper and lower case as given."""
+        """The files whose names begin with the prefix. Upper and lower case are distinguished."""
         found = self.alias(by_code_point=BY_CODE_POINT).filter(by_code_point__gte=prefix)
         end = end_of_prefix(prefix)
         return found if end is None else found.filter(by_code_point__lt=end)

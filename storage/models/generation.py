@@ -25,7 +25,7 @@ class Generation(models.Model):
 
     @property
     def name(self) -> str:
-        """The token in the form that volumes carry: 32 hex digits."""
+        """The name of the generation on volumes: its token as 32 hex digits."""
         return uuid.UUID(str(self.token)).hex
 
     @classmethod

@@ -346,7 +346,7 @@ class Job(models.Model):
                 self.make_way()
 
     def begin_turn(self) -> None:
-        """Let a turn begin now: it limits the time for which a worker keeps this job."""
+        """Begin a turn: the time for which a worker may keep this long job while other jobs wait."""
         self._next_look = time.monotonic() + LOOK_AROUND
         self._turn_ends = time.monotonic() + TURN
 
@@ -405,7 +405,7 @@ class Job(models.Model):
         self.state = self.State.QUEUED
 
     def end_turn(self) -> None:
-        """Put the job back, to go on in a later turn. This costs no attempt: the count begins again at 0."""
+        """Put the job back, to go on in a later turn. The count of attempts begins again at 0."""
         self._fenced({"state": self.State.QUEUED, "attempts": 0, "not_before": Clock()})
         self.state = self.State.QUEUED
 

@@ -30,7 +30,10 @@ class Scope(models.TextChoices):
 
 
 class Key(models.Model):
-    """An owner's key to the doors: an id that may be known to all, and a secret that is shown once and not stored."""
+    """A key with which programs of its owner use the API.
+
+    All may know its id. Its secret is shown once. The row has the secret's SHA-256, and the secret encrypted.
+    """
 
     id = models.CharField(max_length=20, primary_key=True, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="keys")
@@ -54,14 +57,14 @@ class Key(models.Model):
         return frozenset(map(Scope, self.scopes.split()))
 
     def state(self, now: datetime) -> str:
-        """What the key is worth at a time, in one word."""
+        """The state of the key at the time ``now``: revoked, expired or good."""
         if self.revoked_at is not None:
             return "revoked"
         return "expired" if self.expires_at is not None and self.expires_at <= now else "good"
 
     @classmethod
     def find_good(cls, key_id: str) -> Key | None:
-        """The key and its owner, if the key opens doors now: it exists, is not revoked, and has not expired."""
+        """The key and its owner, if the key is neither revoked nor expired, and its owner is active; otherwise None."""
         for found, digest, scopes, owner_id, username in rows(_OPEN, [key_id]):
             return cls(id=found, digest=digest, scopes=scopes, owner=User(pk=owner_id, username=username))
         return None

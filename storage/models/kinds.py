@@ -12,7 +12,8 @@ class Kind(TextChoices):
     priority: int
 
     def __new__(cls, value: str, *priority: int) -> Kind:
-        # Each member below passes exactly one number; the call Kind(value), which looks a member up, passes none.
+        # Each member below gives exactly one number. A type checker also sees calls without a number: Kind(value)
+        # looks a member up.
         kind = str.__new__(cls, value)
         kind._value_ = value
         (kind.priority,) = priority

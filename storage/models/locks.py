@@ -22,7 +22,7 @@ class Lock(IntEnum):
     MIGRATING = 0x0CC5_7043  # One process at a time brings the schema up to date.
     PROVISIONING = 0x0CC0_B007  # One process at a time makes the cluster's row, its nodes and their volumes.
     RECLAIMING = 0x0CC0_F4EE  # One pass of reclaim runs at a time: no other pass may act on the chunks of its plan.
-    GIVING = 0x0CC0_6E4E  # One process at a time gives the volumes a generation: an older one must not come back.
+    GIVING = 0x0CC0_6E4E  # One process at a time gives volumes a generation: two might leave the older one.
     BATCHES_IN_FLIGHT = 0x0CC0_5E7C  # Writers share the lock. A rebuild takes it alone, to wait for earlier writers.
 
 
@@ -52,7 +52,7 @@ def free_advisory_lock(lock: Lock) -> Iterator[bool]:
 
 @contextmanager
 def shared_advisory_lock(lock: Lock) -> Iterator[None]:
-    """Hold the lock in shared mode while the body runs. Each batch of writes does, so the statements are prepared."""
+    """Hold the lock in shared mode while the body runs. Each batch of writes runs this SQL: it is prepared."""
     connection.ensure_connection()  # The thread keeps this connection, so the unlock goes to the same session.
     prepared.rows("SELECT pg_advisory_lock_shared(%s)", [lock.value])
     try:

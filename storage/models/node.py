@@ -56,7 +56,7 @@ class Node(models.Model):
 
     @property
     def condition(self) -> str:
-        """The state that an operator sees: ``offline`` if the node does not answer, whatever the operator wants."""
+        """The state that an operator sees. An active or draining node that does not answer is ``offline``."""
         if self.state in (self.State.ACTIVE, self.State.DRAINING) and not self.online:
             return "offline"
         if self.state == self.State.ACTIVE and not self.writable:

@@ -33,7 +33,7 @@ class Move:
 
     Attributes:
         chunk_hash: SHA-256 in hex.
-        target: the number of replicas wanted on nodes that count.
+        target: the number of replicas wanted on nodes whose copies count.
         add: nodes to try for new copies, best first; empty if there are enough copies.
         drop: nodes to remove a copy from, because it is surplus or the node is being drained.
     """

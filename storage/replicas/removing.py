@@ -94,8 +94,8 @@ def purge_trash(member: Member, *, older_than: float, most: int) -> tuple[int, i
                 freed += member.lane.call(volume.purge, trashed)
                 purged += 1
         if chunk is not None and needed:
-            # This comes after the transaction: if the count raises a sketch epoch, that must be committed before the
-            # copy is back.
+            # This comes after the transaction: if the copy cannot be counted, a sketch epoch is raised, and the new
+            # epoch must be committed before the copy is back.
             restore(topology, member, trashed, chunk.size)
     return purged, freed
 

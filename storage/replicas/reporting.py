@@ -182,7 +182,7 @@ def _look_for(chunk_hash: str, node_id: str = "") -> None:
 
 @contextmanager
 def _or_lost(**subject: object) -> Iterator[None]:
-    """Lose the report inside the ``with`` block if PostgreSQL fails: a lost report must not end the reader's read."""
+    """Only log an error of PostgreSQL in the ``with`` block: a lost report must not end the reader's read."""
     try:
         yield
     except DatabaseError as error:

@@ -1,4 +1,4 @@
-"""Bring copies back from the trash that are needed again (RACES 10)."""
+"""Bring copies that are needed again back from the trash (RACES 10)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def bring_back(
 
     The trash of every node is listed once. A copy whose bytes in the trash have the wrong hash is not restored. A purge
     of the same entry decides under the same row lock and by the same rule: it spares an entry that is needed here. An
-    entry that it has unlinked before cannot be restored.
+    entry that a purge has unlinked already cannot be restored.
 
     Args:
         topology: the nodes.
@@ -107,8 +107,8 @@ def _bring_back(topology: Topology, chunk_hash: str, entries: Sequence[Entry]) -
             continue
         try:
             member.lane.call(rescue_verified, member.lane.volume, chunk_hash)
-            # This comes after the transaction: if the count raises a sketch epoch, that must be committed before the
-            # copy is back.
+            # This comes after the transaction: if the copy cannot be counted, a sketch epoch is raised, and the new
+            # epoch must be committed before the copy is back.
             back = restore(topology, member, trashed, chunk.size)
         except VolumeError as error:
             event = "replica.not_restored" if isinstance(error, ReplicaCorrupt) else "restore.failed"
@@ -137,7 +137,7 @@ def restore(topology: Topology, member: Member, trashed: Trashed, size: int) -> 
 
 
 def _shortage(topology: Topology, chunk: Chunk) -> tuple[int, list[Member]]:
-    """The number of good copies that a chunk lacks on nodes that count, and all nodes that have a good copy."""
+    """The number of good copies that a chunk lacks on nodes whose copies count, and all nodes with a good copy."""
     target = Chunk.objects.targets([chunk.pk])[chunk.pk]
     if not target:
         return 0, []

@@ -19,7 +19,8 @@ class Waves:
         holders: chunk hash → nodes with a good and durable copy.
         written: (node, hashes of the chunks that were written to it together) for each successful write.
         readers_ask: chunk hash → the node that readers will ask first, for chunks that had no copy before.
-        lack: the reason why not every target was reached, too few nodes or too little space; None without a reason.
+        lack: what chunks below their targets lack, nodes or space; None if nothing. It is not cleared if a later wave
+            helps.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Waves:
                 self.lack = self.lack or Job.Lack.NODES
             if chosen:
                 if not held:
-                    # Routing puts nodes that are equally likely to have a chunk into the order of placement.
+                    # Readers ask equally likely nodes in the order of placement, so they ask this node first.
                     self.readers_ask[chunk_hash] = chosen[0]
                 self._untried[chunk_hash] = [member for member in untried if member not in chosen]
                 wave[chunk_hash] = chosen

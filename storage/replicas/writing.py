@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 RUN_CHUNKS = 32
 RUN_BYTES = 4 << 20
-"""A node gets at most this many chunks and bytes at once. A slow disk takes them within its lane's time limit."""
+"""One write to a node has at most this many chunks and bytes, so that a slow disk keeps its lane's time limit."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Stored:
     Attributes:
         holders: chunk hash → nodes with a good and durable copy.
         written: copies made.
-        suspects: chunks of which a bad copy was met on the way.
-        lack: what there was too little of to reach every target, nodes or space; None if nothing was lacking.
+        suspects: chunks of which a bad copy was found.
+        lack: what chunks below their targets lack, nodes or space; None if nothing was lacking.
     """
 
     holders: dict[str, list[Member]]
@@ -63,7 +63,7 @@ def store(
         topology: the nodes.
         data: chunk hash → bytes.
         targets: chunk hash → replicas wanted.
-        operation: whose phases are entered: ``<operation>.locate``, ``.count``, ``.write``.
+        operation: the prefix of the phases that are entered: ``<operation>.locate``, ``.count``, ``.write``.
         preferences: chunk hash → nodes that accept replicas, best first; by default all, in the order of placement.
     """
     phases.enter(f"{operation}.locate")
@@ -73,8 +73,8 @@ def store(
         preferences = dict(zip(data, routing.preferences(topology, list(data)), strict=True))
     generations.before_writing(topology)
     with batches.batch_in_flight():
-        # The ids are read within the lease. A drain that marks a node and then waits for all batches can so rely on it
-        # that no later batch writes to the node.
+        # The ids are read while this batch is in flight. A drain marks its node, and then waits for all batches in
+        # flight. A batch that begins after the mark reads it here, and does not write to the node.
         accepting = Node.accepting_ids()
         nodes = {h: [member for member in preferences[h] if member.node_id in accepting] for h in data}
         waves = Waves(targets, holders, nodes)
@@ -140,7 +140,7 @@ class _Writer:
             yield from ((member, portion) for portion in _portions(hashes, self.data))
 
     def _write_run(self, member: Member, hashes: Sequence[str], keep_cached: Sequence[str]) -> None:
-        """Write in the node's lane. On a disk that hangs, this may end long after the batch has."""
+        """Write in the node's lane. On a disk that hangs, this may end long after the batch has ended."""
         member.lane.volume.write({chunk_hash: self.data[chunk_hash] for chunk_hash in hashes}, keep_cached=keep_cached)
         if self.ended.is_set():
             # A rebuild may have listed the node and swapped its sketch since the batch ended, so the copies are counted

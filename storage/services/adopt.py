@@ -1,7 +1,8 @@
 """Adopt volumes that were written to under another copy of the database, as after an older backup was restored.
 
-Until the operator has decided, nothing is condemned and nothing is reclaimed (RACES 12). The copies that this database
-does not know may belong to files that were acknowledged under the other database, which can still be restored.
+Until the operator has decided what happens to the copies that this database does not know, nothing is condemned and
+nothing is reclaimed (RACES 12). Such copies may belong to files that were acknowledged under the other database, which
+can still be restored.
 """
 
 from __future__ import annotations
@@ -108,7 +109,8 @@ def adopt(job: Job) -> dict[str, Any]:
             moving.outdate_health(short)
     topology = Topology.load()
     listed = [member for member in topology.members if member.node_id not in found["silent"]]
-    # The volumes are changed last. Until here, another attempt or the other database finds their generations unchanged.
+    # The volumes get this database's generation last. If this attempt ends earlier, the next attempt and the other
+    # database still find the old generations.
     found["adopted"] = generations.adopt(topology, listed)
     Cluster.bump_topology()
     log.warning("database.adopted", job=str(job.pk), unknown_chunks=job.subject, **found)
@@ -116,7 +118,7 @@ def adopt(job: Job) -> dict[str, Any]:
 
 
 def _decide(unknown: Unknown, taken: Census) -> int:
-    """Keep or condemn the orphans of a range; returns how many there are."""
+    """Keep or condemn the orphans of one range of hashes; returns the number of orphans."""
     sizes = _sizes(taken)
     if unknown is Unknown.KEEP:
         Chunk.objects.keep_orphans(sizes)

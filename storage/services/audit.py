@@ -43,7 +43,9 @@ log = structlog.get_logger(__name__)
 CHECKPOINT_SECONDS = 1.0
 CENSUS_RATE = 50_000  # A census lists at most this many names per second, on all nodes together.
 DENIED_SAMPLE = 64  # In each range, a census looks up this many chunks in the sketches.
-TALLY_SLACK = 16  # Listing and tally may differ by this many copies; if the tally has moved, by one hundredth more.
+# A node's tally is the number of its copies that PostgreSQL keeps. A listing may differ from the tally by this many
+# copies. If the tally has changed during the census, it may differ by one hundredth of the listing in addition.
+TALLY_SLACK = 16
 COUNTED = ("replicas", "bytes", "corrupt", "unreadable", "short", "lost", "surplus", "orphans", "leftovers")
 
 CENSUS_COUNTED = ("chunks", *(name for name in COUNTED if name not in ("corrupt", "unreadable")), "denied")
@@ -51,12 +53,12 @@ CENSUS_COUNTED = ("chunks", *(name for name in COUNTED if name not in ("corrupt"
 
 @dataclass(frozen=True)
 class Plan:
-    """The findings that an audit of a node would have without reading bytes, and the time that it would read.
+    """What an audit of a node would find without reading bytes, and how long the reading would take.
 
     Attributes:
         node_id: the node.
         found: numbers of replicas, bytes, short, lost and surplus chunks, orphans and leftovers.
-        seconds: the time in seconds to read all replicas at the rate that is allowed.
+        seconds: the time in seconds to read all replicas at AUDIT_RATE.
     """
 
     node_id: str
@@ -111,7 +113,8 @@ def reconcile(job: Job) -> dict[str, Any]:
 
 
 def _examine(job: Job, *, reading: bool) -> dict[str, Any]:
-    # "read_to" is the last hash that was read in the current range. If it is set, the range was compared before.
+    # "read_to" is the last hash that was read in the current range. If it is set, an earlier turn or attempt of this
+    # job has compared the range already.
     found: dict[str, Any] = dict.fromkeys(COUNTED, 0) | {"read_to": ""} | (job.result or {})
     job.result = found
     for step in job.steps(census.RANGES):
@@ -149,7 +152,7 @@ def _take(topology: Topology, member: Member, step: int) -> Census:
 
 
 def _compared(members: Sequence[Member], taken: Census) -> Counter[str]:
-    """Count what a range has on these nodes, what it lacks in the cluster, and what should not be there."""
+    """Count the replicas, bytes and orphans of a range on ``members``, and its short, surplus and lost chunks."""
     found: Counter[str] = Counter()
     for entry in taken.entries.values():
         copies = sum(member in members for member in entry.holders)
@@ -171,7 +174,7 @@ def _leftovers(member: Member, step: int) -> list[str]:
 
 
 def _settle(job: Job, topology: Topology, members: Sequence[Member], taken: Census, step: int) -> Counter[str]:
-    """Compare a range with these nodes and do the work that follows from it; returns the numbers that were found."""
+    """Count what is wrong in a range on ``members``, and mend it or queue its repair; returns the numbers found."""
     census.look_again(topology, taken)
     found = _compared(members, taken)
     restored, _ = bring_back_or_tell(topology, taken.lost, job.progress)
@@ -181,14 +184,14 @@ def _settle(job: Job, topology: Topology, members: Sequence[Member], taken: Cens
             report(chunk_hash)
     orphans.condemn(topology, _orphans(members, taken))
     if short := [chunk_hash for chunk_hash, entry in taken.entries.items() if entry.short]:
-        moving.outdate_health(short)  # The sweep finds the need from the new summaries (RACES 18).
+        moving.outdate_health(short)  # The sweep finds the short contents by new summaries (RACES 18).
     _trim(topology, taken)
     found["leftovers"] = _clear_leftovers(members, step)
     return found
 
 
 def _trim(topology: Topology, taken: Census) -> None:
-    """Remove surplus copies, the ones that placement wants least first. Copies on silent nodes are not counted."""
+    """Remove surplus copies from the nodes that placement prefers least. Copies on silent nodes are not counted."""
     holders = {chunk_hash: entry.holders for chunk_hash, entry in taken.entries.items() if entry.surplus}
     moves = moving.plan(topology, holders, {chunk_hash: taken.entries[chunk_hash].target for chunk_hash in holders})
     for batch in moving.batches([Move(move.chunk_hash, move.target, [], move.drop) for move in moves]):
@@ -241,7 +244,8 @@ def _read_one(member: Member, chunk_hash: str) -> str:
     except ReplicaCorrupt:
         return "corrupt"
     except VolumeOffline as error:
-        # Either one sector is bad or the whole disk. The identity is read to tell: if this fails too, the audit ends.
+        # Either one sector is bad or the whole disk. If the identity cannot be read either, the disk is bad, and the
+        # audit ends.
         member.lane.call(member.lane.volume.identity)
         log.warning("replica.unreadable", chunk=chunk_hash, node=member.node_id, error=str(error))
         return "unreadable"
@@ -283,7 +287,7 @@ def take_census(job: Job) -> dict[str, Any]:
         taken = census.take(topology, census.prefix_of(step))
         _pace(job, begun, sum(map(taken.listed, topology.members)))
         for member in topology.members:
-            # [tally before the first range, copies listed so far]. A node that was added during the census is left out.
+            # Node id → [tally before the first range, copies listed so far]; without nodes added during the census.
             if not step or member.node_id in found["listed"]:
                 found["listed"].setdefault(member.node_id, [member.stored_chunks, 0])[1] += taken.listed(member)
         found["silent"] = sorted({*found["silent"], *(member.node_id for member in taken.silent)})
@@ -299,14 +303,14 @@ def take_census(job: Job) -> dict[str, Any]:
 
 
 def _pace(job: Job, begun: float, names: int) -> None:
-    """Wait until listing so many ``names`` is no faster than CENSUS_RATE, so that disks have time for other work."""
+    """Wait if ``names`` were listed faster than CENSUS_RATE since ``begun``: disks need time for other work."""
     while (ahead := begun + names / CENSUS_RATE - time.monotonic()) > 0:
         time.sleep(min(ahead, CHECKPOINT_SECONDS))
         job.progress()
 
 
 def _sample(taken: Census) -> dict[str, list[Member]]:
-    """The first chunks of a range that have copies, and their holders, for a look into the sketches."""
+    """The first chunks of a range that have copies, and their holders. These copies are looked up in the sketches."""
     held = ((chunk_hash, entry.holders) for chunk_hash, entry in taken.entries.items() if entry.holders)
     return dict(islice(held, DENIED_SAMPLE))
 

@@ -24,7 +24,7 @@ class Page:
     """Some of an owner's files, in the order that was asked for.
 
     Attributes:
-        total: the number of all files of the owner whose content is ready, also of files that were not asked for.
+        total: the number of all files of the owner whose content is ready, whatever names were asked for.
         files: the files of this page.
         last: the position of the page's last file if there are more files after it, otherwise None.
     """
@@ -50,8 +50,8 @@ def page(
         limit: number of files on the page at most.
         sort: the order of the files.
         after: the position of the last file of the page before; None for the first page.
-        prefix: the beginning of the names, in upper and lower case as given.
-        part: a part of the names, in upper or lower case.
+        prefix: the beginning of the names; case matters.
+        part: a part of the names; case does not matter.
     """
     ready = File.objects.filter(owner=owner, content__state=Content.State.READY)
     if prefix:
@@ -90,7 +90,7 @@ def find_all(owner: User, file_hash: str, name: str | None = None, *, ready: boo
 
 
 Permit = Callable[[Sequence[File]], None]
-"""Called with files whose rows are locked. Raises the error for the client if the client must not change them."""
+"""A function of files whose rows are locked. It raises an error if the client must not change these files."""
 
 
 def rename(*files: File, name: str, permit: Permit = lambda _: None) -> File:

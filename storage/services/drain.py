@@ -109,7 +109,7 @@ def drain(job: Job) -> dict[str, Any]:
         _empty_range(job, step)
     found["passes"] += 1
     if not _retire(str(job.subject)):
-        # The copies that are left have no room elsewhere, or too few of their copies can be read. A retry starts again.
+        # Some chunks have no room elsewhere, or too few of their copies can be read. A retry begins at the first range.
         job.done = 0
         job.progress(done=0)
         raise VolumeError(f"{job.subject} is not empty yet")

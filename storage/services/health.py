@@ -32,7 +32,7 @@ from storage.tracking.surveying import GATHERED_FOR
 
 log = structlog.get_logger(__name__)
 
-GOOD_SECONDS = 0.5  # An examination is good for this long.
+GOOD_SECONDS = 0.5  # The result of an examination is used for this long.
 LOOKS = 32  # Volumes are looked at by this many threads.
 LOOK_SECONDS = 1.0  # A volume has this long to answer.
 WAITING_SECONDS = 10.0  # An upload that no worker has taken for this long is a trouble.
@@ -45,7 +45,7 @@ class Health:
 
     Attributes:
         nodes: the number of active nodes whose volumes answer.
-        failing: name of a trouble that has requests refused → its description.
+        failing: name of a trouble because of which requests are refused → its description.
         degraded: name of another trouble → its description.
     """
 

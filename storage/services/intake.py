@@ -83,12 +83,12 @@ class Reception:
         self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
         self._accepted = False
         self._held: list[bytes] = []
-        self._is_known = False  # True if PostgreSQL has a row for the upload: the body is staged before it is complete.
+        self._is_known = False  # True if the upload gets its row while the body arrives, as a large body does.
         self._staged: FileIO | None = None
         self._segment_chunks = max(1, segment.SEGMENT_BYTES // conf.chunk_size)
         self._segments: int | None = 0
         if declared_size > HELD_BYTES:
-            self._stage()  # The row reserves the space now, so that no other upload is promised it (RACES 7).
+            self._stage()  # The row reserves the space, so that no other upload is promised this space (RACES 7).
 
     @property
     def sha256(self) -> bytes:
@@ -123,7 +123,7 @@ class Reception:
             connection.close()
 
     def _cut_off_segments(self) -> None:
-        """Queue segments of the bytes that are staged. Without PostgreSQL, they wait until the body is complete."""
+        """Queue the segments that are staged. If PostgreSQL fails, the upload's own job stores the rest of the body."""
         size = self._segment_chunks * self._checksums.piece_size
         while self._segments is not None and self.size >= max(segment.SEGMENT_BYTES, (self._segments + 1) * size):
             position = self._segments * self._segment_chunks
@@ -140,7 +140,7 @@ class Reception:
             wakeups.wake(Job.Queue.INGEST)
 
     def _stage(self) -> None:
-        """Begin to stage a body that is too large for memory. Its row comes first: it owns staged bytes (RACES 1)."""
+        """Begin to stage a body that is too large for memory. The row comes first: it owns the bytes (RACES 1)."""
         self._is_known = True  # If PostgreSQL fails during the next call, the row may exist: ``abandon`` looks for it.
         record_reception(
             self.upload_id,
@@ -278,8 +278,8 @@ def keep(upload_id: uuid.UUID, job_id: uuid.UUID) -> None:
         ClusterUnavailable: PostgreSQL has crashed and lost the upload.
     """
     files.sync(upload_id)
-    # This synchronous commit flushes PostgreSQL's log up to here and so makes the acceptance durable. If the row is
-    # gone, the upload has finished, or a crash undid its acceptance. A crash also undid the job.
+    # This synchronous commit flushes PostgreSQL's log up to here and so makes the acceptance durable. If the upload has
+    # no row, either it has finished, or a crash undid its acceptance. Only a crash also removes the job's row.
     if not Upload(upload_id).beat() and not Job.objects.filter(pk=job_id).exists():
         raise ClusterUnavailable(FORGOTTEN)
 

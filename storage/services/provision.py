@@ -117,7 +117,7 @@ def _reconcile_cluster(configuration: Configuration) -> Cluster:
 def _commit_nodes(configuration: Configuration) -> None:
     """Insert the rows of new nodes before their volumes exist (RACES 20).
 
-    A volume without a row would be a stranger's, but a row without a volume gets its volume in ``provision``.
+    A volume without a row would be taken for a stranger's. For a row without a volume, ``provision`` makes the volume.
     """
     for _ in range(configuration.num_nodes - Node.objects.exclude(state=Node.State.RETIRED).count()):
         node_id = _free_id()
@@ -143,7 +143,7 @@ def _create_volume(cluster: Cluster, node: Node) -> None:
     node.save(update_fields=["state", "online", "file_system", "file_system_bytes"])
     Cluster.bump_topology()
     if Content.objects.exists():
-        # The new node is empty, and the others are not. A new job is queued even if a rebalance is running: that one
-        # may be past its last look at the nodes.
+        # The new node is empty, and the others are not. A new job is queued even if a rebalance is running, because
+        # the running job may not look for new nodes any more.
         Job.request(Job.Kind.REBALANCE_ALL, "cluster")
     log.info("node.created", node=node.node_id)

@@ -76,7 +76,7 @@ def request(file: File, replication_factor: int | None) -> Job:
     with transaction.atomic():
         Content.objects.locked([file.content_id])  # Contents are locked before files, as in a deletion.
         if replication_factor is not None:
-            # All of the owner's files on this content get the factor: any larger factor would keep the copies.
+            # All of the owner's files on this content get the factor, because the largest factor is the target.
             _of_one_owner(file).exclude(replication_factor=factor).update(replication_factor=factor, modified_at=Now())
             file.replication_factor = factor
         job = Job.request(

@@ -1,8 +1,8 @@
 """Bring every copy to where placement puts it now: after a node was added, or when copies have gathered in one place.
 
 A copy is misplaced if its node is not among the first nodes in the order of placement of its chunk. All misplaced
-copies move, and no other copies. With rendezvous hashing these are the fewest possible, and each node gets its share
-because placement gives it that share (ADR 19). The new copy is made before the old copy is removed, so no chunk is ever
+copies move, and no other copies. With rendezvous hashing no fewer moves are possible, and then each node has the share
+of copies that placement gives it (ADR 19). The new copy is made before the old copy is removed, so no chunk is ever
 below its target because of a move. The phases: ``rebalance_all.locate``, ``rebalance_all.count``,
 ``rebalance_all.write``, ``rebalance_all.trim``.
 """
@@ -64,13 +64,13 @@ class Plan:
     """The work that a rebalance would do.
 
     Attributes:
-        copies: number of copies on nodes that count, of chunks with a target above 0.
+        copies: number of copies that count towards a target above 0.
         misplaced: number of these copies that would move.
-        surplus: number of copies that would be removed and not made elsewhere, because their chunks have too many.
+        surplus: number of copies that would be removed only, because their chunks have too many copies.
         bytes: the size of the copies that would be made.
-        loads: the load of every node that counts.
+        loads: the load of every node whose copies count towards targets.
         largest_z: the largest standard score of the overlap of two nodes, from their sketches; None if not known.
-        largest_z_planned: the largest standard score after the moves, from sketches drawn from the plan.
+        largest_z_planned: the largest standard score after the moves, from sketches of the planned state.
     """
 
     copies: int

@@ -1,4 +1,7 @@
-"""Rebuild a node's sketch from its volume, in the shadow of the one in use (RACES 24).
+"""Rebuild a node's sketch from a listing of its volume (RACES 24).
+
+The new sketch is made as a *shadow* next to the sketch in use. Workers count in both, until the shadow replaces the
+sketch in use.
 
 The phases: ``rebuild.open``, ``rebuild.list``, ``rebuild.swap``.
 """
@@ -30,8 +33,8 @@ PROGRESS_EVERY = 8  # Prefixes between two progress reports. Even on a large nod
 def rebuild(job: Job) -> dict[str, Any]:
     """Carry out a rebuild job, whose subject is a node id.
 
-    If the sketches grow during the rebuild, the new sketch has the former size, and its header says so. It counts and
-    routes like the sketch before it, and the probe queues another rebuild.
+    If the sketches grow during the rebuild, the new sketch has the former size, and its header says so. It can be used
+    like the sketch before it, and the probe queues another rebuild.
 
     Returns:
         The ``reason`` for the rebuild; the ``chunks`` and ``bytes`` listed; ``n_prime``, the size of the new sketch in
@@ -129,13 +132,14 @@ def _correct_tally(before: Node, listed: Replicas, removed: int) -> tuple[int, b
 
     A node is quiet if it gained and lost no copy during the listing.
 
-    A batch in flight ends only after it has tallied. So both tallies are exact: the tally of ``before`` when the
-    listing began, and the tally now. On a node without a loss, the listing finds at least the copies of the first
-    tally, except those removed since. If no copy was written, it also finds at least the copies of the tally now. So a
-    node without a loss lists at least the smaller of the two numbers.
+    A node's tally is the number of its copies that PostgreSQL keeps. A batch updates the tally before it ends, and this
+    job has waited for the batches. So the tally is exact at two times: when the listing began (``before``), and now. If
+    the node has lost nothing, the listing finds at least the copies of the first tally, except those removed since. If
+    no copy was written, it also finds at least the copies of the tally now. So a node without a loss lists at least the
+    smaller of the two numbers.
 
-    A busy node that lacks copies has its tally lowered by the largest number of copies that can be missing. Otherwise
-    the next rebuild would raise the same alarm again. A tally that is too low does no harm except that it hides losses,
+    If a busy node lacks copies, its tally is lowered by the largest number of copies that can be missing. Otherwise the
+    next rebuild would raise the same alarm again. A tally that is too low does no harm except that it hides losses,
     until a rebuild of the quiet node makes the tally exact.
 
     Args:

@@ -91,7 +91,7 @@ def _due(grace: float) -> list[tuple[str, int]]:
     """Select condemned chunks whose grace period is over, in the order of their hashes from a random hash on.
 
     Chunks that a silent node may hold keep their rows. Without the random begin, such chunks could fill every pass.
-    ``Now()`` is the time of the statement: with a clock that may tick during it, PostgreSQL would not use the index.
+    ``Now()`` is constant during the query. With ``Clock()``, which advances, PostgreSQL would not use the index.
     """
     due = Chunk.objects.filter(
         ~Exists(ManifestEntry.objects.filter(chunk=OuterRef("pk"))),

@@ -52,8 +52,8 @@ def repair(job: Job) -> dict[str, int]:
         good = stored.holders[chunk.hash]
         counters.add(Event.REPLICAS_REPAIRED, stored.written)
         changed |= stored.written > 0
-    # If nothing has changed, only the summaries that contradict this finding are made again. So a wrong report costs no
-    # more than this look, and a lost chunk does not keep repairs and summaries going in a circle.
+    # If this repair has changed no copy, only the summaries that contradict the copies found are made again. So a wrong
+    # report costs no more than this look, and a lost chunk does not cause repairs and summaries without end.
     contradicted = ~Q(retrievable=bool(good)) | Q(min_replication__gt=len(good))
     moving.outdate_health([chunk.hash], of=None if changed else contradicted)
     log.info("repair.done", job=str(job.pk), chunk=chunk.hash, quarantined=quarantined, good=len(good))
@@ -84,9 +84,9 @@ def request_all() -> Job:
 def repair_all(job: Job) -> dict[str, Any]:
     """Bring every chunk to its target: chunks with one copy first, then chunks with two copies, and so on.
 
-    The first pass lists the cluster, mends the chunks with one copy, and notes which other numbers of copies were too
-    few. The cluster is then listed once more for each of these numbers. No chunk is remembered between the passes. So a
-    cluster that lost a node with ten million chunks needs no more memory than a healthy one.
+    The first pass lists the cluster, mends the chunks with one copy, and notes the numbers of copies of the other short
+    chunks. The cluster is then listed once more for each of these numbers. No chunk is remembered between the passes.
+    So a cluster that lost a node with ten million chunks needs no more memory than a healthy one.
 
     Returns:
         The number of copies ``added``, of chunks ``lost`` (without a copy while all nodes answer) and of chunks
@@ -118,13 +118,13 @@ def repair_all(job: Job) -> dict[str, Any]:
 
 
 def _is_worth(copies: int, found: dict[str, Any]) -> bool:
-    """True if the first pass met short chunks with ``copies`` copies. For the last pass, more copies count too."""
+    """True if the first pass met short chunks with ``copies`` copies. The last pass also mends chunks with more."""
     last = copies == found["levels"]
     return any(had == copies or (last and had > copies) for had in found["short"])
 
 
 def _remember(found: dict[str, Any], taken: Census) -> None:
-    """Note in ``found`` which numbers of copies were too few, and add up the lost chunks."""
+    """Note in ``found`` how many copies short chunks have, and add up the lost chunks."""
     short = [entry for entry in taken.entries.values() if entry.short]
     found["short"] = sorted({*found["short"], *(len(entry.holders) for entry in short if entry.holders)})
     found["lost"] += len(taken.lost)

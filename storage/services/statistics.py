@@ -80,7 +80,7 @@ class Statistics:
 
     @property
     def average_replication(self) -> float:
-        """Counted copies on online nodes, divided by the chunks on record. The sketches estimate the same number."""
+        """The copies on online nodes by the tallies, divided by the chunks on record. The sketches estimate it, too."""
         counted = sum(node.chunks for node in self.nodes if node.online)
         return counted / self.chunks if self.chunks else 0.0
 

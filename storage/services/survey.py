@@ -95,7 +95,7 @@ def _seek_losses(topology: Topology, found: Survey) -> None:
     if not proof.is_suspect(found, proof.smallest_target(topology), on_record):
         return
     if Job.objects.open().filter(kind__in=AT_WORK).exists():
-        return  # Such a job mends losses itself, or moves thousands of copies.
+        return  # A job of these kinds mends losses itself, or moves thousands of copies.
     _before = evidence = proof.find(topology)
     if evidence is None or before is None:
         return
@@ -107,7 +107,7 @@ def _seek_losses(topology: Topology, found: Survey) -> None:
 
 
 def _news(evidence: Evidence) -> tuple[int, int]:
-    """The number of registers that are too low, and of chunks on no node, without those that the last trace left."""
+    """Count the registers that are too low and the chunks on no node, without those that the last trace left."""
     last = Job.objects.last_of(Job.Kind.TRACE)
     result = (last.result or {}) if last else {}
     if last is None or not result.get("complete"):

@@ -68,7 +68,7 @@ def _forget_ended_jobs() -> None:
     """Delete jobs that ended long ago.
 
     The condition on ``created_at`` is redundant, because a job ends after it was created, but the index needs it.
-    ``Now()`` is the time of the statement: with a clock that may tick during it, PostgreSQL would not use the index.
+    ``Now()`` is constant during the query. With ``Clock()``, which advances, PostgreSQL would not use the index.
     """
     since = Now() - TERMINAL_JOBS_KEPT
     ended = Job.objects.filter(created_at__lt=since, finished_at__lt=since, state__in=Job.TERMINAL)
@@ -124,7 +124,7 @@ def _look_again_at_lost_contents() -> None:
 def _heal_short_contents() -> None:
     """Queue the repair of contents below their target.
 
-    Need is state, not a job: these contents are found from their summaries in every round (RACES 18). A few contents
+    Every round finds these contents by their summaries, and does not depend on earlier jobs (RACES 18). A few contents
     are mended one by one. Many contents, as after the loss of a node, are mended by one job, which begins with the
     chunks that have the fewest copies. While a node has been away for less than REPAIR_DELAY, only contents with a
     chunk that is down to one copy are mended.

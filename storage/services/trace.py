@@ -86,7 +86,9 @@ def trace(job: Job) -> dict[str, Any]:
 
 
 def _chunks_by_register(job: Job, levels: Levels) -> tuple[NDArray[np.uint16], dict[int, NDArray[np.uint32]]]:
-    """Count the settled chunks on record that each register has. Every turn of the job counts and reads sketches again.
+    """Count the settled chunks on record in each register: those that should have all their copies now.
+
+    Each turn of the job reads the sketches and counts again.
 
     Returns:
         The number of chunks of each register, shape ``[N']``; and step → the registers of its chunks, for the first

@@ -10,9 +10,9 @@ from storage.models.locks import Lock, advisory_lock, shared_advisory_lock
 
 @contextmanager
 def batch_in_flight() -> Iterator[None]:
-    """Mark a batch as in flight while the body counts and then writes, or removes, so that a rebuild can wait for it.
+    """Mark a batch as in flight while the ``with`` block counts and then writes copies, or removes copies.
 
-    The shadow of a rebuild misses what a batch counted before the shadow was opened.
+    A rebuild waits for the batch, because the new sketch misses what the batch counted before the rebuild began.
 
     The mark is a shared advisory lock of this thread's PostgreSQL session. If a worker dies, the lock is released, and
     the worker's writes have ended too. A worker that only loses its session fails at its next commit.

@@ -35,13 +35,14 @@ def count(
         log.warning("sketch.uncounted", nodes=sorted(add), error=str(error))
         return
     if missing:
-        # N_PRIME may also have changed, and this process does not know it yet: it cannot count in the new sketches.
+        # Perhaps the sketches are not gone, but N_PRIME has changed. While this process uses the old N_PRIME, it cannot
+        # count in the new sketches.
         Node.distrust_sketches(missing)
         log.info("sketch.missing", nodes=sorted(missing))
 
 
 def builds(topology: Topology, node_ids: Sequence[str]) -> dict[str, bytes]:
-    """The build of each node's sketch. Read it before a removal: ``uncount`` changes only a sketch of that build."""
+    """Node id → id of its sketch's rebuild. Read it before a removal: ``uncount`` skips a sketch of a later rebuild."""
     try:
         headers = store_of(topology.cluster).lookup(node_ids, []).headers
     except StoreUnavailable:

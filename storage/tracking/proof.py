@@ -5,6 +5,8 @@ on record then finds the chunks (SKETCHES §4). All chunks of a register at leve
 each of them should have more than l copies, a level l above 0 proves that at least one chunk has too few. The proof
 needs trusted sketches of all nodes. A register that counts a copy that does not exist can hide a loss, but cannot
 invent one.
+
+A chunk is *settled* if all its copies should be there now. ``Chunk.objects.unsettled`` tells the other chunks.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def is_possible(topology: Topology) -> bool:
 
 
 def is_suspect(found: Survey, target: int, chunks: int) -> bool:
-    """Tell whether a survey gives cause for a closer look. The cause may only be unsettled chunks.
+    """Tell whether a survey gives cause for a closer look. Unlike that look, a survey counts unsettled chunks.
 
     Args:
         found: a survey of all nodes.
@@ -166,8 +168,8 @@ def look(topology: Topology) -> tuple[Evidence, Levels] | None:
     """Return the evidence as ``find`` does, together with the levels that it was read from.
 
     The unsettled chunks are read before the sketches and again after them. A chunk that is in neither reading was
-    settled all the time, or was unsettled only between the two readings. In the second case the sketches may show it
-    half done. A second look then finds this chunk whole, or gone.
+    settled all the time, or was unsettled only between the two readings. In the second case the sketches may show only
+    some of its copies. A second look then finds this chunk whole, or gone.
 
     Raises:
         StoreUnavailable: Redis does not answer.

@@ -87,7 +87,7 @@ def routes(topology: Topology, chunk_hashes: Sequence[str], target: int, mean_re
 
 
 def _routes_now(topology: Topology, chunk_hashes: Sequence[str], target: int) -> tuple[Routes, Lookup | None]:
-    """The routes by what Redis says at this moment, and its answer; None if Redis does not answer."""
+    """The routes by what Redis says at this moment; and the answer of Redis, None if there is none."""
     node_ids = [member.node_id for member in topology.members]
     try:
         said: Lookup | None = store_of(topology.cluster).lookup(node_ids, chunk_hashes)
@@ -181,7 +181,7 @@ def _routes(
 
     If as many registers are 1 as the chunk has replicas, and all others are 0, no other chunk shares these registers.
     They then tell where the chunk is, wherever placement would put it now. At a load of a quarter this holds for most
-    chunks. Apart from placement this is plain Python: for five numbers, NumPy needs longer to begin than Python to end.
+    chunks. Apart from placement this is plain Python, which is faster than NumPy for rows of about five numbers.
     """
     members, offline = topology.members, [2.0 * (not member.online) for member in topology.members]
     probabilities, order = [], []
@@ -195,7 +195,7 @@ def _routes(
                 chances[node] = odds[place < target][row[node]][node]
         weights = [away - (1.0 if chance >= LIKELY else chance) for away, chance in zip(offline, chances, strict=True)]
         probabilities.append(chances)
-        order.append(sorted(places, key=weights.__getitem__))  # The sort is stable: equals stay in placement's order.
+        order.append(sorted(places, key=weights.__getitem__))  # The sort keeps equals in the order of placement.
     return Routes(members, registers, probabilities, order)
 
 
@@ -286,7 +286,7 @@ class _Seen:
         return cls(topology, snapshot, _odds(topology, snapshot, target), _trusted(topology, snapshot))
 
     def is_of(self, topology: Topology) -> bool:
-        """Tell whether these are the sketches of ``topology``. Its numbers of chunks may be a second newer."""
+        """True if these are the sketches of ``topology``. The tallies of ``topology`` may be a second newer."""
         return self.topology is topology or self.topology.sketches == topology.sketches
 
     def registers(self, chunk_hashes: Sequence[str]) -> list[list[int]]:

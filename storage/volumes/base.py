@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 HEADROOM = 256 << 20  # These bytes stay free on every file system, for PostgreSQL and for uploads under way.
-HEADROOM_FILES = 4096  # This many files can still be made on every file system, for the same uses.
+HEADROOM_FILES = 4096  # Room for this many files (inodes) stays free too, for the same uses.
 
 GENERATIONS = 4
 """A volume carries the generations of this many databases."""

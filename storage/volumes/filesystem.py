@@ -116,7 +116,7 @@ class FilesystemVolume:
             try:
                 return read_file(root, _replica(chunk_hash), uncached=uncached)
             except FileNotFoundError:
-                # An empty mount point must not say "absent". Only the right volume may.
+                # An empty mount point has no files either. Only the right volume may say that a replica is missing.
                 self._require_expected(root)
                 raise ReplicaMissing(chunk_hash) from None
 

@@ -179,9 +179,9 @@ class Lane:
     def result(self, future: Future[T]) -> T:
         """Wait for the result of a verb.
 
-        The time limit counts from the begin of the verb. While the verb waits for other calls of this lane, it counts
-        from the end of the last call. So a slow disk has all the time it needs, and if a disk hangs, no call waits
-        longer than the first.
+        The time limit counts from the moment when a thread begins the verb. While the verb still waits for a thread,
+        the limit counts from its submission, or from the latest end of a call of this lane if that is later. So a slow
+        disk has all the time it needs, and if a disk hangs, no call waits longer than the first one.
 
         Raises:
             VolumeOffline: the volume cannot be reached, or did not answer in time; a write may still happen later.

@@ -126,7 +126,7 @@ def test_nothing_is_spooled_on_the_way(stack: Stack, session: requests.Session) 
 def written(container: str) -> set[str]:
     """Return the changes on the container's own file system.
 
-    If nginx has spooled a body to a file, the folder of that file is still there.
+    If nginx has spooled a body, it may have deleted the file since. The folder of the file stays, and is in the result.
     """
     return set(docker("diff", container).splitlines())
 

@@ -121,7 +121,7 @@ def hanging(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # A waiting reader is let go only when the file is back. It reads an end of file, and not the bytes of the file.
+        # Put the file back before the waiting reader is let go. The reader gets an end of file from the pipe, no bytes.
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         away.rename(path)
         os.close(descriptor)
@@ -193,7 +193,7 @@ class Disk:
 
 @contextmanager
 def all_of(conditions: Iterable[AbstractContextManager[None]]) -> Iterator[None]:
-    """Enter all ``conditions``, such as one per disk, while the body runs."""
+    """Enter all context managers in ``conditions``, such as one per disk, while the body runs."""
     with ExitStack() as entered:
         for condition in conditions:
             entered.enter_context(condition)

@@ -247,7 +247,7 @@ def _judge_upload(attempt: Attempt, response: HTTPResponse) -> None:
 
 def _judge_download(attempt: Attempt, response: HTTPResponse) -> None:
     if response.status != 200:
-        # A download promises nothing but bytes. An answer without the bytes is clean, whatever the reason.
+        # A download promises only that the bytes are right. Any answer without bytes keeps that promise.
         return attempt.end(Outcome.REFUSED, response.read().decode(errors="replace")[:200])
     declared = response.getheader("Content-Length")
     if declared is None:

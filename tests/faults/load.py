@@ -75,7 +75,7 @@ def load(
 def clients_at_work(
     work: Callable[[random.Random], None], stop: Event, chance: random.Random, clients: int
 ) -> Iterator[None]:
-    """Run ``work`` in one thread per client while the body runs. The end of the body raises what a thread has raised.
+    """Run ``work`` in one thread per client while the body runs. An exception of a thread is raised after the body.
 
     Args:
         work: the work of one client. It goes on until ``stop`` is set, and gets a random generator of its own.

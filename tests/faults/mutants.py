@@ -1,8 +1,8 @@
 """Guards are taken out one at a time, in a copy of the project, to check that a scenario notices.
 
-An entry of the table names the guard, its file, the scenario that must fail without the guard, and the failure. The old
-text of an entry must be in the file exactly once. A change of the guard therefore fails a test until its entry here is
-changed too.
+An entry of ``MUTANTS`` has the text of a guard, the text that replaces it, the scenario that must then fail, and words
+of the failure. The text of the guard must be in its file exactly once. A test therefore fails after a change of the
+guard until the entry is changed too.
 """
 
 from __future__ import annotations

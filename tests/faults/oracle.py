@@ -50,7 +50,7 @@ class Oracle:
             found += self._wrong_with(file_hash, attempts, listed.get(file_hash))
         return found
 
-    # -- the parts ---------------------------------------------------------
+    # -- the parts of `violations` -----------------------------------------
 
     def _listed(self) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}

@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     seed = config.getoption("--fault-seed")
-    if side := getattr(config, "workerinput", None):  # This process is one of several that share a run.
+    if side := getattr(config, "workerinput", None):  # This process is a worker of pytest-xdist.
         seed = side["fault_seed"]
     config.stash[SEED] = random.SystemRandom().randrange(1 << 32) if seed is None else seed
     config.stash[ROWS] = []
@@ -54,12 +54,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Give the seed to a process that shares the run."""
+    """Give the seed to a worker of pytest-xdist."""
     node.workerinput["fault_seed"] = node.config.stash[SEED]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Send the rows of a process that shares the run to the process that prints the table."""
+    """Send the rows of a pytest-xdist worker to the controller, which prints the table."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["fault_rows"] = [asdict(row) for row in session.config.stash[ROWS]]
@@ -67,7 +67,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take the rows of a process that shared the run and has ended."""
+    """Take the rows of a pytest-xdist worker that has ended."""
     rows = getattr(node, "workeroutput", {}).get("fault_rows", ())
     node.config.stash[ROWS].extend(Row(**row) for row in rows)
 

@@ -42,7 +42,7 @@ def test_clients_that_vanish_leave_nothing(
     points = [0.6, 0.6, *(chance.uniform(0.05, 0.95) for _ in range(VANISHING - 2))]
 
     def vanish(number: int) -> Attempt:
-        # The first two send so much that workers have begun to store it when the clients vanish.
+        # The first two bodies are so large that workers have begun to store them when the clients vanish.
         data = bytes_of(f"vanished {kind} {number}", (40 if number < 2 else 3) * MIB)
         going = Vanish(points[number], reset=number % 2 == 0)
         return journal.upload(data, f"vanished {kind} {number}", chunked=chunked, raw=raw, vanish=going)

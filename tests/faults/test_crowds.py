@@ -31,8 +31,8 @@ CHUNK_SIZE = 1 * MIB
 CROWD = 2200
 WATCHED = 10.0  # seconds for which answers are timed
 PROMPTLY = 1.0  # seconds that a prompt answer may take
-# Bytes per second of a slow download. The client's kernel acknowledges 128 KiB at a time, so the server sees progress
-# only then. This must take less than STALL_TIMEOUT, which is 2 s.
+# Bytes per second of a slow download. The client's kernel acknowledges 128 KiB at a time, and the server sees progress
+# only at an acknowledgement. 128 KiB must therefore take less than STALL_TIMEOUT, which is 2 s.
 SLOW = 120_000
 
 
@@ -143,7 +143,7 @@ def test_a_crowd_of_idle_clients_takes_nobodys_place(
 
 
 def limit_with_free(pid: int, free: int) -> int:
-    """Find the descriptor limit that leaves a process exactly ``free`` descriptors. The open ones may have gaps."""
+    """Find the descriptor limit that leaves a process exactly ``free`` descriptors. Open numbers may have gaps."""
     open_ones = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
     return next(limit for limit in count() if limit - sum(fd < limit for fd in open_ones) == free)
 

@@ -83,9 +83,9 @@ def readable(installation: Installation, file: Attempt) -> bool:
 
 @contextmanager
 def upload_meeting(installation: Installation, label: str, fault: AbstractContextManager[None]) -> Iterator[Attempt]:
-    """Begin the fault when the nodes for an upload have been chosen and not yet written to.
+    """Upload, and begin the fault between the choice of the nodes and the first write to them.
 
-    The upload has been answered when the body runs. The fault lasts until the body ends.
+    The body runs when the upload has been answered. The fault lasts until the body ends.
     """
     data = bytes_of(label, CHUNKS * CHUNK_SIZE)
     installation.gates.close("ingest.write")
@@ -156,7 +156,10 @@ def test_a_disk_that_hangs_costs_a_request_a_few_time_limits_and_no_answer(
 
 
 def test_a_read_that_hangs_is_served_by_another_node(installation: Installation, file: Attempt) -> None:
-    """The hanging read runs in the lane of its volume, although the chunk was read in place before, from memory."""
+    """Before the disk hangs, every process reads the chunk from memory, without a thread of the volume's lane.
+
+    The read that hangs must nevertheless run in the lane, because only the lane has a time limit.
+    """
     assert all(readable(installation, file) for _ in range(8)), "and by now every process reads it in place"
     chunk = bytes_of(file.name, file.size)[:CHUNK_SIZE]
     _, route = installation.journal.ask(f"/route/{hashlib.sha256(chunk).hexdigest()}")
@@ -175,7 +178,7 @@ def test_a_node_that_is_back_takes_uploads_when_another_one_goes_at_once(
 ) -> None:
     """Breakers that processes opened while the first node was away do not matter once it is back.
 
-    With both nodes away, no upload could be acknowledged.
+    There are three nodes. A process that took two of them for away could acknowledge no upload.
     """
     installation = make_installation(CHUNK_SIZE=str(CHUNK_SIZE), NUM_NODES="3")
     first, second, _ = sorted(nodes_dir(installation).glob("node_*"))

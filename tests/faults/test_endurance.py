@@ -126,7 +126,7 @@ def look(installation: Installation) -> Mapping[str, Figures]:
 
 
 def print_table(looks: Mapping[float, Mapping[str, Figures]]) -> None:
-    """Print the figures of each look. PostgreSQL's processes are one per session and some of its own."""
+    """Print the figures of each look. PostgreSQL has one process per session, and some processes of its own."""
     print("\n| program | minute | processes | memory, MiB | descriptors | threads | logs, MiB |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     for name in next(iter(looks.values())):

@@ -1,7 +1,8 @@
 """The order of system calls shows that acknowledged data would survive a power cut.
 
-A verb of a volume syncs the bytes before it gives them their name, and syncs the name before it returns. No test cuts
-the power. The tests read the calls from the output of ``strace``, which comes from Debian's package of that name.
+A verb is a method of a volume. It syncs bytes before it gives them their name, and syncs the name before it returns.
+No test cuts the power. The tests read the calls from the output of ``strace``, which comes from Debian's package of
+that name.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def trace(verb: str, folder: Path) -> tuple[list[Call], int, int]:
 def test_what_a_verb_has_done_survives_a_power_cut(strace: None, tmp_path: Path, verb: str) -> None:
     found, begun, ended = trace(verb, tmp_path)
     assert any(call.name == "fsync" for call in found[begun:ended]), "the verb has nothing to make durable"
-    # Settle must make a copy durable that another writer has not synced yet, so that writer's calls count too.
+    # `settle` must make a copy durable that another writer has not synced. The calls of that writer count too.
     first = 0 if verb == "settle" else begun
     assert undone_by_a_power_cut(found[first:ended], below=tmp_path / "volume") == []
 

@@ -75,7 +75,7 @@ def test_a_full_machine_serves_what_it_has_and_takes_uploads_again(system: Machi
     try:
         with system.full():
             begun = time.monotonic()
-            checkpoint(system)  # PostgreSQL makes one by itself only every five minutes.
+            checkpoint(system)  # By itself, PostgreSQL makes a checkpoint only every five minutes.
             while time.monotonic() - begun < FULL:
                 system.top_up()
                 asked = time.monotonic()

@@ -1,6 +1,6 @@
 """Sketches grow from 10,000 to 1,280,000 registers under load, and no trusted sketch denies a chunk that is there.
 
-Clients upload, download and delete. N' is N_PRIME times a power of two: 2^2, 2^4 and 2^7 here.
+Clients upload, download and delete. The number of registers is N_PRIME times a power of two: 2^2, 2^4 and 2^7 here.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def test_what_an_upload_has_found_is_not_reclaimed_before_it_is_recorded(
     gates.await_arrival("ingest.write")
     journal.delete(first.file_hash)
     with reclaiming(installation, tmp_path / "stop"):
-        # The pass that removes the copies of the tail looks at the copies of the chunk too.
+        # The pass that removes the copies of `tail` looks at the copies of `chunk` too.
         wait_until(lambda: not copies(installation, tail), PATIENCE)
     assert len(copies(installation, chunk)) == 3, "copies that an upload relies on were reclaimed"
     gates.open("ingest.write")
@@ -91,7 +91,7 @@ def test_a_worker_that_lost_its_lease_commits_nothing_while_its_successor_works(
     try:
         gates.close("ingest.read")
         gates.open("ingest.record")
-        successor = gates.await_arrival("ingest.read")  # This happens when the lease has ended.
+        successor = gates.await_arrival("ingest.read")  # The successor comes when the lease of the zombie has ended.
         assert successor != zombie
     finally:
         os.kill(zombie, signal.SIGCONT)

@@ -57,7 +57,7 @@ def killed(installation: Installation, zombie: tuple[int, Wreck]) -> Mapping[str
     """Kill worker processes at several places. Return place → the uploads of the process that was killed there."""
     large = {SEGMENT: kill_at_a_segment(installation), JOIN: kill_who_waits_for_segments(installation)}
     for struck in large.values():
-        struck.await_recovery(installation)  # The recovery would need the processes that the gates hold next.
+        struck.await_recovery(installation)  # Later, the gates hold the processes that a recovery needs.
     held, wrecks = hold_in_every_phase(installation, PHASES, "process killed in")
     kill_all(list(held.values()))
     installation.gates.open(*PHASES)

@@ -32,7 +32,7 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
 def test_deletes_and_reclaim_spare_the_chunks_of_others(
     installation: Installation, chance: random.Random, tmp_path: Path
 ) -> None:
-    """Every file shares chunks with other files. Half of the files may even be the same file as another client's."""
+    """Every file shares chunks with other files. Half of the files may even be equal to another file."""
     journal = installation.journal
     pool = [bytes_of(f"shared chunk {i}", CHUNK_SIZE) for i in range(8)]
     numbers = count()

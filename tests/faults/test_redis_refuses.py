@@ -1,4 +1,4 @@
-"""Redis answers and refuses in every way that it has: uploads are stored, downloads succeed, and no program ends.
+"""Redis refuses to work, for each reason in ``REFUSALS``: uploads are stored, downloads succeed, and no program ends.
 
 The tests share one installation and run in the order of this file.
 """

@@ -56,7 +56,7 @@ class Watch:
                         yield {"event": "", **json.loads(line)}
 
     def census(self) -> Counter[str]:
-        """Sum the numbers that the censuses have found which ended since the watch began, such as ``short`` chunks."""
+        """Sum the results, such as ``short``, of all censuses that have ended since the watch began."""
         found: Counter[str] = Counter()
         for line in self._lines():
             if line["event"] == "census.done":

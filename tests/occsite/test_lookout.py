@@ -1,4 +1,4 @@
-"""The rounds that the processes of a worker make without a message."""
+"""Rounds: tasks that the processes of a worker begin by themselves again and again, without a message."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_one_process_makes_the_rounds_of_a_machine(storage_dir: None, stop: Even
     assert set(done) == {"first"}
     first_ends.set()
     process.join(10)
-    first.give_up()  # The kernel does this when a process ends.
+    first.give_up()  # When a process ends, the kernel releases its lock.
     wait_until(lambda: "second" in done, 10)
 
 

@@ -27,7 +27,10 @@ HISTORIES = {
 
 
 def placed(weights: NDArray[np.float64], epochs: Sequence[Epoch], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Place the chunks of each epoch over its nodes, bool ``[m, chunks]``."""
+    """Place the chunks of each epoch on the nodes of that epoch. Return which of the m nodes has which chunk.
+
+    The result is bool ``[m, chunks]``.
+    """
     parts = []
     for epoch in epochs:
         wanted = np.repeat(list(epoch.replicas), [int(chunks) for chunks in epoch.replicas.values()])
@@ -95,9 +98,10 @@ def test_replicas_that_gather_show_against_the_history() -> None:
 @pytest.mark.parametrize("weights", [(1, 1, 1, 1, 1), (1, 2, 3, 4, 5), (20, 1, 1, 1, 0.1)])
 @pytest.mark.parametrize("first", [{2: 300}, {1: 100, 2: 200}, {3: 300}])
 def test_the_null_of_a_history_is_exact(weights: tuple[float, ...], first: dict[int, int]) -> None:
-    """The null is compared with all orders of the nodes of each epoch.
+    """The null is compared with an enumeration of all orders of the nodes of each epoch.
 
-    The expected variance is that of least squares, with separate rows for each number of replicas.
+    The expected variance is that of the residuals of a least-squares regression. It explains the pairs by the chunks
+    on each node, and has one row per order, epoch and number of replicas.
     """
     epochs = [Epoch((0, 1, 2), first), Epoch((2, 3, 4, 0, 1), {3: 700})]
     pair, targets, explaining = np.zeros((5, 5)), [], []
@@ -130,7 +134,10 @@ def test_the_null_of_a_history_is_exact(weights: tuple[float, ...], first: dict[
 def test_many_nodes_cost_little_and_lose_little(
     spread: NDArray[np.float64], most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The standard deviation is at most a little larger than with every single node in the regression."""
+    """Above 16 nodes, the null regresses on sums over nodes. This makes its standard deviation at most a little larger.
+
+    The comparison is a regression on every single node.
+    """
     rng = np.random.default_rng(32)
     everyone = tuple(range(24))
     for epochs in (

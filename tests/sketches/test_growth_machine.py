@@ -46,7 +46,11 @@ class Row:
 
 @dataclass(eq=False)
 class Batch:
-    """Chunks that a writer brings. Chunks that it found on the volume are ensured; others are counted, then written."""
+    """Chunks that a writer brings.
+
+    The registers of chunks that it found on the volume are raised to at least 1. The other chunks are counted, and then
+    written.
+    """
 
     row: Row
     found: list[str]

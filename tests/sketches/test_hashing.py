@@ -94,7 +94,7 @@ KNOWN = [
     ],
 )
 def test_the_registers_of_known_chunks_do_not_drift(seed: int, hashes: list[int], registers: list[int]) -> None:
-    """An earlier version may have counted the sketch in Redis: with other registers, it would deny its chunks."""
+    """An earlier version may have counted the sketch in Redis. With other registers now, it would deny chunks."""
     found = hash_chunks(KNOWN, seed)
     assert found.tolist() == hashes
     assert registers_of(found, 20_000).tolist() == registers

@@ -11,7 +11,7 @@ from sketches.lcrs import LCRS, folds, level_counts
 
 Names = Callable[..., list[str]]
 SEED = 11
-# There are few names and few registers, so collisions and repetitions are frequent.
+# There are few chunks and few registers, so chunks often share a register, and a chunk often occurs again.
 batches = st.lists(st.integers(0, 30).map(lambda number: f"{number:064x}"), max_size=40)
 taus = st.integers(1, 6) | st.just(255)
 

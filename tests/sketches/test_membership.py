@@ -88,7 +88,10 @@ def test_a_node_holds_no_fewer_chunks_than_a_register_counts() -> None:
 
 
 def test_a_saturated_register_weighs_its_mean() -> None:
-    """At load 1 a register of at least 1 counts 1 / (1 - 1/e) chunks on average; far beyond tau, it counts the load."""
+    """A saturated register has at least tau chunks.
+
+    At load 1 with tau 1, it has 1 / (1 - 1/e) chunks on average. At a load far above tau, it has as many as the load.
+    """
     mean = 1 / (1 - np.exp(-1))
     assert posterior(1, 1000, 1000, prior=0.5, tau=1) == pytest.approx(mean / (1 + mean))
     assert posterior(3, 10**6, 1000, prior=0.3, tau=3) == pytest.approx(0.3)
@@ -154,7 +157,10 @@ def test_chunks_that_share_a_register_share_it_out() -> None:
 
 
 def test_a_full_node_is_no_likelier_than_its_count() -> None:
-    """If only the fill of the nodes is known of the placement, the two chunks of a register are equally likely."""
+    """A prior that tells only how full the nodes are cannot tell the two chunks of a register apart.
+
+    Either chunk is then equally likely to be the one on a node.
+    """
     fills = np.array([90, 10, 60, 60, 80])
     found = holders(np.array([[1, 1, 2, 1, 1]], np.uint8), 3, fills, 3.0, 1000, TAU, fills / 100, 0.0)
     assert found.probabilities[0] == pytest.approx([0.5, 0.5, 1, 0.5, 0.5])
@@ -210,7 +216,7 @@ def test_where_the_sum_says_nothing_each_node_is_judged_for_itself(
 @pytest.mark.parametrize("load", [0.05, 0.25, 1.0])
 @pytest.mark.parametrize("mixed", [False, True])
 def test_a_cluster_that_grew_is_known_better_by_all_registers_together(load: float, mixed: bool) -> None:
-    """Five nodes became eight, and no replica was moved: placement prefers nodes that many chunks are not on."""
+    """Five nodes became eight, and no replica was moved. Placement prefers new nodes for many chunks."""
     rng, n_prime = np.random.default_rng(60), 20_000
     chunks = int(load * n_prime)
     times = rng.standard_exponential((chunks, 8))

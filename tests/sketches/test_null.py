@@ -87,7 +87,10 @@ def test_shares_alone_do_not_make_a_null() -> None:
 @pytest.mark.parametrize("how", ["the product", "the simulation"])
 @pytest.mark.parametrize("replicas", [{1: 200, 2: 800, 3: 9000}, {1: 3000, 3: 7000}])
 def test_the_fit_holds_for_mixed_factors(how: str, replicas: dict[int, int]) -> None:
-    """The true overlaps, without errors of sketches, have the mean and, given the shares, the spread of the null."""
+    """True overlaps, which have no errors of sketches, have the mean of the null.
+
+    They spread about it as the null expects for the given number of chunks on each node.
+    """
     rng, placement = np.random.default_rng(19), weighted(5)
     wanted = np.repeat(list(replicas), list(replicas.values()))
     nodes = [Candidate(str(node), weight) for node, weight in enumerate(placement.weights)]
@@ -110,9 +113,10 @@ def test_the_fit_holds_for_mixed_factors(how: str, replicas: dict[int, int]) -> 
 @pytest.mark.parametrize("weights", [(1, 1, 1, 1, 1), (1, 2, 3, 4, 5), (0.1, 1, 1, 1, 20)])
 @pytest.mark.parametrize("replicas", [{1: 1000}, {2: 1000}, {3: 1000}, {4: 1000}, {1: 300, 3: 700}, {2: 500, 5: 500}])
 def test_the_fit_is_exact(weights: tuple[float, ...], replicas: dict[int, int]) -> None:
-    """The null is compared with all orders of the nodes.
+    """The null is compared with an enumeration of all orders of the nodes.
 
-    The expected variance is that of least squares over these orders, with separate rows for each number of replicas.
+    The expected variance is that of the residuals of a least-squares regression. It explains the pairs by the chunks
+    on each node, and has one row per order and number of replicas.
     """
     orders = list(permutations(range(5)))
     left = np.array([[sum(weights[node] for node in order[at:]) for at in range(5)] for order in orders])

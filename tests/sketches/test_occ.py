@@ -17,10 +17,10 @@ SMALL = [(population, parties) for population in range(1, 7) for parties in rang
 
 
 def all_classes(population: int, sizes: tuple[int, ...]) -> NDArray[np.int64]:
-    """The elements in each class (held by exactly k) of each configuration, shape [configurations, m + 1].
+    """Count the elements that exactly k of the m parties hold, for k = 0 … m: int64 ``[configurations, m + 1]``.
 
-    The first party always holds the first elements. The other parties make every configuration, up to a renaming of
-    the elements.
+    Each row is one way in which the parties can hold elements. The first party always holds the first elements, because
+    a renaming of the elements changes no count. The other parties take every subset of their size.
     """
     levels = np.zeros((1, population), np.int64)
     for number, size in enumerate(sizes):
@@ -31,7 +31,7 @@ def all_classes(population: int, sizes: tuple[int, ...]) -> NDArray[np.int64]:
 
 
 def exact_moments(values: NDArray[np.int64]) -> tuple[list[Fraction], list[list[Fraction]]]:
-    """Return the means and covariances of the columns, if all rows are equally likely."""
+    """Return the means and covariances of the columns of ``values``, if all its rows are equally likely."""
     configurations = len(values)
     means = [Fraction(int(total), configurations) for total in values.sum(axis=0)]
     products = values.T @ values

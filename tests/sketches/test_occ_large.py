@@ -29,7 +29,10 @@ EXTREMES = [
 
 
 def chances(population: int, sizes: tuple[int, ...]) -> tuple[list[Fraction], list[list[Fraction]]]:
-    """Enumerate the probability that an element is in class k, and that two elements are in classes k and l."""
+    """Return the probability that exactly k parties hold an element, and that k hold one element and l hold another.
+
+    The lists have the shapes ``[m + 1]`` and ``[m + 1, m + 1]`` for m parties.
+    """
     single, pair = {0: Fraction(1)}, {(0, 0): Fraction(1)}
     for size in sizes:
         grown: defaultdict[int, Fraction] = defaultdict(Fraction)
@@ -141,7 +144,7 @@ def test_two_parties_in_a_billion(one: int, two: int) -> None:
         (BILLION, [3000, 200, 5 * 10**6]),
         (BILLION, [BILLION // 2] * 2),
         (818_787_954, [818_787_952, 818_787_951]),
-        # The probabilities of few missed elements underflow while their weights overflow.
+        # The probabilities of few missed elements underflow, while the weights that multiply them overflow.
         (1_335_264, [1_335_264 - size for size in (43, 18_409, 31_902, 5_305, 176)]),
         (BILLION, [BILLION - 1] * 50),
     ],
@@ -185,7 +188,8 @@ def test_the_normal_approximation_and_the_intervals(population: int, sizes: list
 def union_and_intersection(population: int, sizes: tuple[int, ...]) -> dict[tuple[int, int], float]:
     """Return the exact joint distribution of the sizes of union and intersection.
 
-    The next party draws from the elements that all parties hold, that some hold, and that none holds.
+    Parties are added one by one. A new party draws from the elements that all earlier parties hold, that only some of
+    them hold, and that none holds.
     """
     chances = {(sizes[0], sizes[0]): 1.0}
     for size in sizes[1:]:
@@ -215,7 +219,7 @@ def test_the_delta_method_for_the_jaccard_index(sizes: tuple[int, ...]) -> None:
 
 
 def simulated_classes(population: int, sizes: list[int], trials: int) -> NDArray[np.int64]:
-    """Return the classes (held by exactly k) of random configurations, shape [trials, m + 1]."""
+    """Count the elements that exactly k of m random sets hold, for k = 0 … m, in each trial: ``[trials, m + 1]``."""
     rng = np.random.default_rng(20240501)
     levels = np.zeros((trials, population), np.int8)
     for size in sizes:

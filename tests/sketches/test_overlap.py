@@ -16,7 +16,7 @@ Registers = NDArray[np.uint8]
 
 
 def holding(n_prime: int, parts: dict[tuple[int, ...], int], nodes: int, rng: np.random.Generator) -> Registers:
-    """Make sketches; ``parts`` tells how many chunks are on exactly which nodes."""
+    """Make registers ``[nodes, n_prime]``. ``parts`` maps nodes to the number of chunks on exactly these nodes."""
     registers = np.zeros((nodes, n_prime), np.uint8)
     for holders, chunks in parts.items():
         register = rng.integers(0, n_prime, chunks)
@@ -58,7 +58,7 @@ def test_pairs_are_unbiased_and_their_intervals_cover(
         covered += covers(pair.intersection, common), covers(pair.jaccard, common / union)
     sd = math.sqrt(np.mean(variances))
     assert abs(np.mean(errors)) < 4 * sd / math.sqrt(trials)
-    if sd > 1:  # below 1, single collisions decide
+    if sd > 1:  # Below 1 chunk, the spread depends on single collisions.
         assert np.std(errors) == pytest.approx(sd, rel=0.15)
     assert covered.min() / trials > 0.91
     if load >= 1 and 0 < common < 0.6 * union:
@@ -98,7 +98,10 @@ def test_a_pair_by_hand() -> None:
 
 @given(st.integers(1, 200), st.integers(1, 5), st.floats(0, 2), st.integers(0, 1000))
 def test_pairs_singles_and_sets_agree(n_prime: int, nodes: int, load: float, seed: int) -> None:
-    """A set of two nodes is a pair, a set of one node is a union, a node with itself is the node; all are finite."""
+    """For two nodes, ``overlap`` agrees with their entry in ``pairwise_overlaps``, whose entries are all finite.
+
+    For one node, ``overlap`` agrees with the diagonal entry and with the union of that node.
+    """
     registers = np.random.default_rng(seed).poisson(load, (nodes, n_prime)).astype(np.uint8)
     registers[-1] = registers[0]
     pairs = pairwise_overlaps(registers)
@@ -141,7 +144,10 @@ def test_overlaps_of_three_and_four(load: float) -> None:
 
 
 def test_nodes_that_differ_by_little_are_not_called_identical() -> None:
-    """At one chunk per register, two of three differences are hidden: nodes may differ although none is seen."""
+    """At one chunk per register, two of three chunks share their register with another chunk.
+
+    The one chunk that only one node has may therefore leave no difference between the registers of the nodes.
+    """
     rng = np.random.default_rng(9)
     covered = 0
     for _ in range(400):

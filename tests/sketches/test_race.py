@@ -39,7 +39,7 @@ def enumerated(weights: Floats, replicas: dict[int, float]) -> tuple[Floats, Flo
 
 
 def fitted(replicas: dict[int, float], held: Floats) -> Race:
-    """Return the race of one epoch in which nodes are expected to hold ``held`` chunks."""
+    """Return the `Race` whose weights make the nodes hold ``held`` chunks on average. All chunks are of one epoch."""
     history = fitted_history([Epoch(tuple(range(len(held))), replicas)], held)
     return Race(history.weights, max(replicas))
 
@@ -81,7 +81,11 @@ def test_placements_are_races(how: str) -> None:
     [(50, 3, 1e-11), (50, 10, 1e-11), (50, 25, 1e-7), (20, 19, 1e-12), (200, 3, 1e-10), (200, 6, 1e-10)],
 )
 def test_many_nodes_add_up(nodes: int, r: int, precision: float) -> None:
-    """A chunk with r replicas is on r nodes, so pairs and triples, summed over one node, are r times what is left."""
+    """A chunk with r replicas is on r nodes.
+
+    The row of a node in the matrix of pairs therefore adds up to r times the share of that node. In the same way, the
+    triples of a pair add up to r times the share of that pair.
+    """
     race = Race(np.linspace(1, 4, nodes), r)
     one, two = race.inclusion({r: 1}), race.pairs({r: 1})
     assert one.sum() == pytest.approx(r, rel=precision)
@@ -101,7 +105,7 @@ def test_sensitivity_is_the_derivative() -> None:
 @pytest.mark.parametrize("nodes", [2, 3, 5, 20, 50])
 @pytest.mark.parametrize("spread", [0, 1.5, 6, 18])
 def test_the_fit_finds_the_weights_from_the_shares(nodes: int, spread: float) -> None:
-    """Shares go from 1e-8 to 1 - 1e-8. The pairs of the fit are right, even if extreme weights cannot be found."""
+    """Nodes have shares of the chunks from 1e-8 to 1 - 1e-8. Even if extreme weights are not found, pairs are right."""
     weights = np.exp(np.linspace(0, spread, nodes))
     for replicas in [{min(3, nodes - 1): 1.0}, {1: 0.3, nodes - 1: 0.7}, {r: 1.0 / r for r in range(1, min(4, nodes))}]:
         true = Race(weights, max(replicas))

@@ -25,15 +25,15 @@ def targets_of(replicas: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def test_low_levels_prove_and_the_last_one_may_not() -> None:
     assert proven_below([90, 2, 1, 7], 3, 3) == 3
-    assert proven_below([90, 2, 1, 7], 3, 4) == 10  # chunks on all three nodes lack one more replica
-    assert proven_below([90, 2, 1, 7], 5, 4) == 3  # the last level means three nodes or more
+    assert proven_below([90, 2, 1, 7], 3, 4) == 10  # The target is four: even chunks on all three nodes lack one.
+    assert proven_below([90, 2, 1, 7], 5, 4) == 3  # The last level counts registers on three nodes or more.
     assert proven_below([90, 2, 1, 7], 5, 1) == 0
     assert proven_below([90], 0, 3) == 0
 
 
 @pytest.mark.parametrize("placement", [weighted(5), zoned(5)], ids=["weighted", "zoned"])
 def test_three_chunks_with_a_missing_replica_are_found(placement: Placement) -> None:
-    """At a load of a tenth, each chunk is hidden with probability .095: all three are in one of a thousand runs."""
+    """At a load of a tenth, each chunk is hidden with probability .095. In one of a thousand runs, all three are."""
     rng, chunks = np.random.default_rng(1), 10_000
     replicas = np.full(chunks, 3)
     clean, replicas[:3] = placement.hold(replicas, rng), 2
@@ -60,7 +60,7 @@ def test_proof_never_exceeds_the_truth() -> None:
 
 @pytest.mark.parametrize(("shift", "least", "most"), [(0, 0, 3), (126, 56, 60)])
 def test_a_shift_among_mixed_targets_is_seen(shift: int, least: int, most: int) -> None:
-    """The shift is 4.6 standard deviations. So are .4 % of 10^5 chunks in 10^6 registers."""
+    """The shift is 4.6 standard deviations, as is a shift of .4 % of 10^5 chunks in 10^6 registers."""
     rng, half = np.random.default_rng(3), 5000
     held = weighted(5).hold(np.repeat([2, 3], [half + shift, half - shift]), rng)
     alarms = 0
@@ -82,7 +82,8 @@ def test_mixed_targets_bound_from_below() -> None:
         below_targets(spectrum_from_registers(sketch(held, 20_000, rng), 3), targets_of(targets)) for _ in range(60)
     ]
     assert np.mean([answer.lower_bound <= truth for answer in answers]) >= 0.95
-    assert np.mean([answer.estimate for answer in answers]) == pytest.approx(200, abs=40)  # the max over l is too low
+    # The truth is 320. `max_l (F(l) - F_target(l))` finds only the 200 chunks at l = 2.
+    assert np.mean([answer.estimate for answer in answers]) == pytest.approx(200, abs=40)
     sums = [spectrum_from_sums(sketch(held, 20_000, rng), 255, 3) for _ in range(20)]
     assert np.mean([below_targets(s, targets_of(targets)).estimate for s in sums]) == pytest.approx(200, abs=15)
 

@@ -31,7 +31,7 @@ def test_each_chunk_has_its_replicas_on_distinct_zones_first() -> None:
     held = zoned(6).hold(np.repeat([2, 3, 4], 500), np.random.default_rng(1))
     zones = held[:3].astype(int) + held[3:]
     assert held.sum(axis=0).tolist() == np.repeat([2, 3, 4], 500).tolist()
-    assert zones[:, :500].max() == 1  # two zones
+    assert zones[:, :500].max() == 1  # Two replicas lie in two zones.
     assert (zones[:, 500:1000] == 1).all()
     assert (zones[:, 1000:] >= 1).all()
 

@@ -37,7 +37,7 @@ def subsets_of(nodes: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 
 def empty_outside(registers: Registers, inside: tuple[int, ...]) -> int:
-    """Return F(B): the number of registers that are zero on all nodes outside ``inside``."""
+    """Return F(B), the number of registers that are zero on all nodes outside the set B, which is ``inside``."""
     outside = [node for node in range(len(registers)) if node not in inside]
     return int(np.count_nonzero(~registers[outside].any(axis=0)))
 
@@ -52,7 +52,10 @@ def repeated(
     shares: dict[int, float] = SHARES,
     replace_each: bool = False,
 ) -> tuple[NDArray[np.int64], list[Spectrum]]:
-    """Return the truth, and the spectra of the same chunks, hashed again in every trial (and placed again if asked)."""
+    """Return the true numbers of chunks with one, two and three replicas, and the spectrum of each trial.
+
+    Each trial hashes the same chunks into other registers. With ``replace_each``, it also places them on other nodes.
+    """
     rng = np.random.default_rng(20240502)
     replicas = mixture(round(n_prime * load), shares)
     held = placement.hold(replicas, rng)
@@ -144,12 +147,16 @@ def test_counts_are_moebius_sums_of_logarithms(registers: Registers, replication
 
 
 def test_the_covariance_is_that_of_unions_of_nodes() -> None:
-    """``Cov(L(S), L(T)) = N' g(w/N')`` for the unions L of node sets, w = L(S) + L(T) - L(S and T together)."""
+    """For sets of nodes S and T, ``Cov(L(S), L(T)) = N' g(w/N')`` with ``g(x) = e^x - 1 - x``.
+
+    L(S) is the estimated union of the nodes in S, and ``w = L(S) + L(T) - L(S and T together)``.
+    """
     rng, n_prime, nodes = np.random.default_rng(3), 20_000, 4
     registers = sketch(weighted(nodes).hold(mixture(20_000, {1: 0.2, 2: 0.3, 3: 0.5}), rng), n_prime, rng)
     sets = subsets_of(tuple(range(nodes)))
     union = {inside: -n_prime * math.log(empty_outside(registers, inside) / n_prime) for inside in sets}
-    # The chunks not confined to B are the union of the nodes outside B; each class is a weighted sum of such unions.
+    # A chunk is confined to a set B of nodes if no other node has it. The chunks not confined to B are the union of the
+    # nodes outside B. The number of chunks with l replicas is a weighted sum of such unions.
     weights = np.zeros((3, len(sets)))
     for level in (1, 2):
         for inside in combinations(range(nodes), level):
@@ -170,7 +177,7 @@ def test_no_trace_of_missing_replicas() -> None:
         below, average = spectrum.below(3), spectrum.average
         assert (below.estimate, below.lower_bound, below.upper_bound) == (0, 0, math.ceil(1.96**2 * spectrum.hidden[2]))
         assert (average.estimate, average.upper_bound) == (3, 3)
-        missing = 2 * 1.96**2 * spectrum.hidden[2]  # up to two replicas of each chunk that may hide
+        missing = 2 * 1.96**2 * spectrum.hidden[2]  # Each chunk that may be hidden may lack two replicas.
         assert average.lower_bound == pytest.approx(3 - missing / union.estimate)
 
 

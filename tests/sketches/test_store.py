@@ -36,7 +36,10 @@ def lcrs(chunks: list[str], n_prime: int = 16, tau: int = 5) -> LCRS:
 
 
 def instrumented(client: redis.Redis, *, lose_answers: bool = False) -> tuple[redis.Redis, list[bool]]:
-    """Return a client of the same server that retries and may lose answers, and a list: which commands are scripts."""
+    """Return a client of the same server that retries, and a list that gets True for each script it sends, else False.
+
+    If ``lose_answers`` is True, the client loses the answers to its scripts.
+    """
     sent: list[bool] = []
 
     class Connection(client.connection_pool.connection_class):  # type: ignore[misc,name-defined]
@@ -141,7 +144,7 @@ def test_removals_are_for_the_build_they_name(store: SketchStore, chunk_names: N
 
 @pytest.mark.parametrize("size", [16, 64, 16 << 12])
 def test_a_lookup_is_the_model(store: SketchStore, chunk_names: Names, build_sketch: Build, size: int) -> None:
-    """A few of 65536 registers are read one by one, many of them as a whole sketch; 16 are always read as a whole."""
+    """Of 65536 registers, a few are read one by one, for many the whole sketch is read. 16 are always read whole."""
     few, many = size // BYTES_PER_LOOK or 1, size // BYTES_PER_LOOK + 1
     held = {"a": chunk_names(0, 900, 3), "b": chunk_names(0, 900, 2), "d": []}
     for node_id, chunks in held.items():

@@ -45,7 +45,10 @@ def test_sums_tell_the_spectrum_saturated_or_not(tau: int) -> None:
     ("load", "tau", "limit"), [(0.1, 255, 0.2), (1, 255, 0.8), (1, 10, 4), (3, 255, 2.5), (3, 20, 9)]
 )
 def test_sums_are_far_sharper_than_zeros(load: float, tau: int, limit: float) -> None:
-    """One chunk in a hundred has two replicas; ``limit`` bounds the root mean square error of chunks below three."""
+    """One chunk in a hundred has two replicas, the others have three.
+
+    ``limit`` bounds the root mean square error of the number of chunks with fewer than three replicas.
+    """
     truth, spectra = repeated({2: 0.01, 3: 0.99}, 10_000, load, tau, 25)
     errors = [spectrum.counts[:2].sum() - truth[:2].sum() for spectrum in spectra]
     assert math.sqrt(np.mean(np.square(errors))) < limit
@@ -53,7 +56,11 @@ def test_sums_are_far_sharper_than_zeros(load: float, tau: int, limit: float) ->
 
 
 def log_likelihood(counts: NDArray[np.float64], sums: NDArray[np.int64], n_prime: int, tau: int) -> float:
-    """Return the log likelihood of ``counts``, from the generating function ``exp(sum_l lambda_l (x^l - 1))``."""
+    """Return the log likelihood of ``counts``, the numbers of chunks with l = 1, 2, … replicas.
+
+    The sum of a register over all nodes has the generating function ``exp(sum_l lambda_l (x^l - 1))``. Here lambda_l is
+    the number of chunks with l replicas, divided by the number of registers.
+    """
     roots = np.exp(-2j * np.pi * np.arange(512) / 512)
     powers = sum(count / n_prime * (roots**level - 1) for level, count in enumerate(counts, start=1))
     probabilities = np.fft.ifft(np.exp(powers)).real
@@ -110,7 +117,10 @@ def test_one_missing_replica_is_seen() -> None:
 
 
 def test_counts_left_over_after_a_crash_pass_for_single_replicas() -> None:
-    """The zeros hardly see leftover counts. Zeros are therefore the primary signal, and a difference means drift."""
+    """Leftover counts hardly change which registers are zero, so estimates from zeros hardly see them.
+
+    Zeros are therefore the primary signal, and a difference between zeros and sums means drift.
+    """
     rng = np.random.default_rng(3)
     registers = sketch(uniform(5).hold(np.full(2000, 3), rng), 2000, rng)
     occupied = np.flatnonzero(registers[0])

@@ -12,7 +12,7 @@ from tests.support.system import wait_until
 
 
 class Sight:
-    """A value for ``Recent`` to look at. A look can be made to wait."""
+    """The value that a ``Recent`` caches: the number of looks so far. A look can be made to wait."""
 
     def __init__(self) -> None:
         self.looks = 0
@@ -27,9 +27,10 @@ class Sight:
 
     @contextmanager
     def held(self, things: Recent[int], threads: int = 1) -> Iterator[list[int]]:
-        """Run the body while ``threads`` threads ask for the value and one of them is looking.
+        """Run the body while ``threads`` threads ask ``things`` for the value and the look of one of them waits.
 
-        After the body, the list that the body was given has the values that the threads saw.
+        Yields:
+            A list. When the body has ended, the list has the values that the threads got.
         """
         seen: list[int] = []
         together = threading.Barrier(threads)

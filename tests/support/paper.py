@@ -155,7 +155,10 @@ class PaperCluster:
         return holds / (copies * capacities[node_id] / sum(capacities.values()))
 
     def gather(self, newest: int) -> None:
-        """Put the copies of every fourth chunk on the ``newest`` newest nodes, as a rebalance by shares alone did."""
+        """Put the copies of every fourth chunk on the ``newest`` newest nodes.
+
+        This is the pattern of an earlier rebalance, which only made nodes equally full (ADR 19).
+        """
         nodes = self.counting()[-newest:]
         for i, (h, held) in enumerate(self.holders.items()):
             if i % 4 == 0:

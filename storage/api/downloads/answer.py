@@ -1,7 +1,7 @@
 """Downloads.
 
-The function ``answer`` answers every download, whichever way it has come. Most downloads bypass Django. A download goes
-through Django where the answer has to say more than the file (ADR 15).
+The function ``answer`` answers every download. Most downloads bypass Django (ADR 15). All downloads go through Django
+while CORS is on, because Django's middleware adds the CORS headers.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def answer(environ: dict[str, Any], file_hash: str, name: str = "") -> Answer:
             return Answer(200, headers)
         return _send(file, headers, _wanted(environ, headers["ETag"], file))
     finally:
-        # The connection goes back to the pool: a thread that waits for its client must not keep others from PostgreSQL.
+        # The connection to PostgreSQL goes back to the pool, because this thread may now wait long for its client.
         connection.close()
 
 

@@ -36,5 +36,5 @@ class Downloads:
 
 
 def _is_plain(environ: WSGIEnvironment) -> bool:
-    """True for a GET or a HEAD while CORS is off: only Django's middleware can tell browsers what they may do."""
+    """True for a GET or a HEAD while CORS is off. While CORS is on, Django's middleware adds the CORS headers."""
     return environ["REQUEST_METHOD"] in ("GET", "HEAD") and not settings.CORS_ALLOWED_ORIGINS

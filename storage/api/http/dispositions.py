@@ -27,8 +27,8 @@ def form_names(value: str) -> tuple[str | None, str | None]:
     """The field name and the file name of a form's part; None for a name that the part does not have.
 
     Browsers, and curl since 7.81, write a quotation mark as ``%22`` and a backslash as it is (WHATWG, HTML §4.10.21.8).
-    Older clients put a backslash before both characters. A value is taken for theirs if each of these characters in it
-    has a backslash.
+    Older clients put a backslash before either character. A value in which every quotation mark and every
+    backslash is escaped like this is taken for a value of an older client.
 
     Args:
         value: the value of the field ``Content-Disposition``.

@@ -80,7 +80,7 @@ def range_applies(environ: Mapping[str, str], etag: str, modified: datetime) -> 
 
 
 def http_date(time: datetime) -> str:
-    """A time as HTTP writes it (RFC 9110 §5.6.7), cut to the second."""
+    """A time as HTTP writes it (RFC 9110 §5.6.7), rounded down to a whole second."""
     return http.http_date(int(time.timestamp()))
 
 

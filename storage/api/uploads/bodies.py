@@ -40,7 +40,8 @@ class BodyStream:
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
         source = environ["wsgi.input"]
-        # The server's ``read1`` returns the bytes of one second: a slow client must not look like a dead client.
+        # ``read1`` of our server returns after about one second with the bytes that have come. ``read`` would wait for
+        # as many bytes as are asked for, and a slow client would look like a dead client.
         self._read: Callable[[int], bytes] = getattr(source, "read1", source.read)
         self.chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
         self.declared = None if self.chunked else int(environ.get("CONTENT_LENGTH") or 0)
@@ -120,7 +121,7 @@ class StrictRequest(Request):
             request._full_data = request._data
 
     def _takes_empty(self) -> bool:
-        """True if a body without bytes is an empty file. DRF takes it for no body, which is right for a bare POST."""
+        """True if a body without bytes is an empty file. A POST without a media type has no body, as DRF assumes."""
         if self.method != "PUT" and not self.content_type:
             return False
         negotiator: Any = self.negotiator

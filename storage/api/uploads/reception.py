@@ -56,7 +56,7 @@ class StagingFormParser(BaseParser):
                 raise InvalidRequest("an upload has one file", {FIELD: ["Send one file at a time."]})
             names.valid_name(name, FIELD)
             reception = opened.enter_context(Reception(owner, declared_size=stream.declared or 0))
-            # The connection goes back to the pool: a thread that waits for its client must not hold a connection.
+            # The connection to PostgreSQL goes back to the pool, because this thread may now wait long for its client.
             connection.close()
             files[FIELD] = StagedFile(reception, name)
             return reception.write
@@ -89,7 +89,7 @@ class RawParser(BaseParser):
         reception = Reception(
             authorize(request.META).owner, declared_size=stream.declared or 0, replication_factor=factor
         )
-        # The connection goes back to the pool: a thread that waits for its client must not keep others from PostgreSQL.
+        # The connection to PostgreSQL goes back to the pool, because this thread may now wait long for its client.
         connection.close()
         with ExitStack() as opened:
             opened.enter_context(reception)
@@ -105,7 +105,7 @@ def _require_whole(request: Request) -> None:
     """Refuse a body that is encoded, or is only a part of a file.
 
     Raises:
-        UnsupportedMediaType: the body has a content coding. A download would send the coded bytes as if they were not.
+        UnsupportedMediaType: the body has a content coding. A download would not say that the bytes are coded.
         InvalidRequest: the body is a part of a file, as when an upload is resumed (RFC 9110 §14.5).
     """
     coding = request.headers.get("Content-Encoding", "identity")

@@ -1,4 +1,4 @@
-"""Keys are asked for before anything else of a request is looked at, and before its body is read."""
+"""The check of a request's key, before Django sees the request and before its body is read."""
 
 from __future__ import annotations
 

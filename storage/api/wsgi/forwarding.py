@@ -22,7 +22,7 @@ def is_trusted(address: str, proxies: tuple[IPv4Network | IPv6Network, ...]) -> 
         peer = ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    # A server whose HOST is :: sees the address of an IPv4 client like this.
+    # A server that listens on :: sees an IPv4 client at an IPv6 address such as ::ffff:192.0.2.1.
     if isinstance(peer, IPv6Address) and peer.ipv4_mapped is not None:
         peer = peer.ipv4_mapped
     return any(peer in network for network in proxies)

@@ -20,7 +20,7 @@ from storage.exceptions import InvalidRequest
 # A name may have underscores, as names of containers do, and a port may be empty (RFC 3986 §3.2).
 HOST = re.compile(r"(?P<name>[a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{0,5}))?", re.IGNORECASE | re.ASCII)
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")  # These are always allowed, for this machine's health checks.
-SHOWN = 100  # The log has this number of characters of a refused host.
+SHOWN = 100  # At most this many characters of a refused host are logged.
 
 
 class Hosts:
@@ -54,7 +54,7 @@ class Request(WSGIRequest):
 class Handler(WSGIHandler):
     """Django's WSGI handler with the ``Request`` of this module.
 
-    A path that is not UTF-8 is refused, because Django would take its bytes for percent signs and digits.
+    A path that is not UTF-8 is refused, because Django would turn an invalid byte into text such as ``%FF``.
     """
 
     request_class = Request

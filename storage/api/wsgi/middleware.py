@@ -123,5 +123,5 @@ def _asked(environ: WSGIEnvironment) -> str:
 
 def _level(status: int, asked: str) -> int:
     if asked == "GET /health" and status == 200:
-        return logging.DEBUG  # The process manager asks every two seconds.
+        return logging.DEBUG  # The process manager sends this request every two seconds.
     return logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO

@@ -1,4 +1,4 @@
-"""Limits on the threads that wait for clients at once: some threads always stay free for everything else."""
+"""Limits on how many threads may wait for clients at the same time: some threads stay free for other requests."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Slot:
         if not _slots.acquire(blocking=False):
             raise TooManyTransfers("too many transfers at once")
         self._held = True
-        self._holders = _thread.slots  # Another thread may release the slot.
+        self._holders = _thread.slots  # The slot remembers this set, because another thread may release the slot.
         self._holders.add(self)
 
     def release(self) -> None:
@@ -52,7 +52,7 @@ class Slot:
 
 @contextmanager
 def transfer() -> Iterator[None]:
-    """Hold a place while the body runs. Also a decorator, for views that read a body or wait for a worker or a disk.
+    """Hold a place while the body runs. It decorates views that read a body or wait for a worker or a disk.
 
     Raises:
         TooManyTransfers: all places are taken.

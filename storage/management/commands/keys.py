@@ -78,7 +78,7 @@ def _owner(username: str) -> User:
     """The user of this name, made without a password if there is none.
 
     Raises:
-        CommandError: nobody, who owns the files of the time without keys, gets no key; neither do inactive users.
+        CommandError: the user may have no key: it is inactive, or it is ``nobody``, the owner while keys are off.
     """
     owner, _ = User.objects.get_or_create(username=username, defaults={"password": "!"})
     if username == NOBODY or not owner.is_active:

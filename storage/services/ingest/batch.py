@@ -42,7 +42,7 @@ def store_batch(batch: Sequence[Piece]) -> None:
 
 
 def _judge(work: Work, pieces: Sequence[Piece], stored: Stored, topology: Topology) -> None:
-    """Keep the replica counts of one upload's chunks, or stop the upload if it cannot be acknowledged.
+    """Note in ``work`` how many replicas its chunks have, or raise an error if the upload cannot be acknowledged.
 
     Raises:
         TooFewReplicas: a chunk has fewer replicas than an acknowledgement needs.
@@ -70,7 +70,7 @@ def _record(batch: Sequence[Piece], ids: dict[str, int]) -> None:
     if any(work.is_done for work in works):
         phases.enter("ingest.close")
     with transaction.atomic():
-        # Contents are locked before jobs, as everywhere. So a deletion of the content has ended, or it waits for this.
+        # Contents are locked before jobs, as everywhere. So a deletion of a content has ended, or it waits.
         contents = Content.objects.locked({work.content.pk for work in works if work.content})
         mine = Job.objects.heartbeat({work.job: len(work.replications) for work in works})
         for work in works:
@@ -91,7 +91,7 @@ def _record(batch: Sequence[Piece], ids: dict[str, int]) -> None:
 
 
 def _end_segments(works: Sequence[Work]) -> None:
-    """Keep the row ids and replica counts of the segments' chunks, for the job that closes the content."""
+    """End the jobs of segments. The results tell the upload's own job the row ids and replica counts of the chunks."""
     results = {
         work.job: {
             "chunks": work.ids,
@@ -125,7 +125,8 @@ def close(works: Mapping[Work, Content]) -> list[Work]:
     Content.objects.become_ready({content.pk: work.health for work, content in closed.items()})
     pinned = Upload.objects.release(work.upload.pk for work in closed)
     if any(content.chunk_size != work.upload.piece_size for work, content in closed.items()):
-        # Segments may have been cut with another chunk size than the content's. Then no manifest has their chunks.
+        # Segments of the upload may have been stored in chunks of another size than the content's. The content does not
+        # use these chunks, so perhaps nothing refers to them now.
         Chunk.objects.condemn_unreferenced(pinned)
     for work in works:
         work.over = True
@@ -137,7 +138,7 @@ def _result(content: Content) -> dict[str, Any]:
 
 
 def end(works: Sequence[Work]) -> None:
-    """After the commit, tell the API threads that wait where the chunks are, and remove the staged bytes."""
+    """After the commit, tell waiting API threads on which nodes the chunks are, and remove the staged bytes."""
     if not works:
         return
     wakeups.announce_with(

@@ -12,7 +12,7 @@ from storage.services.ingest.uploads import ingest
 
 CLAIM_JOBS = 64
 CLAIM_BYTES = 16 << 20
-ALONE_BYTES = 1 << 20  # A claim below this size is a small batch: a second worker would only halve it.
+ALONE_BYTES = 1 << 20  # A claim of fewer bytes is a small batch, not worth a second worker.
 ALONE_SECONDS = 0.1
 """For this many seconds, no second worker is woken for a small batch. If the first worker takes longer, its disk may be
 slow, so another worker helps."""
@@ -27,9 +27,9 @@ class Claimed(IntEnum):
 
 
 def run_all(until: float) -> None:
-    """Ingest queued uploads, batch by batch, until none is queued, or until ``until`` of the monotonic clock.
+    """Ingest queued uploads, batch by batch, until none is queued, or the monotonic clock reaches ``until``.
 
-    Two workers would only halve each other's small batches. So after a small batch, only the worker whose turn it is
+    Two workers would only divide small batches between them. So after a small batch, only the worker that has the turn
     goes on.
     """
     with in_turn("ingest") as is_mine:

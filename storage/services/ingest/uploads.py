@@ -1,4 +1,4 @@
-"""Ingest claimed uploads from their begin to their end: their batches, and the segments of large bodies."""
+"""Ingest claimed uploads from beginning to end: their batches, and the segments of large bodies."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Work:
 
     @property
     def is_distribution_whole(self) -> bool:
-        """True if ``distribution`` gets every chunk. For larger uploads, the API asks the volumes for it."""
+        """True if ``distribution`` gets every chunk. If not, the API asks the volumes where the chunks are."""
         return not self.segments and self.count <= ANNOUNCED_CHUNKS
 
     @property

@@ -22,7 +22,7 @@ from storage.cluster.topology import Member
 from storage.tracking.history import Span
 from storage.tracking.surveying.overlaps import NULL_SAMPLES, Registers, epochs_of, placed_at_random
 
-# A gathering is reported after this time. Uploads and repairs make patterns that pass sooner.
+# A gathering that lasts this long is reported. Patterns that uploads and repairs make pass sooner.
 GATHERED_FOR = timedelta(hours=1)
 SIZES = (2, 3)  # The sets that are searched have these numbers of nodes.
 SHOWN = 3  # This many of the worst sets of each size are shown.
@@ -121,7 +121,7 @@ def _expectation(
 
 
 def _expected_in_zones(nodes: Nodes, epoch: Epoch, online: Sequence[Member]) -> float:
-    """The number of chunks of an epoch that placement puts on ``nodes`` alone, estimated by placing random chunks."""
+    """The number of chunks of an epoch (see ``epochs_of``) that placement puts on ``nodes`` alone, by simulation."""
     order = placed_at_random([online[node] for node in epoch.nodes])(NULL_SAMPLES)
     inside = np.isin(np.array(epoch.nodes)[order], nodes)
     return float(sum(chunks * inside[:, :number].all(axis=1).mean() for number, chunks in epoch.replicas.items()))

@@ -39,7 +39,7 @@ class Survey:
         unions: distinct chunks on each node.
         union: distinct chunks on all nodes together.
         spectrum: chunks with exactly 1, 2, … replicas; the last class also has the chunks with more.
-        average_replication: replicas per chunk, up to the largest target.
+        average_replication: replicas per chunk; of each chunk, no more than the largest target are counted.
         below_target: chunks with fewer replicas than they should have; a lower bound if there are several targets.
             Condemned chunks count as long as their copies are there. Chunks that may have any number of copies are
             left out.

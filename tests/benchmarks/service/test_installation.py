@@ -1,4 +1,7 @@
-"""The system that a benchmark starts for one measurement serves, its processes are known, and it leaves no trace."""
+"""A benchmark starts a system for one measurement.
+
+The system answers requests, the pids of its programs are known, and no file and no process of it remains.
+"""
 
 from pathlib import Path
 

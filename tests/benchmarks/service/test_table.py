@@ -1,4 +1,4 @@
-"""Tables that can be pasted into a page."""
+"""Tables in Markdown."""
 
 import pytest
 

@@ -19,7 +19,7 @@ MSS = 64 << 10  # segment size of loopback: the client's kernel announces free r
 
 @pytest.fixture(autouse=True)
 def no_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this thread hold no place for a transfer, even if an earlier test has left one open."""
+    """Make this thread hold no transfer slot, even if an earlier test has left one taken."""
     monkeypatch.setattr(transfers, "_thread", transfers._Thread())
 
 

@@ -117,7 +117,7 @@ def test_health_names_what_is_degraded(cluster: ClusterUnderTest, monkeypatch: p
 
 
 def test_health_without_enough_nodes_is_503_and_names_them(cluster: ClusterUnderTest) -> None:
-    # The probe has not seen this yet: /health asks the volumes itself.
+    # The probe has not yet seen that the nodes are away: /health asks the volumes itself.
     for number in range(4):
         folder = cluster.folder(f"node_00{number}")
         folder.rename(folder.with_suffix(".away"))

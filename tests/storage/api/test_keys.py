@@ -1,4 +1,4 @@
-"""What a key opens, and what one owner learns of another: nothing."""
+"""Most requests need a key that allows them. One owner learns nothing about the files of another."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_the_clients_of_the_seed_work_with_a_name_and_a_password(served: Cluster
 
 
 def answers(headers: dict[str, str], file_hash: str) -> Iterator[tuple[str, int, Any]]:
-    """What the doors say of a file: the request, the status, and the words without the hash."""
+    """Send every request about a file. Yield each request, its status, and its body with the hash replaced."""
     for method, path in (
         ("GET", "/files/{}"),
         ("GET", "/files/{}?file_name=anns.txt"),

@@ -77,7 +77,7 @@ def test_any_type_but_a_form_is_a_file(workers: ClusterUnderTest) -> None:
         response = Client().post("/upload?file_name=a.json", data, content_type=content_type)
         assert response.status_code == 201, response.content
         assert response.json()["file_hash"] == hashlib.sha256(data).hexdigest()
-    # curl -X PUT --data-binary sends this type with any body.
+    # curl -X PUT --data-binary sends the type of a form with any body.
     assert put("/upload/x", b"a=b&c", content_type=URLENCODED).json()["file_size"] == 5
 
 
@@ -219,7 +219,7 @@ def test_an_encoded_body_is_a_415_and_a_part_of_a_file_a_400(workers: ClusterUnd
 
 def test_a_body_that_is_cut_or_stalls_leaves_nothing(workers: ClusterUnderTest) -> None:
     data = content_of(100)
-    for begun in (b"", data[:1000], data[:-1]):  # two that are held in memory, and one that is staged
+    for begun in (b"", data[:1000], data[:-1]):  # The first two are held in memory, the third is staged.
         assert_problem(stream("PUT", "/upload/x", Socket(begun), CONTENT_LENGTH=str(len(data))), 400)
         for error, status in ((ConnectionResetError(), 400), (TimeoutError(), 408)):
             body = Socket(begun, error)

@@ -145,7 +145,7 @@ def many(cluster: ClusterUnderTest) -> ClusterUnderTest:
 
 
 def listed(**query: object) -> list[str]:
-    """The names on all pages of two files each, and that each page but the last is full."""
+    """Return the names on all pages of two files each. Fail unless every page but the last is full."""
     url: str | None = f"/files?{urlencode({'limit': 2, **query})}"
     found: list[str] = []
     while url:

@@ -394,7 +394,10 @@ def test_a_refusal_has_its_own_reason_phrase(server: Server) -> None:
 
 
 def test_clients_that_send_slowly_and_steadily_are_not_cut_off(server: Server) -> None:
-    """The clients send for longer than STALL_TIMEOUT, in pieces that one read would gather. Then they hang up."""
+    """The clients send for longer than STALL_TIMEOUT, in pieces so small that a single read could gather all of them.
+
+    Then they close their sending side.
+    """
     in_chunks = b"%x\r\n%s\r\n" % (len(BEGIN), BEGIN)
     sized = [server.connect(begin(BEGIN, length=5000)) for begin in (upload, put)]
     chunks = [server.connect(begin(b"", "Transfer-Encoding: chunked") + in_chunks) for begin in (upload, put)]

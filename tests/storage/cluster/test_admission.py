@@ -37,7 +37,7 @@ def give(patch: pytest.MonkeyPatch, *, free: int = PLENTY, free_files: int | Non
 
 def test_each_chunk_of_each_copy_takes_an_inode(monkeypatch: pytest.MonkeyPatch) -> None:
     give(monkeypatch, free_files=HEADROOM_FILES + 20)
-    # Two copies of each chunk are enough to acknowledge, and there are just inodes enough for them.
+    # Two copies of each chunk are enough to acknowledge an upload: ten chunks need the 20 free inodes.
     admit(10 * CHUNK_SIZE, 3)
     with pytest.raises(OutOfSpace, match="free inodes"):
         admit(11 * CHUNK_SIZE, 3)

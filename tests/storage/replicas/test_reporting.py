@@ -38,7 +38,7 @@ class Time:
 
 @pytest.fixture(autouse=True)
 def misses(monkeypatch: pytest.MonkeyPatch) -> Misses:
-    """The misses of a process that has reported nothing yet."""
+    """An empty record of misses, as in a process that has reported nothing yet."""
     fresh = Misses()
     monkeypatch.setattr(reporting, "_misses", fresh)
     return fresh

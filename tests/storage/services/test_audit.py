@@ -248,9 +248,10 @@ def test_a_node_that_comes_back_as_an_older_snapshot_is_made_whole(cluster: Clus
 
 
 def test_a_reconcile_alone_has_what_is_short_mended(cluster: ClusterUnderTest) -> None:
-    """A reconcile outdates the summaries of short contents, also exact ones of this topology epoch.
+    """A reconcile marks the health summaries of short contents as outdated.
 
-    The summaries are then made again, and the copies that they show to be missing are made.
+    This includes summaries that are exact and of this topology epoch. The summaries are then made again, and the copies
+    that they show to be missing are made.
     """
     file, before = cluster.upload(content_of(40)), counted_misses()
     for path in cluster.folder("node_004").glob("chunks/*/*"):

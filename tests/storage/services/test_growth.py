@@ -1,4 +1,7 @@
-"""Sketches grow, wear and drift. During a rebuild there is no moment in which they deny a copy that exists."""
+"""Sketches grow, drift, collect stuck registers, and are rebuilt.
+
+During a rebuild there is no moment in which a trusted sketch denies a copy that exists.
+"""
 
 from __future__ import annotations
 
@@ -218,7 +221,8 @@ def test_a_flush_under_load_costs_two_rebuilds_at_most(
 ) -> None:
     """A worker that counts while a sketch is missing raises the node's sketch epoch.
 
-    This also holds between the rebuild's reading of the epoch and its opening of the shadow.
+    Here a worker counts after the rebuild has read the epoch, and before it opens the shadow. The rebuilt sketch is
+    then outdated, and a second rebuild is needed.
     """
     redis_client.flushall()
     seen = Topology.load()

@@ -15,7 +15,10 @@ from tests.support.cluster import ClusterUnderTest
 
 
 def test_an_upload_that_is_kept_is_in_the_log_on_disk(cluster: ClusterUnderTest) -> None:
-    """The upload was accepted without waiting for the disk, because its client would wait for the ingest."""
+    """The acceptance of an upload does not wait for the disk if the client waits for the ingest.
+
+    ``keep`` makes the acceptance durable.
+    """
     connection.ensure_connection()
     prepared.rows("SET synchronous_commit TO 'local'", [])
     accepted = cluster.accept(b"some bytes")

@@ -92,9 +92,9 @@ def test_zones_are_part_of_what_is_expected(cluster: ClusterUnderTest) -> None:
 def test_what_is_being_reclaimed_is_not_below_its_target(
     cluster: ClusterUnderTest, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A survey sees a condemned chunk while its copies are removed one by one.
+    """Surveys are made while the copies of condemned chunks are removed one by one.
 
-    Another survey reads the sketches before the chunk is forgotten, and the targets after it.
+    The last survey reads the sketches before the rows of the last chunks are deleted, and reads the targets afterwards.
     """
     settings.OCC = replace(settings.OCC, reclaim_grace=0)
     cluster.upload(content_of(30))

@@ -1,4 +1,7 @@
-"""Losses that the sketches prove are traced to their chunks and mended. Unsettled chunks are no losses."""
+"""Losses that the sketches prove are traced to their chunks and mended.
+
+A chunk that lacks copies is no loss while it is condemned or pinned, or while a job for it or its content is open.
+"""
 
 from __future__ import annotations
 
@@ -203,7 +206,7 @@ def test_copies_on_their_way_out_prove_nothing(cluster: ClusterUnderTest) -> Non
     chunks = chunks_of(gone)
     catalogue.delete(gone)
     seen = Topology.load()
-    for chunk in chunks:  # the state that reclaim leaves between two nodes
+    for chunk in chunks:  # Reclaim has un-counted one copy, and not yet the others.
         holder = cluster.holders(chunk)[0]
         counting.uncount(seen, {holder: [chunk]}, counting.builds(seen, [holder]))
     assert look(3) == []
