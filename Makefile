@@ -68,6 +68,7 @@ clean: ## remove the installed packages and all caches; stored files stay
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	@echo "preparing $(VENV) (the first time only)"
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/requirements.stamp: requirements.txt | $(VENV)/bin/python

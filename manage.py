@@ -19,6 +19,7 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "occsite.settings")
     try:
         from django.core.management import execute_from_command_line
+        from django.db import OperationalError
 
         from storage.exceptions import ConfigurationError
 
@@ -26,6 +27,8 @@ def main() -> None:
             execute_from_command_line(sys.argv)
         except ConfigurationError as error:
             sys.exit(f"occ-storage: {error}")
+        except OperationalError as error:
+            sys.exit(f"occ-storage: PostgreSQL does not answer; does the system run? {' '.join(str(error).split())}")
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         if package in ("occsite", "storage", "sketches"):

@@ -46,6 +46,16 @@ MIDDLEWARE = [
     "occsite.middleware.Messages",
 ]
 
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
 ROOT_URLCONF = "occsite.urls"
 WSGI_APPLICATION = "occsite.wsgi.application"
 APPEND_SLASH = False

@@ -58,7 +58,7 @@ class Configuration:
         """
         read = _Reader(environment)
         storage_dir = environment.get("STORAGE_DIR") or "var/occ_storage"
-        configuration = cls(
+        return cls(
             storage_dir=Path(storage_dir).absolute(),
             host=environment.get("HOST", "").strip().removeprefix("[").removesuffix("]") or "127.0.0.1",
             port=read.integer("PORT", 5000, 1, 65535),
@@ -83,12 +83,6 @@ class Configuration:
             database_url=environment.get("DATABASE_URL") or None,
             redis_url=environment.get("REDIS_URL") or None,
         )
-        if configuration.replication_factor > configuration.num_nodes:
-            raise ConfigurationError(
-                f"REPLICATION_FACTOR={configuration.replication_factor} is above NUM_NODES={configuration.num_nodes}; "
-                "lower the one or raise the other"
-            )
-        return configuration
 
     @property
     def nodes_dir(self) -> Path:

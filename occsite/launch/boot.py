@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 
-from occsite.launch.preparation import LIMIT, pause, prepare
+from occsite.launch.preparation import LIMIT, pause, prepare, show_step
 from occsite.launch.programs import BACKGROUND, FOREGROUND, manager_proxy
 from occsite.launch.state import is_loopback, local_url
 from occsite.launch.watch import ask
@@ -21,21 +21,22 @@ def boot(configuration: Configuration) -> None:
         ConfigurationError: a part did not come up, or the cluster does not fit the environment.
     """
     url = local_url(configuration.host, configuration.port)
-    prepare(configuration)
+    administrator = prepare(configuration)
+    show_step("starting the API and the workers")
     start_programs(configuration, FOREGROUND)
     await_api(url)
     start_programs(configuration, BACKGROUND)
-    print("\n".join(box(welcome(url, configuration))), flush=True)  # noqa: T201
+    print("\n".join(box(welcome(url, configuration, administrator))), flush=True)  # noqa: T201
 
 
-def welcome(url: str, configuration: Configuration) -> list[str]:
+def welcome(url: str, configuration: Configuration, administrator: str | None = None) -> list[str]:
     """The lines about addresses, logs and the first steps for the person who has started the service."""
     logs = "above" if configuration.log_to_stdout else f"{configuration.storage_dir}/logs"
     return [
         f"OCC Storage listens on {url}",
         f"version   {VERSION}",
         f"page      {url}/",
-        f"admin     {url}/admin/",
+        f"admin     {url}/admin/" + (f"  {administrator}" if administrator else ""),
         f"keys      {_keys(configuration)}",
         f"upload    curl {'-u KEY:SECRET ' * configuration.auth_required}-F file=@example.pdf {url}/upload",
         f"logs      {logs}",

@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import PGconn, Ping
 
 from occsite.launch.secret import make_secret
-from occsite.launch.state import local_url, make_state_dir
+from occsite.launch.state import make_state_dir
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
 from storage.models.locks import Lock
@@ -32,10 +32,13 @@ REMEDIES = {
 ADMIN = "admin"
 
 
-def prepare(configuration: Configuration) -> None:
+def prepare(configuration: Configuration) -> str | None:
     """Wait for the databases, migrate, and make the nodes that the environment asks for and a first administrator.
 
-    The administrator's password is printed. Existing nodes and administrators stay. Two runs at once do no harm.
+    Existing nodes and administrators stay. Two runs at once do no harm.
+
+    Returns:
+        The name and the password of the administrator that was made, as words to show; None if there was one already.
 
     Raises:
         ConfigurationError: PostgreSQL does not answer, or the cluster does not fit the environment.
@@ -49,15 +52,14 @@ def prepare(configuration: Configuration) -> None:
     with await_database(REACH_LIMIT if configuration.database_url else LIMIT) as lock:
         lock.execute("SET statement_timeout = 0")
         lock.execute("SELECT pg_advisory_lock(%s)", [Lock.MIGRATING.value])
+        show_step("bringing the database up to date")
         try:
             call_command("migrate", interactive=False, verbosity=0)
         except DatabaseError as error:
             raise ConfigurationError(f"the database cannot be brought up to date: {in_a_line(error)}") from None
         provision(configuration)
         password = create_admin()
-    if password:
-        url = local_url(configuration.host, configuration.port)
-        print(f"Administration: {url}/admin/ user {ADMIN}, password {password} (shown only this once)", flush=True)  # noqa: T201
+    return f"user {ADMIN}, password {password} (shown only this once)" if password else None
 
 
 def await_redis(limit: float) -> None:
@@ -140,6 +142,11 @@ def pause(deadline: float, part: str, reason: str) -> None:
 def in_a_line(error: Exception) -> str:
     """The message of an error, without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def show_step(words: str) -> None:
+    """Print on the terminal what the start does now."""
+    print(words, flush=True)  # noqa: T201
 
 
 def say(words: str) -> None:

@@ -38,10 +38,13 @@ def _owners(storage_dir: Path) -> str:
             return pwd.getpwuid(uid).pw_name
         return str(uid)
 
-    with suppress(OSError):
-        owner = storage_dir.stat().st_uid
-        if owner != os.geteuid():
-            return f"belongs to the user {name(owner)}, and this is run by {name(os.geteuid())}: be {name(owner)}"
+    # The folder above may be closed to others too. Then it belongs to the same user.
+    for folder in (storage_dir, *storage_dir.parents):
+        with suppress(OSError):
+            owner = folder.stat().st_uid
+            if owner != os.geteuid():
+                return f"belongs to the user {name(owner)}, and this is run by {name(os.geteuid())}: be {name(owner)}"
+            break
     return "has a secret that cannot be read: see the rights of the file"
 
 

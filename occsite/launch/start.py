@@ -9,6 +9,7 @@ from pathlib import Path
 from occsite.launch.embedded import prepare_postgres, prepare_valkey
 from occsite.launch.files import write_private
 from occsite.launch.manager import run
+from occsite.launch.output import say
 from occsite.launch.programs import supervisor_configuration
 from occsite.launch.runtime import await_departure, make_own_dir, make_runtime_dir, runtime_dir, scratch_dir
 from occsite.launch.secret import make_secret, read_secret
@@ -36,6 +37,7 @@ def serve(configuration: Configuration) -> int:
         folders = [make_runtime_dir(storage_dir), make_own_dir(scratch_dir(storage_dir))]
         try:
             _prepare(configuration, folders)
+            say("starting the databases\n")
             return run(configuration, runtime_dir(storage_dir) / "manager.conf")
         finally:
             for folder in folders:

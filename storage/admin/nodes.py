@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
@@ -94,8 +94,7 @@ class NodeAdmin(NoHandEdits[Node]):
                 request.refusal = refusal  # type: ignore[attr-defined]
             else:
                 self.log_addition(request, node, [{"added": {}}])
-                warning = "Raise NUM_NODES by one, or the next start is refused."
-                self.message_user(request, f"{node} was added. {warning}", messages.WARNING)
+                self.message_user(request, f"{node} was added")
                 return self.response_post_save_add(request, node)
         return super().add_view(request, form_url, extra_context)
 

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
 from storage.exceptions import InvalidRequest, StorageError
-from storage.models import Job
+from storage.models import Job, clock
 from storage.models.refusals import UNAVAILABLE
 
 PAUSE = 0.5  # seconds between two looks at a job
@@ -141,9 +141,25 @@ def label(job: Job) -> str:
 
 
 def progress(job: Job) -> str:
-    """The progress of a job, and the thing that the job waits for."""
-    done = f"{job.done} / {job.total}" if job.total else job.state
-    return f"{done}, waiting for {job.waiting_for}" if job.waiting_for else done
+    """The progress of a job, an estimate of the time left, and the thing that the job waits for."""
+    if job.waiting_for:
+        return f"{_share(job)}, waiting for {job.waiting_for}"
+    left = _time_left(job)
+    return f"{_share(job)}, about {left} left" if left else _share(job)
+
+
+def _share(job: Job) -> str:
+    return f"{100 * job.done // job.total} % ({job.done} of {job.total})" if job.total else job.state
+
+
+def _time_left(job: Job) -> str:
+    """The time that a running job still takes if it goes on as fast as it has gone; empty if that is not known yet."""
+    if job.state != Job.State.RUNNING or job.started_at is None or not 0 < job.done < job.total:
+        return ""
+    seconds = (clock.now() - job.started_at).total_seconds() * (job.total - job.done) / job.done
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def reason(job: Job) -> str:

@@ -22,7 +22,8 @@ class Cluster(models.Model):
     base_n_prime = models.BigIntegerField(help_text="N_PRIME")
     n_prime = models.BigIntegerField(help_text="registers per sketch now: N_PRIME times a power of two")
     tau = models.PositiveSmallIntegerField(help_text="a register saturates here")
-    num_nodes = models.PositiveIntegerField(help_text="NUM_NODES at the last start")
+    num_nodes = models.PositiveIntegerField(help_text="nodes that are not retired")
+    asked_nodes = models.PositiveIntegerField(help_text="NUM_NODES at the last start")
     topology_epoch = models.BigIntegerField(default=0, help_text="raised when a node changes state")
     rebalanced_at = models.DateTimeField(
         null=True,

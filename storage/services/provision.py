@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from itertools import count
 
 import structlog
 from django.db import transaction
+from django.db.models import QuerySet
 
 from storage.cluster import generations, topology
 from storage.conf import VERSION, Configuration
@@ -24,22 +26,24 @@ log = structlog.get_logger(__name__)
 def provision(configuration: Configuration) -> None:
     """Make the cluster row and the nodes that the environment asks for, and record changes of the sketches' shape.
 
+    The first start makes NUM_NODES nodes. A later start adds nodes only if NUM_NODES was raised since the start before:
+    then it adds as many as are lacking. Nodes come and go by other operations, and NUM_NODES need not follow them.
+
     Raises:
-        ConfigurationError: the environment asks for fewer nodes than there are, or a node cannot be created.
+        ConfigurationError: a node cannot be created, or the cluster has too few nodes for REPLICATION_FACTOR.
     """
     configuration.staging_dir.mkdir(parents=True, exist_ok=True)
     configuration.nodes_dir.mkdir(parents=True, exist_ok=True)
     with advisory_lock(Lock.PROVISIONING):
         nobody()
         cluster = _reconcile_cluster(configuration)
-        _commit_nodes(configuration)
         for node in Node.objects.filter(state=Node.State.CREATING):
             try:
                 _create_volume(cluster, node)
             except VolumeError as error:
                 raise ConfigurationError(f"{node.node_id} cannot be created: {error}") from None
     topology.forget()
-    log.info("store.provisioned", version=VERSION, nodes=configuration.num_nodes)
+    log.info("store.provisioned", version=VERSION, nodes=Cluster.load().num_nodes)
     generations.recognise(topology.Topology.load())
     generations.begin(topology.Topology.load())
 
@@ -48,28 +52,32 @@ def plan(url: str = "", zone: str = "") -> Node:
     """The node that ``add`` would make. This function changes nothing.
 
     Raises:
-        InvalidRequest: ``url`` cannot be the URL of a volume.
+        InvalidRequest: no volume can be made at ``url``, another node is there, or ``zone`` is too long.
     """
     node_id = _free_id()
     node = Node(node_id=node_id, url=url or node_id, zone=zone)
+    longest = Node._meta.get_field("zone").max_length or 0
+    if len(zone) > longest:
+        raise InvalidRequest("the name of the zone is too long", {"zone": [f"It has at most {longest} characters."]})
     try:
-        open_volume(topology.absolute_url(node))
-    except (ConfigurationError, ValueError) as error:
-        raise InvalidRequest(f"no node can be made at {url}: {error}", {"url": [str(error)]}) from None
+        if url and not re.match(r"[a-z][a-z0-9+.-]*:/", url):
+            raise ConfigurationError("an absolute URL is needed, such as file:///srv/disk6")
+        volume = open_volume(topology.absolute_url(node))
+        volume.require_vacant(topology.identity_of(Cluster.load(), node))
+    except (ConfigurationError, ValueError, VolumeError) as error:
+        raise InvalidRequest(f"no node can be made at {url or node_id}: {error}", {"url": [str(error)]}) from None
     return node
 
 
 def add(url: str = "", zone: str = "") -> Node:
     """Add a node to the running cluster. A rebalance then moves its share of the copies to it.
 
-    The operator must also raise NUM_NODES by one, so that the next start accepts the number of nodes.
-
     Args:
         url: where to make its volume, such as ``file:///srv/disk6``; by default in a folder next to the other nodes.
         zone: its zone; replicas go to distinct zones first.
 
     Raises:
-        InvalidRequest: no volume can be made there; nothing has changed.
+        InvalidRequest: as for ``plan``, or the volume turns out not to work; nothing has changed.
     """
     with advisory_lock(Lock.PROVISIONING):
         node = plan(url, zone)
@@ -79,7 +87,7 @@ def add(url: str = "", zone: str = "") -> Node:
         except VolumeError as error:
             node.delete()
             raise InvalidRequest(f"no node can be made at {node.url}: {error}", {"url": [str(error)]}) from None
-        Cluster.objects.update(num_nodes=Node.objects.exclude(state=Node.State.RETIRED).count())
+        Cluster.objects.update(num_nodes=_present().count())
     topology.forget()
     wakeups.wake(Job.Queue.MAINTENANCE)
     return node
@@ -93,33 +101,41 @@ def _reconcile_cluster(configuration: Configuration) -> Cluster:
             "base_n_prime": configuration.n_prime,
             "n_prime": configuration.n_prime,
             "tau": configuration.tau,
-            "num_nodes": configuration.num_nodes,
+            "num_nodes": 0,
+            "asked_nodes": 0,
         },
     )
     if made:
         log.info("cluster.created", cluster=str(cluster.uuid))
-        return cluster
-    present = Node.objects.exclude(state=Node.State.RETIRED).count()
-    if configuration.num_nodes < present:
+    if configuration.num_nodes > cluster.asked_nodes:
+        _commit_nodes(configuration.num_nodes)
+    cluster.asked_nodes = configuration.num_nodes
+    cluster.num_nodes = _present().count()
+    if configuration.replication_factor > cluster.num_nodes:
         raise ConfigurationError(
-            f"NUM_NODES={configuration.num_nodes}, but the cluster has {present} nodes: drain and retire some first"
+            f"REPLICATION_FACTOR={configuration.replication_factor}, but the cluster has {cluster.num_nodes} nodes; "
+            "lower the one or add nodes"
         )
     if (configuration.n_prime, configuration.tau) != (cluster.base_n_prime, cluster.tau):
         # The sketches of the former shape no longer fit. The probe finds them untrusted and queues their rebuilds.
         log.info("cluster.sketches_reshaped", n_prime=configuration.n_prime, tau=configuration.tau)
         cluster.base_n_prime = cluster.n_prime = configuration.n_prime
         cluster.tau = configuration.tau
-    cluster.num_nodes = configuration.num_nodes
     cluster.save()
     return cluster
 
 
-def _commit_nodes(configuration: Configuration) -> None:
-    """Insert the rows of new nodes before their volumes exist (RACES 20).
+def _present() -> QuerySet[Node]:
+    """The nodes that are not retired."""
+    return Node.objects.exclude(state=Node.State.RETIRED)
+
+
+def _commit_nodes(number: int) -> None:
+    """Insert the rows of new nodes until there are so many, before their volumes exist (RACES 20).
 
     A volume without a row would be taken for a stranger's. For a row without a volume, ``provision`` makes the volume.
     """
-    for _ in range(configuration.num_nodes - Node.objects.exclude(state=Node.State.RETIRED).count()):
+    for _ in range(number - _present().count()):
         node_id = _free_id()
         Node.objects.create(node_id=node_id, url=node_id)
 

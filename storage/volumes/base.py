@@ -121,6 +121,14 @@ class Volume(Protocol):
     Bytes are named by their SHA-256 in hex (``chunk_hash``); a volume stores and returns them, and judges nothing.
     """
 
+    def require_vacant(self, identity: Identity) -> None:
+        """Raise what ``create`` would raise, as far as that can be known without changing anything.
+
+        Raises:
+            ForeignVolume: other files, or another volume, are there.
+            VolumeOffline: the place cannot be written to.
+        """
+
     def create(self, identity: Identity) -> None:
         """Make an empty volume that carries the identity; a volume that carries it already is left alone.
 

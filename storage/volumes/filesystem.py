@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -52,16 +53,36 @@ class FilesystemVolume:
 
     # -- identity ----------------------------------------------------------
 
+    def require_vacant(self, identity: Identity) -> None:
+        with _as_volume_errors():
+            place = self.root
+            while not place.exists():
+                place = place.parent
+            if place == self.root:
+                self._carries(identity)
+            # Rights and mounts decide whether a folder can be made, and only making one tells.
+            Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=place)).rmdir()
+
+    def _carries(self, identity: Identity) -> bool:
+        """True if the volume exists and carries the identity; False if the directory is empty.
+
+        Raises:
+            ForeignVolume: other files, or another volume, are there.
+        """
+        with suppress(_NoIdentity):
+            if self.identity().same_volume(identity):
+                return True
+            raise ForeignVolume(f"{self.root} belongs to another node or cluster")
+        strangers = {entry.name for entry in self.root.iterdir()} - _OWN_NAMES
+        if any(not name.startswith(TEMPORARY) for name in strangers):
+            raise ForeignVolume(f"{self.root} is neither empty nor a volume")
+        return False
+
     def create(self, identity: Identity) -> None:
         with _as_volume_errors():
             self.root.mkdir(parents=True, exist_ok=True)
-            with suppress(_NoIdentity):
-                if self.identity().same_volume(identity):
-                    return
-                raise ForeignVolume(f"{self.root} belongs to another node or cluster")
-            strangers = {entry.name for entry in self.root.iterdir()} - _OWN_NAMES
-            if any(not name.startswith(TEMPORARY) for name in strangers):
-                raise ForeignVolume(f"{self.root} is neither empty nor a volume")
+            if self._carries(identity):
+                return
             for name in [*(f"chunks/{p}" for p in _PREFIXES), "trash", "quarantine"]:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             with self._opened(check=False) as root:

@@ -23,11 +23,14 @@ class MemoryVolume:
         self._quarantine: dict[tuple[str, str], bytes] = {}
         self._lock = RLock()
 
-    def create(self, identity: Identity) -> None:
+    def require_vacant(self, identity: Identity) -> None:
         self._require_online()
+        if self._identity is not None and not self._identity.same_volume(identity):
+            raise ForeignVolume(f"{self.name} belongs to another node or cluster")
+
+    def create(self, identity: Identity) -> None:
         with self._lock:
-            if self._identity is not None and not self._identity.same_volume(identity):
-                raise ForeignVolume(f"{self.name} belongs to another node or cluster")
+            self.require_vacant(identity)
             self._identity = self._identity or identity
 
     def identity(self) -> Identity:

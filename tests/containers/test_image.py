@@ -126,4 +126,4 @@ def test_a_second_container_on_the_volume_is_refused(container: Container) -> No
 
 def test_a_bad_value_is_refused_with_a_line(image: str) -> None:
     said = docker("run", "--rm", "-e", "NUM_NODES=2", image, check=False)
-    assert said == "occ-storage: REPLICATION_FACTOR=3 is above NUM_NODES=2; lower the one or raise the other\n"
+    assert "occ-storage: REPLICATION_FACTOR=3, but the cluster has 2 nodes; lower the one or add nodes\n" in said

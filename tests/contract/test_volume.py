@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storage.exceptions import ForeignVolume, ReplicaMissing, VolumeFull
+from storage.exceptions import ForeignVolume, ReplicaMissing, VolumeFull, VolumeOffline
 from storage.volumes import FilesystemVolume, Identity, MemoryVolume, Replica, Trashed, Volume
 
 IDENTITY = Identity("11111111-cluster", "node_000", "22222222-node")
@@ -101,6 +101,19 @@ def token(number: int) -> str:
 
 def test_a_created_volume_carries_its_identity(volume: Volume) -> None:
     assert volume.identity() == IDENTITY
+
+
+def test_a_place_is_vacant_for_its_own_volume_only(make: Maker, volume: Volume) -> None:
+    volume.require_vacant(IDENTITY)
+    with pytest.raises(ForeignVolume):
+        volume.require_vacant(STRANGER)
+
+
+def test_asking_for_a_vacant_place_makes_no_volume(make: Maker) -> None:
+    nothing = make(IDENTITY)
+    nothing.require_vacant(IDENTITY)
+    with pytest.raises(VolumeOffline):
+        nothing.identity()
 
 
 def test_creating_again_leaves_the_volume_alone(volume: Volume) -> None:

@@ -186,7 +186,7 @@ def test_a_drain_that_is_cancelled_leaves_an_active_node(cluster: ClusterUnderTe
 def test_a_node_is_added_by_a_form(cluster: ClusterUnderTest, operator: Client) -> None:
     where = cluster.configuration.storage_dir / "another"
     page = operator.post("/admin/storage/node/add/", {"url": where.as_uri(), "zone": "b"}, follow=True)
-    assert "Raise NUM_NODES" in page.content.decode()
+    assert "node_005 was added" in page.content.decode()
     node = Node.objects.get(node_id="node_005")
     assert (node.state, node.zone, node.online) == (Node.State.ACTIVE, "b", True)
     assert (where / "identity").exists()

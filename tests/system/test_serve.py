@@ -63,7 +63,7 @@ def test_a_taken_port_is_refused(system: System, refused: Callable[..., str]) ->
     ("name", "value"),
     [
         ("PORT", "http"),
-        ("REPLICATION_FACTOR", "9"),
+        ("REPLICATION_FACTOR", "none"),
         ("STORAGE_DIR", "/proc/nowhere"),
         ("DATABASE_URL", "mysql://localhost/occ"),
         ("REDIS_URL", "localhost"),
@@ -154,8 +154,8 @@ def test_a_failed_boot_ends_the_run(make_system: Callable[..., System]) -> None:
     system = make_system()
     system.start()
     system.stop()
-    assert system.serve(NUM_NODES="3").wait(START_LIMIT) == 1  # The boot refuses this, not serve.
-    assert system.output().splitlines()[-2].startswith("occ-storage: ")
+    assert system.serve(REPLICATION_FACTOR="9").wait(START_LIMIT) == 1  # The boot refuses this, not serve.
+    assert system.output().splitlines()[-2].startswith("occ-storage: REPLICATION_FACTOR=9")
     assert not lingering(system.storage_dir)
 
 

@@ -7,7 +7,7 @@ from django.core.management.base import CommandParser
 
 from storage.cluster import topology
 from storage.management.operation import Operation
-from storage.models import Cluster, Job
+from storage.models import Job
 from storage.services import provision
 
 
@@ -16,20 +16,15 @@ class Command(Operation):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        where = "where to make its volume, such as file:///srv/disk6; by default beside the others"
+        where = "where to make its volume, such as file:///srv/disk6; by default in a folder next to the others"
         parser.add_argument("--url", default="", help=where)
         parser.add_argument("--zone", default="", help="replicas go to distinct zones first")
 
     def plan(self, options: Mapping[str, Any]) -> None:
         node = provision.plan(options["url"], options["zone"])
         self.stdout.write(f"{node.node_id} would be made at {topology.absolute_url(node)}")
-        self._say_number(Cluster.load().num_nodes + 1)
 
     def begin(self, options: Mapping[str, Any]) -> Sequence[Job]:
         node = provision.add(options["url"], options["zone"])
         self.stdout.write(f"{node.node_id} was made at {topology.absolute_url(node)}")
-        self._say_number(Cluster.load().num_nodes)
         return list(Job.objects.open().filter(kind=Job.Kind.REBALANCE_ALL))
-
-    def _say_number(self, nodes: int) -> None:
-        self.stdout.write(f"Raise NUM_NODES to {nodes}, or the next start is refused.")

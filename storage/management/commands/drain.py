@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from storage.management.operation import Operation, size, table
-from storage.models import Cluster, Job
+from storage.models import Job
 from storage.services import drain
 
 
@@ -31,5 +31,4 @@ class Command(Operation):
 
     def conclude(self, job: Job) -> None:
         super().conclude(job)
-        nodes = Cluster.load().num_nodes
-        self.stdout.write(f"{job.subject} is retired. Lower NUM_NODES to {nodes}, or the next start makes a new node.")
+        self.stdout.write(f"{job.subject} is retired")

@@ -80,7 +80,8 @@ def _owner(username: str) -> User:
     Raises:
         CommandError: the user may have no key: it is inactive, or it is ``nobody``, the owner while keys are off.
     """
-    owner, _ = User.objects.get_or_create(username=username, defaults={"password": "!"})
-    if username == NOBODY or not owner.is_active:
-        raise CommandError(f"the user {username} may have no key")
-    return owner
+    if username != NOBODY:
+        owner, _ = User.objects.get_or_create(username=username, defaults={"password": "!"})
+        if owner.is_active:
+            return owner
+    raise CommandError(f"the user {username} may have no key")

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from storage.management.operation import Operation
-from storage.models import Cluster, Job
+from storage.models import Job
 from storage.services import retire
 
 
@@ -23,8 +23,5 @@ class Command(Operation):
 
     def begin(self, options: Mapping[str, Any]) -> Sequence[Job]:
         job = retire.retire(options["node"])
-        nodes = Cluster.load().num_nodes
-        self.stdout.write(
-            f"{options['node']} is retired. Lower NUM_NODES to {nodes}, or the next start makes a new node."
-        )
+        self.stdout.write(f"{options['node']} is retired")
         return [job]

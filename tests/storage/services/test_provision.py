@@ -8,7 +8,7 @@ from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
 from storage.models import Cluster, Node
 from storage.services import probe
-from storage.services.provision import provision
+from storage.services.provision import add, provision
 from tests.support.cluster import ClusterUnderTest, content_of
 
 
@@ -24,10 +24,31 @@ def test_a_raised_num_nodes_adds_nodes(cluster: ClusterUnderTest) -> None:
     assert (cluster.folder("node_006") / "identity").exists()
 
 
-def test_a_lowered_num_nodes_is_refused_with_a_reason(cluster: ClusterUnderTest) -> None:
-    with pytest.raises(ConfigurationError, match="drain"):
-        provision(dataclasses.replace(cluster.configuration, num_nodes=4))
-    assert Node.objects.count() == 5
+def test_num_nodes_need_not_follow_the_nodes(cluster: ClusterUnderTest) -> None:
+    """Only a NUM_NODES that was raised since the start before makes nodes, and none ever removes one."""
+
+    def start(num_nodes: int) -> int:
+        provision(dataclasses.replace(cluster.configuration, num_nodes=num_nodes))
+        found = Node.objects.exclude(state=Node.State.RETIRED).count()
+        assert Cluster.load().num_nodes == found
+        return found
+
+    add()
+    assert start(5) == 6, "a node that was added stays"
+    assert start(10) == 10, "NUM_NODES=10 for one start"
+    assert start(5) == 10, "and the next start without it"
+    Node.objects.filter(node_id="node_009").update(state=Node.State.RETIRED)
+    assert start(5) == 9, "a node that was retired does not come back"
+    assert start(9) == 9
+    assert start(9) == 9
+    assert start(11) == 11
+
+
+def test_too_few_nodes_for_the_factor_are_refused_with_a_reason(cluster: ClusterUnderTest) -> None:
+    with pytest.raises(ConfigurationError, match="REPLICATION_FACTOR=6, but the cluster has 5 nodes"):
+        provision(dataclasses.replace(cluster.configuration, replication_factor=6))
+    provision(dataclasses.replace(cluster.configuration, replication_factor=6, num_nodes=6))
+    assert Node.objects.count() == 6
 
 
 def test_a_node_that_was_interrupted_while_it_was_created_is_completed(cluster: ClusterUnderTest) -> None:
@@ -64,7 +85,7 @@ def test_a_changed_tau_means_a_rebuild(cluster: ClusterUnderTest) -> None:
         ("N_PRIME", "-1"),
         ("PORT", "65536"),
         ("CHUNK_SIZE", "1e6"),
-        ("REPLICATION_FACTOR", "6"),
+        ("REPLICATION_FACTOR", "0"),
         ("DEBUG", "perhaps"),
     ],
 )

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from occsite.launch import secret
+from storage.exceptions import ConfigurationError
+from tests.support.system import PROJECT
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_another_user_is_told_who_to_be(tmp_path: Path) -> None:
+    """The default folder lies in ``var``, which the first start makes, and closes to other users too."""
+    storage_dir = tmp_path / "var" / "occ_storage"
+    storage_dir.mkdir(mode=0o700, parents=True)
+    secret.make_secret(storage_dir)
+    for folder in tmp_path.parents:
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+            folder.chmod(0o755)
+    tmp_path.chmod(0o755)
+    (tmp_path / "var").chmod(0o700)
+    script = (
+        "import os; from pathlib import Path; from occsite.launch.secret import read_secret\n"
+        f"os.setuid(65534); read_secret(Path({str(storage_dir)!r}))"
+    )
+    found = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True)
+    assert f"{storage_dir} belongs to the user root, and this is run by nobody: be root" in found.stderr
+
+
+def test_a_secret_that_cannot_be_read_for_another_reason_is_named(tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    with pytest.raises(ConfigurationError, match="the secret cannot be read"):
+        secret.read_secret(tmp_path)
