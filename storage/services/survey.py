@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 SHOWN = 3  # At most this many pairs of nodes are logged.
 GROWTH_LOAD = 0.25  # Above this load, in chunks per register, the sketches grow to the next size.
-PAUSE = timedelta(hours=1)  # For this long, no new trace is queued for losses that the last trace could not mend.
+PAUSE = timedelta(hours=1)  # For this long, no trace is queued for the registers that the last trace could not mend.
 AT_WORK = (Job.Kind.TRACE, Job.Kind.REPAIR_ALL, Job.Kind.DRAIN)
 
 _before: Evidence | None = None
