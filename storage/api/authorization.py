@@ -10,6 +10,7 @@ import structlog
 from django.conf import settings
 
 from storage.accounts.principals import Principal, identify
+from storage.conf import configuration
 from storage.exceptions import Forbidden
 from storage.models import Scope
 
@@ -46,12 +47,14 @@ def authorize(environ: MutableMapping[str, Any]) -> Principal:
 
 
 def needs_key(environ: MutableMapping[str, Any]) -> bool:
-    """True if a request needs a key while keys are on.
+    """True if a request needs a key.
 
     OPTIONS needs none: before a page of another site sends a request, the browser asks with OPTIONS for permission
     (CORS), and does not send a key.
     """
-    return environ["REQUEST_METHOD"] != "OPTIONS" and OPEN.fullmatch(environ["PATH_INFO"]) is None
+    if not configuration().auth_required or environ["REQUEST_METHOD"] == "OPTIONS":
+        return False
+    return OPEN.fullmatch(environ["PATH_INFO"]) is None
 
 
 def _scope(method: str, path: str) -> Scope:

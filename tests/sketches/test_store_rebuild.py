@@ -58,7 +58,7 @@ def test_a_quiet_rebuild_is_exact_and_leaves_no_shadow(
     chunks = chunk_names(2 * FILL_BATCH + 10)
     build_sketch(store, "a", 16 << 10, chunks)
     assert stored(redis_client, "sketch") == model(chunks, 16 << 10)
-    assert redis_client.keys() == [b"occ:sketch:a"]
+    assert redis_client.keys("occ:s*") == [b"occ:sketch:a"]
 
 
 def test_another_build_is_lost(store: SketchStore, chunk_names: Names, redis_client: redis.Redis) -> None:
@@ -72,7 +72,7 @@ def test_another_build_is_lost(store: SketchStore, chunk_names: Names, redis_cli
         store.discard_shadow("a", build)
     assert stored(redis_client, "shadow") == [0] * 16
     store.discard_shadow("a", second)
-    assert redis_client.keys() == []
+    assert redis_client.keys("occ:s*") == []
 
 
 def test_an_empty_listing_of_a_lost_shadow_is_noticed(store: SketchStore) -> None:
@@ -83,7 +83,7 @@ def test_an_empty_listing_of_a_lost_shadow_is_noticed(store: SketchStore) -> Non
 def test_a_size_that_does_not_fold_is_refused(store: SketchStore, redis_client: redis.Redis) -> None:
     with pytest.raises(IncompatibleSketches):
         store.open_shadow("a", 1, 24)
-    assert redis_client.keys() == []
+    assert redis_client.keys("occ:s*") == []
 
 
 def test_no_swap_after_everything_was_flushed(
@@ -96,7 +96,7 @@ def test_no_swap_after_everything_was_flushed(
         store.fill_shadow("a", build, chunk_names(1))
     with pytest.raises(ShadowLost):
         store.swap_shadow("a", build)
-    assert redis_client.keys() == []
+    assert redis_client.keys("occ:s*") == []
 
 
 def test_no_swap_of_a_cut_shadow(store: SketchStore, build_sketch: Build, redis_client: redis.Redis) -> None:
