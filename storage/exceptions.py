@@ -97,6 +97,12 @@ class NoSuchFile(StorageError):
     code = "no_such_file"
 
 
+class NoSuchLink(StorageError):
+    """No share link is at this address, or it has expired or was revoked."""
+
+    code = "no_such_link"
+
+
 class NoSuchChunk(StorageError):
     """No file has a chunk with this hash."""
 

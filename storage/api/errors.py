@@ -39,6 +39,7 @@ STATUS: Mapping[type[Exception], int] = {
     domain.NoSuchChunk: 404,
     domain.NoSuchFile: 404,
     domain.NoSuchJob: 404,
+    domain.NoSuchLink: 404,
     domain.OutOfSpace: 507,
     domain.StagingUnavailable: 503,
     domain.TooManyTransfers: 503,

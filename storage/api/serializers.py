@@ -11,6 +11,8 @@ from storage.api import names
 from storage.cluster.topology import Topology
 
 MIB = 1 << 20
+DAY = 86400
+LONGEST_SHARE = 366 * DAY
 
 
 class ReplicationFactorField(serializers.IntegerField):
@@ -48,6 +50,12 @@ class NameField(serializers.CharField):
 
 class RenameSerializer(serializers.Serializer[Any]):
     file_name = NameField()
+
+
+class LinkSerializer(serializers.Serializer[Any]):
+    expires_in = serializers.IntegerField(
+        min_value=1, max_value=LONGEST_SHARE, default=7 * DAY, help_text="seconds until the link expires"
+    )
 
 
 _factor = ReplicationFactorField()

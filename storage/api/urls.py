@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from storage.api import views
+from storage.api import links, views
 from storage.api.downloads import answer as downloads
 from storage.api.uploads import views as uploads
 from storage.api.wsgi import slashes
@@ -15,6 +15,9 @@ urlpatterns = [
     re_path(r"^download/(?P<file_hash>[^/]+)/(?P<file_name>(?s:.+))\Z", downloads.DownloadView.as_view()),
     path("files", views.FilesView.as_view(), name="files"),
     path("files/<str:file_hash>", views.FileView.as_view(), name="file"),
+    path("files/<str:file_hash>/links", links.LinksView.as_view(), name="links"),
+    path("files/<str:file_hash>/links/<str:link_id>", links.LinkView.as_view(), name="link"),
+    re_path(r"^share/(?P<token>[^/]+)(?:/(?P<file_name>(?s:.*)))?\Z", downloads.SharedView.as_view()),
     path("verify/<str:file_hash>", views.VerifyView.as_view(), name="verify"),
     path("route/<str:chunk_hash>", views.RouteView.as_view(), name="route"),
     path("rebalance/<str:file_hash>", views.RebalanceView.as_view(), name="rebalance"),

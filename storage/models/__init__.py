@@ -6,6 +6,7 @@ from storage.models.generation import Generation
 from storage.models.job import Job
 from storage.models.key import Key, Scope
 from storage.models.last_census import LastCensus
+from storage.models.link import Link
 from storage.models.node import Node
 from storage.models.segment import Segment
 from storage.models.statements.acceptance import Accepted, Body, record_acceptance, record_reception
@@ -29,6 +30,7 @@ __all__ = [
     "Key",
     "LastCensus",
     "LastSurvey",
+    "Link",
     "ManifestEntry",
     "Node",
     "OpenFile",

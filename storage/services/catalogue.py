@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from storage.exceptions import ContentNotReady, NoSuchFile
-from storage.models import UPLOADED, Chunk, Content, File, Job, Position, Sort, Upload
+from storage.models import UPLOADED, Chunk, Content, File, Job, Link, Position, Sort, Upload
 from storage.staging import files as staging
 
 log = structlog.get_logger(__name__)
@@ -167,6 +167,7 @@ def _merge(kept: File, others: Sequence[File]) -> None:
     """Make one file of several, which have the same content. All are locked."""
     kept.replication_factor = max(file.replication_factor for file in (kept, *others))
     Upload.objects.filter(file__in=others).update(file=kept)
+    Link.objects.filter(file__in=others).update(file=kept)
     File.objects.filter(pk__in=[file.pk for file in others]).delete()
     File.objects.filter(pk=kept.pk).update(replication_factor=kept.replication_factor, modified_at=Now())
 

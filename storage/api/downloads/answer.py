@@ -6,7 +6,7 @@ while CORS is on, because Django's middleware adds the CORS headers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +29,7 @@ from storage.api.parameters import require_known
 from storage.api.rendering import JsonRenderer
 from storage.api.wsgi.transfers import Slot
 from storage.models import OpenFile
-from storage.services import retrieve
+from storage.services import retrieve, share
 
 CONTENT_TYPE = "application/octet-stream"
 
@@ -72,13 +72,41 @@ def answer(environ: dict[str, Any], file_hash: str, name: str = "") -> Answer:
     Raises:
         Exception: an error that ``errors`` turns into a problem document.
     """
-    try:
+
+    def found() -> OpenFile:
         owner = authorize(environ).owner
         well_formed(file_hash)
         require_known(environ, (FILE_NAME,))
+        return retrieve.open_file(owner, file_hash, chosen_name(environ))
+
+    return _answer(environ, found, name)
+
+
+def answer_shared(environ: dict[str, Any], token: str, name: str = "") -> Answer:
+    """Answer a GET or a HEAD of a share link's address, as ``answer`` does, without a key.
+
+    Args:
+        environ: the WSGI environment of the request.
+        token: the part of the path that belongs to the link.
+        name: the name under which the client should save the file; empty for the file's own name.
+
+    Raises:
+        Exception: an error that ``errors`` turns into a problem document.
+    """
+
+    def found() -> OpenFile:
+        require_known(environ, ())
+        file = share.file_behind(token)
+        return retrieve.open_file(file.owner, file.content.file_hash, file.name)
+
+    return _answer(environ, found, name)
+
+
+def _answer(environ: dict[str, Any], find: Callable[[], OpenFile], name: str) -> Answer:
+    try:
+        file = find()
         if name:
             valid_name(name)
-        file = retrieve.open_file(owner, file_hash, chosen_name(environ))
         headers = _headers(file, name or file.name)
         if preconditions.check(environ, headers["ETag"], file.created_at):
             return Answer(304, headers)
@@ -184,7 +212,7 @@ class AnyAccept(BaseContentNegotiation):
 class DownloadView(Endpoint):
     """The bytes of a file: all of them, or the bytes that `Range` asks for. `?file_name=` chooses one of its names."""
 
-    parameters = (FILE_NAME,)
+    parameters: Collection[str] = (FILE_NAME,)
     content_negotiation_class: type[BaseContentNegotiation] = AnyAccept
     renderer_classes = (JsonRenderer,)  # There is one renderer only: the answer does not vary with Accept.
 
@@ -198,7 +226,9 @@ class DownloadView(Endpoint):
             return problem_response(error, {"request": request})
 
     def get(self, request: HttpRequest, file_hash: str, file_name: str = "") -> HttpResponse | StreamingHttpResponse:
-        found = answer(request.META, file_hash, file_name)
+        return self._respond(answer(request.META, file_hash, file_name))
+
+    def _respond(self, found: Answer) -> HttpResponse | StreamingHttpResponse:
         response: HttpResponse | StreamingHttpResponse
         with found.handing_over():
             if found.body is None:
@@ -208,3 +238,12 @@ class DownloadView(Endpoint):
         if "Content-Type" not in found.headers:
             del response["Content-Type"]
         return response
+
+
+class SharedView(DownloadView):
+    """The bytes of a file that its owner shares, under the address of a share link: no key is needed."""
+
+    parameters = ()
+
+    def get(self, request: HttpRequest, token: str, file_name: str | None = None) -> Any:
+        return self._respond(answer_shared(request.META, token, file_name or ""))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from django.conf import settings
 
-from storage.api.downloads.answer import answer
+from storage.api.downloads.answer import Answer, answer, answer_shared
 from storage.api.errors import send_problem, status_line
 from storage.api.names import decoded
 from storage.models.fields import HEX_DIGEST
 
 PATH = re.compile(rf"/download/({HEX_DIGEST.pattern})(?:/(.+))?", re.DOTALL)
+SHARED = re.compile(r"/share/([^/]+)(?:/(.*))?", re.DOTALL)
 
 
 class Downloads:
@@ -24,10 +25,13 @@ class Downloads:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = PATH.fullmatch(environ["PATH_INFO"])
+        reply: Callable[..., Answer] = answer
+        if path is None:
+            path, reply = SHARED.fullmatch(environ["PATH_INFO"]), answer_shared
         if path is None or not _is_plain(environ):
             return self._application(environ, start_response)
         try:
-            found = answer(environ, path[1], decoded((path[2] or "").encode("latin-1")))
+            found = reply(environ, path[1], decoded((path[2] or "").encode("latin-1")))
         except Exception as error:  # noqa: BLE001  every error is a problem document, or a defect that is logged
             return send_problem(error, environ, start_response)
         with found.handing_over():

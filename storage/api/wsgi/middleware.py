@@ -23,6 +23,7 @@ PROTECTION = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "X-Frame-Options": "DENY",
 }
+TOKEN = re.compile(r"\A(/share/)[^/]+")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._=:+/-]{1,128}", re.ASCII)
 
 
@@ -116,7 +117,9 @@ class _Body:
 
 
 def _asked(environ: WSGIEnvironment) -> str:
-    path = quote(environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"], safe="/:@&+$,!~*'()", encoding="latin-1")
+    # The token of a share link is not logged: whoever reads it could use it.
+    told = TOKEN.sub(r"\1...", environ["PATH_INFO"])
+    path = quote(environ.get("SCRIPT_NAME", "") + told, safe="/:@&+$,!~*'()", encoding="latin-1")
     query = environ.get("QUERY_STRING", "")
     return f"{environ['REQUEST_METHOD']} {path}{'?' * bool(query)}{query}"
 

@@ -1,0 +1,70 @@
+"""Share links to files: make, list and revoke them. ``downloads`` answers under their addresses."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from rest_framework import status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from storage.api import serializers
+from storage.api.endpoint import Endpoint, owner_of, well_formed
+from storage.api.names import FIELD as FILE_NAME
+from storage.api.names import chosen_name
+from storage.api.uploads.bodies import FieldsParser, FormParser, JSONParser
+from storage.api.wsgi.transfers import transfer
+from storage.models import File, Link
+from storage.services import catalogue, share
+
+
+class LinksView(Endpoint):
+    """The share links to a file. A `POST` makes one: whoever has its address may download the file without a key.
+
+    `expires_in` is the time in seconds after which the link expires: 604800, seven days, if you do not say. The link is
+    for the newest name of the bytes, or for the name that `?file_name=` chooses.
+    """
+
+    parameters = (FILE_NAME,)
+    parser_classes = (JSONParser, FormParser, FieldsParser)
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.LinkSerializer:
+        return serializers.LinkSerializer(*args, **kwargs)
+
+    def get(self, request: Request, file_hash: str) -> Response:
+        links = share.links_to(_files(request, file_hash))
+        return Response({"links": [_document(request, link) for link in links]})
+
+    @transfer()
+    def post(self, request: Request, file_hash: str) -> Response:
+        file = catalogue.find(owner_of(request), well_formed(file_hash), chosen_name(request.META))
+        form = self.get_serializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        link = share.share(file, form.validated_data["expires_in"])
+        return Response(_document(request, link), status.HTTP_201_CREATED)
+
+
+class LinkView(Endpoint):
+    """One share link. A `DELETE` revokes it: its address opens nothing any more."""
+
+    http_method_names = ("delete", "options")
+
+    def delete(self, request: Request, file_hash: str, link_id: str) -> Response:
+        share.revoke(_files(request, file_hash), link_id)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+def _files(request: Request, file_hash: str) -> list[File]:
+    return catalogue.find_all(owner_of(request), well_formed(file_hash), chosen_name(request.META), ready=False)
+
+
+def _document(request: Request, link: Link) -> dict[str, Any]:
+    path = f"/share/{share.token_of(link)}/{quote(link.file.name)}"
+    return {
+        "id": str(link.pk),
+        "url": request.build_absolute_uri(request.META.get("SCRIPT_NAME", "") + path),
+        "file_name": link.file.name,
+        "created_at": link.created_at,
+        "expires_at": link.expires_at,
+    }

@@ -1,0 +1,70 @@
+"""Share links: addresses under which one file can be downloaded without a key, for a time."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import timedelta
+
+import structlog
+from django.core.signing import BadSignature, Signer
+
+from storage.exceptions import NoSuchLink
+from storage.models import File, Link, clock
+
+log = structlog.get_logger(__name__)
+
+
+def share(file: File, seconds: int) -> Link:
+    """Make a link to a file that expires after some seconds."""
+    link = Link.objects.create(file=file, expires_at=clock.now() + timedelta(seconds=seconds))
+    log.info("link.created", link=str(link.pk), file_hash=file.content.file_hash, seconds=seconds)
+    return link
+
+
+def links_to(files: Sequence[File]) -> list[Link]:
+    """The links to these files that have not expired, the oldest one first."""
+    return list(Link.objects.good().filter(file__in=files).select_related("file"))
+
+
+def revoke(files: Sequence[File], link_id: str) -> None:
+    """Make a link to one of these files open nothing any more.
+
+    Raises:
+        NoSuchLink: no link of this id leads to one of the files.
+    """
+    try:
+        removed, _ = Link.objects.filter(pk=uuid.UUID(link_id), file__in=files).delete()
+    except ValueError:
+        removed = 0
+    if not removed:
+        raise NoSuchLink(f"no link {link_id}")
+    log.info("link.revoked", link=link_id)
+
+
+def token_of(link: Link) -> str:
+    """The secret part of a link's address: the link's id, signed with SECRET_KEY.
+
+    A token that nobody was given is refused by its signature, without a query.
+    """
+    return _signer().sign(link.pk.hex)
+
+
+def file_behind(token: str) -> File:
+    """The file that a link's token opens.
+
+    Raises:
+        NoSuchLink: the token is not one of ours, or its link has expired or was revoked.
+    """
+    try:
+        link_id = uuid.UUID(_signer().unsign(token))
+    except (BadSignature, ValueError):
+        raise NoSuchLink("this link does not exist, has expired, or was revoked") from None
+    link = Link.objects.good().select_related("file__content").filter(pk=link_id).first()
+    if link is None:
+        raise NoSuchLink("this link does not exist, has expired, or was revoked")
+    return link.file
+
+
+def _signer() -> Signer:
+    return Signer(salt="storage.links", sep=".")  # No link's address needs an escape.

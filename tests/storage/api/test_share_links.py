@@ -1,0 +1,154 @@
+"""Share links: made with a key, used without."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.signing import Signer
+
+from storage.models import File, Link, Scope
+from tests.support.api import WholeClient as Client
+from tests.support.api import assert_problem, workers
+from tests.support.cluster import ClusterUnderTest
+from tests.support.keys import bearer, keys_on
+
+__all__ = ["keys_on", "workers"]
+
+DATA = b"shared bytes"
+
+
+@pytest.fixture
+def served(workers: ClusterUnderTest, keys_on: ClusterUnderTest) -> ClusterUnderTest:
+    return workers
+
+
+@pytest.fixture
+def ann(served: ClusterUnderTest) -> dict[str, str]:
+    """The header of a key of ann, who has a file."""
+    headers = bearer("ann")
+    put(headers, "annual%20report.pdf")
+    return headers
+
+
+def put(headers: dict[str, str], name: str, data: bytes = DATA) -> Any:
+    return Client().put(f"/upload/{name}", data, content_type="application/octet-stream", headers=headers)
+
+
+def share(headers: dict[str, str], query: str = "", **fields: object) -> Any:
+    url = f"/files/{File.objects.latest('pk').content.file_hash}/links{query}"
+    return Client().post(url, fields, content_type="application/json", headers=headers)
+
+
+def path_of(response: Any) -> str:
+    assert response.status_code == 201, response.content
+    url: str = response.json()["url"]
+    assert url.startswith("http://testserver/share/")
+    return url.removeprefix("http://testserver")
+
+
+def test_whoever_has_the_address_may_download_the_file(ann: dict[str, str]) -> None:
+    path = path_of(share(ann))
+    assert path.endswith("/annual%20report.pdf")
+    response = Client().get(path)
+    assert response.getvalue() == DATA
+    assert response.headers["Content-Disposition"] == 'attachment; filename="annual report.pdf"'
+    assert Client().head(path).headers["Content-Length"] == str(len(DATA))
+    part = Client().get(path, headers={"Range": "bytes=2-5"})
+    assert (part.status_code, part.getvalue()) == (206, DATA[2:6])
+    without_name = path.rpartition("/")[0]
+    assert Client().get(without_name).getvalue() == DATA
+    assert "other.pdf" in Client().get(f"{without_name}/other.pdf").headers["Content-Disposition"]
+
+
+def test_a_link_opens_one_file_for_reading_and_nothing_else(ann: dict[str, str]) -> None:
+    path = path_of(share(ann))
+    for method in ("PUT", "POST", "DELETE", "PATCH"):
+        assert Client().generic(method, path).status_code == 405
+    assert Client().get(f"{path}?file_name=x").status_code == 400
+    token = path.split("/")[2]
+    assert Client().get("/files", headers={"Authorization": f"Bearer {token}"}).status_code == 401
+
+
+def test_a_link_expires(ann: dict[str, str]) -> None:
+    path = path_of(share(ann, expires_in=60))
+    assert Client().get(path).getvalue() == DATA
+    Link.objects.update(expires_at=Link.objects.get().expires_at - timedelta(seconds=61))
+    assert_problem(Client().get(path), 404)
+    listed = Client().get(f"/files/{File.objects.get().content.file_hash}/links", headers=ann).json()
+    assert listed == {"links": []}
+
+
+def test_a_link_is_listed_and_revoked(ann: dict[str, str]) -> None:
+    made = share(ann).json()
+    links = f"/files/{File.objects.get().content.file_hash}/links"
+    assert Client().get(links, headers=ann).json() == {"links": [made]}
+    assert Client().delete(f"{links}/{made['id']}", headers=ann).status_code == 204
+    assert_problem(Client().get(made["url"].removeprefix("http://testserver")), 404)
+    for link_id in (made["id"], "nonsense"):
+        assert_problem(Client().delete(f"{links}/{link_id}", headers=ann), 404)
+
+
+def test_an_address_that_was_not_given_opens_nothing(ann: dict[str, str]) -> None:
+    path = path_of(share(ann))
+    token = path.split("/")[2]
+    link_id = Link.objects.get().pk.hex
+    foreign = Signer(key="another", salt="storage.links", sep=".").sign(link_id)
+    unsigned = Signer(salt="another", sep=".").sign(link_id)
+    refusals = {
+        assert_problem(Client().get(f"/share/{bad}"), 404)["detail"]
+        for bad in (link_id, foreign, unsigned, token[:-1], token + "x", token.upper(), "x", "%00", "%C3%A9", "." * 500)
+    }
+    assert len(refusals) == 1, "a refusal does not tell why"
+
+
+def test_a_link_follows_its_file(ann: dict[str, str]) -> None:
+    path = path_of(share(ann))
+    file_hash = File.objects.get().content.file_hash
+    rename: dict[str, Any] = {"data": '{"file_name": "new.pdf"}', "content_type": "application/json", "headers": ann}
+    Client().patch(f"/files/{file_hash}", **rename)
+    assert "new.pdf" in Client().get(path.rpartition("/")[0]).headers["Content-Disposition"]
+    put(ann, "second.pdf")
+    second = path_of(share(ann, "?file_name=second.pdf"))
+    Client().patch(f"/files/{file_hash}", **rename)
+    for merged in (path, second):
+        assert "new.pdf" in Client().get(merged.rpartition("/")[0]).headers["Content-Disposition"]
+    assert Client().delete(f"/files/{file_hash}", headers=ann).status_code == 204
+    assert_problem(Client().get(path), 404)
+    assert not Link.objects.exists()
+
+
+def test_links_belong_to_the_owner_of_the_file(ann: dict[str, str]) -> None:
+    made = share(ann).json()
+    bob = bearer("bob")
+    links = f"/files/{File.objects.get().content.file_hash}/links"
+    for response in (
+        Client().get(links, headers=bob),
+        Client().post(links, headers=bob),
+        Client().delete(f"{links}/{made['id']}", headers=bob),
+    ):
+        assert_problem(response, 404)
+    put(bob, "bobs.pdf")
+    assert Client().get(links, headers=bob).json() == {"links": []}
+    assert_problem(Client().delete(f"{links}/{made['id']}", headers=bob), 404)
+    assert_problem(share(bearer("ann", [Scope.READ])), 403)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 10**9, "soon", None])
+def test_a_time_that_makes_no_sense_is_a_400(ann: dict[str, str], seconds: object) -> None:
+    assert_problem(share(ann, expires_in=seconds), 400, "expires_in")
+    assert not Link.objects.exists()
+
+
+def test_the_token_is_not_in_the_log(ann: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    log = type("Log", (), {"log": lambda self, level, event, **said: told.append(said["request"])})
+    monkeypatch.setattr("storage.api.wsgi.middleware.log", log())
+    Client().get(path_of(share(ann))).getvalue()
+    assert told[-1] == "GET /share/.../annual%20report.pdf"
+
+
+def test_while_keys_are_off_links_work_as_well(workers: ClusterUnderTest) -> None:
+    put({}, "file.txt")
+    assert Client().get(path_of(share({}))).getvalue() == DATA
