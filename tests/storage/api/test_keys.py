@@ -114,6 +114,17 @@ def test_the_clients_of_the_seed_work_with_a_name_and_a_password(served: Cluster
     assert File.objects.get().owner == owner("ann")
 
 
+def test_answers_are_for_no_shared_cache(served: ClusterUnderTest) -> None:
+    ann = bearer("ann")
+    put(ann, "anns.txt")
+    for path, told in (
+        ("/files", "private"),
+        (f"/files/{HASH}", "private, no-cache"),
+        (f"/download/{HASH}", "private, no-cache"),
+    ):
+        assert Client().get(path, headers=ann).headers["Cache-Control"] == told
+
+
 # -- one owner and another ---------------------------------------------------
 
 
