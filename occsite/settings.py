@@ -108,7 +108,7 @@ CELERY_BROKER_URL = addresses.broker_url(REDIS_URL)
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": [
         "storage.api.rendering.JsonRenderer",
-        "rest_framework.renderers.BrowsableAPIRenderer",
+        "storage.api.pages.renderer.PageRenderer",
     ],
     # ``storage.api.authorization`` checks keys, not DRF. With DRF's session authentication, a plain POST from a browser
     # in which an admin is logged in would fail the CSRF check.

@@ -17,7 +17,7 @@ from storage.models import Scope
 PRINCIPAL = "occ.principal"
 READS = ("GET", "HEAD")
 # These paths ask for no key. The pages of the administration ask for a session of their own.
-OPEN = re.compile(r"/health|/share/.*|/admin(/.*)?|/static/.*", re.DOTALL)
+OPEN = re.compile(r"/health|/share/.*|/admin(/.*)?|/static/.*|/favicon\.ico", re.DOTALL)
 FOR_ADMINS = re.compile(r"/status|/route/.*", re.DOTALL)
 
 

@@ -9,9 +9,11 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest
 from rest_framework.negotiation import BaseContentNegotiation, DefaultContentNegotiation
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from storage.api.authorization import authorize, needs_key
+from storage.api.authorization import READS, authorize, needs_key
+from storage.api.pages.renderer import PageRenderer
 from storage.api.parameters import require_known
 from storage.api.uploads.bodies import StrictRequest
 from storage.exceptions import InvalidRequest
@@ -35,9 +37,13 @@ class Endpoint(APIView):
 
     Attributes:
         parameters: the query parameters that the view takes; any other parameter is answered with 400.
+        heading: the heading of the view's page; None for the view's name.
+        introduction: the template of the text under the heading; None for the view's description.
     """
 
     parameters: Collection[str] = ()
+    heading: str | None = None
+    introduction: str | None = None
     content_negotiation_class: type[BaseContentNegotiation] = Negotiation
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -56,6 +62,17 @@ class Endpoint(APIView):
             negotiator=self.get_content_negotiator(),
             parser_context=self.get_parser_context(request),
         )
+
+    def http_method_not_allowed(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """Show a browser the page with the form if all that a view takes is a POST. Other clients get the 405."""
+        is_page = isinstance(getattr(request, "accepted_renderer", None), PageRenderer)
+        if is_page and request.method in READS and "POST" in self.allowed_methods:
+            return Response(self.above_form(request, **kwargs))
+        return super().http_method_not_allowed(request, *args, **kwargs)
+
+    def above_form(self, request: Request, **kwargs: Any) -> dict[str, Any] | None:
+        """A document for the page with the form; None if the form is for something new."""
+        return None
 
 
 def owner_of(request: Request) -> User:

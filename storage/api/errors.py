@@ -11,12 +11,15 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import redis
 import structlog
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.core.handlers.wsgi import get_script_name
 from django.db import InterfaceError, InternalError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.urls import set_script_prefix
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
 from storage import exceptions as domain
+from storage.api.pages.renderer import problem_page, wants_page
 from storage.models import refusals
 from storage.models.refusals import UNAVAILABLE
 
@@ -75,6 +78,10 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> HttpRespon
     """DRF's exception handler: answer every error of a view with a problem document, in JSON or on a browsable page.
 
     An error without a status here is a defect: it is logged with its traceback, and the client gets a 500.
+
+    Args:
+        error: the error.
+        context: ``request`` is the request, of DRF or of Django. Without one, ``environ`` is the WSGI environment.
     """
     status = _status(error)
     if status is None:
@@ -89,12 +96,14 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> HttpRespon
     renderer = getattr(request, "accepted_renderer", None)
     if renderer is not None and renderer.format == "api":
         return Response(body, status=status, headers=headers)
-    return _json(body, headers)
+    environ = context.get("environ") if request is None else request.META
+    return _json(body, headers) if renderer is not None else _answer(environ, body, headers)
 
 
 def send_problem(error: Exception, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Answer a WSGI request directly with the problem document of ``error``, bypassing Django."""
-    response = problem_response(error, {})
+    set_script_prefix(get_script_name(environ))  # The addresses on a page need it, and only Django's handler sets it.
+    response = problem_response(error, {"environ": environ})
     response.headers["Content-Length"] = str(len(response.content))
     start_response(status_line(response.status_code), list(response.headers.items()))
     return () if environ["REQUEST_METHOD"] == "HEAD" else [response.content]
@@ -183,23 +192,31 @@ def _headers(error: Exception, status: int) -> dict[str, str]:
     return {"Retry-After": str(math.ceil(wait) if wait else RETRY_AFTER)}
 
 
+def _answer(environ: Mapping[str, Any] | None, body: dict[str, Any], headers: Mapping[str, str]) -> HttpResponse:
+    if environ is not None and wants_page(environ):
+        return problem_page(environ, body, headers)
+    return _json(body, headers)
+
+
 def _json(body: dict[str, Any], headers: Mapping[str, str] | None = None) -> JsonResponse:
-    return JsonResponse(body, status=body["status"], headers=headers, content_type="application/problem+json")
+    response = JsonResponse(body, status=body["status"], headers=headers, content_type="application/problem+json")
+    response.content += b"\n"  # The body stays in one piece: a server may close the connection after the first piece.
+    return response
 
 
 # -- errors that Django itself would answer in HTML -------------------------
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    return _json(problem(400, MALFORMED, "the request is malformed"))
+    return _answer(request.META, problem(400, MALFORMED, "the request is malformed"), {})
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    return _json(problem(403, FORBIDDEN, "not allowed"))
+    return _answer(request.META, problem(403, FORBIDDEN, "not allowed"), {})
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    return _json(problem(404, NOT_FOUND, f"there is nothing at {request.path}"))
+    return _answer(request.META, problem(404, NOT_FOUND, f"there is nothing at {request.path}"), {})
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

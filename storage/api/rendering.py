@@ -13,7 +13,10 @@ _default = JSONEncoder().default
 
 
 class JsonRenderer(JSONRenderer):
-    """DRF's JSON renderer. orjson writes the JSON, except when the client asks for indented JSON."""
+    """DRF's JSON renderer. orjson writes the JSON, except when the client asks for indented JSON.
+
+    A line break ends each document, so a shell's prompt stands on a line of its own.
+    """
 
     def render(
         self,
@@ -22,6 +25,8 @@ class JsonRenderer(JSONRenderer):
         renderer_context: Mapping[str, Any] | None = None,
     ) -> bytes:
         context = renderer_context or {}
-        if data is None or self.get_indent(accepted_media_type or self.media_type, context) is not None:
-            return bytes(super().render(data, accepted_media_type, context))
-        return orjson.dumps(data, default=_default, option=orjson.OPT_PASSTHROUGH_DATETIME)
+        if data is None:
+            return b""
+        if self.get_indent(accepted_media_type or self.media_type, context) is not None:
+            return bytes(super().render(data, accepted_media_type, context)) + b"\n"
+        return orjson.dumps(data, default=_default, option=orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_APPEND_NEWLINE)

@@ -36,6 +36,9 @@ PAGE_LIMIT = 1000
 class RootView(Endpoint):
     """OCC Storage: a content-addressed, replicated file store. LCRS sketches know where chunks lie."""
 
+    heading = "OCC Storage"
+    introduction = "occ/root.html"
+
     def get(self, request: Request) -> Response:
         names = ("health", "status", "upload", "files")
         return Response({name: reverse(name, request=request) for name in names})
@@ -177,6 +180,14 @@ class RebalanceView(Endpoint):
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.RebalanceSerializer:
         return serializers.RebalanceSerializer(*args, **kwargs)
+
+    def above_form(self, request: Request, **kwargs: Any) -> dict[str, Any]:
+        file = catalogue.find(owner_of(request), well_formed(kwargs["file_hash"]))
+        return {
+            "file_hash": kwargs["file_hash"],
+            "file_name": file.name,
+            "replication_factor": file.replication_factor,
+        }
 
     @transfer()
     def post(self, request: Request, file_hash: str) -> Response:

@@ -52,7 +52,7 @@ def test_options_describe_every_path() -> None:
 
 def test_an_unknown_path_is_a_404() -> None:
     paths = ("/nothing", "/nothing/", "/download/", "/%00", "/%ff", "/static/nothing")
-    for path, accept in product(paths, ("*/*", "text/html")):
+    for path, accept in product(paths, ("*/*", "application/json, text/html")):
         assert_problem(Client().get(path, headers={"Accept": accept}), 404)
 
 
@@ -138,7 +138,8 @@ def test_a_browser_gets_forms_to_upload_and_rebalance(cluster: ClusterUnderTest)
     assert re.search(r'<input name="file"\s+type="file"', upload)
     assert 'name="replication_factor"' in upload
     assert 'enctype="multipart/form-data"' in upload
-    rebalance = Client().get(f"/rebalance/{HASH}", headers=BROWSER).content.decode()
+    file_hash = cluster.upload(b"x").content.file_hash
+    rebalance = Client().get(f"/rebalance/{file_hash}", headers=BROWSER).content.decode()
     assert 'name="replication_factor"' in rebalance
 
 

@@ -1,0 +1,105 @@
+"""The renderer of the pages, and the page of a problem that no view has answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from django.core.handlers.wsgi import get_path_info
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template import loader
+from django.templatetags.static import static
+from django.urls import get_script_prefix
+from django.utils.encoding import escape_uri_path
+from rest_framework.renderers import BrowsableAPIRenderer, HTMLFormRenderer
+
+from storage.api.pages import markup
+
+TEMPLATE, FIELDS = "occ/page.html", "occ/fields"
+READS = ("GET", "HEAD")
+WITHOUT_FORMS = (204, 401, 403, 404)  # After these answers there is nothing that a form could change.
+ABOUT_A_FILE = (("Show", "files"), ("Download", "download"), ("Verify", "verify"), ("Rebalance", "rebalance"))
+
+
+class PageRenderer(BrowsableAPIRenderer):
+    """DRF's browsable renderer with our own page. A form sends the serializer's fields; there are no raw forms.
+
+    A view that has an ``introduction``, which is the name of a template, is introduced by it, not by its description.
+    ``heading`` replaces the name of a view.
+    """
+
+    template = TEMPLATE
+
+    def get_context(self, data: Any, accepted_media_type: str | None, renderer_context: Any) -> dict[str, Any]:
+        view, request, response = (renderer_context[name] for name in ("view", "request", "response"))
+        status = response.status_code
+        is_unreadable = status >= 400 and request.method in READS
+        has_forms = status not in WITHOUT_FORMS and not is_unreadable
+        context = _context(request.method, request.get_full_path(), status, data, dict(sorted(response.items())))
+        if not is_unreadable:
+            context["name"] = getattr(view, "heading", None) or self.get_name(view)
+            context["description"] = self._introduction(view)
+        if "file_hash" in view.kwargs and has_forms:
+            context["links"] = _links(view.kwargs["file_hash"], request.path)
+        if has_forms:
+            context["post_form"] = self._form("POST", view, data)
+            context["patch_form"] = self._form("PATCH", view, data)
+            context["has_delete"] = "DELETE" in view.allowed_methods
+        return context
+
+    def _introduction(self, view: Any) -> str:
+        template = getattr(view, "introduction", None)
+        return markup.described(view.get_view_description()) if template is None else loader.render_to_string(template)
+
+    def _form(self, method: str, view: Any, shown: Any) -> Any:
+        """The fields of the form for ``method``. They have the present values if the page shows all of them."""
+        if method not in view.allowed_methods or not hasattr(view, "get_serializer"):
+            return None
+        form = view.get_serializer()
+        if isinstance(shown, Mapping) and form.fields.keys() <= shown.keys():
+            form = view.get_serializer(instance=shown)
+        return HTMLFormRenderer().render(form.data, None, {"style": {"template_pack": FIELDS}})
+
+
+def wants_page(environ: Mapping[str, Any]) -> bool:
+    """True if a client asks for HTML, as browsers do when they open an address, and does not ask for JSON."""
+    accepted = environ.get("HTTP_ACCEPT", "")
+    return "text/html" in accepted and "application/json" not in accepted
+
+
+def problem_page(environ: Mapping[str, Any], problem: Mapping[str, Any], headers: Mapping[str, str]) -> HttpResponse:
+    """The page of a problem that no view with a renderer has answered.
+
+    No cache may keep the page: the same address gives JSON to other clients, in answers without a Vary.
+    """
+    path = get_script_prefix().rstrip("/") + escape_uri_path(get_path_info(dict(environ)))
+    context = _context(environ["REQUEST_METHOD"], path, problem["status"], problem, headers)
+    fields = {**headers, "Cache-Control": "no-store", "Vary": "Accept"}
+    return HttpResponse(loader.render_to_string(TEMPLATE, context), status=problem["status"], headers=fields)
+
+
+def icon(request: HttpRequest) -> HttpResponse:
+    """Redirect the address where browsers look for an icon of their own accord."""
+    return HttpResponseRedirect(static("occ/favicon.svg"))
+
+
+def _links(file_hash: str, path: str) -> list[tuple[str, str]]:
+    """Names and addresses of what else there is about a file."""
+    addresses = [(name, f"{get_script_prefix()}{part}/{file_hash}") for name, part in ABOUT_A_FILE]
+    return [(name, address) for name, address in addresses if address != path]
+
+
+def _context(method: str, path: str, status: int, data: Any, headers: Mapping[str, str]) -> dict[str, Any]:
+    phrase = HTTPStatus(status).phrase
+    return {
+        "name": phrase,
+        "method": method,
+        "path": path,
+        "status": f"{status} {phrase}",
+        "is_deleted": status == 204,
+        "problem": data if status >= 400 and isinstance(data, Mapping) and "detail" in data else None,
+        "data": data,
+        "document": None if data is None else markup.document(data),
+        "headers": headers,
+    }
