@@ -13,8 +13,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
 from storage.exceptions import InvalidRequest, StorageError
+from storage.jobs.naming import name_of
 from storage.models import Job, clock
 from storage.models.refusals import UNAVAILABLE
+from storage.plans import Table, Words, is_number, size
 
 PAUSE = 0.5  # seconds between two looks at a job
 
@@ -59,7 +61,9 @@ class Operation(Door):
 
     def act(self, options: Mapping[str, Any]) -> None:
         if options["dry_run"]:
-            self.plan(options)
+            for part in self.plan(options):
+                for line in table(part.rows) if isinstance(part, Table) else [part]:
+                    self.stdout.write(line)
             return
         jobs = self.begin(options)
         if options["no_wait"]:
@@ -68,8 +72,8 @@ class Operation(Door):
         else:
             self._follow(jobs)
 
-    def plan(self, options: Mapping[str, Any]) -> None:
-        """Print what would be done."""
+    def plan(self, options: Mapping[str, Any]) -> Words:
+        """Say what would be done."""
         raise NotImplementedError
 
     def begin(self, options: Mapping[str, Any]) -> Sequence[Job]:
@@ -78,7 +82,7 @@ class Operation(Door):
 
     def conclude(self, job: Job) -> None:
         """Print what the operator should know when a job has succeeded."""
-        self.stdout.write(f"{label(job)}: succeeded")
+        self.stdout.write(f"{name_of(job)}: succeeded")
         for line in table([(f"  {name}", number(name, value)) for name, value in sorted((job.result or {}).items())]):
             self.stdout.write(line)
 
@@ -95,13 +99,13 @@ class Operation(Door):
             except KeyboardInterrupt:
                 self.stdout.write("")
                 left = jobs[position:]
-                going_on = ", ".join(label(other) for other in left)
+                going_on = ", ".join(name_of(other) for other in left)
                 how = "; ".join(f"manage.py cancel {other.pk}" for other in left)
                 raise CommandError(f"not waiting any more; {going_on} goes on. To end it: {how}") from None
             if job.state == Job.State.SUCCEEDED:
                 self.conclude(job)
             else:
-                failures.append(f"{label(job)} {job.state}{reason(job)}")
+                failures.append(f"{name_of(job)} {job.state}{reason(job)}")
         if failures:
             raise CommandError("; ".join(failures))
 
@@ -111,7 +115,7 @@ class Operation(Door):
         shown = ""
         while True:
             job.refresh_from_db()
-            line = "" if job.is_terminal else f"{label(job)}: {progress(job)}"
+            line = "" if job.is_terminal else f"{name_of(job)}: {progress(job)}"
             if line != shown and on_terminal:
                 self.stdout.write(f"\r\x1b[K{line}", ending="")
                 self.stdout.flush()
@@ -128,16 +132,6 @@ def complaint(error: StorageError) -> str:
     fields = error.errors if isinstance(error, InvalidRequest) else {}
     more = [message for messages in fields.values() for message in messages if message not in str(error)]
     return "; ".join([str(error), *more])
-
-
-def subject(job: Job) -> str:
-    """The subject of a job, as an operator would name it. Hashes are cut."""
-    return (job.file_hash or job.subject or "")[:16]
-
-
-def label(job: Job) -> str:
-    """A job's kind and subject, for a line of output."""
-    return job.kind if job.subject in ("all", "cluster") else f"{job.kind} {subject(job)}"
 
 
 def progress(job: Job) -> str:
@@ -172,22 +166,13 @@ def number(name: str, value: Any) -> str:
     return size(value) if name.endswith("bytes") else str(value)
 
 
-def size(count: float) -> str:
-    """A number of bytes as an operator reads it, such as ``1.5 MiB``. It may be negative."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(count) < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
-
-
 def table(rows: Sequence[Sequence[object]]) -> list[str]:
     """The lines of a table. A column of numbers is aligned to the right."""
     cells = [[str(cell) for cell in row] for row in rows]
     lines = [""] * len(cells)
     for column in zip(*cells, strict=True):
         width = max(map(len, column))
-        numeric = all(cell[:1] in "-0123456789" for cell in column[1:])
+        numeric = all(map(is_number, column[1:]))
         aligned = [cell.rjust(width) if numeric else cell.ljust(width) for cell in column]
         lines = [f"{line}  {cell}" if line else cell for line, cell in zip(lines, aligned, strict=True)]
     return [line.rstrip() for line in lines]

@@ -20,10 +20,10 @@ from storage.cluster.topology import Member, Topology
 from storage.counters import Event
 from storage.exceptions import ForeignDatabase, VolumeError
 from storage.jobs import maintenance
-from storage.models import Chunk, Job, ManifestEntry, Pin
+from storage.models import Chunk, Job, ManifestEntry, Pin, clock
 from storage.models.locks import Lock, free_advisory_lock
 from storage.replicas.finding import ask
-from storage.replicas.removing import purge_trash, remove_replica
+from storage.replicas.removing import purge_trash, remove_replica, trashed_at
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +44,38 @@ class Plan:
     chunks: list[tuple[str, int]]
     members: list[Member]
     absent: list[Member]
+
+
+@dataclass(frozen=True)
+class Trash:
+    """The number of ``copies`` in the trash of a node. The ``due`` copies have been there longer than the grace."""
+
+    node_id: str
+    copies: int
+    due: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The things that the next passes find, for an operator.
+
+    Attributes:
+        grace: the grace period in seconds.
+        condemned: number of chunks that belong to no file.
+        due: number of chunks that the next pass would remove.
+        due_bytes: the size of these chunks, one copy of each.
+        is_capped: True if the next pass would reach its limit, so that later passes remove more.
+        trash: the trash of each node that answers.
+        absent: ids of the nodes that do not answer.
+    """
+
+    grace: float
+    condemned: int
+    due: int
+    due_bytes: int
+    is_capped: bool
+    trash: list[Trash]
+    absent: list[str]
 
 
 @dataclass(frozen=True)
@@ -85,6 +117,30 @@ def plan(topology: Topology, grace: float) -> Plan:
         (members if identity.same_volume(member.identity) else absent).append(member)
     generations.require_known(members)
     return Plan(_due(grace), members, absent)
+
+
+def preview(grace: float) -> Preview:
+    """Look at what there is to reclaim, and list the trash. This function changes nothing.
+
+    Raises:
+        ForeignDatabase: as for ``plan``.
+        VolumeError: a node stopped answering between the plan and the listing of its trash.
+    """
+    todo = plan(Topology.load(), grace)
+    limit = clock.now().timestamp() - grace
+    trash = []
+    for member in todo.members:
+        found = member.lane.call(lambda volume=member.lane.volume: list(volume.trashed()))
+        trash.append(Trash(member.node_id, len(found), sum(trashed_at(entry.token) <= limit for entry in found)))
+    return Preview(
+        grace=grace,
+        condemned=Chunk.objects.filter(condemned_at__isnull=False).count(),
+        due=len(todo.chunks),
+        due_bytes=sum(size for _, size in todo.chunks),
+        is_capped=len(todo.chunks) == CHUNKS_PER_PASS,
+        trash=trash,
+        absent=[member.node_id for member in todo.absent],
+    )
 
 
 def _due(grace: float) -> list[tuple[str, int]]:

@@ -12,7 +12,7 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from storage import tasks
+from storage import plans, tasks
 from storage.cluster import generations
 from storage.cluster.topology import Topology
 from storage.management import operation
@@ -176,15 +176,15 @@ def test_an_adoption_says_what_there_is_and_what_it_wants_to_know(working: Clust
     assert state_of(working) == before
     with pytest.raises(CommandError, match="File exists"):
         run("adopt", "--dry-run", "--export", str(listed))
-    assert "adopt keep: succeeded" in run("adopt", "--keep")
+    assert "adoption of the volumes, with unknown chunks kept: succeeded" in run("adopt", "--keep")
     assert "there is nothing to adopt" in run("adopt", "--dry-run")
 
 
 def test_an_operation_is_followed_to_its_end(working: ClusterUnderTest) -> None:
     file = spoil(working)
     said = run("repair").splitlines()
-    assert said[0] == "repair all: queued"
-    assert "repair all: succeeded" in said
+    assert said[0] == "repair of the cluster: queued"
+    assert "repair of the cluster: succeeded" in said
     assert "  added       1" in said
     assert all(len(working.holders(chunk_hash)) == 3 for chunk_hash, _ in file.content.manifest())
 
@@ -192,7 +192,7 @@ def test_an_operation_is_followed_to_its_end(working: ClusterUnderTest) -> None:
 def test_each_node_is_audited_in_turn(working: ClusterUnderTest) -> None:
     spoil(working)
     said = " ".join(run("audit").split())
-    assert [f"audit node_00{i}: succeeded" in said for i in range(5)] == [True] * 5
+    assert [f"audit of node_00{i}: succeeded" in said for i in range(5)] == [True] * 5
     assert said.count("corrupt 1") == 1
 
 
@@ -208,7 +208,7 @@ def test_an_offline_node_is_left_out_unless_it_is_named(cluster: ClusterUnderTes
 
 def test_on_a_terminal_one_line_is_rewritten(working: ClusterUnderTest) -> None:
     said = run("repair", out=Terminal())
-    assert said.startswith("\r\x1b[Krepair all: queued\r\x1b[Krepair all: succeeded\n")
+    assert said.startswith("\r\x1b[Krepair of the cluster: queued\r\x1b[Krepair of the cluster: succeeded\n")
 
 
 def test_a_drain_retires_the_node(working: ClusterUnderTest) -> None:
@@ -221,7 +221,7 @@ def test_a_node_is_added_and_filled(working: ClusterUnderTest) -> None:
     working.upload(content_of(20))
     assert "node_005 would be made at" in run("add_node", "--dry-run")
     said = run("add_node", "--zone", "b")
-    assert "rebalance all: succeeded" in said
+    assert "rebalance of the cluster: succeeded" in said
     assert Node.objects.get(node_id="node_005").zone == "b"
     assert any((working.folder("node_005") / "chunks").rglob("?" * 64))
 
@@ -285,14 +285,14 @@ def test_a_job_that_fails_is_an_error(cluster: ClusterUnderTest, monkeypatch: py
 
     monkeypatch.setitem(tasks.WORK, Job.Kind.RECLAIM, fail)
     monkeypatch.setattr(operation, "sleep", work)
-    with pytest.raises(CommandError, match="reclaim failed: Failed: RuntimeError"):
+    with pytest.raises(CommandError, match="reclaim of the cluster failed: Failed: RuntimeError"):
         run("reclaim")
     assert Job.objects.get().attempts == MAX_ATTEMPTS
 
 
 def test_a_job_that_is_cancelled_is_an_error(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operation, "sleep", lambda _: run("cancel", str(Job.objects.get().pk)))
-    with pytest.raises(CommandError, match="drain node_001 cancelled"):
+    with pytest.raises(CommandError, match="drain of node_001 cancelled"):
         run("drain", "node_001")
     assert Node.objects.get(node_id="node_001").state == Node.State.ACTIVE
 
@@ -304,7 +304,7 @@ def test_who_does_not_want_to_wait_is_told_that_the_job_goes_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(operation, "sleep", interrupt)
-    with pytest.raises(CommandError, match=r"repair all goes on.*manage\.py cancel") as stopped:
+    with pytest.raises(CommandError, match=r"repair of the cluster goes on.*manage\.py cancel") as stopped:
         run("repair")
     job = Job.objects.get()
     assert str(job.pk) in str(stopped.value)
@@ -414,4 +414,4 @@ def test_without_a_running_system_there_is_one_line(tmp_path: Path, arguments: t
     [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (-(5 << 20), "-5.0 MiB"), (1 << 50, "1024.0 TiB")],
 )
 def test_bytes_are_readable(count: float, text: str) -> None:
-    assert operation.size(count) == text
+    assert plans.size(count) == text

@@ -8,6 +8,7 @@ from django.core.management.base import CommandParser
 from storage.cluster import topology
 from storage.management.operation import Operation
 from storage.models import Job
+from storage.plans import Words
 from storage.services import provision
 
 
@@ -20,9 +21,9 @@ class Command(Operation):
         parser.add_argument("--url", default="", help=where)
         parser.add_argument("--zone", default="", help="replicas go to distinct zones first")
 
-    def plan(self, options: Mapping[str, Any]) -> None:
+    def plan(self, options: Mapping[str, Any]) -> Words:
         node = provision.plan(options["url"], options["zone"])
-        self.stdout.write(f"{node.node_id} would be made at {topology.absolute_url(node)}")
+        return [f"{node.node_id} would be made at {topology.absolute_url(node)}"]
 
     def begin(self, options: Mapping[str, Any]) -> Sequence[Job]:
         node = provision.add(options["url"], options["zone"])

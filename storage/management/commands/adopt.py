@@ -6,8 +6,10 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from storage.management.operation import Operation, size, table
+from storage import plans
+from storage.management.operation import Operation
 from storage.models import Job
+from storage.plans import Words
 from storage.services import adopt
 from storage.services.adopt import Unknown
 
@@ -36,23 +38,8 @@ class Command(Operation):
             raise CommandError("say --keep or --condemn, or --dry-run to see what there is")
         super().act(options)
 
-    def plan(self, options: Mapping[str, Any]) -> None:
-        found = self._export(options["export"]) if options["export"] else adopt.plan()
-        if found.foreign:
-            self.stdout.write(f"written to under a database that this one does not know: {', '.join(found.foreign)}")
-        else:
-            self.stdout.write("this database knows every volume that answers: there is nothing to adopt")
-        rows: list[tuple[object, ...]] = [
-            ("chunks", "", ""),
-            ("the database does not know", found.unknown, size(found.unknown_bytes)),
-            ("kept earlier, of no file", found.kept, ""),
-            ("of files, on no node", found.lost, ""),
-            ("of files, short of copies", found.short, ""),
-        ]
-        for line in table(rows):
-            self.stdout.write(line)
-        for node_id in found.silent:
-            self.stdout.write(f"{node_id} does not answer: what it holds is not counted")
+    def plan(self, options: Mapping[str, Any]) -> Words:
+        return plans.of_adoption(self._export(options["export"]) if options["export"] else adopt.plan())
 
     def begin(self, options: Mapping[str, Any]) -> Sequence[Job]:
         if options["export"]:

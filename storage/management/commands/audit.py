@@ -8,8 +8,9 @@ from django.core.management.base import CommandParser
 
 from storage.cluster.topology import Topology
 from storage.exceptions import ClusterUnavailable
-from storage.management.operation import Operation, size, table
+from storage.management.operation import Operation
 from storage.models import Job
+from storage.plans import Table, Words, size
 from storage.services import audit
 
 COUNTED = ("short", "lost", "surplus", "orphans", "leftovers")
@@ -22,16 +23,14 @@ class Command(Operation):
         super().add_arguments(parser)
         parser.add_argument("nodes", nargs="*", metavar="NODE", help="such as node_000; all that are online if none is")
 
-    def plan(self, options: Mapping[str, Any]) -> None:
+    def plan(self, options: Mapping[str, Any]) -> Words:
         rows: list[tuple[object, ...]] = [("node", "copies", "to read", "for at least", *COUNTED)]
         for node_id in self._chosen(options["nodes"]):
             plan = audit.plan(node_id)
             found = plan.found
             time = timedelta(seconds=round(plan.seconds))
             rows.append((node_id, found["replicas"], size(found["bytes"]), time, *(found[name] for name in COUNTED)))
-        for line in table(rows):
-            self.stdout.write(line)
-        self.stdout.write("short, lost and surplus are chunks of the whole cluster")
+        return [Table(rows), "short, lost and surplus are chunks of the whole cluster"]
 
     def begin(self, options: Mapping[str, Any]) -> Sequence[Job]:
         return [audit.request(node_id) for node_id in self._chosen(options["nodes"])]

@@ -8,7 +8,8 @@ from uuid import UUID
 from django.core.management.base import CommandParser
 
 from storage.exceptions import NoSuchJob
-from storage.management.operation import Door, label
+from storage.jobs.naming import name_of
+from storage.management.operation import Door
 from storage.models import Job
 from storage.services import cancel
 
@@ -22,7 +23,7 @@ class Command(Door):
     def act(self, options: Mapping[str, Any]) -> None:
         found = _find(options["job"])
         cancel.cancel(found)
-        self.stdout.write(f"{label(found)} is cancelled")
+        self.stdout.write(f"{name_of(found)} is cancelled")
 
 
 def _find(prefix: str) -> Job:

@@ -5,8 +5,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from storage.management.operation import Operation, size, table
+from storage import plans
+from storage.management.operation import Operation
 from storage.models import Job
+from storage.plans import Words
 from storage.services import drain
 
 
@@ -17,14 +19,8 @@ class Command(Operation):
         super().add_arguments(parser)
         parser.add_argument("node", metavar="NODE", help="such as node_000")
 
-    def plan(self, options: Mapping[str, Any]) -> None:
-        plan = drain.plan(options["node"])
-        rows = [
-            ("node", "copies", "to remove", "to write elsewhere", "unknown copies"),
-            (plan.node_id, plan.replicas, size(plan.bytes), size(plan.to_write), plan.orphans),
-        ]
-        for line in table(rows):
-            self.stdout.write(line)
+    def plan(self, options: Mapping[str, Any]) -> Words:
+        return plans.of_drain(drain.plan(options["node"]))
 
     def begin(self, options: Mapping[str, Any]) -> Sequence[Job]:
         return [drain.request(options["node"])]

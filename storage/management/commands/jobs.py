@@ -7,7 +7,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from storage.management.operation import Door, subject, table
+from storage.jobs.naming import subject_of
+from storage.management.operation import Door, table
 from storage.models import Job
 
 ENDED = 10  # The number of ended jobs that are shown.
@@ -32,6 +33,6 @@ class Command(Door):
             age = timedelta(seconds=round((now - job.created_at).total_seconds()))
             done = f"{job.done}/{job.total}" if job.total else "-"
             job_id = str(job.pk) if options["all"] else str(job.pk)[:8]
-            rows.append((job_id, job.kind, subject(job), job.state, done, job.waiting_for or "-", str(age)))
+            rows.append((job_id, job.kind, subject_of(job), job.state, done, job.waiting_for or "-", str(age)))
         for line in table(rows):
             self.stdout.write(line)

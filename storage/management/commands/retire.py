@@ -5,8 +5,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from storage import plans
 from storage.management.operation import Operation
 from storage.models import Job
+from storage.plans import Words
 from storage.services import retire
 
 
@@ -17,9 +19,8 @@ class Command(Operation):
         super().add_arguments(parser)
         parser.add_argument("node", metavar="NODE", help="such as node_000")
 
-    def plan(self, options: Mapping[str, Any]) -> None:
-        lost = retire.plan(options["node"])
-        self.stdout.write(f"{options['node']} would be given up, and with it {lost} contents that cannot be read now")
+    def plan(self, options: Mapping[str, Any]) -> Words:
+        return plans.of_retirement(options["node"], retire.plan(options["node"]))
 
     def begin(self, options: Mapping[str, Any]) -> Sequence[Job]:
         job = retire.retire(options["node"])
