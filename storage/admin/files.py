@@ -2,20 +2,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import Q, QuerySet, Subquery
-from django.http import HttpRequest
-from django.template.defaultfilters import filesizeformat
+from django.http import HttpRequest, HttpResponse
 
+from storage import plans
+from storage.admin import columns
+from storage.admin.columns import Uploaded, elided, moment, shown, size
+from storage.admin.operations import Asked, Page
 from storage.admin.paging import PatientPaginator
-from storage.exceptions import StorageError
-from storage.models import Cluster, File, Node, Tally
+from storage.models import Cluster, Content, File, Node, Tally
 from storage.services import catalogue, rebalance
 
 HASH_PREFIX = re.compile(r"[0-9a-f]{4,64}")
 FOUND_BY_HASH = 1000  # The largest number of files that a hash finds: nobody looks through more.
+
+
+FACTOR = shown("replication_factor", "wanted")
+UPLOADED = shown("created_at", "uploaded")
+REBALANCE: Asked[File] = Asked(
+    "Rebalance",
+    "Each file is brought to its replication factor: missing copies are made, and surplus copies go to the trash.",
+    lambda file: plans.of_file_rebalance(rebalance.plan(file, None)),
+    lambda file: rebalance.request(file, None),
+)
 
 
 def hash_range(prefix: str) -> tuple[str, str]:
@@ -45,46 +57,44 @@ class FactorFilter(admin.SimpleListFilter):
 
 
 @admin.register(File)
-class FileAdmin(admin.ModelAdmin[File]):
+class FileAdmin(Page[File]):
     """The file inventory. The operator may rename and delete files, as their owners may."""
 
     list_display = (
-        "name",
+        "short_name",
         "short_hash",
         "readable_size",
-        "chunks",
-        "state",
-        "retrievable",
-        "replication",
-        "replication_factor",
-        "health_as_of",
-        "health_exact",
+        "condition",
+        "replicas",
+        FACTOR,
         "owner",
-        "created_at",
+        UPLOADED,
     )
-    list_filter = ("content__state", "content__retrievable", FactorFilter, "created_at")
+    list_filter = ("content__state", "content__retrievable", FactorFilter, ("created_at", Uploaded))
     paginator = FilePaginator
     show_full_result_count = False
     list_select_related = ("content", "owner")
     search_fields = ("name",)
     search_help_text = "part of a name, or at least four hex digits that the hash begins with"
     ordering = ("-id",)
-    fields = (
+    fields: ClassVar[Any] = (
         "name",
         "owner",
         "file_hash",
         "readable_size",
         "chunks",
-        "replication_factor",
-        "state",
-        "retrievable",
+        "condition",
         "replication",
+        shown("replication_factor", "replication factor"),
         "health_as_of",
         "health_exact",
-        "created_at",
+        UPLOADED,
     )
-    readonly_fields = fields[1:]
+    readonly_fields: ClassVar[Any] = fields[1:]
     actions = ("rebalance_files",)
+
+    def called(self, row: File) -> str:
+        return elided(row.name)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -117,19 +127,16 @@ class FileAdmin(admin.ModelAdmin[File]):
             catalogue.delete(file)
 
     @admin.action(description="Rebalance to the replication factor", permissions=["change"])
-    def rebalance_files(self, request: HttpRequest, queryset: QuerySet[File]) -> None:
-        requested = 0
-        for file in queryset.select_related("content"):
-            try:
-                rebalance.request(file, None)
-                requested += 1
-            except StorageError as error:
-                self.message_user(request, f"{file.name}: {error}", messages.ERROR)
-        self.message_user(request, f"{requested} rebalance jobs queued")
+    def rebalance_files(self, request: HttpRequest, queryset: QuerySet[File]) -> HttpResponse | None:
+        return self.ask_first(request, queryset.select_related("content"), REBALANCE)
+
+    @admin.display(description="name", ordering="name")
+    def short_name(self, file: File) -> str:
+        return elided(file.name)
 
     @admin.display(description="hash")
     def short_hash(self, file: File) -> str:
-        return f"{file.content.file_hash[:16]}…"
+        return columns.short_hash(file.content.file_hash)
 
     @admin.display(description="hash")
     def file_hash(self, file: File) -> str:
@@ -137,30 +144,34 @@ class FileAdmin(admin.ModelAdmin[File]):
 
     @admin.display(description="size", ordering="size")
     def readable_size(self, file: File) -> str:
-        return filesizeformat(file.size)
+        return size(file.size)
 
-    @admin.display(ordering="content__chunk_count")
+    @admin.display(description="chunks")
     def chunks(self, file: File) -> int:
         return file.content.chunk_count
 
-    @admin.display(ordering="content__state")
-    def state(self, file: File) -> str:
-        return file.content.state
+    @admin.display(description="state", ordering="content__state")
+    def condition(self, file: File) -> str:
+        content = file.content
+        return "not retrievable" if content.state == Content.State.READY and not content.retrievable else content.state
 
-    @admin.display(boolean=True, ordering="content__retrievable")
-    def retrievable(self, file: File) -> bool:
-        return file.content.retrievable
+    @admin.display(description="replicas", ordering="content__min_replication")
+    def replicas(self, file: File) -> str:
+        """The fewest and the most replicas that a chunk of the file has; one number if they are the same."""
+        content = file.content
+        fewest, most = content.min_replication, content.max_replication
+        return str(fewest) if fewest == most else f"{fewest} to {most}"
 
-    @admin.display(description="replicas min / avg / max", ordering="content__min_replication")
+    @admin.display(description="replicas: fewest, average, most")
     def replication(self, file: File) -> str:
         content = file.content
         return f"{content.min_replication} / {content.avg_replication:g} / {content.max_replication}"
 
-    @admin.display(ordering="content__health_at")
-    def health_as_of(self, file: File) -> Any:
-        return file.content.health_at
+    @admin.display(description="replicas counted")
+    def health_as_of(self, file: File) -> str:
+        return moment(file.content.health_at)
 
-    @admin.display(boolean=True)
+    @admin.display(description="no node has changed since", boolean=True)
     def health_exact(self, file: File) -> bool:
         """True if no node has changed state since the health summary was written."""
         return file.content.health_epoch >= getattr(file, "epoch", 0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -9,6 +10,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from storage.accounts import keys
+from storage.admin.columns import NOTHING, elided, moment, shown
+from storage.admin.operations import Page
 from storage.exceptions import NoSuchKey
 from storage.models import Key, Scope, clock
 
@@ -25,6 +28,7 @@ class NewKey(forms.ModelForm[Key]):
     class Meta:
         model = Key
         fields = ("owner", "name", "scopes", "expires_at")
+        labels = {"expires_at": "Expires"}  # noqa: RUF012  as in Django's documentation
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -33,17 +37,34 @@ class NewKey(forms.ModelForm[Key]):
             owner.queryset = User.objects.filter(is_active=True)  # The user ``nobody`` is not active.
 
 
+def when(time: datetime | None) -> str:
+    return moment(time) if time else "never"
+
+
 @admin.register(Key)
-class KeyAdmin(admin.ModelAdmin[Key]):
+class KeyAdmin(Page[Key]):
     """The keys, without their secrets. A key is made, rotated and revoked, and never edited."""
 
     form = NewKey
-    list_display = ("id", "owner", "name", "scopes", "state", "last_used_at", "created_at", "expires_at")
+    list_display = (
+        shown("id", "key"),
+        "owner",
+        shown("name", "name", lambda name: elided(name or NOTHING)),
+        shown("scopes", "scopes"),
+        "state",
+        shown("last_used_at", "last used", when),
+        shown("expires_at", "expires", when),
+    )
     list_filter = ("owner",)
     list_select_related = ("owner",)
     search_fields = ("id", "name", "owner__username")
     ordering = ("-created_at",)
     actions = ("rotate", "revoke")
+
+    def get_fields(self, request: HttpRequest, obj: Key | None = None) -> Any:
+        if obj is None:
+            return NewKey.Meta.fields
+        return (*self.list_display, shown("created_at", "made"), shown("revoked_at", "revoked"))
 
     def has_change_permission(self, request: HttpRequest, obj: Key | None = None) -> bool:
         return False

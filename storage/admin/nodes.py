@@ -1,21 +1,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
-from django.template.defaultfilters import filesizeformat
 
-from storage.admin.operations import NoHandEdits
+from storage import plans
+from storage.admin.columns import NOTHING, moment, shown, size
+from storage.admin.operations import Asked, NoHandEdits
 from storage.exceptions import InvalidRequest
 from storage.models import Job, Node
 from storage.services import audit, drain, provision, retire
 
 FINDINGS = ("corrupt", "unreadable", "short", "lost", "surplus", "orphans", "leftovers")
+
+NODE = shown("node_id", "node")
+SINCE = shown("online_changed_at", "online or offline since")
+COPIES = shown("chunks", "copies")
+STORED = shown("bytes", "stored", size)
+WEIGHT = shown("weight", "weight")
+ZONE = shown("zone", "zone")
+
+DRAIN: Asked[Node] = Asked(
+    "Drain",
+    "From now on the node takes no copies. Every chunk on it gets another copy elsewhere, and when the node is empty, "
+    "it is retired for good.",
+    lambda node: plans.of_drain(drain.plan(node.node_id)),
+    lambda node: drain.request(node.node_id),
+)
+RETIRE: Asked[Node] = Asked(
+    "Retire",
+    "The node is given up and never comes back, even if its disk does. The chunks that it held are copied again from "
+    "the other nodes.",
+    lambda node: plans.of_retirement(node.node_id, retire.plan(node.node_id)),
+    lambda node: retire.retire(node.node_id),
+)
 
 
 class NewNode(forms.ModelForm[Node]):
@@ -26,11 +49,16 @@ class NewNode(forms.ModelForm[Node]):
     class Meta:
         model = Node
         fields = ("url", "zone")
+        labels = {"url": "Address"}  # noqa: RUF012  as in Django's documentation
+        help_texts = {  # noqa: RUF012
+            "url": "Such as file:///srv/disk6. Without an address, the volume is made in a folder next to those of the "
+            "other nodes.",
+            "zone": "A name that nodes share when they can fail together. Copies go to distinct zones first.",
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["url"].required = False
-        self.fields["url"].help_text = "such as file:///srv/disk6; left empty, a folder beside the others'"
 
     def clean(self) -> dict[str, Any] | None:
         if self.refusal:
@@ -40,20 +68,27 @@ class NewNode(forms.ModelForm[Node]):
 
 @admin.register(Node)
 class NodeAdmin(NoHandEdits[Node]):
-    list_display = (
-        "node_id",
-        "condition",
-        "online_changed_at",
-        "chunks",
-        "size",
-        "weight",
-        "zone",
+    list_display = (NODE, "state_in_words", SINCE, COPIES, STORED, WEIGHT, ZONE, "audited_at", "verdict")
+    list_filter = ("state", "online", "zone")
+    fields: ClassVar[Any] = (
+        NODE,
+        shown("url", "address"),
+        "state_in_words",
+        SINCE,
+        ZONE,
+        COPIES,
+        STORED,
+        WEIGHT,
+        shown("file_system", "file system"),
+        shown("file_system_bytes", "size of the file system", lambda count: size(count) if count else NOTHING),
         "audited_at",
         "verdict",
-        "foreign_writes",
-        "url",
+        shown("foreign_writes", "written to under another database", lambda value: "yes" if value else "no"),
+        shown("generation", "last generation"),
+        shown("sketch_epoch", "writes that were not counted"),
+        shown("uuid", "id of the volume"),
+        shown("created_at", "made"),
     )
-    list_filter = ("state", "online", "zone")
     search_fields = ("node_id", "url")
     actions = ("audit_nodes", "drain_nodes", "retire_nodes")
 
@@ -76,7 +111,7 @@ class NodeAdmin(NoHandEdits[Node]):
         return type("NewNode", (NewNode,), {"refusal": getattr(request, "refusal", None)})
 
     def get_fields(self, request: HttpRequest, obj: Node | None = None) -> Any:
-        return super().get_fields(request, obj) if obj is not None else NewNode.Meta.fields
+        return self.fields if obj is not None else NewNode.Meta.fields
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -94,7 +129,7 @@ class NodeAdmin(NoHandEdits[Node]):
                 request.refusal = refusal  # type: ignore[attr-defined]
             else:
                 self.log_addition(request, node, [{"added": {}}])
-                self.message_user(request, f"{node} was added")
+                self.message_user(request, f"The node {node} was added")
                 return self.response_post_save_add(request, node)
         return super().add_view(request, form_url, extra_context)
 
@@ -103,26 +138,26 @@ class NodeAdmin(NoHandEdits[Node]):
         self.carry_out(request, queryset, lambda node: audit.request(node.node_id))
 
     @admin.action(description="Drain: empty it and take it out of the cluster", permissions=["operate"])
-    def drain_nodes(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
-        self.carry_out(request, queryset, lambda node: drain.request(node.node_id))
+    def drain_nodes(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
+        return self.ask_first(request, queryset, DRAIN)
 
     @admin.action(description="Retire: give up a node whose disk is dead", permissions=["operate"])
-    def retire_nodes(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
-        self.carry_out(request, queryset, lambda node: retire.retire(node.node_id))
+    def retire_nodes(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
+        return self.ask_first(request, queryset, RETIRE)
 
-    @admin.display(ordering="bytes")
-    def size(self, node: Node) -> str:
-        return filesizeformat(node.bytes)
+    @admin.display(description="state", ordering="state")
+    def state_in_words(self, node: Node) -> str:
+        return f"{node.condition}, foreign writes" if node.foreign_writes else node.condition
 
     @admin.display(description="last audit", ordering="audit_ended")
-    def audited_at(self, node: Node) -> Any:
-        return getattr(node, "audit_ended", None)
+    def audited_at(self, node: Node) -> str:
+        return moment(getattr(node, "audit_ended", None))
 
-    @admin.display(description="which found")
+    @admin.display(description="found by the last audit")
     def verdict(self, node: Node) -> str:
         """The number of each finding of the last audit; only the audit's state if it was cancelled or failed."""
         state = getattr(node, "audit_state", None)
         if state != Job.State.SUCCEEDED:
-            return state or "—"
+            return state or NOTHING
         result: Mapping[str, int] = getattr(node, "audit_result", None) or {}
         return ", ".join(f"{result[name]} {name}" for name in FINDINGS if result.get(name)) or "all well"

@@ -36,6 +36,7 @@ class Cluster(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
+        verbose_name_plural = "cluster"  # There is a single one.
         constraints = (models.CheckConstraint(condition=models.Q(id=1), name="cluster_is_single"),)
 
     def __str__(self) -> str:

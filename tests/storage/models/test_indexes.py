@@ -7,9 +7,10 @@ from importlib import import_module
 from typing import Any
 
 from django.contrib.admin import site
+from django.contrib.auth.models import User
 from django.db import connection
 from django.http import HttpRequest
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
 
 from storage.cluster.topology import Topology
 from storage.models import Chunk, Content, File, Job, Sort, nobody
@@ -42,6 +43,12 @@ def searched(model: type[File | Job], term: str) -> list[Any]:
     request: HttpRequest = RequestFactory().get("/")
     page = site.get_model_admin(model)
     return list(page.get_search_results(request, page.get_queryset(request), term)[0].order_by())
+
+
+def listed(path: str) -> None:
+    client = Client()
+    client.force_login(User.objects.get_or_create(username="admin", is_staff=True, is_superuser=True)[0])
+    assert client.get(path).status_code == 200
 
 
 def pages(sort: Sort, prefix: str = "") -> None:
@@ -82,6 +89,10 @@ INDEXED: tuple[tuple[Callable[[], Any], str], ...] = (
     (lambda: pages(Sort("file_size")), "using file_by_size … Index Cond: … (ROW("),
     (lambda: pages(Sort("file_name"), prefix="7f"), "using file_by_name … Index Cond: … >= '7f'"),
     (lambda: searched(Job, "content 7"), "job_subject"),
+    (lambda: listed("/admin/storage/job/"), "using job_subject on storage_job"),
+    (lambda: listed("/admin/storage/job/?work=uploads"), "Index Scan Backward using job_created"),
+    (lambda: listed("/admin/storage/job/?work=uploads"), "SubPlan … storage_content_file_hash_key … Index Cond: "),
+    (lambda: searched(Job, "0123abcd"), "storage_job_pkey … Index Cond: "),
     (lambda: list(Chunk.objects.wanted("7f")), "storage_chunk_hash_key … Index Cond: "),
 )
 

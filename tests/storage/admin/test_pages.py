@@ -1,22 +1,14 @@
 from __future__ import annotations
 
 import pytest
-from django.contrib.auth.models import Permission, User
-from django.db.models import Model
 from django.test import Client
+from django.utils.html import escape, strip_tags
 
 from storage import tasks
-from storage.admin import paging
+from storage.admin import columns, paging
 from storage.models import Cluster, File, Job, Node
-from storage.services import audit
+from storage.services import audit, catalogue
 from tests.support.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
-
-
-@pytest.fixture
-def operator(cluster: ClusterUnderTest) -> Client:
-    client = Client()
-    client.force_login(User.objects.create_superuser("admin", "", "secret"))
-    return client
 
 
 def test_the_inventory_shows_name_hash_state_and_health_with_its_time(
@@ -26,8 +18,11 @@ def test_the_inventory_shows_name_hash_state_and_health_with_its_time(
     page = operator.get("/admin/storage/file/").content.decode()
     assert "annual report.pdf" in page
     assert file.content.file_hash[:16] in page
-    assert "3 / 3 / 3" in page
     assert "ready" in page
+    page = operator.get(f"/admin/storage/file/{file.pk}/change/").content.decode()
+    assert "3 / 3 / 3" in page
+    file.content.refresh_from_db()
+    assert f"{file.content.health_at:%Y-%m-%d %H:%M}" in page
 
 
 def test_files_are_found_by_name_and_by_the_beginning_of_their_hash(
@@ -70,9 +65,90 @@ def test_files_are_filtered_by_their_factor(cluster: ClusterUnderTest, operator:
 
 def test_jobs_are_found_by_id_and_by_subject(cluster: ClusterUnderTest, operator: Client) -> None:
     one, other = (Job.request(Job.Kind.AUDIT, node_id) for node_id in ("node_000", "node_001"))
-    for query, found in ((str(one.pk), one), ("e_001", other)):
+    upload = cluster.accept(content_of(1)).job
+    for query, found in ((str(one.pk), one), (str(one.pk)[:8], one), ("e_001", other), (str(upload.pk)[:8], upload)):
         page = operator.get("/admin/storage/job/", {"q": query})
         assert list(page.context["cl"].result_list) == [found]
+
+
+def test_the_pages_are_those_of_occ_storage(cluster: ClusterUnderTest, operator: Client) -> None:
+    cluster.upload(content_of(1))
+    for path, title in (
+        ("", "Files, nodes, jobs and keys"),
+        ("storage/file/", "Files"),
+        ("storage/cluster/", "Cluster"),
+        ("storage/job/", "Maintenance"),
+    ):
+        page = operator.get(f"/admin/{path}").content.decode()
+        assert f"<title>{title}" in page
+        assert "| OCC Storage</title>" in page
+        assert "Clusters" not in page
+        assert "Django administration" not in page
+
+
+def test_a_long_name_is_cut_in_its_middle_and_its_title_is_whole(cluster: ClusterUnderTest, operator: Client) -> None:
+    name = 'annual report of "the" whole department, which has many words in its name, of the year 2026.pdf'
+    cluster.upload(content_of(1), name)
+    for page in ("/admin/storage/file/", "/admin/storage/job/?work=uploads"):
+        shown = operator.get(page).content.decode()
+        assert f'title="{escape(name)}"' in shown
+        assert "…r 2026.pdf</span>" in shown
+        assert "which has many words" not in strip_tags(shown)
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "cut"),
+    [
+        ("a" * 32, 32, "a" * 32),
+        ("a" * 20 + "b" * 13, 32, "a" * 20 + "b…" + "b" * 10),
+        ("0123456789abcdef", 13, "01234567…cdef"),
+    ],
+)
+def test_what_is_cut_has_no_more_than_so_many_characters(text: str, most: int, cut: str) -> None:
+    shown = columns.elided(text, most)
+    assert strip_tags(shown) == cut
+    assert len(cut) <= most
+
+
+def test_uploads_and_maintenance_are_apart(cluster: ClusterUnderTest, operator: Client) -> None:
+    file = cluster.upload(content_of(1), "photo.jpg")
+    ingest = Job.objects.get(kind=Job.Kind.INGEST)
+    other = Job.request(Job.Kind.DRAIN, "node_003")
+    listed = {
+        work: operator.get("/admin/storage/job/", {"work": work} if work else {})
+        for work in ("", "maintenance", "uploads")
+    }
+    assert {work: list(page.context["cl"].result_list) for work, page in listed.items()} == {
+        "": [other],
+        "maintenance": [other],
+        "uploads": [ingest],
+    }
+    uploads, maintenance = (listed[work].content.decode() for work in ("uploads", ""))
+    assert "photo.jpg" in uploads
+    assert "cancel_jobs" not in uploads
+    assert "drain of node_003" in maintenance
+    assert f">{str(other.pk)[:8]}<" in maintenance
+    for job in (ingest, other):
+        assert operator.get(f"/admin/storage/job/{job.pk}/change/").status_code == 200
+    catalogue.delete(file)
+    assert ingest.file_hash is not None
+    assert ingest.file_hash[:8] in operator.get("/admin/storage/job/?work=uploads").content.decode()
+
+
+def test_jobs_of_one_kind_are_listed(cluster: ClusterUnderTest, operator: Client) -> None:
+    audit_job = Job.request(Job.Kind.AUDIT, "node_000")
+    Job.request(Job.Kind.DRAIN, "node_000")
+    page = operator.get("/admin/storage/job/", {"kind": "audit"})
+    assert list(page.context["cl"].result_list) == [audit_job]
+
+
+def test_the_lists_of_jobs_ask_as_much_for_many_as_for_one(
+    cluster: ClusterUnderTest, operator: Client, django_assert_max_num_queries: object
+) -> None:
+    for i in range(8):
+        cluster.upload(content_of(1, str(i)), f"{i}.bin")
+    with django_assert_max_num_queries(8):  # type: ignore[operator]
+        operator.get("/admin/storage/job/?work=uploads")
 
 
 def test_the_inventory_asks_as_much_for_many_files_as_for_one(
@@ -102,12 +178,6 @@ def test_deleting_in_the_admin_is_deleting_a_file(cluster: ClusterUnderTest, ope
     assert not Job.objects.exclude(state__in=Job.TERMINAL).exists()
 
 
-def test_rebalancing_is_an_action(cluster: ClusterUnderTest, operator: Client) -> None:
-    file = cluster.upload(content_of(1))
-    operator.post("/admin/storage/file/", {"action": "rebalance_files", "_selected_action": [file.pk]})
-    assert Job.objects.filter(kind=Job.Kind.REBALANCE, file_hash=file.content.file_hash).exists()
-
-
 @pytest.mark.parametrize("model", ["node", "job", "cluster"])
 def test_nodes_jobs_and_the_cluster_are_not_edited_by_hand(
     cluster: ClusterUnderTest, operator: Client, model: str
@@ -121,66 +191,6 @@ def test_nodes_jobs_and_the_cluster_are_not_edited_by_hand(
     if model != "node":
         assert operator.get(f"/admin/storage/{model}/add/").status_code == 403
     assert {node.state for node in Node.objects.all()} == {Node.State.ACTIVE}
-
-
-def act(client: Client, model: str, action: str, *rows: Model) -> str:
-    """Carry out an admin action on ``rows``; returns the page that comes back."""
-    chosen = {"action": action, "_selected_action": [str(row.pk) for row in rows]}
-    return client.post(f"/admin/storage/{model}/", chosen, follow=True).content.decode()
-
-
-@pytest.mark.parametrize(
-    ("model", "action", "kind"),
-    [
-        ("node", "audit_nodes", Job.Kind.AUDIT),
-        ("node", "drain_nodes", Job.Kind.DRAIN),
-        ("cluster", "repair_all", Job.Kind.REPAIR_ALL),
-        ("cluster", "rebalance_all", Job.Kind.REBALANCE_ALL),
-        ("cluster", "reclaim", Job.Kind.RECLAIM),
-        ("cluster", "adopt_and_keep", Job.Kind.ADOPT),
-        ("cluster", "adopt_and_condemn", Job.Kind.ADOPT),
-    ],
-)
-def test_operations_are_actions(
-    cluster: ClusterUnderTest, operator: Client, model: str, action: str, kind: str
-) -> None:
-    row = Node.objects.all()[4] if model == "node" else Cluster.load()
-    page = act(operator, model, action, row)
-    job = Job.objects.get(kind=kind)
-    assert f"/admin/storage/job/{job.pk}/change/" in page
-    assert Job.objects.count() == 1
-
-
-def test_who_may_only_look_may_not_operate(cluster: ClusterUnderTest) -> None:
-    viewer = User.objects.create_user("viewer", "", "secret", is_staff=True)
-    viewer.user_permissions.set(Permission.objects.filter(codename__in=("view_node", "view_job", "view_cluster")))
-    client = Client()
-    client.force_login(viewer)
-    assert client.get("/admin/storage/node/").status_code == 200
-    node, job = Node.objects.all()[4], Job.request(Job.Kind.REPAIR_ALL, "all")
-    act(client, "node", "drain_nodes", node)
-    act(client, "cluster", "reclaim", Cluster.load())
-    act(client, "job", "cancel_jobs", job)
-    assert client.post("/admin/storage/node/add/", {"url": "", "zone": ""}).status_code == 403
-    assert [(found.kind, found.state) for found in Job.objects.all()] == [(Job.Kind.REPAIR_ALL, Job.State.QUEUED)]
-    assert Node.objects.filter(state=Node.State.ACTIVE).count() == 5
-
-
-def test_what_cannot_be_drained_is_said_on_the_page(cluster: ClusterUnderTest, operator: Client) -> None:
-    cluster.upload(content_of(1), factor=5)
-    page = act(operator, "node", "drain_nodes", Node.objects.all()[4])
-    assert "4 active nodes would be left" in page
-    assert Node.objects.filter(state=Node.State.ACTIVE).count() == 5
-
-
-def test_a_drain_that_is_cancelled_leaves_an_active_node(cluster: ClusterUnderTest, operator: Client) -> None:
-    act(operator, "node", "drain_nodes", Node.objects.all()[4])
-    job = Job.objects.get(kind=Job.Kind.DRAIN)
-    act(operator, "job", "cancel_jobs", job)
-    job.refresh_from_db()
-    assert job.state == Job.State.CANCELLED
-    assert Node.objects.get(node_id="node_004").state == Node.State.ACTIVE
-    assert "the job is cancelled" in act(operator, "job", "cancel_jobs", job)
 
 
 def test_a_node_is_added_by_a_form(cluster: ClusterUnderTest, operator: Client) -> None:
