@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -30,6 +31,7 @@ class Configuration:
     port: int
     debug: bool
     auth_required: bool
+    rate_limit: str
     num_nodes: int
     n_prime: int
     tau: int
@@ -64,6 +66,7 @@ class Configuration:
             port=read.integer("PORT", 5000, 1, 65535),
             debug=read.boolean("DEBUG", False),
             auth_required=read.boolean("AUTH_REQUIRED", False),
+            rate_limit=read.rate("RATE_LIMIT"),
             num_nodes=read.integer("NUM_NODES", 5, 1, 1000),
             n_prime=read.integer("N_PRIME", 10_000, 1, LARGEST_SKETCH),
             tau=read.integer("TAU", 10, 1, MAX_TAU),
@@ -125,6 +128,13 @@ class _Reader:
             except ValueError as error:
                 raise ConfigurationError(f"{name}: {error}") from None
         return tuple(found)
+
+    def rate(self, name: str) -> str:
+        """A number of requests in a time, such as ``100/minute``; empty for no limit."""
+        text = self.environment.get(name, "").strip().lower()
+        if text and not re.fullmatch(r"[1-9][0-9]{0,6}/(second|minute|hour|day)", text):
+            raise ConfigurationError(f"{name}={text!r} is not like 100/second, 100/minute, 100/hour or 100/day")
+        return text
 
     def boolean(self, name: str, default: bool) -> bool:
         text = self.environment.get(name, "").strip().lower()

@@ -192,6 +192,23 @@ class Forbidden(StorageError):
     code = "forbidden"
 
 
+class TooManyRequests(StorageError):
+    """The key or the address has used up the requests that RATE_LIMIT allows."""
+
+    code = "rate_limited"
+
+    def __init__(self, detail: str, *, limit: int, wait: int) -> None:
+        """
+        Args:
+            detail: the limit in words.
+            limit: the number of requests that are allowed.
+            wait: seconds until the next request is allowed.
+        """
+        super().__init__(detail)
+        self.limit = limit
+        self.wait = wait
+
+
 class NoSuchKey(StorageError):
     """No key has this id, or the key has been revoked."""
 

@@ -18,6 +18,7 @@ PRINCIPAL = "occ.principal"
 READS = ("GET", "HEAD")
 # These paths ask for no key. The pages of the administration ask for a session of their own.
 OPEN = re.compile(r"/health|/share/.*|/admin(/.*)?|/static/.*|/favicon\.ico", re.DOTALL)
+UNLIMITED = re.compile(r"/health|/static/.*|/favicon\.ico", re.DOTALL)
 FOR_ADMINS = re.compile(r"/status|/route/.*", re.DOTALL)
 
 
@@ -44,6 +45,11 @@ def authorize(environ: MutableMapping[str, Any]) -> Principal:
         principal.require(_scope(environ["REQUEST_METHOD"], environ["PATH_INFO"]))
     environ[PRINCIPAL] = principal
     return principal
+
+
+def is_limited(environ: MutableMapping[str, Any]) -> bool:
+    """True if a request counts towards RATE_LIMIT. Health checks and the files of the pages do not."""
+    return UNLIMITED.fullmatch(environ["PATH_INFO"]) is None
 
 
 def needs_key(environ: MutableMapping[str, Any]) -> bool:

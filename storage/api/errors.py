@@ -45,6 +45,7 @@ STATUS: Mapping[type[Exception], int] = {
     domain.NoSuchLink: 404,
     domain.OutOfSpace: 507,
     domain.StagingUnavailable: 503,
+    domain.TooManyRequests: 429,
     domain.TooManyTransfers: 503,
     domain.Unauthenticated: 401,
     RequestDataTooBig: 413,
@@ -189,7 +190,14 @@ def _headers(error: Exception, status: int) -> dict[str, str]:
     if status not in (429, 503):
         return dict(getattr(error, "headers", {}))
     wait = getattr(error, "wait", None)
-    return {"Retry-After": str(math.ceil(wait) if wait else RETRY_AFTER)}
+    headers = {"Retry-After": str(math.ceil(wait) if wait else RETRY_AFTER)}
+    if isinstance(error, domain.TooManyRequests):
+        headers |= {
+            "RateLimit-Limit": str(error.limit),
+            "RateLimit-Remaining": "0",
+            "RateLimit-Reset": str(error.wait),
+        }
+    return headers
 
 
 def _answer(environ: Mapping[str, Any] | None, body: dict[str, Any], headers: Mapping[str, str]) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""The check of a request's key, before Django sees the request and before its body is read."""
+"""The check of a request's key and of its rate, before Django sees the request and before its body is read."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from storage.api.authorization import authorize, needs_key
+from storage.accounts import rates
+from storage.api.authorization import authorize, is_limited, needs_key
 from storage.api.errors import send_problem
+from storage.exceptions import Unauthenticated
 
 CACHE_CONTROL = "Cache-Control"
 
@@ -22,13 +24,28 @@ class Authentication:
         self._application = application
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if not needs_key(environ):
-            return self._application(environ, start_response)
+        needed = needs_key(environ)
         try:
-            authorize(environ)
+            key_id = _key_of(environ) if needed else None
+            if is_limited(environ):
+                rates.take(key_id or environ.get("REMOTE_ADDR", ""))
         except Exception as error:  # noqa: BLE001  every error is a problem document, or a defect that is logged
             return send_problem(error, environ, start_response)
-        return self._application(environ, _kept_private(start_response))
+        return self._application(environ, _kept_private(start_response) if needed else start_response)
+
+
+def _key_of(environ: WSGIEnvironment) -> str | None:
+    """The id of the key that allows a request.
+
+    Raises:
+        Unauthenticated, Forbidden: as for ``authorize``.
+        TooManyRequests: the address has sent too many requests without a good key.
+    """
+    try:
+        return authorize(environ).key_id
+    except Unauthenticated:
+        rates.take(environ.get("REMOTE_ADDR", ""))
+        raise
 
 
 def _kept_private(start_response: StartResponse) -> StartResponse:
