@@ -29,8 +29,14 @@ class _ForAdmin:
     get_response: Any
 
     def __call__(self, request: HttpRequest) -> Any:
-        handle: Any = super().__call__ if request.path_info.startswith(ADMIN) else self.get_response  # type: ignore[misc]
-        return handle(request)
+        if not request.path_info.startswith(ADMIN):
+            return self.get_response(request)
+        response: Any = super().__call__(request)  # type: ignore[misc]
+        if request.is_secure():
+            # A browser then sends the cookies of the session and of the CSRF check over TLS only.
+            for cookie in response.cookies.values():
+                cookie["secure"] = True
+        return response
 
 
 class Sessions(_ForAdmin, SessionMiddleware):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 from django.utils.html import escape, strip_tags
 
@@ -235,3 +236,14 @@ def test_the_page_of_a_job_shows_its_result(cluster: ClusterUnderTest, operator:
 
 def test_the_seed_of_the_sketches_is_not_shown(cluster: ClusterUnderTest, operator: Client) -> None:
     assert str(Cluster.load().sketch_seed) not in operator.get("/admin/storage/cluster/1/change/").content.decode()
+
+
+def test_over_tls_a_browser_is_told_to_keep_cookies_to_tls(cluster: ClusterUnderTest) -> None:
+    User.objects.create_superuser("admin", "", "secret")
+    form = {"username": "admin", "password": "secret"}
+    for secure in (True, False):
+        client = Client()
+        client.get("/admin/login/", secure=secure)
+        client.post("/admin/login/", form, secure=secure)
+        cookies = {name: bool(cookie["secure"]) for name, cookie in client.cookies.items()}
+        assert cookies == {"csrftoken": secure, "sessionid": secure}
