@@ -82,5 +82,5 @@ def totals() -> dict[str, int]:
     Raises:
         redis.RedisError: Redis does not answer.
     """
-    found = connect().hgetall(KEY)
-    return {str(event): int(found.get(event.encode(), 0)) for event in Event}
+    counts = connect().hgetall(KEY)
+    return {str(event): int(counts.get(event.encode(), 0)) for event in Event}

@@ -36,16 +36,16 @@ class Recent(Generic[T]):
             fits: tells whether the cached value may be used; a new value is not tested.
         """
         good_for = self._seconds if seconds is None else seconds
-        if (seen := self._lately(good_for, fits)) is not None:
-            return seen
+        if (value := self._lately(good_for, fits)) is not None:
+            return value
         old = self._lately(2 * good_for, fits)
         # A thread waits no longer than a value is good, because the thread that refreshes it may hang.
         looks = self._looking.acquire(timeout=good_for if old is None else 0)
         try:
             if old is not None and not looks:
                 return old
-            seen = self._lately(good_for, fits)
-            return self.keep(look) if seen is None else seen
+            value = self._lately(good_for, fits)
+            return self.keep(look) if value is None else value
         finally:
             if looks:
                 self._looking.release()
@@ -60,15 +60,15 @@ class Recent(Generic[T]):
     @property
     def last(self) -> T | None:
         """The last value, whatever its age; None if there is none, or after ``forget``."""
-        seen = self._seen
-        return None if seen is None or seen[0] != self._era else seen[2]
+        entry = self._seen
+        return None if entry is None or entry[0] != self._era else entry[2]
 
     def forget(self) -> None:
         """Make the next call of ``see`` look again."""
         self._era += 1
 
     def _lately(self, seconds: float, fits: Callable[[T], bool] | None) -> T | None:
-        seen = self._seen
-        if seen is None or seen[0] != self._era or time.monotonic() - seen[1] > seconds:
+        entry = self._seen
+        if entry is None or entry[0] != self._era or time.monotonic() - entry[1] > seconds:
             return None
-        return None if fits is not None and not fits(seen[2]) else seen[2]
+        return None if fits is not None and not fits(entry[2]) else entry[2]

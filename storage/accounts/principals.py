@@ -85,14 +85,14 @@ def identify(environ: Mapping[str, Any]) -> Principal:
     if not configuration().auth_required:
         return Principal(nobody(), frozenset(Scope))
     key_id, secret = _credentials(environ.get("HTTP_AUTHORIZATION", ""))
-    known = _remembered.get(key_id)
-    if known is None or not known.is_fresh or not known.opens_with(secret):
-        known = _read(key_id)  # The remembered secret may be stale: a key can be rotated.
-        if not known.opens_with(secret):
+    entry = _remembered.get(key_id)
+    if entry is None or not entry.is_fresh or not entry.opens_with(secret):
+        entry = _read(key_id)  # The remembered secret may be stale: a key can be rotated.
+        if not entry.opens_with(secret):
             raise Unauthenticated("this key is not known, has expired or was revoked, or its secret is wrong")
-    assert known.principal is not None
+    assert entry.principal is not None
     _record_use(key_id)
-    return known.principal
+    return entry.principal
 
 
 def forget() -> None:
@@ -126,13 +126,13 @@ def _read(key_id: str) -> _Remembered:
     read_at = monotonic()
     key = Key.find_good(key_id)
     if key is None:
-        known = _Remembered(read_at, _NO_DIGEST, None)
+        entry = _Remembered(read_at, _NO_DIGEST, None)
     else:
-        known = _Remembered(read_at, bytes(key.digest), Principal(key.owner, key.granted, key.pk))
+        entry = _Remembered(read_at, bytes(key.digest), Principal(key.owner, key.granted, key.pk))
     if len(_remembered) >= REMEMBERED:
         _remembered.clear()
-    _remembered[key_id] = known
-    return known
+    _remembered[key_id] = entry
+    return entry
 
 
 def _record_use(key_id: str) -> None:

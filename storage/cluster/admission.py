@@ -108,7 +108,7 @@ _room: Recent[Room] = Recent(LOOK_SECONDS)
 
 
 def _recent_room(topology: Topology) -> Room:
-    return _room.see(lambda: _look_for_room(topology), fits=lambda seen: not _differs(topology, seen.topology))
+    return _room.see(lambda: _look_for_room(topology), fits=lambda room: not _differs(topology, room.topology))
 
 
 def _differs(now: Topology, then: Topology) -> bool:
@@ -143,14 +143,14 @@ def _staging_space() -> Space:
     """
     folder = configuration().staging_dir
     try:
-        found, device = os.statvfs(folder), folder.stat().st_dev
+        statistics, device = os.statvfs(folder), folder.stat().st_dev
     except OSError as error:
         raise StagingUnavailable(f"the staging folder cannot be used: {error.strerror}") from error
     # This checks the effective user's rights. On a file system that is mounted read-only the answer is false, for root
     # too.
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
         raise StagingUnavailable("the staging folder cannot be written to: its rights or its file system forbid it")
-    return Space.of(found, str(device), writable=True)
+    return Space.of(statistics, str(device), writable=True)
 
 
 def _promised() -> Needs:

@@ -25,9 +25,9 @@ _reported: dict[str, bool] = {}
 
 def difference() -> float:
     """The seconds that this process's clock is ahead of PostgreSQL's, without the time that the query took."""
-    asked = time.time()
+    start = time.time()
     theirs = clock.now().timestamp()
-    return min(time.time() - theirs, 0.0) or max(asked - theirs, 0.0)
+    return min(time.time() - theirs, 0.0) or max(start - theirs, 0.0)
 
 
 def report(program: str) -> None:
@@ -54,10 +54,10 @@ def report(program: str) -> None:
 def differences() -> dict[str, float]:
     """The programs whose clocks differ: program → seconds that its clock is ahead of PostgreSQL's clock."""
     try:
-        said: dict[bytes, bytes] = connect().hgetall(KEY)  # type: ignore[assignment]  # The client answers bytes.
-        found = {name.decode(): float(seconds) for name, seconds in said.items()}
+        answer: dict[bytes, bytes] = connect().hgetall(KEY)  # type: ignore[assignment]  # The client answers bytes.
+        offsets = {name.decode(): float(seconds) for name, seconds in answer.items()}
     except (redis.RedisError, ValueError):
-        found = {}
+        offsets = {}
     if abs(ahead := difference()) > TOLERATED:
-        found["this API"] = ahead
-    return found
+        offsets["this API"] = ahead
+    return offsets

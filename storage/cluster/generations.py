@@ -21,8 +21,8 @@ import structlog
 from django.db import transaction
 
 from storage import counters
-from storage.cluster import topology
 from storage.cluster.topology import Member, Topology
+from storage.cluster.topology import forget as forget_topology
 from storage.counters import Event
 from storage.exceptions import ForeignDatabase, VolumeError
 from storage.models import Generation, Job, Node
@@ -39,52 +39,52 @@ T = TypeVar("T")
 _good_until = 0.0  # The volumes need no look before this time on the monotonic clock.
 
 
-def before_writing(seen: Topology) -> None:
+def before_writing(topology: Topology) -> None:
     """Make sure that the volumes carry a generation that is at most about two minutes old. Call this before writing.
 
     A backup of the database that was made earlier is then recognised as older than the copies that are written now.
     """
     global _good_until
-    if time.monotonic() < _good_until and all(member.generation for member in seen.accepting):
+    if time.monotonic() < _good_until and all(member.generation for member in topology.accepting):
         return
     until = time.monotonic() + GOOD_SECONDS
-    keep_up(seen)
+    keep_up(topology)
     _good_until = until
 
 
-def keep_up(seen: Topology) -> None:
+def keep_up(topology: Topology) -> None:
     """Begin the next generation if the last one is a minute old, and give it to the volumes that do not carry it yet.
 
     This is called every few seconds, so that after the last write in a generation the next generation soon begins.
     """
     with _one_at_a_time():
         current = _current()
-        _give(current, [member for member in seen.online if member.generation < current.pk])
+        _give(current, [member for member in topology.online if member.generation < current.pk])
 
 
-def begin(seen: Topology) -> None:
+def begin(topology: Topology) -> None:
     """Begin a generation, however young the last one is: called when the cluster starts, and when it stops.
 
     So another generation follows the last copies that were written before a stop or a crash. A backup of the database
     that was made during these writes is recognised as older, even if it is put back before the minute is over.
     """
     with _one_at_a_time():
-        _give(Generation.begin(), seen.online)
+        _give(Generation.begin(), topology.online)
 
 
 def look(members: Iterable[Member]) -> dict[Member, Identity]:
     """Read the identity of each volume; volumes that do not answer, or carry another identity, are left out."""
-    found = _side_by_side(members, lambda member: member.lane.volume.identity)
-    return {member: identity for member, identity in found.items() if identity.same_volume(member.identity)}
+    identities = _side_by_side(members, lambda member: member.lane.volume.identity)
+    return {member: identity for member, identity in identities.items() if identity.same_volume(member.identity)}
 
 
-def strangers(found: Mapping[Member, Identity]) -> list[Member]:
+def strangers(identities: Mapping[Member, Identity]) -> list[Member]:
     """The members whose volumes carry a generation that this database does not know.
 
     Such volumes are looked at twice: on a full disk the identity file is overwritten in place, and the first look may
     have read it half done.
     """
-    suspects = _unknown(found)
+    suspects = _unknown(identities)
     return list(_unknown(look(suspects))) if suspects else []
 
 
@@ -101,13 +101,13 @@ def require_known(members: Iterable[Member]) -> None:
         )
 
 
-def recognise(seen: Topology) -> list[str]:
+def recognise(topology: Topology) -> list[str]:
     """Record which volumes carry a generation that this database does not know; returns the ids of their nodes."""
-    found = look(seen.members)
-    unknown = [member.node_id for member in strangers(found)]
-    asked = [member.node_id for member in found]
+    identities = look(topology.members)
+    unknown = [member.node_id for member in strangers(identities)]
+    node_ids = [member.node_id for member in identities]
     fresh = Node.objects.filter(node_id__in=unknown, foreign_writes=False).update(foreign_writes=True)
-    Node.objects.filter(node_id__in=asked, foreign_writes=True).exclude(node_id__in=unknown).update(
+    Node.objects.filter(node_id__in=node_ids, foreign_writes=True).exclude(node_id__in=unknown).update(
         foreign_writes=False
     )
     if fresh:
@@ -115,14 +115,14 @@ def recognise(seen: Topology) -> list[str]:
     return unknown
 
 
-def adopt(seen: Topology, members: Sequence[Member]) -> list[str]:
+def adopt(topology: Topology, members: Sequence[Member]) -> list[str]:
     """Make volumes carry this database's generation alone; returns the ids of the nodes where this succeeded."""
     with _one_at_a_time():
         current = _current()
-        told = _set(dict.fromkeys(members, (current.name,)))
-        Node.objects.filter(node_id__in=told).update(generation=current.pk, foreign_writes=False)
-    topology.forget()
-    return told
+        node_ids = _set(dict.fromkeys(members, (current.name,)))
+        Node.objects.filter(node_id__in=node_ids).update(generation=current.pk, foreign_writes=False)
+    forget_topology()
+    return node_ids
 
 
 def _current() -> Generation:
@@ -134,20 +134,20 @@ def _give(current: Generation, members: Sequence[Member]) -> None:
     """On each volume, replace the generations that this database knows by the current one; unknown ones stay."""
     if not members:
         return
-    found = look(members)
-    known = Generation.known(name for identity in found.values() for name in identity.generations)
-    wanted, behind = {}, []
-    for member, identity in found.items():
-        foreign = tuple(name for name in identity.generations if name not in known)
-        wanted[member] = (*(foreign if len(foreign) < GENERATIONS else (MANY,)), current.name)
+    identities = look(members)
+    numbers = Generation.known(name for identity in identities.values() for name in identity.generations)
+    names, behind = {}, []
+    for member, identity in identities.items():
+        foreign = tuple(name for name in identity.generations if name not in numbers)
+        names[member] = (*(foreign if len(foreign) < GENERATIONS else (MANY,)), current.name)
         # A volume with foreign generations need not be older than this database left it, because the other database has
         # replaced the generation that this database had left there.
-        if not foreign and max(map(known.__getitem__, identity.generations), default=0) < member.generation:
+        if not foreign and max(map(numbers.__getitem__, identity.generations), default=0) < member.generation:
             behind.append(member)
     _report_behind(behind)
-    told = _set(wanted)
-    Node.objects.filter(node_id__in=told).update(generation=current.pk)
-    topology.forget()
+    node_ids = _set(names)
+    Node.objects.filter(node_id__in=node_ids).update(generation=current.pk)
+    forget_topology()
 
 
 def _report_behind(members: Sequence[Member]) -> None:
@@ -164,26 +164,26 @@ def _report_behind(members: Sequence[Member]) -> None:
         log.warning("volume.behind", node=member.node_id, generation=member.generation)
 
 
-def _set(wanted: Mapping[Member, tuple[str, ...]]) -> list[str]:
+def _set(names: Mapping[Member, tuple[str, ...]]) -> list[str]:
     """Write generations to volumes; returns the ids of the nodes whose volumes have them now."""
-    told = _side_by_side(wanted, lambda member: partial(member.lane.volume.set_generations, wanted[member]))
-    return [member.node_id for member in told]
+    answers = _side_by_side(names, lambda member: partial(member.lane.volume.set_generations, names[member]))
+    return [member.node_id for member in answers]
 
 
-def _unknown(found: Mapping[Member, Identity]) -> list[Member]:
-    known = Generation.known({name for identity in found.values() for name in identity.generations})
-    return [member for member, identity in found.items() if not known.keys() >= set(identity.generations)]
+def _unknown(identities: Mapping[Member, Identity]) -> list[Member]:
+    numbers = Generation.known({name for identity in identities.values() for name in identity.generations})
+    return [member for member, identity in identities.items() if not numbers.keys() >= set(identity.generations)]
 
 
 def _side_by_side(members: Iterable[Member], verb: Callable[[Member], Callable[[], T]]) -> dict[Member, T]:
     """Call a verb of all volumes at the same time; returns the answers of the volumes that answer."""
-    asked, answers = [], {}
+    calls, answers = [], {}
     for member in members:
         try:
-            asked.append((member, member.lane.submit(verb(member))))
+            calls.append((member, member.lane.submit(verb(member))))
         except VolumeError as error:
             log.info("volume.unasked", node=member.node_id, error=str(error))
-    for member, future in asked:
+    for member, future in calls:
         try:
             answers[member] = member.lane.result(future)
         except VolumeError as error:

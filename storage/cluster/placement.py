@@ -100,15 +100,15 @@ def acknowledgeable(replication_factor: int) -> int:
     return min(replication_factor, replication_factor // 2 + 1)
 
 
-def spread(order: Sequence[Candidate], held: Sequence[Candidate], count: int) -> list[Candidate]:
+def spread(order: Sequence[Candidate], holders: Sequence[Candidate], count: int) -> list[Candidate]:
     """Choose nodes for further replicas: zones without a replica come first, then the given order decides.
 
     Args:
-        order: candidates in order of preference; no node of ``held`` is among them.
-        held: nodes that have a replica.
+        order: candidates in order of preference; no node of ``holders`` is among them.
+        holders: nodes that have a replica.
         count: the largest number of nodes to choose.
     """
-    covered = {candidate.zone for candidate in held if candidate.zone}
+    covered = {candidate.zone for candidate in holders if candidate.zone}
     chosen: list[Candidate] = []
     rest: list[Candidate] = []
     for candidate in order:

@@ -30,7 +30,7 @@ class Stillness(Generic[K, V]):
         now = monotonic()
         before = self._since
         self._since = {
-            key: seen if (seen := before.get(key)) is not None and seen[0] == value else (value, now)
+            key: entry if (entry := before.get(key)) is not None and entry[0] == value else (value, now)
             for key, value in values.items()
         }
         return [key for key, (_, since) in self._since.items() if now - since >= seconds]

@@ -21,7 +21,7 @@ from storage.plans import Table, Words, is_number, size
 PAUSE = 0.5  # seconds between two looks at a job
 
 
-class Door(BaseCommand):
+class OperatorCommand(BaseCommand):
     """A command that tells the operator in one line why it cannot do its work."""
 
     requires_system_checks = ()  # Every start of the system runs the checks.
@@ -51,7 +51,7 @@ class Door(BaseCommand):
         raise NotImplementedError
 
 
-class Operation(Door):
+class Operation(OperatorCommand):
     """A command that queues maintenance jobs, or says what they would do."""
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -157,8 +157,8 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
     def settled_among(self, chunk_hashes: Iterable[str]) -> Iterator[Wanted]:
         """The chunks among ``chunk_hashes`` that a file needs and no upload pins: all their copies should be there."""
         pinned = Pin.objects.filter(chunk=models.OuterRef("pk"))
-        found = self.filter(~models.Exists(pinned), hash__in=list(chunk_hashes))
-        rows = list(found.values_list("id", "hash", "size"))
+        chunks = self.filter(~models.Exists(pinned), hash__in=list(chunk_hashes))
+        rows = list(chunks.values_list("id", "hash", "size"))
         targets = self.targets([chunk_id for chunk_id, _, _ in rows])
         return (Wanted(chunk_hash, size, targets[chunk_id]) for chunk_id, chunk_hash, size in rows if targets[chunk_id])
 
@@ -168,8 +168,8 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         PostgreSQL joins the digests, because to fetch ten million rows one by one would take a minute.
         """
         statement = "SELECT string_agg(hash, ''::bytea) FROM storage_chunk WHERE id >= %s::bigint AND id < %s::bigint"
-        ((found,),) = prepared.rows(statement, [ids.start, ids.stop])
-        return bytes(found or b"")
+        ((digests,),) = prepared.rows(statement, [ids.start, ids.stop])
+        return bytes(digests or b"")
 
     def last_id(self) -> int:
         """The largest row id of a chunk; 0 if there are no chunks."""

@@ -74,7 +74,7 @@ class ContentQuerySet(models.QuerySet["Content"]):
             epoch: the epoch of the present topology.
             most: the largest number of contents to return.
         """
-        found = self.raw(
+        contents = self.raw(
             """
             WITH RECURSIVE epochs AS (
                 SELECT min(health_epoch) AS epoch FROM storage_content WHERE state = 'ready'
@@ -89,7 +89,7 @@ class ContentQuerySet(models.QuerySet["Content"]):
             """,
             {"epoch": epoch, "most": most},
         )
-        return list(found)
+        return list(contents)
 
     def look_again_at_lost(self, most: int) -> int:
         """Outdate the health summaries of unretrievable contents whose pause since the last look is over.
@@ -130,7 +130,7 @@ class ContentQuerySet(models.QuerySet["Content"]):
         """
         if not health:
             return
-        seen = [(pk, h.retrievable, h.minimum, h.average, h.maximum, h.epoch) for pk, h in sorted(health.items())]
+        summaries = [(pk, h.retrievable, h.minimum, h.average, h.maximum, h.epoch) for pk, h in sorted(health.items())]
         rows(
             """
             WITH seen AS (
@@ -150,7 +150,7 @@ class ContentQuerySet(models.QuerySet["Content"]):
               FROM seen JOIN storage_content had USING (id), LATERAL (SELECT had.health_epoch <= epoch) AS n (newer)
              WHERE c.id = seen.id
             """,
-            [list(column) for column in zip(*seen, strict=True)],
+            [list(column) for column in zip(*summaries, strict=True)],
         )
 
 

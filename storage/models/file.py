@@ -56,24 +56,24 @@ UPLOADED = Sort()
 class FileQuerySet(models.QuerySet["File"]):
     def beginning_with(self, prefix: str) -> Self:
         """The files whose names begin with the prefix. Upper and lower case are distinguished."""
-        found = self.alias(by_code_point=BY_CODE_POINT).filter(by_code_point__gte=prefix)
+        files = self.alias(by_code_point=BY_CODE_POINT).filter(by_code_point__gte=prefix)
         end = end_of_prefix(prefix)
-        return found if end is None else found.filter(by_code_point__lt=end)
+        return files if end is None else files.filter(by_code_point__lt=end)
 
     def sorted(self, sort: Sort, after: Position | None = None) -> Self:
         """The files in an order, all of them or those that come after a position."""
         key = SORT_KEYS[sort.key]
-        found = self
+        files = self
         if key is None:
             if after is not None:
-                found = found.filter(id__lt=after[1]) if sort.descending else found.filter(id__gt=after[1])
-            return found.order_by("-id" if sort.descending else "id")
+                files = files.filter(id__lt=after[1]) if sort.descending else files.filter(id__gt=after[1])
+            return files.order_by("-id" if sort.descending else "id")
         if after is not None:
             lookup = TupleLessThan if sort.descending else TupleGreaterThan
-            found = found.filter(lookup(Tuple(key, models.F("id")), after))
+            files = files.filter(lookup(Tuple(key, models.F("id")), after))
         if sort.descending:
-            return found.order_by(key.desc(), "-id")
-        return found.order_by(key.asc(), "id")
+            return files.order_by(key.desc(), "-id")
+        return files.order_by(key.asc(), "id")
 
 
 def end_of_prefix(prefix: str) -> str | None:

@@ -50,8 +50,8 @@ class Generation(models.Model):
     def known(cls, names: Iterable[str]) -> dict[str, int]:
         """Name → number of the generations among ``names`` that this database knows."""
         tokens = {uuid.UUID(name): name for name in names}
-        found = cls.objects.filter(token__in=list(tokens)).values_list("token", "id")
-        return {tokens[token]: number for token, number in found}
+        rows = cls.objects.filter(token__in=list(tokens)).values_list("token", "id")
+        return {tokens[token]: number for token, number in rows}
 
     @classmethod
     def forget(cls, older_than: timedelta) -> None:

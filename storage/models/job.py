@@ -108,7 +108,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         job, upload, content = _columns()
         # A segment has checksums of its own. The checksums of a whole large body are not read for each segment.
         checksums = "CASE WHEN job.kind = 'ingest' THEN u.piece_checksums ELSE '' END"
-        taken = rows(
+        claims = rows(
             f"""
             {chosen}, job AS (
                 UPDATE storage_job j
@@ -127,7 +127,7 @@ class JobQuerySet(models.QuerySet["Job"]):
             {**parameters, "lease": LEASE.total_seconds()},
         )
         jobs = []
-        for row in map(iter, taken):
+        for row in map(iter, claims):
             taken_job = job.take(Job, row)
             assert taken_job is not None
             taken_job.upload = upload.take(Upload, row)

@@ -65,8 +65,8 @@ class Key(models.Model):
     @classmethod
     def find_good(cls, key_id: str) -> Key | None:
         """The key and its owner, if the key is neither revoked nor expired, and its owner is active; otherwise None."""
-        for found, digest, scopes, owner_id, username in rows(_OPEN, [key_id]):
-            return cls(id=found, digest=digest, scopes=scopes, owner=User(pk=owner_id, username=username))
+        for pk, digest, scopes, owner_id, username in rows(_OPEN, [key_id]):
+            return cls(id=pk, digest=digest, scopes=scopes, owner=User(pk=owner_id, username=username))
         return None
 
     @staticmethod

@@ -39,6 +39,6 @@ class LastCensus:
         job = Job.objects.last_of(Job.Kind.CENSUS)
         if job is None or job.finished_at is None:
             return None
-        found: dict[str, Any] = job.result or {}
+        result: dict[str, Any] = job.result or {}
         names = ("chunks", "bytes", "short", "lost", "surplus", "orphans", "silent")
-        return cls(taken_at=job.finished_at, copies=found["replicas"], **{name: found[name] for name in names})
+        return cls(taken_at=job.finished_at, copies=result["replicas"], **{name: result[name] for name in names})

@@ -73,7 +73,7 @@ class Node(models.Model):
             Cluster.DoesNotExist: the cluster has not been prepared yet.
         """
         cluster, node = _columns()
-        found = rows(
+        pairs = rows(
             f"""
             SELECT {cluster.of("c")}, {node.of("n")}
               FROM storage_cluster c LEFT JOIN storage_node n ON n.state NOT IN ('retired', 'creating')
@@ -81,11 +81,11 @@ class Node(models.Model):
             """,  # noqa: S608  the names of our own columns
             [],
         )
-        if not found:
+        if not pairs:
             raise Cluster.DoesNotExist
-        the_cluster = cluster.take(Cluster, iter(found[0]))
+        the_cluster = cluster.take(Cluster, iter(pairs[0]))
         assert the_cluster is not None
-        nodes = [node.take(cls, iter(row[len(cluster) :])) for row in found]
+        nodes = [node.take(cls, iter(row[len(cluster) :])) for row in pairs]
         return the_cluster, [each for each in nodes if each is not None]
 
     @classmethod
@@ -98,20 +98,20 @@ class Node(models.Model):
     def retire(cls, node_id: str) -> None:
         """Take a node out of the cluster for good; its id is not used again."""
         with transaction.atomic():
-            kept = cls.objects.filter(node_id=node_id).exclude(state=cls.State.RETIRED)
-            if kept.update(state=cls.State.RETIRED, chunks=0, bytes=0, online=False):
+            nodes = cls.objects.filter(node_id=node_id).exclude(state=cls.State.RETIRED)
+            if nodes.update(state=cls.State.RETIRED, chunks=0, bytes=0, online=False):
                 Cluster.bump_topology()
                 Cluster.objects.update(num_nodes=cls.objects.exclude(state=cls.State.RETIRED).count())
 
     @classmethod
-    def record_file_systems(cls, seen: Mapping[str, tuple[str, int]]) -> None:
+    def record_file_systems(cls, file_systems: Mapping[str, tuple[str, int]]) -> None:
         """Record the file system on which each node lies: node id → (name of the file system, its size in bytes).
 
         Placement goes by the size. The size of some file systems (ZFS, Btrfs) changes all the time. A change of at most
         ``SAME_SIZE`` is not recorded, because each change of a weight makes copies misplaced.
         """
-        for node in cls.objects.filter(node_id__in=list(seen)):
-            name, size = seen[node.node_id]
+        for node in cls.objects.filter(node_id__in=list(file_systems)):
+            name, size = file_systems[node.node_id]
             differs = abs(size - node.file_system_bytes) > SAME_SIZE * size
             if name != node.file_system or differs:
                 cls.objects.filter(pk=node.pk).update(file_system=name, file_system_bytes=size)

@@ -55,10 +55,10 @@ def words(error: BaseException) -> str:
     """
     global _last
     state = getattr(error.__cause__ or error, "sqlstate", None)
-    found = _WORDS.get(str(state)) or next((said for part, said in _MESSAGES.items() if part in str(error)), AWAY)
-    if found in _MET_BY_WRITERS_ALONE:
-        _last = (time.monotonic(), found)
-    return found
+    reason = _WORDS.get(str(state)) or next((text for part, text in _MESSAGES.items() if part in str(error)), AWAY)
+    if reason in _MET_BY_WRITERS_ALONE:
+        _last = (time.monotonic(), reason)
+    return reason
 
 
 def lately() -> str | None:

@@ -23,7 +23,7 @@ class SegmentQuerySet(models.QuerySet["Segment"]):
             size: the size of the segment in bytes, a multiple of the upload's ``piece_size``.
             checksums: the CRC-32 of each piece of the segment, 4 bytes little-endian.
         """
-        made = rows(
+        job_ids = rows(
             """
                 WITH upload AS (SELECT id FROM storage_upload WHERE id = %(upload)s FOR KEY SHARE),
                 job AS (
@@ -47,20 +47,20 @@ class SegmentQuerySet(models.QuerySet["Segment"]):
                 "checksums": checksums,
             },
         )
-        return bool(made)
+        return bool(job_ids)
 
     def of(self, upload: Upload) -> list[Segment]:
         """An upload's segments from its beginning up to the first gap."""
         if upload.content is not None and upload.content.size < SEGMENT_BYTES:
             return []
-        found: list[Segment] = []
+        segments: list[Segment] = []
         end = 0
         for segment in self.filter(upload=upload).order_by("position"):
             if segment.position != end:
                 break
-            found.append(segment)
+            segments.append(segment)
             end += segment.count
-        return found
+        return segments
 
     def unstored(self, segments: Sequence[Segment]) -> list[Job]:
         """The jobs of the segments that are not stored yet, read from the database now.

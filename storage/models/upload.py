@@ -25,7 +25,7 @@ class UploadQuerySet(models.QuerySet["Upload"]):
             sizes: chunk hash → size in bytes.
         """
         uploads, hashes, factors = zip(*((u, bytes.fromhex(h), f) for (u, h), f in wanted.items()), strict=True)
-        found = rows(
+        pairs = rows(
             """
             WITH alive AS (
                 -- Uploads before chunks, each in order: an upload that is being dropped is over or waits for us.
@@ -52,7 +52,7 @@ class UploadQuerySet(models.QuerySet["Upload"]):
                 "sizes": [sizes[chunk_hash] for _, chunk_hash in wanted],
             },
         )
-        return {chunk_hash.hex(): chunk_id for chunk_hash, chunk_id in found}
+        return {chunk_hash.hex(): chunk_id for chunk_hash, chunk_id in pairs}
 
     def release(self, upload_ids: Iterable[uuid.UUID]) -> set[int]:
         """Delete uploads with their segments and pins; return the row ids of the chunks that were pinned."""

@@ -101,7 +101,7 @@ def take(topology: Topology, prefix: str) -> Census:
         prefix: hex digits that the hashes begin with.
     """
     listed, silent = _list(topology, prefix)
-    entries = {found.chunk_hash: Entry(found.size, found.target) for found in Chunk.objects.wanted(prefix)}
+    entries = {chunk.chunk_hash: Entry(chunk.size, chunk.target) for chunk in Chunk.objects.wanted(prefix)}
     orphans: dict[str, list[tuple[Member, int]]] = defaultdict(list)
     for member, replicas in listed:
         for replica in replicas:
@@ -114,32 +114,32 @@ def take(topology: Topology, prefix: str) -> Census:
     return Census(prefix, entries, dict(orphans), silent, copies)
 
 
-def look_again(topology: Topology, taken: Census) -> None:
+def look_again(topology: Topology, listing: Census) -> None:
     """Ask the volumes once more for the chunks that seemed short: copies that were just being written are there by now.
 
     A chunk that an upload still pins, or that nothing refers to any more, is marked ``in_flight`` and not short: no
     maintenance job should make copies of it.
     """
-    short = [chunk_hash for chunk_hash, entry in taken.entries.items() if entry.short]
+    short = [chunk_hash for chunk_hash, entry in listing.entries.items() if entry.short]
     for start in range(0, len(short), ASKED_CHUNKS):
         batch = short[start : start + ASKED_CHUNKS]
-        wanted = {chunk.chunk_hash: chunk.target for chunk in Chunk.objects.settled_among(batch)}
-        asked = ask(topology, {chunk_hash: taken.entries[chunk_hash].size for chunk_hash in batch})
+        targets = {chunk.chunk_hash: chunk.target for chunk in Chunk.objects.settled_among(batch)}
+        answers = ask(topology, {chunk_hash: listing.entries[chunk_hash].size for chunk_hash in batch})
         for chunk_hash in batch:
-            entry = taken.entries[chunk_hash]
-            entry.in_flight = chunk_hash not in wanted
-            entry.target = wanted.get(chunk_hash, entry.target)
-            entry.holders[:] = [*asked.holders[chunk_hash], *(m for m in entry.holders if m in asked.silent)]
+            entry = listing.entries[chunk_hash]
+            entry.in_flight = chunk_hash not in targets
+            entry.target = targets.get(chunk_hash, entry.target)
+            entry.holders[:] = [*answers.holders[chunk_hash], *(m for m in entry.holders if m in answers.silent)]
 
 
 def _list(topology: Topology, prefix: str) -> tuple[list[tuple[Member, list[Replica]]], list[Member]]:
-    asked, listed, silent = [], [], []
+    calls, listed, silent = [], [], []
     for member in topology.members:
         try:
-            asked.append((member, member.lane.submit(_replicas, member.lane.volume, prefix)))
+            calls.append((member, member.lane.submit(_replicas, member.lane.volume, prefix)))
         except VolumeError:
             silent.append(member)
-    for member, future in asked:
+    for member, future in calls:
         try:
             listed.append((member, member.lane.result(future)))
         except VolumeError:

@@ -37,19 +37,19 @@ def ask(topology: Topology, sizes: Mapping[str, int]) -> Answers:
     hashes = list(sizes)
     holders: dict[str, list[Member]] = {chunk_hash: [] for chunk_hash in hashes}
     silent = []
-    asked = []
+    calls = []
     for member in topology.members:
         try:
-            asked.append((member, member.lane.submit(member.lane.volume.sizes, hashes)))
+            calls.append((member, member.lane.submit(member.lane.volume.sizes, hashes)))
         except VolumeError:
             silent.append(member)
-    for member, future in asked:
+    for member, future in calls:
         try:
-            found = member.lane.result(future)
+            answer = member.lane.result(future)
         except VolumeError:
             silent.append(member)
             continue
-        for chunk_hash, size in zip(hashes, found, strict=True):
+        for chunk_hash, size in zip(hashes, answer, strict=True):
             if size == sizes[chunk_hash]:
                 holders[chunk_hash].append(member)
     return Answers(holders, silent)
@@ -82,16 +82,16 @@ def verified(holders: Mapping[str, Sequence[Member]]) -> tuple[dict[str, list[Me
     Returns:
         Chunk hash → nodes with a good copy; and the hashes of the chunks that had a bad copy.
     """
-    asked = []
+    calls = []
     for chunk_hash, members in holders.items():
         for member in members:
             try:
-                asked.append((chunk_hash, member, member.lane.submit(check, member.lane.volume, chunk_hash)))
+                calls.append((chunk_hash, member, member.lane.submit(check, member.lane.volume, chunk_hash)))
             except VolumeError:
                 continue
     good: dict[str, list[Member]] = {chunk_hash: [] for chunk_hash in holders}
     bad = set()
-    for chunk_hash, member, future in asked:
+    for chunk_hash, member, future in calls:
         try:
             member.lane.result(future)
         except ReplicaCorrupt:

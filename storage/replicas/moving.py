@@ -74,11 +74,11 @@ def plan(topology: Topology, holders: Mapping[str, Sequence[Member]], targets: M
     """
     moves = []
     for chunk_hash, order in orders(topology, holders):
-        held, target = holders[chunk_hash], targets[chunk_hash]
-        counting = [member for member in order if member.counts and member in held]
-        add = [member for member in order if member not in held] if len(counting) < target else []
+        chunk_holders, target = holders[chunk_hash], targets[chunk_hash]
+        counting = [member for member in order if member.counts and member in chunk_holders]
+        add = [member for member in order if member not in chunk_holders] if len(counting) < target else []
         drop = _least_wanted(counting, target)
-        drop += [member for member in held if member.online and member.state == "draining"]
+        drop += [member for member in chunk_holders if member.online and member.state == "draining"]
         if add or drop:
             moves.append(Move(chunk_hash, target, add, drop))
     return moves
@@ -96,10 +96,10 @@ def orders(topology: Topology, holders: Mapping[str, Sequence[Member]]) -> Itera
     """
     keeping = [member for member in topology.members if member.counts and not member.accepts]
     groups: dict[tuple[Member, ...], list[str]] = defaultdict(list)
-    for chunk_hash, held in holders.items():
-        groups[tuple(member for member in keeping if member in held)].append(chunk_hash)
-    for kept, chunk_hashes in groups.items():
-        members = (*topology.accepting, *kept)
+    for chunk_hash, chunk_holders in holders.items():
+        groups[tuple(member for member in keeping if member in chunk_holders)].append(chunk_hash)
+    for keepers, chunk_hashes in groups.items():
+        members = (*topology.accepting, *keepers)
         candidates = [member.candidate for member in members]
         for start in range(0, len(chunk_hashes), RANKED_CHUNKS):
             block = chunk_hashes[start : start + RANKED_CHUNKS]

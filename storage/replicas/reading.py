@@ -102,13 +102,13 @@ def read_ahead(topology: Topology, chunk_hashes: Iterator[str], chunk_size: int,
         factor: the number of replicas that the chunks should have.
     """
     depth = max(1, min(READ_AHEAD_CHUNKS, READ_AHEAD_BYTES // chunk_size))
-    begun: deque[_Begun] = deque()
+    reads: deque[_Begun] = deque()
     for chunk_hash, route in _located(topology, chunk_hashes, factor):
-        begun.append(_begin(chunk_hash, route))
-        while begun and (begun[0].data is not None or len(begun) >= depth):
-            yield _end(topology, begun.popleft())
-    while begun:
-        yield _end(topology, begun.popleft())
+        reads.append(_begin(chunk_hash, route))
+        while reads and (reads[0].data is not None or len(reads) >= depth):
+            yield _end(topology, reads.popleft())
+    while reads:
+        yield _end(topology, reads.popleft())
 
 
 def _located(topology: Topology, chunk_hashes: Iterator[str], factor: int) -> Iterator[tuple[str, Route]]:

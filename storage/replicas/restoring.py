@@ -67,17 +67,17 @@ def bring_back_or_tell(
 
 def _trashed(topology: Topology, chunk_hashes: frozenset[str]) -> dict[str, list[Entry]]:
     """Find the trashed copies of the chunks: chunk hash → one entry per node. Nodes whose copies count come first."""
-    found: dict[str, list[Entry]] = defaultdict(list)
+    copies: dict[str, list[Entry]] = defaultdict(list)
     if not chunk_hashes:
-        return found
+        return copies
     for member in sorted(topology.members, key=lambda member: not member.counts):
         try:
             entries = member.lane.call(_list, member, chunk_hashes)
         except VolumeError:
             continue
         for trashed in entries:
-            found[trashed.chunk_hash].append((member, trashed))
-    return found
+            copies[trashed.chunk_hash].append((member, trashed))
+    return copies
 
 
 def _list(member: Member, chunk_hashes: frozenset[str]) -> Sequence[Trashed]:
@@ -85,11 +85,11 @@ def _list(member: Member, chunk_hashes: frozenset[str]) -> Sequence[Trashed]:
 
     If the trash has several entries of a chunk, the first one is taken, because ``rescue`` reads that one too.
     """
-    found: dict[str, Trashed] = {}
+    entries: dict[str, Trashed] = {}
     for trashed in member.lane.volume.trashed():
         if trashed.chunk_hash in chunk_hashes:
-            found.setdefault(trashed.chunk_hash, trashed)
-    return list(found.values())
+            entries.setdefault(trashed.chunk_hash, trashed)
+    return list(entries.values())
 
 
 def _bring_back(topology: Topology, chunk_hash: str, entries: Sequence[Entry]) -> bool:

@@ -47,16 +47,16 @@ class Waves:
         """Choose the next wave: chunk hash → nodes to write to. Chunks at their target or without nodes are absent."""
         wave = {}
         for chunk_hash, target in self._targets.items():
-            held = self.holders[chunk_hash]
-            short = target - sum(member.counts for member in held)
+            holders = self.holders[chunk_hash]
+            short = target - sum(member.counts for member in holders)
             if short <= 0:
                 continue
             untried = [member for member in self._untried[chunk_hash] if member.node_id not in self._failed]
-            chosen = _spread(untried, held, short)
+            chosen = _spread(untried, holders, short)
             if len(chosen) < short:
                 self.lack = self.lack or Job.Lack.NODES
             if chosen:
-                if not held:
+                if not holders:
                     # Readers ask equally likely nodes in the order of placement, so they ask this node first.
                     self.readers_ask[chunk_hash] = chosen[0]
                 self._untried[chunk_hash] = [member for member in untried if member not in chosen]
@@ -76,13 +76,13 @@ class Waves:
             self.lack = Job.Lack.SPACE
 
 
-def _spread(order: Sequence[Member], held: Sequence[Member], count: int) -> list[Member]:
-    if not any(member.zone for member in (*order, *held)):
+def _spread(order: Sequence[Member], holders: Sequence[Member], count: int) -> list[Member]:
+    if not any(member.zone for member in (*order, *holders)):
         return list(order[:count])
     by_id = {member.node_id: member for member in order}
     chosen = placement.spread(
         [member.candidate for member in order],
-        [member.candidate for member in held],
+        [member.candidate for member in holders],
         count,
     )
     return [by_id[candidate.node_id] for candidate in chosen]

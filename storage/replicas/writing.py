@@ -67,8 +67,8 @@ def store(
         preferences: chunk hash → nodes that accept replicas, best first; by default all, in the order of placement.
     """
     phases.enter(f"{operation}.locate")
-    found = ask(topology, {chunk_hash: len(chunk) for chunk_hash, chunk in data.items()})
-    holders, suspects = verified(found.holders)
+    answers = ask(topology, {chunk_hash: len(chunk) for chunk_hash, chunk in data.items()})
+    holders, suspects = verified(answers.holders)
     if preferences is None:
         preferences = dict(zip(data, routing.preferences(topology, list(data)), strict=True))
     generations.before_writing(topology)
@@ -113,14 +113,14 @@ class _Writer:
 
     def _write(self, wave: Mapping[str, Sequence[Member]], waves: Waves) -> None:
         """Write one wave, and record in ``waves`` what succeeded and which nodes failed."""
-        started = []
+        calls = []
         for member, hashes in self._runs(wave):
             first = [chunk_hash for chunk_hash in hashes if waves.readers_ask.get(chunk_hash) is member]
             try:
-                started.append((member, hashes, member.lane.submit(self._write_run, member, hashes, first)))
+                calls.append((member, hashes, member.lane.submit(self._write_run, member, hashes, first)))
             except VolumeError:
                 waves.failed(member)
-        for member, hashes, future in started:
+        for member, hashes, future in calls:
             try:
                 member.lane.result(future)
             except VolumeError as error:

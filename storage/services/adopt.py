@@ -63,21 +63,21 @@ def plan(tell: Callable[[str, int], None] = lambda _hash, _size: None) -> Plan:
             know.
     """
     topology = Topology.load()
-    found = Plan(foreign=[m.node_id for m in generations.strangers(generations.look(topology.members))])
+    differences = Plan(foreign=[m.node_id for m in generations.strangers(generations.look(topology.members))])
     silent: set[str] = set()
-    for taken in _ranges(topology):
-        silent |= {member.node_id for member in taken.silent}
-        sizes = _sizes(taken)
+    for listing in _ranges(topology):
+        silent |= {member.node_id for member in listing.silent}
+        sizes = _sizes(listing)
         for chunk_hash, size in sorted(sizes.items()):
             tell(chunk_hash, size)
-        found.unknown += len(sizes)
-        found.unknown_bytes += sum(sizes.values())
-        wanted = [entry for entry in taken.entries.values() if entry.target]
-        found.lost += sum(not entry.holders for entry in wanted)
-        found.short += sum(bool(entry.short and entry.holders) for entry in wanted)
-        found.kept += Chunk.objects.kept(taken.prefix).count()
-    found.silent = sorted(silent)
-    return found
+        differences.unknown += len(sizes)
+        differences.unknown_bytes += sum(sizes.values())
+        wanted = [entry for entry in listing.entries.values() if entry.target]
+        differences.lost += sum(not entry.holders for entry in wanted)
+        differences.short += sum(bool(entry.short and entry.holders) for entry in wanted)
+        differences.kept += Chunk.objects.kept(listing.prefix).count()
+    differences.silent = sorted(silent)
+    return differences
 
 
 def request(unknown: Unknown) -> Job:
@@ -98,33 +98,33 @@ def adopt(job: Job) -> dict[str, Any]:
         LeaseLost: the job is another worker's, or was cancelled.
         TurnEnded: more urgent work waits.
     """
-    found: dict[str, Any] = {"silent": [], "unknown": 0, "short": 0} | (job.result or {})
-    job.result = found
+    result: dict[str, Any] = {"silent": [], "unknown": 0, "short": 0} | (job.result or {})
+    job.result = result
     for step in job.steps(census.RANGES):
-        taken = census.take(Topology.load(), census.prefix_of(step))
-        found["silent"] = sorted({*found["silent"], *(member.node_id for member in taken.silent)})
-        found["unknown"] += _decide(Unknown(str(job.subject)), taken)
-        if short := [chunk_hash for chunk_hash, entry in taken.entries.items() if entry.short]:
-            found["short"] += len(short)
+        listing = census.take(Topology.load(), census.prefix_of(step))
+        result["silent"] = sorted({*result["silent"], *(member.node_id for member in listing.silent)})
+        result["unknown"] += _decide(Unknown(str(job.subject)), listing)
+        if short := [chunk_hash for chunk_hash, entry in listing.entries.items() if entry.short]:
+            result["short"] += len(short)
             moving.outdate_health(short)
     topology = Topology.load()
-    listed = [member for member in topology.members if member.node_id not in found["silent"]]
+    listed = [member for member in topology.members if member.node_id not in result["silent"]]
     # The volumes get this database's generation last. If this attempt ends earlier, the next attempt and the other
     # database still find the old generations.
-    found["adopted"] = generations.adopt(topology, listed)
+    result["adopted"] = generations.adopt(topology, listed)
     Cluster.bump_topology()
-    log.warning("database.adopted", job=str(job.pk), unknown_chunks=job.subject, **found)
-    return found
+    log.warning("database.adopted", job=str(job.pk), unknown_chunks=job.subject, **result)
+    return result
 
 
-def _decide(unknown: Unknown, taken: Census) -> int:
+def _decide(unknown: Unknown, listing: Census) -> int:
     """Keep or condemn the orphans of one range of hashes; returns the number of orphans."""
-    sizes = _sizes(taken)
+    sizes = _sizes(listing)
     if unknown is Unknown.KEEP:
         Chunk.objects.keep_orphans(sizes)
     else:
         Chunk.objects.condemn_orphans(sizes)
-        Chunk.objects.condemn_kept(taken.prefix)
+        Chunk.objects.condemn_kept(listing.prefix)
     return len(sizes)
 
 
@@ -133,9 +133,9 @@ def _ranges(topology: Topology) -> Iterator[Census]:
         yield census.take(topology, census.prefix_of(step))
 
 
-def _sizes(taken: Census) -> dict[str, int]:
+def _sizes(listing: Census) -> dict[str, int]:
     """The sizes of the orphans of a range: chunk hash → size in bytes that most of its copies have."""
     return {
         chunk_hash: Counter(size for _, size in copies).most_common(1)[0][0]
-        for chunk_hash, copies in taken.orphans.items()
+        for chunk_hash, copies in listing.orphans.items()
     }

@@ -75,12 +75,12 @@ def plan(node_id: str) -> Plan:
     """
     topology = Topology.load()
     member = topology.member(node_id)
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for step in range(census.RANGES):
-        taken = _take(topology, member, step)
-        found += _compared([member], taken)
-        found["leftovers"] += len(_leftovers(member, step))
-    return Plan(node_id, found, found["bytes"] / configuration().audit_rate)
+        listing = _take(topology, member, step)
+        counts += _compared([member], listing)
+        counts["leftovers"] += len(_leftovers(member, step))
+    return Plan(node_id, counts, counts["bytes"] / configuration().audit_rate)
 
 
 def request(node_id: str) -> Job:
@@ -115,23 +115,23 @@ def reconcile(job: Job) -> dict[str, Any]:
 def _examine(job: Job, *, reading: bool) -> dict[str, Any]:
     # "read_to" is the last hash that was read in the current range. If it is set, an earlier turn or attempt of this
     # job has compared the range already.
-    found: dict[str, Any] = dict.fromkeys(COUNTED, 0) | {"read_to": ""} | (job.result or {})
-    job.result = found
+    result: dict[str, Any] = dict.fromkeys(COUNTED, 0) | {"read_to": ""} | (job.result or {})
+    job.result = result
     for step in job.steps(census.RANGES):
         topology = Topology.load()
         member = topology.member(str(job.subject))
         phases.enter("audit.list")
-        taken = _take(topology, member, step)
-        if not found["read_to"]:
-            _add_to(found, _settle(job, topology, [member], taken, step))
+        listing = _take(topology, member, step)
+        if not result["read_to"]:
+            _add_to(result, _settle(job, topology, [member], listing, step))
         if reading:
             phases.enter("audit.read")
-            _read(job, member, taken)
-        found["read_to"] = ""
+            _read(job, member, listing)
+        result["read_to"] = ""
     _request_rebuild(str(job.subject))
-    done = {name: found[name] for name in COUNTED}
-    log.info("audit.done", job=str(job.pk), node=job.subject, reading=reading, **done)
-    return done
+    outcome = {name: result[name] for name in COUNTED}
+    log.info("audit.done", job=str(job.pk), node=job.subject, reading=reading, **outcome)
+    return outcome
 
 
 def _request_rebuild(node_id: str) -> None:
@@ -145,55 +145,55 @@ def _request_rebuild(node_id: str) -> None:
 
 
 def _take(topology: Topology, member: Member, step: int) -> Census:
-    taken = census.take(topology, census.prefix_of(step))
-    if member in taken.silent:
+    listing = census.take(topology, census.prefix_of(step))
+    if member in listing.silent:
         raise VolumeOffline(f"{member.node_id} cannot be listed")
-    return taken
+    return listing
 
 
-def _compared(members: Sequence[Member], taken: Census) -> Counter[str]:
+def _compared(members: Sequence[Member], listing: Census) -> Counter[str]:
     """Count the replicas, bytes and orphans of a range on ``members``, and its short, surplus and lost chunks."""
-    found: Counter[str] = Counter()
-    for entry in taken.entries.values():
+    counts: Counter[str] = Counter()
+    for entry in listing.entries.values():
         copies = sum(member in members for member in entry.holders)
-        found["replicas"] += copies
-        found["bytes"] += copies * entry.size
-        found["short"] += bool(entry.short and entry.holders)
-        found["surplus"] += bool(entry.surplus)
-    found["lost"] += len(taken.lost)
-    found["orphans"] += len(_orphans(members, taken))
-    return found
+        counts["replicas"] += copies
+        counts["bytes"] += copies * entry.size
+        counts["short"] += bool(entry.short and entry.holders)
+        counts["surplus"] += bool(entry.surplus)
+    counts["lost"] += len(listing.lost)
+    counts["orphans"] += len(_orphans(members, listing))
+    return counts
 
 
-def _orphans(members: Sequence[Member], taken: Census) -> dict[str, int]:
-    return {h: size for h, copies in taken.orphans.items() for holder, size in copies if holder in members}
+def _orphans(members: Sequence[Member], listing: Census) -> dict[str, int]:
+    return {h: size for h, copies in listing.orphans.items() for holder, size in copies if holder in members}
 
 
 def _leftovers(member: Member, step: int) -> list[str]:
     return member.lane.call(lambda: list(member.lane.volume.leftovers(census.prefix_of(step))))
 
 
-def _settle(job: Job, topology: Topology, members: Sequence[Member], taken: Census, step: int) -> Counter[str]:
+def _settle(job: Job, topology: Topology, members: Sequence[Member], listing: Census, step: int) -> Counter[str]:
     """Count what is wrong in a range on ``members``, and mend it or queue its repair; returns the numbers found."""
-    census.look_again(topology, taken)
-    found = _compared(members, taken)
-    restored, _ = bring_back_or_tell(topology, taken.lost, job.progress)
-    found["lost"] -= len(restored)
-    for chunk_hash, entry in taken.entries.items():
+    census.look_again(topology, listing)
+    counts = _compared(members, listing)
+    restored, _ = bring_back_or_tell(topology, listing.lost, job.progress)
+    counts["lost"] -= len(restored)
+    for chunk_hash, entry in listing.entries.items():
         if any(member in entry.misfits for member in members):
             report(chunk_hash)
-    orphans.condemn(topology, _orphans(members, taken))
-    if short := [chunk_hash for chunk_hash, entry in taken.entries.items() if entry.short]:
+    orphans.condemn(topology, _orphans(members, listing))
+    if short := [chunk_hash for chunk_hash, entry in listing.entries.items() if entry.short]:
         moving.outdate_health(short)  # The sweep finds the short contents by new summaries (RACES 18).
-    _trim(topology, taken)
-    found["leftovers"] = _clear_leftovers(members, step)
-    return found
+    _trim(topology, listing)
+    counts["leftovers"] = _clear_leftovers(members, step)
+    return counts
 
 
-def _trim(topology: Topology, taken: Census) -> None:
+def _trim(topology: Topology, listing: Census) -> None:
     """Remove surplus copies from the nodes that placement prefers least. Copies on silent nodes are not counted."""
-    holders = {chunk_hash: entry.holders for chunk_hash, entry in taken.entries.items() if entry.surplus}
-    moves = moving.plan(topology, holders, {chunk_hash: taken.entries[chunk_hash].target for chunk_hash in holders})
+    holders = {chunk_hash: entry.holders for chunk_hash, entry in listing.entries.items() if entry.surplus}
+    moves = moving.plan(topology, holders, {chunk_hash: listing.entries[chunk_hash].target for chunk_hash in holders})
     for batch in moving.batches([Move(move.chunk_hash, move.target, [], move.drop) for move in moves]):
         moving.carry_out(topology, batch, operation="audit")
         moving.outdate_health([move.chunk_hash for move in batch])
@@ -213,21 +213,23 @@ def _clear_leftovers(members: Sequence[Member], step: int) -> int:
     return removed
 
 
-def _read(job: Job, member: Member, taken: Census) -> None:
+def _read(job: Job, member: Member, listing: Census) -> None:
     """Read and hash the node's copies in the order of their hashes, no faster than AUDIT_RATE."""
-    found = job.result or {}
-    held = sorted(h for h, entry in taken.entries.items() if member in entry.holders and h > found["read_to"])
+    result = job.result or {}
+    chunk_hashes = sorted(
+        h for h, entry in listing.entries.items() if member in entry.holders and h > result["read_to"]
+    )
     rate = configuration().audit_rate
-    begun = checkpoint = time.monotonic()
+    start = checkpoint = time.monotonic()
     read = 0
-    for chunk_hash in held:
+    for chunk_hash in chunk_hashes:
         problem = _read_one(member, chunk_hash)
         if problem:
-            found[problem] += 1
+            result[problem] += 1
             report(chunk_hash)
-        found["read_to"] = chunk_hash
-        read += taken.entries[chunk_hash].size
-        while (ahead := begun + read / rate - time.monotonic()) > 0 or time.monotonic() > checkpoint:
+        result["read_to"] = chunk_hash
+        read += listing.entries[chunk_hash].size
+        while (ahead := start + read / rate - time.monotonic()) > 0 or time.monotonic() > checkpoint:
             time.sleep(max(0.0, min(ahead, CHECKPOINT_SECONDS)))
             if time.monotonic() > checkpoint:
                 job.progress()
@@ -252,9 +254,9 @@ def _read_one(member: Member, chunk_hash: str) -> str:
     return ""
 
 
-def _add_to(found: dict[str, Any], more: Mapping[str, int]) -> None:
-    for name, number in more.items():
-        found[name] += number
+def _add_to(result: dict[str, Any], counts: Mapping[str, int]) -> None:
+    for name, number in counts.items():
+        result[name] += number
 
 
 # -- census ----------------------------------------------------------------
@@ -279,56 +281,56 @@ def take_census(job: Job) -> dict[str, Any]:
         TurnEnded: more urgent work waits.
         StoreUnavailable: Redis does not answer.
     """
-    found: dict[str, Any] = dict.fromkeys(CENSUS_COUNTED, 0) | {"silent": [], "listed": {}} | (job.result or {})
-    job.result = found
+    result: dict[str, Any] = dict.fromkeys(CENSUS_COUNTED, 0) | {"silent": [], "listed": {}} | (job.result or {})
+    job.result = result
     for step in job.steps(census.RANGES):
-        begun, topology = time.monotonic(), Topology.load()
+        start, topology = time.monotonic(), Topology.load()
         phases.enter("audit.list")
-        taken = census.take(topology, census.prefix_of(step))
-        _pace(job, begun, sum(map(taken.listed, topology.members)))
+        listing = census.take(topology, census.prefix_of(step))
+        _pace(job, start, sum(map(listing.listed, topology.members)))
         for member in topology.members:
             # Node id → [tally before the first range, copies listed so far]; without nodes added during the census.
-            if not step or member.node_id in found["listed"]:
-                found["listed"].setdefault(member.node_id, [member.stored_chunks, 0])[1] += taken.listed(member)
-        found["silent"] = sorted({*found["silent"], *(member.node_id for member in taken.silent)})
-        answering = [member for member in topology.members if member not in taken.silent]
-        _add_to(found, _settle(job, topology, answering, taken, step))
-        found["chunks"] += sum(bool(entry.holders) for entry in taken.entries.values())
-        sizes = {chunk_hash: entry.size for chunk_hash, entry in taken.entries.items()}
-        found["denied"] += rebuild_what_denies(topology, _sample(taken), sizes)
-    found["contradicted"] = _rebuild_what_contradicts(Topology.load(), found)
-    done = {name: found[name] for name in (*CENSUS_COUNTED, "silent", "contradicted")}
-    log.info("census.done", job=str(job.pk), **done)
-    return done
+            if not step or member.node_id in result["listed"]:
+                result["listed"].setdefault(member.node_id, [member.stored_chunks, 0])[1] += listing.listed(member)
+        result["silent"] = sorted({*result["silent"], *(member.node_id for member in listing.silent)})
+        answering = [member for member in topology.members if member not in listing.silent]
+        _add_to(result, _settle(job, topology, answering, listing, step))
+        result["chunks"] += sum(bool(entry.holders) for entry in listing.entries.values())
+        sizes = {chunk_hash: entry.size for chunk_hash, entry in listing.entries.items()}
+        result["denied"] += rebuild_what_denies(topology, _sample(listing), sizes)
+    result["contradicted"] = _rebuild_what_contradicts(Topology.load(), result)
+    outcome = {name: result[name] for name in (*CENSUS_COUNTED, "silent", "contradicted")}
+    log.info("census.done", job=str(job.pk), **outcome)
+    return outcome
 
 
-def _pace(job: Job, begun: float, names: int) -> None:
-    """Wait if ``names`` were listed faster than CENSUS_RATE since ``begun``: disks need time for other work."""
-    while (ahead := begun + names / CENSUS_RATE - time.monotonic()) > 0:
+def _pace(job: Job, start: float, names: int) -> None:
+    """Wait if ``names`` were listed faster than CENSUS_RATE since ``start``: disks need time for other work."""
+    while (ahead := start + names / CENSUS_RATE - time.monotonic()) > 0:
         time.sleep(min(ahead, CHECKPOINT_SECONDS))
         job.progress()
 
 
-def _sample(taken: Census) -> dict[str, list[Member]]:
+def _sample(listing: Census) -> dict[str, list[Member]]:
     """The first chunks of a range that have copies, and their holders. These copies are looked up in the sketches."""
-    held = ((chunk_hash, entry.holders) for chunk_hash, entry in taken.entries.items() if entry.holders)
-    return dict(islice(held, DENIED_SAMPLE))
+    holders = ((chunk_hash, entry.holders) for chunk_hash, entry in listing.entries.items() if entry.holders)
+    return dict(islice(holders, DENIED_SAMPLE))
 
 
-def _rebuild_what_contradicts(topology: Topology, found: Mapping[str, Any]) -> list[str]:
+def _rebuild_what_contradicts(topology: Topology, result: Mapping[str, Any]) -> list[str]:
     """Rebuild the sketches of nodes whose listing and tallies differ by more than can have changed during the census.
 
     Returns the ids of these nodes.
     """
-    contradicted = []
+    node_ids = []
     for member in topology.members:
-        before, listed = found["listed"].get(member.node_id, (0, 0))
-        if member.node_id in found["silent"] or member.node_id not in found["listed"]:
+        before, listed = result["listed"].get(member.node_id, (0, 0))
+        if member.node_id in result["silent"] or member.node_id not in result["listed"]:
             continue
         low, high = sorted((before, member.stored_chunks))
         slack = TALLY_SLACK if low == high else TALLY_SLACK + listed // 100
         if not low - slack <= listed <= high + slack:
             log.warning("census.contradicted", node=member.node_id, listed=listed, counted=member.stored_chunks)
             _request_rebuild(member.node_id)
-            contradicted.append(member.node_id)
-    return contradicted
+            node_ids.append(member.node_id)
+    return node_ids

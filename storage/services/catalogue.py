@@ -58,9 +58,9 @@ def page(
         ready = ready.beginning_with(prefix)
     if part:
         ready = ready.filter(name__icontains=part)
-    found = list(ready.sorted(sort, after).select_related("content")[: limit + 1])
-    last = sort.position(found[limit - 1]) if len(found) > limit else None
-    return Page(File.count_ready(owner), found[:limit], last)
+    files = list(ready.sorted(sort, after).select_related("content")[: limit + 1])
+    last = sort.position(files[limit - 1]) if len(files) > limit else None
+    return Page(File.count_ready(owner), files[:limit], last)
 
 
 def find(owner: User, file_hash: str, name: str | None = None, *, ready: bool = True) -> File:
@@ -80,13 +80,13 @@ def find_all(owner: User, file_hash: str, name: str | None = None, *, ready: boo
         NoSuchFile: the owner has no such file.
         ContentNotReady: ``ready`` is True, and the ingest of the content has not ended.
     """
-    found = File.objects.select_related("content").filter(owner=owner, content__file_hash=file_hash).order_by("-id")
-    files_found = list(found if name is None else found.filter(name=name))
-    if not files_found:
+    rows = File.objects.select_related("content").filter(owner=owner, content__file_hash=file_hash).order_by("-id")
+    files = list(rows if name is None else rows.filter(name=name))
+    if not files:
         raise NoSuchFile(f"no file {file_hash}" if name is None else f"no file {file_hash} of this name")
-    if ready and files_found[0].content.state != Content.State.READY:
+    if ready and files[0].content.state != Content.State.READY:
         raise ContentNotReady("the file has been accepted and is being stored")
-    return files_found
+    return files
 
 
 Permit = Callable[[Sequence[File]], None]
@@ -141,13 +141,13 @@ def give_all(giver: User, receiver: User) -> int:
     A file becomes one with a file that the receiver has already, if both have the same name and content. The files are
     given in batches: a call that is interrupted goes on when it is made again.
     """
-    given = 0
+    count = 0
     while batch := list(File.objects.filter(owner=giver).order_by("id")[:GIVEN_AT_ONCE]):
         with transaction.atomic():
             Content.objects.locked(file.content_id for file in batch)
-            given += _give([file.pk for file in batch], giver, receiver)
-    log.info("files.given", giver=giver.pk, receiver=receiver.pk, files=given)
-    return given
+            count += _give([file.pk for file in batch], giver, receiver)
+    log.info("files.given", giver=giver.pk, receiver=receiver.pk, files=count)
+    return count
 
 
 def _give(file_ids: Sequence[int], giver: User, receiver: User) -> int:

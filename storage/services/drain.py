@@ -16,8 +16,8 @@ from django.db import transaction
 from django.db.models import Max
 
 from storage import counters, phases
-from storage.cluster import topology
 from storage.cluster.topology import Member, Topology
+from storage.cluster.topology import forget as forget_topology
 from storage.counters import Event
 from storage.exceptions import InvalidRequest, OutOfSpace, VolumeError, VolumeOffline
 from storage.jobs import maintenance
@@ -58,19 +58,19 @@ def plan(node_id: str) -> Plan:
         OutOfSpace: the other nodes have too little room.
         VolumeOffline: the node cannot be listed.
     """
-    seen = Topology.load()
-    member = seen.member(node_id)
+    topology = Topology.load()
+    member = topology.member(node_id)
     replicas = size = to_write = orphans = 0
     for step in range(census.RANGES):
-        taken = census.take(seen, census.prefix_of(step))
-        if member in taken.silent:
+        listing = census.take(topology, census.prefix_of(step))
+        if member in listing.silent:
             raise VolumeOffline(f"{node_id} cannot be listed")
-        for entry in taken.entries.values():
+        for entry in listing.entries.values():
             if member in entry.holders:
                 replicas, size = replicas + 1, size + entry.size
                 to_write += entry.size * (len([m for m in entry.counting if m != member]) < entry.target)
-        orphans += sum(holder == member for copies in taken.orphans.values() for holder, _ in copies)
-    _require_possible(seen, member, to_write)
+        orphans += sum(holder == member for copies in listing.orphans.values() for holder, _ in copies)
+    _require_possible(topology, member, to_write)
     return Plan(node_id, replicas, size, to_write, orphans)
 
 
@@ -82,14 +82,14 @@ def request(node_id: str) -> Job:
         InvalidRequest: the node is offline, or too few nodes would be left.
         OutOfSpace: the other nodes have too little room.
     """
-    seen = Topology.load()
-    member = seen.member(node_id)
-    _require_possible(seen, member, member.stored_bytes)
+    topology = Topology.load()
+    member = topology.member(node_id)
+    _require_possible(topology, member, member.stored_bytes)
     with transaction.atomic():
         if Node.objects.filter(node_id=node_id, state=Node.State.ACTIVE).update(state=Node.State.DRAINING):
             Cluster.bump_topology()
         job = maintenance.ensure(Job.Kind.DRAIN, node_id)
-    topology.forget()
+    forget_topology()
     log.info("drain.requested", job=str(job.pk), node=node_id)
     return job
 
@@ -103,36 +103,36 @@ def drain(job: Job) -> dict[str, Any]:
         VolumeOffline: the node does not answer.
         VolumeError: copies are left on the node after a pass; the next attempt makes another pass.
     """
-    found: dict[str, Any] = {"moved": 0, "passes": 0} | (job.result or {})
-    job.result = found
+    result: dict[str, Any] = {"moved": 0, "passes": 0} | (job.result or {})
+    job.result = result
     for step in job.steps(census.RANGES):
         _empty_range(job, step)
-    found["passes"] += 1
+    result["passes"] += 1
     if not _retire(str(job.subject)):
         # Some chunks have no room elsewhere, or too few of their copies can be read. A retry begins at the first range.
         job.done = 0
         job.progress(done=0)
         raise VolumeError(f"{job.subject} is not empty yet")
-    log.info("drain.done", job=str(job.pk), node=job.subject, moved=found["moved"])
-    return found
+    log.info("drain.done", job=str(job.pk), node=job.subject, moved=result["moved"])
+    return result
 
 
 def _empty_range(job: Job, step: int) -> None:
-    seen = Topology.load()
-    member = seen.member(str(job.subject))
-    taken = census.take(seen, census.prefix_of(step))
-    if member in taken.silent:
+    topology = Topology.load()
+    member = topology.member(str(job.subject))
+    listing = census.take(topology, census.prefix_of(step))
+    if member in listing.silent:
         raise VolumeOffline(f"{member.node_id} cannot be listed")
-    unknown = {h: size for h, copies in taken.orphans.items() for holder, size in copies if holder == member}
-    orphans.condemn(seen, unknown)
-    for chunk_hash, entry in taken.entries.items():
+    unknown = {h: size for h, copies in listing.orphans.items() for holder, size in copies if holder == member}
+    orphans.condemn(topology, unknown)
+    for chunk_hash, entry in listing.entries.items():
         if member in entry.misfits:
             report(chunk_hash)
-    held = {h: entry for h, entry in taken.entries.items() if member in entry.holders}
-    holders = {h: entry.holders for h, entry in held.items()} | {h: [member] for h in unknown}
-    targets = {h: entry.target for h, entry in held.items()} | dict.fromkeys(unknown, 0)
-    for batch in moving.batches(moving.plan(seen, holders, targets)):
-        moved = moving.carry_out(seen, batch, operation="drain")
+    entries = {h: entry for h, entry in listing.entries.items() if member in entry.holders}
+    holders = {h: entry.holders for h, entry in entries.items()} | {h: [member] for h in unknown}
+    targets = {h: entry.target for h, entry in entries.items()} | dict.fromkeys(unknown, 0)
+    for batch in moving.batches(moving.plan(topology, holders, targets)):
+        moved = moving.carry_out(topology, batch, operation="drain")
         counters.add(Event.REPLICAS_MOVED, moved.added)
         (job.result or {})["moved"] += moved.removed
         job.progress()
@@ -144,22 +144,22 @@ def _retire(node_id: str) -> bool:
     # Batches that chose this node before it was draining have ended after this wait. Later batches have seen its state.
     batches.wait_for_batches()
     phases.enter("drain.retire")
-    seen = Topology.load()
-    volume = seen.member(node_id).lane.volume
-    if seen.member(node_id).lane.call(lambda: next(volume.replicas(), None)) is not None:
+    topology = Topology.load()
+    volume = topology.member(node_id).lane.volume
+    if topology.member(node_id).lane.call(lambda: next(volume.replicas(), None)) is not None:
         return False
     Node.retire(node_id)
-    topology.forget()
+    forget_topology()
     with suppress(StoreUnavailable):
-        store_of(seen.cluster).forget(node_id)
+        store_of(topology.cluster).forget(node_id)
     return True
 
 
-def _require_possible(seen: Topology, member: Member, size: int) -> None:
+def _require_possible(topology: Topology, member: Member, size: int) -> None:
     if not member.online:
         message = f"{member.node_id} is offline: what cannot be listed cannot be emptied"
         raise InvalidRequest(message, {"node_id": [message]})
-    left = [other for other in seen.members if other.counts and other != member]
+    left = [other for other in topology.members if other.counts and other != member]
     most = File.objects.aggregate(most=Max("replication_factor"))["most"] or 0
     if len(left) < max(most, 1):
         message = f"{len(left)} active nodes would be left, fewer than the {max(most, 1)} replicas that files have"

@@ -60,43 +60,43 @@ def examine() -> Health:
 
 
 def _examine() -> Health:
-    found = Health()
-    topology = _ask_postgresql(found)
+    health = Health()
+    topology = _ask_postgresql(health)
     if lack := admission.staging_lack():
-        found.failing["staging"] = f"no upload can be received: {lack}; make room, or mend the folder"
+        health.failing["staging"] = f"no upload can be received: {lack}; make room, or mend the folder"
     if topology is not None:
-        _look_at_nodes(topology, found)
-    if topology is not None and "postgresql" not in found.failing:
+        _look_at_nodes(topology, health)
+    if topology is not None and "postgresql" not in health.failing:
         try:
-            _look_at_files(topology, found)
-            _look_at_generations(topology, found)
-            _look_at_gatherings(found)
-            _look_at_uploads(found)
-            _compare_clocks(found)
+            _look_at_files(topology, health)
+            _look_at_generations(topology, health)
+            _look_at_gatherings(health)
+            _look_at_uploads(health)
+            _compare_clocks(health)
         except (DatabaseError, InterfaceError) as error:
-            found.failing["postgresql"] = refusals.words(error)
-    _ask_redis(topology if "postgresql" not in found.failing else None, found)
-    return found
+            health.failing["postgresql"] = refusals.words(error)
+    _ask_redis(topology if "postgresql" not in health.failing else None, health)
+    return health
 
 
 _recent: Recent[Health] = Recent(GOOD_SECONDS)
 
 
-def _ask_postgresql(found: Health) -> Topology | None:
+def _ask_postgresql(health: Health) -> Topology | None:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT current_setting('transaction_read_only') = 'on' OR pg_is_in_recovery()")
             if cursor.fetchone()[0]:
-                found.failing["postgresql"] = refusals.READ_ONLY
+                health.failing["postgresql"] = refusals.READ_ONLY
         topology = Topology.recent(seconds=0.5)
     except (DatabaseError, InterfaceError) as error:
-        found.failing["postgresql"] = refusals.words(error)
+        health.failing["postgresql"] = refusals.words(error)
         return Topology.last_known()
     except Cluster.DoesNotExist:
-        found.failing["postgresql"] = "the database is empty: run `manage.py prepare`"
+        health.failing["postgresql"] = "the database is empty: run `manage.py prepare`"
         return None
-    if said := refusals.lately():
-        found.failing.setdefault("postgresql", said)
+    if reason := refusals.lately():
+        health.failing.setdefault("postgresql", reason)
     return topology
 
 
@@ -109,7 +109,7 @@ READ_ONLY = "is read-only: see why its file system is mounted so"
 _eyes = ThreadPoolExecutor(LOOKS, thread_name_prefix="health")
 
 
-def _look_at_nodes(topology: Topology, found: Health) -> None:
+def _look_at_nodes(topology: Topology, health: Health) -> None:
     needed = acknowledgeable(configuration().replication_factor)
     looks = [(member, _eyes.submit(_trouble_of, member)) for member in topology.members]
     deadline = time.monotonic() + LOOK_SECONDS
@@ -120,13 +120,13 @@ def _look_at_nodes(topology: Topology, found: Health) -> None:
         except FutureTimeout:
             trouble = OFFLINE
         is_active = member.state == Node.State.ACTIVE
-        found.nodes += is_active and trouble != OFFLINE
+        health.nodes += is_active and trouble != OFFLINE
         taking += is_active and not trouble
         if trouble:
-            found.degraded[member.node_id] = f"{member.node_id} {trouble}"
+            health.degraded[member.node_id] = f"{member.node_id} {trouble}"
     if taking < needed:
-        troubles = "; ".join(found.degraded[m.node_id] for m in topology.members if m.node_id in found.degraded)
-        found.failing["nodes"] = (
+        troubles = "; ".join(health.degraded[m.node_id] for m in topology.members if m.node_id in health.degraded)
+        health.failing["nodes"] = (
             f"too few nodes take copies: {taking} of {len(topology.members)}, and an upload needs {needed}; {troubles}"
         )
 
@@ -151,31 +151,31 @@ def _trouble_of(member: Member) -> str:
 # -- what is stored ----------------------------------------------------------
 
 
-def _look_at_files(topology: Topology, found: Health) -> None:
+def _look_at_files(topology: Topology, health: Health) -> None:
     ready = Content.objects.filter(state=Content.State.READY)
     if lost := ready.filter(retrievable=False)[:COUNTED].count():
-        found.degraded["unreadable"] = (
+        health.degraded["unreadable"] = (
             f"files cannot be read: {_number(lost)}; bring the nodes back that hold their chunks"
         )
     short = ready.filter(retrievable=True, chunk_count__gt=0, min_replication__lt=F("target"))
     if number := short[:COUNTED].count():
-        found.degraded["copies"] = (
+        health.degraded["copies"] = (
             f"files have fewer copies than they should: {_number(number)}; they are made as soon as nodes can take them"
         )
 
 
-def _look_at_gatherings(found: Health) -> None:
+def _look_at_gatherings(health: Health) -> None:
     if Cluster.objects.filter(gathered_since__lt=Clock() - GATHERED_FOR).exists():
-        found.degraded["gathered"] = (
+        health.degraded["gathered"] = (
             "copies are gathered on few nodes, and more files than necessary would be lost with those: "
             "/status has them as blast_radius; `manage.py rebalance --dry-run` says what would mend it"
         )
 
 
-def _look_at_generations(topology: Topology, found: Health) -> None:
+def _look_at_generations(topology: Topology, health: Health) -> None:
     foreign = Node.objects.filter(node_id__in=[member.node_id for member in topology.members], foreign_writes=True)
     if node_ids := list(foreign.values_list("node_id", flat=True)):
-        found.degraded["database"] = (
+        health.degraded["database"] = (
             "the database is older than the volumes, or another: nothing is removed until the newer one is back, or "
             f"until `manage.py adopt` decides what becomes of what {', '.join(node_ids)} may hold beyond it"
         )
@@ -185,7 +185,7 @@ def _number(files: int) -> str:
     return str(files) if files < COUNTED else f"{files} or more"
 
 
-def _look_at_uploads(found: Health) -> None:
+def _look_at_uploads(health: Health) -> None:
     """Look for uploads that no worker takes: the workers are away, or a service that they need is."""
     waiting = (
         Job.objects.queued(Job.Queue.INGEST)
@@ -196,28 +196,28 @@ def _look_at_uploads(found: Health) -> None:
         return
     seconds = (clock.now() - waiting["since"]).total_seconds()
     if seconds > WAITING_SECONDS:
-        found.degraded["uploads"] = (
+        health.degraded["uploads"] = (
             f"uploads wait for a worker: {waiting['number']}, for up to {seconds:.0f} s; see that the workers run"
         )
 
 
-def _compare_clocks(found: Health) -> None:
+def _compare_clocks(health: Health) -> None:
     for program, seconds in clocks.differences().items():
-        found.degraded[f"clock of {program}"] = (
+        health.degraded[f"clock of {program}"] = (
             f"the clock of {program} is not PostgreSQL's: it is {seconds:+.0f} s ahead; set both by NTP"
         )
 
 
-def _ask_redis(topology: Topology | None, found: Health) -> None:
+def _ask_redis(topology: Topology | None, health: Health) -> None:
     """Look whether Redis answers. Redis is only a hint: without it the sketches are not read, and the rest goes on."""
     try:
         connect().set("occ:health", 1, ex=60)
         stale = [member.node_id for member in trust.untrusted(topology)] if topology is not None else []
     except (redis.RedisError, StoreUnavailable) as error:
-        found.degraded["redis"] = (
+        health.degraded["redis"] = (
             "Redis does not answer, or refuses: uploads and downloads go on, sketches are not trusted until it is back "
             f"({str(error)[:100]})"
         )
         return
     if stale:
-        found.degraded["sketches"] = f"sketches are not trusted: those of {', '.join(stale)} are being rebuilt"
+        health.degraded["sketches"] = f"sketches are not trusted: those of {', '.join(stale)} are being rebuilt"

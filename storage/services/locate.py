@@ -44,13 +44,13 @@ def candidates(chunk_hash: str) -> list[Candidate]:
         raise NoSuchChunk(f"no chunk {chunk_hash}")
     topology = Topology.load()
     target = Chunk.objects.targets([chunk.pk])[chunk.pk]
-    found = routing.routes(topology, [chunk_hash], target, _mean_replicas(topology))
+    routes = routing.routes(topology, [chunk_hash], target, _mean_replicas(topology))
     return [
         Candidate(
-            (member := found.members[i]).node_id,
+            (member := routes.members[i]).node_id,
             member.online,
-            found.registers[0][i],
-            found.probabilities[0][i],
+            routes.registers[0][i],
+            routes.probabilities[0][i],
         )
-        for i in found.order[0]
+        for i in routes.order[0]
     ]

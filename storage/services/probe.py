@@ -10,8 +10,9 @@ import structlog
 from django.db import transaction
 from django.db.models import Max, Q
 
-from storage.cluster import generations, topology
+from storage.cluster import generations
 from storage.cluster.topology import Member, Topology
+from storage.cluster.topology import forget as forget_topology
 from storage.conf import configuration
 from storage.exceptions import VolumeError, VolumeUnasked
 from storage.jobs import wakeups
@@ -32,26 +33,26 @@ INSPECTION_PAUSE = timedelta(minutes=10)  # After a rebuild, an inspection queue
 
 def probe() -> None:
     """Make one round: record which nodes have changed, and queue the work that follows from that."""
-    seen = Topology.load()
-    sights = {member.node_id: _look(member) for member in seen.members}
-    changed = [m for m in seen.members if m.online != (sights[m.node_id] is not None)]
+    topology = Topology.load()
+    sights = {member.node_id: _look(member) for member in topology.members}
+    changed = [m for m in topology.members if m.online != (sights[m.node_id] is not None)]
     if changed:
         _record_change({member.node_id: sights[member.node_id] is not None for member in changed})
-    for member in seen.members:
+    for member in topology.members:
         sight = sights[member.node_id]
         if sight is not None and (sight.weight, sight.writable) != (member.weight, member.writable):
             Node.objects.filter(node_id=member.node_id).update(weight=sight.weight, writable=sight.writable)
             log.info("node.changed", node=member.node_id, weight=sight.weight, writable=sight.writable, lack=sight.lack)
     spaces = {node_id: sight.space for node_id, sight in sights.items() if sight and sight.space}
     Node.record_file_systems({node_id: (space.device, space.total) for node_id, space in spaces.items()})
-    topology.forget()
-    seen = Topology.load()
-    generations.keep_up(seen)
-    generations.recognise(seen)
-    _queue_rebuilds(seen)
-    _queue_audit(seen)
-    _queue_census(seen)
-    if Content.objects.filter(state=Content.State.READY, health_epoch__lt=seen.cluster.topology_epoch).exists():
+    forget_topology()
+    topology = Topology.load()
+    generations.keep_up(topology)
+    generations.recognise(topology)
+    _queue_rebuilds(topology)
+    _queue_audit(topology)
+    _queue_census(topology)
+    if Content.objects.filter(state=Content.State.READY, health_epoch__lt=topology.cluster.topology_epoch).exists():
         Job.request(Job.Kind.REFRESH_HEALTH, "all")
     if Job.objects.queued(Job.Queue.MAINTENANCE).exists():
         wakeups.wake(Job.Queue.MAINTENANCE)
@@ -112,13 +113,13 @@ def _record_change(online: dict[str, bool]) -> None:
     Cluster.bump_topology()
 
 
-def _queue_audit(seen: Topology) -> None:
+def _queue_audit(topology: Topology) -> None:
     """Queue an audit of the node that has waited the longest, so that every node is audited once in AUDIT_INTERVAL.
 
     Only one audit is open at a time.
     """
     interval = configuration().audit_interval
-    online = [member.node_id for member in seen.online]
+    online = [member.node_id for member in topology.online]
     audits = Job.objects.filter(kind=Job.Kind.AUDIT, subject__in=online)
     if not interval or audits.open().exists():
         return
@@ -130,11 +131,11 @@ def _queue_audit(seen: Topology) -> None:
         Job.ensure(Job.Kind.AUDIT, waiting[0][1])
 
 
-def _queue_census(seen: Topology) -> None:
+def _queue_census(topology: Topology) -> None:
     """Queue a census once in CENSUS_INTERVAL. A running audit makes way for it: audits take days, a census minutes."""
     interval = configuration().census_interval
     census = Job.objects.filter(kind=Job.Kind.CENSUS)
-    if not interval or not seen.online or census.open().exists():
+    if not interval or not topology.online or census.open().exists():
         return
     lately = (Clock() - timedelta(seconds=interval), Clock())
     is_new = Cluster.objects.filter(created_at__range=lately).exists()
@@ -142,9 +143,9 @@ def _queue_census(seen: Topology) -> None:
         Job.ensure(Job.Kind.CENSUS, "cluster")
 
 
-def _queue_rebuilds(seen: Topology) -> None:
+def _queue_rebuilds(topology: Topology) -> None:
     try:
-        reasons = _inspect_one(seen) | trust.outdated(seen)
+        reasons = _inspect_one(topology) | trust.outdated(topology)
     except StoreUnavailable as error:
         log.warning("sketch.unavailable", error=str(error))
         return
@@ -159,12 +160,12 @@ def _queue_rebuilds(seen: Topology) -> None:
             log.info("sketch.outdated", node=node_id, reason=str(reason))
 
 
-def _inspect_one(seen: Topology) -> dict[str, Reason]:
+def _inspect_one(topology: Topology) -> dict[str, Reason]:
     """Inspect the registers of one node, in each round of another node, so that no round reads more than one sketch."""
-    if not seen.online:
+    if not topology.online:
         return {}
-    member = seen.online[_round() % len(seen.online)]
-    reason = trust.inspect(seen, member)
+    member = topology.online[_round() % len(topology.online)]
+    reason = trust.inspect(topology, member)
     # If a recent rebuild has not removed the reason, another rebuild will not remove it either.
     return {member.node_id: reason} if reason and not _rebuilt_recently(member) else {}
 

@@ -95,7 +95,7 @@ def add(url: str = "", zone: str = "") -> Node:
 
 @transaction.atomic
 def _reconcile_cluster(configuration: Configuration) -> Cluster:
-    cluster, made = Cluster.objects.select_for_update().get_or_create(
+    cluster, is_new = Cluster.objects.select_for_update().get_or_create(
         id=1,
         defaults={
             "base_n_prime": configuration.n_prime,
@@ -105,7 +105,7 @@ def _reconcile_cluster(configuration: Configuration) -> Cluster:
             "asked_nodes": 0,
         },
     )
-    if made:
+    if is_new:
         log.info("cluster.created", cluster=str(cluster.uuid))
     if configuration.num_nodes > cluster.asked_nodes:
         _commit_nodes(configuration.num_nodes)
@@ -141,8 +141,8 @@ def _commit_nodes(number: int) -> None:
 
 
 def _free_id() -> str:
-    taken = set(Node.objects.values_list("node_id", flat=True))
-    return next(node_id for i in count() if (node_id := f"node_{i:03d}") not in taken)
+    node_ids = set(Node.objects.values_list("node_id", flat=True))
+    return next(node_id for i in count() if (node_id := f"node_{i:03d}") not in node_ids)
 
 
 def _create_volume(cluster: Cluster, node: Node) -> None:

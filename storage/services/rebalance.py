@@ -56,13 +56,13 @@ def plan(file: File, replication_factor: int | None) -> Plan:
     added: dict[str, tuple[int, int]] = {}
     removed: dict[str, tuple[int, int]] = {}
     for move in moving.plan(topology, holders, {chunk_hash: targets[chunk_hash] for chunk_hash in sizes}):
-        held = holders[move.chunk_hash]
-        missing = max(0, move.target - sum(member.counts for member in held))
-        for changed, members in ((added, move.add[:missing] if held else []), (removed, move.drop)):
+        chunk_holders = holders[move.chunk_hash]
+        missing = max(0, move.target - sum(member.counts for member in chunk_holders))
+        for changed, members in ((added, move.add[:missing] if chunk_holders else []), (removed, move.drop)):
             for member in members:
                 copies, size = changed.get(member.node_id, (0, 0))
                 changed[member.node_id] = copies + 1, size + sizes[move.chunk_hash]
-    return Plan(added, removed, lost=sum(not held for held in holders.values()))
+    return Plan(added, removed, lost=sum(not chunk_holders for chunk_holders in holders.values()))
 
 
 def request(file: File, replication_factor: int | None) -> Job:

@@ -124,12 +124,12 @@ def moves(topology: Topology, entries: Mapping[str, Entry]) -> list[Move]:
     holders = {h: entry.holders for h, entry in entries.items() if entry.target and not entry.short}
     for chunk_hash, order in moving.orders(topology, holders):
         entry = entries[chunk_hash]
-        held = entry.counting
+        counting = entry.counting
         wanted = order[: entry.target]
-        drop = [member for member in reversed(order[entry.target :]) if member in held]
+        drop = [member for member in reversed(order[entry.target :]) if member in counting]
         if drop:
-            add = [member for member in wanted if member not in held]
-            found.append(Move(chunk_hash, len(held) + len(add), add, drop))
+            add = [member for member in wanted if member not in counting]
+            found.append(Move(chunk_hash, len(counting) + len(add), add, drop))
     return found
 
 
@@ -153,40 +153,40 @@ def rebalance_all(job: Job) -> dict[str, Any]:
         VolumeOffline: a node does not answer.
     """
     begin = {"placement": _placement(), "begun": clock.now().isoformat()}
-    found: dict[str, Any] = {"replicas": 0, "bytes": 0, **begin} | (job.result or {})
-    job.result = found
+    result: dict[str, Any] = {"replicas": 0, "bytes": 0, **begin} | (job.result or {})
+    job.result = result
     while True:
         for step in job.steps(census.RANGES):
             _move_range(job, step)
-        if found["placement"] == _placement():
+        if result["placement"] == _placement():
             break
-        found |= {"placement": _placement(), "begun": clock.now().isoformat()}
+        result |= {"placement": _placement(), "begun": clock.now().isoformat()}
         job.progress(done=0)
-    Cluster.objects.update(rebalanced_at=datetime.fromisoformat(found["begun"]))
-    done = {name: found[name] for name in ("replicas", "bytes")}
-    log.info("rebalance_all.done", job=str(job.pk), **done)
-    return done
+    Cluster.objects.update(rebalanced_at=datetime.fromisoformat(result["begun"]))
+    outcome = {name: result[name] for name in ("replicas", "bytes")}
+    log.info("rebalance_all.done", job=str(job.pk), **outcome)
+    return outcome
 
 
 def _move_range(job: Job, step: int) -> None:
-    found = job.result or {}
+    result = job.result or {}
     topology = Topology.load()
     entries = _take(topology, step).entries
     for batch in moving.batches(moves(topology, entries)):
         moved = moving.carry_out(topology, batch, operation="rebalance_all")
         counters.add(Event.REPLICAS_MOVED, moved.removed)
-        found["replicas"] += moved.removed
-        found["bytes"] += sum(entries[move.chunk_hash].size * len(move.add) for move in batch)
+        result["replicas"] += moved.removed
+        result["bytes"] += sum(entries[move.chunk_hash].size * len(move.add) for move in batch)
         job.progress()
         job.make_way()
 
 
 def _take(topology: Topology, step: int) -> Census:
-    taken = census.take(topology, census.prefix_of(step))
-    for member in taken.silent:
+    listing = census.take(topology, census.prefix_of(step))
+    for member in listing.silent:
         if member.counts:
             raise VolumeOffline(f"{member.node_id} cannot be listed")
-    return taken
+    return listing
 
 
 def _placement() -> str:
@@ -225,8 +225,8 @@ def _draw(drawing: Drawing, entries: Mapping[str, Entry], chosen: Mapping[str, M
 
 def _largest_z(topology: Topology) -> float | None:
     try:
-        found = surveying.survey(topology)
+        survey = surveying.survey(topology)
     except StoreUnavailable as error:
         log.warning("sketch.unavailable", error=str(error))
         return None
-    return surveying.largest_z(found.overlap) if found else None
+    return surveying.largest_z(survey.overlap) if survey else None

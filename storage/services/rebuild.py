@@ -61,7 +61,7 @@ def rebuild(job: Job) -> dict[str, Any]:
     # The epoch was read before the shadow was opened. A writer that cannot count from here on raises the epoch, and so
     # makes the new sketch untrusted too.
     build = store.open_shadow(node_id, member.sketch_epoch, n_prime)
-    begun = database_time()
+    start = database_time()
     try:
         # Batches that counted before the shadow existed may still be writing copies that the listing would miss.
         batches.wait_for_batches()
@@ -75,8 +75,8 @@ def rebuild(job: Job) -> dict[str, Any]:
         with suppress(StoreUnavailable):
             store.discard_shadow(node_id, build)
         raise
-    missed, quiet = _correct_tally(before, Replicas(chunks, size), _removed_since(member, begun))
-    found = {
+    missed, quiet = _correct_tally(before, Replicas(chunks, size), _removed_since(member, start))
+    result = {
         "reason": (job.result or {}).get("reason", "requested"),
         "chunks": chunks,
         "bytes": size,
@@ -89,9 +89,9 @@ def rebuild(job: Job) -> dict[str, Any]:
     if differences and quiet:
         counters.add(Event.SKETCH_DRIFT, differences.differing)
     if missed:
-        _raise_alarm(before, found)
-    log.info("sketch.rebuilt", job=str(job.pk), node=node_id, **found)
-    return found
+        _raise_alarm(before, result)
+    log.info("sketch.rebuilt", job=str(job.pk), node=node_id, **result)
+    return result
 
 
 def _list_into_shadow(job: Job, topology: Topology, member: Member, build: bytes) -> tuple[int, int]:
@@ -99,12 +99,12 @@ def _list_into_shadow(job: Job, topology: Topology, member: Member, build: bytes
     store = store_of(topology.cluster)
     chunks = size = 0
     for i in range(PREFIXES):
-        found = member.lane.call(lambda prefix: list(member.lane.volume.replicas(prefix)), f"{i:02x}")
-        for start in range(0, len(found), FILL_CHUNKS):
-            batch = found[start : start + FILL_CHUNKS]
+        replicas = member.lane.call(lambda prefix: list(member.lane.volume.replicas(prefix)), f"{i:02x}")
+        for start in range(0, len(replicas), FILL_CHUNKS):
+            batch = replicas[start : start + FILL_CHUNKS]
             store.fill_shadow(member.node_id, build, [replica.chunk_hash for replica in batch])
-        chunks += len(found)
-        size += sum(replica.size for replica in found)
+        chunks += len(replicas)
+        size += sum(replica.size for replica in replicas)
         if i % PROGRESS_EVERY == 0:
             job.progress(done=i, total=PREFIXES)
     return chunks, size
@@ -118,13 +118,13 @@ class Replicas:
     bytes: int
 
 
-def _removed_since(member: Member, begun: float) -> int:
-    """How many copies in the trash were removed since ``begun``, in seconds since 1970 by PostgreSQL's clock.
+def _removed_since(member: Member, start: float) -> int:
+    """How many copies in the trash were removed since ``start``, in seconds since 1970 by PostgreSQL's clock.
 
     The names in the trash carry times in whole milliseconds, so one millisecond is allowed for rounding.
     """
     trashed = member.lane.call(lambda: list(member.lane.volume.trashed()))
-    return sum(begun - 0.001 <= trashed_at(entry.token) < float("inf") for entry in trashed)
+    return sum(start - 0.001 <= trashed_at(entry.token) < float("inf") for entry in trashed)
 
 
 def _correct_tally(before: Node, listed: Replicas, removed: int) -> tuple[int, bool]:
@@ -161,14 +161,14 @@ def _correct_tally(before: Node, listed: Replicas, removed: int) -> tuple[int, b
     return missed, quiet
 
 
-def _raise_alarm(before: Node, found: dict[str, Any]) -> None:
+def _raise_alarm(before: Node, result: dict[str, Any]) -> None:
     """Log that copies have vanished, and queue a comparison of the node with what it should hold (reconcile).
 
     This cannot go round in a circle. A reconcile ends with a rebuild, and that rebuild queues no further reconcile. The
     tally has been corrected, too, so that rebuild finds no copies missing.
     """
-    counters.add(Event.COPIES_MISSED, found["missed"])
-    told = {name: found[name] for name in ("reason", "missed", "quiet", "differences")}
-    log.warning("sketch.contradicted", node=before.node_id, counted=before.chunks, listed=found["chunks"], **told)
-    if found["reason"] != Reason.LISTED:
+    counters.add(Event.COPIES_MISSED, result["missed"])
+    fields = {name: result[name] for name in ("reason", "missed", "quiet", "differences")}
+    log.warning("sketch.contradicted", node=before.node_id, counted=before.chunks, listed=result["chunks"], **fields)
+    if result["reason"] != Reason.LISTED:
         Job.ensure(Job.Kind.RECONCILE, before.node_id)

@@ -173,14 +173,14 @@ def reclaim_all(job: Job, grace: float) -> dict[str, int]:
         TurnEnded: more urgent work waits.
         ForeignDatabase: see ``plan``; nothing has been removed.
     """
-    found = asdict(Outcome()) | (job.result or {})
-    job.result = found
+    result = asdict(Outcome()) | (job.result or {})
+    job.result = result
     while (outcome := reclaim(grace)) != Outcome():
         for name, number in asdict(outcome).items():
-            found[name] += number
-        job.progress(done=found["forgotten"], total=found["forgotten"])
+            result[name] += number
+        job.progress(done=result["forgotten"], total=result["forgotten"])
         job.make_way()
-    return found
+    return result
 
 
 def reclaim(grace: float) -> Outcome:
@@ -243,8 +243,8 @@ def _forget(topology: Topology, chunk_hash: str) -> int:
     chunk = Chunk.objects.select_for_update().filter(hash=chunk_hash, condemned_at__isnull=False).first()
     if chunk is None or chunk.entries.exists() or chunk.pins.exists():
         return 0
-    found = ask(topology, {chunk.hash: chunk.size})
-    if found.silent or found.holders[chunk.hash]:
+    answers = ask(topology, {chunk.hash: chunk.size})
+    if answers.silent or answers.holders[chunk.hash]:
         return 0
     Chunk.objects.filter(pk=chunk.pk)._raw_delete("default")
     return 1

@@ -97,43 +97,43 @@ def repair_all(job: Job) -> dict[str, Any]:
         TurnEnded: more urgent work waits.
     """
     largest = File.objects.aggregate(most=Max("replication_factor"))["most"] or 0
-    found: dict[str, Any] = {"added": 0, "lost": 0, "unreadable": 0, "levels": largest, "short": []} | (
+    result: dict[str, Any] = {"added": 0, "lost": 0, "unreadable": 0, "levels": largest, "short": []} | (
         job.result or {}
     )
-    job.result = found
-    for step in job.steps(found["levels"] * census.RANGES):
+    job.result = result
+    for step in job.steps(result["levels"] * census.RANGES):
         level, place = divmod(step, census.RANGES)
         copies = level + 1
-        if level and not _is_worth(copies, found):
+        if level and not _is_worth(copies, result):
             continue
         topology = Topology.load()
-        taken = census.take(topology, census.prefix_of(place))
-        if not level and taken.lost and bring_back(topology, taken.lost, job.progress):
-            taken = census.take(topology, census.prefix_of(place))
-        _mend(job, topology, taken, copies, last=copies == found["levels"])
+        listing = census.take(topology, census.prefix_of(place))
+        if not level and listing.lost and bring_back(topology, listing.lost, job.progress):
+            listing = census.take(topology, census.prefix_of(place))
+        _mend(job, topology, listing, copies, last=copies == result["levels"])
         if not level:
-            _remember(found, taken)
-    log.info("repair_all.done", job=str(job.pk), added=found["added"], lost=found["lost"])
-    return {name: found[name] for name in ("added", "lost", "unreadable")}
+            _remember(result, listing)
+    log.info("repair_all.done", job=str(job.pk), added=result["added"], lost=result["lost"])
+    return {name: result[name] for name in ("added", "lost", "unreadable")}
 
 
-def _is_worth(copies: int, found: dict[str, Any]) -> bool:
+def _is_worth(copies: int, result: dict[str, Any]) -> bool:
     """True if the first pass met short chunks with ``copies`` copies. The last pass also mends chunks with more."""
-    last = copies == found["levels"]
-    return any(had == copies or (last and had > copies) for had in found["short"])
+    last = copies == result["levels"]
+    return any(had == copies or (last and had > copies) for had in result["short"])
 
 
-def _remember(found: dict[str, Any], taken: Census) -> None:
-    """Note in ``found`` how many copies short chunks have, and add up the lost chunks."""
-    short = [entry for entry in taken.entries.values() if entry.short]
-    found["short"] = sorted({*found["short"], *(len(entry.holders) for entry in short if entry.holders)})
-    found["lost"] += len(taken.lost)
+def _remember(result: dict[str, Any], listing: Census) -> None:
+    """Note in ``result`` how many copies short chunks have, and add up the lost chunks."""
+    short = [entry for entry in listing.entries.values() if entry.short]
+    result["short"] = sorted({*result["short"], *(len(entry.holders) for entry in short if entry.holders)})
+    result["lost"] += len(listing.lost)
 
 
-def _mend(job: Job, topology: Topology, taken: Census, copies: int, *, last: bool) -> None:
+def _mend(job: Job, topology: Topology, listing: Census, copies: int, *, last: bool) -> None:
     short = {
         chunk_hash: entry
-        for chunk_hash, entry in taken.entries.items()
+        for chunk_hash, entry in listing.entries.items()
         if entry.short and (len(entry.holders) == copies or (last and len(entry.holders) > copies))
     }
     targets = {chunk_hash: entry.target for chunk_hash, entry in short.items()}
@@ -143,9 +143,9 @@ def _mend(job: Job, topology: Topology, taken: Census, copies: int, *, last: boo
 
 
 def _tell(job: Job, moved: Moved, chunk_hashes: Sequence[str]) -> None:
-    found = job.result or {}
-    found["added"] += moved.added
-    found["unreadable"] += moved.unreadable
+    result = job.result or {}
+    result["added"] += moved.added
+    result["unreadable"] += moved.unreadable
     counters.add(Event.REPLICAS_REPAIRED, moved.added)
     moving.outdate_health(chunk_hashes)
     job.progress()

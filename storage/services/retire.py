@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import structlog
 
-from storage.cluster import topology
 from storage.cluster.topology import Member, Topology
+from storage.cluster.topology import forget as forget_topology
 from storage.exceptions import InvalidRequest, VolumeError
 from storage.jobs import wakeups
 from storage.models import Content, Job, Node
@@ -37,13 +37,13 @@ def retire(node_id: str) -> Job:
         NoSuchNode: there is no such node.
         InvalidRequest: the node answers.
     """
-    seen = Topology.load()
-    _require_gone(seen.member(node_id))
+    topology = Topology.load()
+    _require_gone(topology.member(node_id))
     Node.retire(node_id)
     job = Job.ensure(Job.Kind.REPAIR_ALL, "all")
-    topology.forget()
+    forget_topology()
     with suppress(StoreUnavailable):
-        store_of(seen.cluster).forget(node_id)
+        store_of(topology.cluster).forget(node_id)
     wakeups.wake(Job.Queue.MAINTENANCE)
     log.warning("node.retired", node=node_id, repair=str(job.pk))
     return job

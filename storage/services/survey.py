@@ -34,21 +34,21 @@ def survey() -> None:
     """Make one survey, and act on it."""
     topology = Topology.load()
     try:
-        found = surveying.survey(topology)
-        if found is None:
+        figures = surveying.survey(topology)
+        if figures is None:
             return
-        _seek_losses(topology, found)
+        _seek_losses(topology, figures)
     except StoreUnavailable as error:
         log.warning("sketch.unavailable", error=str(error))
         return
     if surveying.is_large(topology):
-        LastSurvey.keep(timezone.now(), found.as_json())
-    if found.trusted:
-        _watch_gatherings(topology, found)
-    _grow(found)
+        LastSurvey.keep(timezone.now(), figures.as_json())
+    if figures.trusted:
+        _watch_gatherings(topology, figures)
+    _grow(figures)
 
 
-def _watch_gatherings(topology: Topology, found: Survey) -> None:
+def _watch_gatherings(topology: Topology, figures: Survey) -> None:
     """Record since when copies have gathered on few nodes, and log it after ``GATHERED_FOR``.
 
     While a rebalance of the cluster is queued or running, nothing is recorded, because it will spread the copies.
@@ -57,8 +57,8 @@ def _watch_gatherings(topology: Topology, found: Survey) -> None:
     if not all(member.counts for member in topology.members):
         return  # While a node is offline or draining, copies are on other nodes for a time.
     since = topology.cluster.gathered_since
-    gathered = [one for one in found.gatherings if one.is_out_of_bounds]
-    if not (gathered or found.overlapping) or Job.objects.open().filter(kind=Job.Kind.REBALANCE_ALL).exists():
+    gatherings = [one for one in figures.gatherings if one.is_out_of_bounds]
+    if not (gatherings or figures.overlapping) or Job.objects.open().filter(kind=Job.Kind.REBALANCE_ALL).exists():
         if since is not None:
             Cluster.objects.update(gathered_since=None)
             log.info("copies.spread_again")
@@ -68,19 +68,19 @@ def _watch_gatherings(topology: Topology, found: Survey) -> None:
     elif since < clock.now() - GATHERED_FOR and since != _told_of:
         _told_of = since
         counters.add(Event.GATHERINGS_FOUND)
-        sets = [{"nodes": one.node_ids, "chunks": round(one.chunks.estimate)} for one in gathered]
-        log.warning("copies.gathered", since=since.isoformat(), sets=sets, pairs=found.overlapping[:SHOWN])
+        sets = [{"nodes": one.node_ids, "chunks": round(one.chunks.estimate)} for one in gatherings]
+        log.warning("copies.gathered", since=since.isoformat(), sets=sets, pairs=figures.overlapping[:SHOWN])
 
 
-def _grow(found: Survey) -> None:
-    wanted = found.n_prime
-    while found.union.lower_bound > GROWTH_LOAD * wanted:
-        wanted *= 2
-    if wanted > found.n_prime and Cluster.grow(wanted):
-        log.info("cluster.sketches_grow", n_prime=wanted, load=round(found.load, 3))
+def _grow(figures: Survey) -> None:
+    n_prime = figures.n_prime
+    while figures.union.lower_bound > GROWTH_LOAD * n_prime:
+        n_prime *= 2
+    if n_prime > figures.n_prime and Cluster.grow(n_prime):
+        log.info("cluster.sketches_grow", n_prime=n_prime, load=round(figures.load, 3))
 
 
-def _seek_losses(topology: Topology, found: Survey) -> None:
+def _seek_losses(topology: Topology, figures: Survey) -> None:
     """Queue a trace of the losses that two consecutive surveys have seen in the same registers.
 
     Work that one survey sees half done, such as a removal, is finished by the next survey. If a node loses copies
@@ -89,10 +89,10 @@ def _seek_losses(topology: Topology, found: Survey) -> None:
     """
     global _before
     before, _before = _before, None
-    if not found.trusted or not proof.is_possible(topology):
+    if not figures.trusted or not proof.is_possible(topology):
         return
     on_record = Tally.totals(Tally.What.CHUNKS).get(0, 0)
-    if not proof.is_suspect(found, proof.smallest_target(topology), on_record):
+    if not proof.is_suspect(figures, proof.smallest_target(topology), on_record):
         return
     if Job.objects.open().filter(kind__in=AT_WORK).exists():
         return  # A job of these kinds mends losses itself, or moves thousands of copies.
@@ -113,8 +113,8 @@ def _news(evidence: Evidence) -> tuple[int, int]:
     if last is None or not result.get("complete"):
         return len(evidence.low), int(evidence.lost)
     lately = Job.objects.filter(pk=last.pk, finished_at__range=(Clock() - PAUSE, Clock())).exists()
-    known = {*result["registers"]} if lately and evidence.n_prime == result["n_prime"] else set()
+    registers = {*result["registers"]} if lately and evidence.n_prime == result["n_prime"] else set()
     if lately and result["remaining"] > len(result["registers"]):
         return 0, 0  # The last trace left more registers than its result names, so new ones cannot be told.
-    low = len({*evidence.low.tolist()} - known) if known else len(evidence.low)
+    low = len({*evidence.low.tolist()} - registers) if registers else len(evidence.low)
     return low, max(0, int(evidence.lost) - result["lost"])

@@ -109,8 +109,8 @@ def _drop(upload: Upload) -> bool:
 def _remove_forgotten_staging() -> None:
     """Remove staged files without a row. A file without a row is spared for a while: its row may be being committed."""
     staged = files.present()
-    known = set(Upload.objects.values_list("id", flat=True)) if staged else set()
-    for upload_id in _unrecorded.unchanged(dict.fromkeys(staged - known), UNRECORDED):
+    upload_ids = set(Upload.objects.values_list("id", flat=True)) if staged else set()
+    for upload_id in _unrecorded.unchanged(dict.fromkeys(staged - upload_ids), UNRECORDED):
         files.discard(upload_id)
         log.info("staging.removed", upload=str(upload_id))
 
@@ -140,12 +140,12 @@ def _heal_short_contents() -> None:
     counting = sum(member.counts for member in Topology.load().members)
     if _node_went_just_now():
         short = short.filter(min_replication__lte=1)
-    found = list(short.filter(min_replication__lt=counting)[: HEAL_CONTENTS + 1])
-    if len(found) > HEAL_CONTENTS:
+    contents = list(short.filter(min_replication__lt=counting)[: HEAL_CONTENTS + 1])
+    if len(contents) > HEAL_CONTENTS:
         if not _recently_tried(Job.Kind.REPAIR_ALL, "all"):
             Job.ensure(Job.Kind.REPAIR_ALL, "all")
         return
-    for content in found:
+    for content in contents:
         subject = f"content {content.pk}"
         if not _recently_tried(Job.Kind.REBALANCE, subject):
             Job.request(Job.Kind.REBALANCE, subject, file_hash=content.file_hash, size=content.size)

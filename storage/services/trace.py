@@ -59,30 +59,30 @@ def trace(job: Job) -> dict[str, Any]:
         VolumeOffline: a node does not answer.
         StoreUnavailable: Redis does not answer.
     """
-    found: dict[str, Any] = dict.fromkeys(COUNTED, 0) | {"seconds": 0.0, "last_id": 0} | (job.result or {})
-    found["last_id"] = found["last_id"] or Chunk.objects.last_id()
-    job.result = found
+    result: dict[str, Any] = dict.fromkeys(COUNTED, 0) | {"seconds": 0.0, "last_id": 0} | (job.result or {})
+    result["last_id"] = result["last_id"] or Chunk.objects.last_id()
+    job.result = result
     phases.enter("trace.read")
     topology = Topology.load()
-    begun, looked = time.monotonic(), proof.look(topology)
+    start, looked = time.monotonic(), proof.look(topology)
     if looked is None:
-        return _end(job, found | {"complete": False})
+        return _end(job, result | {"complete": False})
     evidence, levels = looked
     phases.enter("trace.count_chunks")
     chunks, kept = _chunks_by_register(job, levels)
     low = levels.without_copies(chunks, max(evidence.target, 1))
     unmended: list[str] = []
-    for step in job.steps(found["last_id"] // IDS + 1):
+    for step in job.steps(result["last_id"] // IDS + 1):
         phases.enter("trace.stream")
         if step in kept and not low[kept[step]].any():
-            found["streamed"] += len(kept[step])
+            result["streamed"] += len(kept[step])
             continue
         digests = Chunk.objects.digests(range(step * IDS, (step + 1) * IDS))
         for batch in _suspects(digests, levels.registers(digests), low):
             unmended += _examine(job, batch)
-        found["streamed"] += len(digests) // DIGEST_SIZE
-        found["seconds"], begun = found["seconds"] + time.monotonic() - begun, time.monotonic()
-    return _end(job, found | {"complete": True} | _what_remains(topology, evidence, unmended))
+        result["streamed"] += len(digests) // DIGEST_SIZE
+        result["seconds"], start = result["seconds"] + time.monotonic() - start, time.monotonic()
+    return _end(job, result | {"complete": True} | _what_remains(topology, evidence, unmended))
 
 
 def _chunks_by_register(job: Job, levels: Levels) -> tuple[NDArray[np.uint16], dict[int, NDArray[np.uint32]]]:
@@ -118,25 +118,25 @@ def _suspects(digests: bytes, registers: NDArray[np.int64], low: Mask) -> Iterat
 def _examine(job: Job, chunk_hashes: Sequence[str]) -> list[str]:
     """Ask all nodes for chunks, and mend the short ones; returns the chunks that lacked copies."""
     phases.enter("trace.ask")
-    found = job.result or {}
-    wanted = {chunk.chunk_hash: chunk for chunk in Chunk.objects.settled_among(chunk_hashes)}
+    result = job.result or {}
+    chunks = {chunk.chunk_hash: chunk for chunk in Chunk.objects.settled_among(chunk_hashes)}
     topology = Topology.load()
-    sizes = {chunk_hash: chunk.size for chunk_hash, chunk in wanted.items()}
-    asked = finding.ask(topology, sizes)
-    if asked.silent:
-        raise VolumeOffline(f"{asked.silent[0].node_id} does not answer")
-    holders = asked.holders
-    found["asked"] += len(wanted)
-    found["denied"] += rebuild_what_denies(topology, holders, sizes)
-    targets = {chunk_hash: chunk.target for chunk_hash, chunk in wanted.items()}
-    short = {h: held for h, held in holders.items() if held and sum(m.counts for m in held) < targets[h]}
-    lost = _still_wanted([chunk_hash for chunk_hash, held in holders.items() if not held])
+    sizes = {chunk_hash: chunk.size for chunk_hash, chunk in chunks.items()}
+    answers = finding.ask(topology, sizes)
+    if answers.silent:
+        raise VolumeOffline(f"{answers.silent[0].node_id} does not answer")
+    holders = answers.holders
+    result["asked"] += len(chunks)
+    result["denied"] += rebuild_what_denies(topology, holders, sizes)
+    targets = {chunk_hash: chunk.target for chunk_hash, chunk in chunks.items()}
+    short = {h: members for h, members in holders.items() if members and sum(m.counts for m in members) < targets[h]}
+    lost = _still_wanted([chunk_hash for chunk_hash, members in holders.items() if not members])
     restored, lost = bring_back_or_tell(topology, lost, job.progress)
     if restored:
         back = finding.ask(topology, {chunk_hash: sizes[chunk_hash] for chunk_hash in restored}).holders
-        short |= {h: held for h, held in back.items() if sum(member.counts for member in held) < targets[h]}
-    found["short"] += len(short)
-    found["lost"] += len(lost)
+        short |= {h: members for h, members in back.items() if sum(member.counts for member in members) < targets[h]}
+    result["short"] += len(short)
+    result["lost"] += len(lost)
     counters.add(Event.LOSSES_TRACED, len(short) + len(lost))
     if lost:
         moving.outdate_health(lost)
@@ -153,13 +153,13 @@ def _still_wanted(chunk_hashes: Sequence[str]) -> list[str]:
 
 def _mend(job: Job, topology: Topology, short: Mapping[str, list[Member]], targets: Mapping[str, int]) -> None:
     """Make the missing copies. The chunks with the fewest copies come first."""
-    found = job.result or {}
+    result = job.result or {}
     in_order = dict(sorted(short.items(), key=lambda item: len(item[1])))
     moves = moving.plan(topology, in_order, {chunk_hash: targets[chunk_hash] for chunk_hash in in_order})
     for batch in moving.batches([replace(move, drop=[]) for move in moves if move.add]):
         moved = moving.carry_out(topology, batch, operation="trace")
-        found["added"] += moved.added
-        found["unreadable"] += moved.unreadable
+        result["added"] += moved.added
+        result["unreadable"] += moved.unreadable
         counters.add(Event.REPLICAS_REPAIRED, moved.added)
         moving.outdate_health([move.chunk_hash for move in batch])
         job.progress()
@@ -169,8 +169,8 @@ def _what_remains(topology: Topology, before: Evidence, unmended: Sequence[str])
     """Describe the registers that are still too low, for the result. No new trace begins for them at once."""
     after = proof.find(topology)
     left = after.and_of(before).low if after else before.low[:0]
-    known = proof.registers_of_chunks(topology, unmended, before.n_prime)
-    unexplained = np.setdiff1d(left, known)
+    unmended_registers = proof.registers_of_chunks(topology, unmended, before.n_prime)
+    unexplained = np.setdiff1d(left, unmended_registers)
     registers = [int(register) for register in left[:KEPT_REGISTERS]]
     if len(unexplained):
         _explain(topology, unexplained, before.n_prime)
@@ -202,10 +202,10 @@ def _ended(job: Job) -> datetime:
     return job.finished_at
 
 
-def _end(job: Job, found: dict[str, Any]) -> dict[str, Any]:
-    job.result = found
-    del found["last_id"]
-    log.info("losses.traced", job=str(job.pk), **{name: found[name] for name in (*COUNTED, "seconds", "complete")})
-    if found["short"] or found["lost"]:
-        log.warning("losses.proven", job=str(job.pk), short=found["short"], lost=found["lost"])
-    return found
+def _end(job: Job, result: dict[str, Any]) -> dict[str, Any]:
+    job.result = result
+    del result["last_id"]
+    log.info("losses.traced", job=str(job.pk), **{name: result[name] for name in (*COUNTED, "seconds", "complete")})
+    if result["short"] or result["lost"]:
+        log.warning("losses.proven", job=str(job.pk), short=result["short"], lost=result["lost"])
+    return result

@@ -71,12 +71,12 @@ def distribution(file: File) -> dict[str, list[str]]:
     """Ask the volumes where the chunks of a file lie: chunk hash → ids of the nodes that hold it (RACES 29)."""
     topology, count = Topology.load(), file.content.chunk_count
     where: dict[str, list[str]] = {}
-    known: dict[tuple[str, ...], list[str]] = {}  # Chunks on the same nodes share one list.
+    lists: dict[tuple[str, ...], list[str]] = {}  # Chunks on the same nodes share one list.
     for start in range(0, count, ASKED_CHUNKS):
         manifest = file.content.manifest(range(start, min(start + ASKED_CHUNKS, count)))
         for chunk_hash, members in ask(topology, dict(manifest)).holders.items():
             node_ids = tuple(member.node_id for member in members)
-            where[chunk_hash] = known.setdefault(node_ids, list(node_ids))
+            where[chunk_hash] = lists.setdefault(node_ids, list(node_ids))
     return where
 
 

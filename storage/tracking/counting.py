@@ -52,11 +52,11 @@ def builds(topology: Topology, node_ids: Sequence[str]) -> dict[str, bytes]:
 
 def uncount(topology: Topology, removed: Mapping[str, Sequence[str]], builds: Mapping[str, bytes]) -> None:
     """Un-count replicas whose removal is durable. A failure leaves an over-count until the next rebuild (RACES 25)."""
-    known = {node_id: hashes for node_id, hashes in removed.items() if node_id in builds}
+    chunks = {node_id: hashes for node_id, hashes in removed.items() if node_id in builds}
     try:
-        store_of(topology.cluster).update({}, known, builds=builds)
+        store_of(topology.cluster).update({}, chunks, builds=builds)
     except StoreUnavailable as error:
-        log.warning("sketch.overcounted", nodes=sorted(known), error=str(error))
+        log.warning("sketch.overcounted", nodes=sorted(chunks), error=str(error))
 
 
 def begin(cluster: Cluster, node: Node) -> None:

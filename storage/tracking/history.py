@@ -38,8 +38,8 @@ def spans(topology: Topology) -> list[Span]:
     beginning. When a node leaves, placement puts its copies on other nodes, as if it had never been there.
     """
     nodes = (topology.cluster.rebalanced_at, *((member.node_id, member.joined_at) for member in topology.members))
-    seen = _recent.see(lambda: _History(nodes, _spans(topology)), fits=lambda seen: seen.nodes == nodes)
-    return seen.spans
+    history = _recent.see(lambda: _History(nodes, _spans(topology)), fits=lambda history: history.nodes == nodes)
+    return history.spans
 
 
 _recent: Recent[_History] = Recent(GOOD_SECONDS)
@@ -48,14 +48,16 @@ _recent: Recent[_History] = Recent(GOOD_SECONDS)
 def _spans(topology: Topology) -> list[Span]:
     everybody = frozenset(member.node_id for member in topology.members)
     first = Content.objects.order_by("id").values_list("created_at", flat=True).first()
-    begun = max(filter(None, (first, topology.cluster.rebalanced_at)), default=None)
-    late = {member.node_id: member.joined_at for member in topology.members if begun and member.joined_at > begun}
+    beginning = max(filter(None, (first, topology.cluster.rebalanced_at)), default=None)
+    late = {
+        member.node_id: member.joined_at for member in topology.members if beginning and member.joined_at > beginning
+    }
     if not late:
         return [Span(everybody, Content.chunks_by_target())]
     boundaries = sorted(set(late.values()))
     counted = Content.chunks_by_span(boundaries)
-    found = []
+    life = []
     for place, chunks in enumerate(counted):
         absent = {node_id for node_id, joined_at in late.items() if joined_at in boundaries[place:]}
-        found.append(Span(everybody - absent, chunks))
-    return found
+        life.append(Span(everybody - absent, chunks))
+    return life

@@ -48,15 +48,15 @@ def is_possible(topology: Topology) -> bool:
     return bool(topology.members) and all(member.counts for member in topology.members)
 
 
-def is_suspect(found: Survey, target: int, chunks: int) -> bool:
+def is_suspect(survey: Survey, target: int, chunks: int) -> bool:
     """Tell whether a survey gives cause for a closer look. Unlike that look, a survey counts unsettled chunks.
 
     Args:
-        found: a survey of all nodes.
+        survey: a survey of all nodes.
         target: the smallest target of all chunks.
         chunks: the number of chunks on record.
     """
-    return proven_below(found.level_counts, len(found.node_ids), target) > 0 or _lost(found.union, chunks) > 0
+    return proven_below(survey.level_counts, len(survey.node_ids), target) > 0 or _lost(survey.union, chunks) > 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,13 +197,13 @@ def denied(topology: Topology, holders: Mapping[str, Sequence[Member]]) -> dict[
         StoreUnavailable: Redis does not answer.
     """
     lookup = store_of(topology.cluster).lookup([member.node_id for member in topology.members], list(holders))
-    found: dict[str, list[str]] = {}
+    copies: dict[str, list[str]] = {}
     for row, member in enumerate(topology.members):
         if trusted(lookup.headers[member.node_id], member.sketch_epoch, lookup.run_id):
             absent = zip(holders.items(), lookup.counts[row].tolist(), strict=True)
-            missed = [chunk_hash for (chunk_hash, held), count in absent if not count and member in held]
-            found |= {member.node_id: missed} if missed else {}
-    return found
+            missed = [chunk_hash for (chunk_hash, members), count in absent if not count and member in members]
+            copies |= {member.node_id: missed} if missed else {}
+    return copies
 
 
 def occupants(topology: Topology, registers: Sequence[int], n_prime: int) -> list[str]:
@@ -213,12 +213,12 @@ def occupants(topology: Topology, registers: Sequence[int], n_prime: int) -> lis
         StoreUnavailable: Redis does not answer.
     """
     sketches = store_of(topology.cluster).snapshot([member.node_id for member in topology.members]).sketches
-    found = []
+    node_ids = []
     for node_id, sketch in sketches.items():
         occupied = np.unique(np.flatnonzero(sketch.registers) % n_prime)
         if np.isin(registers, occupied).any():
-            found.append(node_id)
-    return found
+            node_ids.append(node_id)
+    return node_ids
 
 
 def registers_of_chunks(topology: Topology, chunk_hashes: Sequence[str], n_prime: int) -> NDArray[np.int64]:

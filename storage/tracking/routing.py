@@ -68,35 +68,35 @@ def routes(topology: Topology, chunk_hashes: Sequence[str], target: int, mean_re
         target: the number of replicas that each of the chunks should have, at least 1.
         mean_replicas: the mean number of replicas of all chunks.
     """
-    found, said = _routes_now(topology, chunk_hashes, target)
-    if not found.members or not chunk_hashes:
-        return found
-    sizes, loss, tau = _sketches(topology, said)
+    table, answer = _routes_now(topology, chunk_hashes, target)
+    if not table.members or not chunk_hashes:
+        return table
+    sizes, loss, tau = _sketches(topology, answer)
     places = np.argsort(placement.rank(chunk_hashes, topology.candidates), axis=1)
     together = holders(
-        np.array(found.registers, np.uint8),
+        np.array(table.registers, np.uint8),
         target,
-        [member.stored_chunks for member in found.members],
+        [member.stored_chunks for member in table.members],
         max(mean_replicas, 1.0),
         sizes,
         tau,
         _prior(topology, target)[(places < target).astype(np.intp)],
         loss,
     )
-    return replace(found, probabilities=together.probabilities.tolist())
+    return replace(table, probabilities=together.probabilities.tolist())
 
 
 def _routes_now(topology: Topology, chunk_hashes: Sequence[str], target: int) -> tuple[Routes, Lookup | None]:
     """The routes by what Redis says at this moment; and the answer of Redis, None if there is none."""
     node_ids = [member.node_id for member in topology.members]
     try:
-        said: Lookup | None = store_of(topology.cluster).lookup(node_ids, chunk_hashes)
+        answer: Lookup | None = store_of(topology.cluster).lookup(node_ids, chunk_hashes)
     except StoreUnavailable as error:
         log.warning("sketch.unavailable", error=str(error))
-        said = None
-    registers = said.counts.T.tolist() if said else _unknown(topology, chunk_hashes)
-    trust = _trusted(topology, said)
-    return _routes(topology, chunk_hashes, target, registers, _odds(topology, said, target), all(trust)), said
+        answer = None
+    registers = answer.counts.T.tolist() if answer else _unknown(topology, chunk_hashes)
+    trust = _trusted(topology, answer)
+    return _routes(topology, chunk_hashes, target, registers, _odds(topology, answer, target), all(trust)), answer
 
 
 class Route(NamedTuple):
@@ -147,25 +147,25 @@ def locate(topology: Topology, chunk_hashes: Sequence[str], factor: int | None =
     target = configuration().replication_factor
     if len(topology.members) * sketch_size(topology.cluster.n_prime) > RECENT_BYTES:
         return locate_now(topology, chunk_hashes, factor)
-    seen = _recent.see(lambda: _Seen.now(topology, target), fits=lambda seen: seen.is_of(topology))
-    registers = seen.registers(chunk_hashes)
-    found = _routes(topology, chunk_hashes, target, registers, seen.odds, all(seen.trusted))
-    return _each(found, seen.trusted, factor or target)
+    sketches = _recent.see(lambda: _Seen.now(topology, target), fits=lambda sketches: sketches.is_of(topology))
+    registers = sketches.registers(chunk_hashes)
+    table = _routes(topology, chunk_hashes, target, registers, sketches.odds, all(sketches.trusted))
+    return _each(table, sketches.trusted, factor or target)
 
 
 def locate_now(topology: Topology, chunk_hashes: Sequence[str], factor: int | None = None) -> list[Route]:
     """The route of each chunk as from ``locate``, but by what Redis says at this moment."""
     target = configuration().replication_factor
-    found, said = _routes_now(topology, chunk_hashes, target)
-    return _each(found, _trusted(topology, said), factor or target)
+    table, answer = _routes_now(topology, chunk_hashes, target)
+    return _each(table, _trusted(topology, answer), factor or target)
 
 
-def _each(found: Routes, trust: Sequence[bool], factor: int) -> list[Route]:
+def _each(table: Routes, trust: Sequence[bool], factor: int) -> list[Route]:
     """The route of each chunk."""
-    members = found.members
+    members = table.members
     return [
         Route([members[column] for column in row], members, trust, registers, probabilities, factor)
-        for row, registers, probabilities in zip(found.order, found.registers, found.probabilities, strict=True)
+        for row, registers, probabilities in zip(table.order, table.registers, table.probabilities, strict=True)
     ]
 
 
@@ -204,25 +204,25 @@ def _unknown(topology: Topology, chunk_hashes: Sequence[str]) -> list[list[int]]
     return [[0] * len(topology.members) for _ in chunk_hashes]
 
 
-def _trusted(topology: Topology, said: Lookup | Snapshot | None) -> list[bool]:
-    """For each node, whether its sketch is trusted; False for all if ``said`` is None: Redis does not answer."""
-    headers = [said.headers.get(member.node_id) if said else None for member in topology.members]
+def _trusted(topology: Topology, answer: Lookup | Snapshot | None) -> list[bool]:
+    """For each node, whether its sketch is trusted; False for all if ``answer`` is None: Redis does not answer."""
+    headers = [answer.headers.get(member.node_id) if answer else None for member in topology.members]
     return [
-        header is not None and said is not None and trusted(header, member.sketch_epoch, said.run_id)
+        header is not None and answer is not None and trusted(header, member.sketch_epoch, answer.run_id)
         for member, header in zip(topology.members, headers, strict=True)
     ]
 
 
-def _odds(topology: Topology, said: Lookup | Snapshot | None, target: int) -> Odds:
+def _odds(topology: Topology, answer: Lookup | Snapshot | None, target: int) -> Odds:
     """The probability that a node holds a chunk, by whether placement prefers the node, by its register, and by node.
 
     Args:
         topology: the nodes, m of them.
-        said: the headers of their sketches; None if Redis does not answer.
+        answer: the answer of Redis, with the headers of their sketches; None if there is none.
         target: the number of replicas of the chunk.
     """
     members, prior = topology.members, _prior(topology, target)
-    sizes, loss, tau = _sketches(topology, said)
+    sizes, loss, tau = _sketches(topology, answer)
     values = np.minimum(np.arange(256), tau).astype(np.uint8)
     shape, rows = (2, len(values), len(members)), (2 * len(values), len(members))
     weighed = candidates(
@@ -237,15 +237,15 @@ def _odds(topology: Topology, said: Lookup | Snapshot | None, target: int) -> Od
     return odds
 
 
-def _sketches(topology: Topology, said: Lookup | Snapshot | None) -> tuple[list[int], list[float], int]:
+def _sketches(topology: Topology, answer: Lookup | Snapshot | None) -> tuple[list[int], list[float], int]:
     """For each node, N' of its sketch and the share of its chunks that the sketch may lack; and the largest TAU."""
     members = topology.members
     sizes, loss, tau = [topology.cluster.n_prime] * len(members), [1.0] * len(members), topology.cluster.tau
-    for column, member in enumerate(members if said else ()):
-        if said and (header := said.headers.get(member.node_id)):
+    for column, member in enumerate(members if answer else ()):
+        if answer and (header := answer.headers.get(member.node_id)):
             tau = max(tau, header.tau)
             sizes[column] = header.n_prime
-            loss[column] = 0.0 if trusted(header, member.sketch_epoch, said.run_id) else STALE_LOSS
+            loss[column] = 0.0 if trusted(header, member.sketch_epoch, answer.run_id) else STALE_LOSS
     return sizes, loss, tau
 
 

@@ -33,16 +33,16 @@ def outdated(topology: Topology) -> dict[str, Reason]:
         StoreUnavailable: Redis does not answer.
     """
     lookup = store_of(topology.cluster).lookup([member.node_id for member in topology.online], [])
-    found = {}
+    reasons = {}
     for member in topology.online:
         header = lookup.headers[member.node_id]
         if header is None:
-            found[member.node_id] = Reason.MISSING
+            reasons[member.node_id] = Reason.MISSING
         elif not trusted(header, member.sketch_epoch, lookup.run_id):
-            found[member.node_id] = Reason.STALE
+            reasons[member.node_id] = Reason.STALE
         elif (header.n_prime, header.tau) != (topology.cluster.n_prime, topology.cluster.tau):
-            found[member.node_id] = Reason.SIZE
-    return found
+            reasons[member.node_id] = Reason.SIZE
+    return reasons
 
 
 def untrusted(topology: Topology) -> list[Member]:
@@ -71,13 +71,13 @@ def inspect(topology: Topology, member: Member) -> Reason | None:
     if sketch is None:
         return None
     tally = Node.objects.get(node_id=member.node_id).chunks
-    found = disagreement(sketch)
+    drift = disagreement(sketch)
     if needs_rebuild(int(sketch.stuck(tally)), sketch.n_prime):
         return Reason.WORN
-    lost = 0 if found.saturated else tally - found.counted
-    surplus = found.counted - tally
+    lost = 0 if drift.saturated else tally - drift.counted
+    surplus = drift.counted - tally
     contradicts = tally == member.stored_chunks and (lost > LOST_COUNTS or surplus > SURPLUS_COUNTS + tally // 100)
-    return Reason.DRIFTED if contradicts or abs(found.score) > DRIFT_SCORE else None
+    return Reason.DRIFTED if contradicts or abs(drift.score) > DRIFT_SCORE else None
 
 
 def compare_with_shadow(cluster: Cluster, node_id: str, build: bytes) -> Comparison | None:

@@ -63,10 +63,16 @@ class Space:
     free_files: int | None = None
 
     @classmethod
-    def of(cls, found: os.statvfs_result, device: str, *, writable: bool) -> Space:
+    def of(cls, statistics: os.statvfs_result, device: str, *, writable: bool) -> Space:
         """Make a space from the result of statvfs(3)."""
-        free_files = found.f_favail if found.f_files else None
-        return cls(device, found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, writable, free_files)
+        free_files = statistics.f_favail if statistics.f_files else None
+        return cls(
+            device,
+            statistics.f_bavail * statistics.f_frsize,
+            statistics.f_blocks * statistics.f_frsize,
+            writable,
+            free_files,
+        )
 
     @property
     def lack(self) -> Lack:

@@ -119,11 +119,11 @@ class FilesystemVolume:
 
     def space(self) -> Space:
         with _as_volume_errors(), self._opened(check=False) as root:
-            found = os.fstatvfs(root)
+            statistics = os.fstatvfs(root)
             # This checks the effective user's rights. On a file system that is mounted read-only the answer is false,
             # for root too.
             writable = os.access("chunks", os.W_OK, dir_fd=root, effective_ids=True)
-            return Space.of(found, str(os.fstat(root).st_dev), writable=writable)
+            return Space.of(statistics, str(os.fstat(root).st_dev), writable=writable)
 
     def sizes(self, chunk_hashes: Sequence[str]) -> list[int | None]:
         with _as_volume_errors(), self._opened() as root:
@@ -166,14 +166,14 @@ class FilesystemVolume:
             sync_directory(root, f"chunks/{chunk_hash[:2]}")
 
     def replicas(self, prefix: str = "") -> Iterator[Replica]:
-        for _, found in self._listings(prefix):
-            for name, size in found:
+        for _, files in self._listings(prefix):
+            for name, size in files:
                 if name.startswith(prefix) and _HASH.fullmatch(name):
                     yield Replica(name, size)
 
     def leftovers(self, prefix: str = "") -> Iterator[str]:
-        for directory, found in self._listings(prefix):
-            yield from (f"{directory}/{name}" for name, _ in found if name.startswith(TEMPORARY))
+        for directory, files in self._listings(prefix):
+            yield from (f"{directory}/{name}" for name, _ in files if name.startswith(TEMPORARY))
 
     def discard(self, leftover: str) -> int:
         with _as_volume_errors(writing=True), self._opened() as root:
@@ -187,8 +187,8 @@ class FilesystemVolume:
 
     def trashed(self) -> Iterator[Trashed]:
         with _as_volume_errors(), self._opened() as root:
-            found = list(self._trashed(root))
-        yield from found
+            entries = list(self._trashed(root))
+        yield from entries
 
     def restore(self, trashed: Trashed) -> bool:
         with _as_volume_errors(writing=True), self._opened() as root:
@@ -226,21 +226,21 @@ class FilesystemVolume:
     def _read_identity(self, root: int, *, uncached: bool = False) -> Identity:
         """Read the identity file at every call, and parse it only if its bytes have changed."""
         try:
-            found = read_file(root, identity_file.NAME, uncached=uncached)
+            data = read_file(root, identity_file.NAME, uncached=uncached)
         except FileNotFoundError:
             raise _NoIdentity(f"{self.root} carries no identity") from None
-        known = self._last_found
-        if known is None or known[0] != found:
-            self._last_found = known = (found, identity_file.decode(found, self.root))
-        return known[1]
+        last = self._last_found
+        if last is None or last[0] != data:
+            self._last_found = last = (data, identity_file.decode(data, self.root))
+        return last[1]
 
     def _listings(self, prefix: str) -> Iterator[tuple[str, list[tuple[str, int]]]]:
         """Each directory that may hold replicas with ``prefix``, and the names and sizes of the files in it."""
         for directory in _PREFIXES:
             if directory.startswith(prefix) or prefix.startswith(directory):
                 with _as_volume_errors(), self._opened() as root:
-                    found = list(_listing(root, f"chunks/{directory}"))
-                yield directory, found
+                    files = list(_listing(root, f"chunks/{directory}"))
+                yield directory, files
 
     def _trashed(self, root: int) -> Iterator[Trashed]:
         for name, _ in _listing(root, "trash"):

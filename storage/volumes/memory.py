@@ -52,15 +52,15 @@ class MemoryVolume:
 
     def sizes(self, chunk_hashes: Sequence[str]) -> list[int | None]:
         self._checked()
-        found = [self._replicas.get(chunk_hash) for chunk_hash in chunk_hashes]
-        return [None if data is None else len(data) for data in found]
+        replicas = [self._replicas.get(chunk_hash) for chunk_hash in chunk_hashes]
+        return [None if data is None else len(data) for data in replicas]
 
     def read(self, chunk_hash: str, *, uncached: bool = False) -> bytes:
         self._checked()
-        found = self._replicas.get(chunk_hash)
-        if found is None:
+        data = self._replicas.get(chunk_hash)
+        if data is None:
             raise ReplicaMissing(chunk_hash)
-        return found
+        return data
 
     def read_cached(self, chunk_hash: str) -> bytes | None:
         return self._replicas.get(chunk_hash) if self.online else None

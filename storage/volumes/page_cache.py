@@ -51,8 +51,8 @@ _mine = threading.local()
 
 def is_local(descriptor: int) -> bool:
     """Tell whether ``read`` may read files of this descriptor's file system. The call may wait for a disk."""
-    found = _FileSystem()
-    return not _libc.fstatfs(descriptor, found) and found[0] in _LOCAL
+    statistics = _FileSystem()
+    return not _libc.fstatfs(descriptor, statistics) and statistics[0] in _LOCAL
 
 
 def read(path: str) -> bytes | None:
@@ -61,13 +61,13 @@ def read(path: str) -> bytes | None:
     if descriptor < 0:
         return None
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or not 0 < found.st_size <= LARGEST:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or not 0 < status.st_size <= LARGEST:
             return None
-        if _pages(descriptor) * _PAGE < found.st_size:
+        if _pages(descriptor) * _PAGE < status.st_size:
             return None
-        buffer = _buffer(found.st_size)
-        return bytes(buffer) if os.preadv(descriptor, [buffer], 0, os.RWF_NOWAIT) == found.st_size else None
+        buffer = _buffer(status.st_size)
+        return bytes(buffer) if os.preadv(descriptor, [buffer], 0, os.RWF_NOWAIT) == status.st_size else None
     except OSError:
         return None
     finally:
@@ -76,9 +76,9 @@ def read(path: str) -> bytes | None:
 
 def _pages(descriptor: int) -> int:
     """The number of pages of a file that are in memory, or are being read into memory."""
-    found = _Pages()
-    failed = _cachestat(_CACHESTAT, descriptor, ctypes.addressof(_WHOLE), ctypes.addressof(found), 0)
-    return 0 if failed else int(found[0])
+    counts = _Pages()
+    failed = _cachestat(_CACHESTAT, descriptor, ctypes.addressof(_WHOLE), ctypes.addressof(counts), 0)
+    return 0 if failed else int(counts[0])
 
 
 def _buffer(size: int) -> memoryview:

@@ -124,7 +124,7 @@ MUTANTS = (
     Mutant(
         "a chunk is forgotten while a node that may have it does not answer",
         "storage/services/reclaim.py",
-        (("    if found.silent or found.holders", "    if found.holders"),),
+        (("    if answers.silent or answers.holders", "    if answers.holders"),),
         "faults/test_guards.py::test_a_chunk_is_not_forgotten_before_every_node_has_been_asked",
         "the row was forgotten",
     ),

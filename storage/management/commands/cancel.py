@@ -9,12 +9,12 @@ from django.core.management.base import CommandParser
 
 from storage.exceptions import NoSuchJob
 from storage.jobs.naming import name_of
-from storage.management.operation import Door
+from storage.management.operation import OperatorCommand
 from storage.models import Job
 from storage.services import cancel
 
 
-class Command(Door):
+class Command(OperatorCommand):
     help = "Ends a maintenance job: what it has done stays done. A node that was to be drained is active again."
 
     def add_arguments(self, parser: CommandParser) -> None:

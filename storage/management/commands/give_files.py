@@ -6,12 +6,12 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.core.management.base import CommandError, CommandParser
 
-from storage.management.operation import Door
+from storage.management.operation import OperatorCommand
 from storage.models import nobody
 from storage.services import catalogue
 
 
-class Command(Door):
+class Command(OperatorCommand):
     help = "Gives a user the files that were stored while keys were off."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -8,14 +8,14 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from storage.jobs.naming import subject_of
-from storage.management.operation import Door, table
+from storage.management.operation import OperatorCommand, table
 from storage.models import Job
 
 ENDED = 10  # The number of ended jobs that are shown.
 HOUSEKEEPING = (Job.Kind.REFRESH_HEALTH, Job.Kind.REBUILD_SKETCH)  # The system does these for itself.
 
 
-class Command(Door):
+class Command(OperatorCommand):
     help = f"Lists the maintenance jobs: those that are queued or running, and the last {ENDED} that ended."
 
     def add_arguments(self, parser: CommandParser) -> None:

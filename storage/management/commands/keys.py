@@ -9,13 +9,13 @@ from django.core.management.base import CommandError, CommandParser
 
 from storage.accounts import keys
 from storage.conf import configuration
-from storage.management.operation import Door, table
+from storage.management.operation import OperatorCommand, table
 from storage.models import NOBODY, Key, Scope, clock
 
 USUAL = (Scope.READ, Scope.WRITE, Scope.DELETE)
 
 
-class Command(Door):
+class Command(OperatorCommand):
     help = "Creates, lists, rotates and revokes the keys that clients show where AUTH_REQUIRED is true."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -150,7 +150,7 @@ def record_acceptance(body: Body, *, durable: bool) -> Accepted | None:
         None if the upload was known but has been dropped since.
     """
     job_id = uuid.uuid4()
-    found = prepared.rows(
+    rows = prepared.rows(
         _RECORD,
         {
             "upload": body.upload_id,
@@ -170,9 +170,9 @@ def record_acceptance(body: Body, *, durable: bool) -> Accepted | None:
             "priority": Kind.INGEST.priority,
         },
     )
-    if not found:
+    if not rows:
         return None
-    content_id, chunk_count, file_id, name, factor, made, had = found[0]
+    content_id, chunk_count, file_id, name, factor, is_new, had = rows[0]
     return Accepted(
         upload_id=body.upload_id,
         job_id=job_id,
@@ -183,6 +183,6 @@ def record_acceptance(body: Body, *, durable: bool) -> Accepted | None:
         size=body.size,
         chunk_count=chunk_count,
         replication_factor=factor,
-        created=made,
-        deduplicated=had or not made,
+        created=is_new,
+        deduplicated=had or not is_new,
     )

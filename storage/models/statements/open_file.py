@@ -62,10 +62,10 @@ class OpenFile:
     @classmethod
     def find(cls, owner_id: int, file_hash: str, name: str | None = None) -> OpenFile | None:
         """The owner's file on a content: the newest one, or the one of this name. None if there is none."""
-        found = prepared.rows(_FIND, [HEAD, bytes.fromhex(file_hash), owner_id, name, name])
-        if not found:
+        rows = prepared.rows(_FIND, [HEAD, bytes.fromhex(file_hash), owner_id, name, name])
+        if not rows:
             return None
-        content_id, name, created_at, size, chunk_size, chunk_count, target, state, retrievable, head = found[0]
+        content_id, name, created_at, size, chunk_size, chunk_count, target, state, retrievable, head = rows[0]
         return cls(
             content_id,
             file_hash,

@@ -84,15 +84,15 @@ def _await_segments(work: Work) -> None:
     phases.enter("ingest.join")
     if Segment.objects.reopen(work.upload):
         wakeups.wake(Job.Queue.INGEST)
-    taken: list[Job] = []
+    claims: list[Job] = []
     while unstored := Segment.objects.unstored(work.segments):
         for job in unstored:
-            _raise_for(job, tried=job in taken)
+            _raise_for(job, tried=job in claims)
         if not Job.objects.heartbeat({work.job: len(work.replications)}):
             raise LeaseLost(str(work.job.pk))
-        taken = Job.objects.claim_segment(work.upload)
-        ingest(taken)
-        if not taken:
+        claims = Job.objects.claim_segment(work.upload)
+        ingest(claims)
+        if not claims:
             time.sleep(LOOK_AGAIN)
 
 

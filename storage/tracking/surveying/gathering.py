@@ -82,14 +82,14 @@ def gatherings(
         spans: the cluster's history.
         everybody_counts: True if no node is away or being drained, so that copies should be where placement puts them.
     """
-    found: list[tuple[Nodes, str, Estimate]] = []
+    sets: list[tuple[Nodes, str, Estimate]] = []
     for size in SIZES:
         if size < len(online):
-            found += [(nodes, "", chunks) for nodes, chunks in worst_sets(registers, size, SHOWN)]
+            sets += [(nodes, "", chunks) for nodes, chunks in worst_sets(registers, size, SHOWN)]
     for zone in sorted({member.zone for member in online if member.zone}):
         nodes = tuple(column for column, member in enumerate(online) if member.zone == zone)
         if len(nodes) < len(online):
-            found.append((nodes, zone, blast_radius(registers, nodes)))
+            sets.append((nodes, zone, blast_radius(registers, nodes)))
     expect = _expectation(registers, replicas, online, spans) if replicas is not None and everybody_counts else None
     return [
         Gathering(
@@ -100,7 +100,7 @@ def gatherings(
             None if expected is None else round(_score(registers, nodes, expected), 2),
             round(score_bound(1 if zone else math.comb(len(online), len(nodes))), 2),
         )
-        for nodes, zone, chunks in found
+        for nodes, zone, chunks in sets
         for expected in [expect(nodes) if expect else None]
     ]
 

@@ -95,7 +95,7 @@ def epochs_of(replicas: Mapping[int, int], spans: Sequence[Span], node_ids: Sequ
         node_ids: the nodes whose sketches were read, in the order of the sketches.
     """
     everything = sum(sum(span.chunks.values()) for span in spans)
-    found = []
+    epochs = []
     for span in spans:
         if not span.chunks and span is not spans[-1]:
             continue
@@ -107,21 +107,21 @@ def epochs_of(replicas: Mapping[int, int], spans: Sequence[Span], node_ids: Sequ
             part = mine / (recorded or everything) if recorded or everything else float(span is spans[-1])
             if number <= len(nodes):
                 parts[number] = round(chunks * part)
-        found.append(Epoch(nodes, parts))
+        epochs.append(Epoch(nodes, parts))
     for number, chunks in replicas.items():
-        rest = chunks - sum(epoch.replicas.get(number, 0) for epoch in found)
-        last = dict(found[-1].replicas)
+        rest = chunks - sum(epoch.replicas.get(number, 0) for epoch in epochs)
+        last = dict(epochs[-1].replicas)
         last[number] = max(last.get(number, 0) + rest, 0)
-        found[-1] = Epoch(found[-1].nodes, last)
-    return found
+        epochs[-1] = Epoch(epochs[-1].nodes, last)
+    return epochs
 
 
 def _expected(
-    replicas: Replicas, held: NDArray[np.int64], online: Sequence[Member], spans: Sequence[Span]
+    replicas: Replicas, chunks: NDArray[np.int64], online: Sequence[Member], spans: Sequence[Span]
 ) -> ExpectedOverlap:
     epochs = epochs_of(replicas, spans, [member.node_id for member in online])
     if not any(member.zone for member in online):
-        return epochs_overlap(epochs, held)
+        return epochs_overlap(epochs, chunks)
     parts = [
         (
             epoch.nodes,

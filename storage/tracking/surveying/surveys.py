@@ -119,7 +119,7 @@ def survey(topology: Topology) -> Survey | None:
     replicas = replicas_of(registers, tau, spectrum)
     spans = history.spans(topology)
     unions = [union_estimate(int(np.count_nonzero(row == 0)), n_prime) for row in registers]
-    held = [union.estimate for union in unions]
+    chunks = [union.estimate for union in unions]
     return Survey(
         node_ids=[member.node_id for member in online],
         n_prime=n_prime,
@@ -130,7 +130,7 @@ def survey(topology: Topology) -> Survey | None:
         average_replication=spectrum.average,
         below_target=_without(below_targets(spectrum, wanted), without_target + under_ingest()),
         load=spectrum.union.estimate / n_prime,
-        false_positive_rate=float(false_positive_rate(np.array(held), n_prime).mean()) if held else 0.0,
+        false_positive_rate=float(false_positive_rate(np.array(chunks), n_prime).mean()) if chunks else 0.0,
         overlap=None if replicas is None else overlap_of(registers, replicas, online, spans),
         gatherings=gatherings(
             registers,
@@ -143,7 +143,7 @@ def survey(topology: Topology) -> Survey | None:
     )
 
 
-def _without(found: Estimate, chunks: int) -> Estimate:
+def _without(estimate: Estimate, chunks: int) -> Estimate:
     """Lower an estimate by ``chunks`` that may be counted in it and should not be; its upper bound stays."""
-    lower = max(found.lower_bound - chunks, 0.0)
-    return Estimate(max(found.estimate - chunks, lower), lower, found.upper_bound, found.saturated)
+    lower = max(estimate.lower_bound - chunks, 0.0)
+    return Estimate(max(estimate.estimate - chunks, lower), lower, estimate.upper_bound, estimate.saturated)
