@@ -1,13 +1,14 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
 
-from storage.api.pages.renderer import icon
+from storage.api.pages.renderer import icon, robots
 from storage.api.wsgi import slashes
 
 urlpatterns = [
     re_path(r"^admin(?://+)?\Z", slashes.with_slash),
     path("admin/", admin.site.urls),
     path("favicon.ico", icon),
+    path("robots.txt", robots),
     path("", include("storage.api.urls")),
 ]
 

@@ -17,8 +17,8 @@ from storage.models import Scope
 PRINCIPAL = "occ.principal"
 READS = ("GET", "HEAD")
 # These paths ask for no key. The pages of the administration ask for a session of their own.
-OPEN = re.compile(r"/health|/share/.*|/admin(/.*)?|/static/.*|/favicon\.ico", re.DOTALL)
-UNLIMITED = re.compile(r"/health|/static/.*|/favicon\.ico", re.DOTALL)
+OPEN = re.compile(r"/health|/share/.*|/admin(/.*)?|/static/.*|/favicon\.ico|/robots\.txt", re.DOTALL)
+UNLIMITED = re.compile(r"/health|/static/.*|/favicon\.ico|/robots\.txt", re.DOTALL)
 FOR_ADMINS = re.compile(r"/status|/route/.*", re.DOTALL)
 
 

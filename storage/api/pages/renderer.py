@@ -84,6 +84,11 @@ def icon(request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(static("occ/favicon.svg"))
 
 
+def robots(request: HttpRequest) -> HttpResponse:
+    """Tell search engines to index nothing here."""
+    return HttpResponse("User-agent: *\nDisallow: /\n", content_type="text/plain")
+
+
 def _links(file_hash: str, path: str) -> list[tuple[str, str]]:
     """Names and addresses of what else there is about a file."""
     addresses = [(name, f"{get_script_prefix()}{part}/{file_hash}") for name, part in ABOUT_A_FILE]

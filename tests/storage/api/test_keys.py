@@ -85,6 +85,8 @@ def test_a_request_without_a_key_that_allows_it_is_refused(keys_on: ClusterUnder
 def test_health_the_administration_and_preflights_ask_for_no_key(keys_on: ClusterUnderTest) -> None:
     assert Client().get("/health").status_code == 200
     assert Client().get("/admin/").status_code == 302
+    assert Client().get("/favicon.ico").status_code == 302
+    assert b"Disallow: /" in Client().get("/robots.txt").content
     assert Client().options("/upload").status_code == 200
     for path in ("/healthy", "/admins", "/health/", "/static", "//health"):
         assert Client().get(path).status_code == 401, path
