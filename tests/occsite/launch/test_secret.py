@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,17 +14,21 @@ from storage.exceptions import ConfigurationError
 from tests.support.system import PROJECT
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can enter. Those of pytest are closed to other users."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
-def test_another_user_is_told_who_to_be(tmp_path: Path) -> None:
+def test_another_user_is_told_who_to_be(open_folder: Path) -> None:
     """The default folder lies in ``var``, which the first start makes, and closes to other users too."""
-    storage_dir = tmp_path / "var" / "occ_storage"
-    storage_dir.mkdir(mode=0o700, parents=True)
+    storage_dir = open_folder / "var" / "occ_storage"
+    storage_dir.mkdir(parents=True)
+    (open_folder / "var").chmod(0o700)
     secret.make_secret(storage_dir)
-    for folder in tmp_path.parents:
-        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
-            folder.chmod(0o755)
-    tmp_path.chmod(0o755)
-    (tmp_path / "var").chmod(0o700)
     script = (
         "import os; from pathlib import Path; from occsite.launch.secret import read_secret\n"
         f"os.setuid(65534); read_secret(Path({str(storage_dir)!r}))"
