@@ -60,6 +60,8 @@ def configure(level: str) -> dict[str, Any]:
         "formatters": {"json": formatter},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
         "root": {"handlers": ["stderr"], "level": level},
+        # Each request has a line of our own, without the tokens of share links. Django would log refusals once more.
+        "loggers": {"django.request": {"level": "ERROR"}},
     }
 
 

@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from django.db.models.functions import Now
 
 from storage.accounts.sealing import seal
-from storage.exceptions import NoSuchKey
+from storage.exceptions import InvalidRequest, NoSuchKey
 from storage.models import Key, Scope
 
 log = structlog.get_logger(__name__)
@@ -35,7 +35,13 @@ class NewKey:
 
 
 def create(owner: User, *, scopes: Iterable[Scope], name: str = "", expires_at: datetime | None = None) -> NewKey:
-    """Create a key of the owner."""
+    """Create a key of the owner.
+
+    Raises:
+        InvalidRequest: ``name`` is too long, or has characters that cannot be printed.
+    """
+    if reason := fault_of_name(name):
+        raise InvalidRequest("this cannot be the name of a key", {"name": [reason]})
     key_id = ID_PREFIX + _random(ID_CHARACTERS, ID_LENGTH - len(ID_PREFIX))
     secret = _random(SECRET_CHARACTERS, SECRET_LENGTH)
     key = Key.objects.create(
@@ -49,6 +55,13 @@ def create(owner: User, *, scopes: Iterable[Scope], name: str = "", expires_at: 
     )
     log.info("key.created", key=key_id, owner=owner.pk, scopes=key.scopes)
     return NewKey(key, secret)
+
+
+def fault_of_name(name: str) -> str | None:
+    """The reason why a text cannot be the name of a key; None if it can be one."""
+    if len(name) > (longest := Key._meta.get_field("name").max_length or 0):
+        return f"The name of a key has at most {longest} characters."
+    return None if name.isprintable() else "The name of a key has only characters that can be printed."
 
 
 def rotate(key_id: str) -> NewKey:

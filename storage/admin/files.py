@@ -4,7 +4,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from django import forms
 from django.contrib import admin
+from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 
@@ -14,6 +16,7 @@ from storage.admin.columns import Uploaded, elided, moment, shown, size
 from storage.admin.operations import Asked, Page
 from storage.admin.paging import PatientPaginator
 from storage.models import Cluster, Content, File, Node, Tally
+from storage.models.file import fault_of
 from storage.services import catalogue, rebalance
 
 HASH_PREFIX = re.compile(r"[0-9a-f]{4,64}")
@@ -56,9 +59,21 @@ class FactorFilter(admin.SimpleListFilter):
         return queryset.filter(replication_factor=int(chosen)) if chosen.isdecimal() else queryset
 
 
+class Rename(forms.ModelForm[File]):
+    """The form in which an operator gives a file another name."""
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        if reason := fault_of(name):
+            raise ValidationError(reason)
+        return name
+
+
 @admin.register(File)
 class FileAdmin(Page[File]):
     """The file inventory. The operator may rename and delete files, as their owners may."""
+
+    form = Rename
 
     list_display = (
         "short_name",

@@ -10,6 +10,7 @@ import structlog
 from django.conf import settings
 
 from storage.accounts.principals import Principal, identify
+from storage.api.wsgi.hosts import host_of
 from storage.conf import configuration
 from storage.exceptions import Forbidden
 from storage.models import Scope
@@ -19,6 +20,7 @@ READS = ("GET", "HEAD")
 # These paths ask for no key. The pages of the administration ask for a session of their own.
 OPEN = re.compile(r"/health|/share/.*|/admin(/.*)?|/static/.*|/favicon\.ico|/robots\.txt", re.DOTALL)
 UNLIMITED = re.compile(r"/health|/static/.*|/favicon\.ico|/robots\.txt", re.DOTALL)
+LINKS = re.compile(r"/files/[^/]+/links(/.*)?", re.DOTALL)
 FOR_ADMINS = re.compile(r"/status|/route/.*", re.DOTALL)
 
 
@@ -42,7 +44,8 @@ def authorize(environ: MutableMapping[str, Any]) -> Principal:
     if principal.key_id is not None:
         structlog.contextvars.bind_contextvars(key=principal.key_id)
         _require_same_site(environ)
-        principal.require(_scope(environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+        for scope in _scopes(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
+            principal.require(scope)
     environ[PRINCIPAL] = principal
     return principal
 
@@ -63,23 +66,29 @@ def needs_key(environ: MutableMapping[str, Any]) -> bool:
     return OPEN.fullmatch(environ["PATH_INFO"]) is None
 
 
-def _scope(method: str, path: str) -> Scope:
+def _scopes(method: str, path: str) -> tuple[Scope, ...]:
+    """The scopes that a request needs. A share link lets others read, so whoever sees or makes one may read."""
     if FOR_ADMINS.fullmatch(path):
-        return Scope.ADMIN
+        return (Scope.ADMIN,)
+    if LINKS.fullmatch(path):
+        return (Scope.READ, Scope.WRITE)
     if method == "DELETE":
-        return Scope.DELETE
-    return Scope.READ if method in READS else Scope.WRITE
+        return (Scope.DELETE,)
+    return (Scope.READ,) if method in READS else (Scope.WRITE,)
 
 
 def _require_same_site(environ: MutableMapping[str, Any]) -> None:
     """Refuse a change that a page of another site asks for: the browser would add the key that it remembers.
 
-    Browsers say in Sec-Fetch-Site which site a request comes from. Other clients do not send this field.
+    Browsers say in Sec-Fetch-Site, and in Origin, which site a request comes from. Over plain HTTP they may send Origin
+    alone. Other clients send neither field.
 
     Raises:
         Forbidden: the page belongs to another site, which CORS_ALLOWED_ORIGINS does not name.
     """
-    if environ["REQUEST_METHOD"] in READS or environ.get("HTTP_ORIGIN") in settings.CORS_ALLOWED_ORIGINS:
+    origin = environ.get("HTTP_ORIGIN")
+    if environ["REQUEST_METHOD"] in READS or origin in settings.CORS_ALLOWED_ORIGINS:
         return
-    if environ.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin"):
+    is_foreign = origin is not None and origin.lower() != f"{environ['wsgi.url_scheme']}://{host_of(environ)}".lower()
+    if is_foreign or environ.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin"):
         raise Forbidden("a page of another site has sent this request: see CORS_ALLOWED_ORIGINS")

@@ -5,17 +5,13 @@ A name is kept as it was written. A text that cannot be a name is refused and ne
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
 from storage.exceptions import InvalidRequest
+from storage.models.file import fault_of
 
 FIELD = "file_name"
-MAX_LENGTH = 255  # Characters, which have at most 1020 bytes in UTF-8.
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def valid_name(text: str, field: str = FIELD) -> str:
@@ -28,7 +24,7 @@ def valid_name(text: str, field: str = FIELD) -> str:
     Raises:
         InvalidRequest: the text cannot be a name; the message says why.
     """
-    if reason := _fault(text):
+    if reason := fault_of(text):
         raise InvalidRequest("this cannot be the name of a file", {field: [reason]})
     return text
 
@@ -43,25 +39,9 @@ def valid_part(text: str, field: str) -> str:
     Raises:
         InvalidRequest: no name can contain the text; the message says why.
     """
-    if text not in ("", ".", "..") and (reason := _fault(text)):
+    if text not in ("", ".", "..") and (reason := fault_of(text)):
         raise InvalidRequest("no file has a name with this in it", {field: [reason]})
     return text
-
-
-def _fault(text: str) -> str | None:
-    if not text:
-        return "A file name has at least one character."
-    if len(text) > MAX_LENGTH:
-        return f"A file name has at most {MAX_LENGTH} characters; this one has {len(text)}."
-    if _SURROGATE.search(text):
-        return "A file name is text in UTF-8; this one has bytes or surrogates that are no characters."
-    if control := _CONTROL.search(text):
-        return f"A file name has no control characters; this one has U+{ord(control[0]):04X}."
-    if "/" in text:
-        return "A file name has no slash: there are no folders."
-    if text in (".", ".."):
-        return "The names . and .. mean folders."
-    return None
 
 
 def decoded(data: bytes) -> str:

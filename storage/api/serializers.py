@@ -9,6 +9,7 @@ from rest_framework import serializers
 
 from storage.api import names
 from storage.cluster.topology import Topology
+from storage.models.file import MAX_LENGTH
 
 MIB = 1 << 20
 DAY = 86400
@@ -42,7 +43,7 @@ class NameField(serializers.CharField):
     """A file's name, kept as it was written."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(max_length=names.MAX_LENGTH, trim_whitespace=False, **kwargs)
+        super().__init__(max_length=MAX_LENGTH, trim_whitespace=False, **kwargs)
 
     def to_internal_value(self, data: Any) -> str:
         return names.valid_name(super().to_internal_value(data))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
@@ -13,6 +14,9 @@ from django.db.models.functions import Collate, Now
 from storage.models.content import Content
 
 NOBODY = "nobody"
+MAX_LENGTH = 255  # Characters of a name, which have at most 1020 bytes in UTF-8.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @lru_cache(maxsize=1)
@@ -86,12 +90,29 @@ def end_of_prefix(prefix: str) -> str | None:
     return None
 
 
+def fault_of(text: str) -> str | None:
+    """The reason why a text cannot be the name of a file; None if it can be one."""
+    if not text:
+        return "A file name has at least one character."
+    if len(text) > MAX_LENGTH:
+        return f"A file name has at most {MAX_LENGTH} characters; this one has {len(text)}."
+    if _SURROGATE.search(text):
+        return "A file name is text in UTF-8; this one has bytes or surrogates that are no characters."
+    if control := _CONTROL.search(text):
+        return f"A file name has no control characters; this one has U+{ord(control[0]):04X}."
+    if "/" in text:
+        return "A file name has no slash: there are no folders."
+    if text in (".", ".."):
+        return "The names . and .. mean folders."
+    return None
+
+
 class File(models.Model):
     """One owner's named entry for a content. An owner may have several names for the same bytes."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="files", db_index=False)
     content = models.ForeignKey(Content, models.PROTECT, related_name="files")
-    name = models.CharField(max_length=255)
+    name = models.CharField(max_length=MAX_LENGTH)
     size = models.BigIntegerField(editable=False, help_text="bytes, as in the content; files are sorted by it")
     replication_factor = models.PositiveIntegerField()
     created_at = models.DateTimeField(auto_now_add=True)

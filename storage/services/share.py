@@ -8,16 +8,25 @@ from datetime import timedelta
 
 import structlog
 from django.core.signing import BadSignature, Signer
+from django.db import transaction
 
-from storage.exceptions import NoSuchLink
-from storage.models import File, Link, clock
+from storage.exceptions import NoSuchFile, NoSuchLink
+from storage.models import NOBODY, File, Link, clock
 
 log = structlog.get_logger(__name__)
 
 
 def share(file: File, seconds: int) -> Link:
-    """Make a link to a file that expires after some seconds."""
-    link = Link.objects.create(file=file, expires_at=clock.now() + timedelta(seconds=seconds))
+    """Make a link to a file that expires after some seconds.
+
+    Raises:
+        NoSuchFile: the file has been deleted since it was read.
+    """
+    with transaction.atomic():
+        # The lock keeps the file until the link is committed. A deletion or a merge then takes the link along.
+        if not File.objects.select_for_update().filter(pk=file.pk).exists():
+            raise NoSuchFile(f"no file {file.content.file_hash}")
+        link = Link.objects.create(file=file, expires_at=clock.now() + timedelta(seconds=seconds))
     log.info("link.created", link=str(link.pk), file_hash=file.content.file_hash, seconds=seconds)
     return link
 
@@ -60,8 +69,8 @@ def file_behind(token: str) -> File:
         link_id = uuid.UUID(_signer().unsign(token))
     except (BadSignature, ValueError):
         raise NoSuchLink("this link does not exist, has expired, or was revoked") from None
-    link = Link.objects.good().select_related("file__content").filter(pk=link_id).first()
-    if link is None:
+    link = Link.objects.good().select_related("file__content", "file__owner").filter(pk=link_id).first()
+    if link is None or not (link.file.owner.is_active or link.file.owner.username == NOBODY):
         raise NoSuchLink("this link does not exist, has expired, or was revoked")
     return link.file
 

@@ -81,7 +81,7 @@ def _path(value: str, key: str, around: Mapping[str, Any]) -> str | None:
         return f"files/{file_hash}?{FILE_NAME}={quote(value, safe='')}" if known else None
     if HEX_DIGEST.fullmatch(value):
         return f"files/{value}" if key == "file_hash" else f"route/{value}"
-    if key in ("job", "id") and JOB_ID.fullmatch(value):
+    if (key == "job" or (key == "id" and "kind" in around)) and JOB_ID.fullmatch(value):
         return f"jobs/{value}"
     return value if ADDRESS.fullmatch(value) else None
 

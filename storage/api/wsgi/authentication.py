@@ -7,9 +7,10 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from storage.accounts import rates
+from storage.accounts.principals import identify
 from storage.api.authorization import authorize, is_limited, needs_key
 from storage.api.errors import send_problem
-from storage.exceptions import Unauthenticated
+from storage.exceptions import Forbidden, Unauthenticated
 
 CACHE_CONTROL = "Cache-Control"
 
@@ -39,12 +40,15 @@ def _key_of(environ: WSGIEnvironment) -> str | None:
 
     Raises:
         Unauthenticated, Forbidden: as for ``authorize``.
-        TooManyRequests: the address has sent too many requests without a good key.
+        TooManyRequests: the key, or the address without a good key, has sent too many requests that were refused.
     """
     try:
         return authorize(environ).key_id
     except Unauthenticated:
         rates.take(environ.get("REMOTE_ADDR", ""))
+        raise
+    except Forbidden:
+        rates.take(identify(environ).key_id or "")
         raise
 
 

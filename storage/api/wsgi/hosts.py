@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.http.request import validate_host
+from django.utils.http import parse_header_parameters
 
 from storage.api.errors import send_problem
 from storage.exceptions import InvalidRequest
@@ -50,6 +51,17 @@ class Request(WSGIRequest):
             raise DisallowedHost("the host is none of ALLOWED_HOSTS")
         return host
 
+    def _set_content_type_params(self, meta: dict[str, Any]) -> None:
+        """Read the Content-Type. Its charset is ignored: a query is UTF-8, and forms say so themselves.
+
+        Raises:
+            InvalidRequest: the field is malformed.
+        """
+        try:
+            self.content_type, self.content_params = parse_header_parameters(meta.get("CONTENT_TYPE", ""))
+        except (ValueError, LookupError, TypeError):
+            raise InvalidRequest("the Content-Type is malformed", {"Content-Type": ["Malformed."]}) from None
+
 
 class Handler(WSGIHandler):
     """Django's WSGI handler with the ``Request`` of this module.
@@ -64,15 +76,18 @@ class Handler(WSGIHandler):
             environ["PATH_INFO"].encode("latin-1").decode()
         except UnicodeDecodeError:
             return send_problem(InvalidRequest("the path of the address is not UTF-8"), environ, start_response)
-        return super().__call__(environ, start_response)
+        try:
+            return super().__call__(environ, start_response)
+        except InvalidRequest as error:  # The request could not be made.
+            return send_problem(error, environ, start_response)
 
 
-def host_of(environ: dict[str, Any]) -> str | None:
+def host_of(environ: Mapping[str, Any]) -> str | None:
     """The host that a request is for, with the port if it names one; None if the host is not served here."""
     return _allowed(_asked(environ), (*settings.ALLOWED_HOSTS, *LOOPBACK))
 
 
-def _asked(environ: dict[str, Any]) -> str:
+def _asked(environ: Mapping[str, Any]) -> str:
     host: str | None = environ.get("HTTP_HOST")
     return f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}" if host is None else host
 

@@ -23,7 +23,7 @@ PROTECTION = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "X-Frame-Options": "DENY",
 }
-TOKEN = re.compile(r"\A(/share/)[^/]+")
+TOKEN = re.compile(r"(/share/+)[^/]+", re.IGNORECASE)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._=:+/-]{1,128}", re.ASCII)
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 
 from storage.accounts import keys
@@ -81,7 +82,12 @@ def _owner(username: str) -> User:
         CommandError: the user may have no key: it is inactive, or it is ``nobody``, the owner while keys are off.
     """
     if username != NOBODY:
-        owner, _ = User.objects.get_or_create(username=username, defaults={"password": "!"})
+        owner = User.objects.filter(username=username).first() or User(username=username, password="!")  # noqa: S106
+        try:
+            owner.clean_fields(exclude=["password"])
+        except ValidationError as error:
+            raise CommandError(f"the user {username!a}: {' '.join(error.messages)}") from None
+        owner.save()
         if owner.is_active:
             return owner
     raise CommandError(f"the user {username} may have no key")

@@ -74,6 +74,16 @@ def test_nobody_and_inactive_users_get_no_key(keys_on: ClusterUnderTest) -> None
             run("keys", "create", name)
 
 
+@pytest.mark.parametrize(
+    "words", [("",), ("a\nb",), ("x" * 151,), ("ann", "--name", "n" * 101), ("ann", "--name", "\x1b[31m")]
+)
+def test_names_that_cannot_be_are_refused_in_a_line(keys_on: ClusterUnderTest, words: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError) as refused:
+        run("keys", "create", *words)
+    assert str(refused.value).isprintable()
+    assert not Key.objects.exists()
+
+
 def test_files_are_given_to_a_user_who_is_there(cluster: ClusterUnderTest) -> None:
     cluster.upload(b"x")
     with pytest.raises(CommandError, match="no active user ann"):
@@ -121,6 +131,14 @@ def test_the_administration_shows_no_secret_again_and_edits_no_key(operator: Cli
     nobody = User.objects.get(username="nobody")
     refused = operator.post("/admin/storage/key/add/", {"owner": nobody.pk, "scopes": ["read"]}).content.decode()
     assert "not one of the available choices" in refused
+
+
+def test_the_administration_tells_nothing_of_digests(operator: Client) -> None:
+    run("keys", "create", "ann")
+    for query in ("digest__contains=a", "digest__regex=.", "sealed__gt=a"):
+        assert operator.get(f"/admin/storage/key/?{query}").status_code == 400
+    form = {"owner": owner("ann").pk, "name": "a\x1b[31m", "scopes": ["read"]}
+    assert "can be printed" in operator.post("/admin/storage/key/add/", form).content.decode()
 
 
 def test_a_session_of_the_administration_opens_no_door_of_the_api(operator: Client) -> None:

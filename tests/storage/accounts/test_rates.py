@@ -10,6 +10,7 @@ import redis
 from storage.accounts import rates
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError, TooManyRequests
+from storage.models import Scope
 from storage.redis_connection import connect
 from tests.support.api import WholeClient as Client
 from tests.support.api import assert_nothing_left, assert_problem
@@ -65,6 +66,11 @@ def test_each_key_has_requests_of_its_own(limited: ClusterUnderTest, keys_on: Cl
     assert Client().get("/files", headers=bob).status_code == 200
     assert [Client().get("/files").status_code for _ in range(6)] == [401] * 5 + [429], "without a key, by address"
     assert Client().get("/files", headers=bob).status_code == 200
+
+
+def test_what_a_key_does_not_allow_counts_too(limited: ClusterUnderTest, keys_on: ClusterUnderTest) -> None:
+    headers = bearer("ann", [Scope.READ])
+    assert [Client().delete("/files/x", headers=headers).status_code for _ in range(6)] == [403] * 5 + [429]
 
 
 def test_without_redis_every_request_is_let_through(limited: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def put(headers: dict[str, str], name: str, data: bytes = DATA) -> Any:
     return Client().put(f"/upload/{name}", data, content_type="application/octet-stream", headers=headers)
 
 
-REQUESTS = {
+REQUESTS: dict[tuple[str, str], Scope | tuple[Scope, ...]] = {
     ("GET", "/"): Scope.READ,
     ("GET", "/status"): Scope.ADMIN,
     ("GET", f"/route/{HASH}"): Scope.ADMIN,
@@ -45,9 +45,9 @@ REQUESTS = {
     ("GET", f"/files/{HASH}"): Scope.READ,
     ("PATCH", f"/files/{HASH}"): Scope.WRITE,
     ("DELETE", f"/files/{HASH}"): Scope.DELETE,
-    ("GET", f"/files/{HASH}/links"): Scope.READ,
-    ("POST", f"/files/{HASH}/links"): Scope.WRITE,
-    ("DELETE", f"/files/{HASH}/links/6f0c2f6e-0b3c-4c5e-9a53-2f0f6a1f3f57"): Scope.DELETE,
+    ("GET", f"/files/{HASH}/links"): (Scope.READ, Scope.WRITE),
+    ("POST", f"/files/{HASH}/links"): (Scope.READ, Scope.WRITE),
+    ("DELETE", f"/files/{HASH}/links/6f0c2f6e-0b3c-4c5e-9a53-2f0f6a1f3f57"): (Scope.READ, Scope.WRITE),
     ("GET", f"/download/{HASH}"): Scope.READ,
     ("HEAD", f"/download/{HASH}/name.txt"): Scope.READ,
     ("GET", f"/verify/{HASH}"): Scope.READ,
@@ -76,9 +76,11 @@ def test_a_request_without_a_key_that_allows_it_is_refused(keys_on: ClusterUnder
     assert missing.status_code == 401
     assert re.match(r'Basic realm="[^"]+".*Bearer', missing.headers["WWW-Authenticate"])
     needed = REQUESTS[method, path]
-    others = Client().generic(method, path, headers=bearer("ann", set(Scope) - {needed}), **body)
-    assert others.status_code == 403
-    allowed = Client().generic(method, path, headers=bearer("ann", [needed]), **body)
+    scopes = needed if isinstance(needed, tuple) else (needed,)
+    for scope in scopes:
+        others = Client().generic(method, path, headers=bearer("ann", set(Scope) - {scope}), **body)
+        assert others.status_code == 403
+    allowed = Client().generic(method, path, headers=bearer("ann", scopes), **body)
     assert allowed.status_code not in (401, 403)
 
 
@@ -239,11 +241,22 @@ def test_two_owners_who_rebalance_the_same_bytes_have_a_job_each(keys_on: Cluste
 def test_a_page_of_another_site_changes_nothing_with_a_key_that_a_browser_remembers(
     served: ClusterUnderTest, settings: Any
 ) -> None:
-    headers = {**bearer("ann"), "Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
-    assert_problem(put(headers, "a.txt"), 403)
-    assert put({**headers, "Sec-Fetch-Site": "same-origin"}, "a.txt").status_code == 201
-    settings.CORS_ALLOWED_ORIGINS = ["https://elsewhere.example"]
-    assert put(headers, "a.txt").status_code == 200
+    ann, foreign = bearer("ann"), "https://elsewhere.example"
+    for fields in (
+        {"Sec-Fetch-Site": "cross-site", "Origin": foreign},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none", "Origin": foreign},
+        {"Origin": foreign},  # as over plain HTTP, where browsers do not send the other field
+        {"Origin": "null"},
+        {"Origin": "https://testserver"},
+        {"Origin": "http://testserver:81"},
+    ):
+        assert_problem(put({**ann, **fields}, "a.txt"), 403)
+    own = {"Sec-Fetch-Site": "same-origin", "Origin": "http://testserver"}
+    assert put({**ann, **own}, "a.txt").status_code == 201
+    assert put({**ann, "Origin": "http://TestServer"}, "a.txt").status_code == 200
+    settings.CORS_ALLOWED_ORIGINS = [foreign]
+    assert put({**ann, "Sec-Fetch-Site": "cross-site", "Origin": foreign}, "a.txt").status_code == 200
 
 
 # -- from nobody to somebody -------------------------------------------------

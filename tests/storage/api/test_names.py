@@ -6,8 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from storage.api.names import MAX_LENGTH, decoded, in_query, valid_name
+from storage.api.names import decoded, in_query, valid_name
 from storage.exceptions import InvalidRequest
+from storage.models.file import MAX_LENGTH
 
 NAMES = st.text(st.characters(exclude_categories=("Cc", "Cs"), exclude_characters="/"), min_size=1, max_size=MAX_LENGTH)
 ANY = st.text(st.characters())

@@ -16,7 +16,7 @@ from storage.jobs import waiting, wakeups
 from storage.models import File, Job
 from storage.models.clock import Clock
 from storage.services import cancel, verify
-from tests.support.api import assert_problem
+from tests.support.api import WholeClient, assert_problem
 from tests.support.cluster import ClusterUnderTest, content_of
 
 HASH = "0" * 64
@@ -192,6 +192,26 @@ def test_the_volumes_are_not_asked_for_a_distribution_that_nobody_wants(
     file_hash = upload().json()["file_hash"]
     monkeypatch.setattr(verify, "distribution", None)
     assert Client().post(f"/rebalance/{file_hash}?distribution=false").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["x/y;a*=foo'en'%41", "x/y;a*=idna''%ff", "x/y;a*0*;a*=''x", "text/html;a*" + "9" * 5000 + "=1"],
+)
+def test_a_malformed_content_type_is_a_400(db: None, content_type: str) -> None:
+    for path in ("/health", "/files", "/admin/login/", "/static/x"):
+        response = WholeClient().generic("GET", path, headers={"Content-Type": content_type})
+        assert_problem(response, 400, "Content-Type")
+
+
+@pytest.mark.parametrize("charset", ["hex", "undefined", "rot13", "base64", "utf-16"])
+def test_the_charset_of_a_body_says_nothing_about_the_query(db: None, charset: str) -> None:
+    headers = {"Content-Type": f"text/plain; charset={charset}"}
+    assert_problem(WholeClient().generic("GET", "/files?limit=x", headers=headers), 400, "limit")
+
+
+def test_a_malformed_accept_is_a_406(db: None) -> None:
+    assert_problem(WholeClient().get("/files", headers={"Accept": "x/y;a*0*;a*=''x"}), 406)
 
 
 def test_a_distribution_is_wanted_or_not() -> None:

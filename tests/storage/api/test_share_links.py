@@ -6,9 +6,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.signing import Signer
 
+from storage.exceptions import NoSuchFile
 from storage.models import File, Link, Scope
+from storage.services import catalogue
+from storage.services import share as service
 from tests.support.api import WholeClient as Client
 from tests.support.api import assert_problem, workers
 from tests.support.cluster import ClusterUnderTest
@@ -135,6 +139,20 @@ def test_links_belong_to_the_owner_of_the_file(ann: dict[str, str]) -> None:
     assert_problem(share(bearer("ann", [Scope.READ])), 403)
 
 
+def test_a_link_to_a_file_that_is_deleted_in_between_is_a_404(ann: dict[str, str]) -> None:
+    file = File.objects.select_related("content").get()
+    catalogue.delete(file)
+    with pytest.raises(NoSuchFile):
+        service.share(file, 60)
+    assert not Link.objects.exists()
+
+
+def test_links_end_with_the_access_of_the_owner(ann: dict[str, str]) -> None:
+    path = path_of(share(ann))
+    User.objects.filter(username="ann").update(is_active=False)
+    assert_problem(Client().get(path), 404)
+
+
 @pytest.mark.parametrize("seconds", [0, -1, 10**9, "soon", None])
 def test_a_time_that_makes_no_sense_is_a_400(ann: dict[str, str], seconds: object) -> None:
     assert_problem(share(ann, expires_in=seconds), 400, "expires_in")
@@ -147,6 +165,8 @@ def test_the_token_is_not_in_the_log(ann: dict[str, str], monkeypatch: pytest.Mo
     monkeypatch.setattr("storage.api.wsgi.middleware.log", log())
     Client().get(path_of(share(ann))).getvalue()
     assert told[-1] == "GET /share/.../annual%20report.pdf"
+    Client().get("/Share/secret/x")
+    assert told[-1] == "GET /Share/.../x"
 
 
 def test_while_keys_are_off_links_work_as_well(workers: ClusterUnderTest) -> None:
