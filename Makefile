@@ -35,7 +35,7 @@ coverage: $(VENV)/requirements-dev.stamp ## run the tests, and fail if they reac
 	$(VENV)/bin/python -m pytest --cov --cov-report=term:skip-covered
 
 # SEED=1 repeats the random choices of an earlier run. REPORT=path writes the table of results to a file too.
-faults: $(VENV)/requirements-dev.stamp ## break everything that can break: half an hour to an hour
+faults: $(VENV)/requirements-dev.stamp ## break everything that can break: 75 minutes
 	$(VENV)/bin/python -m pytest -m "not mutants and not endurance" tests/faults $(SEED:%=--fault-seed %) $(REPORT:%=--fault-report %)
 
 # The test prints the resources that each process holds after a minute, half-way and at the end. MINUTES=2 makes it

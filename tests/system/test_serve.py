@@ -25,7 +25,7 @@ def refused(make_system: Callable[..., System]) -> Callable[..., str]:
         system = system or make_system()
         before = len(system.output()) if system.output_path.exists() else 0
         process = system.serve(**environment)
-        assert process.wait(STOP_LIMIT) != 0
+        assert process.wait(START_LIMIT) != 0
         said = system.output()[before:]
         assert said.count("\n") == 1, said
         assert said.startswith("occ-storage: ")
