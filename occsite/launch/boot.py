@@ -18,7 +18,8 @@ def boot(configuration: Configuration) -> None:
     """Bring the databases up to date, start the programs, wait for the API, and say so.
 
     Raises:
-        ConfigurationError: a part did not come up, or the cluster does not fit the environment.
+        ConfigurationError: a database or the API did not come up, or the environment variables do not fit the stored
+            cluster.
     """
     url = local_url(configuration.host, configuration.port)
     administrator = prepare(configuration)

@@ -1,4 +1,7 @@
-"""The files for containers must agree with the code. Container tests run too seldom to notice a difference in time."""
+"""The files for containers agree with the code.
+
+Container tests run seldom. These tests always run, so they notice a difference first.
+"""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ def test_it_runs_on_numpy_and_mmh3_alone() -> None:
     assert done.stdout.strip() == "none", done.stdout + done.stderr
 
 
-# -- the README --------------------------------------------------------------
+# -- the examples of sketches/README.md ----------------------------------------
 
 
 def test_the_examples_in_the_readme_run() -> None:

@@ -34,7 +34,7 @@ def upload(cluster: ClusterUnderTest, name: str) -> bytes:
 
 
 def read(cluster: ClusterUnderTest) -> dict[str, bytes]:
-    """Name → bytes of every file that this database knows."""
+    """Name → content of every file in the database that is used now."""
     return {file.name: cluster.download(file) for file in File.objects.select_related("content")}
 
 
