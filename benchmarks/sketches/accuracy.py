@@ -39,7 +39,7 @@ class UnionError:
 
 
 def union_error(hit: Throws, chunks: int) -> UnionError:
-    """Return bias, RMSE and coverage of the estimated union, from the exact distribution of the registers above zero."""
+    """Return bias, RMSE and coverage of the estimated union, by the exact distribution of the registers above zero."""
     n_prime, occupied = hit.n_prime, hit.occupied[chunks]
     probabilities = occupied.probabilities
     answers = [union_estimate(n_prime - occupied.first - at, n_prime) for at in range(len(probabilities))]

@@ -174,8 +174,8 @@ def test_sketch_and_shadow_side_by_side(
 def test_a_count_that_one_of_the_two_misses_is_told(
     store: SketchStore, chunk_names: Names, build_sketch: Build, redis_client: redis.Redis, foreign: str
 ) -> None:
-    """A sketch grows from its base size. If the sketch in use or the shadow was made for another base size, a chunk that
-    is added now cannot be counted in it, and the caller is told so.
+    """A sketch grows from its base size. If the sketch in use, or the shadow, was made for another base size, a chunk
+    that is added now cannot be counted in it, and the caller is told so.
     """
     other = SketchStore(redis_client, "occ", seed=11, base_n_prime=12, tau=5)
     if foreign == "sketch":
