@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 ID_PREFIX, ID_LENGTH = "OCC", 20
 SECRET_LENGTH = 40
+USUAL = (Scope.READ, Scope.WRITE, Scope.DELETE)  # A key has these scopes unless others are asked for.
 GOOD_SECONDS = 5.0  # A process that has read a key trusts it for this long.
 ID_CHARACTERS = string.ascii_uppercase + string.digits
 SECRET_CHARACTERS = string.ascii_letters + string.digits  # A secret needs no quotes in a shell and no escapes in a URL.

@@ -38,7 +38,8 @@ def take(subject: str) -> None:
         reset_at, _ = limiter.get_window_stats(limit, subject)
     except redis.RedisError:
         return
-    wait = max(1, math.ceil(reset_at - time.time()))
+    # A clock that jumps must not make the client wait longer than a whole window.
+    wait = min(max(1, math.ceil(reset_at - time.time())), limit.get_expiry())
     log.info("request.limited", subject=subject, limit=rate, wait=wait)
     raise TooManyRequests(f"the limit is {rate}", limit=limit.amount, wait=wait)
 

@@ -16,14 +16,12 @@ from storage.admin.operations import Page
 from storage.exceptions import NoSuchKey
 from storage.models import Key, Scope, clock
 
-USUAL = (Scope.READ, Scope.WRITE, Scope.DELETE)
-
 
 class NewKey(forms.ModelForm[Key]):
     """The form in which an operator makes a key."""
 
     scopes = forms.TypedMultipleChoiceField(
-        coerce=Scope, choices=Scope.choices, initial=USUAL, widget=forms.CheckboxSelectMultiple
+        coerce=Scope, choices=Scope.choices, initial=keys.USUAL, widget=forms.CheckboxSelectMultiple
     )
 
     class Meta:

@@ -107,8 +107,9 @@ def rename(*files: File, name: str, permit: Permit = lambda _: None) -> File:
         permit(locked)
         namesake = File.objects.filter(owner=locked[0].owner_id, content=content, name=name).first()
         kept = namesake or locked[0]
-        _merge(kept, [file for file in locked if file.pk != kept.pk])
-        File.objects.filter(pk=kept.pk).update(name=name)
+        if others := [file for file in locked if file.pk != kept.pk]:
+            _merge(kept, others)
+        File.objects.filter(pk=kept.pk).update(name=name, modified_at=Now())
         kept.refresh_from_db(fields=["name", "modified_at"])
     log.info("file.renamed", file_hash=content.file_hash, files=len(locked))
     return kept

@@ -10,7 +10,7 @@ from storage.accounts import rates
 from storage.accounts.principals import identify
 from storage.api.authorization import authorize, is_limited, needs_key
 from storage.api.errors import send_problem
-from storage.exceptions import Forbidden, Unauthenticated
+from storage.exceptions import Forbidden, StorageError, Unauthenticated
 
 CACHE_CONTROL = "Cache-Control"
 
@@ -25,31 +25,33 @@ class Authentication:
         self._application = application
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        needed = needs_key(environ)
         try:
-            key_id = _key_of(environ) if needed else None
-            if is_limited(environ):
-                rates.take(key_id or environ.get("REMOTE_ADDR", ""))
+            _admit(environ)
         except Exception as error:  # noqa: BLE001  every error is a problem document, or a defect that is logged
             return send_problem(error, environ, start_response)
-        return self._application(environ, _kept_private(start_response) if needed else start_response)
+        return self._application(environ, _kept_private(start_response) if needs_key(environ) else start_response)
 
 
-def _key_of(environ: WSGIEnvironment) -> str | None:
-    """The id of the key that allows a request.
+def _admit(environ: WSGIEnvironment) -> None:
+    """Let a request pass if its key allows it, and count it: also a request that is refused.
 
     Raises:
+        TooManyRequests: the key, or the address without a good key, has sent too many requests.
         Unauthenticated, Forbidden: as for ``authorize``.
-        TooManyRequests: the key, or the address without a good key, has sent too many requests that were refused.
     """
+    subject: str = environ.get("REMOTE_ADDR", "")
+    refusal: StorageError | None = None
     try:
-        return authorize(environ).key_id
-    except Unauthenticated:
-        rates.take(environ.get("REMOTE_ADDR", ""))
-        raise
-    except Forbidden:
-        rates.take(identify(environ).key_id or "")
-        raise
+        if needs_key(environ):
+            subject = authorize(environ).key_id or subject
+    except Unauthenticated as error:
+        refusal = error
+    except Forbidden as error:
+        refusal, subject = error, identify(environ).key_id or subject
+    if is_limited(environ):
+        rates.take(subject)
+    if refusal is not None:
+        raise refusal
 
 
 def _kept_private(start_response: StartResponse) -> StartResponse:

@@ -18,7 +18,7 @@ class Command(OperatorCommand):
         parser.add_argument("owner", metavar="OWNER", help="the user who gets the files")
 
     def act(self, options: Mapping[str, Any]) -> None:
-        owner = User.objects.filter(username=options["owner"], is_active=True).first()
+        owner = User.objects.filter(username=options["owner"], is_active=True).exclude(pk=nobody().pk).first()
         if owner is None:
             raise CommandError(f"there is no active user {options['owner']}")
         self.stdout.write(f"{catalogue.give_all(nobody(), owner)} files belong to {owner.username} now")

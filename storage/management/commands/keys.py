@@ -13,8 +13,6 @@ from storage.conf import configuration
 from storage.management.operation import OperatorCommand, table
 from storage.models import NOBODY, Key, Scope, clock
 
-USUAL = (Scope.READ, Scope.WRITE, Scope.DELETE)
-
 
 class Command(OperatorCommand):
     help = "Creates, lists, rotates and revokes the keys that clients show where AUTH_REQUIRED is true."
@@ -46,7 +44,7 @@ class Command(OperatorCommand):
         if days is not None and not 1 <= days <= 36500:
             raise CommandError("--days is from 1 to 36500")
         expires_at = None if days is None else clock.now() + timedelta(days=days)
-        scopes = [Scope(scope) for scope in options["scope"] or USUAL]
+        scopes = [Scope(scope) for scope in options["scope"] or keys.USUAL]
         self._show(keys.create(_owner(options["owner"]), scopes=scopes, name=options["name"], expires_at=expires_at))
 
     def _list(self, options: Mapping[str, Any]) -> None:
@@ -72,7 +70,7 @@ class Command(OperatorCommand):
 
 
 def _usual() -> str:
-    return "by default " + ", ".join(USUAL)
+    return "by default " + ", ".join(keys.USUAL)
 
 
 def _owner(username: str) -> User:
