@@ -114,23 +114,24 @@ def installation() -> Iterator[Installation]:
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(argv, cwd=PROJECT, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
-        _await_ready(port, process, folder / "output")
-        said = re.search(r"password (\S+)", (folder / "output").read_text())
-        yield Installation(port, folder / "state", said[1] if said else "")
+        password = _await_ready(port, process, folder / "output")
+        yield Installation(port, folder / "state", password)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
         shutil.rmtree(folder)
 
 
-def _await_ready(port: int, process: subprocess.Popen[bytes], output: Path) -> None:
-    """Wait until the API is ready and the sketches of the new nodes are built."""
+def _await_ready(port: int, process: subprocess.Popen[bytes], output: Path) -> str:
+    """Wait until the API is ready and the sketches of the new nodes are built; return the administrator's password."""
     deadline = time.monotonic() + START_LIMIT
     while True:
         try:
             client = Client(port)
-            if client.get("/health")["ready"] and client.get("/status")["network"]["sketches"] == "trusted":
-                return
+            said = re.search(r"password (\S+)", output.read_text())  # The API may answer before this is said.
+            is_ready = client.get("/health")["ready"] and client.get("/status")["network"]["sketches"] == "trusted"
+            if said and is_ready:
+                return said[1]
         except (Failure, HTTPException, OSError):
             pass
         if process.poll() is not None or time.monotonic() > deadline:
