@@ -12,10 +12,10 @@ from django.db.models import Q
 from storage import phases
 from storage.cluster import placement
 from storage.cluster.topology import Member, Topology
-from storage.exceptions import ContentGone, ContentUnavailable, VolumeError
+from storage.exceptions import ContentGone, ContentUnavailable
 from storage.models import Content, Job
 from storage.replicas.reading import read
-from storage.replicas.removing import remove_replica
+from storage.replicas.removing import remove_replicas
 from storage.replicas.writing import store
 from storage.tracking import routing
 from storage.tracking.routing import Route
@@ -181,11 +181,5 @@ def _read(topology: Topology, moves: Sequence[Move]) -> tuple[dict[str, bytes], 
 
 def _drop(topology: Topology, moves: Sequence[Move], operation: str) -> int:
     phases.enter(f"{operation}.trim")
-    removed = 0
-    for move in moves:
-        for member in move.drop:
-            try:
-                removed += remove_replica(topology, move.chunk_hash, member)
-            except VolumeError as error:
-                log.warning("trim.failed", chunk=move.chunk_hash, node=member.node_id, error=str(error))
-    return removed
+    # The copies go one by one: each removal reads the other copies of its chunk back, and an upload of the chunk waits.
+    return sum(remove_replicas(topology, {move.chunk_hash: [member]}) for move in moves for member in move.drop)

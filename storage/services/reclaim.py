@@ -6,12 +6,13 @@ The phases: ``reclaim.mark``, ``reclaim.trash``, ``reclaim.purge``, ``reclaim.fo
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 import structlog
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import Now
 
 from storage import counters, phases
@@ -23,11 +24,12 @@ from storage.jobs import maintenance
 from storage.models import Chunk, Job, ManifestEntry, Pin, clock
 from storage.models.locks import Lock, free_advisory_lock
 from storage.replicas.finding import ask
-from storage.replicas.removing import purge_trash, remove_replica, trashed_at
+from storage.replicas.removing import purge_trash, remove_replicas, trashed_at
 
 log = structlog.get_logger(__name__)
 
 CHUNKS_PER_PASS = 1000
+CHUNKS_AT_ONCE = 64  # The rows of this many chunks are locked at once, and an upload that has one of the chunks waits.
 PURGES_PER_PASS = 2000
 
 
@@ -149,15 +151,20 @@ def _due(grace: float) -> list[tuple[str, int]]:
     Chunks that a silent node may hold keep their rows. Without the random begin, such chunks could fill every pass.
     ``Now()`` is constant during the query. With ``Clock()``, which advances, PostgreSQL would not use the index.
     """
-    due = Chunk.objects.filter(
-        ~Exists(ManifestEntry.objects.filter(chunk=OuterRef("pk"))),
-        ~Exists(Pin.objects.filter(chunk=OuterRef("pk"))),
-        condemned_at__lt=Now() - timedelta(seconds=grace),
-    ).order_by("hash")
+    due = _unreferenced().filter(condemned_at__lt=Now() - timedelta(seconds=grace)).order_by("hash")
     begin = secrets.token_hex(32)
     chunks = list(due.filter(hash__gte=begin).values_list("hash", "size")[:CHUNKS_PER_PASS])
     rest = CHUNKS_PER_PASS - len(chunks)
     return sorted(chunks + list(due.filter(hash__lt=begin).values_list("hash", "size")[:rest]))
+
+
+def _unreferenced() -> QuerySet[Chunk]:
+    """Select the condemned chunks that no manifest and no pin refers to."""
+    return Chunk.objects.filter(
+        ~Exists(ManifestEntry.objects.filter(chunk=OuterRef("pk"))),
+        ~Exists(Pin.objects.filter(chunk=OuterRef("pk"))),
+        condemned_at__isnull=False,
+    )
 
 
 def request() -> Job:
@@ -200,11 +207,12 @@ def _execute(topology: Topology, todo: Plan, grace: float) -> Outcome:
     removed = forgotten = purged = freed = 0
     if todo.chunks:
         phases.enter("reclaim.mark")
-        for chunk_hash, size in todo.chunks:
+        for start in range(0, len(todo.chunks), CHUNKS_AT_ONCE):
+            sizes = dict(todo.chunks[start : start + CHUNKS_AT_ONCE])
             phases.enter("reclaim.trash")
-            removed += _trash_everywhere(topology, todo.members, chunk_hash, size)
+            removed += _trash_everywhere(topology, todo.members, sizes)
             phases.enter("reclaim.forget")
-            forgotten += _forget(topology, chunk_hash)
+            forgotten += _forget(topology, sizes)
     phases.enter("reclaim.purge")
     for member in todo.members:
         try:
@@ -221,30 +229,32 @@ def _execute(topology: Topology, todo: Plan, grace: float) -> Outcome:
     return outcome
 
 
-def _trash_everywhere(topology: Topology, members: list[Member], chunk_hash: str, size: int) -> int:
-    """Move a condemned chunk's copies to the trash on the nodes that take part; returns how many were moved."""
-    removed = 0
-    for member in ask(topology, {chunk_hash: size}).holders[chunk_hash]:
-        if member not in members:
-            continue
-        try:
-            removed += remove_replica(topology, chunk_hash, member)
-        except VolumeError as error:
-            log.warning("reclaim.failed", chunk=chunk_hash, node=member.node_id, error=str(error))
-    return removed
+def _trash_everywhere(topology: Topology, members: Sequence[Member], sizes: Mapping[str, int]) -> int:
+    """Move the copies of condemned chunks to the trash on the nodes that take part; returns how many were moved.
+
+    Args:
+        topology: the nodes.
+        members: the nodes that take part.
+        sizes: chunk hash → size in bytes.
+    """
+    holders = ask(topology, sizes).holders
+    copies = {chunk_hash: [member for member in found if member in members] for chunk_hash, found in holders.items()}
+    return remove_replicas(topology, {chunk_hash: found for chunk_hash, found in copies.items() if found})
 
 
 @transaction.atomic
-def _forget(topology: Topology, chunk_hash: str) -> int:
-    """Delete the row of a chunk if nothing refers to it and no node holds it; returns 1 if deleted, else 0.
+def _forget(topology: Topology, sizes: Mapping[str, int]) -> int:
+    """Delete the rows of chunks that nothing refers to and no node holds; returns the number of deleted rows.
 
-    A node that does not answer may hold the chunk, so the row stays until that node has been asked too (RACES 13).
+    A node that does not answer may hold the chunks, so the rows stay until that node has been asked too (RACES 13).
     """
-    chunk = Chunk.objects.select_for_update().filter(hash=chunk_hash, condemned_at__isnull=False).first()
-    if chunk is None or chunk.entries.exists() or chunk.pins.exists():
+    locked = Chunk.objects.select_for_update().filter(hash__in=list(sizes)).order_by("hash")
+    ids = {chunk.hash: chunk.pk for chunk in locked}
+    # This is a statement of its own: it sees the references that were committed while the rows were being locked.
+    free = dict(_unreferenced().filter(pk__in=ids.values()).values_list("hash", "size"))
+    if not free:
         return 0
-    answers = ask(topology, {chunk.hash: chunk.size})
-    if answers.silent or answers.holders[chunk.hash]:
-        return 0
-    Chunk.objects.filter(pk=chunk.pk)._raw_delete("default")
-    return 1
+    answers = ask(topology, free)
+    gone = [ids[chunk_hash] for chunk_hash, holders in answers.holders.items() if not (answers.silent or holders)]
+    Chunk.objects.filter(pk__in=gone)._raw_delete("default")
+    return len(gone)

@@ -1,4 +1,6 @@
-"""Disks fill up, come loose, turn read-only, change places and hang. Uploads use other disks, and no file is denied.
+"""Disks fill up, come loose, turn read-only, change places and hang. No stored file is said to be gone.
+
+Uploads use the other disks while there are enough of them.
 
 Most tests give each node a disk of its own: a file system in memory, mounted while the installation runs. This needs
 root and the right to mount. The tests share one installation. The tests that need no such disks come first.

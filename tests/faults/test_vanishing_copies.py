@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.system, pytest.mark.faults]
 CHUNK_SIZE = 1024
 GENERATION = 60.0  # seconds until volumes are given the next generation (ADR 18)
 CHURN = 60.0 * float(os.environ.get("MINUTES", "2"))  # seconds of uploads and deletions without any fault
-RECLAIMED = 5 * PATIENCE  # Reclaim removes about ten chunks per second, and there are thousands of chunks.
+RECLAIMED = 5 * PATIENCE
 QUIET: Mapping[str, str] = {"CHUNK_SIZE": str(CHUNK_SIZE), "CENSUS_INTERVAL": "0", "AUDIT_INTERVAL": "0"}
 """Settings with which the cluster lists a volume only if it has a reason: there are no regular censuses and audits."""
 

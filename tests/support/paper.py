@@ -96,7 +96,7 @@ class PaperCluster:
         held |= {candidate.node_id for candidate in added}
         for each in move.drop:
             counting = sum(self.members[node_id].counts for node_id in held - {each.node_id})
-            if counting >= self.targets[move.chunk_hash]:  # `remove_replica` has the same rule.
+            if counting >= self.targets[move.chunk_hash]:  # `remove_replicas` has the same rule.
                 held.discard(each.node_id)
 
     def drain(self, node_id: str) -> None:

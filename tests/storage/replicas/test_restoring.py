@@ -9,7 +9,7 @@ import pytest
 from storage import phases
 from storage.cluster.topology import Topology
 from storage.models import Chunk, Content, File, Job, ManifestEntry
-from storage.replicas.removing import purge_trash, remove_replica, trash_token
+from storage.replicas.removing import purge_trash, remove_replicas, trash_token
 from storage.replicas.restoring import bring_back
 from storage.services import audit, catalogue, provision, reclaim, repair, sweep, verify
 from tests.support.cluster import ClusterUnderTest, content_of
@@ -174,7 +174,7 @@ def test_a_copy_that_moved_to_a_node_added_during_a_pass_does_not_come_back(
             seen = Topology.load()
             data = cluster.replica_path(giver, chunk_hash).read_bytes()
             seen.member(node_id).lane.volume.write({chunk_hash: data})
-            assert remove_replica(seen, chunk_hash, seen.member(giver))
+            assert remove_replicas(seen, {chunk_hash: [seen.member(giver)]})
 
     monkeypatch.setattr(phases, "enter", add_node_and_move)
     assert reclaim.reclaim(0).purged == 1

@@ -6,11 +6,12 @@ from datetime import timedelta
 import pytest
 
 from storage.cluster.topology import Topology
-from storage.exceptions import ForeignDatabase
+from storage.exceptions import ForeignDatabase, VolumeOffline
 from storage.models import Chunk, Cluster, Content, File
 from storage.models.clock import Clock
-from storage.replicas.removing import remove_replica
+from storage.replicas.removing import remove_replicas
 from storage.services import catalogue, reclaim
+from storage.volumes.filesystem import FilesystemVolume
 from tests.support.cluster import ClusterUnderTest, content_of
 
 
@@ -80,6 +81,51 @@ def test_a_pin_that_comes_after_the_plan_stops_the_removal(
     assert cluster.download(File.objects.get()) == data
 
 
+def test_one_chunk_that_is_needed_again_keeps_no_other_of_its_batch(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed, others = content_of(1), content_of(5, "others")
+    for data in (needed, others):
+        catalogue.delete(cluster.upload(data))
+    plan = reclaim.plan
+
+    def late(*args: object) -> reclaim.Plan:
+        todo = plan(*args)  # type: ignore[arg-type]
+        cluster.upload(needed)
+        return todo
+
+    monkeypatch.setattr(reclaim, "plan", late)
+    outcome = reclaim.reclaim(0)
+    assert (outcome.removed, outcome.forgotten) == (15, 5)
+    assert cluster.download(File.objects.get()) == needed
+    assert [len(cluster.holders(chunk_hash)) for chunk_hash in Chunk.objects.values_list("hash", flat=True)] == [3]
+
+
+def test_a_node_that_fails_during_a_batch_keeps_its_copies_and_all_rows(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RACES 13 and 25: its copies stay counted, and the rows of all chunks wait for it."""
+    catalogue.delete(cluster.upload(content_of(20)))
+    trash_of = FilesystemVolume.trash
+
+    def failing(volume: FilesystemVolume, chunk_hash: str, token: str) -> bool:
+        if volume.root.name == "node_000":
+            raise VolumeOffline("gone")
+        return trash_of(volume, chunk_hash, token)
+
+    kept = [path.name for path in cluster.folder("node_000").glob("chunks/*/*")]
+    with monkeypatch.context() as patch:
+        patch.setattr(FilesystemVolume, "trash", failing)
+        outcome = reclaim.reclaim(0)
+    assert (outcome.removed, outcome.forgotten) == (3 * 20 - len(kept), 0)
+    assert sorted(path.name for path in cluster.folder("node_000").glob("chunks/*/*")) == sorted(kept)
+    assert cluster.false_negatives() == []
+    Topology.load().member("node_000").lane.breaker.half_open()
+    reclaim.reclaim(0)
+    assert not Chunk.objects.exists()
+    assert sum(member.stored_bytes for member in cluster.members()) == 0
+
+
 def test_an_offline_node_keeps_the_condemned_row_until_it_is_back(cluster: ClusterUnderTest) -> None:
     """RACES 13: the row of a condemned chunk stays until every node has said that it has no copy."""
     file = cluster.upload(content_of(1))
@@ -111,7 +157,7 @@ def test_what_has_no_row_is_left_alone(cluster: ClusterUnderTest) -> None:
     member = cluster.members()[0]
     member.lane.volume.write({orphan: b"orphan"})
     reclaim.reclaim(0)
-    assert not remove_replica(Topology.load(), orphan, member)
+    assert not remove_replicas(Topology.load(), {orphan: [member]})
     assert cluster.holders(orphan) == [member.node_id]
 
 
@@ -120,7 +166,7 @@ def test_a_referenced_chunk_never_falls_below_its_target(cluster: ClusterUnderTe
     file = cluster.upload(content_of(1))
     chunk_hash = chunk_of(file)
     for node_id in cluster.holders(chunk_hash):
-        assert not remove_replica(Topology.load(), chunk_hash, Topology.load().member(node_id))
+        assert not remove_replicas(Topology.load(), {chunk_hash: [Topology.load().member(node_id)]})
     assert len(cluster.holders(chunk_hash)) == 3
 
 
@@ -131,8 +177,8 @@ def test_a_surplus_copy_goes_only_if_the_others_are_good(cluster: ClusterUnderTe
     one, other, *_ = cluster.holders(chunk_hash)
     path = cluster.replica_path(other, chunk_hash)
     path.write_bytes(b"\0" * path.stat().st_size)
-    assert not remove_replica(Topology.load(), chunk_hash, Topology.load().member(one))
-    assert remove_replica(Topology.load(), chunk_hash, Topology.load().member(other)), "three good ones are left"
+    assert not remove_replicas(Topology.load(), {chunk_hash: [Topology.load().member(one)]})
+    assert remove_replicas(Topology.load(), {chunk_hash: [Topology.load().member(other)]}), "three good ones are left"
     assert one in cluster.holders(chunk_hash)
 
 

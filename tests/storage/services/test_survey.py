@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
@@ -11,9 +12,9 @@ import pytest
 import redis
 
 from storage.cluster import topology
-from storage.cluster.topology import Topology
+from storage.cluster.topology import Member, Topology
 from storage.models import Chunk, Cluster, LastSurvey, Node
-from storage.replicas.removing import remove_replica
+from storage.replicas.removing import remove_replicas
 from storage.services import catalogue, health, probe, rebalance_all, reclaim, statistics, survey
 from storage.tracking import counting, surveying
 from storage.tracking.surveying import Survey, surveys
@@ -106,9 +107,12 @@ def test_what_is_being_reclaimed_is_not_below_its_target(
         assert found is not None
         said.append((found.below_target.estimate, found.below_target.lower_bound))
 
-    def trash_one(*arguments: Any) -> bool:
-        removed = remove_replica(*arguments)
-        ask("one copy has gone")
+    def trash_one_by_one(topology: Topology, copies: Mapping[str, Sequence[Member]]) -> int:
+        removed = 0
+        for chunk_hash, members in copies.items():
+            for member in members:
+                removed += remove_replicas(topology, {chunk_hash: [member]})
+                ask("one copy has gone")
         return removed
 
     def targets_too_late() -> Any:
@@ -117,9 +121,9 @@ def test_what_is_being_reclaimed_is_not_below_its_target(
         return targets()
 
     monkeypatch.setattr(reclaim, "CHUNKS_PER_PASS", 10)
-    monkeypatch.setattr(reclaim, "remove_replica", trash_one)
+    monkeypatch.setattr(reclaim, "remove_replicas", trash_one_by_one)
     reclaim.reclaim(0)
-    monkeypatch.setattr(reclaim, "remove_replica", remove_replica)
+    monkeypatch.setattr(reclaim, "remove_replicas", remove_replicas)
     monkeypatch.setattr(surveys, "targets", targets_too_late)
     ask("all that were left have gone")
     assert (len(said), set(said)) == (10 * 2 + 1, {(0.0, 0.0)})
