@@ -33,7 +33,7 @@ timeout = 120
 raw_env = ["DATABASE_PATIENCE=10"]  # If PostgreSQL does not answer for this many seconds, the client gets a 503.
 keepalive = 15
 sendfile = False  # All bytes for a client must pass through ``SteadySocket``, which watches for silent clients.
-graceful_timeout = 3  # This is less than the time that the manager gives gunicorn to stop.
+graceful_timeout = 3  # seconds. The process manager (``occsite.launch.manager``) kills gunicorn after 4 seconds.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  A heartbeat must not wait for a disk.
 control_socket_disable = True
 # gunicorn's own list of trusted proxies is empty: ``api.wsgi.forwarding`` reads the fields of the proxies in

@@ -73,8 +73,8 @@ def disagreement(sketch: LCRS) -> Disagreement:
     """Compare the sum of the registers with the number of them that are not zero.
 
     The score compares the number of empty registers with the number expected if as many chunks were hashed as the
-    registers count. It is valid at any load. A chunk that was removed but not un-counted looks present to both counts:
-    only a comparison with a listing shows it.
+    registers count. It is valid at any load. If a chunk was removed but not un-counted, the sum still has it, and its
+    register is not empty either: the two numbers agree, and only a comparison with a listing shows the error.
 
     The test has little power. If a share s of the chunks is counted twice, the score is ``s sqrt(2 N')`` on average at
     low loads, and a sixth less at a load of 1. With 2 % of the chunks at N' = 10^4 it is 2.4 to 2.8, so less than half

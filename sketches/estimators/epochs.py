@@ -92,7 +92,7 @@ class History:
     parts: tuple[Part, ...]
 
     def races(self) -> Iterator[tuple[Part, Race]]:
-        """Each part whose chunks had a choice, with its race."""
+        """Yield each part that has chunks with fewer replicas than the part has nodes, with the race of these nodes."""
         for part in self.parts:
             if part.choosing:
                 yield part, Race(self.weights[part.nodes], max(part.choosing))

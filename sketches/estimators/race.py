@@ -102,8 +102,8 @@ class Race:
         """
         weight = self._at_most(replicas, 3)[:, None]
         valued_arriving, valued_arrived = values[:, None] * self._arriving, values[:, None] * self._arrived
-        # Sums over the third node include the first two nodes, which are subtracted here. The values of these two nodes
-        # are added below.
+        # A third node is any other node that holds the chunk. The sums over third nodes are made over all nodes, so
+        # they include the two nodes themselves. Here the two are subtracted. Their own values are added in ``summed``.
         arrived = weight * (valued_arrived.sum(axis=1, keepdims=True) - valued_arrived)
         last = _summed(arrived * self._arriving, self._arrived)
         last -= _summed(weight * self._arriving, self._arrived * valued_arrived)

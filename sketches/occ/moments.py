@@ -111,7 +111,8 @@ def union(population: int, sizes: Sequence[int]) -> Moments:
         sizes: ``n_i``, elements that each party holds, shape ``[m]``; ``m = 0`` is allowed.
 
     Returns:
-        Moments in elements, with a relative error of about ``m`` roundings at any N below 2⁵³.
+        The mean in elements, and the variance in elements squared. Their relative error is about ``m`` times the error
+        of one rounding, for any N below 2⁵³.
 
     Raises:
         ValueError: the population is empty, or a size is not between 0 and the population.

@@ -176,7 +176,7 @@ def _unknown(identities: Mapping[Member, Identity]) -> list[Member]:
 
 
 def _side_by_side(members: Iterable[Member], verb: Callable[[Member], Callable[[], T]]) -> dict[Member, T]:
-    """Call a verb of all volumes at the same time; returns the answers of the volumes that answer."""
+    """Call a verb of the members' volumes at the same time; returns the answers of the volumes that answer."""
     calls, answers = [], {}
     for member in members:
         try:

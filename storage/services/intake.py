@@ -272,7 +272,9 @@ def finish(accepted: Accepted, seconds: float) -> Stored | None:
 
 
 def keep(upload_id: uuid.UUID, job_id: uuid.UUID) -> None:
-    """Make an upload durable that was accepted without waiting for the disk, because its client waited for the ingest.
+    """Make an accepted upload durable.
+
+    The acceptance of an upload does not wait for the disk if the client is to be answered after the ingest.
 
     Raises:
         ClusterUnavailable: PostgreSQL has crashed and lost the upload.

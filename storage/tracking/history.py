@@ -1,4 +1,8 @@
-"""How many chunks were placed over which set of nodes. PostgreSQL tells this by times alone: it knows no location."""
+"""How many chunks were placed over which set of nodes.
+
+PostgreSQL records no location of a chunk. These numbers follow from dates alone: when each content was made, when each
+node joined, and when the cluster was last rebalanced.
+"""
 
 from __future__ import annotations
 

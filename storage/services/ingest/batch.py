@@ -91,7 +91,7 @@ def _record(batch: Sequence[Piece], ids: dict[str, int]) -> None:
 
 
 def _end_segments(works: Sequence[Work]) -> None:
-    """End the jobs of segments. The results tell the upload's own job the row ids and replica counts of the chunks."""
+    """End the jobs of segments. Their results tell the whole upload's job the row ids and replica counts of chunks."""
     results = {
         work.job: {
             "chunks": work.ids,

@@ -322,7 +322,7 @@ def test_chunks_are_pinned_before_the_volumes_are_asked(
 def test_every_replica_is_counted_before_it_is_written(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Invariant 3: a replica is counted before it is written."""
+    """Invariant 3: the sketch of a node counts a replica before the replica is written there."""
     write = FilesystemVolume.write
     zero: list[str] = []
 
