@@ -209,6 +209,24 @@ class TooManyRequests(StorageError):
         self.wait = wait
 
 
+class ByteQuotaExceeded(StorageError):
+    """The file has more bytes than are left of its owner's quota."""
+
+    code = "byte_quota_exceeded"
+
+
+class FileQuotaExceeded(StorageError):
+    """The owner has as many files as the owner's quota allows."""
+
+    code = "file_quota_exceeded"
+
+
+class TooManyOwnTransfers(StorageError):
+    """The owner has as many transfers under way as MAX_TRANSFERS_PER_OWNER allows."""
+
+    code = "too_many_own_transfers"
+
+
 class NoSuchKey(StorageError):
     """No key has this id, or the key has been revoked."""
 

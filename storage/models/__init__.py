@@ -8,6 +8,7 @@ from storage.models.key import Key, Scope
 from storage.models.last_census import LastCensus
 from storage.models.link import Link
 from storage.models.node import Node
+from storage.models.quota import Quota, Usage
 from storage.models.segment import Segment
 from storage.models.statements.acceptance import Accepted, Body, record_acceptance, record_reception
 from storage.models.statements.open_file import OpenFile
@@ -36,11 +37,13 @@ __all__ = [
     "OpenFile",
     "Pin",
     "Position",
+    "Quota",
     "Scope",
     "Segment",
     "Sort",
     "Tally",
     "Upload",
+    "Usage",
     "nobody",
     "record_acceptance",
     "record_reception",

@@ -8,7 +8,7 @@ FOLD_FROM = 1000  # Fewer rows are not folded: they are read in less than a mill
 class Tally(models.Model):
     """Totals that PostgreSQL keeps itself (ADR 12): a row is the amount that one statement added; a total is a sum.
 
-    Triggers insert the rows (migration 0005), in the transaction whose changes they count. A change that is rolled back
+    Triggers insert the rows (migrations 0005, 0019), in the transaction whose changes they count. A change that is rolled back
     is therefore not counted. Rows are only added and never updated, so no transaction waits for another's commit.
     """
 
@@ -16,6 +16,7 @@ class Tally(models.Model):
         """The totals that are kept. Each label says what is counted, and by which key."""
 
         FILES = "files", "files, by the id of their owner"
+        BYTES = "bytes", "bytes of files, by the id of their owner"
         CHUNKS = "chunks", "chunks, condemned ones included; the key is 0"
         WANTED = "wanted", "chunks in manifests, by the replicas that their content should have"
 

@@ -13,6 +13,7 @@ import structlog
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
+from storage.accounts import quotas
 from storage.cluster.admission import admit
 from storage.conf import configuration
 from storage.exceptions import (
@@ -54,7 +55,15 @@ class Reception:
     without ``accept`` drops the upload, its row and its staged bytes.
     """
 
-    def __init__(self, owner: User, *, declared_size: int, replication_factor: int | None = None) -> None:
+    def __init__(
+        self,
+        owner: User,
+        *,
+        declared_size: int,
+        replication_factor: int | None = None,
+        name: str | None = None,
+        overhead: int = 0,
+    ) -> None:
         """
         Args:
             owner: the owner of the future file.
@@ -62,9 +71,12 @@ class Reception:
                 the replication factor is reserved on the nodes.
             replication_factor: the replicas that the client wants; None if that is not known yet, and then
                 REPLICATION_FACTOR is assumed.
+            name: the client's name of the file; None if the client gave none.
+            overhead: the largest part of ``declared_size`` that is not of the file, as in a form.
 
         Raises:
             BodyTooLarge: the body is larger than MAX_UPLOAD_SIZE.
+            ByteQuotaExceeded, FileQuotaExceeded: the owner's quota has no room for the body.
             ClusterUnavailable: too few nodes are online to acknowledge an upload.
             OutOfSpace: staging or the nodes have no room for the body.
         """
@@ -73,10 +85,15 @@ class Reception:
         if declared_size > self._limit + (1 << 20):
             raise BodyTooLarge(f"the body is larger than {self._limit} bytes")
         self._factor = replication_factor or conf.replication_factor
+        self._owner_id: int = owner.pk
+        self._name = name
+        self._allowance = quotas.allowance(owner.pk, name)
+        if self._allowance is not None:
+            least = max(0, declared_size - overhead)
+            self._allowance.require(least, so_far=least < declared_size or not declared_size)
         admit(declared_size, self._factor)
         self.upload_id = uuid.uuid4()
         self.size = 0
-        self._owner_id: int = owner.pk
         self._declared_size = declared_size
         self._hash = hashlib.sha256()
         self._checksums = PieceChecksums(conf.chunk_size)
@@ -100,12 +117,15 @@ class Reception:
 
         Raises:
             BodyTooLarge: the body has grown beyond MAX_UPLOAD_SIZE.
+            ByteQuotaExceeded: the body has grown beyond what is left of the owner's quota.
             OutOfSpace: staging is full.
             StagingUnavailable: staging is missing or cannot be written to.
         """
         self.size += len(data)
         if self.size > self._limit:
             raise BodyTooLarge(f"the file is larger than {self._limit} bytes")
+        if self._allowance is not None:
+            self._allowance.require(self.size, so_far=True)
         self._hash.update(data)
         self._checksums.update(data)
         if not self._is_known:
@@ -119,6 +139,8 @@ class Reception:
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
             Upload(pk=self.upload_id).beat()
+            if self._allowance is not None:  # Other uploads of the owner may have been accepted since the last look.
+                self._allowance = quotas.allowance(self._owner_id, self._name)
             # The connection goes back to the pool: a thread that waits for a client must not keep it from others.
             connection.close()
 
@@ -174,6 +196,7 @@ class Reception:
 
         Raises:
             BodyStalled: the sweeper has dropped the upload, because its client had been silent for too long.
+            ByteQuotaExceeded, FileQuotaExceeded: the file is new, and does not fit into its owner's quota.
             OutOfSpace: staging is full.
         """
         self._write_out()

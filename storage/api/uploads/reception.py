@@ -55,7 +55,8 @@ class StagingFormParser(BaseParser):
             if files:
                 raise InvalidRequest("an upload has one file", {FIELD: ["Send one file at a time."]})
             names.valid_name(name, FIELD)
-            reception = opened.enter_context(Reception(owner, declared_size=stream.declared or 0))
+            reception = Reception(owner, declared_size=stream.declared or 0, name=name, overhead=FORM_OVERHEAD)
+            opened.enter_context(reception)
             # The connection to PostgreSQL goes back to the pool, because this thread may now wait long for its client.
             connection.close()
             files[FIELD] = StagedFile(reception, name)
@@ -87,7 +88,10 @@ class RawParser(BaseParser):
         factor = serializers.wanted_factor(request.query_params)
         stream.allow(configuration().max_upload_size)
         reception = Reception(
-            authorize(request.META).owner, declared_size=stream.declared or 0, replication_factor=factor
+            authorize(request.META).owner,
+            declared_size=stream.declared or 0,
+            replication_factor=factor,
+            name=name or None,
         )
         # The connection to PostgreSQL goes back to the pool, because this thread may now wait long for its client.
         connection.close()

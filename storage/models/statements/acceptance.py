@@ -3,7 +3,10 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
+from django.db import transaction
+
 from storage.models.kinds import Kind
+from storage.models.quota import Quota, Usage
 from storage.models.statements import prepared
 
 _BEGIN = """
@@ -20,7 +23,8 @@ _RECORD = """
                retrievable, min_replication, avg_replication, max_replication, health_epoch, target)
         SELECT %(file_hash)s, %(size)s, %(chunk_size)s, %(chunk_count)s, 'ingesting', statement_timestamp(),
                false, 0, 0, 0, -1, %(factor)s
-         WHERE NOT %(is_known)s OR EXISTS (SELECT FROM known)
+         WHERE (NOT %(is_known)s OR EXISTS (SELECT FROM known))
+           AND (%(is_checked)s OR NOT EXISTS (SELECT FROM storage_quota WHERE owner_id = %(owner)s))
         ON CONFLICT (file_hash) DO UPDATE SET file_hash = EXCLUDED.file_hash
         RETURNING id, chunk_count
     ), file AS (
@@ -137,9 +141,9 @@ def record_reception(upload_id: uuid.UUID, *, owner_id: int, factor: int, reserv
 def record_acceptance(body: Body, *, durable: bool) -> Accepted | None:
     """Record a complete body: insert its job, and its content, file and upload where they do not exist yet.
 
-    All of it is one statement, one round trip and one commit. The statement locks the content's row. A concurrent
-    deletion of the content either has ended, and the content is inserted again, or it waits (RACES 30). A file is new
-    if ``xmax`` of its row is 0: the statement inserted the row instead of updating it.
+    All of it is one statement, one round trip and one commit, unless the owner has a quota. The statement locks the
+    content's row. A concurrent deletion of the content either has ended, and the content is inserted again, or it waits
+    (RACES 30). A file is new if ``xmax`` of its row is 0: the statement inserted the row instead of updating it.
 
     Args:
         body: the body to record.
@@ -148,13 +152,36 @@ def record_acceptance(body: Body, *, durable: bool) -> Accepted | None:
 
     Returns:
         None if the upload was known but has been dropped since.
+
+    Raises:
+        ByteQuotaExceeded, FileQuotaExceeded: the file is new, and does not fit into its owner's quota.
     """
+    # The statement records nothing for an owner who has a quota, so only such an owner pays for the check.
+    return _record(body, durable=durable, is_checked=False) or _record_under_quota(body, durable=durable)
+
+
+def _record_under_quota(body: Body, *, durable: bool) -> Accepted | None:
+    """Record a body while the owner's quota is locked: files of one owner are checked one after the other (RACES 37).
+
+    A file that the owner had already costs nothing, whatever the quota is.
+    """
+    with transaction.atomic():
+        quota = Quota.lock(body.owner_id)
+        used = Usage.of(body.owner_id)
+        accepted = _record(body, durable=durable, is_checked=True)
+        if quota is not None and accepted is not None and accepted.created:
+            quota.require(used, body.size)
+        return accepted
+
+
+def _record(body: Body, *, durable: bool, is_checked: bool) -> Accepted | None:
     job_id = uuid.uuid4()
     rows = prepared.rows(
         _RECORD,
         {
             "upload": body.upload_id,
             "is_known": body.is_known,
+            "is_checked": is_checked,
             "durable": durable,
             "file_hash": bytes.fromhex(body.file_hash),
             "size": body.size,

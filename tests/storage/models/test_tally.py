@@ -31,7 +31,7 @@ CONTENTS_ARRIVE = (
 )
 FILES_ARRIVE = (
     "INSERT INTO storage_file AS f (owner_id, content_id, name, size, replication_factor, created_at)"
-    " SELECT u.id, c.id, chr(97 + $n % 2), 1, 1 + $m % 5, now() FROM auth_user u, storage_content c"
+    " SELECT u.id, c.id, chr(97 + $n % 2), c.size, 1 + $m % 5, now() FROM auth_user u, storage_content c"
     " WHERE (u.id + c.id) % 5 <> $n % 5"
     " ON CONFLICT (owner_id, content_id, name) DO UPDATE"
     " SET replication_factor = greatest(f.replication_factor, EXCLUDED.replication_factor)"
@@ -75,6 +75,8 @@ def require_exact() -> None:
     """Compare every total with a count of its rows."""
     files = dict(File.objects.order_by().values_list("owner").annotate(n=Count("pk")))
     assert Tally.totals(Tally.What.FILES) == files
+    sizes = dict(File.objects.order_by().values_list("owner").annotate(n=Sum("size")))
+    assert Tally.totals(Tally.What.BYTES) == {owner: size for owner, size in sizes.items() if size}
     assert sum(Tally.totals(Tally.What.CHUNKS).values()) == Chunk.objects.count()
     largest = dict(File.objects.order_by().values_list("content").annotate(most=Max("replication_factor")))
     assert dict(Content.objects.values_list("pk", "target")) == {

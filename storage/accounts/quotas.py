@@ -1,0 +1,131 @@
+"""How much an owner may store: find out what a new file may have, change the limits, list the usage (ADR 22).
+
+The acceptance of an upload decides (``record_acceptance``). What is here refuses a body earlier: before it is read, or
+while it arrives.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import structlog
+from django.contrib.auth.models import User
+
+from storage.exceptions import InvalidRequest
+from storage.models import Quota, Tally, Usage
+from storage.recent import Recent
+
+log = structlog.get_logger(__name__)
+
+GOOD_SECONDS = 5.0  # A process that has read whose uploads are limited trusts it for this long.
+MOST = (1 << 63) - 1
+UNITS = {"": 1, "b": 1} | {
+    f"{letter}{binary}b": (1024 if binary else 1000) ** power
+    for power, letter in enumerate("kmgtp", 1)
+    for binary in ("", "i")
+}
+NO_LIMIT = "none"
+
+_owners: Recent[frozenset[int]] = Recent(GOOD_SECONDS)
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What an owner with a quota may upload now.
+
+    Attributes:
+        quota: the quota.
+        used: what the owner has stored.
+        known: the size of the largest file that the body may turn out to be again; None if it must be new.
+    """
+
+    quota: Quota
+    used: Usage
+    known: int | None
+
+    def require(self, size: int, *, so_far: bool = False) -> None:
+        """Refuse a body that cannot be accepted. A file that the owner has already may be uploaded again.
+
+        Args:
+            size: a number of bytes that the body has at least.
+            so_far: True if the body may have more.
+
+        Raises:
+            ByteQuotaExceeded, FileQuotaExceeded: the body is a new file, and does not fit into the quota.
+        """
+        if self.known is None or size > self.known:
+            self.quota.require(self.used, size, so_far=so_far)
+
+
+def allowance(owner_id: int, name: str | None) -> Allowance | None:
+    """Read what an owner may upload under a name; None if the owner has no quota.
+
+    For an owner without a quota this costs no query, except one for all owners every ``GOOD_SECONDS``.
+
+    Args:
+        owner_id: the owner.
+        name: the name of the new file; None if that is not known.
+    """
+    if owner_id not in _owners.see(Quota.owners):
+        return None
+    quota = Quota.find(owner_id)
+    return None if quota is None else Allowance(quota, Usage.of(owner_id), Quota.largest_of(owner_id, name))
+
+
+def limit(owner: User, *, max_bytes: int | None, max_files: int | None) -> None:
+    """Set the quota of an owner. Files that are stored already stay, however many they are.
+
+    Args:
+        owner: the owner.
+        max_bytes: the bytes that all files of the owner may have together; None for no limit.
+        max_files: the number of files; None for no limit.
+    """
+    if max_bytes is None and max_files is None:
+        Quota.objects.filter(owner=owner).delete()
+    else:
+        Quota.objects.update_or_create(owner=owner, defaults={"max_bytes": max_bytes, "max_files": max_files})
+    _owners.forget()
+    log.info("quota.changed", owner=owner.pk, max_bytes=max_bytes, max_files=max_files)
+
+
+@dataclass(frozen=True)
+class Account:
+    """An owner, with what the owner has stored and may store; ``quota`` is None if there is no limit."""
+
+    owner: User
+    used: Usage
+    quota: Quota | None
+
+
+def account(owner: User) -> Account:
+    """The account of one owner."""
+    return Account(owner, Usage.of(owner.pk), Quota.find(owner.pk))
+
+
+def accounts() -> list[Account]:
+    """The accounts of all owners who have a file or a quota, by name."""
+    files, sizes = Tally.totals(Tally.What.FILES), Tally.totals(Tally.What.BYTES)
+    quotas = {quota.pk: quota for quota in Quota.objects.all()}
+    owners = User.objects.filter(pk__in={*files, *quotas}).order_by("username")
+    return [
+        Account(owner, Usage(files.get(owner.pk, 0), sizes.get(owner.pk, 0)), quotas.get(owner.pk)) for owner in owners
+    ]
+
+
+def parse(text: str, field: str) -> int | None:
+    """The number in a text such as ``500``, ``10GB`` or ``1.5 GiB``; None for ``none``.
+
+    Args:
+        text: the text. A unit with an ``i`` is a power of 1024, one without is a power of 1000.
+        field: the name of the field or option, for the message.
+
+    Raises:
+        InvalidRequest: the text is neither, or the number is too large.
+    """
+    if text.strip().lower() == NO_LIMIT:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower(), re.ASCII)
+    if found is None or found[2] not in UNITS or (value := round(float(found[1]) * UNITS[found[2]])) > MOST:
+        raise InvalidRequest(f"{text!a} is not like 500MB, 10GB, 1.5TiB or {NO_LIMIT}", {field: ["Not a size."]})
+    return int(found[1]) if found[1].isdecimal() and UNITS[found[2]] == 1 else value

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from storage.exceptions import ByteQuotaExceeded, FileQuotaExceeded
+from storage.models.statements.prepared import rows
+
+_USAGE = """
+    SELECT coalesce(sum(amount) FILTER (WHERE what = 'files'), 0)::bigint,
+           coalesce(sum(amount) FILTER (WHERE what = 'bytes'), 0)::bigint
+      FROM storage_tally WHERE key = %s AND what IN ('files', 'bytes')
+"""
+_LIMITS = "SELECT max_bytes, max_files FROM storage_quota WHERE owner_id = %s"
+_LARGEST = "SELECT max(size) FROM storage_file WHERE owner_id = %s"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What an owner has stored: files under ingest are included. Copies do not count, and neither do other owners."""
+
+    files: int
+    bytes: int
+
+    @classmethod
+    def of(cls, owner_id: int) -> Usage:
+        """Read the tallies (ADR 12): the usage is never kept as a counter of its own."""
+        ((files, size),) = rows(_USAGE, [owner_id])
+        return cls(files, size)
+
+
+class Quota(models.Model):
+    """The most that an owner may store. An owner without a row has no limit (ADR 22)."""
+
+    owner = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="quota")
+    max_bytes = models.BigIntegerField("bytes", null=True, blank=True, help_text="empty: as many as there is room for")
+    max_files = models.BigIntegerField("files", null=True, blank=True, help_text="empty: any number")
+
+    class Meta:
+        constraints = (
+            models.CheckConstraint(
+                condition=Q(max_bytes__isnull=True) | Q(max_bytes__gte=0), name="quota_of_bytes_is_not_negative"
+            ),
+            models.CheckConstraint(
+                condition=Q(max_files__isnull=True) | Q(max_files__gte=0), name="quota_of_files_is_not_negative"
+            ),
+        )
+        ordering = ("owner",)
+
+    def __str__(self) -> str:
+        return f"quota of {self.owner}"
+
+    @classmethod
+    def find(cls, owner_id: int) -> Quota | None:
+        """The owner's quota; None if the owner has no limit."""
+        return cls._read(owner_id, _LIMITS)
+
+    @classmethod
+    def lock(cls, owner_id: int) -> Quota | None:
+        """Lock the owner's quota until the transaction ends, and return it; None if the owner has no limit.
+
+        The statements that follow in the transaction see what the last holder of the lock has committed. The statement
+        that waits for the lock would not: its snapshot is older.
+        """
+        return cls._read(owner_id, _LIMITS + " FOR UPDATE")
+
+    @classmethod
+    def _read(cls, owner_id: int, statement: str) -> Quota | None:
+        for max_bytes, max_files in rows(statement, [owner_id]):
+            return cls(owner_id=owner_id, max_bytes=max_bytes, max_files=max_files)
+        return None
+
+    @staticmethod
+    def owners() -> frozenset[int]:
+        """The row ids of all owners who have a quota."""
+        return frozenset(owner_id for (owner_id,) in rows("SELECT owner_id FROM storage_quota", []))
+
+    @staticmethod
+    def largest_of(owner_id: int, name: str | None) -> int | None:
+        """The size of the owner's largest file, or of the largest file of this name; None if there is none."""
+        if name is None:
+            ((size,),) = rows(_LARGEST, [owner_id])
+        else:
+            ((size,),) = rows(_LARGEST + ' AND name COLLATE "C" = %s', [owner_id, name])
+        return None if size is None else int(size)
+
+    def require(self, used: Usage, size: int, *, so_far: bool = False) -> None:
+        """Refuse a new file that does not fit.
+
+        Args:
+            used: what the owner has stored without the new file.
+            size: the size of the new file in bytes.
+            so_far: True if the file may turn out to be larger.
+
+        Raises:
+            FileQuotaExceeded: the owner has as many files as the quota allows.
+            ByteQuotaExceeded: the file is larger than what is left of the quota.
+        """
+        if self.max_files is not None and used.files + 1 > self.max_files:
+            raise FileQuotaExceeded(
+                f"the quota is {self.max_files} files, {used.files} are stored, and one more was asked for"
+            )
+        if self.max_bytes is not None and used.bytes + size > self.max_bytes:
+            asked = f"at least {size}" if so_far else str(size)
+            raise ByteQuotaExceeded(
+                f"the quota is {self.max_bytes} bytes, {used.bytes} are used, and {asked} more were asked for"
+            )
