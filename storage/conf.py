@@ -32,6 +32,7 @@ class Configuration:
     debug: bool
     auth_required: bool
     rate_limit: str
+    max_transfers_per_owner: int
     num_nodes: int
     n_prime: int
     tau: int
@@ -67,6 +68,7 @@ class Configuration:
             debug=read.boolean("DEBUG", False),
             auth_required=read.boolean("AUTH_REQUIRED", False),
             rate_limit=read.rate("RATE_LIMIT"),
+            max_transfers_per_owner=read.integer("MAX_TRANSFERS_PER_OWNER", 0, 0, 100_000),
             num_nodes=read.integer("NUM_NODES", 5, 1, 1000),
             n_prime=read.integer("N_PRIME", 10_000, 1, LARGEST_SKETCH),
             tau=read.integer("TAU", 10, 1, MAX_TAU),

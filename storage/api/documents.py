@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from storage.accounts.principals import Principal
+from storage.accounts.quotas import Account
 from storage.conf import VERSION, configuration
 from storage.models import Content, File, Job
 from storage.services.locate import Candidate
@@ -35,6 +37,17 @@ def file_summary(file: File, epoch: int) -> dict[str, Any]:
         "health_as_of": content.health_at,
         "health_exact": content.health_epoch >= epoch,
         "created_at": file.created_at,
+    }
+
+
+def account(owned: Account, principal: Principal) -> dict[str, Any]:
+    """The answer of ``/account``. A quota of null is no limit."""
+    quota = owned.quota
+    return {
+        "owner": owned.owner.username,
+        "scopes": sorted(principal.scopes),
+        "used": {"files": owned.used.files, "bytes": owned.used.bytes},
+        "quota": {"files": quota and quota.max_files, "bytes": quota and quota.max_bytes},
     }
 
 

@@ -13,6 +13,7 @@ urlpatterns = [
     re_path(r"^upload/(?P<file_name>(?s:.*))\Z", uploads.RawUploadView.as_view()),
     path("download/<str:file_hash>", downloads.DownloadView.as_view(), name="download"),
     re_path(r"^download/(?P<file_hash>[^/]+)/(?P<file_name>(?s:.+))\Z", downloads.DownloadView.as_view()),
+    path("account", views.AccountView.as_view(), name="account"),
     path("files", views.FilesView.as_view(), name="files"),
     path("files/<str:file_hash>", views.FileView.as_view(), name="file"),
     path("files/<str:file_hash>/links", links.LinksView.as_view(), name="links"),

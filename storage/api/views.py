@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from storage import models
+from storage.accounts import quotas
 from storage.api import cursors, documents, serializers
 from storage.api.authorization import authorize
 from storage.api.endpoint import RETRY_AFTER, Endpoint, owner_of, well_formed
@@ -68,6 +69,14 @@ class StatusView(Endpoint):
 
     def get(self, request: Request) -> Response:
         return Response(documents.cluster_status(statistics.gather()))
+
+
+class AccountView(Endpoint):
+    """Your account: what your key allows, how much you have stored, and how much you may store."""
+
+    def get(self, request: Request) -> Response:
+        principal = authorize(request.META)
+        return Response(documents.account(quotas.account(principal.owner), principal))
 
 
 class FilesView(Endpoint):

@@ -96,7 +96,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "max_bytes",
-                    models.BigIntegerField(
+                    models.PositiveBigIntegerField(
                         blank=True,
                         help_text="empty: as many as there is room for",
                         null=True,
@@ -105,23 +105,13 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "max_files",
-                    models.BigIntegerField(
+                    models.PositiveBigIntegerField(
                         blank=True, help_text="empty: any number", null=True, verbose_name="files"
                     ),
                 ),
             ],
             options={
                 "ordering": ("owner",),
-                "constraints": [
-                    models.CheckConstraint(
-                        condition=models.Q(("max_bytes__isnull", True), ("max_bytes__gte", 0), _connector="OR"),
-                        name="quota_of_bytes_is_not_negative",
-                    ),
-                    models.CheckConstraint(
-                        condition=models.Q(("max_files__isnull", True), ("max_files__gte", 0), _connector="OR"),
-                        name="quota_of_files_is_not_negative",
-                    ),
-                ],
             },
         ),
         migrations.AlterField(

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
 
 from storage.exceptions import ByteQuotaExceeded, FileQuotaExceeded
 from storage.models.statements.prepared import rows
@@ -36,18 +35,12 @@ class Quota(models.Model):
     """The most that an owner may store. An owner without a row has no limit (ADR 22)."""
 
     owner = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="quota")
-    max_bytes = models.BigIntegerField("bytes", null=True, blank=True, help_text="empty: as many as there is room for")
-    max_files = models.BigIntegerField("files", null=True, blank=True, help_text="empty: any number")
+    max_bytes = models.PositiveBigIntegerField(
+        "bytes", null=True, blank=True, help_text="empty: as many as there is room for"
+    )
+    max_files = models.PositiveBigIntegerField("files", null=True, blank=True, help_text="empty: any number")
 
     class Meta:
-        constraints = (
-            models.CheckConstraint(
-                condition=Q(max_bytes__isnull=True) | Q(max_bytes__gte=0), name="quota_of_bytes_is_not_negative"
-            ),
-            models.CheckConstraint(
-                condition=Q(max_files__isnull=True) | Q(max_files__gte=0), name="quota_of_files_is_not_negative"
-            ),
-        )
         ordering = ("owner",)
 
     def __str__(self) -> str:

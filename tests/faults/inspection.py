@@ -15,11 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from django.db.models import Count, Q
+from django.db.models import Count, Q, Sum
 
+from storage.accounts import quotas
 from storage.cluster.topology import Member, Topology
 from storage.conf import configuration
-from storage.models import Chunk, Content, Job, Upload, clock
+from storage.models import Chunk, Content, File, Job, Upload, Usage, clock
 from storage.models.clock import Clock
 from storage.replicas.removing import trashed_at
 from storage.services import audit, drain, provision, reclaim, repair
@@ -217,6 +218,19 @@ def never_reclaimed() -> list[str]:
     return [str(chunk) for chunk in unused]
 
 
+def usage_unlike_the_files() -> list[str]:
+    """List owners whose tallies of files and bytes differ from a count of their files: quotas rely on the tallies."""
+    counted = File.objects.order_by().values_list("owner").annotate(files=Count("pk"), bytes=Sum("size"))
+    rows = {owner: Usage(files, size) for owner, files, size in counted}
+    tallied = {account.owner.pk: account.used for account in quotas.accounts() if account.used != Usage(0, 0)}
+    owners = sorted(rows.keys() | tallied.keys())
+    return [
+        f"{owner}: {tallied.get(owner)}, not {rows.get(owner)}"
+        for owner in owners
+        if rows.get(owner) != tallied.get(owner)
+    ]
+
+
 Rule = Callable[[], Any]
 
 WORK: dict[str, Rule] = {
@@ -233,4 +247,5 @@ STATE: dict[str, Rule] = {
     "contents half there": contents_that_nobody_finishes,
     "chunks condemned though used": condemned_though_used,
     "chunks never reclaimed": never_reclaimed,
+    "usage of quotas not right": usage_unlike_the_files,
 }

@@ -10,7 +10,10 @@ from storage.accounts import rates
 from storage.accounts.principals import identify
 from storage.api.authorization import authorize, is_limited, needs_key
 from storage.api.errors import send_problem
+from storage.api.wsgi.transfers import on_behalf_of
+from storage.conf import configuration
 from storage.exceptions import Forbidden, StorageError, Unauthenticated
+from storage.models import NOBODY
 
 CACHE_CONTROL = "Cache-Control"
 
@@ -27,9 +30,20 @@ class Authentication:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
             _admit(environ)
+            owner = _owner(environ)
         except Exception as error:  # noqa: BLE001  every error is a problem document, or a defect that is logged
             return send_problem(error, environ, start_response)
-        return self._application(environ, _kept_private(start_response) if needs_key(environ) else start_response)
+        with on_behalf_of(owner):
+            return self._application(environ, _kept_private(start_response) if needs_key(environ) else start_response)
+
+
+def _owner(environ: WSGIEnvironment) -> str | None:
+    """The id of the owner whose transfers a request adds to. While keys are off, all clients are one owner."""
+    if not configuration().max_transfers_per_owner:
+        return None
+    if needs_key(environ):
+        return str(authorize(environ).owner.pk)
+    return None if configuration().auth_required else NOBODY
 
 
 def _admit(environ: WSGIEnvironment) -> None:

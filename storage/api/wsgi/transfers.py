@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import BoundedSemaphore, Lock, local
 
+from storage.accounts.leases import Lease
+from storage.conf import configuration
 from storage.exceptions import TooManyTransfers
 
 TRANSFERS = 56  # Places for uploads, downloads and other long requests, in each of gunicorn's processes.
@@ -19,10 +21,11 @@ _waits_lock = Lock()
 
 
 class _Thread(local):
-    """The slots that one thread holds."""
+    """The slots that one thread holds, and the id of the owner that its request comes from, if that is known."""
 
     def __init__(self) -> None:
         self.slots: set[Slot] = set()
+        self.owner: str | None = None
 
 
 _thread = _Thread()
@@ -36,9 +39,15 @@ class Slot:
 
         Raises:
             TooManyTransfers: all places are taken. To wait for a place would take the threads that must stay free.
+            TooManyOwnTransfers: the owner has as many transfers as MAX_TRANSFERS_PER_OWNER allows.
         """
         if not _slots.acquire(blocking=False):
             raise TooManyTransfers("too many transfers at once")
+        try:
+            self._lease = _lease()
+        except BaseException:
+            _slots.release()
+            raise
         self._held = True
         self._holders = _thread.slots  # The slot remembers this set, because another thread may release the slot.
         self._holders.add(self)
@@ -48,6 +57,27 @@ class Slot:
             self._held = False
             self._holders.discard(self)
             _slots.release()
+            if self._lease is not None:
+                self._lease.end()
+
+
+def _lease() -> Lease | None:
+    most = configuration().max_transfers_per_owner
+    return Lease(_thread.owner, most) if most and _thread.owner is not None else None
+
+
+@contextmanager
+def on_behalf_of(owner: str | None) -> Iterator[None]:
+    """Count the slots that this thread takes while the body runs as transfers of an owner.
+
+    Args:
+        owner: the owner's id; None if the transfers are nobody's, such as those of a share link.
+    """
+    _thread.owner = owner
+    try:
+        yield
+    finally:
+        _thread.owner = None
 
 
 @contextmanager

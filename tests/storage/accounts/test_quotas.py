@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
 from threading import Barrier
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils.html import strip_tags
 
 from storage.accounts import quotas
 from storage.exceptions import ByteQuotaExceeded, FileQuotaExceeded, InvalidRequest, StorageError
-from storage.models import Accepted, Content, File, Job, Quota, Tally, Upload, Usage, nobody, tally
+from storage.models import Accepted, Content, File, Job, Quota, Scope, Tally, Upload, Usage, nobody, tally
 from storage.models.statements import prepared
 from storage.services import catalogue, intake, sweep
 from storage.services.intake import Reception
+from tests.faults import inspection
+from tests.support.api import Send, assert_nothing_left, assert_problem, send, workers
 from tests.support.cluster import ClusterUnderTest, content_of
-from tests.support.keys import owner
+from tests.support.keys import bearer, keys_on, owner
+
+__all__ = ["keys_on", "send", "workers"]
 
 REFUSALS = (ByteQuotaExceeded, FileQuotaExceeded)
 
@@ -29,11 +38,26 @@ def limited(user: User, max_bytes: int | None = None, max_files: int | None = No
     return user
 
 
-def accept(user: User, data: bytes, name: str | None = "a", *, declared: int | None = None) -> Accepted:
+def run(*words: str) -> str:
+    out = StringIO()
+    call_command(*words, stdout=out)
+    return out.getvalue()
+
+
+def accept(
+    user: User,
+    data: bytes,
+    name: str | None = "a",
+    *,
+    declared: int | None = None,
+    then: Callable[[], object] = lambda: None,
+) -> Accepted:
+    """Upload a file up to its acceptance. ``then`` is called when the whole body has arrived."""
     size = len(data) if declared is None else declared
     with Reception(user, declared_size=size, name=name) as reception:
         for start in range(0, len(data), 10_000):
             reception.write(data[start : start + 10_000])
+        then()
         return reception.accept(name, 2, durable=False)
 
 
@@ -161,6 +185,16 @@ def test_files_that_are_given_count_for_their_new_owner(cluster: ClusterUnderTes
     accept(nobody(), b"z" * 5000, "c")
 
 
+def test_the_fault_scenarios_see_a_usage_that_is_wrong(cluster: ClusterUnderTest) -> None:
+    ann, bob = owner("ann"), owner("bob")
+    accept(ann, b"x" * 1000)
+    accept(bob, b"")
+    assert inspection.usage_unlike_the_files() == []
+    Tally.objects.create(what=Tally.What.BYTES, key=ann.pk, amount=1)
+    Tally.objects.create(what=Tally.What.FILES, key=bob.pk, amount=-1)
+    assert len(inspection.usage_unlike_the_files()) == 2
+
+
 # -- early, and while the body arrives ---------------------------------------
 
 
@@ -230,14 +264,30 @@ def test_16_uploads_that_race_for_the_last_slot(
     accept(ann, b"x" * size, "first")
     limited(ann, max_files=2) if last == "file" else limited(ann, max_bytes=3 * size - 1)
 
+    arrived = Barrier(16)
+
     def upload(number: int) -> Callable[[], Any]:
-        return lambda: accept(ann, bytes([number]) * size, f"file {number}")
+        return lambda: accept(ann, bytes([number]) * size, f"file {number}", then=lambda: arrived.wait(timeout=30))
 
     found = at_once([*map(upload, range(16)), Tally.fold])
     assert sum(isinstance(result, Accepted) for result in found) == 1, found
     assert sum(isinstance(result, REFUSALS) for result in found) == 15
     assert require_recount(ann) == Usage(2, 2 * size)
     assert Upload.objects.count() == Content.objects.count() == len(cluster.staged()) == 2
+
+
+def test_an_upload_waits_for_the_one_before_it_and_sees_what_that_has_stored(cluster: ClusterUnderTest) -> None:
+    ann = limited(owner("ann"), max_files=1)
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            accept(ann, b"1", "first")
+            second = pool.submit(at_once, [lambda: accept(ann, b"2", "second")])
+            deadline = time.monotonic() + 10
+            while not prepared.rows("SELECT 1 FROM pg_locks WHERE NOT granted", []):
+                assert time.monotonic() < deadline and not second.done(), "it does not wait"
+                time.sleep(0.01)
+        assert isinstance(second.result(timeout=10)[0], FileQuotaExceeded)
+    assert require_recount(ann) == Usage(1, 1)
 
 
 def test_uploads_of_one_new_file_that_race_take_one_slot(cluster: ClusterUnderTest) -> None:
@@ -260,9 +310,7 @@ def test_uploads_deletions_and_renames_at_once_never_exceed_the_quota(cluster: C
                     assert Usage.of(ann.pk).files <= 3
                     catalogue.rename(file, name=f"other {turn % 2}")
                     catalogue.delete(file)
-                except (*REFUSALS, File.DoesNotExist, Content.DoesNotExist):
-                    continue
-                except StorageError:
+                except (StorageError, File.DoesNotExist):
                     continue
 
         return act
@@ -336,3 +384,136 @@ def test_the_accounts_of_all_owners(cluster: ClusterUnderTest) -> None:
     limited(ann)
     assert quotas.account(ann).quota is None
     assert not Quota.objects.exists()
+
+
+# -- the doors ---------------------------------------------------------------
+
+
+@pytest.fixture
+def served(workers: ClusterUnderTest, keys_on: ClusterUnderTest) -> ClusterUnderTest:
+    return workers
+
+
+def test_the_answer_says_quota_used_and_asked(served: ClusterUnderTest, send: Send) -> None:
+    ann = bearer("ann")
+    limited(owner("ann"), max_bytes=10_000)
+    assert send(b"x" * 9000, "a", ann).status_code == 201
+    assert send(b"x" * 9000, "a", ann).status_code == 200
+    form = send(b"y" * 1001, "b", ann)
+    raw = Client().put("/upload/b", b"y" * 1001, headers=ann)
+    for response in (form, raw, send(b"x" * 9000, "b", ann)):
+        problem = assert_problem(response, 507)
+        assert problem["code"] == "byte_quota_exceeded"
+        assert "10000 bytes" in problem["detail"]
+        assert "9000 are used" in problem["detail"]
+    assert send(b"y" * 1000, "b", ann).status_code == 201
+    limited(owner("ann"), max_files=2)
+    problem = assert_problem(send(b"", "c", ann), 507)
+    assert problem["code"] == "file_quota_exceeded"
+    assert "quota is 2 files, 2 are stored" in problem["detail"]
+    assert File.objects.count() == 2
+    assert served.staged() == []
+
+
+def test_a_chunked_body_is_stopped_while_it_arrives(served: ClusterUnderTest) -> None:
+    limited(owner("ann"), max_bytes=1 << 20)
+
+    class Endless:
+        given = 0
+
+        def read(self, size: int) -> bytes:
+            self.given += size
+            return b"x" * size
+
+        readline = read
+
+    body = Endless()
+    response = Client().generic(
+        "PUT",
+        "/upload/a",
+        headers=bearer("ann"),
+        **{"wsgi.input": body, "HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True},
+    )
+    assert assert_problem(response, 507)["code"] == "byte_quota_exceeded"
+    assert body.given <= 2 << 20
+    assert_nothing_left(served)
+
+
+def test_an_owner_sees_the_own_account(served: ClusterUnderTest, send: Send) -> None:
+    ann, bob = bearer("ann"), bearer("bob", [Scope.READ])
+    assert send(b"x" * 1000, "a", ann).status_code == 201
+    limited(owner("ann"), max_bytes=10_000)
+    assert Client().get("/account", headers=ann).json() == {
+        "owner": "ann",
+        "scopes": ["delete", "read", "write"],
+        "used": {"files": 1, "bytes": 1000},
+        "quota": {"files": None, "bytes": 10_000},
+    }
+    assert Client().get("/account", headers=bob).json() == {
+        "owner": "bob",
+        "scopes": ["read"],
+        "used": {"files": 0, "bytes": 0},
+        "quota": {"files": None, "bytes": None},
+    }
+
+
+def test_while_keys_are_off_nobody_may_have_a_quota(workers: ClusterUnderTest, send: Send) -> None:
+    run("quota", "nobody", "--files", "1")
+    assert send(b"1", "a").status_code == 201
+    assert_problem(send(b"2", "b"), 507)
+    account = Client().get("/account").json()
+    assert (account["owner"], account["used"]["files"], account["quota"]["files"]) == ("nobody", 1, 1)
+
+
+def test_the_command_shows_and_changes_quotas(cluster: ClusterUnderTest) -> None:
+    ann = owner("ann")
+    accept(ann, b"x" * 2048)
+    accept(owner("bob"), b"y")
+    assert run("quota", "ann", "--bytes", "10GiB").splitlines() == [
+        "owner  files  at most    bytes   at most",
+        "ann        1        -  2.0 KiB  10.0 GiB",
+    ]
+    run("quota", "ann", "--files", "5")
+    assert (quotas.account(ann).quota.max_bytes, quotas.account(ann).quota.max_files) == (10 << 30, 5)  # type: ignore[union-attr]
+    assert [line.split()[0] for line in run("quota").splitlines()] == ["owner", "ann", "bob"]
+    run("quota", "ann", "--bytes", "none")
+    assert (quotas.account(ann).quota.max_bytes, quotas.account(ann).quota.max_files) == (None, 5)  # type: ignore[union-attr]
+    run("quota", "ann", "--none")
+    assert not Quota.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["eve"], "there is no user eve"),
+        (["--files", "3"], "whose quota"),
+        (["ann", "--bytes", "much"], "is not like"),
+        (["ann", "--files=-3"], "is not like"),
+        (["ann", "--files", "3", "--none"], "alone"),
+    ],
+)
+def test_the_command_says_what_it_cannot_do(cluster: ClusterUnderTest, words: list[str], complaint: str) -> None:
+    owner("ann")
+    with pytest.raises(CommandError, match=complaint):
+        run("quota", *words)
+    assert not Quota.objects.exists()
+
+
+def test_the_admin_pages_show_and_change_quotas(cluster: ClusterUnderTest) -> None:
+    ann = owner("ann")
+    accept(ann, b"x" * 2048)
+    admin = Client()
+    admin.force_login(User.objects.create_superuser("root"))
+    form = {"owner": ann.pk, "max_bytes": "1GB", "max_files": ""}
+    assert admin.post("/admin/storage/quota/add/", form).status_code == 302
+    assert Quota.objects.get().max_bytes == 10**9
+    with pytest.raises(ByteQuotaExceeded):
+        Reception(ann, declared_size=10**9, name="b")
+    page = strip_tags(admin.get("/admin/storage/quota/").content.decode())
+    assert all(text in page for text in ("ann", "2.0 KiB", "953.7 MiB", "no limit"))
+    assert "is not like" in admin.post(f"/admin/storage/quota/{ann.pk}/change/", {"max_bytes": "much"}).content.decode()
+    assert admin.post(f"/admin/storage/quota/{ann.pk}/change/", {"max_files": "3"}).status_code == 302
+    assert (Quota.objects.get().max_bytes, Quota.objects.get().max_files) == (None, 3)
+    admin.post("/admin/storage/quota/", {"action": "delete_selected", "_selected_action": ann.pk, "post": "yes"})
+    assert not Quota.objects.exists()
+    accept(ann, b"y", "b")

@@ -41,6 +41,7 @@ REQUESTS: dict[tuple[str, str], Scope | tuple[Scope, ...]] = {
     ("GET", "/"): Scope.READ,
     ("GET", "/status"): Scope.ADMIN,
     ("GET", f"/route/{HASH}"): Scope.ADMIN,
+    ("GET", "/account"): Scope.READ,
     ("GET", "/files"): Scope.READ,
     ("GET", f"/files/{HASH}"): Scope.READ,
     ("PATCH", f"/files/{HASH}"): Scope.WRITE,
