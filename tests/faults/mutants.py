@@ -229,6 +229,13 @@ MUTANTS = (
         "storage/services/test_spreading.py::test_copies_that_have_gathered_are_spread_again_although_shares_are_met",
         "assert",
     ),
+    Mutant(
+        "an owner's files are checked against the quota without a lock",
+        "storage/models/quota.py",
+        (('_LIMITS + " FOR UPDATE"', "_LIMITS"),),
+        "storage/accounts/test_quotas.py::test_an_upload_waits_for_the_one_before_it_and_sees_what_that_has_stored",
+        "it does not wait",
+    ),
 )
 
 
