@@ -94,6 +94,9 @@ def health_and_status(api: Api) -> None:
     api.check("the service is healthy and ready", health["status"] == "healthy" and health["ready"] is True, health)
     api.check("GET / links to the endpoints", "upload" in api.call("GET", "/").json())
 
+    account = api.call("GET", "/account").json()
+    api.check_fields("GET /account says what is used, and what may be", account, "owner", "scopes", "used", "quota")
+
     response = api.call("GET", "/status")
     api.check_status("GET /status answers 200", response, 200)
     status = response.json()

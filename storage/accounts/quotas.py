@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 
 import structlog
 from django.contrib.auth.models import User
@@ -91,16 +92,28 @@ def limit(owner: User, *, max_bytes: int | None, max_files: int | None) -> None:
 
 @dataclass(frozen=True)
 class Account:
-    """An owner, with what the owner has stored and may store; ``quota`` is None if there is no limit."""
+    """An owner, with what the owner has stored and may store.
+
+    Attributes:
+        owner: the owner.
+        used: what the owner has stored.
+        max_bytes: the bytes that all files may have together; None for no limit.
+        max_files: the number of files; None for no limit.
+    """
 
     owner: User
     used: Usage
-    quota: Quota | None
+    max_bytes: int | None = None
+    max_files: int | None = None
+
+    @classmethod
+    def of(cls, owner: User, used: Usage, quota: Quota | None) -> Account:
+        return cls(owner, used) if quota is None else cls(owner, used, quota.max_bytes, quota.max_files)
 
 
 def account(owner: User) -> Account:
     """The account of one owner."""
-    return Account(owner, Usage.of(owner.pk), Quota.find(owner.pk))
+    return Account.of(owner, Usage.of(owner.pk), Quota.find(owner.pk))
 
 
 def accounts() -> list[Account]:
@@ -109,7 +122,8 @@ def accounts() -> list[Account]:
     quotas = {quota.pk: quota for quota in Quota.objects.all()}
     owners = User.objects.filter(pk__in={*files, *quotas}).order_by("username")
     return [
-        Account(owner, Usage(files.get(owner.pk, 0), sizes.get(owner.pk, 0)), quotas.get(owner.pk)) for owner in owners
+        Account.of(owner, Usage(files.get(owner.pk, 0), sizes.get(owner.pk, 0)), quotas.get(owner.pk))
+        for owner in owners
     ]
 
 
@@ -121,11 +135,12 @@ def parse(text: str, field: str) -> int | None:
         field: the name of the field or option, for the message.
 
     Raises:
-        InvalidRequest: the text is neither, or the number is too large.
+        InvalidRequest: the text is neither, or the number is too large, or not whole.
     """
     if text.strip().lower() == NO_LIMIT:
         return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower(), re.ASCII)
-    if found is None or found[2] not in UNITS or (value := round(float(found[1]) * UNITS[found[2]])) > MOST:
+    found = re.fullmatch(r"\s*(\d{1,19}(?:\.\d{1,9})?)\s*([a-z]*)\s*", text.lower(), re.ASCII)
+    value = Decimal(found[1]) * UNITS[found[2]] if found and found[2] in UNITS else None
+    if value is None or value > MOST or value != int(value):
         raise InvalidRequest(f"{text!a} is not like 500MB, 10GB, 1.5TiB or {NO_LIMIT}", {field: ["Not a size."]})
-    return int(found[1]) if found[1].isdecimal() and UNITS[found[2]] == 1 else value
+    return int(value)

@@ -42,12 +42,11 @@ def file_summary(file: File, epoch: int) -> dict[str, Any]:
 
 def account(owned: Account, principal: Principal) -> dict[str, Any]:
     """The answer of ``/account``. A quota of null is no limit."""
-    quota = owned.quota
     return {
         "owner": owned.owner.username,
         "scopes": sorted(principal.scopes),
         "used": {"files": owned.used.files, "bytes": owned.used.bytes},
-        "quota": {"files": quota and quota.max_files, "bytes": quota and quota.max_bytes},
+        "quota": {"files": owned.max_files, "bytes": owned.max_bytes},
     }
 
 

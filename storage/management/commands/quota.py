@@ -43,20 +43,14 @@ class Command(OperatorCommand):
             (
                 account.owner.username,
                 account.used.files,
-                _limit(account.quota and account.quota.max_files),
+                NO_LIMIT if account.max_files is None else account.max_files,
                 size(account.used.bytes),
-                _limit(None if account.quota is None else account.quota.max_bytes, in_bytes=True),
+                NO_LIMIT if account.max_bytes is None else size(account.max_bytes),
             )
             for account in accounts
         ]
         for line in table([HEADER, *rows]):
             self.stdout.write(line)
-
-
-def _limit(most: int | None, *, in_bytes: bool = False) -> str:
-    if most is None:
-        return NO_LIMIT
-    return size(most) if in_bytes else str(most)
 
 
 def _owner(username: str) -> User:
@@ -68,9 +62,10 @@ def _owner(username: str) -> User:
 
 def _change(owner: User, limits: Mapping[str, int | None]) -> None:
     """Change the limits that are named, and keep the other one. Without any name, both limits are removed."""
-    quota = quotas.account(owner).quota if limits else None
+    old = quotas.account(owner)
+    limits = limits or {"bytes": None, "files": None}
     quotas.limit(
         owner,
-        max_bytes=limits.get("bytes", quota and quota.max_bytes),
-        max_files=limits.get("files", quota and quota.max_files),
+        max_bytes=limits.get("bytes", old.max_bytes),
+        max_files=limits.get("files", old.max_files),
     )

@@ -148,7 +148,7 @@ def test_a_renewal_that_comes_after_the_end_brings_no_lease_back(
 
 
 def test_leases_from_before_the_clock_was_set_back_do_not_count(redis_client: redis.Redis) -> None:
-    seconds = int(redis_client.time()[0])  # type: ignore[index]
+    seconds = int(redis_client.time()[0])
     redis_client.zadd(KEY + "ann", {"old": seconds + 3600, "ended": seconds - 1})
     assert taken("ann", 1)
     assert not taken("ann", 1)

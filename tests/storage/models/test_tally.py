@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.db import connection, transaction
 from django.db.models import Count, Max, Sum
 from hypothesis import HealthCheck, given, settings
@@ -193,4 +194,21 @@ def test_the_target_is_the_largest_of_factors_that_came_at_once(transactional_db
         execute("UPDATE storage_file SET replication_factor = 3 WHERE owner_id = %s", bob.pk)
     content.refresh_from_db()
     assert content.target == 3
+    require_exact()
+
+
+def test_files_from_before_quotas_are_counted_by_the_migration(transactional_db: None) -> None:
+    ann, bob = (User.objects.create(username=name) for name in ("ann", "bob"))
+    try:
+        call_command("migrate", "storage", "0018", verbosity=0)
+        carry_out(CONTENTS_ARRIVE, 4, 2)
+        for content in Content.objects.all():
+            execute(NEW_FILE, ann.pk, content.pk, 2)
+        execute("DELETE FROM storage_file WHERE id = (SELECT min(id) FROM storage_file)")
+        assert Tally.totals(Tally.What.FILES) == {ann.pk: 2}
+        assert Tally.totals(Tally.What.BYTES) == {}
+    finally:
+        call_command("migrate", "storage", verbosity=0)
+    require_exact()
+    execute("UPDATE storage_file SET owner_id = %s WHERE id = (SELECT max(id) FROM storage_file)", bob.pk)
     require_exact()
