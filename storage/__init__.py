@@ -8,7 +8,7 @@ Start with ``services``: each file there is one thing that the store does. From 
 - ``replicas``: the copies of chunks across volumes: find, read, write, move, remove, judge, list.
 - ``tracking``: where copies probably are; the only importer of ``sketches``.
 - ``cluster``: the nodes as a process sees them. ``staging``: bodies before their ingest. ``jobs``: wake-ups and waits.
-  ``accounts``: owners, their keys, and who a request comes from.
+  ``accounts``: owners, their keys and quotas, and who a request comes from.
 - ``models``: rows and querysets; ``models.statements`` goes past the ORM.
 - ``volumes``: one protocol for the places where bytes lie.
 - ``conf``, ``exceptions``, ``counters``, ``redis_connection``, ``recent``, ``phases``: used by all packages above.

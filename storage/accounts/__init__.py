@@ -1,1 +1,1 @@
-"""Owners and their keys: who a request comes from, and what it may do."""
+"""Owners, their keys and their quotas: who a request comes from, what it may do, and how much."""
