@@ -46,6 +46,7 @@ class Node(models.Model):
     sketch_epoch = models.BigIntegerField(default=0, help_text="raised by a writer that could not count")
     chunks = models.BigIntegerField(default=0, help_text="the volume's tally of replicas")
     bytes = models.BigIntegerField(default=0, help_text="the volume's tally of bytes")
+    removals = models.BigIntegerField(default=0, editable=False, help_text="replicas that were ever removed from it")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -64,6 +65,19 @@ class Node(models.Model):
         if self.state == self.State.ACTIVE and self.weight == 0:
             return "full"
         return str(self.state)
+
+    def listed_until(self, now: Node) -> tuple[int, int]:
+        """The fewest and the most replicas that a listing can have found between two exact tallies of a node.
+
+        A listing finds what was there before it, without some of the replicas that were removed while it went on, and
+        with some of those that were written. A tally is exact right after all batches have ended.
+
+        Args:
+            now: the node after the listing; this object is the node before it.
+        """
+        removed = now.removals - self.removals
+        written = now.chunks - self.chunks + removed
+        return min(self.chunks - removed, now.chunks), max(self.chunks + written, now.chunks)
 
     @classmethod
     def all_with_cluster(cls) -> tuple[Cluster, list[Node]]:
@@ -123,7 +137,7 @@ class Node(models.Model):
 
     @classmethod
     def tally(cls, deltas: Mapping[str, tuple[int, int]]) -> None:
-        """Add (replicas, bytes) to the tally of each node.
+        """Add (replicas, bytes) to the tally of each node. Negative numbers are removals.
 
         A crash may lose an addition; the next sketch rebuild corrects the tally.
         """
@@ -141,7 +155,8 @@ class Node(models.Model):
                      SELECT id FROM storage_node WHERE node_id = ANY(%(ids)s::text[]) ORDER BY id FOR NO KEY UPDATE
                  )
             UPDATE storage_node n
-               SET chunks = greatest(0, n.chunks + d.chunks), bytes = greatest(0, n.bytes + d.bytes)
+               SET chunks = greatest(0, n.chunks + d.chunks), bytes = greatest(0, n.bytes + d.bytes),
+                   removals = n.removals + greatest(0, -d.chunks)
               FROM delta d, held h, set_config('synchronous_commit', 'off', true) AS lazily
              WHERE n.node_id = d.node_id AND n.id = h.id
             """,

@@ -27,7 +27,7 @@ from storage.conf import configuration
 from storage.counters import Event
 from storage.exceptions import ReplicaCorrupt, ReplicaMissing, VolumeOffline
 from storage.jobs import maintenance
-from storage.models import Job
+from storage.models import Job, Node
 from storage.replicas import census, moving, orphans
 from storage.replicas.census import Census
 from storage.replicas.denying import rebuild_what_denies
@@ -43,9 +43,9 @@ log = structlog.get_logger(__name__)
 CHECKPOINT_SECONDS = 1.0
 CENSUS_RATE = 50_000  # A census lists at most this many names per second, on all nodes together.
 DENIED_SAMPLE = 64  # In each range, a census looks up this many chunks in the sketches.
-# A node's tally is the number of its copies that PostgreSQL keeps. A listing may differ from the tally by this many
-# copies. If the tally has changed during the census, it may differ by one hundredth of the listing in addition.
-TALLY_SLACK = 16
+# A listing may differ from the tallies by this many copies: a process that dies may have removed or written copies that
+# it has not tallied.
+TALLY_SLACK = 32
 COUNTED = ("replicas", "bytes", "corrupt", "unreadable", "short", "lost", "surplus", "orphans", "leftovers")
 
 CENSUS_COUNTED = ("chunks", *(name for name in COUNTED if name not in ("corrupt", "unreadable")), "denied")
@@ -281,17 +281,19 @@ def take_census(job: Job) -> dict[str, Any]:
         TurnEnded: more urgent work waits.
         StoreUnavailable: Redis does not answer.
     """
-    result: dict[str, Any] = dict.fromkeys(CENSUS_COUNTED, 0) | {"silent": [], "listed": {}} | (job.result or {})
+    result: dict[str, Any] = dict.fromkeys(CENSUS_COUNTED, 0) | {"silent": [], "tallies": {}, "found": {}}
+    result |= job.result or {}
     job.result = result
     for step in job.steps(census.RANGES):
+        if not step:
+            # A node that is added during the census has no tally from before, and is not compared.
+            result["tallies"] = {node.node_id: [node.chunks, node.removals] for node in _exact_tallies()}
         start, topology = time.monotonic(), Topology.load()
         phases.enter("audit.list")
         listing = census.take(topology, census.prefix_of(step))
         _pace(job, start, sum(map(listing.listed, topology.members)))
         for member in topology.members:
-            # Node id → [tally before the first range, copies listed so far]; without nodes added during the census.
-            if not step or member.node_id in result["listed"]:
-                result["listed"].setdefault(member.node_id, [member.stored_chunks, 0])[1] += listing.listed(member)
+            result["found"][member.node_id] = result["found"].get(member.node_id, 0) + listing.listed(member)
         result["silent"] = sorted({*result["silent"], *(member.node_id for member in listing.silent)})
         answering = [member for member in topology.members if member not in listing.silent]
         _add_to(result, _settle(job, topology, answering, listing, step))
@@ -317,20 +319,27 @@ def _sample(listing: Census) -> dict[str, list[Member]]:
     return dict(islice(holders, DENIED_SAMPLE))
 
 
+def _exact_tallies() -> list[Node]:
+    """Read the nodes when every batch has ended that was in flight: their tallies have all that was written by then."""
+    batches.wait_for_batches()
+    return list(Node.objects.all())
+
+
 def _rebuild_what_contradicts(topology: Topology, result: Mapping[str, Any]) -> list[str]:
     """Rebuild the sketches of nodes whose listing and tallies differ by more than can have changed during the census.
 
     Returns the ids of these nodes.
     """
     node_ids = []
+    now = {node.node_id: node for node in _exact_tallies()}
     for member in topology.members:
-        before, listed = result["listed"].get(member.node_id, (0, 0))
-        if member.node_id in result["silent"] or member.node_id not in result["listed"]:
+        if member.node_id in result["silent"] or member.node_id not in result["tallies"]:
             continue
-        low, high = sorted((before, member.stored_chunks))
-        slack = TALLY_SLACK if low == high else TALLY_SLACK + listed // 100
-        if not low - slack <= listed <= high + slack:
-            log.warning("census.contradicted", node=member.node_id, listed=listed, counted=member.stored_chunks)
+        chunks, removals = result["tallies"][member.node_id]
+        fewest, most = Node(chunks=chunks, removals=removals).listed_until(now[member.node_id])
+        listed = result["found"].get(member.node_id, 0)
+        if not fewest - TALLY_SLACK <= listed <= most + TALLY_SLACK:
+            log.warning("census.contradicted", node=member.node_id, listed=listed, fewest=fewest, most=most)
             _request_rebuild(member.node_id)
             node_ids.append(member.node_id)
     return node_ids

@@ -18,7 +18,6 @@ from storage import counters, phases
 from storage.cluster.topology import Member, Topology
 from storage.counters import Event
 from storage.models import Job, Node
-from storage.replicas.removing import database_time, trashed_at
 from storage.tracking import batches, trust
 from storage.tracking.store import StoreUnavailable, store_of
 from storage.tracking.trust import Reason
@@ -61,7 +60,6 @@ def rebuild(job: Job) -> dict[str, Any]:
     # The epoch was read before the shadow was opened. A writer that cannot count from here on raises the epoch, and so
     # makes the new sketch untrusted too.
     build = store.open_shadow(node_id, member.sketch_epoch, n_prime)
-    start = database_time()
     try:
         # Batches that counted before the shadow existed may still be writing copies that the listing would miss.
         batches.wait_for_batches()
@@ -75,7 +73,7 @@ def rebuild(job: Job) -> dict[str, Any]:
         with suppress(StoreUnavailable):
             store.discard_shadow(node_id, build)
         raise
-    missed, quiet = _correct_tally(before, Replicas(chunks, size), _removed_since(member, start))
+    missed, quiet = _correct_tally(before, Replicas(chunks, size))
     result = {
         "reason": (job.result or {}).get("reason", "requested"),
         "chunks": chunks,
@@ -118,25 +116,14 @@ class Replicas:
     bytes: int
 
 
-def _removed_since(member: Member, start: float) -> int:
-    """How many copies in the trash were removed since ``start``, in seconds since 1970 by PostgreSQL's clock.
-
-    The names in the trash carry times in whole milliseconds, so one millisecond is allowed for rounding.
-    """
-    trashed = member.lane.call(lambda: list(member.lane.volume.trashed()))
-    return sum(start - 0.001 <= trashed_at(entry.token) < float("inf") for entry in trashed)
-
-
-def _correct_tally(before: Node, listed: Replicas, removed: int) -> tuple[int, bool]:
+def _correct_tally(before: Node, listed: Replicas) -> tuple[int, bool]:
     """Compare the node's tallies with the listing. If the node is quiet, replace the tallies by the listed numbers.
 
     A node is quiet if it gained and lost no copy during the listing.
 
     A node's tally is the number of its copies that PostgreSQL keeps. A batch updates the tally before it ends, and this
-    job has waited for the batches. So the tally is exact at two times: when the listing began (``before``), and now. If
-    the node has lost nothing, the listing finds at least the copies of the first tally, except those removed since. If
-    no copy was written, it also finds at least the copies of the tally now. So a node without a loss lists at least the
-    smaller of the two numbers.
+    job has waited for the batches. So the tally is exact at two times: when the listing began (``before``), and now.
+    ``Node.listed_until`` says how many copies the listing must have found at least.
 
     If a busy node lacks copies, its tally is lowered by the largest number of copies that can be missing. Otherwise the
     next rebuild would raise the same alarm again. A tally that is too low does no harm except that it hides losses,
@@ -145,16 +132,16 @@ def _correct_tally(before: Node, listed: Replicas, removed: int) -> tuple[int, b
     Args:
         before: the node when the listing began.
         listed: the numbers of copies and bytes listed.
-        removed: the number of copies removed since the listing began.
 
     Returns:
         How many copies are missing for certain; and whether the node was quiet.
     """
     batches.wait_for_batches()
     after = Node.objects.get(pk=before.pk)
-    missed = max(0, min(before.chunks - removed, after.chunks) - listed.chunks)
-    unchanged = Node.objects.filter(pk=before.pk, chunks=before.chunks, bytes=before.bytes)
-    quiet = not removed and unchanged.update(chunks=listed.chunks, bytes=listed.bytes) == 1
+    fewest, _ = before.listed_until(after)
+    missed = max(0, fewest - listed.chunks)
+    unchanged = Node.objects.filter(pk=before.pk, chunks=before.chunks, bytes=before.bytes, removals=before.removals)
+    quiet = unchanged.update(chunks=listed.chunks, bytes=listed.bytes) == 1
     if missed and not quiet:
         lacking = max(before.chunks, after.chunks) - listed.chunks
         Node.tally({before.node_id: (-lacking, min(0, listed.bytes - max(before.bytes, after.bytes)))})

@@ -29,7 +29,7 @@ from storage.replicas.removing import purge_trash, remove_replicas, trashed_at
 log = structlog.get_logger(__name__)
 
 CHUNKS_PER_PASS = 1000
-CHUNKS_AT_ONCE = 64  # The rows of this many chunks are locked at once, and an upload that has one of the chunks waits.
+CHUNKS_AT_ONCE = 32  # The rows of this many chunks are locked at once, and an upload that has one of the chunks waits.
 PURGES_PER_PASS = 2000
 
 

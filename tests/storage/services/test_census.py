@@ -14,7 +14,7 @@ from storage.exceptions import TurnEnded
 from storage.models import Chunk, Cluster, Content, Job, LastCensus, Node, Upload
 from storage.models.clock import Clock
 from storage.replicas import census
-from storage.services import audit, probe, reclaim, sweep
+from storage.services import audit, catalogue, probe, reclaim, sweep
 from storage.tracking import counting
 from tests.support.cluster import ClusterUnderTest, content_of
 
@@ -196,3 +196,27 @@ def test_the_last_census_is_kept_however_old_it_is(cluster: ClusterUnderTest) ->
     Job.objects.filter(pk=last.pk).update(finished_at=long_ago + timedelta(seconds=1))
     sweep.sweep()
     assert [job.pk for job in Job.objects.filter(kind=Job.Kind.CENSUS)] == [last.pk]
+
+
+def test_files_that_come_and_go_during_a_census_contradict_no_tally(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tallies at both ends are alike, and in between the nodes have nearly nothing, or three times as much."""
+    files = [cluster.upload(content_of(100, "goes"))]
+    take = census.take
+
+    def restlessly(topology: Topology, prefix: str) -> census.Census:
+        if prefix == "01":
+            catalogue.delete(files.pop())
+            reclaim.reclaim(0)
+        if prefix in ("40", "41", "42"):
+            files.append(cluster.upload(content_of(100, prefix)))
+        if prefix == "fe":
+            for file in files[1:]:
+                catalogue.delete(file)
+            reclaim.reclaim(0)
+        return take(topology, prefix)
+
+    monkeypatch.setattr(census, "take", restlessly)
+    assert cluster.result_of(audit.request_census())["contradicted"] == []
+    assert not Job.objects.filter(kind=Job.Kind.REBUILD_SKETCH).exists()
