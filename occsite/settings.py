@@ -11,7 +11,7 @@ from occsite import addresses, logs
 from occsite.launch import embedded
 from occsite.launch.secret import read_secret
 from occsite.postgresql.connection import PATIENCE
-from storage.conf import Configuration
+from storage.conf import VERSION, Configuration
 from storage.exceptions import ConfigurationError
 
 django_stubs_ext.monkeypatch()
@@ -32,6 +32,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "corsheaders",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "storage",
     "occsite",
 ]
@@ -119,6 +121,23 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
     "EXCEPTION_HANDLER": "storage.api.errors.problem_response",
     "URL_FORMAT_OVERRIDE": None,
+    "DEFAULT_SCHEMA_CLASS": "storage.api.schema.operations.Schema",
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "OCC Storage",
+    "DESCRIPTION": "A content-addressed, replicated file store. Every error is a problem document (RFC 9457). A "
+    "browser gets a page instead of JSON. HEAD works wherever GET does. An unknown query parameter gets a 400.",
+    "VERSION": VERSION,
+    "OAS_VERSION": "3.1.1",
+    "SORT_OPERATIONS": False,
+    "SORT_OPERATION_PARAMETERS": False,
+    "COMPONENT_SPLIT_REQUEST": True,
+    "COMPONENT_SPLIT_PATCH": False,
+    "POSTPROCESSING_HOOKS": [
+        "storage.api.schema.hooks.add_heads",
+        "storage.api.schema.hooks.add_example_of_problem",
+    ],
 }
 
 CORS_ALLOWED_ORIGINS = [origin for origin in os.environ.get("CORS_ALLOWED_ORIGINS", "").split(",") if origin]

@@ -18,7 +18,7 @@ from storage.models import Scope
 PRINCIPAL = "occ.principal"
 READS = ("GET", "HEAD")
 # These paths ask for no key. The pages of the administration ask for a session of their own.
-OPEN = re.compile(r"/health|/share/.*|/admin(/.*)?|/static/.*|/favicon\.ico|/robots\.txt", re.DOTALL)
+OPEN = re.compile(r"/health|/schema|/docs|/share/.*|/admin(/.*)?|/static/.*|/favicon\.ico|/robots\.txt", re.DOTALL)
 UNLIMITED = re.compile(r"/health|/static/.*|/favicon\.ico|/robots\.txt", re.DOTALL)
 LINKS = re.compile(r"/files/[^/]+/links(/.*)?", re.DOTALL)
 FOR_ADMINS = re.compile(r"/status|/route/.*", re.DOTALL)
@@ -44,7 +44,7 @@ def authorize(environ: MutableMapping[str, Any]) -> Principal:
     if principal.key_id is not None:
         structlog.contextvars.bind_contextvars(key=principal.key_id)
         _require_same_site(environ)
-        for scope in _scopes(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
+        for scope in scopes_of(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
             principal.require(scope)
     environ[PRINCIPAL] = principal
     return principal
@@ -52,7 +52,12 @@ def authorize(environ: MutableMapping[str, Any]) -> Principal:
 
 def is_limited(environ: MutableMapping[str, Any]) -> bool:
     """True if a request counts towards RATE_LIMIT. Health checks and the files of the pages do not."""
-    return UNLIMITED.fullmatch(environ["PATH_INFO"]) is None
+    return not is_unlimited(environ["PATH_INFO"])
+
+
+def is_unlimited(path: str) -> bool:
+    """True if requests for a path do not count towards RATE_LIMIT."""
+    return UNLIMITED.fullmatch(path) is not None
 
 
 def needs_key(environ: MutableMapping[str, Any]) -> bool:
@@ -63,10 +68,15 @@ def needs_key(environ: MutableMapping[str, Any]) -> bool:
     """
     if not configuration().auth_required or environ["REQUEST_METHOD"] == "OPTIONS":
         return False
-    return OPEN.fullmatch(environ["PATH_INFO"]) is None
+    return not is_open(environ["PATH_INFO"])
 
 
-def _scopes(method: str, path: str) -> tuple[Scope, ...]:
+def is_open(path: str) -> bool:
+    """True if requests for a path need no key."""
+    return OPEN.fullmatch(path) is not None
+
+
+def scopes_of(method: str, path: str) -> tuple[Scope, ...]:
     """The scopes that a request needs. A share link lets others read, so whoever sees or makes one may read."""
     if FOR_ADMINS.fullmatch(path):
         return (Scope.ADMIN,)

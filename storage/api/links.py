@@ -13,6 +13,8 @@ from storage.api import serializers
 from storage.api.endpoint import Endpoint, owner_of, well_formed
 from storage.api.names import FIELD as FILE_NAME
 from storage.api.names import chosen_name
+from storage.api.schema import answers, examples
+from storage.api.schema.operations import Reply, describe
 from storage.api.uploads.bodies import FieldsParser, FormParser, JSONParser
 from storage.api.wsgi.transfers import transfer
 from storage.models import File, Link
@@ -32,10 +34,16 @@ class LinksView(Endpoint):
     def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.LinkSerializer:
         return serializers.LinkSerializer(*args, **kwargs)
 
+    @describe("List share links", {200: Reply("the links", answers.ShareLinks)}, problems=("no_such_file",))
     def get(self, request: Request, file_hash: str) -> Response:
         links = share.links_to(_files(request, file_hash))
         return Response({"links": [_document(request, link) for link in links]})
 
+    @describe(
+        "Make a share link",
+        {201: Reply("the link", answers.ShareLink, example=examples.SHARE_LINK)},
+        problems=("no_such_file", "content_not_ready", "too_many_transfers"),
+    )
     @transfer()
     def post(self, request: Request, file_hash: str) -> Response:
         file = catalogue.find(owner_of(request), well_formed(file_hash), chosen_name(request.META))
@@ -50,6 +58,7 @@ class LinkView(Endpoint):
 
     http_method_names = ("delete", "options")
 
+    @describe("Revoke a share link", {204: Reply("revoked")}, problems=("no_such_file", "no_such_link"))
     def delete(self, request: Request, file_hash: str, link_id: str) -> Response:
         share.revoke(_files(request, file_hash), link_id)
         return Response(status=status.HTTP_204_NO_CONTENT)

@@ -2,6 +2,7 @@ from django.urls import path, re_path
 
 from storage.api import links, views
 from storage.api.downloads import answer as downloads
+from storage.api.schema.views import DocsView, SchemaView
 from storage.api.uploads import views as uploads
 from storage.api.wsgi import slashes
 
@@ -18,10 +19,13 @@ urlpatterns = [
     path("files/<str:file_hash>", views.FileView.as_view(), name="file"),
     path("files/<str:file_hash>/links", links.LinksView.as_view(), name="links"),
     path("files/<str:file_hash>/links/<str:link_id>", links.LinkView.as_view(), name="link"),
-    re_path(r"^share/(?P<token>[^/]+)(?:/(?P<file_name>(?s:.*)))?\Z", downloads.SharedView.as_view()),
+    path("share/<str:token>", downloads.SharedView.as_view()),
+    re_path(r"^share/(?P<token>[^/]+)/(?P<file_name>(?s:.*))\Z", downloads.SharedView.as_view()),
     path("verify/<str:file_hash>", views.VerifyView.as_view(), name="verify"),
     path("route/<str:chunk_hash>", views.RouteView.as_view(), name="route"),
     path("rebalance/<str:file_hash>", views.RebalanceView.as_view(), name="rebalance"),
     path("jobs/<str:job_id>", views.JobView.as_view(), name="job"),
+    path("schema", SchemaView.as_view(), name="schema"),
+    path("docs", DocsView.as_view(), name="docs"),
     re_path(r"/\Z", slashes.without_slash),
 ]

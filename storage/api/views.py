@@ -23,6 +23,10 @@ from storage.api.http.preferences import DISTRIBUTION, preferred
 from storage.api.names import FIELD as FILE_NAME
 from storage.api.names import chosen_name, valid_part
 from storage.api.parameters import sort_order, switch, whole_number
+from storage.api.schema import answers, examples
+from storage.api.schema.fields import CONDITIONS
+from storage.api.schema.operations import Reply, describe
+from storage.api.schema.status import Status
 from storage.api.uploads.bodies import FieldsParser, FormParser, JSONParser
 from storage.api.wsgi.transfers import transfer
 from storage.conf import configuration
@@ -40,14 +44,22 @@ class RootView(Endpoint):
     heading = "OCC Storage"
     introduction = "occ/root.html"
 
+    @describe("List the entry points", {200: Reply("addresses", answers.Root)})
     def get(self, request: Request) -> Response:
-        names = ("health", "status", "upload", "files")
+        names = ("health", "status", "upload", "files", "schema", "docs")
         return Response({name: reverse(name, request=request) for name in names})
 
 
 class HealthView(Endpoint):
     """Tells whether uploads and downloads can be served; if not, what is missing, and what else is in trouble."""
 
+    @describe(
+        "Check the health",
+        {
+            200: Reply("uploads and downloads are served", answers.Health, example=examples.HEALTH),
+            503: Reply("one of them is refused now", answers.Health, ("Retry-After",), example=examples.UNHEALTHY),
+        },
+    )
     def get(self, request: Request) -> Response:
         found = health.examine()
         troubled = "degraded" if found.degraded else "healthy"
@@ -67,6 +79,7 @@ class HealthView(Endpoint):
 class StatusView(Endpoint):
     """Statistics of the network, read from the sketches, and statistics of each node."""
 
+    @describe("Show the state of the cluster", {200: Reply("statistics", Status)})
     def get(self, request: Request) -> Response:
         return Response(documents.cluster_status(statistics.gather()))
 
@@ -89,6 +102,7 @@ class FilesView(Endpoint):
 
     parameters = ("limit", cursors.FIELD, "prefix", "name", "sort")
 
+    @describe("List files", {200: Reply("a page of files", answers.Files, example=examples.FILES)})
     def get(self, request: Request) -> Response:
         limit = whole_number(request, "limit", PAGE_LIMIT, 1, PAGE_LIMIT)
         sort = sort_order(request, "sort")
@@ -111,6 +125,10 @@ class FilesView(Endpoint):
         return Response({"total_files": page.total, "files": files, "next": following})
 
 
+CHANGES = ("no_such_file", "precondition_failed", "too_many_transfers")
+FILE = Reply("the file", answers.NamedFile, ("ETag", "Last-Modified", "Cache-Control"), example=examples.NAMED_FILE)
+
+
 class FileView(Endpoint):
     """One file: show it, rename it (`PATCH` with `file_name`), remove it (`DELETE`).
 
@@ -128,9 +146,11 @@ class FileView(Endpoint):
     def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.RenameSerializer:
         return serializers.RenameSerializer(*args, **kwargs)
 
+    @describe("Show a file", {200: FILE}, problems=("no_such_file",))
     def get(self, request: Request, file_hash: str) -> Response:
         return self._shown(self._found(request, file_hash))
 
+    @describe("Rename a file", {200: FILE}, problems=CHANGES, headers=CONDITIONS)
     @transfer()
     def patch(self, request: Request, file_hash: str) -> Response:
         files = self._found(request, file_hash)
@@ -141,6 +161,7 @@ class FileView(Endpoint):
         name = form.validated_data["file_name"]
         return self._shown([catalogue.rename(*files, name=name, permit=partial(self._require_conditions, request))])
 
+    @describe("Delete a file", {204: Reply("deleted")}, problems=CHANGES, headers=CONDITIONS)
     def delete(self, request: Request, file_hash: str) -> Response:
         files = self._found(request, file_hash)
         catalogue.delete(*files, permit=partial(self._require_conditions, request))
@@ -168,6 +189,11 @@ class VerifyView(Endpoint):
 
     parameters = ("deep",)
 
+    @describe(
+        "Verify a file",
+        {200: Reply("the copies of each chunk", answers.Verification, example=examples.VERIFICATION)},
+        problems=("no_such_file", "content_not_ready", "too_many_transfers"),
+    )
     @transfer()
     def get(self, request: Request, file_hash: str) -> Response:
         file = catalogue.find(owner_of(request), well_formed(file_hash))
@@ -177,6 +203,11 @@ class VerifyView(Endpoint):
 class RouteView(Endpoint):
     """The nodes that probably hold a chunk, in the order in which a download asks them. Only sketches are read."""
 
+    @describe(
+        "Route to a chunk",
+        {200: Reply("the nodes in the order in which they are asked", answers.Route, example=examples.ROUTE)},
+        problems=("no_such_chunk", "redis_unavailable"),
+    )
     def get(self, request: Request, chunk_hash: str) -> Response:
         return Response(documents.route(chunk_hash, locate.candidates(well_formed(chunk_hash))))
 
@@ -198,6 +229,27 @@ class RebalanceView(Endpoint):
             "replication_factor": file.replication_factor,
         }
 
+    @describe(
+        "Rebalance a file",
+        {
+            200: Reply("rebalanced", answers.Rebalanced, headers=("Preference-Applied",), example=examples.REBALANCED),
+            202: Reply(
+                "a job rebalances it",
+                answers.RebalanceAccepted,
+                headers=("Location", "Retry-After", "Preference-Applied"),
+                example=examples.REBALANCE_ACCEPTED,
+            ),
+        },
+        problems=(
+            "no_such_file",
+            "content_not_ready",
+            "job_failed",
+            "cluster_unavailable",
+            "out_of_space",
+            "too_many_transfers",
+        ),
+        headers=("Prefer",),
+    )
     @transfer()
     def post(self, request: Request, file_hash: str) -> Response:
         file = catalogue.find(owner_of(request), well_formed(file_hash))
@@ -226,6 +278,11 @@ class RebalanceView(Endpoint):
 class JobView(Endpoint):
     """One background job of yours. A key with the scope `admin` shows every job."""
 
+    @describe(
+        "Follow a job",
+        {200: Reply("the job", answers.JobEntry, headers=("Retry-After",), example=examples.JOB_ENTRY)},
+        problems=("no_such_job",),
+    )
     def get(self, request: Request, job_id: str) -> Response:
         principal = authorize(request.META)
         try:

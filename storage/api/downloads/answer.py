@@ -13,7 +13,6 @@ from typing import Any
 
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from rest_framework.exceptions import APIException
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 
@@ -27,6 +26,8 @@ from storage.api.names import FIELD as FILE_NAME
 from storage.api.names import chosen_name, valid_name
 from storage.api.parameters import require_known
 from storage.api.rendering import JsonRenderer
+from storage.api.schema.fields import CONDITIONS_OF_READS
+from storage.api.schema.operations import Reply, describe
 from storage.api.wsgi.transfers import Slot
 from storage.models import OpenFile
 from storage.services import retrieve, share
@@ -155,16 +156,6 @@ def _headers(file: OpenFile, name: str) -> dict[str, str]:
     }
 
 
-class RangeNotSatisfiable(APIException):
-    """The file has no byte of the requested ranges."""
-
-    status_code = 416
-
-    def __init__(self, size: int) -> None:
-        super().__init__(f"the file has {size} bytes")
-        self.headers = {"Content-Range": ranges.content_range(None, size)}
-
-
 def _wanted(environ: Mapping[str, Any], etag: str, file: OpenFile) -> list[range] | None:
     """The ranges to send, or None for the whole file.
 
@@ -176,7 +167,7 @@ def _wanted(environ: Mapping[str, Any], etag: str, file: OpenFile) -> list[range
         return None
     wanted = ranges.requested(field, file.size)
     if wanted is not None and not wanted:
-        raise RangeNotSatisfiable(file.size)
+        raise ranges.RangeNotSatisfiable(file.size)
     return wanted
 
 
@@ -209,6 +200,36 @@ class AnyAccept(BaseContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
+ABOUT = (
+    "Accept-Ranges",
+    "Cache-Control",
+    "Content-Disposition",
+    "Content-Length",
+    "ETag",
+    "Last-Modified",
+    "Repr-Digest",
+    "X-Content-Type-Options",
+)
+BYTES = {"type": "string", "format": "binary"}
+REPLIES = {
+    200: Reply("all bytes", BYTES, ABOUT, CONTENT_TYPE),
+    206: (
+        Reply("the bytes of one range", BYTES, (*ABOUT, "Content-Range"), CONTENT_TYPE),
+        Reply("the bytes of several ranges", BYTES, media_type="multipart/byteranges"),
+    ),
+    304: Reply("the client has this version", headers=ABOUT),
+}
+PROBLEMS = (
+    "precondition_failed",
+    "range_not_satisfiable",
+    "content_gone",
+    "content_not_ready",
+    "content_unavailable",
+    "too_many_transfers",
+)
+READS = ("Range", "If-Range", *CONDITIONS_OF_READS)
+
+
 class DownloadView(Endpoint):
     """The bytes of a file: all of them, or the bytes that `Range` asks for. `?file_name=` chooses one of its names."""
 
@@ -225,6 +246,7 @@ class DownloadView(Endpoint):
         except Exception as error:  # noqa: BLE001  every error is a problem document, or a defect that is logged
             return problem_response(error, {"request": request})
 
+    @describe("Download a file", REPLIES, problems=("no_such_file", *PROBLEMS), headers=READS)
     def get(self, request: HttpRequest, file_hash: str, file_name: str = "") -> HttpResponse | StreamingHttpResponse:
         return self._respond(answer(request.META, file_hash, file_name))
 
@@ -245,5 +267,6 @@ class SharedView(DownloadView):
 
     parameters = ()
 
+    @describe("Download a shared file", REPLIES, problems=("no_such_link", *PROBLEMS), headers=READS)
     def get(self, request: HttpRequest, token: str, file_name: str | None = None) -> Any:
         return self._respond(answer_shared(request.META, token, file_name or ""))

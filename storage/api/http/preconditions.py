@@ -15,6 +15,7 @@ class PreconditionFailed(APIException):
     """The resource is not in the state that the client requires."""
 
     status_code = 412
+    default_code = "precondition_failed"
 
     def __init__(self, field: str) -> None:
         super().__init__(f"{field} does not hold for this file")

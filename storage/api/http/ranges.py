@@ -9,10 +9,23 @@ import re
 import secrets
 from collections.abc import Iterator, Sequence
 
+from rest_framework.exceptions import APIException
+
 MAX_RANGES = 100  # If a request has more ranges, the whole file is sent.
 MAX_FIELD = 4000  # Characters of the field. Python reads no number of more than 4300 digits.
 
 _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
+
+
+class RangeNotSatisfiable(APIException):
+    """The file has no byte of the requested ranges."""
+
+    status_code = 416
+    default_code = "range_not_satisfiable"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"the file has {size} bytes")
+        self.headers = {"Content-Range": content_range(None, size)}
 
 
 def requested(field: str, size: int) -> list[range] | None:

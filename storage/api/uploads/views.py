@@ -18,6 +18,8 @@ from storage.api import serializers
 from storage.api.endpoint import RETRY_AFTER, Endpoint, owner_of
 from storage.api.http.preferences import DISTRIBUTION, Preferences, preferred
 from storage.api.names import FIELD as FILE_NAME
+from storage.api.schema import answers, examples
+from storage.api.schema.operations import Reply, describe
 from storage.api.uploads.bodies import require_length
 from storage.api.uploads.reception import FIELD, FormOrFile, RawParser, StagedFile, StagingFormParser
 from storage.api.wsgi.slashes import without_slash
@@ -26,6 +28,28 @@ from storage.conf import configuration
 from storage.exceptions import InvalidRequest
 from storage.models import Accepted
 from storage.services import catalogue, intake, verify
+
+STORED = ("Location", "Preference-Applied")
+REPLIES = {
+    200: Reply("you have this file already", answers.Uploaded, headers=STORED, example=examples.AGAIN),
+    201: Reply("the file is stored", answers.Uploaded, headers=STORED, example=examples.UPLOADED),
+    202: Reply(
+        "a job stores the file",
+        answers.UploadAccepted,
+        headers=(*STORED, "Retry-After"),
+        example=examples.UPLOAD_ACCEPTED,
+    ),
+}
+PROBLEMS = (
+    "length_required",
+    "ingest_failed",
+    "cluster_unavailable",
+    "staging_unavailable",
+    "too_many_transfers",
+    "out_of_space",
+)
+BYTES = {"type": "string", "format": "binary"}
+DIGESTS = ("Repr-Digest", "Content-Digest")
 
 
 class UploadView(Endpoint):
@@ -43,6 +67,13 @@ class UploadView(Endpoint):
     def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.UploadSerializer:
         return serializers.UploadSerializer(*args, **kwargs)
 
+    @describe(
+        "Upload a file",
+        REPLIES,
+        problems=PROBLEMS,
+        headers=("Prefer", *DIGESTS),
+        bodies={StagingFormParser.media_type: serializers.UploadSerializer, "application/octet-stream": BYTES},
+    )
     @transfer()
     def post(self, request: Request) -> Response:
         require_length(request.META)
@@ -106,6 +137,13 @@ class RawUploadView(UploadView):
     http_method_names = ("put", "options")
     parser_classes = (RawParser,)
 
+    @describe(
+        "Upload a body",
+        REPLIES,
+        problems=PROBLEMS,
+        headers=("Prefer", *DIGESTS),
+        bodies={"application/octet-stream": BYTES},
+    )
     def put(self, request: Request, file_name: str) -> Response:
         return self.post(request)
 

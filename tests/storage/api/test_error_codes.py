@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 from django.test import Client
-from rest_framework import exceptions as drf
 
 from occsite.server import gunicorn_worker
 from storage import exceptions as domain
 from storage.api import errors
+from storage.api.schema import problems
 from storage.services import catalogue
 from tests.support.api import assert_problem
 from tests.support.cluster import ClusterUnderTest
@@ -24,7 +24,6 @@ OWN: dict[type[domain.StorageError], int] = {
     for kind in vars(domain).values()
     if isinstance(kind, type) and issubclass(kind, domain.StorageError) and errors.STATUS.keys() & set(kind.__mro__)
 }
-OF_VIEWS = (drf.MethodNotAllowed, drf.NotAcceptable, drf.UnsupportedMediaType)
 
 
 def documented() -> dict[str, int]:
@@ -42,7 +41,7 @@ def of_the_proxy() -> dict[str, int]:
 def test_every_code_is_documented_with_its_status() -> None:
     sent = {kind.code: status for kind, status in OWN.items()}
     sent |= {code: errors.STATUS[kind] for kind, code in errors.CODE.items() if kind in errors.STATUS}
-    sent |= {str(kind.default_code): kind.status_code for kind in OF_VIEWS}
+    sent |= {str(kind.default_code): kind.status_code for kind in problems.OF_VIEWS}
     sent |= {code: status for status, code in gunicorn_worker.CODES.items()}
     assert documented() == sent | of_the_proxy()
 

@@ -1,0 +1,202 @@
+"""The JSON documents of answers, as serializers: the schema makes components of them, and nothing else uses them.
+
+``storage.api.documents`` makes the documents. A test compares both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from storage.api.schema.fields import HASH
+from storage.models import Content, Job
+
+Answer = serializers.Serializer[Any]
+
+
+class HashField(serializers.RegexField):
+    """A SHA-256 in lower-case hex."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(HASH["pattern"], **kwargs)
+
+
+class CountField(serializers.IntegerField):
+    """A number of things."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_value=0, **kwargs)
+
+
+class NodesField(serializers.ListField):
+    """Ids of nodes."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(child=serializers.CharField(), **kwargs)
+
+
+class DistributionField(serializers.DictField):
+    """Chunk hash → the ids of the nodes that hold the chunk."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(child=NodesField(), **kwargs)
+
+
+class MatrixField(serializers.ListField):
+    """A figure for each pair of nodes."""
+
+    def __init__(self, *, allow_null: bool = False, **kwargs: Any) -> None:
+        row = serializers.ListField(child=serializers.FloatField(allow_null=allow_null))
+        super().__init__(child=row, **kwargs)
+
+
+class Root(Answer):
+    health = serializers.URLField()
+    status = serializers.URLField()
+    upload = serializers.URLField()
+    files = serializers.URLField()
+    schema = serializers.URLField()
+    docs = serializers.URLField()
+
+
+class Health(Answer):
+    status = serializers.ChoiceField(choices=["healthy", "degraded", "unhealthy"])
+    nodes = CountField(help_text="active nodes whose volumes answer")
+    ready = serializers.BooleanField(help_text="whether uploads and downloads can be served")
+    degraded = serializers.ListField(child=serializers.CharField(), required=False, help_text="what is in trouble")
+    failing = serializers.DictField(
+        child=serializers.CharField(), required=False, help_text="part that fails → what to do"
+    )
+
+
+# -- files -------------------------------------------------------------------
+
+
+class Uploaded(Answer):
+    success = serializers.BooleanField()
+    file_hash = HashField()
+    file_name = serializers.CharField()
+    file_size = CountField()
+    chunks = CountField()
+    replication_factor = CountField()
+    distribution = DistributionField(required=False, help_text="chunk hash → the nodes that hold the chunk")
+    deduplicated = serializers.BooleanField(help_text="whether you have had the same bytes before")
+
+
+class UploadAccepted(Answer):
+    success = serializers.BooleanField()
+    file_hash = HashField()
+    file_name = serializers.CharField()
+    file_size = CountField()
+    job = serializers.UUIDField()
+
+
+class FileEntry(Answer):
+    file_hash = HashField()
+    file_name = serializers.CharField()
+    file_size = CountField()
+    chunks = CountField()
+    retrievable = serializers.BooleanField()
+    min_replication = CountField()
+    avg_replication = serializers.FloatField()
+    max_replication = CountField()
+    replication_factor = CountField()
+    state = serializers.ChoiceField(choices=Content.State.values)
+    health_as_of = serializers.DateTimeField(allow_null=True)
+    health_exact = serializers.BooleanField()
+    created_at = serializers.DateTimeField()
+
+
+class NamedFile(FileEntry):
+    names = serializers.ListField(child=serializers.CharField(), help_text="all names of these bytes, the newest first")
+
+
+class Files(Answer):
+    total_files = CountField()
+    files = FileEntry(many=True)
+    next = serializers.URLField(allow_null=True, help_text="the address of the next page")
+
+
+class ShareLink(Answer):
+    id = serializers.UUIDField()
+    url = serializers.URLField()
+    file_name = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField()
+
+
+class ShareLinks(Answer):
+    links = ShareLink(many=True)
+
+
+class ChunkCopies(Answer):
+    index = CountField()
+    hash = HashField()
+    size = CountField()
+    replicas = CountField()
+    nodes = NodesField()
+
+
+class Replication(Answer):
+    min = CountField()
+    avg = serializers.FloatField()
+    max = CountField()
+
+
+class Verification(Answer):
+    file_hash = HashField()
+    file_name = serializers.CharField()
+    retrievable = serializers.BooleanField()
+    missing_chunks = serializers.ListField(child=HashField())
+    replication = Replication()
+    replication_factor = CountField()
+    chunks = ChunkCopies(many=True)
+
+
+class Candidate(Answer):
+    node_id = serializers.CharField()
+    probability = serializers.FloatField(min_value=0, max_value=1)
+    register = CountField()
+    online = serializers.BooleanField()
+
+
+class Route(Answer):
+    chunk_hash = HashField()
+    candidates = Candidate(many=True)
+
+
+class Rebalanced(Answer):
+    success = serializers.BooleanField()
+    file_hash = HashField()
+    file_name = serializers.CharField()
+    replication_factor = CountField()
+    new_distribution = DistributionField(required=False, help_text="chunk hash → the nodes that hold the chunk")
+
+
+class RebalanceAccepted(Answer):
+    success = serializers.BooleanField()
+    file_hash = HashField()
+    file_name = serializers.CharField()
+    replication_factor = CountField()
+    job = serializers.UUIDField()
+
+
+class Progress(Answer):
+    done = CountField()
+    total = CountField()
+
+
+class JobEntry(Answer):
+    id = serializers.UUIDField()
+    kind = serializers.ChoiceField(choices=Job.Kind.values)
+    file_hash = HashField(allow_null=True)
+    state = serializers.ChoiceField(choices=Job.State.values)
+    waiting_for = serializers.ChoiceField(choices=Job.Lack.values, allow_null=True)
+    progress = Progress()
+    attempts = CountField()
+    error = serializers.JSONField(allow_null=True)
+    result = serializers.JSONField(allow_null=True)
+    created_at = serializers.DateTimeField()
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)

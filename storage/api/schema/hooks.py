@@ -1,0 +1,38 @@
+"""What is added to the whole schema after drf-spectacular has made it."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+from storage.api import errors
+
+BYTES = "application/octet-stream"
+
+
+def add_example_of_problem(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Add an example to the component of problem documents, which every operation refers to."""
+    example = errors.problem(
+        400, "invalid_request", "some fields are not valid", {"replication_factor": ["The cluster has 5 nodes."]}
+    )
+    result["components"]["schemas"]["Problem"]["examples"] = [example]
+    return result
+
+
+def add_heads(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Add HEAD where the bytes of a file can be fetched: clients ask there for size and digest. HEAD knows no ranges.
+
+    HEAD works wherever GET does, but elsewhere there is no use for it.
+    """
+    for item in result["paths"].values():
+        if BYTES not in item.get("get", {}).get("responses", {}).get("200", {}).get("content", {}):
+            continue
+        head = item["head"] = deepcopy(item["get"])
+        head["operationId"] = f"{head['operationId']}_head"
+        head["summary"] = "Ask for the header fields of a download"
+        head["parameters"] = [one for one in head["parameters"] if one["name"] not in ("Range", "If-Range")]
+        for status in ("206", "416"):
+            del head["responses"][status]
+        for reply in head["responses"].values():
+            reply.pop("content", None)
+    return result
