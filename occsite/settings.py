@@ -134,7 +134,9 @@ SPECTACULAR_SETTINGS = {
     "SORT_OPERATION_PARAMETERS": False,
     "COMPONENT_SPLIT_REQUEST": True,
     "COMPONENT_SPLIT_PATCH": False,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "POSTPROCESSING_HOOKS": [
+        "storage.api.schema.hooks.drop_marks",
         "storage.api.schema.hooks.add_heads",
         "storage.api.schema.hooks.add_example_of_problem",
     ],

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from storage.api import names
+from storage.api.schema.fields import NAME
 from storage.cluster.topology import Topology
 from storage.models.file import MAX_LENGTH
 
@@ -39,6 +41,7 @@ class RebalanceSerializer(serializers.Serializer[Any]):
     replication_factor = ReplicationFactorField(required=False, help_text="the file's new factor")
 
 
+@extend_schema_field(NAME)
 class NameField(serializers.CharField):
     """A file's name, kept as it was written."""
 

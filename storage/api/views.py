@@ -232,11 +232,12 @@ class RebalanceView(Endpoint):
     @describe(
         "Rebalance a file",
         {
-            200: Reply("rebalanced", answers.Rebalanced, headers=("Preference-Applied",), example=examples.REBALANCED),
+            200: Reply("rebalanced", answers.Rebalanced, may_have=("Preference-Applied",), example=examples.REBALANCED),
             202: Reply(
                 "a job rebalances it",
                 answers.RebalanceAccepted,
-                headers=("Location", "Retry-After", "Preference-Applied"),
+                headers=("Location", "Retry-After"),
+                may_have=("Preference-Applied",),
                 example=examples.REBALANCE_ACCEPTED,
             ),
         },
@@ -280,7 +281,7 @@ class JobView(Endpoint):
 
     @describe(
         "Follow a job",
-        {200: Reply("the job", answers.JobEntry, headers=("Retry-After",), example=examples.JOB_ENTRY)},
+        {200: Reply("the job", answers.JobEntry, may_have=("Retry-After",), example=examples.JOB_ENTRY)},
         problems=("no_such_job",),
     )
     def get(self, request: Request, job_id: str) -> Response:

@@ -212,9 +212,9 @@ ABOUT = (
 )
 BYTES = {"type": "string", "format": "binary"}
 REPLIES = {
-    200: Reply("all bytes", BYTES, ABOUT, CONTENT_TYPE),
+    200: Reply("all bytes", BYTES, ABOUT, media_type=CONTENT_TYPE),
     206: (
-        Reply("the bytes of one range", BYTES, (*ABOUT, "Content-Range"), CONTENT_TYPE),
+        Reply("the bytes of one range", BYTES, ABOUT, ("Content-Range",), CONTENT_TYPE),
         Reply("the bytes of several ranges", BYTES, media_type="multipart/byteranges"),
     ),
     304: Reply("the client has this version", headers=ABOUT),

@@ -187,6 +187,11 @@ class Progress(Answer):
     total = CountField()
 
 
+class JobError(Answer):
+    title = serializers.CharField(required=False)
+    detail = serializers.CharField(required=False)
+
+
 class JobEntry(Answer):
     id = serializers.UUIDField()
     kind = serializers.ChoiceField(choices=Job.Kind.values)
@@ -195,8 +200,8 @@ class JobEntry(Answer):
     waiting_for = serializers.ChoiceField(choices=Job.Lack.values, allow_null=True)
     progress = Progress()
     attempts = CountField()
-    error = serializers.JSONField(allow_null=True)
-    result = serializers.JSONField(allow_null=True)
+    error = JobError(allow_null=True)
+    result = serializers.DictField(allow_null=True)
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)

@@ -39,7 +39,7 @@ PATH: Mapping[str, Described] = {
 }
 
 QUERY: Mapping[str, Described] = {
-    "file_name": ("chooses one of several names of the same bytes; in an upload, the name of the new file", NAME),
+    "file_name": ("chooses one of several names of the same bytes", NAME),
     "replication_factor": (
         "how many nodes get a copy; at most the number of nodes",
         {"type": "integer", "minimum": 1},
@@ -47,7 +47,10 @@ QUERY: Mapping[str, Described] = {
     "distribution": ("false leaves the distribution out of the answer", {**SWITCH, "default": True}),
     "deep": ("true reads and hashes every copy", {**SWITCH, "default": False}),
     "limit": ("how many files a page has at most", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1000}),
-    "cursor": ("where the page begins, as `next` of the page before has it", TEXT),
+    "cursor": (
+        "where the page begins, as `next` of the page before has it",
+        {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
+    ),
     "prefix": ("files whose names begin with this, in upper and lower case as given", PART_OF_NAME),
     "name": ("files whose names contain this, in upper or lower case", PART_OF_NAME),
     "sort": (
@@ -55,6 +58,11 @@ QUERY: Mapping[str, Described] = {
         {"type": "string", "enum": [sign + key for key in SORT_KEYS for sign in ("", "-")], "default": "created_at"},
     ),
 }
+
+NAME_OF_UPLOAD: Described = (
+    "the name of the new file, instead of that in the form; empty for none",
+    {"type": "string", "anyOf": [{"maxLength": 0}, NAME]},
+)
 
 REQUEST: Mapping[str, Described] = {
     "Prefer": ("`respond-async` for an answer at once, `return=minimal` for one without the distribution", TEXT),
@@ -91,5 +99,3 @@ ANSWER: Mapping[str, Described] = {
     "WWW-Authenticate": ("the ways to show a key", TEXT),
     "X-Content-Type-Options": ("browsers must not guess the type", {"type": "string", "enum": ["nosniff"]}),
 }
-OPTIONAL = ("Preference-Applied",)
-"""The header fields that an answer need not have. A job that has ended has no ``Retry-After`` either."""

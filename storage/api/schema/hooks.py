@@ -19,6 +19,16 @@ def add_example_of_problem(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     return result
 
 
+def drop_marks(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Drop the marks by which another hook of drf-spectacular would know equal enumerations."""
+    stack: list[Any] = [result]
+    for item in stack:  # The list grows during the loop.
+        if isinstance(item, dict):
+            item.pop("x-spec-enum-id", None)
+        stack += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+    return result
+
+
 def add_heads(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """Add HEAD where the bytes of a file can be fetched: clients ask there for size and digest. HEAD knows no ranges.
 

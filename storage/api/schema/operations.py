@@ -61,6 +61,7 @@ class Reply:
         words: what the answer means.
         document: its body; None if it has none.
         headers: the names of its header fields, which ``fields.ANSWER`` describes.
+        may_have: the names of the header fields that not each such answer has.
         media_type: the type of its body.
         example: an example of its body; None if there is none.
     """
@@ -68,6 +69,7 @@ class Reply:
     words: str
     document: Document | None = None
     headers: tuple[str, ...] = ()
+    may_have: tuple[str, ...] = ()
     media_type: str = JSON
     example: Any = None
 
@@ -82,7 +84,8 @@ class Operation:
         problems: the codes of the problems that the method can answer with, besides those that every method has.
         headers: the names of the header fields that it reads, which ``fields.REQUEST`` describes.
         bodies: media type → the body that it takes; empty if the view's serializer says so, or if it takes none.
-        path: descriptions of parts of the path that differ from those in ``fields.PATH``.
+        needs_body: whether a request without a body is refused; None if the view's serializer says so.
+        query: query parameter → its description, for parameters that ``fields.QUERY`` does not describe well.
     """
 
     summary: str
@@ -90,10 +93,8 @@ class Operation:
     problems: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     bodies: Mapping[str, Document] = field(default_factory=dict)
-
-    @property
-    def problems_by_status(self) -> Mapping[int, list[str]]:
-        return by_status(self.problems)
+    needs_body: bool | None = None
+    query: Mapping[str, fields.Described] = field(default_factory=dict)
 
 
 def describe(summary: str, replies: Mapping[int, Reply | tuple[Reply, ...]], **more: Any) -> Callable[[Method], Method]:
@@ -155,12 +156,11 @@ class Schema(AutoSchema):
     def get_override_parameters(self) -> list[Any]:
         wanted = [
             *_parameters(OpenApiParameter.PATH, fields.PATH, uritemplate.variables(self.path)),
-            *_parameters(OpenApiParameter.QUERY, fields.QUERY, self.view.parameters),
+            *_parameters(OpenApiParameter.QUERY, {**fields.QUERY, **self.operation.query}, self.view.parameters),
             *_parameters(OpenApiParameter.HEADER, fields.REQUEST, self.operation.headers),
         ]
-        for name, statuses in self._statuses_of_headers().items():
+        for (name, required), statuses in self._statuses_of_headers().items():
             words, schema = fields.ANSWER[name]
-            required = name not in fields.OPTIONAL
             wanted.append(
                 OpenApiParameter(
                     name,
@@ -176,11 +176,17 @@ class Schema(AutoSchema):
     def get_request_serializer(self) -> Any:
         return dict(self.operation.bodies) or super().get_request_serializer()
 
+    def _get_request_body(self, direction: Any = "request") -> Any:
+        body = super()._get_request_body(direction)
+        if self.operation.needs_body is not None:
+            body["required"] = self.operation.needs_body
+        return body
+
     def get_response_serializers(self) -> Any:
         found: dict[tuple[int, str], OpenApiResponse] = {}
         for status, replies in self.operation.replies.items():
             for reply in replies if isinstance(replies, tuple) else (replies,):
-                examples = [] if reply.example is None else [OpenApiExample("example", reply.example)]
+                examples = [] if reply.example is None else [OpenApiExample(reply.words, reply.example)]
                 found[status, reply.media_type] = OpenApiResponse(reply.document, reply.words, examples)
         for status, codes in self._problems().items():
             words = " or ".join(f"`{code}`" for code in codes)
@@ -195,15 +201,16 @@ class Schema(AutoSchema):
         codes += ("not_acceptable",) if len(self.view.renderer_classes) > 1 else ()
         return by_status(tuple(codes))
 
-    def _statuses_of_headers(self) -> dict[str, list[int]]:
-        """Name of each header field of the answers → the statuses of the answers that have it."""
-        named = [(status, HEADERS_OF_PROBLEMS.get(status, ())) for status in self._problems()]
+    def _statuses_of_headers(self) -> dict[tuple[str, bool], list[int]]:
+        """Name of each header field of the answers, and whether they must have it → the statuses of these answers."""
+        statuses: dict[tuple[str, bool], list[int]] = {}
+        for status in self._problems():
+            for name in HEADERS_OF_PROBLEMS.get(status, ()):
+                statuses.setdefault((name, True), []).append(status)
         for status, replies in self.operation.replies.items():
-            named += [(status, one.headers) for one in (replies if isinstance(replies, tuple) else (replies,))]
-        statuses: dict[str, list[int]] = {}
-        for status, names in named:
-            for name in names:
-                statuses.setdefault(name, []).append(status)
+            for reply in replies if isinstance(replies, tuple) else (replies,):
+                for name in (*reply.headers, *reply.may_have):
+                    statuses.setdefault((name, name in reply.headers), []).append(status)
         return statuses
 
 

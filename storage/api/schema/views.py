@@ -45,10 +45,11 @@ class DocsView(Endpoint):
     """A page on which every request of the API can be read about and tried out."""
 
     renderer_classes: tuple[type[BaseRenderer], ...] = (TemplateHTMLRenderer,)
+    template_name = "occ/docs.html"
 
     @describe("Read about the API", {200: Reply("a page", {"type": "string"}, media_type="text/html")})
     def get(self, request: Request) -> Response:
-        return Response(template_name="occ/docs.html")
+        return Response()
 
 
 @lru_cache(maxsize=8)

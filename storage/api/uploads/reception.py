@@ -39,13 +39,16 @@ class StagedFile:
 class StagingFormParser(BaseParser):
     """Parser for ``multipart/form-data``. The one file field is staged while it arrives; other files are skipped.
 
-    If the form turns out to be bad, the parser ends the reception that it has begun.
+    A name in the query replaces that of the file field. A factor in the query counts if the form has none. If the form
+    turns out to be bad, the parser ends the reception that it has begun.
     """
 
     media_type = "multipart/form-data"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> DataAndFiles[Any, Any]:
-        owner = authorize(parser_context["request"].META).owner
+        request = parser_context["request"]
+        owner = authorize(request.META).owner
+        name_in_query, factor_in_query = _wanted_by_query(request)
         files: dict[str, StagedFile] = {}
         opened = ExitStack()
 
@@ -54,19 +57,22 @@ class StagingFormParser(BaseParser):
                 return None
             if files:
                 raise InvalidRequest("an upload has one file", {FIELD: ["Send one file at a time."]})
-            names.valid_name(name, FIELD)
-            reception = Reception(owner, declared_size=stream.declared or 0, name=name, overhead=FORM_OVERHEAD)
+            if not name_in_query:
+                names.valid_name(name, FIELD)
+            kept = name_in_query or name
+            reception = Reception(owner, declared_size=stream.declared or 0, name=kept, overhead=FORM_OVERHEAD)
             opened.enter_context(reception)
             # The connection to PostgreSQL goes back to the pool, because this thread may now wait long for its client.
             connection.close()
-            files[FIELD] = StagedFile(reception, name)
+            files[FIELD] = StagedFile(reception, kept)
             return reception.write
 
         stream.allow(configuration().max_upload_size + FORM_OVERHEAD)
         with opened:
-            fields = read_form(parser_context["request"].META, stream, begin_file)
+            fields = read_form(request.META, stream, begin_file)
             opened.pop_all()
-        return DataAndFiles({**fields, **files}, MultiValueDict())
+        factor = fields.get("replication_factor") or factor_in_query
+        return DataAndFiles({**fields, **files, "replication_factor": factor}, MultiValueDict())
 
 
 class RawParser(BaseParser):
@@ -82,10 +88,10 @@ class RawParser(BaseParser):
         request, view = parser_context["request"], parser_context["view"]
         _require_whole(request)
         claims = digests.claimed(request.headers)
-        name = view.kwargs.get("file_name") or names.in_query(request.META)
+        name_in_query, factor = _wanted_by_query(request)
+        name = view.kwargs.get("file_name") or name_in_query
         if name:
             names.valid_name(name)
-        factor = serializers.wanted_factor(request.query_params)
         stream.allow(configuration().max_upload_size)
         reception = Reception(
             authorize(request.META).owner,
@@ -103,6 +109,21 @@ class RawParser(BaseParser):
             opened.pop_all()
         staged = StagedFile(reception, name or None)
         return DataAndFiles({FIELD: staged, "replication_factor": factor}, MultiValueDict())
+
+
+def _wanted_by_query(request: Request) -> tuple[str, int | None]:
+    """The name and the replication factor that the query asks for: an empty string and None if it asks for none.
+
+    Both are checked even if another part of the request has a name or a factor that counts more.
+
+    Raises:
+        InvalidRequest: the value cannot be a name.
+        ValidationError: the value is not a possible replication factor.
+    """
+    if not request.META.get("QUERY_STRING"):
+        return "", None
+    name = names.in_query(request.META)
+    return names.valid_name(name) if name else "", serializers.wanted_factor(request.query_params)
 
 
 def _require_whole(request: Request) -> None:

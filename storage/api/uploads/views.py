@@ -19,6 +19,7 @@ from storage.api.endpoint import RETRY_AFTER, Endpoint, owner_of
 from storage.api.http.preferences import DISTRIBUTION, Preferences, preferred
 from storage.api.names import FIELD as FILE_NAME
 from storage.api.schema import answers, examples
+from storage.api.schema.fields import NAME_OF_UPLOAD
 from storage.api.schema.operations import Reply, describe
 from storage.api.uploads.bodies import require_length
 from storage.api.uploads.reception import FIELD, FormOrFile, RawParser, StagedFile, StagingFormParser
@@ -29,14 +30,15 @@ from storage.exceptions import InvalidRequest
 from storage.models import Accepted
 from storage.services import catalogue, intake, verify
 
-STORED = ("Location", "Preference-Applied")
+GRANTED = ("Preference-Applied",)
 REPLIES = {
-    200: Reply("you have this file already", answers.Uploaded, headers=STORED, example=examples.AGAIN),
-    201: Reply("the file is stored", answers.Uploaded, headers=STORED, example=examples.UPLOADED),
+    200: Reply("you have this file already", answers.Uploaded, ("Location",), GRANTED, example=examples.AGAIN),
+    201: Reply("the file is stored", answers.Uploaded, ("Location",), GRANTED, example=examples.UPLOADED),
     202: Reply(
         "a job stores the file",
         answers.UploadAccepted,
-        headers=(*STORED, "Retry-After"),
+        ("Location", "Retry-After"),
+        GRANTED,
         example=examples.UPLOAD_ACCEPTED,
     ),
 }
@@ -55,9 +57,11 @@ DIGESTS = ("Repr-Digest", "Content-Digest")
 class UploadView(Endpoint):
     """Upload a file: send a form with the field `file` and, if you like, `replication_factor`.
 
-    A body of any other type is the file itself; `?file_name=` and `?replication_factor=` say the rest. The answer is
-    201 for a new file, and 200 for bytes that you have already under this name. It is 202 with `Prefer: respond-async`,
-    or when storing the file takes longer than UPLOAD_WAIT.
+    A body of any other type is the file itself; `?file_name=` and `?replication_factor=` say the rest. With a form, a
+    name in the query comes before that of the file field, and a factor in the form before that in the query.
+
+    The answer is 201 for a new file, and 200 for bytes that you have already under this name. It is 202 with
+    `Prefer: respond-async`, or when storing the file takes longer than UPLOAD_WAIT.
     """
 
     parameters = (FILE_NAME, "replication_factor", DISTRIBUTION)
@@ -73,6 +77,8 @@ class UploadView(Endpoint):
         problems=PROBLEMS,
         headers=("Prefer", *DIGESTS),
         bodies={StagingFormParser.media_type: serializers.UploadSerializer, "application/octet-stream": BYTES},
+        needs_body=True,
+        query={FILE_NAME: NAME_OF_UPLOAD},
     )
     @transfer()
     def post(self, request: Request) -> Response:
@@ -143,6 +149,8 @@ class RawUploadView(UploadView):
         problems=PROBLEMS,
         headers=("Prefer", *DIGESTS),
         bodies={"application/octet-stream": BYTES},
+        needs_body=False,
+        query={FILE_NAME: NAME_OF_UPLOAD},
     )
     def put(self, request: Request, file_name: str) -> Response:
         return self.post(request)

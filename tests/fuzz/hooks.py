@@ -1,0 +1,136 @@
+"""Hooks of schemathesis: most requests are about files, chunks, jobs and links that exist.
+
+Schemathesis makes up hashes that fit the schema, and would get a 404 each time. These hooks make real files first, and
+put their hashes, and what else there is of them, into the requests. Some made-up values are left, for the 404s.
+
+This module runs in the virtual environment of schemathesis and can import nothing of the project.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import requests
+import schemathesis
+from schemathesis.core.parameters import ParameterLocation
+
+BASE_URL = os.environ["FUZZ_BASE_URL"]
+NODES = 5
+FACTOR, FILE_NAME = "replication_factor", "file_name"
+FILES = 6
+SIZES = (0, 1, 100, 5000, 300_000, 1_000_000)
+MADE_UP = 8  # One in so many made-up hashes stays as it is.
+
+_session = requests.Session()
+_session.trust_env = False
+if "FUZZ_KEY" in os.environ:
+    _session.auth = (os.environ["FUZZ_KEY"], os.environ["FUZZ_SECRET"])
+_made = 0
+
+
+def _call(method: str, path: str, **arguments: Any) -> Any:
+    response = _session.request(method, f"{BASE_URL}{path}", timeout=30, **arguments)
+    response.raise_for_status()
+    return response.json() if response.content else None
+
+
+def _upload(size: int = 10) -> str:
+    """Store bytes that are not stored yet. Return their hash."""
+    global _made
+    _made += 1
+    data = (f"{os.getpid()} {_made} ".encode() * (size // 4 + 1))[: max(size, 10) if size else 0]
+    return str(_call("PUT", f"/upload/file-{_made}.bin", data=data)["file_hash"])
+
+
+@cache
+def _files() -> list[str]:
+    return [_upload(size) for size in SIZES]
+
+
+@cache
+def _chunks() -> list[str]:
+    return [chunk["hash"] for file_hash in _files() for chunk in _call("GET", f"/verify/{file_hash}")["chunks"]]
+
+
+@cache
+def _jobs() -> list[str]:
+    headers = {"Prefer": "respond-async"}
+    return [_call("POST", f"/rebalance/{file_hash}", headers=headers)["job"] for file_hash in _files()]
+
+
+@cache
+def _links() -> list[tuple[str, str]]:
+    """Token and file name of share links."""
+    made = [_call("POST", f"/files/{file_hash}/links")["url"] for file_hash in _files()]
+    return [tuple(urlsplit(url).path.split("/")[2:4]) for url in made]  # type: ignore[misc]
+
+
+@cache
+def _cursor(sort: str) -> str:
+    _files()
+    following = _call("GET", "/files", params={"limit": 1, "sort": sort})["next"]
+    return parse_qs(urlsplit(following).query)["cursor"][0]
+
+
+def _is_valid(case: Any, location: ParameterLocation) -> bool:
+    """True if this part of a request is meant to fit the schema."""
+    part = case.meta.components.get(location) if case.meta else None
+    return part is None or part.mode.is_positive
+
+
+def _is_made_up(value: object) -> bool:
+    return hash(str(value)) % MADE_UP == 0
+
+
+@schemathesis.hook
+def before_load_schema(context: Any, raw_schema: Any) -> None:
+    """Say that a factor is at most the number of nodes. The schema itself cannot, because nodes come and go."""
+    stack: list[Any] = [raw_schema]
+    for item in stack:  # The list grows during the loop.
+        if isinstance(item, dict):
+            if item.get("name") == FACTOR and item.get("in") == "query":
+                item["schema"]["maximum"] = NODES
+            if isinstance(item.get(FACTOR), dict) and item[FACTOR].get("minimum") == 1:
+                item[FACTOR]["maximum"] = NODES
+            stack += item.values()
+        elif isinstance(item, list):
+            stack += item
+
+
+@schemathesis.hook
+def map_case(context: Any, case: Any) -> Any:
+    if _is_valid(case, ParameterLocation.PATH) and case.path_parameters:
+        case.path_parameters = _real_path(case)
+    if _is_valid(case, ParameterLocation.QUERY) and "cursor" in (case.query or {}):
+        case.query = {**case.query, "cursor": _cursor(case.query.get("sort", "created_at"))}
+    if _is_valid(case, ParameterLocation.QUERY) and {FILE_NAME} & case.query.keys() and _is_known(case):
+        case.query = {**case.query, FILE_NAME: _call("GET", f"/files/{case.path_parameters['file_hash']}")["file_name"]}
+    return case
+
+
+def _is_known(case: Any) -> bool:
+    """True if a request is about one of the files that all requests share."""
+    return bool(case.path_parameters) and case.path_parameters.get("file_hash") in _files()
+
+
+def _real_path(case: Any) -> dict[str, Any]:
+    path = dict(case.path_parameters)
+    pick = hash(str(sorted(path.items())))
+    if _is_made_up(tuple(path.values())) or case.meta.phase.name.value == "stateful":
+        return path
+    if "link_id" in path:
+        path["file_hash"] = _files()[pick % FILES]
+        path["link_id"] = _call("POST", f"/files/{path['file_hash']}/links")["id"]
+    elif "file_hash" in path:
+        # A deletion gets a file of its own: the other files stay.
+        path["file_hash"] = _upload() if case.method.upper() == "DELETE" else _files()[pick % FILES]
+    elif "chunk_hash" in path:
+        path["chunk_hash"] = _chunks()[pick % len(_chunks())]
+    elif "job_id" in path:
+        path["job_id"] = _jobs()[pick % FILES]
+    elif "token" in path:
+        path["token"] = _links()[pick % FILES][0]
+    return path
