@@ -1,9 +1,10 @@
 # A machine needs Linux, Python 3.11 or newer with pip and venv, and make. Nothing else has to be installed.
 PYTHON ?= python3
 VENV := .venv
+FUZZ := .venv-schemathesis
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint test format coverage faults endurance mutants test-containers bench bench-sketches \
+.PHONY: help run check lint test fuzz format coverage faults endurance mutants test-containers bench bench-sketches \
 	bench-growth clean
 
 help: ## list the targets
@@ -14,7 +15,7 @@ help: ## list the targets
 run: $(VENV)/requirements.stamp ## start the whole system, in the foreground
 	@exec setpriv --pdeathsig KILL -- $(VENV)/bin/python manage.py serve
 
-check: lint test ## run all that a change must pass
+check: lint test fuzz ## run all that a change must pass
 
 lint: $(VENV)/requirements-dev.stamp ## check style, types and import contracts
 	$(VENV)/bin/ruff check .
@@ -25,6 +26,11 @@ lint: $(VENV)/requirements-dev.stamp ## check style, types and import contracts
 # Files of tests run side by side, each process with databases of its own. WORKERS=0 runs them one after the other.
 test: $(VENV)/requirements-dev.stamp ## run the tests, and list the ten slowest
 	$(VENV)/bin/python -m pytest -n $(or $(WORKERS),2) --dist loadfile --durations 10
+
+# Each operation gets a few made-up requests, within two minutes. MINUTES=10 goes on for that long, twice: with keys off
+# and on.
+fuzz: $(VENV)/requirements-dev.stamp $(FUZZ)/requirements.stamp ## compare the live API with its schema, by made-up requests
+	$(MINUTES:%=FUZZ_MINUTES=%) $(VENV)/bin/python -m pytest -m fuzz tests/fuzz
 
 format: $(VENV)/requirements-dev.stamp ## sort imports, mend what ruff can mend, and format
 	$(VENV)/bin/ruff check --fix .
@@ -63,7 +69,7 @@ bench-growth: $(VENV)/requirements.stamp ## measure what takes longer with ten m
 	$(VENV)/bin/python -m benchmarks.growth $(FILES:%=--files %) $(PLANS:%=--plans %)
 
 clean: ## remove the installed packages and all caches; stored files stay
-	rm -rf $(VENV) .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(FUZZ) .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
@@ -80,3 +86,9 @@ $(VENV)/requirements-dev.stamp: requirements-dev.txt requirements.txt | $(VENV)/
 	@echo "installing packages for tests (the first time only)"
 	@$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -r requirements-dev.txt
 	@touch $@ $(VENV)/requirements.stamp
+
+$(FUZZ)/requirements.stamp: tests/fuzz/requirements.txt | $(VENV)/bin/python
+	@echo "installing schemathesis (the first time only)"
+	@$(PYTHON) -m venv $(FUZZ)
+	@$(FUZZ)/bin/python -m pip install --disable-pip-version-check --quiet -r tests/fuzz/requirements.txt
+	@touch $@
