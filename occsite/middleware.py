@@ -12,8 +12,12 @@ from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
-from django.http import HttpRequest
+from django.db import DataError
+from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
+from django.utils.deprecation import MiddlewareMixin
+
+from storage.api.errors import bad_request
 
 ADMIN = "/admin/"
 
@@ -53,3 +57,11 @@ class Authentication(_ForAdmin, AuthenticationMiddleware):
 
 class Messages(_ForAdmin, MessageMiddleware):
     pass
+
+
+class Filters(_ForAdmin, MiddlewareMixin):
+    """Answers a filter that PostgreSQL refuses, such as a malformed regular expression in the query, with 400."""
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        is_filter = isinstance(exception, DataError) and request.method in ("GET", "HEAD")
+        return bad_request(request, exception) if is_filter else None

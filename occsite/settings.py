@@ -46,6 +46,7 @@ MIDDLEWARE = [
     "occsite.middleware.Csrf",
     "occsite.middleware.Authentication",
     "occsite.middleware.Messages",
+    "occsite.middleware.Filters",
 ]
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -163,6 +164,9 @@ CORS_EXPOSE_HEADERS = [
     "Last-Modified",
     "Location",
     "Preference-Applied",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
     "Repr-Digest",
     "Retry-After",
 ]

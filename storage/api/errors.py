@@ -10,6 +10,8 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 import redis
 import structlog
+from corsheaders.middleware import CorsMiddleware
+from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.core.handlers.wsgi import get_script_name
 from django.db import InterfaceError, InternalError, OperationalError
@@ -108,9 +110,18 @@ def send_problem(error: Exception, environ: WSGIEnvironment, start_response: Sta
     """Answer a WSGI request directly with the problem document of ``error``, bypassing Django."""
     set_script_prefix(get_script_name(environ))  # The addresses on a page need it, and only Django's handler sets it.
     response = problem_response(error, {"environ": environ})
+    if settings.CORS_ALLOWED_ORIGINS:
+        _allow_origin(response, environ)
     response.headers["Content-Length"] = str(len(response.content))
     start_response(status_line(response.status_code), list(response.headers.items()))
     return () if environ["REQUEST_METHOD"] == "HEAD" else [response.content]
+
+
+def _allow_origin(response: HttpResponse, environ: WSGIEnvironment) -> None:
+    """Add the CORS fields that Django's middleware would have added: without them, a page cannot read the problem."""
+    request = HttpRequest()
+    request.META, request.method, request.path_info = environ, environ["REQUEST_METHOD"], environ["PATH_INFO"]
+    CorsMiddleware(lambda _: response).add_response_headers(request, response)
 
 
 def status_line(status: int) -> str:

@@ -57,6 +57,7 @@ class LinkView(Endpoint):
     """One share link. A `DELETE` revokes it: its address opens nothing any more."""
 
     http_method_names = ("delete", "options")
+    done = "The link is revoked."
 
     @describe("Revoke a share link", {204: Reply("revoked")}, problems=("no_such_file", "no_such_link"))
     def delete(self, request: Request, file_hash: str, link_id: str) -> Response:

@@ -42,6 +42,8 @@ class PageRenderer(BrowsableAPIRenderer):
             context["description"] = self._introduction(view)
         if "file_hash" in view.kwargs and has_forms:
             context["links"] = _links(view.kwargs["file_hash"], request.path)
+        if status == 204:
+            context["done"] = getattr(view, "done", None)
         if has_forms:
             context["post_form"] = self._form("POST", view, data)
             context["patch_form"] = self._form("PATCH", view, data)
@@ -102,7 +104,6 @@ def _context(method: str, path: str, status: int, data: Any, headers: Mapping[st
         "method": method,
         "path": path,
         "status": f"{status} {phrase}",
-        "is_deleted": status == 204,
         "problem": data if status >= 400 and isinstance(data, Mapping) and "detail" in data else None,
         "data": data,
         "document": None if data is None else markup.document(data),

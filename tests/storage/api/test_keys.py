@@ -64,7 +64,7 @@ def test_every_address_is_among_the_requests_here() -> None:
     paths = [path for _, path in REQUESTS]
     for pattern in get_resolver("storage.api.urls").url_patterns:
         assert isinstance(pattern, URLPattern)
-        if not any(map(pattern.resolve, ("health", "share/token/name"))):
+        if not any(map(pattern.resolve, ("health", "schema", "docs", "share/token", "share/token/name"))):
             assert any(pattern.resolve(path[1:]) for path in (*paths, "/slash/")), pattern
 
 
@@ -259,6 +259,18 @@ def test_a_page_of_another_site_changes_nothing_with_a_key_that_a_browser_rememb
     assert put({**ann, "Origin": "http://TestServer"}, "a.txt").status_code == 200
     settings.CORS_ALLOWED_ORIGINS = [foreign]
     assert put({**ann, "Sec-Fetch-Site": "cross-site", "Origin": foreign}, "a.txt").status_code == 200
+
+
+def test_a_page_of_an_allowed_site_can_read_why_it_is_refused(keys_on: ClusterUnderTest, settings: Any) -> None:
+    settings.CORS_ALLOWED_ORIGINS = ["https://app.example"]
+    for headers, status in (({}, 401), ({"Host": "bad host"}, 400), (bearer("ann", [Scope.WRITE]), 403)):
+        response = Client().get("/files", headers={**headers, "Origin": "https://app.example"})
+        assert_problem(response, status)
+        assert response.headers["Access-Control-Allow-Origin"] == "https://app.example"
+        assert "Retry-After" in response.headers["Access-Control-Expose-Headers"]
+        foreign = Client().get("/files", headers={**headers, "Origin": "https://elsewhere.example"})
+        assert_problem(foreign, status)
+        assert "Access-Control-Allow-Origin" not in foreign.headers
 
 
 # -- from nobody to somebody -------------------------------------------------

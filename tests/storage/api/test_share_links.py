@@ -172,3 +172,10 @@ def test_the_token_is_not_in_the_log(ann: dict[str, str], monkeypatch: pytest.Mo
 def test_while_keys_are_off_links_work_as_well(workers: ClusterUnderTest) -> None:
     put({}, "file.txt")
     assert Client().get(path_of(share({}))).getvalue() == DATA
+
+
+def test_the_page_after_a_revocation_speaks_of_the_link(ann: dict[str, str]) -> None:
+    address = f"/files/{File.objects.latest('pk').content.file_hash}/links/{share(ann).json()['id']}"
+    page = Client().delete(address, headers={**ann, "Accept": "text/html"}).content.decode()
+    assert "The link is revoked." in page
+    assert "file is deleted" not in page
