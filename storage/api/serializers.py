@@ -41,7 +41,7 @@ class RebalanceSerializer(serializers.Serializer[Any]):
     replication_factor = ReplicationFactorField(required=False, help_text="the file's new factor")
 
 
-@extend_schema_field(NAME)
+@extend_schema_field(dict(NAME))
 class NameField(serializers.CharField):
     """A file's name, kept as it was written."""
 

@@ -27,7 +27,7 @@ from storage.api.names import chosen_name, valid_name
 from storage.api.parameters import require_known
 from storage.api.rendering import JsonRenderer
 from storage.api.schema.fields import CONDITIONS_OF_READS
-from storage.api.schema.operations import Reply, describe
+from storage.api.schema.operations import Replies, Reply, describe
 from storage.api.wsgi.transfers import Slot
 from storage.models import OpenFile
 from storage.services import retrieve, share
@@ -211,7 +211,7 @@ ABOUT = (
     "X-Content-Type-Options",
 )
 BYTES = {"type": "string", "format": "binary"}
-REPLIES = {
+REPLIES: Replies = {
     200: Reply("all bytes", BYTES, ABOUT, media_type=CONTENT_TYPE),
     206: (
         Reply("the bytes of one range", BYTES, ABOUT, ("Content-Range",), CONTENT_TYPE),

@@ -50,6 +50,9 @@ KEYS: Mapping[str, Mapping[str, str]] = {
 Document = type[BaseSerializer[Any]] | Mapping[str, Any]
 """What a body holds: a serializer, or a JSON Schema."""
 
+Replies = Mapping[int, "Reply | tuple[Reply, ...]"]
+"""Status → the answer, or several answers of different types."""
+
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -89,7 +92,7 @@ class Operation:
     """
 
     summary: str
-    replies: Mapping[int, Reply | tuple[Reply, ...]]
+    replies: Replies
     problems: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     bodies: Mapping[str, Document] = field(default_factory=dict)
@@ -97,7 +100,7 @@ class Operation:
     query: Mapping[str, fields.Described] = field(default_factory=dict)
 
 
-def describe(summary: str, replies: Mapping[int, Reply | tuple[Reply, ...]], **more: Any) -> Callable[[Method], Method]:
+def describe(summary: str, replies: Replies, **more: Any) -> Callable[[Method], Method]:
     """Decorate a method of a view with its description: the arguments are those of ``Operation``."""
 
     def decorate(method: Method) -> Method:
@@ -135,7 +138,7 @@ class Schema(AutoSchema):
     def get_summary(self) -> str:
         return self.operation.summary
 
-    def get_description(self) -> str:
+    def get_description(self) -> str:  # type: ignore[override]  # drf-spectacular passes no arguments
         text = super().get_description()
         if not self.needs_key:
             return text
@@ -154,9 +157,10 @@ class Schema(AutoSchema):
         return [{name: []} for name in KEYS]
 
     def get_override_parameters(self) -> list[Any]:
+        view: Any = self.view
         wanted = [
             *_parameters(OpenApiParameter.PATH, fields.PATH, uritemplate.variables(self.path)),
-            *_parameters(OpenApiParameter.QUERY, {**fields.QUERY, **self.operation.query}, self.view.parameters),
+            *_parameters(OpenApiParameter.QUERY, {**fields.QUERY, **self.operation.query}, view.parameters),
             *_parameters(OpenApiParameter.HEADER, fields.REQUEST, self.operation.headers),
         ]
         for (name, required), statuses in self._statuses_of_headers().items():

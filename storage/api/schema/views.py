@@ -37,7 +37,7 @@ class SchemaView(Endpoint):
     )
     def get(self, request: Request) -> HttpResponse:
         renderer: Any = request.accepted_renderer
-        content = _rendered(type(renderer), get_script_prefix(), keys=configuration().auth_required)
+        content = _rendered(renderer.__class__, get_script_prefix(), keys=configuration().auth_required)
         return HttpResponse(content, content_type=renderer.media_type)
 
 
@@ -53,7 +53,7 @@ class DocsView(Endpoint):
 
 
 @lru_cache(maxsize=8)
-def _rendered(renderer: type[BaseRenderer], prefix: str, *, keys: bool) -> bytes:
+def _rendered(renderer: Any, prefix: str, *, keys: bool) -> bytes:
     """The schema as a renderer writes it. It takes a tenth of a second, so each process makes it once.
 
     Args:
@@ -63,4 +63,5 @@ def _rendered(renderer: type[BaseRenderer], prefix: str, *, keys: bool) -> bytes
     """
     document = SchemaGenerator().get_schema(public=True)
     document["servers"] = [{"url": prefix.rstrip("/") or "/"}]
-    return bytes(renderer().render(document))
+    content: bytes = renderer().render(document)
+    return content

@@ -20,7 +20,7 @@ from storage.api.http.preferences import DISTRIBUTION, Preferences, preferred
 from storage.api.names import FIELD as FILE_NAME
 from storage.api.schema import answers, examples
 from storage.api.schema.fields import NAME_OF_UPLOAD
-from storage.api.schema.operations import Reply, describe
+from storage.api.schema.operations import Replies, Reply, describe
 from storage.api.uploads.bodies import require_length
 from storage.api.uploads.reception import FIELD, FormOrFile, RawParser, StagedFile, StagingFormParser
 from storage.api.wsgi.slashes import without_slash
@@ -31,7 +31,7 @@ from storage.models import Accepted
 from storage.services import catalogue, intake, verify
 
 GRANTED = ("Preference-Applied",)
-REPLIES = {
+REPLIES: Replies = {
     200: Reply("you have this file already", answers.Uploaded, ("Location",), GRANTED, example=examples.AGAIN),
     201: Reply("the file is stored", answers.Uploaded, ("Location",), GRANTED, example=examples.UPLOADED),
     202: Reply(

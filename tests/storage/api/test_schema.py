@@ -62,7 +62,8 @@ def test_the_schema_is_made_without_a_warning(tmp_path: Any) -> None:
 
 def test_every_address_and_method_is_in_the_schema() -> None:
     paths = SchemaGenerator().get_schema(public=True)["paths"]
-    for pattern in (*urls.urlpatterns, *occsite.urls.urlpatterns):
+    patterns: list[Any] = [*urls.urlpatterns, *occsite.urls.urlpatterns]
+    for pattern in patterns:
         path = EndpointEnumerator().get_path_from_regex(str(pattern.pattern))
         if not isinstance(pattern, URLPattern) or pattern.callback in NOT_OF_THE_API:
             continue
