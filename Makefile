@@ -69,7 +69,7 @@ bench-growth: $(VENV)/requirements.stamp ## measure what takes longer with ten m
 	$(VENV)/bin/python -m benchmarks.growth $(FILES:%=--files %) $(PLANS:%=--plans %)
 
 clean: ## remove the installed packages and all caches; stored files stay
-	rm -rf $(VENV) $(FUZZ) .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(FUZZ) .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
