@@ -64,17 +64,17 @@ def _jobs() -> list[str]:
 
 
 @cache
-def _links() -> list[tuple[str, str]]:
-    """Token and file name of share links."""
+def _tokens() -> list[str]:
+    """The tokens of share links."""
     made = [_call("POST", f"/files/{file_hash}/links")["url"] for file_hash in _files()]
-    return [tuple(urlsplit(url).path.split("/")[2:4]) for url in made]  # type: ignore[misc]
+    return [str(urlsplit(url).path.split("/")[2]) for url in made]
 
 
 @cache
 def _cursor(sort: str) -> str:
     _files()
     following = _call("GET", "/files", params={"limit": 1, "sort": sort})["next"]
-    return parse_qs(urlsplit(following).query)["cursor"][0]
+    return str(parse_qs(urlsplit(following).query)["cursor"][0])
 
 
 def _is_valid(case: Any, location: ParameterLocation) -> bool:
@@ -147,5 +147,5 @@ def _real_path(case: Any) -> dict[str, Any]:
     elif "job_id" in path:
         path["job_id"] = _jobs()[pick % FILES]
     elif "token" in path:
-        path["token"] = _links()[pick % FILES][0]
+        path["token"] = _tokens()[pick % FILES]
     return path

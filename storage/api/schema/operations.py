@@ -181,7 +181,7 @@ class Schema(AutoSchema):
         return dict(self.operation.bodies) or super().get_request_serializer()
 
     def _get_request_body(self, direction: Any = "request") -> Any:
-        body = super()._get_request_body(direction)
+        body = super()._get_request_body(direction)  # type: ignore[no-untyped-call]
         if self.operation.needs_body is not None:
             body["required"] = self.operation.needs_body
         return body
