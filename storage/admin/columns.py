@@ -44,7 +44,7 @@ def size(count: float) -> str:
 
 def unbroken(text: str) -> str:
     """The text in one line, however narrow its column is."""
-    return format_html('<span style="white-space: nowrap">{}</span>', text)
+    return format_html('<span class="nowrap">{}</span>', text)
 
 
 def shown(name: str, description: str, form: Callable[[Any], Any] | None = None, *, boolean: bool = False) -> Column:
