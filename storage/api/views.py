@@ -87,6 +87,7 @@ class StatusView(Endpoint):
 class AccountView(Endpoint):
     """Your account: what your key allows, how much you have stored, and how much you may store."""
 
+    @describe("Show the account", {200: Reply("the account", answers.Account, example=examples.ACCOUNT)})
     def get(self, request: Request) -> Response:
         principal = authorize(request.META)
         return Response(documents.account(quotas.account(principal.owner), principal))

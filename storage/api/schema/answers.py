@@ -10,7 +10,7 @@ from typing import Any
 from rest_framework import serializers
 
 from storage.api.schema.fields import HASH
-from storage.models import Content, Job
+from storage.models import Content, Job, Scope
 
 Answer = serializers.Serializer[Any]
 
@@ -68,6 +68,23 @@ class Health(Answer):
     failing = serializers.DictField(
         child=serializers.CharField(), required=False, help_text="part that fails → what to do"
     )
+
+
+class Used(Answer):
+    files = CountField()
+    bytes = CountField()
+
+
+class Quota(Answer):
+    files = CountField(allow_null=True, help_text="null is no limit")
+    bytes = CountField(allow_null=True, help_text="null is no limit")
+
+
+class Account(Answer):
+    owner = serializers.CharField()
+    scopes = serializers.ListField(child=serializers.ChoiceField(choices=Scope.values))
+    used = Used()
+    quota = Quota()
 
 
 # -- files -------------------------------------------------------------------

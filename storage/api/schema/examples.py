@@ -18,6 +18,12 @@ UNHEALTHY = {
     "ready": False,
     "failing": {"nodes": "too few nodes take copies: 1 of 5, and an upload needs 2"},
 }
+ACCOUNT = {
+    "owner": "ann",
+    "scopes": ["delete", "read", "write"],
+    "used": {"files": 2, "bytes": 524288},
+    "quota": {"files": None, "bytes": 1073741824},
+}
 UPLOADED: dict[str, Any] = {
     "success": True,
     **NAMED,

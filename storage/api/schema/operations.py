@@ -199,6 +199,7 @@ class Schema(AutoSchema):
 
     def _problems(self) -> dict[int, list[str]]:
         codes = [*self.operation.problems, *ALWAYS]
+        codes += ("too_many_own_transfers",) if "too_many_transfers" in codes else ()
         codes += WITH_BODY if self.method in ("POST", "PUT", "PATCH") else ()
         codes += WITH_KEYS if self.needs_key else ()
         codes += () if is_unlimited(self.path) else ("rate_limited",)
@@ -210,7 +211,7 @@ class Schema(AutoSchema):
         statuses: dict[tuple[str, bool], list[int]] = {}
         for status in self._problems():
             for name in HEADERS_OF_PROBLEMS.get(status, ()):
-                statuses.setdefault((name, True), []).append(status)
+                statuses.setdefault((name, not name.startswith("RateLimit-")), []).append(status)
         for status, replies in self.operation.replies.items():
             for reply in replies if isinstance(replies, tuple) else (replies,):
                 for name in (*reply.headers, *reply.may_have):

@@ -49,6 +49,8 @@ PROBLEMS = (
     "staging_unavailable",
     "too_many_transfers",
     "out_of_space",
+    "byte_quota_exceeded",
+    "file_quota_exceeded",
 )
 BYTES = {"type": "string", "format": "binary"}
 DIGESTS = ("Repr-Digest", "Content-Digest")

@@ -111,6 +111,7 @@ def test_answers_have_what_the_schema_says_and_nothing_else(workers: ClusterUnde
         "/": "/",
         "/health": "/health",
         "/status": "/status",
+        "/account": "/account",
         "/files": "/files?limit=1",
         "/files/{file_hash}": f"/files/{file_hash}",
         "/files/{file_hash}/links": f"/files/{file_hash}/links",
