@@ -11,6 +11,7 @@ from occsite import addresses, logs
 from occsite.launch import embedded
 from occsite.launch.secret import read_secret
 from occsite.postgresql.connection import PATIENCE
+from occsite.signature import COMMAND, PROGRAM, signature
 from storage.conf import VERSION, Configuration
 from storage.exceptions import ConfigurationError
 
@@ -96,6 +97,7 @@ _database["ENGINE"] = "occsite.postgresql"
 _database["OPTIONS"] = {
     **_database.get("OPTIONS", {}),
     "connect_timeout": 3,
+    "application_name": signature(os.environ.get(PROGRAM, COMMAND), OCC, SECRET_KEY),
     "prepare_threshold": 5,  # This allows statements to ask to be prepared; the ORM's statements never do.
     "options": f"-c statement_timeout={PATIENCE}s -c idle_in_transaction_session_timeout=120000"
     # These options are for prepared statements and for the statements of triggers. All of them look up a few rows by

@@ -88,6 +88,13 @@ class ForeignDatabase(StorageError):
     """The volumes were written under another database, or under a newer state of this one (RACES 12)."""
 
 
+# -- backups ---------------------------------------------------------------
+
+
+class BackupError(StorageError):
+    """A backup cannot be taken, is not whole, or cannot be restored here."""
+
+
 # -- files -----------------------------------------------------------------
 
 

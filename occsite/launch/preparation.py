@@ -16,7 +16,8 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import PGconn, Ping
 
 from occsite.launch.secret import make_secret
-from occsite.launch.state import make_state_dir
+from occsite.launch.state import make_state_dir, require_whole
+from occsite.postgresql import sessions
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
 from storage.models.locks import Lock
@@ -44,12 +45,14 @@ def prepare(configuration: Configuration) -> str | None:
         ConfigurationError: PostgreSQL does not answer, or the cluster does not fit the environment.
     """
     make_state_dir(configuration.storage_dir)
+    require_whole(configuration.storage_dir)
     try:
         make_secret(configuration.storage_dir)
     except OSError as error:
         raise ConfigurationError(f"STORAGE_DIR cannot be written: {error}; mend that and start again") from None
     await_redis(REACH_LIMIT if configuration.redis_url else LIMIT)
     with await_database(REACH_LIMIT if configuration.database_url else LIMIT) as lock:
+        require_sessions()
         lock.execute("SET statement_timeout = 0")
         lock.execute("SELECT pg_advisory_lock(%s)", [Lock.MIGRATING.value])
         show_step("bringing the database up to date")
@@ -116,6 +119,16 @@ def _is_starting(parameters: dict[str, Any]) -> bool:
     """Tell whether PostgreSQL says that it accepts no connections yet (SQLSTATE 57P03), in whatever language."""
     ours = {name: value for name, value in parameters.items() if name in ("host", "port", "connect_timeout")}
     return PGconn.ping(make_conninfo(**ours).encode()) == Ping.REJECT
+
+
+def require_sessions() -> None:
+    """Make sure that each connection to PostgreSQL is a session of its own (RACES 38).
+
+    Raises:
+        ConfigurationError: a pooler stands in between, and mixes the sessions of its clients.
+    """
+    if flaw := sessions.flaw(connection.get_connection_params()):
+        raise ConfigurationError(f"PostgreSQL cannot be used like this: {flaw}; {sessions.REMEDY}")
 
 
 def create_admin() -> str | None:

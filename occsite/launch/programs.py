@@ -14,6 +14,7 @@ from supervisor.xmlrpc import SupervisorTransport
 from occsite.launch.embedded import postgres_argv, valkey_argv
 from occsite.launch.process import dying_with_parent
 from occsite.launch.runtime import runtime_dir
+from occsite.signature import PROGRAM
 from storage.conf import Configuration
 from storage.queues import Queue
 
@@ -137,6 +138,7 @@ def _program_section(program: Program) -> str:
     # The manager writes the log files: supervisor's own writers do not survive a full disk.
     options: dict[str, object] = {
         "command": program.name,
+        "environment": f'{PROGRAM}="{program.name}"',
         "autostart": str(program.autostart).lower(),
         "stopsignal": program.stop_signal,
         "stopwaitsecs": program.stop_within,

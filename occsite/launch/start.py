@@ -13,7 +13,7 @@ from occsite.launch.output import say
 from occsite.launch.programs import supervisor_configuration
 from occsite.launch.runtime import await_departure, make_own_dir, make_runtime_dir, runtime_dir, scratch_dir
 from occsite.launch.secret import make_secret, read_secret
-from occsite.launch.state import check_port, lock_state, make_state_dir
+from occsite.launch.state import check_port, lock_state, make_state_dir, require_whole
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
 
@@ -49,6 +49,7 @@ def _prepare(configuration: Configuration, folders: list[Path]) -> None:
     for tool, package in TOOLS.items():
         if shutil.which(tool) is None:
             raise ConfigurationError(f"the command {tool} is missing; install it (Debian's package {package})")
+    require_whole(storage_dir)
     check_port(configuration.host, configuration.port)
     await_departure(storage_dir, DEPARTURE_LIMIT)
     if (storage_dir / "postgres").exists() and not read_secret(storage_dir):

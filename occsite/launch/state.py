@@ -61,6 +61,23 @@ def lock_state(storage_dir: Path) -> IO[str]:
     return file
 
 
+def restoring_marker(storage_dir: Path) -> Path:
+    """The file that is in the state folder while a backup is being restored into it."""
+    return storage_dir / "restoring"
+
+
+def require_whole(storage_dir: Path) -> None:
+    """Make sure that no restore was interrupted: a start on half a database would make a new, empty cluster.
+
+    Raises:
+        ConfigurationError: a restore runs, or did not end.
+    """
+    if restoring_marker(storage_dir).exists():
+        raise ConfigurationError(
+            f"a restore into {storage_dir} has not ended: let it end, or run `manage.py restore` again"
+        )
+
+
 def check_port(host: str, port: int) -> None:
     """Make sure that ``host:port`` can be listened on.
 

@@ -3,6 +3,7 @@ from storage.models.cluster import Cluster
 from storage.models.content import Content, ManifestEntry
 from storage.models.file import NOBODY, SORT_KEYS, UPLOADED, File, Position, Sort, nobody
 from storage.models.generation import Generation
+from storage.models.hold import Hold
 from storage.models.job import Job
 from storage.models.key import Key, Scope
 from storage.models.last_census import LastCensus
@@ -27,6 +28,7 @@ __all__ = [
     "Content",
     "File",
     "Generation",
+    "Hold",
     "Job",
     "Key",
     "LastCensus",

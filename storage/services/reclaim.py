@@ -6,9 +6,10 @@ The phases: ``reclaim.mark``, ``reclaim.trash``, ``reclaim.purge``, ``reclaim.fo
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from django.db import transaction
@@ -19,9 +20,9 @@ from storage import counters, phases
 from storage.cluster import generations
 from storage.cluster.topology import Member, Topology
 from storage.counters import Event
-from storage.exceptions import ForeignDatabase, VolumeError
+from storage.exceptions import ClusterUnavailable, ForeignDatabase, VolumeError
 from storage.jobs import maintenance
-from storage.models import Chunk, Job, ManifestEntry, Pin, clock
+from storage.models import Chunk, Hold, Job, ManifestEntry, Pin, clock
 from storage.models.locks import Lock, free_advisory_lock
 from storage.replicas.finding import ask
 from storage.replicas.removing import purge_trash, remove_replicas, trashed_at
@@ -31,6 +32,7 @@ log = structlog.get_logger(__name__)
 CHUNKS_PER_PASS = 1000
 CHUNKS_AT_ONCE = 32  # The rows of this many chunks are locked at once, and an upload that has one of the chunks waits.
 PURGES_PER_PASS = 2000
+HOLD_PATIENCE = 300.0  # A backup waits this many seconds for the end of a pass. A pass on slow disks takes minutes.
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Preview:
         is_capped: True if the next pass would reach its limit, so that later passes remove more.
         trash: the trash of each node that answers.
         absent: ids of the nodes that do not answer.
+        held_until: the time until which a backup holds reclaim back; None if none does.
     """
 
     grace: float
@@ -78,6 +81,7 @@ class Preview:
     is_capped: bool
     trash: list[Trash]
     absent: list[str]
+    held_until: datetime | None
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,7 @@ def preview(grace: float) -> Preview:
         is_capped=len(todo.chunks) == CHUNKS_PER_PASS,
         trash=trash,
         absent=[member.node_id for member in todo.absent],
+        held_until=Hold.last_end(),
     )
 
 
@@ -172,6 +177,26 @@ def request() -> Job:
     return maintenance.ensure(Job.Kind.RECLAIM, "all")
 
 
+def hold_back(span: timedelta, patience: float = HOLD_PATIENCE) -> Hold:
+    """Begin a hold when no pass is under way. A pass that has made its plan would not see the hold (RACES 37).
+
+    Args:
+        span: the length of the hold.
+        patience: seconds to wait for the end of a pass.
+
+    Raises:
+        ClusterUnavailable: a pass did not end in this time.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        with free_advisory_lock(Lock.RECLAIMING) as is_held:
+            if is_held:
+                return Hold.begin(span)
+        if time.monotonic() > deadline:
+            raise ClusterUnavailable("a pass of reclaim does not end; try again later")
+        time.sleep(0.1)
+
+
 def reclaim_all(job: Job, grace: float) -> dict[str, int]:
     """Make passes until one finds nothing to do; returns the sums over all passes, named like those of ``Outcome``.
 
@@ -191,13 +216,13 @@ def reclaim_all(job: Job, grace: float) -> dict[str, int]:
 
 
 def reclaim(grace: float) -> Outcome:
-    """Make one pass. If another process is making a pass, this function does nothing.
+    """Make one pass. If another process is making a pass, or a backup holds reclaim back, this function does nothing.
 
     Raises:
         ForeignDatabase: see ``plan``; nothing has been removed.
     """
     with free_advisory_lock(Lock.RECLAIMING) as is_held:
-        if not is_held:
+        if not is_held or Hold.last_end():
             return Outcome()
         topology = Topology.load()
         return _execute(topology, plan(topology, grace), grace)

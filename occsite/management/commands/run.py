@@ -4,6 +4,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from occsite.launch.programs import commands
+from occsite.signature import PROGRAM
 from storage.conf import configuration
 
 
@@ -16,4 +17,5 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, program: str, **options: Any) -> None:
         argv = commands(configuration())[program]
+        os.environ[PROGRAM] = program
         os.execv(argv[0], argv)  # noqa: S606

@@ -1,0 +1,218 @@
+"""The folder of backups: a volume with one copy of each chunk, and a folder for each backup.
+
+A backup's folder has its name when the backup is complete, and never before. Backups share the chunks: a chunk that an
+earlier backup has copied is not copied again, even if that backup did not end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from occsite.launch.files import sync_directory
+from storage.exceptions import BackupError
+from storage.volumes import FilesystemVolume, Identity
+
+FORMAT = 1
+DATABASE, LIST, SECRET, MISSING, DESCRIPTION = "database.dump", "chunks", "secret", "missing", "backup.json"
+NODE_ID = "backup"  # The volume of the archive is the volume of no node.
+_NAME = re.compile(r"\d{8}T\d{6}Z")
+_DRAFT = "unfinished"
+_LOCK, _VOLUME = "lock", "volume"
+BATCH_CHUNKS, BATCH_BYTES = 64, 8 << 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """A node at the time of a backup, and the URL of its volume as the database has it."""
+
+    node_id: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a backup says about itself.
+
+    Attributes:
+        version: the version of OCC Storage.
+        cluster: UUID of the cluster.
+        taken_at: the time by PostgreSQL's clock, in ISO 8601.
+        migrations: the last migration of each application.
+        database_sha256: SHA-256 of the dump.
+        database_bytes: the size of the dump.
+        chunks: the number of chunks that files need.
+        bytes: the size of these chunks.
+        has_chunks: False if the operator copies the volumes with other tools.
+        missing: the number of chunks of which no node had a good copy.
+        nodes: the nodes that were not retired.
+    """
+
+    version: str
+    cluster: str
+    taken_at: str
+    migrations: dict[str, str]
+    database_sha256: str
+    database_bytes: int
+    chunks: int
+    bytes: int
+    has_chunks: bool
+    missing: int
+    nodes: list[Place] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A complete backup."""
+
+    path: Path
+    description: Description
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def database(self) -> Path:
+        return self.path / DATABASE
+
+    @property
+    def secret(self) -> str | None:
+        """The secret of the installation; None if it had none of its own."""
+        try:
+            return (self.path / SECRET).read_text().strip()
+        except FileNotFoundError:
+            return None
+
+    def batches(self) -> Iterator[dict[str, int]]:
+        """Its chunks in portions: chunk hash → size in bytes."""
+        return batches(self.path / LIST)
+
+    def check_database(self) -> None:
+        """Make sure that the dump is the one that was written.
+
+        Raises:
+            BackupError: its bytes have changed.
+        """
+        if sha256(self.database) != self.description.database_sha256:
+            raise BackupError(f"{self.database} is damaged: its bytes are not those that were written")
+
+
+class Archive:
+    """The folder of the backups of one cluster."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.volume = FilesystemVolume(self.root / _VOLUME)
+
+    @contextmanager
+    def opened(self, cluster: str) -> Iterator[None]:
+        """Make the folder if necessary, and have it for this process alone while the body runs.
+
+        Raises:
+            BackupError: other files are there, or another backup is being taken.
+            ForeignVolume: the backups there are those of another cluster.
+        """
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            names = {path.name for path in self.root.iterdir()}
+            if names and not names >= {_LOCK}:
+                raise BackupError(f"{self.root} is neither empty nor a folder of backups")
+            lock = (self.root / _LOCK).open("a")
+        except OSError as error:
+            raise BackupError(f"{self.root} cannot be used: {error.strerror}") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise BackupError(f"another backup into {self.root} is being taken") from None
+            self.volume.create(Identity(cluster, NODE_ID, cluster))
+            self._discard_draft()
+            yield
+
+    def begin(self) -> Path:
+        """Make the folder of a backup that is not complete yet."""
+        draft = self.root / _DRAFT
+        draft.mkdir(mode=0o700)
+        return draft
+
+    def complete(self, draft: Path, description: Description) -> Backup:
+        """Make everything durable, and then give the backup its name."""
+        text = json.dumps({"format": FORMAT, **asdict(description)}, indent=2) + "\n"
+        (draft / DESCRIPTION).write_text(text)
+        for path in draft.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        sync_directory(draft)
+        path = self.root / re.sub(r"[-:]|\..*", "", description.taken_at).replace("+0000", "")[:15]
+        path = path.with_name(path.name + "Z")
+        draft.rename(path)
+        sync_directory(self.root)
+        return Backup(path, description)
+
+    def backups(self) -> list[Backup]:
+        """All complete backups, the oldest first.
+
+        Raises:
+            BackupError: the folder cannot be read, or holds backups of a later format.
+        """
+        try:
+            paths = sorted(path for path in self.root.iterdir() if _NAME.fullmatch(path.name))
+        except OSError as error:
+            raise BackupError(f"{self.root} cannot be read: {error.strerror}") from error
+        return [Backup(path, _description(path / DESCRIPTION)) for path in paths]
+
+    def find(self, name: str | None) -> Backup:
+        """The backup of this name; without a name the last one.
+
+        Raises:
+            BackupError: there is none.
+        """
+        found = [backup for backup in self.backups() if name in (None, backup.name)]
+        if not found:
+            raise BackupError(f"{self.root} holds no complete backup{f' {name}' if name else ''}")
+        return found[-1]
+
+    def _discard_draft(self) -> None:
+        shutil.rmtree(self.root / _DRAFT, ignore_errors=True)
+
+
+def batches(listing: Path) -> Iterator[dict[str, int]]:
+    """Read a list of chunks in portions: chunk hash → size in bytes."""
+    batch: dict[str, int] = {}
+    total = 0
+    with listing.open() as file:
+        for line in file:
+            chunk_hash, size = line.split()
+            if batch and (len(batch) == BATCH_CHUNKS or total + int(size) > BATCH_BYTES):
+                yield batch
+                batch, total = {}, 0
+            batch[chunk_hash] = int(size)
+            total += int(size)
+    if batch:
+        yield batch
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _description(path: Path) -> Description:
+    try:
+        read = json.loads(path.read_text())
+        if read.pop("format") != FORMAT:
+            raise BackupError(f"{path} was written by a later version")
+        known = {each.name for each in fields(Description)}
+        read["nodes"] = [Place(**place) for place in read["nodes"]]
+        return Description(**{name: value for name, value in read.items() if name in known})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BackupError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,71 @@
+"""The name under which a process shows itself to PostgreSQL: its program, its version, and digests of its settings.
+
+PostgreSQL lists the names of all sessions. So `manage.py doctor` sees which programs run, and whether one of them has
+another version or other settings, without anything that a process would have to record or to clean up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+
+from storage.conf import VERSION, Configuration
+
+PROGRAM = "OCC_PROGRAM"
+"""The environment variable with the name of a program. The process manager and `manage.py run` set it."""
+
+COMMAND = "command"
+"""The name of a process that is none of the programs, such as a management command."""
+
+LONGEST = 63  # PostgreSQL cuts longer names.
+PREFIX = "occ"
+SECRET_KEY = "SECRET_KEY"  # noqa: S105  the name of the variable
+_DIGITS = 2  # Two hex digits for each setting: one change in 256 is overlooked.
+# These settings may differ between processes, or are read from PostgreSQL by all of them.
+_OWN = {
+    *("storage_dir", "host", "port", "debug", "ingest_workers", "log_to_stdout", "trusted_proxies"),
+    *("database_url", "redis_url", "num_nodes", "n_prime", "tau"),
+}
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A session's name, taken apart."""
+
+    program: str
+    version: str
+    digests: str
+
+    @classmethod
+    def parse(cls, name: str) -> Signature | None:
+        """Take a name apart; None if it is no name of this service."""
+        prefix, _, rest = name.partition(" ")
+        parts = rest.split(" ")
+        return cls(*parts) if prefix == PREFIX and len(parts) == 3 else None
+
+    def differences(self, other: Signature) -> list[str]:
+        """The names of the variables whose values differ; empty if the versions differ, as digests then say nothing."""
+        if self.version != other.version:
+            return []
+        pairs = zip(_names(), _split(self.digests), _split(other.digests), strict=False)
+        return [name for name, mine, theirs in pairs if mine != theirs]
+
+
+def signature(program: str, configuration: Configuration, secret_key: str) -> str:
+    """The name for the sessions of a process."""
+    values = [*(repr(getattr(configuration, name.lower())) for name in _names()[:-1]), secret_key]
+    digests = [_digest(name, value) for name, value in zip(_names(), values, strict=True)]
+    return f"{PREFIX} {program} {VERSION} {''.join(digests)}"
+
+
+def _names() -> list[str]:
+    """The variables that must be the same in all processes, in the order of their digests."""
+    return [*(field.name.upper() for field in fields(Configuration) if field.name not in _OWN), SECRET_KEY]
+
+
+def _digest(name: str, value: str) -> str:
+    return hashlib.sha256(f"{name} {value}".encode()).hexdigest()[:_DIGITS]
+
+
+def _split(digests: str) -> list[str]:
+    return [digests[start : start + _DIGITS] for start in range(0, len(digests), _DIGITS)]

@@ -1,0 +1,21 @@
+"""A backup holds reclaim back while it copies."""
+
+import uuid
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ('storage', '0018_words'),
+    ]
+
+    operations = [
+        migrations.CreateModel(
+            name='Hold',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('ends_at', models.DateTimeField()),
+            ],
+        ),
+    ]
