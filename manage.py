@@ -4,10 +4,17 @@
 import os
 import signal
 import sys
+from typing import NoReturn
 
 # This comes first: the first process of a container ignores signals that it has no handler for, and Django takes a
 # second to load.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
+def refuse(words: str) -> NoReturn:
+    """End with a line on the terminal. The doctor has a status of its own for "it could not run"."""
+    sys.stderr.write(f"{words}\n")
+    sys.exit(2 if sys.argv[1:2] == ["doctor"] else 1)
 
 
 def main() -> None:
@@ -26,7 +33,7 @@ def main() -> None:
         try:
             execute_from_command_line(sys.argv)
         except ConfigurationError as error:
-            sys.exit(f"occ-storage: {error}")
+            refuse(f"occ-storage: {error}")
         except OperationalError as error:
             sys.exit(f"occ-storage: PostgreSQL does not answer; does the system run? {' '.join(str(error).split())}")
     except ModuleNotFoundError as error:

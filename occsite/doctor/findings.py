@@ -1,0 +1,45 @@
+"""What a check finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Level(StrEnum):
+    OK = "ok"
+    WARNING = "warning"  # Something costs safety, speed or knowledge, or could not be checked.
+    PROBLEM = "problem"  # Something is wrong now: the command ends with status 1.
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        level: how bad it is.
+        found: what was found.
+        remedy: what to do about it; empty if it is good.
+    """
+
+    level: Level
+    found: str
+    remedy: str = ""
+
+
+def ok(found: str) -> Finding:
+    return Finding(Level.OK, found)
+
+
+def warning(found: str, remedy: str) -> Finding:
+    return Finding(Level.WARNING, found, remedy)
+
+
+def problem(found: str, remedy: str) -> Finding:
+    return Finding(Level.PROBLEM, found, remedy)
+
+
+def divide(words: str) -> tuple[str, str]:
+    """Divide the words of a trouble of ``/health``: the first clause is what was found, the rest says what to do."""
+    found, _, remedy = words.partition(": ")
+    return found, remedy
