@@ -65,14 +65,14 @@ class Plan:
 
 def plan(archive: Archive) -> Plan:
     """Compare the archive with the database. This function changes nothing."""
-    total, missing = [0, 0], [0, 0]
+    chunks = size = chunks_to_copy = bytes_to_copy = 0
     with _snapshot() as (session, _):
-        database = session.execute("SELECT pg_database_size(current_database())").fetchone()
+        row = session.execute("SELECT pg_database_size(current_database())").fetchone()
         for batch in _portions(session):
-            lacking = _lacking(archive, batch) if archive.root.exists() else batch
-            total = [total[0] + len(batch), total[1] + sum(batch.values())]
-            missing = [missing[0] + len(lacking), missing[1] + sum(lacking.values())]
-    return Plan(*total, *missing, database_bytes=int(database[0]) if database else 0)
+            lacking = _lacking(archive, batch)
+            chunks, size = chunks + len(batch), size + sum(batch.values())
+            chunks_to_copy, bytes_to_copy = chunks_to_copy + len(lacking), bytes_to_copy + sum(lacking.values())
+    return Plan(chunks, size, chunks_to_copy, bytes_to_copy, database_bytes=int(row[0]) if row else 0)
 
 
 def take(

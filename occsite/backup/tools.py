@@ -131,8 +131,9 @@ def check(path: Path) -> None:
 
 def server_major() -> int:
     """The major version of the PostgreSQL that this process is connected to."""
-    connection.ensure_connection()
-    return int(connection.pg_version) // 10_000
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('server_version_num')::int / 10000")
+        return int(cursor.fetchone()[0])
 
 
 def _folders() -> list[Path]:

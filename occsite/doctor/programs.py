@@ -61,11 +61,11 @@ def _differing(mine: Signature) -> Iterator[Finding]:
         for name in mine.differences(running):
             programs[name].add(running.program)
     names: dict[str, list[str]] = defaultdict(list)
-    for name, having in programs.items():
-        names[", ".join(sorted(having))].append(name)
-    for having, which in names.items():
+    for name, which in programs.items():
+        names[", ".join(sorted(which))].append(name)
+    for words, differing in names.items():
         yield warning(
-            f"{having} and this command differ in {', '.join(which)}",
+            f"{words} and this command differ in {', '.join(differing)}",
             "restart these programs with the new value, or run commands with the environment of the service",
         )
 

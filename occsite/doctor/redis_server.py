@@ -18,7 +18,7 @@ def keeps_what_it_is_given() -> Iterator[Finding]:
     try:
         # The service's own client would not ask a Redis that failed a moment ago.
         with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2) as client:
-            info: dict[str, Any] = client.info()  # type: ignore[assignment]  # The client is synchronous.
+            info: dict[str, Any] = client.info()
             client.set("occ:doctor", 1, ex=60)
             found = [*_version(info), *_memory(info), *_persistence(info, client)]
     except redis.RedisError as error:
@@ -60,6 +60,6 @@ def _persistence(info: dict[str, Any], client: redis.Redis) -> Iterator[Finding]
 def _saves(client: redis.Redis) -> bool:
     """True if Redis writes snapshots. Where the account may not ask, it is taken to do so."""
     try:
-        return bool(client.config_get("save").get("save"))  # type: ignore[union-attr]  # The client is synchronous.
+        return bool(client.config_get("save").get("save"))
     except redis.RedisError:
         return True

@@ -36,5 +36,5 @@ class Hold(models.Model):
     @classmethod
     def last_end(cls) -> datetime | None:
         """The time until which reclaim is held back as far as is known now; None if it is not held back."""
-        now = cls.objects.filter(ends_at__range=(Clock(), Clock() + LONGEST))
-        return now.aggregate(last=models.Max("ends_at"))["last"]
+        present = cls.objects.filter(ends_at__range=(Clock(), Clock() + LONGEST))
+        return present.order_by("ends_at").values_list("ends_at", flat=True).last()

@@ -20,7 +20,7 @@ from django.db.models import Count, Q, Sum
 from storage.accounts import quotas
 from storage.cluster.topology import Member, Topology
 from storage.conf import configuration
-from storage.models import Chunk, Content, File, Job, Upload, Usage, clock
+from storage.models import Chunk, Content, File, Hold, Job, Upload, Usage, clock
 from storage.models.clock import Clock
 from storage.replicas.removing import trashed_at
 from storage.services import audit, drain, provision, reclaim, repair
@@ -59,6 +59,12 @@ def print_jobs() -> None:
 
 
 # -- what an operator can ask for -----------------------------------------
+
+
+def print_hold() -> None:
+    """Print for how many seconds reclaim is still held back."""
+    end = Hold.last_end()
+    print((end - clock.now()).total_seconds() if end else 0)
 
 
 def audit_node(node_id: str) -> None:

@@ -63,8 +63,8 @@ class Command(OperatorCommand):
 
     def _print_plan(self, backup: Backup) -> None:
         conf, told = configuration(), backup.description
-        place = "the database of DATABASE_URL" if conf.database_url else f"{conf.storage_dir / 'postgres'}"
-        self.stdout.write(f"{backup.name}, taken at {told.taken_at}, would be restored into {place}")
+        into = "the database of DATABASE_URL" if conf.database_url else f"{conf.storage_dir / 'postgres'}"
+        self.stdout.write(f"{backup.name}, taken at {told.taken_at}, would be restored into {into}")
         if restoring_marker(conf.storage_dir).exists():
             self.stdout.write("an interrupted restore would be ended")
         elif not conf.database_url and (conf.storage_dir / "postgres").exists():
