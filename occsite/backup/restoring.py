@@ -166,10 +166,13 @@ def _set_former_database_aside(storage_dir: Path, backup: Backup, replace: bool)
     mark = json.loads(marker.read_text())
     kept = storage_dir / f"postgres.before-{mark['begun']}"
     if mark["had_database"] and not kept.exists():
-        if (secret := read_secret(storage_dir)) and not (
-            old := storage_dir / f"secret.before-{mark['begun']}"
-        ).exists():
-            write_private(old, secret + "\n")
+        old = storage_dir / f"secret.before-{mark['begun']}"
+        if (secret := read_secret(storage_dir)) and not old.exists():
+            _write(old, secret + "\n")
+        # The sweep would remove the bodies of uploads that the restored database does not know.
+        staging = storage_dir / "staging"
+        if staging.is_dir() and any(staging.iterdir()):
+            staging.rename(storage_dir / f"staging.before-{mark['begun']}")
         folder.rename(kept)
         sync_directory(storage_dir)
     elif folder.exists():
@@ -180,21 +183,25 @@ def _set_former_database_aside(storage_dir: Path, backup: Backup, replace: bool)
 
 def _mark(storage_dir: Path, backup: Backup, *, had_database: bool) -> None:
     begun = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    draft = storage_dir / "restoring.new"
-    write_private(draft, json.dumps({"backup": backup.name, "begun": begun, "had_database": had_database}))
-    draft.replace(restoring_marker(storage_dir))
-    sync_directory(storage_dir)
+    text = json.dumps({"backup": backup.name, "begun": begun, "had_database": had_database})
+    _write(restoring_marker(storage_dir), text)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a private file, which is there whole or not at all, and survives a power cut."""
+    draft = path.with_name(f"{path.name}.new")
+    write_private(draft, text)
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    draft.replace(path)
+    sync_directory(path.parent)
 
 
 def _put_secret(storage_dir: Path, backup: Backup) -> None:
     """Put the secret of the backup in its place: the secrets of keys in the dump are encrypted under it."""
     secret = backup.secret
-    if secret is None or secret == read_secret(storage_dir):
-        return
-    draft = storage_dir / "secret.new"
-    write_private(draft, secret + "\n")
-    draft.replace(storage_dir / "secret")
-    sync_directory(storage_dir)
+    if secret is not None and secret != read_secret(storage_dir):
+        _write(storage_dir / "secret", secret + "\n")
 
 
 def _require_vacant_database(replace: bool) -> None:

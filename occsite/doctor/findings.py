@@ -40,6 +40,10 @@ def problem(found: str, remedy: str) -> Finding:
 
 
 def divide(words: str) -> tuple[str, str]:
-    """Divide the words of a trouble of ``/health``: the first clause is what was found, the rest says what to do."""
-    found, _, remedy = words.partition(": ")
-    return found, remedy
+    """Divide the words of a trouble of ``/health`` into what was found and what to do.
+
+    The words are a clause, after a colon perhaps more about it, and at the end, after a semicolon, what to do.
+    """
+    clause, _, rest = words.partition(": ")
+    more, _, remedy = rest.partition("; ")
+    return (f"{clause}: {more}", remedy) if remedy else (clause, rest)

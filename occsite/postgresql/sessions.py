@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 TRIES = 3  # A busy pooler may give a client the same session twice by chance.
-REMEDY = "connect DATABASE_URL to PostgreSQL itself, or set pool_mode = session"
+REMEDY = "connect DATABASE_URL to PostgreSQL itself"
 
 
 def flaw(parameters: Mapping[str, Any]) -> str:

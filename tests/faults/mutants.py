@@ -54,6 +54,13 @@ MUTANTS = (
         "copies that are needed went into the trash",
     ),
     Mutant(
+        "reclaim does not look for holds of backups",
+        "storage/services/reclaim.py",
+        (("if not is_held or Hold.last_end():", "if not is_held:"),),
+        "occsite/backup/test_taking.py::test_chunks_that_are_deleted_during_a_backup_are_in_it",
+        "reclaim ran during a backup",
+    ),
+    Mutant(
         "chunks are not pinned",
         "storage/models/upload.py",
         (

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -22,7 +23,7 @@ LIMIT = 10.0  # seconds
 
 
 @contextmanager
-def pooler(folder: Path, mode: str) -> Iterator[dict[str, object]]:
+def pooler(folder: Path, mode: str) -> Iterator[dict[str, Any]]:
     """Run pgbouncer while the body runs. Yield the parameters of a connection through it, for psycopg.
 
     The pooler drops the options of connections: with its default settings it would refuse such connections at once.
@@ -65,11 +66,11 @@ def pooler(folder: Path, mode: str) -> Iterator[dict[str, object]]:
         process.wait()
 
 
-def _await_answer(parameters: dict[str, object]) -> None:
+def _await_answer(parameters: dict[str, Any]) -> None:
     deadline = time.monotonic() + LIMIT
     while True:
         try:
-            psycopg.connect(**parameters).close()  # type: ignore[arg-type]
+            psycopg.connect(**parameters).close()
             return
         except psycopg.OperationalError:
             if time.monotonic() > deadline:

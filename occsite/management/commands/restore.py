@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class Command(OperatorCommand):
         )
 
     def act(self, options: Mapping[str, Any]) -> None:
+        logging.disable(logging.CRITICAL)  # The command says itself what the services would log.
         archive = Archive(Path(options["source"]))
         if options["list"]:
             self._list(archive)

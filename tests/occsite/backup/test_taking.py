@@ -136,7 +136,7 @@ def test_the_database_alone_is_dumped_while_reclaim_stays_held_back(
 def test_volumes_carry_a_generation_that_the_backup_does_not_know(
     cluster: ClusterUnderTest, take: Callable[..., Backup], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    latest = []
+    latest: list[int] = []
 
     def dump(path: Path, snapshot: str) -> None:
         with taking._snapshot() as (session, _):

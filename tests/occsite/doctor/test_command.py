@@ -54,7 +54,8 @@ def test_it_tells_what_health_tells(cluster: ClusterUnderTest, monkeypatch: pyte
     monkeypatch.setattr(examination, "CHECKS", ())
     out = StringIO()
     call_command("doctor", stdout=out)
-    assert "warning  service         files have fewer copies than they should" in out.getvalue()
+    assert "warning  service         files have fewer copies than they should: 1\n" in out.getvalue()
+    assert "-> they are made as soon as nodes can take them" in out.getvalue()
     assert out.getvalue().endswith("\n0 problems, 1 warning\n") or "sketches" in out.getvalue()
 
 

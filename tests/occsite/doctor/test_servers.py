@@ -56,7 +56,7 @@ def test_sessions_that_a_pooler_mixes_are_a_problem(tmp_path: Path, monkeypatch:
         monkeypatch.setattr(connection, "get_connection_params", lambda: parameters)
         finding = only(postgresql.sessions_are_own)
     assert finding.level is Level.PROBLEM
-    assert "pool_mode" in finding.remedy
+    assert finding.remedy == "connect DATABASE_URL to PostgreSQL itself"
 
 
 def test_settings_that_lose_commits_are_problems() -> None:
@@ -96,7 +96,7 @@ def test_migrations_that_are_lacking_or_unknown_are_problems() -> None:
 @contextmanager
 def configured(client: redis.Redis, **values: str) -> Iterator[None]:
     """Change the configuration of the server while the body runs."""
-    before = {name: client.config_get(name)[name] for name in values}  # type: ignore[index]
+    before = {name: str(client.config_get(name)[name]) for name in values}
     for name, value in values.items():
         client.config_set(name, value)
     try:
@@ -117,7 +117,7 @@ def test_a_redis_that_evicts_is_a_problem(redis_client: redis.Redis) -> None:
 
 
 def test_a_redis_that_is_nearly_full_or_keeps_nothing_is_told(redis_client: redis.Redis) -> None:
-    used = int(redis_client.info()["used_memory"])  # type: ignore[index]
+    used = int(redis_client.info()["used_memory"])
     with configured(redis_client, maxmemory=str(used + (used >> 5)), appendonly="no"):
         full, forgetful = redis_server.keeps_what_it_is_given()
     assert "of maxmemory is used" in full.found
@@ -136,9 +136,9 @@ def test_a_redis_that_is_away_is_a_problem(settings: Any) -> None:
 
 
 def test_names_of_sessions_fit_and_can_be_taken_apart() -> None:
-    name = signature("maintenance", configuration(), "a secret")
-    assert len(name) <= LONGEST
-    parsed = Signature.parse(name)
+    longest = signature("maintenance", configuration(), "a secret")
+    assert len(longest) <= LONGEST
+    parsed = Signature.parse(longest)
     assert parsed is not None
     assert (parsed.program, parsed.version, parsed.differences(parsed)) == ("maintenance", VERSION, [])
     assert Signature.parse("psql") is Signature.parse("occ backup") is None
