@@ -42,7 +42,7 @@ coverage: $(VENV)/requirements-dev.stamp ## run the tests, and fail if they reac
 
 # SEED=1 repeats the random choices of an earlier run. REPORT=path writes the table of results to a file too.
 faults: $(VENV)/requirements-dev.stamp ## break everything that can break: 75 minutes
-	$(VENV)/bin/python -m pytest -m "not mutants and not endurance" tests/faults tests/occsite/backup $(SEED:%=--fault-seed %) $(REPORT:%=--fault-report %)
+	$(VENV)/bin/python -m pytest -m "not mutants and not endurance" tests/faults $(SEED:%=--fault-seed %) $(REPORT:%=--fault-report %)
 
 # The test prints the resources that each process holds after a minute, half-way and at the end. MINUTES=2 makes it
 # short.
