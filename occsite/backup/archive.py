@@ -123,7 +123,7 @@ class Archive:
         """
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            names = {path.name for path in self.root.iterdir()}
+            names = {path.name for path in self.root.iterdir()} - {"lost+found"}  # An empty disk may have this folder.
             if names and not names >= {_LOCK}:
                 raise BackupError(f"{self.root} is neither empty nor a folder of backups")
             lock = (self.root / _LOCK).open("a")

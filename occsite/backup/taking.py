@@ -97,7 +97,7 @@ def take(
         ForeignVolume: the archive is that of another cluster.
         ClusterUnavailable: a pass of reclaim does not end.
     """
-    if archive.root.is_relative_to(configuration.storage_dir):
+    if archive.root.resolve().is_relative_to(configuration.storage_dir.resolve()):
         raise BackupError("a backup below STORAGE_DIR would be lost together with it; choose another folder")
     cluster = Cluster.load()
     with archive.opened(str(cluster.uuid)), held_back() as hold:
