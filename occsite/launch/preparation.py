@@ -122,7 +122,7 @@ def _is_starting(parameters: dict[str, Any]) -> bool:
 
 
 def require_sessions() -> None:
-    """Make sure that each connection to PostgreSQL is a session of its own (RACES 38).
+    """Make sure that each connection to PostgreSQL is a session of its own (RACES 40).
 
     Raises:
         ConfigurationError: a pooler stands in between, and mixes the sessions of its clients.

@@ -2,7 +2,7 @@
 
 With pooling by transactions or statements, two statements of one client may run in two sessions, and two clients may
 meet in one session. Then a lock that one client holds does not keep another client out, prepared statements vanish, and
-options are lost: reclaim, migrations and rebuilds would no longer exclude each other (RACES 38).
+options are lost: reclaim, migrations and rebuilds would no longer exclude each other (RACES 40).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ LONGEST = timedelta(days=2)  # A hold that ends later than this was begun before
 
 
 class Hold(models.Model):
-    """A backup that keeps reclaim from removing anything (RACES 37).
+    """A backup that keeps reclaim from removing anything (RACES 39).
 
     A hold ends by itself: the backup puts the end off while it runs, so a backup that was killed holds up nothing for
     long.

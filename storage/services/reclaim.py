@@ -178,7 +178,7 @@ def request() -> Job:
 
 
 def hold_back(span: timedelta, patience: float = HOLD_PATIENCE) -> Hold:
-    """Begin a hold when no pass is under way. A pass that has made its plan would not see the hold (RACES 37).
+    """Begin a hold when no pass is under way. A pass that has made its plan would not see the hold (RACES 39).
 
     Args:
         span: the length of the hold.

@@ -78,14 +78,14 @@ def test_connections_run_out(share: float, level: Level) -> None:
 def test_migrations_that_are_lacking_or_unknown_are_problems() -> None:
     assert only(postgresql.migrations_are_applied).level is Level.OK
     recorder = MigrationRecorder(connection)
-    recorder.record_unapplied("storage", "0019_holds")
+    recorder.record_unapplied("storage", "0021_holds")
     recorder.record_applied("storage", "9999_of_a_later_version")
     try:
         lacking, unknown = postgresql.migrations_are_applied()
     finally:
-        recorder.record_applied("storage", "0019_holds")
+        recorder.record_applied("storage", "0021_holds")
         recorder.record_unapplied("storage", "9999_of_a_later_version")
-    assert "0019_holds" in lacking.found
+    assert "0021_holds" in lacking.found
     assert "later version: it has 9999_of_a_later_version" in unknown.found
     assert lacking.level is unknown.level is Level.PROBLEM
 

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('storage', '0018_words'),
+        ('storage', '0020_removals'),
     ]
 
     operations = [
