@@ -157,6 +157,8 @@ CORS_ALLOW_HEADERS = [
     "prefer",
     "range",
     "repr-digest",
+    "traceparent",
+    "x-request-id",
 ]
 CORS_EXPOSE_HEADERS = [
     "Accept-Ranges",
@@ -171,6 +173,7 @@ CORS_EXPOSE_HEADERS = [
     "RateLimit-Reset",
     "Repr-Digest",
     "Retry-After",
+    "X-Request-ID",
 ]
 
 # -- logs: one JSON object a line, events with ids ---------------------------

@@ -1,9 +1,11 @@
-"""Counts of failures and repairs in the cluster, for metrics. They are kept in Redis, and are lost if Redis is lost."""
+"""Counts of events in the whole cluster, for metrics. They are kept in Redis, and are lost if Redis is lost."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from threading import Lock, Timer
 
@@ -38,6 +40,36 @@ class Event(StrEnum):
     SKETCH_DRIFT = "sketch_drift"  # registers that a rebuild of a quiet node found to be wrong
 
 
+class Outcome(StrEnum):
+    """The ways in which an attempt at a job is over."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    RETRIED = "retried"  # The attempt failed, and another one follows.
+
+
+JOB, SIZE = (
+    "job",
+    "size",
+)  # The field ``job:<kind>:<outcome>`` counts jobs, and ``size:<kind>`` bytes of work.
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The counts of all processes.
+
+    Attributes:
+        events: event → how often it happened.
+        jobs: (kind of job, outcome) → how often it happened.
+        sizes: kind of job → bytes of work that was done.
+    """
+
+    events: Mapping[str, int]
+    jobs: Mapping[tuple[str, str], int]
+    sizes: Mapping[str, int]
+
+
 _pending: Counter[str] = Counter()
 _lock = Lock()
 _flusher: tuple[int, Timer] | None = None
@@ -45,11 +77,20 @@ _flusher: tuple[int, Timer] | None = None
 
 def add(event: Event, number: int = 1) -> None:
     """Add ``number`` to the count of an event. This call never waits for Redis and never fails."""
+    if number:
+        _add({event: number})
+
+
+def add_jobs(kind: str, outcome: Outcome, number: int = 1, size: int = 0) -> None:
+    """Count ``number`` jobs of one kind, whose work was ``size`` bytes. This call never waits and never fails."""
+    if number:
+        _add({f"{JOB}:{kind}:{outcome}": number, **({f"{SIZE}:{kind}": size} if size else {})})
+
+
+def _add(counted: Mapping[str, int]) -> None:
     global _flusher
-    if not number:
-        return
     with _lock:
-        _pending[event] += number
+        _pending.update(counted)
         # A timer thread does not survive a fork, so a child starts its own.
         if _flusher is None or _flusher[0] != os.getpid():
             timer = Timer(FLUSH_AFTER, flush)
@@ -82,5 +123,22 @@ def totals() -> dict[str, int]:
     Raises:
         redis.RedisError: Redis does not answer.
     """
-    counts = connect().hgetall(KEY)
-    return {str(event): int(counts.get(event.encode(), 0)) for event in Event}
+    return dict(read().events)
+
+
+def read() -> Counts:
+    """All counts over all processes.
+
+    Raises:
+        redis.RedisError: Redis does not answer.
+    """
+    fields = {name.decode(): int(count) for name, count in connect().hgetall(KEY).items()}
+    jobs, sizes = {}, {}
+    for name, count in fields.items():
+        what, _, rest = name.partition(":")
+        if what == JOB:
+            kind, _, outcome = rest.rpartition(":")
+            jobs[kind, outcome] = count
+        elif what == SIZE:
+            sizes[rest] = count
+    return Counts({str(event): fields.get(event, 0) for event in Event}, jobs, sizes)

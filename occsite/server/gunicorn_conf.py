@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from occsite.launch.process import die_with_parent
+from occsite.launch.runtime import scratch_dir
 from occsite.launch.state import authority
+from storage.api.metrics import slots
 from storage.api.wsgi.transfers import FREE, THREADS
 from storage.conf import Configuration
 
@@ -47,3 +49,4 @@ header_map = "drop"
 def post_fork(_server: Any, worker: Any) -> None:
     """Gunicorn calls this in every new worker process."""
     die_with_parent(signal.SIGKILL, worker.ppid)
+    slots.claim(scratch_dir(_configuration.storage_dir) / "metrics")

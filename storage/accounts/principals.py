@@ -21,6 +21,7 @@ from storage.accounts.keys import GOOD_SECONDS, ID_LENGTH, SECRET_LENGTH, digest
 from storage.conf import configuration
 from storage.exceptions import Forbidden, Unauthenticated
 from storage.models import Key, Scope, nobody
+from storage.models.refusals import UNAVAILABLE
 
 USE_SECONDS = 60.0  # A process records the use of a key at most once in this many seconds.
 REMEMBERED = 10_000  # The most ids of keys that a process remembers, ids that do not exist included.
@@ -71,13 +72,15 @@ _used_at: dict[str, float] = {}
 _NO_DIGEST = bytes(32)
 
 
-def identify(environ: Mapping[str, Any]) -> Principal:
+def identify(environ: Mapping[str, Any], *, last_known: bool = False) -> Principal:
     """Find out who a request comes from.
 
     A key that this process has read within the last ``GOOD_SECONDS`` costs no query.
 
     Args:
         environ: the WSGI environment of the request.
+        last_known: True if a key that this process knows is good enough, however old that knowledge is, while
+            PostgreSQL is away.
 
     Raises:
         Unauthenticated: the request shows no key, or a key that is not good.
@@ -87,7 +90,12 @@ def identify(environ: Mapping[str, Any]) -> Principal:
     key_id, secret = _credentials(environ.get("HTTP_AUTHORIZATION", ""))
     entry = _remembered.get(key_id)
     if entry is None or not entry.is_fresh or not entry.opens_with(secret):
-        entry = _read(key_id)  # The remembered secret may be stale: a key can be rotated.
+        try:
+            entry = _read(key_id)  # The remembered secret may be stale: a key can be rotated.
+        except UNAVAILABLE:
+            if last_known and entry is not None and entry.principal is not None and entry.opens_with(secret):
+                return entry.principal
+            raise
         if not entry.opens_with(secret):
             raise Unauthenticated("this key is not known, has expired or was revoked, or its secret is wrong")
     assert entry.principal is not None

@@ -18,10 +18,13 @@ from storage.models import Scope
 PRINCIPAL = "occ.principal"
 READS = ("GET", "HEAD")
 # These paths ask for no key. The pages of the administration ask for a session of their own.
-OPEN = re.compile(r"/health|/schema|/docs|/share/.*|/admin(/.*)?|/static/.*|/favicon\.ico|/robots\.txt", re.DOTALL)
-UNLIMITED = re.compile(r"/health|/static/.*|/favicon\.ico|/robots\.txt", re.DOTALL)
+OPEN = re.compile(
+    r"/health|/livez|/readyz|/schema|/docs|/share/.*|/admin(/.*)?|/static/.*|/favicon\.ico|/robots\.txt", re.DOTALL
+)
+UNLIMITED = re.compile(r"/health|/livez|/readyz|/static/.*|/favicon\.ico|/robots\.txt", re.DOTALL)
 LINKS = re.compile(r"/files/[^/]+/links(/.*)?", re.DOTALL)
-FOR_ADMINS = re.compile(r"/status|/route/.*", re.DOTALL)
+FOR_ADMINS = re.compile(r"/status|/metrics|/route/.*", re.DOTALL)
+WATCHED = "/metrics"  # This address answers while PostgreSQL is away, so a key that was good a moment ago is enough.
 
 
 def authorize(environ: MutableMapping[str, Any]) -> Principal:
@@ -40,7 +43,7 @@ def authorize(environ: MutableMapping[str, Any]) -> Principal:
     known = environ.get(PRINCIPAL)
     if isinstance(known, Principal):
         return known
-    principal = identify(environ)
+    principal = identify(environ, last_known=environ["PATH_INFO"] == WATCHED)
     if principal.key_id is not None:
         structlog.contextvars.bind_contextvars(key=principal.key_id)
         _require_same_site(environ)

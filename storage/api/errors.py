@@ -21,7 +21,9 @@ from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
 from storage import exceptions as domain
+from storage.api.metrics import requests
 from storage.api.pages.renderer import problem_page, wants_page
+from storage.api.wsgi import ids
 from storage.models import refusals
 from storage.models.refusals import UNAVAILABLE
 
@@ -96,13 +98,13 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> HttpRespon
     else:
         code = _code(error)
         detail, errors = _words(error, status)
-    body = problem(status, code, detail, errors)
-    headers = _headers(error, status)
     request = context.get("request")
+    environ = context.get("environ") if request is None else request.META
+    body = problem(environ, status, code, detail, errors)
+    headers = _headers(error, status)
     renderer = getattr(request, "accepted_renderer", None)
     if renderer is not None and renderer.format == "api":
         return Response(body, status=status, headers=headers)
-    environ = context.get("environ") if request is None else request.META
     return _json(body, headers) if renderer is not None else _answer(environ, body, headers)
 
 
@@ -129,10 +131,17 @@ def status_line(status: int) -> str:
     return f"{status} {HTTPStatus(status).phrase}"
 
 
-def problem(status: int, code: str, detail: str, errors: Mapping[str, list[str]] | None = None) -> dict[str, Any]:
-    """An RFC 9457 document. The title is the reason phrase of the status, so the type is ``about:blank``.
+def problem(
+    environ: Mapping[str, Any] | None,
+    status: int,
+    code: str,
+    detail: str,
+    errors: Mapping[str, list[str]] | None = None,
+) -> dict[str, Any]:
+    """Make and count an RFC 9457 document. The title is the reason phrase of the status: the type is ``about:blank``.
 
     Args:
+        environ: the WSGI environment of the request; None if there is none.
         status: the HTTP status.
         code: the error's code, for programs: see ``docs/errors.md``.
         detail: a description of the error, for people.
@@ -147,6 +156,9 @@ def problem(status: int, code: str, detail: str, errors: Mapping[str, list[str]]
     }
     if errors:
         body["errors"] = errors
+    if environ is not None and ids.ID in environ:
+        body["request_id"] = environ[ids.ID]
+    requests.problem(code)
     return body
 
 
@@ -230,16 +242,17 @@ def _json(body: dict[str, Any], headers: Mapping[str, str] | None = None) -> Jso
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    return _answer(request.META, problem(400, MALFORMED, "the request is malformed"), {})
+    return _answer(request.META, problem(request.META, 400, MALFORMED, "the request is malformed"), {})
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    return _answer(request.META, problem(403, FORBIDDEN, "not allowed"), {})
+    return _answer(request.META, problem(request.META, 403, FORBIDDEN, "not allowed"), {})
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    return _answer(request.META, problem(404, NOT_FOUND, f"there is nothing at {request.path}"), {})
+    detail = f"there is nothing at {request.path}"
+    return _answer(request.META, problem(request.META, 404, NOT_FOUND, detail), {})
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return _json(problem(500, INTERNAL, "an unexpected error; the log has it"))
+    return _json(problem(request.META, 500, INTERNAL, "an unexpected error; the log has it"))

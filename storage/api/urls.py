@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from storage.api import links, views
+from storage.api import links, views, watching
 from storage.api.downloads import answer as downloads
 from storage.api.schema.views import DocsView, SchemaView
 from storage.api.uploads import views as uploads
@@ -9,6 +9,10 @@ from storage.api.wsgi import slashes
 urlpatterns = [
     path("", views.RootView.as_view(), name="root"),
     path("health", views.HealthView.as_view(), name="health"),
+    path("readyz", views.HealthView.as_view()),
+    path("livez", watching.LiveView.as_view()),
+    path("version", watching.VersionView.as_view()),
+    path("metrics", watching.MetricsView.as_view()),
     path("status", views.StatusView.as_view(), name="status"),
     path("upload", uploads.UploadView.as_view(), name="upload"),
     re_path(r"^upload/(?P<file_name>(?s:.*))\Z", uploads.RawUploadView.as_view()),

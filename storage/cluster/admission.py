@@ -49,10 +49,28 @@ def admit(size: int, factor: int) -> None:
 def staging_lack() -> str:
     """The reason why staging cannot take any upload now, in words; empty if it can."""
     try:
-        lack = _staging_space().lacks(files=1)
+        lack = staging_space().lacks(files=1)
     except StagingUnavailable as error:
         return str(error)
     return f"staging has no {LACKING[lack]}" if lack else ""
+
+
+def staging_space() -> Space:
+    """The room on the file system of staging.
+
+    Raises:
+        StagingUnavailable: the staging folder is missing, or cannot be written to.
+    """
+    folder = configuration().staging_dir
+    try:
+        statistics, device = os.statvfs(folder), folder.stat().st_dev
+    except OSError as error:
+        raise StagingUnavailable(f"the staging folder cannot be used: {error.strerror}") from error
+    # This checks the effective user's rights. On a file system that is mounted read-only the answer is false, for root
+    # too.
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        raise StagingUnavailable("the staging folder cannot be written to: its rights or its file system forbid it")
+    return Space.of(statistics, str(device), writable=True)
 
 
 def _require(room: Room, size: int, factor: int) -> None:
@@ -119,7 +137,7 @@ def _look_for_room(topology: Topology) -> Room:
     # This comes before the look at the volumes. A replica that is written in between is then counted twice, as promised
     # and as used space. In the other order it might not be counted at all.
     promised = _promised()
-    staging = _staging_space()
+    staging = staging_space()
     spaces: dict[str, Space] = {}
     nodes: Counter[str] = Counter()
     silent = 0
@@ -133,24 +151,6 @@ def _look_for_room(topology: Topology) -> Room:
         spaces[space.device] = space
         nodes[space.device] += member.accepts
     return Room(topology, len(counting), staging, spaces, nodes, silent, promised)
-
-
-def _staging_space() -> Space:
-    """The room on the file system of staging.
-
-    Raises:
-        StagingUnavailable: the staging folder is missing, or cannot be written to.
-    """
-    folder = configuration().staging_dir
-    try:
-        statistics, device = os.statvfs(folder), folder.stat().st_dev
-    except OSError as error:
-        raise StagingUnavailable(f"the staging folder cannot be used: {error.strerror}") from error
-    # This checks the effective user's rights. On a file system that is mounted read-only the answer is false, for root
-    # too.
-    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
-        raise StagingUnavailable("the staging folder cannot be written to: its rights or its file system forbid it")
-    return Space.of(statistics, str(device), writable=True)
 
 
 def _promised() -> Needs:

@@ -44,6 +44,15 @@ class Health:
 
 
 class ContentQuerySet(models.QuerySet["Content"]):
+    def unreadable(self) -> ContentQuerySet:
+        """Stored contents of which some chunk was found on no node."""
+        return self.filter(state=Content.State.READY, retrievable=False)
+
+    def short(self) -> ContentQuerySet:
+        """Stored contents that can be read, and of which some chunk has fewer copies than it should."""
+        ready = self.filter(state=Content.State.READY, retrievable=True, chunk_count__gt=0)
+        return ready.filter(min_replication__lt=F("target"))
+
     def locked(self, content_ids: Iterable[int]) -> set[int]:
         """Lock the rows in the order of their ids until the transaction ends; return the ids that still exist."""
         locked = "SELECT id FROM storage_content WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE"

@@ -3,16 +3,18 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import timedelta
-from functools import cache
+from datetime import datetime, timedelta
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 from django.conf import settings
 from django.db import connection, models, transaction
 from django.db.models import F, Q
 
-from storage import queues
+from storage import counters, queues
+from storage.counters import Outcome
 from storage.exceptions import LeaseLost, TurnEnded
 from storage.models import kinds
 from storage.models.clock import Clock
@@ -52,6 +54,11 @@ class JobQuerySet(models.QuerySet["Job"]):
         """The maintenance job of this kind that succeeded last. A job that ended in the future is left out."""
         ended = self.filter(kind=kind, subject__isnull=False, state=Job.State.SUCCEEDED)
         return ended.filter(finished_at__lte=Clock()).order_by("-finished_at").first()
+
+    def last_audits(self, node_ids: Iterable[str]) -> dict[str, datetime]:
+        """Node → the time at which its last audit ended. Nodes that were never audited are left out."""
+        audits = self.filter(kind=Job.Kind.AUDIT, subject__in=list(node_ids), state=Job.State.SUCCEEDED)
+        return dict(audits.values_list("subject").annotate(at=models.Max("finished_at")))
 
     def claim(self, queue: str, *, most: int, most_bytes: int) -> list[Job]:
         """Claim queued jobs for this worker. Each job gets a new fencing token and a lease.
@@ -183,9 +190,12 @@ class JobQuerySet(models.QuerySet["Job"]):
             [[job.pk for job in jobs], [job.fence for job in jobs], [json.dumps(results[job]) for job in jobs]],
         )
         mine = {job_id for (job_id,) in ended}
-        for job in jobs:
-            if job.pk in mine:
-                job.state, job.result = Job.State.SUCCEEDED, results[job]
+        succeeded = [job for job in jobs if job.pk in mine]
+        for job in succeeded:
+            job.state, job.result = Job.State.SUCCEEDED, results[job]
+        for kind in {job.kind for job in succeeded}:
+            sizes = [job.size for job in succeeded if job.kind == kind]
+            _count(kind, Outcome.SUCCEEDED, len(sizes), sum(sizes))
         return mine
 
     def requeue_stale(self) -> int:
@@ -195,13 +205,26 @@ class JobQuerySet(models.QuerySet["Job"]):
             The number of jobs that were put back.
         """
         stale = self.abandoned()
-        stale.filter(attempts__gte=MAX_ATTEMPTS).update(
-            state=Job.State.FAILED,
-            fence=F("fence") + 1,
-            finished_at=Clock(),
+        stale.filter(attempts__gte=MAX_ATTEMPTS)._end(
+            Job.State.FAILED,
             error={"title": "Worker lost", "detail": f"no worker survived it in {MAX_ATTEMPTS} attempts"},
         )
         return stale.update(state=Job.State.QUEUED, fence=F("fence") + 1, not_before=Clock())
+
+    def _end(self, state: Job.State, **changes: Any) -> int:
+        """End these jobs without a worker, in a transaction, and count them; returns their number."""
+        with transaction.atomic():
+            kinds_of = dict(self.select_for_update().order_by("pk").values_list("pk", "kind"))
+            ended = type(self)(Job).filter(pk__in=list(kinds_of))
+            number = ended.update(state=state, fence=F("fence") + 1, finished_at=Clock(), **changes)
+            for kind, jobs in Counter(kinds_of.values()).items():
+                _count(kind, Outcome(state.value), jobs)
+        return number
+
+
+def _count(kind: str, outcome: Outcome, number: int = 1, size: int = 0) -> None:
+    """Count jobs for metrics once the present transaction, if there is one, has committed."""
+    transaction.on_commit(partial(counters.add_jobs, kind, outcome, number, size))
 
 
 @cache
@@ -386,12 +409,14 @@ class Job(models.Model):
     def succeed(self, result: dict[str, Any]) -> None:
         self._fenced({"state": self.State.SUCCEEDED, "finished_at": Clock(), "result": result, "done": F("total")})
         self.state, self.result = self.State.SUCCEEDED, result
+        _count(self.kind, Outcome.SUCCEEDED, size=self.size)
 
     def fail(self, title: str, detail: str) -> None:
         """End the job for good."""
         error = {"title": title, "detail": detail}
         self._fenced({"state": self.State.FAILED, "finished_at": Clock(), "error": error})
         self.state = self.State.FAILED
+        _count(self.kind, Outcome.FAILED)
 
     def retry(self, title: str, detail: str) -> None:
         """Put the job back after a failed attempt, with a longer delay each time. Fail it after ``MAX_ATTEMPTS``."""
@@ -403,6 +428,7 @@ class Job(models.Model):
             {"state": self.State.QUEUED, "error": {"title": title, "detail": detail}, "not_before": Clock() + delay}
         )
         self.state = self.State.QUEUED
+        _count(self.kind, Outcome.RETRIED)
 
     def end_turn(self) -> None:
         """Put the job back, to go on in a later turn. The count of attempts begins again at 0."""
@@ -424,11 +450,7 @@ class Job(models.Model):
     @classmethod
     def cancel(cls, job_ids: Iterable[uuid.UUID]) -> int:
         """Cancel the jobs that have not ended. A worker that runs one finds its lease lost at its next commit."""
-        return (
-            cls.objects.filter(id__in=list(job_ids))
-            .exclude(state__in=cls.TERMINAL)
-            .update(state=cls.State.CANCELLED, fence=F("fence") + 1, finished_at=Clock())
-        )
+        return cls.objects.filter(id__in=list(job_ids)).open()._end(cls.State.CANCELLED)
 
     def _fenced(self, changes: dict[str, Any]) -> None:
         mine = type(self).objects.filter(pk=self.pk, fence=self.fence, state=self.State.RUNNING)

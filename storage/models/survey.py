@@ -7,7 +7,7 @@ from django.db import models
 
 
 class LastSurvey(models.Model):
-    """The last survey of sketches that are too large to be surveyed for every request. The table has one row."""
+    """The last survey of the sketches, for requests that cannot wait for a new one. The table has one row."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
     taken_at = models.DateTimeField()

@@ -7,6 +7,7 @@ the same until the trouble is over. The text after the first colon may change, a
 
 from __future__ import annotations
 
+import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -15,13 +16,13 @@ from dataclasses import dataclass, field
 import redis
 import structlog
 from django.db import DatabaseError, InterfaceError, connection
-from django.db.models import Count, F, Min
+from django.db.models import Count, Min
 
 from storage.cluster import admission, clocks
 from storage.cluster.placement import acknowledgeable
 from storage.cluster.topology import Member, Topology
 from storage.conf import configuration
-from storage.exceptions import VolumeError, VolumeUnasked
+from storage.exceptions import StagingUnavailable, VolumeError, VolumeUnasked
 from storage.models import Cluster, Content, Job, Node, clock, refusals
 from storage.models.clock import Clock
 from storage.recent import Recent
@@ -29,6 +30,7 @@ from storage.redis_connection import connect
 from storage.tracking import trust
 from storage.tracking.store import StoreUnavailable
 from storage.tracking.surveying import GATHERED_FOR
+from storage.volumes import Space
 
 log = structlog.get_logger(__name__)
 
@@ -47,11 +49,15 @@ class Health:
         nodes: the number of active nodes whose volumes answer.
         failing: name of a trouble because of which requests are refused → its description.
         degraded: name of another trouble → its description.
+        spaces: node → the room on its disk, for the nodes that answer.
+        staging: the room in staging; None if it cannot be used.
     """
 
     nodes: int = 0
     failing: dict[str, str] = field(default_factory=dict)
     degraded: dict[str, str] = field(default_factory=dict)
+    spaces: dict[str, Space] = field(default_factory=dict)
+    staging: Space | None = None
 
 
 def examine() -> Health:
@@ -64,6 +70,8 @@ def _examine() -> Health:
     topology = _ask_postgresql(health)
     if lack := admission.staging_lack():
         health.failing["staging"] = f"no upload can be received: {lack}; make room, or mend the folder"
+    with contextlib.suppress(StagingUnavailable):
+        health.staging = admission.staging_space()
     if topology is not None:
         _look_at_nodes(topology, health)
     if topology is not None and "postgresql" not in health.failing:
@@ -111,14 +119,16 @@ _eyes = ThreadPoolExecutor(LOOKS, thread_name_prefix="health")
 
 def _look_at_nodes(topology: Topology, health: Health) -> None:
     needed = acknowledgeable(configuration().replication_factor)
-    looks = [(member, _eyes.submit(_trouble_of, member)) for member in topology.members]
+    looks = [(member, _eyes.submit(_look_at, member)) for member in topology.members]
     deadline = time.monotonic() + LOOK_SECONDS
     taking = 0
     for member, look in looks:
         try:
-            trouble = look.result(max(0.0, deadline - time.monotonic()))
+            trouble, space = look.result(max(0.0, deadline - time.monotonic()))
         except FutureTimeout:
-            trouble = OFFLINE
+            trouble, space = OFFLINE, None
+        if space is not None:
+            health.spaces[member.node_id] = space
         is_active = member.state == Node.State.ACTIVE
         health.nodes += is_active and trouble != OFFLINE
         taking += is_active and not trouble
@@ -131,14 +141,23 @@ def _look_at_nodes(topology: Topology, health: Health) -> None:
         )
 
 
-def _trouble_of(member: Member) -> str:
-    """The reason why a node takes no copies, in words; empty if it takes copies."""
+def _look_at(member: Member) -> tuple[str, Space | None]:
+    """Ask a node's volume for its room.
+
+    Returns:
+        The reason why the node takes no copies, in words, or an empty string if it takes copies; and the room on its
+        disk, or None if the node did not say.
+    """
     try:
         space = member.look()
     except VolumeUnasked:
-        return ""  # This process lacks threads or descriptors, which says nothing about the node.
+        return "", None  # This process lacks threads or descriptors, which says nothing about the node.
     except VolumeError:
-        return OFFLINE
+        return OFFLINE, None
+    return _lack_of(space), space
+
+
+def _lack_of(space: Space) -> str:
     if not space.writable:
         return READ_ONLY
     if space.lack == "bytes":
@@ -152,13 +171,11 @@ def _trouble_of(member: Member) -> str:
 
 
 def _look_at_files(topology: Topology, health: Health) -> None:
-    ready = Content.objects.filter(state=Content.State.READY)
-    if lost := ready.filter(retrievable=False)[:COUNTED].count():
+    if lost := Content.objects.unreadable()[:COUNTED].count():
         health.degraded["unreadable"] = (
             f"files cannot be read: {_number(lost)}; bring the nodes back that hold their chunks"
         )
-    short = ready.filter(retrievable=True, chunk_count__gt=0, min_replication__lt=F("target"))
-    if number := short[:COUNTED].count():
+    if number := Content.objects.short()[:COUNTED].count():
         health.degraded["copies"] = (
             f"files have fewer copies than they should: {_number(number)}; they are made as soon as nodes can take them"
         )

@@ -7,7 +7,6 @@ from datetime import datetime
 
 import redis
 import structlog
-from django.db.models import Max
 from django.utils import timezone
 
 from storage import counters
@@ -136,8 +135,7 @@ def gather() -> Statistics:
 def _audited_since(topology: Topology) -> datetime | None:
     """The time of the last audit of the online node whose last audit is the oldest; None if a node never had one."""
     online = [member.node_id for member in topology.online]
-    audits = Job.objects.filter(kind=Job.Kind.AUDIT, subject__in=online, state=Job.State.SUCCEEDED)
-    ended = dict(audits.values_list("subject").annotate(at=Max("finished_at")))
+    ended = Job.objects.last_audits(online)
     return min(ended.values()) if online and len(ended) == len(online) else None
 
 

@@ -41,8 +41,7 @@ def survey() -> None:
     except StoreUnavailable as error:
         log.warning("sketch.unavailable", error=str(error))
         return
-    if surveying.is_large(topology):
-        LastSurvey.keep(timezone.now(), figures.as_json())
+    LastSurvey.keep(timezone.now(), figures.as_json())
     if figures.trusted:
         _watch_gatherings(topology, figures)
     _grow(figures)

@@ -16,7 +16,7 @@ DRIFT_SCORE = 6.0  # Chance does not reach this score. Below it, a rebuild would
 
 
 class Reason(StrEnum):
-    """Why a sketch has to be rebuilt. Only the first two end trust in it."""
+    """Why a sketch has to be rebuilt. Only the reasons in ``ENDS_TRUST`` end trust in it."""
 
     MISSING = "missing"  # The sketch is missing or damaged, or was made for another N_PRIME.
     STALE = "stale"  # A count may have been lost: a writer could not count, or Redis restarted.
@@ -24,6 +24,9 @@ class Reason(StrEnum):
     WORN = "worn"  # Too many registers are stuck at TAU.
     DRIFTED = "drifted"  # The sketch contradicts itself or the node's tally.
     LISTED = "listed"  # An audit or a reconcile has just compared the node, and has mended what was wrong.
+
+
+ENDS_TRUST = (Reason.MISSING, Reason.STALE)
 
 
 def outdated(topology: Topology) -> dict[str, Reason]:
@@ -51,9 +54,8 @@ def untrusted(topology: Topology) -> list[Member]:
     Raises:
         StoreUnavailable: Redis does not answer.
     """
-    ends_trust = (Reason.MISSING, Reason.STALE)
     reasons = outdated(topology)
-    return [member for member in topology.online if reasons.get(member.node_id) in ends_trust]
+    return [member for member in topology.online if reasons.get(member.node_id) in ENDS_TRUST]
 
 
 def inspect(topology: Topology, member: Member) -> Reason | None:

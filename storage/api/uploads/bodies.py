@@ -16,6 +16,7 @@ from rest_framework.parsers import DataAndFiles
 from rest_framework.request import Empty, Request
 
 from storage.api.http.dispositions import form_names
+from storage.api.metrics import requests
 from storage.api.names import decoded
 from storage.exceptions import BodyStalled, BodyTooLarge, BodyTruncated, InvalidRequest, LengthRequired
 
@@ -79,6 +80,7 @@ class BodyStream:
             # The server raises various exceptions for a reset connection or a malformed chunk.
             raise BodyTruncated("the body ended before its end") from error
         self.received += len(data)
+        requests.received(len(data))
         if not data and self.declared is not None:
             raise BodyTruncated(f"the body has {self.received} of the {self.declared} bytes that were declared")
         if self.received > self.limit:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +12,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
 
+from storage.api.metrics import requests
+from storage.api.wsgi import ids
 from storage.api.wsgi.forwarding import PEER
 
 log = structlog.get_logger(__name__)
@@ -28,7 +29,7 @@ PROTECTION = {
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
 }
 TOKEN = re.compile(r"(/share/+)[^/]+", re.IGNORECASE)
-REQUEST_ID = re.compile(r"[A-Za-z0-9._=:+/-]{1,128}", re.ASCII)
+PROBES = ("GET /health", "GET /livez", "GET /metrics", "GET /readyz")
 
 
 class Protection:
@@ -47,10 +48,9 @@ class Protection:
 
 
 class RequestLog:
-    """Middleware that logs one line for each answered request. Lines logged during a request carry its id.
+    """Middleware that counts each answered request, and logs one line for it. The answer and the lines have its id.
 
-    The id is the value of ``X-Request-ID`` if that is short and harmless, and otherwise a new id. ``ip`` is the
-    client's address. If a trusted proxy is in between, ``peer`` is the proxy's address.
+    In the line ``ip`` is the client's address. If a trusted proxy is in between, ``peer`` is the proxy's address.
     """
 
     def __init__(self, application: WSGIApplication) -> None:
@@ -59,10 +59,11 @@ class RequestLog:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         began_at = time.monotonic()
         asked = _asked(environ)  # This is done first, because Django changes the path in place.
-        given = environ.get("HTTP_X_REQUEST_ID", "")
+        counted = requests.Request(environ["PATH_INFO"], environ["REQUEST_METHOD"])
+        request_id = environ[ids.ID] = ids.id_for(environ)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(
-            request_id=given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4()),
+            request_id=request_id,
             ip=environ.get("REMOTE_ADDR", ""),
             **({"peer": environ[PEER]} if PEER in environ else {}),
         )
@@ -71,15 +72,19 @@ class RequestLog:
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
             nonlocal code
             code = int(status[:3])
-            return start_response(status, headers, *exc_info)
+            counted.answers(time.monotonic() - began_at)
+            return start_response(status, [*headers, (ids.FIELD, request_id)], *exc_info)
 
         def finished(**more: Any) -> None:
+            seconds = time.monotonic() - began_at
+            status = 500 if "error" in more else code
+            counted.ended(status, seconds)
             log.log(
-                _level(500 if "error" in more else code, asked),
+                _level(status, asked),
                 "request_finished",
                 request=asked,
                 code=code,
-                seconds=round(time.monotonic() - began_at, 4),
+                seconds=round(seconds, 4),
                 **more,
             )
             structlog.contextvars.clear_contextvars()
@@ -89,14 +94,17 @@ class RequestLog:
         except Exception as error:
             finished(error=repr(error))
             raise
-        return _Body(pieces, finished, is_sent=environ["REQUEST_METHOD"] != "HEAD")
+        return _Body(pieces, counted.sent, finished, is_sent=environ["REQUEST_METHOD"] != "HEAD")
 
 
 class _Body:
     """A body that reports when it has been sent, and how many bytes were. The server sends no body after a HEAD."""
 
-    def __init__(self, pieces: Iterable[bytes], finished: Callable[..., None], *, is_sent: bool) -> None:
+    def __init__(
+        self, pieces: Iterable[bytes], sent: Callable[[int], None], finished: Callable[..., None], *, is_sent: bool
+    ) -> None:
         self._pieces = pieces
+        self._sent = sent
         self._finished = finished
         self._is_sent = is_sent
         self._said: dict[str, Any] = {"bytes": 0}
@@ -106,7 +114,9 @@ class _Body:
             for piece in self._pieces:
                 yield piece
                 # The server asks for the next piece after it has taken this piece.
-                self._said["bytes"] += self._is_sent * len(piece)
+                if self._is_sent:
+                    self._said["bytes"] += len(piece)
+                    self._sent(len(piece))
         except Exception as error:
             self._said["error"] = repr(error)
             raise
@@ -129,6 +139,6 @@ def _asked(environ: WSGIEnvironment) -> str:
 
 
 def _level(status: int, asked: str) -> int:
-    if asked == "GET /health" and status == 200:
-        return logging.DEBUG  # The process manager sends this request every two seconds.
+    if status == 200 and asked in PROBES:
+        return logging.DEBUG  # Programs send these requests every few seconds.
     return logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO

@@ -1,0 +1,4 @@
+"""What ``/metrics`` shows (ADR 23): ``requests`` counts in each process, ``cluster`` has figures of the whole cluster.
+
+``slots`` holds the counts of the processes of one machine together. ``exposition`` puts everything into one answer.
+"""

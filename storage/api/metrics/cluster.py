@@ -1,0 +1,109 @@
+"""The figures of the whole cluster as metrics. Every process of the API answers the same ones.
+
+``Parts`` asks PostgreSQL, Redis and the volumes side by side, each with a time limit: a part that is away costs its own
+figures only. A part that still hangs is not asked again. What was found is shown for a few seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from django.db import DatabaseError, InterfaceError, connection
+from prometheus_client.metrics_core import Metric
+
+from storage.api.metrics import families
+from storage.recent import Recent
+from storage.services import figures, health
+
+log = structlog.get_logger(__name__)
+
+GOOD_SECONDS = 5.0  # What was found is shown for this long.
+PATIENCE = 4.0  # seconds that a part may take: Prometheus waits ten for all of them
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the system that has figures.
+
+    Attributes:
+        name: its name.
+        ask: asks it for its figures; any error means that it is away.
+        show: makes metrics of the figures; with None, the metrics have no samples.
+    """
+
+    name: str
+    ask: Callable[[], Any]
+    show: Callable[[Any], Iterable[Metric]]
+
+
+PARTS = (
+    Part("postgresql", figures.stored, families.stored),
+    Part("redis", figures.tracked, families.tracked),
+    Part("health", health.examine, families.examined),
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer of a part.
+
+    Attributes:
+        found: its figures; None if it gave none.
+        seconds: the time that it took.
+    """
+
+    found: Any
+    seconds: float
+
+
+class Cluster:
+    """A collector for prometheus-client."""
+
+    def __init__(self, parts: Iterable[Part] = PARTS) -> None:
+        self._parts = tuple(parts)
+        self._threads = ThreadPoolExecutor(len(self._parts), thread_name_prefix="metrics")
+        self._asked: dict[str, Future[Answer]] = {}
+        self._recent: Recent[dict[str, Answer]] = Recent(GOOD_SECONDS)
+
+    def collect(self) -> Iterator[Metric]:
+        """Ask all parts, unless they were asked a moment ago."""
+        answers = self._recent.see(self._ask)
+        yield families.settings()
+        yield from families.parts({name: answer.found is not None for name, answer in answers.items()})
+        yield families.times({name: answer.seconds for name, answer in answers.items()})
+        for part in self._parts:
+            yield from part.show(answers[part.name].found)
+
+    def _ask(self) -> dict[str, Answer]:
+        for part in self._parts:
+            asked = self._asked.get(part.name)
+            if asked is None or asked.done():
+                self._asked[part.name] = self._threads.submit(_asked, part)
+        deadline = time.monotonic() + PATIENCE
+        return {part.name: self._answer_of(part, deadline) for part in self._parts}
+
+    def _answer_of(self, part: Part, deadline: float) -> Answer:
+        try:
+            return self._asked[part.name].result(max(0.0, deadline - time.monotonic()))
+        except FutureTimeout:
+            log.warning("metrics.late", part=part.name)
+            return Answer(None, PATIENCE)
+
+
+def _asked(part: Part) -> Answer:
+    begun = time.monotonic()
+    found = None
+    try:
+        found = part.ask()
+    except Exception as error:  # noqa: BLE001  a part that is away may raise anything, and must not cost the others
+        log.warning("metrics.part_away", part=part.name, error=repr(error))
+    with suppress(DatabaseError, InterfaceError):
+        connection.close()
+    return Answer(found, time.monotonic() - begun)

@@ -1,0 +1,88 @@
+"""The slots of the API's processes: the counts of each process lie in files that the next process goes on with.
+
+A process has a slot as long as it lives, and holds it by a file lock. The kernel frees the lock when the process ends,
+however it ends. The next process takes the first free slot, and with it the counts of the process before. So restarts
+make no files, and no count goes backwards.
+
+The files lie in memory: a request must not wait for a disk, and must not fail because a disk is full.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+from pathlib import Path
+
+import structlog
+from prometheus_client import values
+from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.multiprocess import MultiProcessCollector
+
+log = structlog.get_logger(__name__)
+
+KINDS = ("counter", "histogram")  # the kinds of metrics that ``requests`` has: a file for each, in each slot
+FILE_BYTES = 256 << 10  # All metrics of one process need less than half of this.
+
+_descriptor: int | None = None  # The lock of this process's slot is held through this descriptor.
+
+
+def claim(folder: Path) -> int | None:
+    """Take a slot for this process. This is called before the first metric of the process is made.
+
+    Args:
+        folder: where the files of all processes lie; it is made if it is missing. No other user may write there.
+
+    Returns:
+        The number of the slot. None if the folder cannot be used: then this process counts in memory of its own.
+    """
+    global _descriptor
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        slot, _descriptor = _take(folder)
+        for kind in KINDS:
+            _make_sound(folder / f"{kind}_{slot}.db")
+    except OSError as error:
+        log.warning("metrics.alone", folder=str(folder), error=str(error))
+        return None
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # prometheus-client reads the folder's name there.
+    values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[assignment,misc]
+    return slot
+
+
+def gathered() -> MultiProcessCollector | None:
+    """The counts of all slots; None if this process counts in memory of its own."""
+    return None if _descriptor is None else MultiProcessCollector(None, os.environ["PROMETHEUS_MULTIPROC_DIR"])
+
+
+def _take(folder: Path) -> tuple[int, int]:
+    """Lock the first free slot; returns its number and the descriptor that holds the lock."""
+    for slot in itertools.count():
+        descriptor = os.open(folder / f"{slot}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+        else:
+            return slot, descriptor
+    raise AssertionError("the numbers do not end")
+
+
+def _make_sound(path: Path) -> None:
+    """Make the file, or replace one that cannot be read, and give it all the room that it needs.
+
+    A process that wrote to a page for which there is no room would be killed.
+    """
+    try:
+        for _ in MmapedDict.read_all_values_from_file(str(path)):
+            pass
+    except FileNotFoundError:
+        pass
+    except Exception as error:  # noqa: BLE001  a file that was cut may lead to any error
+        log.warning("metrics.lost", path=str(path), error=repr(error))
+        path.unlink()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, FILE_BYTES)
+    finally:
+        os.close(descriptor)

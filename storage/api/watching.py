@@ -1,0 +1,38 @@
+"""The views for programs that watch the service."""
+
+from __future__ import annotations
+
+from django.http import HttpResponse
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from storage.api.downloads.answer import AnyAccept
+from storage.api.endpoint import Endpoint
+from storage.api.metrics import exposition
+from storage.api.rendering import JsonRenderer
+from storage.conf import VERSION
+
+
+class LiveView(Endpoint):
+    """Tells that the process answers. Nothing else is asked: `/readyz` tells whether the service can serve."""
+
+    def get(self, request: Request) -> Response:
+        return Response({"status": "alive"})
+
+
+class VersionView(Endpoint):
+    """The version of the service."""
+
+    def get(self, request: Request) -> Response:
+        return Response({"version": VERSION})
+
+
+class MetricsView(Endpoint):
+    """The metrics of the service, in the text format of Prometheus."""
+
+    content_negotiation_class: type[BaseContentNegotiation] = AnyAccept
+    renderer_classes = (JsonRenderer,)  # This is for problems. The metrics are text, whatever a client accepts.
+
+    def get(self, request: Request) -> HttpResponse:
+        return HttpResponse(exposition.text(), content_type=exposition.CONTENT_TYPE)
