@@ -39,12 +39,18 @@ def claim(folder: Path) -> int | None:
     global _descriptor
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        slot, _descriptor = _take(folder)
-        for kind in KINDS:
-            _make_sound(folder / f"{kind}_{slot}.db")
+        slot, descriptor = _take(folder)
     except OSError as error:
         log.warning("metrics.alone", folder=str(folder), error=str(error))
         return None
+    try:
+        for kind in KINDS:
+            _make_sound(folder / f"{kind}_{slot}.db")
+    except OSError as error:
+        os.close(descriptor)
+        log.warning("metrics.alone", folder=str(folder), error=str(error))
+        return None
+    _descriptor = descriptor
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # prometheus-client reads the folder's name there.
     values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[assignment,misc]
     return slot

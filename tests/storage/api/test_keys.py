@@ -40,6 +40,8 @@ def put(headers: dict[str, str], name: str, data: bytes = DATA) -> Any:
 REQUESTS: dict[tuple[str, str], Scope | tuple[Scope, ...]] = {
     ("GET", "/"): Scope.READ,
     ("GET", "/status"): Scope.ADMIN,
+    ("GET", "/metrics"): Scope.ADMIN,
+    ("GET", "/version"): Scope.READ,
     ("GET", f"/route/{HASH}"): Scope.ADMIN,
     ("GET", "/account"): Scope.READ,
     ("GET", "/files"): Scope.READ,
@@ -64,7 +66,8 @@ def test_every_address_is_among_the_requests_here() -> None:
     paths = [path for _, path in REQUESTS]
     for pattern in get_resolver("storage.api.urls").url_patterns:
         assert isinstance(pattern, URLPattern)
-        if not any(map(pattern.resolve, ("health", "schema", "docs", "share/token", "share/token/name"))):
+        open_to_all = ("health", "livez", "readyz", "schema", "docs", "share/token", "share/token/name")
+        if not any(map(pattern.resolve, open_to_all)):
             assert any(pattern.resolve(path[1:]) for path in (*paths, "/slash/")), pattern
 
 
@@ -151,6 +154,7 @@ def answers(headers: dict[str, str], file_hash: str) -> Iterator[tuple[str, int,
         more: dict[str, Any] = (
             {"data": '{"file_name": "x"}', "content_type": "application/json"} if method == "PATCH" else {}
         )
+        headers = {**headers, "X-Request-ID": "always-the-same"}
         response = Client().generic(method, path.format(file_hash), headers=headers, **more)
         body = response.getvalue() if response.streaming else response.content
         yield f"{method} {path}", response.status_code, body.replace(file_hash.encode(), b"HASH")

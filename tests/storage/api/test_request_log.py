@@ -57,6 +57,33 @@ def test_an_id_of_a_tracing_proxy_is_kept(lines: list[dict[str, Any]], given: st
     assert lines[0]["request_id"] == given
 
 
+@pytest.mark.parametrize(
+    ("trace", "taken"),
+    [
+        ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", True),
+        ("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what-will-come", True),
+        ("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", False),
+        ("00-00000000000000000000000000000000-00f067aa0ba902b7-01", False),
+        ("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", False),
+        ("nonsense", False),
+    ],
+)
+def test_the_id_of_a_trace_is_taken(lines: list[dict[str, Any]], trace: str, taken: bool) -> None:
+    answer = WholeClient().get("/", headers={"traceparent": trace})
+    assert (answer.headers["X-Request-ID"] == "4bf92f3577b34da6a3ce929d0e0e4736") is taken
+    WholeClient().get("/", headers={"traceparent": trace, "X-Request-ID": "mine"})
+    assert lines[1]["request_id"] == "mine"
+
+
+@pytest.mark.parametrize("path", ["/files/nonsense", "/nowhere", "/download/nonsense", "/share/x/\xff"])
+@pytest.mark.django_db
+def test_the_answer_its_problem_and_the_log_have_one_id(lines: list[dict[str, Any]], path: str) -> None:
+    answer = WholeClient().get(path)
+    given = answer.headers["X-Request-ID"]
+    assert str(uuid.UUID(given)) == given
+    assert (answer.json()["request_id"], lines[0]["request_id"]) == (given, given)
+
+
 def test_a_host_that_is_refused_is_one_short_line(lines: list[dict[str, Any]], settings: Any, capfd: Any) -> None:
     settings.ALLOWED_HOSTS = ["occ.example"]
     assert WholeClient().get("/", headers={"Host": "evil.example" * 50}).status_code == 400
