@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from occsite.launch.process import die_with_parent
-from occsite.launch.runtime import scratch_dir
+from occsite.launch.runtime import make_own_dir, scratch_dir
 from occsite.launch.state import authority
 from storage.api.metrics import slots
 from storage.api.wsgi.transfers import FREE, THREADS
 from storage.conf import Configuration
+from storage.exceptions import ConfigurationError
 
 MOST_CONNECTIONS = 4000  # Each process takes this many at most: more connections cost memory, and help no client.
 DESCRIPTORS = 8  # The files and database sockets of one thread need this many.
@@ -49,4 +50,8 @@ header_map = "drop"
 def post_fork(_server: Any, worker: Any) -> None:
     """Gunicorn calls this in every new worker process."""
     die_with_parent(signal.SIGKILL, worker.ppid)
-    slots.claim(scratch_dir(_configuration.storage_dir) / "metrics")
+    try:
+        slots.claim(make_own_dir(scratch_dir(_configuration.storage_dir)) / "metrics")
+    except ConfigurationError as error:
+        # Another user may have put something into the folder. The process then counts in memory of its own.
+        worker.log.warning("metrics of this process alone: %s", error)

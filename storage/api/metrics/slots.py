@@ -31,14 +31,14 @@ def claim(folder: Path) -> int | None:
     """Take a slot for this process. This is called before the first metric of the process is made.
 
     Args:
-        folder: where the files of all processes lie; it is made if it is missing. No other user may write there.
+        folder: where the files of all processes lie. It is made if it is missing; its parent is this user's alone.
 
     Returns:
         The number of the slot. None if the folder cannot be used: then this process counts in memory of its own.
     """
     global _descriptor
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         slot, descriptor = _take(folder)
     except OSError as error:
         log.warning("metrics.alone", folder=str(folder), error=str(error))

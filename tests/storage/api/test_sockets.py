@@ -27,6 +27,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from occsite.launch.process import dying_with_parent
+from occsite.launch.runtime import scratch_dir
 from storage import redis_connection
 from storage.api.wsgi.transfers import THREADS
 from storage.cluster import topology
@@ -161,6 +162,7 @@ def server(django_db_setup: None, django_db_blocker: Any) -> Iterator[Server]:
             settings.OCC = configuration
             topology.forget()
             shutil.rmtree(folder)
+            shutil.rmtree(scratch_dir(folder), ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
