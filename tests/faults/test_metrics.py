@@ -1,4 +1,4 @@
-"""Metrics under faults: processes of the API that are killed take no counts with them, and a database that is away costs
+"""Metrics under faults: a process of the API that is killed takes no counts with it, and a database that is away costs
 only its own figures.
 """
 
