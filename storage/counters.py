@@ -132,7 +132,8 @@ def read() -> Counts:
     Raises:
         redis.RedisError: Redis does not answer.
     """
-    fields = {name.decode(): int(count) for name, count in connect().hgetall(KEY).items()}
+    answer: Mapping[bytes, bytes] = connect().hgetall(KEY)  # type: ignore[assignment]  # The client answers bytes.
+    fields = {name.decode(): int(count) for name, count in answer.items()}
     jobs, sizes = {}, {}
     for name, count in fields.items():
         what, _, rest = name.partition(":")

@@ -1,6 +1,6 @@
 """The figures of the whole cluster as metrics. Every process of the API answers the same ones.
 
-``Parts`` asks PostgreSQL, Redis and the volumes side by side, each with a time limit: a part that is away costs its own
+PostgreSQL, Redis and the volumes are asked side by side, each with a time limit: a part that is away costs its own
 figures only. A part that still hangs is not asked again. What was found is shown for a few seconds.
 """
 
@@ -18,9 +18,12 @@ import structlog
 from django.db import DatabaseError, InterfaceError, connection
 from prometheus_client.metrics_core import Metric
 
-from storage.api.metrics import families
+from storage.api.metrics.families import Figure, show
+from storage.api.metrics.figures import EXAMINED, INFO, READY, SECONDS, STORED, TRACKED, has_answered
+from storage.conf import VERSION
 from storage.recent import Recent
 from storage.services import figures, health
+from storage.services.health import Health
 
 log = structlog.get_logger(__name__)
 
@@ -35,18 +38,19 @@ class Part:
     Attributes:
         name: its name.
         ask: asks it for its figures; any error means that it is away.
-        show: makes metrics of the figures; with None, the metrics have no samples.
+        figures: the metrics that are made of them.
     """
 
     name: str
     ask: Callable[[], Any]
-    show: Callable[[Any], Iterable[Metric]]
+    figures: Iterable[Figure[Any]]
 
 
+HEALTH = "health"
 PARTS = (
-    Part("postgresql", figures.stored, families.stored),
-    Part("redis", figures.tracked, families.tracked),
-    Part("health", health.examine, families.examined),
+    Part("postgresql", figures.stored, STORED),
+    Part("redis", figures.tracked, TRACKED),
+    Part(HEALTH, health.examine, EXAMINED),
 )
 
 
@@ -75,11 +79,13 @@ class Cluster:
     def collect(self) -> Iterator[Metric]:
         """Ask all parts, unless they were asked a moment ago."""
         answers = self._recent.see(self._ask)
-        yield families.settings()
-        yield from families.parts({name: answer.found is not None for name, answer in answers.items()})
-        yield families.times({name: answer.seconds for name, answer in answers.items()})
+        yield INFO.show(VERSION)
+        yield READY.show(_is_ready(answers[HEALTH].found) if HEALTH in answers else None)
+        yield SECONDS.show({name: answer.seconds for name, answer in answers.items()})
         for part in self._parts:
-            yield from part.show(answers[part.name].found)
+            found = answers[part.name].found
+            yield has_answered(part.name).show(found is not None)
+            yield from show(part.figures, found)
 
     def _ask(self) -> dict[str, Answer]:
         for part in self._parts:
@@ -107,3 +113,8 @@ def _asked(part: Part) -> Answer:
     with suppress(DatabaseError, InterfaceError):
         connection.close()
     return Answer(found, time.monotonic() - begun)
+
+
+def _is_ready(found: Health | None) -> bool:
+    """True if the health check has answered, and has found nothing that fails."""
+    return found is not None and not found.failing

@@ -52,7 +52,7 @@ def claim(folder: Path) -> int | None:
         return None
     _descriptor = descriptor
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # prometheus-client reads the folder's name there.
-    values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[assignment,misc]
+    values.ValueClass = values.MultiProcessValue(lambda: slot)
     return slot
 
 

@@ -20,6 +20,7 @@ from storage.cluster.topology import Topology
 from storage.counters import Event, Outcome
 from storage.models import Job, Key, Scope
 from storage.models.job import MAX_ATTEMPTS
+from storage.recent import Recent
 from storage.services import audit, figures, survey
 from tests.support.api import WholeClient, assert_problem
 from tests.support.cluster import ClusterUnderTest, content_of
@@ -158,7 +159,7 @@ def test_a_part_that_is_away_costs_its_own_figures(
     def refuse() -> Any:
         raise redis.ConnectionError("away") if part == "redis" else OperationalError("away")
 
-    broken = tuple(Part(p.name, refuse, p.show) if p.name == part else p for p in parts.PARTS)
+    broken = tuple(Part(p.name, refuse, p.figures) if p.name == part else p for p in parts.PARTS)
     monkeypatch.setattr(Cluster.__init__, "__defaults__", (broken,))
     found = scrape()
     assert found(f"occ_{part}_up") == 0
@@ -177,7 +178,7 @@ def hanging() -> Iterator[tuple[Part, list[float], Signal]]:
         times.append(time.monotonic())
         released.wait(60)
 
-    yield Part("redis", hang, lambda _: ()), times, released
+    yield Part("redis", hang, ()), times, released
     released.set()
 
 
@@ -186,8 +187,8 @@ def test_a_part_that_hangs_is_not_waited_for_and_not_asked_again(
 ) -> None:
     part, times, _ = hanging
     monkeypatch.setattr(parts, "PATIENCE", 0.5)
-    watched = Cluster((part, Part("postgresql", figures.stored, lambda found: ())))
-    watched._recent = parts.Recent(0.0)
+    watched = Cluster((part, Part("postgresql", figures.stored, ())))
+    watched._recent = Recent(0.0)
     for _ in range(3):
         begun = time.monotonic()
         found = {sample.name: sample.value for metric in watched.collect() for sample in metric.samples}
@@ -198,7 +199,12 @@ def test_a_part_that_hangs_is_not_waited_for_and_not_asked_again(
 
 def test_scrapes_in_a_row_ask_once(cluster: ClusterUnderTest) -> None:
     asked: list[int] = []
-    watched = Cluster((Part("redis", lambda: asked.append(1) or 1, lambda _: ()),))
+
+    def ask() -> int:
+        asked.append(1)
+        return 1
+
+    watched = Cluster((Part("redis", ask, ()),))
     for _ in range(5):
         list(watched.collect())
     assert len(asked) == 1
