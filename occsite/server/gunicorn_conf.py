@@ -9,7 +9,7 @@ from typing import Any
 from occsite.launch.process import die_with_parent
 from occsite.launch.runtime import make_own_dir, scratch_dir
 from occsite.launch.state import authority
-from storage.api.metrics import slots
+from storage.api.metrics import seats
 from storage.api.wsgi.transfers import FREE, THREADS
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
@@ -51,7 +51,7 @@ def post_fork(_server: Any, worker: Any) -> None:
     """Gunicorn calls this in every new worker process."""
     die_with_parent(signal.SIGKILL, worker.ppid)
     try:
-        slots.claim(make_own_dir(scratch_dir(_configuration.storage_dir)) / "metrics")
+        seats.claim(make_own_dir(scratch_dir(_configuration.storage_dir)) / "metrics")
     except ConfigurationError as error:
         # Another user may have put something into the folder. The process then counts in memory of its own.
         worker.log.warning("metrics of this process alone: %s", error)

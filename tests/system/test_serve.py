@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Callable
+from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
 from occsite.launch.runtime import lingering, runtime_dir, scratch_dir
+from tests.support.metrics import Scrape
 from tests.support.system import INHERITED_LIMIT, START_LIMIT, STOP_LIMIT, System, alive, free_port, wait_until
 
 pytestmark = pytest.mark.system
@@ -41,6 +43,16 @@ def await_end(pids: list[int], limit: float) -> None:
 def test_the_system_becomes_ready(system: System) -> None:
     assert system.health()["status"] == "healthy"
     assert {"postgres", "valkey", "api", "worker", "maintenance"} <= system.pids().keys()
+
+
+def test_the_processes_of_the_api_count_together(system: System) -> None:
+    def starts() -> float | None:
+        with build_opener(ProxyHandler({})).open(f"{system.base_url}/metrics", timeout=20) as answer:
+            return Scrape.of(answer.read().decode())("occ_api_process_starts_total")
+
+    wait_until(lambda: starts() == 2, START_LIMIT)
+    files = {path.name for path in (scratch_dir(system.storage_dir) / "metrics").iterdir()}
+    assert files == {f"{name}_{seat}.db" for name in ("counter", "histogram") for seat in (0, 1)} | {"0.lock", "1.lock"}
 
 
 def test_state_and_sockets_are_for_their_owner_alone(system: System) -> None:

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 
-from storage.api.metrics import requests, slots
+from storage.api.metrics import requests, seats
 from storage.api.metrics.cluster import Cluster
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -28,7 +28,7 @@ class _Own:
     """The counts of this machine's processes, also those of metrics that no request has counted yet."""
 
     def collect(self) -> Iterator[Metric]:
-        gathered = slots.gathered()
+        gathered = seats.gathered()
         if gathered is None:
             yield from requests.REGISTRY.collect()
             return

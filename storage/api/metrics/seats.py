@@ -1,7 +1,7 @@
-"""The slots of the API's processes: the counts of each process lie in files that the next process goes on with.
+"""The seats of the API's processes: the counts of each process lie in files that the next process goes on with.
 
-A process has a slot as long as it lives, and holds it by a file lock. The kernel frees the lock when the process ends,
-however it ends. The next process takes the first free slot, and with it the counts of the process before. So restarts
+A process has a seat as long as it lives, and holds it by a file lock. The kernel frees the lock when the process ends,
+however it ends. The next process takes the first free seat, and with it the counts of the process before. So restarts
 make no files, and no count goes backwards.
 
 The files lie in memory: a request must not wait for a disk, and must not fail because a disk is full.
@@ -21,56 +21,56 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 log = structlog.get_logger(__name__)
 
-KINDS = ("counter", "histogram")  # the kinds of metrics that ``requests`` has: a file for each, in each slot
+KINDS = ("counter", "histogram")  # the kinds of metrics that ``requests`` has: a file for each, in each seat
 FILE_BYTES = 256 << 10  # All metrics of one process need less than half of this.
 
-_descriptor: int | None = None  # The lock of this process's slot is held through this descriptor.
+_descriptor: int | None = None  # The lock of this process's seat is held through this descriptor.
 
 
 def claim(folder: Path) -> int | None:
-    """Take a slot for this process. This is called before the first metric of the process is made.
+    """Take a seat for this process. This is called before the first metric of the process is made.
 
     Args:
         folder: where the files of all processes lie. It is made if it is missing; its parent is this user's alone.
 
     Returns:
-        The number of the slot. None if the folder cannot be used: then this process counts in memory of its own.
+        The number of the seat. None if the folder cannot be used: then this process counts in memory of its own.
     """
     global _descriptor
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        slot, descriptor = _take(folder)
+        seat, descriptor = _take(folder)
     except OSError as error:
         log.warning("metrics.alone", folder=str(folder), error=str(error))
         return None
     try:
         for kind in KINDS:
-            _make_sound(folder / f"{kind}_{slot}.db")
+            _make_sound(folder / f"{kind}_{seat}.db")
     except OSError as error:
         os.close(descriptor)
         log.warning("metrics.alone", folder=str(folder), error=str(error))
         return None
     _descriptor = descriptor
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # prometheus-client reads the folder's name there.
-    values.ValueClass = values.MultiProcessValue(lambda: slot)
-    return slot
+    values.ValueClass = values.MultiProcessValue(lambda: seat)
+    return seat
 
 
 def gathered() -> MultiProcessCollector | None:
-    """The counts of all slots; None if this process counts in memory of its own."""
+    """The counts of all seats; None if this process counts in memory of its own."""
     return None if _descriptor is None else MultiProcessCollector(None, os.environ["PROMETHEUS_MULTIPROC_DIR"])
 
 
 def _take(folder: Path) -> tuple[int, int]:
-    """Lock the first free slot; returns its number and the descriptor that holds the lock."""
-    for slot in itertools.count():
-        descriptor = os.open(folder / f"{slot}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Lock the first free seat; returns its number and the descriptor that holds the lock."""
+    for seat in itertools.count():
+        descriptor = os.open(folder / f"{seat}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
         else:
-            return slot, descriptor
+            return seat, descriptor
     raise AssertionError("the numbers do not end")
 
 

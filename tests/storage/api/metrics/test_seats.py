@@ -1,4 +1,4 @@
-"""Slots: whatever ends a process, the next one goes on with its counts, in the same files."""
+"""Seats: whatever ends a process, the next one goes on with its counts, in the same files."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from storage.api.metrics import slots
+from storage.api.metrics import seats
 from tests.support.system import PROJECT
 
 RESTARTS, SIDE_BY_SIDE = 50, 3
 
-# The program forks a process that claims a slot, makes the metrics, counts one request, says which slot it has, and
+# The program forks a process that claims a seat, makes the metrics, counts one request, says which seat it has, and
 # waits to be killed. It does so once for each line of its input.
 PROGRAM = """
 import os, sys
 from pathlib import Path
 from prometheus_client import Counter, Histogram
-from storage.api.metrics import slots
+from storage.api.metrics import seats
 for line in sys.stdin:
     if line == "fork\\n":
         if not (pid := os.fork()):
-            slot = slots.claim(Path(sys.argv[1]))
+            seat = seats.claim(Path(sys.argv[1]))
             Counter("seen_total", "", ["code"], registry=None).labels("200").inc()
             Histogram("took_seconds", "", buckets=(1, 2), registry=None).observe(1.5)
-            print(os.getpid(), slot, flush=True)
+            print(os.getpid(), seat, flush=True)
             os.read(os.pipe()[0], 1)
     else:
         os.waitpid(int(line), 0)
@@ -41,7 +41,7 @@ for line in sys.stdin:
 
 
 class Forks:
-    """Processes that each have a slot."""
+    """Processes that each have a seat."""
 
     def __init__(self, folder: Path) -> None:
         self._program = subprocess.Popen(
@@ -54,10 +54,10 @@ class Forks:
         self.running: list[tuple[int, int]] = []
 
     def fork(self) -> int:
-        """Start a process; return its slot."""
-        pid, slot = map(int, self._ask("fork").split())
-        self.running.append((pid, slot))
-        return slot
+        """Start a process; return its seat."""
+        pid, seat = map(int, self._ask("fork").split())
+        self.running.append((pid, seat))
+        return seat
 
     def kill_oldest(self) -> None:
         pid, _ = self.running.pop(0)
@@ -109,7 +109,7 @@ def test_fifty_kills_make_no_files_and_no_count_goes_backwards(tmp_path: Path) -
 def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     """This process counts as before when the test is over."""
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
-    monkeypatch.setattr(slots, "_descriptor", None)
+    monkeypatch.setattr(seats, "_descriptor", None)
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
 
 
@@ -119,15 +119,15 @@ def test_without_room_a_process_counts_alone(untouched: None, tmp_path: Path, mo
 
     monkeypatch.setattr(os, "posix_fallocate", no_room)
     before = values.ValueClass
-    assert slots.claim(tmp_path) is None
+    assert seats.claim(tmp_path) is None
     assert values.ValueClass is before
-    assert slots.gathered() is None
+    assert seats.gathered() is None
 
 
 def test_a_file_has_room_before_it_is_written_to(untouched: None, tmp_path: Path) -> None:
-    assert slots.claim(tmp_path) == 0
+    assert seats.claim(tmp_path) == 0
     blocks = (tmp_path / "counter_0.db").stat().st_blocks
-    assert blocks * 512 >= slots.FILE_BYTES
+    assert blocks * 512 >= seats.FILE_BYTES
 
 
 def test_a_damaged_file_is_replaced(untouched: None, tmp_path: Path) -> None:
@@ -136,6 +136,6 @@ def test_a_damaged_file_is_replaced(untouched: None, tmp_path: Path) -> None:
     written.write_value('["a", "a", {}, ""]', 5.0, 0.0)
     written.close()
     bad.write_bytes(b"\xff\x00\x00\x00\x00\x00\x00\x00\xff\xff\x00\x00")
-    assert slots.claim(tmp_path) == 0
+    assert seats.claim(tmp_path) == 0
     assert counted(tmp_path) == {"a[]": 5.0}
-    assert (tmp_path / "histogram_0.db").stat().st_size == slots.FILE_BYTES
+    assert (tmp_path / "histogram_0.db").stat().st_size == seats.FILE_BYTES
