@@ -26,8 +26,8 @@ _requests = Counter(
 )
 _seconds = Histogram(
     "occ_http_request_duration_seconds",
-    "Time from the head of a request to the end of its answer, the client's own slowness included.",
-    ("route", "method"),
+    "Time from the head of a request to the end of its answer.",
+    ("route",),
     buckets=SECONDS,
     registry=REGISTRY,
 )
@@ -89,9 +89,9 @@ def process_started() -> None:
 # prometheus-client looks labels up under a lock. These caches have one entry for each combination of labels.
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=2048)
 def _ended_as(route: str, method: str, hundreds: int) -> tuple[Any, Any]:
-    return _requests.labels(route, method, f"{hundreds}xx"), _seconds.labels(route, method)
+    return _requests.labels(route, method, f"{hundreds}xx"), _seconds.labels(route)
 
 
 @lru_cache(maxsize=256)

@@ -22,7 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 log = structlog.get_logger(__name__)
 
 KINDS = ("counter", "histogram")  # the kinds of metrics that ``requests`` has: a file for each, in each seat
-FILE_BYTES = 256 << 10  # All metrics of one process need less than half of this.
+FILE_BYTES = 512 << 10  # There is room for every combination of labels, in case a client tries them all.
 
 _descriptor: int | None = None  # The lock of this process's seat is held through this descriptor.
 

@@ -55,7 +55,7 @@ def test_every_request_is_counted_whichever_way_it_goes(cluster: ClusterUnderTes
         ("/files/*", "GET", "4xx"),
     ):
         assert grown(before, after, "occ_http_requests_total", route=route, method=method, status=status) == 1
-    assert grown(before, after, "occ_http_request_duration_seconds_count", route="/files/*", method="GET") == 2
+    assert grown(before, after, "occ_http_request_duration_seconds_count", route="/files/*") == 2
     assert grown(before, after, "occ_download_wait_seconds_count") == 2
     assert grown(before, after, "occ_http_sent_bytes_total", route="/download/*") == len(data)
     assert grown(before, after, "occ_http_received_bytes_total") == 1000
@@ -166,7 +166,7 @@ def test_a_part_that_is_away_costs_its_own_figures(
     assert found(gone) is None
     assert found(left) is not None
     assert gone in found.names
-    assert found("occ_http_request_duration_seconds_count", route="/metrics", method="GET") is not None
+    assert found("occ_http_request_duration_seconds_count", route="/metrics") is not None
 
 
 @pytest.fixture

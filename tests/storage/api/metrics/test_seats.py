@@ -105,6 +105,39 @@ def test_fifty_kills_make_no_files_and_no_count_goes_backwards(tmp_path: Path) -
     assert after["took_seconds_sum[]"] == 1.5 * processes
 
 
+EVERYTHING = """
+import sys
+from pathlib import Path
+import django
+django.setup()
+from storage.api.metrics import seats
+seats.claim(Path(sys.argv[1]))
+from storage.api.errors import CODE
+from storage.api.metrics import requests, routes
+from storage.exceptions import StorageError
+def kinds(kind):
+    return [kind, *(each for sub in kind.__subclasses__() for each in kinds(sub))]
+for first in [*routes._known(), "nothing"]:
+    for path in (f"/{first}", f"/{first}/more"):
+        for method in [*routes.METHODS, "NONE"]:
+            for status in (100, 200, 300, 400, 500):
+                request = requests.Request(path, method)
+                request.answers(0.1)
+                request.sent(1)
+                request.ended(status, 0.1)
+for code in {*CODE.values(), *(kind.code for kind in kinds(StorageError) if hasattr(kind, "code"))}:
+    requests.problem(code)
+"""
+
+
+def test_there_is_room_for_every_combination_of_labels(tmp_path: Path) -> None:
+    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "occsite.settings"}
+    subprocess.run([sys.executable, "-c", EVERYTHING, str(tmp_path)], cwd=PROJECT, env=environment, check=True)
+    sizes = {path.name: path.stat().st_size for path in tmp_path.glob("*.db")}
+    assert sizes == {"counter_0.db": seats.FILE_BYTES, "histogram_0.db": seats.FILE_BYTES}
+    assert len(counted(tmp_path)) > 1500
+
+
 @pytest.fixture
 def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     """This process counts as before when the test is over."""
