@@ -100,7 +100,7 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> HttpRespon
         detail, errors = _words(error, status)
     request = context.get("request")
     environ = context.get("environ") if request is None else request.META
-    body = problem(environ, status, code, detail, errors)
+    body = _counted(environ, problem(status, code, detail, errors))
     headers = _headers(error, status)
     renderer = getattr(request, "accepted_renderer", None)
     if renderer is not None and renderer.format == "api":
@@ -131,17 +131,10 @@ def status_line(status: int) -> str:
     return f"{status} {HTTPStatus(status).phrase}"
 
 
-def problem(
-    environ: Mapping[str, Any] | None,
-    status: int,
-    code: str,
-    detail: str,
-    errors: Mapping[str, list[str]] | None = None,
-) -> dict[str, Any]:
-    """Make and count an RFC 9457 document. The title is the reason phrase of the status: the type is ``about:blank``.
+def problem(status: int, code: str, detail: str, errors: Mapping[str, list[str]] | None = None) -> dict[str, Any]:
+    """An RFC 9457 document. The title is the reason phrase of the status, so the type is ``about:blank``.
 
     Args:
-        environ: the WSGI environment of the request; None if there is none.
         status: the HTTP status.
         code: the error's code, for programs: see ``docs/errors.md``.
         detail: a description of the error, for people.
@@ -156,9 +149,14 @@ def problem(
     }
     if errors:
         body["errors"] = errors
+    return body
+
+
+def _counted(environ: Mapping[str, Any] | None, body: dict[str, Any]) -> dict[str, Any]:
+    """Count a problem that is the answer to a request, and put the id of the request into its document."""
     if environ is not None and ids.ID in environ:
         body["request_id"] = environ[ids.ID]
-    requests.problem(code)
+    requests.problem(body["code"])
     return body
 
 
@@ -242,17 +240,17 @@ def _json(body: dict[str, Any], headers: Mapping[str, str] | None = None) -> Jso
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    return _answer(request.META, problem(request.META, 400, MALFORMED, "the request is malformed"), {})
+    return _answer(request.META, _counted(request.META, problem(400, MALFORMED, "the request is malformed")), {})
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    return _answer(request.META, problem(request.META, 403, FORBIDDEN, "not allowed"), {})
+    return _answer(request.META, _counted(request.META, problem(403, FORBIDDEN, "not allowed")), {})
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     detail = f"there is nothing at {request.path}"
-    return _answer(request.META, problem(request.META, 404, NOT_FOUND, detail), {})
+    return _answer(request.META, _counted(request.META, problem(404, NOT_FOUND, detail)), {})
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return _json(problem(request.META, 500, INTERNAL, "an unexpected error; the log has it"))
+    return _json(_counted(request.META, problem(500, INTERNAL, "an unexpected error; the log has it")))

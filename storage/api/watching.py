@@ -11,12 +11,15 @@ from storage.api.downloads.answer import AnyAccept
 from storage.api.endpoint import Endpoint
 from storage.api.metrics import exposition
 from storage.api.rendering import JsonRenderer
+from storage.api.schema import answers
+from storage.api.schema.operations import Reply, describe
 from storage.conf import VERSION
 
 
 class LiveView(Endpoint):
     """Tells that the process answers. Nothing else is asked: `/readyz` tells whether the service can serve."""
 
+    @describe("Tell that the process answers", {200: Reply("it answers", answers.Live)})
     def get(self, request: Request) -> Response:
         return Response({"status": "alive"})
 
@@ -24,6 +27,7 @@ class LiveView(Endpoint):
 class VersionView(Endpoint):
     """The version of the service."""
 
+    @describe("Show the version", {200: Reply("the version", answers.Version)})
     def get(self, request: Request) -> Response:
         return Response({"version": VERSION})
 
@@ -34,5 +38,6 @@ class MetricsView(Endpoint):
     content_negotiation_class: type[BaseContentNegotiation] = AnyAccept
     renderer_classes = (JsonRenderer,)  # This is for problems. The metrics are text, whatever a client accepts.
 
+    @describe("Show the metrics", {200: Reply("metrics for Prometheus", {"type": "string"}, media_type="text/plain")})
     def get(self, request: Request) -> HttpResponse:
         return HttpResponse(exposition.text(), content_type=exposition.CONTENT_TYPE)

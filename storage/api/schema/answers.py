@@ -70,6 +70,14 @@ class Health(Answer):
     )
 
 
+class Live(Answer):
+    status = serializers.ChoiceField(choices=["alive"])
+
+
+class Version(Answer):
+    version = serializers.CharField()
+
+
 class Used(Answer):
     files = CountField()
     bytes = CountField()

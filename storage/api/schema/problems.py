@@ -63,3 +63,6 @@ class Problem(serializers.Serializer[object]):
         required=False,
         help_text="field → messages, if single fields are wrong",
     )
+    request_id = serializers.CharField(
+        required=False, max_length=128, help_text="the id of the request, which the log has too"
+    )
