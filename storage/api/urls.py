@@ -9,7 +9,7 @@ from storage.api.wsgi import slashes
 urlpatterns = [
     path("", views.RootView.as_view(), name="root"),
     path("health", views.HealthView.as_view(), name="health"),
-    path("readyz", views.HealthView.as_view()),
+    path("readyz", watching.ReadyView.as_view()),
     path("livez", watching.LiveView.as_view()),
     path("version", watching.VersionView.as_view()),
     path("metrics", watching.MetricsView.as_view()),

@@ -13,6 +13,7 @@ from storage.api.metrics import exposition
 from storage.api.rendering import JsonRenderer
 from storage.api.schema import answers
 from storage.api.schema.operations import Reply, describe
+from storage.api.views import HealthView
 from storage.conf import VERSION
 
 
@@ -22,6 +23,20 @@ class LiveView(Endpoint):
     @describe("Tell that the process answers", {200: Reply("it answers", answers.Live)})
     def get(self, request: Request) -> Response:
         return Response({"status": "alive"})
+
+
+class ReadyView(HealthView):
+    """Tells the same as `/health`, under the name that Kubernetes and others use."""
+
+    @describe(
+        "Check the readiness",
+        {
+            200: Reply("uploads and downloads are served", answers.Health),
+            503: Reply("one of them is refused now", answers.Health, ("Retry-After",)),
+        },
+    )
+    def get(self, request: Request) -> Response:
+        return super().get(request)
 
 
 class VersionView(Endpoint):
