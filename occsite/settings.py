@@ -21,7 +21,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 OCC = Configuration.from_environment(os.environ)
 
 DEBUG = OCC.debug
-SECRET_KEY = os.environ.get("SECRET_KEY") or read_secret(OCC.storage_dir) or "not-yet-made-by-the-first-start"
+# Before the first start there is no secret. Django refuses to sign or to encrypt anything with an empty one.
+SECRET_KEY = OCC.secret_key or read_secret(OCC.storage_dir) or ""
 ALLOWED_HOSTS = [host for host in os.environ.get("ALLOWED_HOSTS", "*").split(",") if host]
 
 INSTALLED_APPS = [
@@ -48,6 +49,18 @@ MIDDLEWARE = [
     "occsite.middleware.Authentication",
     "occsite.middleware.Messages",
     "occsite.middleware.Filters",
+]
+
+SILENCED_SYSTEM_CHECKS = [
+    # storage.api.wsgi.protection sets the fields of SecurityMiddleware and XFrameOptionsMiddleware. Django's middleware
+    # would miss plain downloads, and requests that are refused before Django.
+    "security.W001",
+    "security.W002",
+    # occsite.middleware.Csrf is Django's CsrfViewMiddleware, for the pages of the administration alone.
+    "security.W003",
+    # occsite.middleware marks the cookies of answers over TLS as Secure. Over plain HTTP on this machine, a browser
+    # would not send such a cookie back, and nobody could log in.
+    "security.W010",
 ]
 
 AUTH_PASSWORD_VALIDATORS = [

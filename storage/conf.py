@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from django.conf import settings
 
+from storage.credentials import secret_key, url_with_password
 from storage.exceptions import ConfigurationError
 
 VERSION = "0.1.0"
@@ -33,6 +34,8 @@ class Configuration:
     auth_required: bool
     rate_limit: str
     max_transfers_per_owner: int
+    hsts_seconds: int
+    security_contact: str
     num_nodes: int
     n_prime: int
     tau: int
@@ -49,8 +52,9 @@ class Configuration:
     ingest_workers: int
     log_to_stdout: bool
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
-    database_url: str | None
-    redis_url: str | None
+    database_url: str | None = field(repr=False)
+    redis_url: str | None = field(repr=False)
+    secret_key: str | None = field(repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Configuration:
@@ -69,6 +73,8 @@ class Configuration:
             auth_required=read.boolean("AUTH_REQUIRED", False),
             rate_limit=read.rate("RATE_LIMIT"),
             max_transfers_per_owner=read.integer("MAX_TRANSFERS_PER_OWNER", 0, 0, 100_000),
+            hsts_seconds=read.integer("HSTS_SECONDS", 0, 0, 10**9),
+            security_contact=read.address("SECURITY_CONTACT"),
             num_nodes=read.integer("NUM_NODES", 5, 1, 1000),
             n_prime=read.integer("N_PRIME", 10_000, 1, LARGEST_SKETCH),
             tau=read.integer("TAU", 10, 1, MAX_TAU),
@@ -85,8 +91,9 @@ class Configuration:
             ingest_workers=read.integer("INGEST_WORKERS", os.cpu_count() or 1, 1, 256),
             log_to_stdout=read.choice("LOG_TO", ("files", "stdout")) == "stdout",
             trusted_proxies=read.networks("TRUSTED_PROXIES"),
-            database_url=environment.get("DATABASE_URL") or None,
-            redis_url=environment.get("REDIS_URL") or None,
+            database_url=url_with_password(environment, "DATABASE_URL", "POSTGRES_PASSWORD"),
+            redis_url=url_with_password(environment, "REDIS_URL", "REDIS_PASSWORD"),
+            secret_key=secret_key(environment, debug=read.boolean("DEBUG", False)),
         )
 
     @property
@@ -136,6 +143,13 @@ class _Reader:
         text = self.environment.get(name, "").strip().lower()
         if text and not re.fullmatch(r"[1-9][0-9]{0,6}/(second|minute|hour|day)", text):
             raise ConfigurationError(f"{name}={text!r} is not like 100/second, 100/minute, 100/hour or 100/day")
+        return text
+
+    def address(self, name: str) -> str:
+        """An address at which people answer, such as ``mailto:`` or ``https:``; empty for none."""
+        text = self.environment.get(name, "").strip()
+        if text and not re.fullmatch(r"(mailto:|tel:|https://)[!-~]+", text):
+            raise ConfigurationError(f"{name}={text!r} is not like mailto:security@example.org or https://example.org/")
         return text
 
     def boolean(self, name: str, default: bool) -> bool:

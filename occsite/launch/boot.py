@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from occsite.launch.preparation import LIMIT, pause, prepare, show_step
-from occsite.launch.programs import BACKGROUND, FOREGROUND, manager_proxy
+from occsite.launch.programs import BACKGROUND, FOREGROUND, PROJECT, manager_proxy
 from occsite.launch.state import is_loopback, local_url
 from occsite.launch.watch import ask
 from storage.conf import VERSION, Configuration
@@ -47,10 +49,16 @@ def welcome(url: str, configuration: Configuration, administrator: str | None = 
 
 def _keys(configuration: Configuration) -> str:
     if configuration.auth_required:
-        return "on; manage.py keys create NAME makes the first one"
+        return f"on; make one: {_python()} manage.py keys create NAME"
     if is_loopback(configuration.host):
         return "off; AUTH_REQUIRED=true switches them on"
     return "OFF: whoever reaches this port can delete everything; set AUTH_REQUIRED=true"
+
+
+def _python() -> str:
+    """The command that runs this Python in the project's folder."""
+    program = Path(sys.executable)
+    return str(program.relative_to(PROJECT)) if program.is_relative_to(PROJECT) else "python"
 
 
 def box(lines: Sequence[str]) -> list[str]:

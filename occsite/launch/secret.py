@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from occsite.launch.files import sync_directory
+from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
 
 
@@ -74,6 +75,16 @@ def make_secret(storage_dir: Path) -> str:
         draft.unlink()
     sync_directory(storage_dir)
     return secret
+
+
+def require_secret(configuration: Configuration) -> None:
+    """Make sure that there is a secret: without one, no program of the system may start.
+
+    Raises:
+        ConfigurationError: SECRET_KEY is not set, and no start has made a secret in the state folder.
+    """
+    if not (configuration.secret_key or read_secret(configuration.storage_dir)):
+        raise ConfigurationError("there is no secret yet: run `manage.py prepare` first, or set SECRET_KEY")
 
 
 def derive(secret: str, purpose: str) -> str:

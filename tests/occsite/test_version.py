@@ -33,10 +33,13 @@ def test_the_command_tells_it() -> None:
         ({"HOST": "::1"}, "off; AUTH_REQUIRED=true switches them on"),
         ({"HOST": "0.0.0.0"}, "OFF: whoever reaches this port can delete everything; set AUTH_REQUIRED=true"),
         ({"HOST": "occ.example"}, "OFF: whoever reaches this port can delete everything; set AUTH_REQUIRED=true"),
-        ({"HOST": "0.0.0.0", "AUTH_REQUIRED": "true"}, "on; manage.py keys create NAME makes the first one"),
+        ({"HOST": "0.0.0.0", "AUTH_REQUIRED": "true"}, "on; make one: .venv/bin/python manage.py keys create NAME"),
     ],
 )
-def test_a_start_tells_whether_keys_are_on(environment: dict[str, str], said: str) -> None:
+def test_a_start_tells_whether_keys_are_on(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], said: str
+) -> None:
+    monkeypatch.setattr("sys.executable", str(PROJECT / ".venv/bin/python"))
     assert f"keys      {said}" in welcome("http://127.0.0.1:5000", Configuration.from_environment(environment))
 
 

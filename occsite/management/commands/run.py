@@ -5,6 +5,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from occsite.launch.programs import commands
 from occsite.signature import PROGRAM
+from occsite.launch.secret import require_secret
 from storage.conf import configuration
 
 
@@ -16,6 +17,7 @@ class Command(BaseCommand):
         parser.add_argument("program", choices=commands(configuration()))
 
     def handle(self, *args: Any, program: str, **options: Any) -> None:
+        require_secret(configuration())
         argv = commands(configuration())[program]
         os.environ[PROGRAM] = program
         os.execv(argv[0], argv)  # noqa: S606
