@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -8,13 +9,16 @@ from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 
 from storage.accounts import keys
 from storage.admin.columns import NOTHING, elided, moment, shown
 from storage.admin.operations import Page
 from storage.exceptions import NoSuchKey
 from storage.models import Key, Scope, clock
+
+MADE = "occ.made_key"  # The request's environ has the new key under this name.
 
 
 class NewKey(forms.ModelForm[Key]):
@@ -89,15 +93,20 @@ class KeyAdmin(Page[Key]):
         chosen = form.cleaned_data
         new = keys.create(obj.owner, scopes=chosen["scopes"], name=obj.name, expires_at=obj.expires_at)
         obj.pk = new.key.pk
-        self._show(request, new)
+        request.META[MADE] = new
+
+    def response_add(self, request: HttpRequest, obj: Key, post_url_continue: str | None = None) -> HttpResponse:
+        return self._show(request, [request.META[MADE]])
 
     @admin.action(description="Rotate: give the key a new secret", permissions=["revoke"])
-    def rotate(self, request: HttpRequest, queryset: QuerySet[Key]) -> None:
+    def rotate(self, request: HttpRequest, queryset: QuerySet[Key]) -> HttpResponse | None:
+        rotated = []
         for key in queryset:
             try:
-                self._show(request, keys.rotate(key.pk))
+                rotated.append(keys.rotate(key.pk))
             except NoSuchKey as error:
                 self.message_user(request, str(error), messages.ERROR)
+        return self._show(request, rotated) if rotated else None
 
     @admin.action(description="Revoke: the key opens nothing any more", permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[Key]) -> None:
@@ -113,6 +122,10 @@ class KeyAdmin(Page[Key]):
     def state(self, key: Key) -> str:
         return key.state(clock.now())
 
-    def _show(self, request: HttpRequest, new: keys.NewKey) -> None:
-        message = f"key {new.key.pk}, secret {new.secret}: the secret is shown this once"
-        self.message_user(request, message, messages.WARNING)
+    def _show(self, request: HttpRequest, new: Sequence[keys.NewKey]) -> HttpResponse:
+        """A page with the secrets of new keys. No cookie, no other page and no cache ever has them."""
+        title = "A new key" if len(new) == 1 else "New keys"
+        context = {**self.admin_site.each_context(request), "opts": self.opts, "title": title, "new": new}
+        response = TemplateResponse(request, "admin/storage/secrets.html", context)
+        response["Cache-Control"] = "no-store"
+        return response

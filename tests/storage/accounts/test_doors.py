@@ -28,7 +28,7 @@ def run(*words: str) -> str:
 
 def shown(text: str) -> Principal:
     """The principal of the key and the secret that the text shows."""
-    found = re.search(r"(OCC[A-Z0-9]{17})\W+secret\W+([A-Za-z0-9]{40})", text)
+    found = re.search(r"(OCC[A-Z0-9]{17})(?:\W+secret\W+|</code></td><td><code>)([A-Za-z0-9]{40})\b", text)
     assert found, text
     return identify({"HTTP_AUTHORIZATION": f"Bearer {found[1]}:{found[2]}"})
 
@@ -116,6 +116,20 @@ def test_the_administration_makes_rotates_and_revokes_keys(operator: Client) -> 
     assert "revoked" in operator.get(pages).content.decode()
     assert principal.key_id == key.pk
     assert Key.objects.get().state(clock.now()) == "revoked"
+
+
+def test_a_secret_is_in_one_answer_and_in_no_cookie(operator: Client) -> None:
+    pages = "/admin/storage/key/"
+    form = {"owner": owner("ann").pk, "name": "backup", "scopes": ["read"]}
+    made = operator.post(f"{pages}add/", form)
+    shown(made.content.decode())
+    rotated = operator.post(pages, {"_selected_action": [Key.objects.get().pk], "action": "rotate"})
+    for answer in (made, rotated):
+        assert answer.status_code == 200
+        assert "no-store" in answer["Cache-Control"]
+        assert set(answer.cookies) <= {"csrftoken"}
+    shown(rotated.content.decode())
+    assert not re.search(r"secret\W+[A-Za-z0-9]{40}", operator.get(pages).content.decode())
 
 
 def test_the_administration_shows_no_secret_again_and_edits_no_key(operator: Client) -> None:
