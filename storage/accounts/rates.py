@@ -5,9 +5,11 @@ The ``limits`` library counts in Redis. While Redis does not answer, every reque
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from functools import lru_cache
+from ipaddress import IPv6Address, ip_address, ip_network
 
 import redis
 import structlog
@@ -21,6 +23,10 @@ from storage.redis_connection import connect
 
 log = structlog.get_logger(__name__)
 
+LOGINS_OF_ADDRESS = "10/5 minutes"
+LOGINS_OF_NAME = "20/5 minutes"  # A name may be tried from many addresses.
+SUBSCRIBER = 64  # The bits of an IPv6 address that one subscriber cannot choose: each has a whole /64, or more.
+
 
 def take(subject: str) -> None:
     """Count one request of a subject, such as a key or an address, if RATE_LIMIT sets a limit.
@@ -28,9 +34,36 @@ def take(subject: str) -> None:
     Raises:
         TooManyRequests: the subject has used up its requests.
     """
-    rate = configuration().rate_limit
-    if not rate:
-        return
+    if rate := configuration().rate_limit:
+        _take(rate, subject)
+
+
+def take_login(address: str, username: str) -> None:
+    """Count one attempt to log in with a password, by the client's address and by the name.
+
+    Raises:
+        TooManyRequests: the address, or all addresses together for this name, have used up their attempts.
+    """
+    _take(LOGINS_OF_ADDRESS, f"login:{origin(address)}")
+    # The name is not logged or stored as it is: people type their password into the wrong field.
+    _take(LOGINS_OF_NAME, f"login:{hashlib.sha256(username.casefold().encode(errors='replace')).hexdigest()}")
+
+
+@lru_cache(maxsize=1024)
+def origin(address: str) -> str:
+    """The subject of the requests from an address: the address itself, or the /64 network of an IPv6 address."""
+    try:
+        client = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if not isinstance(client, IPv6Address):
+        return str(client)
+    if client.ipv4_mapped is not None:
+        return str(client.ipv4_mapped)
+    return str(ip_network((client, SUBSCRIBER), strict=False))
+
+
+def _take(rate: str, subject: str) -> None:
     limit, limiter = _limit(rate), _limiter()
     try:
         if limiter.hit(limit, subject):

@@ -50,10 +50,10 @@ def _admit(environ: WSGIEnvironment) -> None:
     """Let a request pass if its key allows it, and count it: also a request that is refused.
 
     Raises:
-        TooManyRequests: the key, or the address without a good key, has sent too many requests.
+        TooManyRequests: the key, or without a good key the address, has sent too many requests.
         Unauthenticated, Forbidden: as for ``authorize``.
     """
-    subject: str = environ.get("REMOTE_ADDR", "")
+    subject = rates.origin(environ.get("REMOTE_ADDR", ""))
     refusal: StorageError | None = None
     try:
         if needs_key(environ):

@@ -1,0 +1,20 @@
+"""The page on which an operator logs in. Attempts are limited, so that nobody can try many passwords."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+
+from storage.accounts import rates
+from storage.api.errors import problem_response
+from storage.exceptions import TooManyRequests
+
+
+def login(request: HttpRequest) -> HttpResponse:
+    """Django's page, except that an attempt beyond the limits gets a 429 and checks no password."""
+    if request.method == "POST":
+        try:
+            rates.take_login(request.META.get("REMOTE_ADDR", ""), request.POST.get("username", ""))
+        except TooManyRequests as error:
+            return problem_response(error, {"request": request})
+    return admin.site.login(request)
