@@ -12,7 +12,8 @@ from storage.api.metrics import requests  # noqa: E402
 from storage.api.wsgi.authentication import Authentication  # noqa: E402
 from storage.api.wsgi.forwarding import Forwarded  # noqa: E402
 from storage.api.wsgi.hosts import Handler, Hosts  # noqa: E402
-from storage.api.wsgi.middleware import Protection, RequestLog  # noqa: E402
+from storage.api.wsgi.middleware import RequestLog  # noqa: E402
+from storage.api.wsgi.protection import Protection  # noqa: E402
 
 application = Forwarded(RequestLog(Protection(Hosts(Authentication(Downloads(Handler()))))))
 requests.process_started()

@@ -27,6 +27,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from occsite.server.gunicorn_request import LARGE, Parser
 from occsite.server.steady_socket import SteadySocket
+from storage.api.wsgi.protection import PROTECTION
 from storage.conf import Configuration
 
 log = structlog.get_logger(__name__)
@@ -324,5 +325,11 @@ def write_problem(sock: socket.socket, status: int, _reason: str, message: str) 
     body = json.dumps(
         {"type": "about:blank", "title": title, "status": status, "code": code, "detail": message}
     ).encode()
-    head = f"HTTP/1.1 {status} {title}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
-    util.write_nonblock(sock, head.encode("latin-1") + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    fields = {
+        "Connection": "close",
+        "Content-Type": "application/problem+json",
+        "Content-Length": str(len(body)),
+        **PROTECTION,
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    util.write_nonblock(sock, f"HTTP/1.1 {status} {title}\r\n{head}\r\n".encode("latin-1") + body)

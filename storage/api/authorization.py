@@ -18,10 +18,9 @@ from storage.models import Scope
 PRINCIPAL = "occ.principal"
 READS = ("GET", "HEAD")
 # These paths ask for no key. The pages of the administration ask for a session of their own.
-OPEN = re.compile(
-    r"/health|/livez|/readyz|/schema|/docs|/share/.*|/admin(/.*)?|/static/.*|/favicon\.ico|/robots\.txt", re.DOTALL
-)
-UNLIMITED = re.compile(r"/health|/livez|/readyz|/static/.*|/favicon\.ico|/robots\.txt", re.DOTALL)
+PUBLIC = r"/health|/livez|/readyz|/static/.*|/favicon\.ico|/robots\.txt|/\.well-known/security\.txt"
+OPEN = re.compile(rf"{PUBLIC}|/schema|/docs|/share/.*|/admin(/.*)?", re.DOTALL)
+UNLIMITED = re.compile(PUBLIC, re.DOTALL)
 LINKS = re.compile(r"/files/[^/]+/links(/.*)?", re.DOTALL)
 FOR_ADMINS = re.compile(r"/status|/metrics|/route/.*", re.DOTALL)
 WATCHED = "/metrics"  # This address answers while PostgreSQL is away, so a key that was good a moment ago is enough.

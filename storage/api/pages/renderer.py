@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
 from django.core.handlers.wsgi import get_path_info
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template import loader
 from django.templatetags.static import static
 from django.urls import get_script_prefix
@@ -15,9 +16,11 @@ from django.utils.encoding import escape_uri_path
 from rest_framework.renderers import BrowsableAPIRenderer, HTMLFormRenderer
 
 from storage.api.pages import markup
+from storage.conf import configuration
 
 TEMPLATE, FIELDS = "occ/page.html", "occ/fields"
 READS = ("GET", "HEAD")
+CONTACT_LASTS = timedelta(days=180)  # The time for which a reader may rely on security.txt, from today on.
 WITHOUT_FORMS = (204, 401, 403, 404)  # After these answers there is nothing that a form could change.
 ABOUT_A_FILE = (("Show", "files"), ("Download", "download"), ("Verify", "verify"), ("Rebalance", "rebalance"))
 
@@ -89,6 +92,20 @@ def icon(request: HttpRequest) -> HttpResponse:
 def robots(request: HttpRequest) -> HttpResponse:
     """Tell search engines to index nothing here."""
     return HttpResponse("User-agent: *\nDisallow: /\n", content_type="text/plain")
+
+
+def security_contact(request: HttpRequest) -> HttpResponse:
+    """Tell whoever has found a weakness whom to write to (RFC 9116).
+
+    Raises:
+        Http404: the operator has named nobody in SECURITY_CONTACT.
+    """
+    contact = configuration().security_contact
+    if not contact:
+        raise Http404
+    expires = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + CONTACT_LASTS
+    text = f"Contact: {contact}\nExpires: {expires:%Y-%m-%dT%H:%M:%SZ}\n"
+    return HttpResponse(text, content_type="text/plain; charset=utf-8")
 
 
 def _links(file_hash: str, path: str) -> list[tuple[str, str]]:

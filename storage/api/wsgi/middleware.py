@@ -18,33 +18,8 @@ from storage.api.wsgi.forwarding import PEER
 
 log = structlog.get_logger(__name__)
 
-PROTECTION = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-    # A page runs scripts and styles of this site only, and none that are written into it. Swagger UI draws its icons
-    # from data: addresses.
-    "Content-Security-Policy": "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-}
 TOKEN = re.compile(r"(/share/+)[^/]+", re.IGNORECASE)
 PROBES = ("GET /health", "GET /livez", "GET /metrics", "GET /readyz")
-
-
-class Protection:
-    """Middleware that gives every answer a policy for browsers and the fields of Django's security middleware."""
-
-    def __init__(self, application: WSGIApplication) -> None:
-        self._application = application
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
-            said = {name for name, _ in headers}
-            headers += [(name, value) for name, value in PROTECTION.items() if name not in said]
-            return start_response(status, headers, *exc_info)
-
-        return self._application(environ, start)
 
 
 class RequestLog:

@@ -10,7 +10,7 @@ from django.test import Client, RequestFactory
 
 from occsite.wsgi import application
 from storage.api.wsgi import transfers
-from storage.api.wsgi.middleware import PROTECTION
+from storage.api.wsgi.protection import PROTECTION
 from tests.support.api import WholeClient, assert_problem
 from tests.support.cluster import ClusterUnderTest, content_of
 

@@ -15,6 +15,7 @@ from drf_spectacular.generators import EndpointEnumerator, SchemaGenerator
 from jsonschema import Draft202012Validator
 
 import occsite.urls
+from storage.admin.login import login
 from storage.api import urls
 from storage.api.pages import renderer
 from storage.api.schema import problems
@@ -27,7 +28,14 @@ from tests.support.keys import bearer, keys_on
 __all__ = ["keys_on", "workers"]
 
 METHODS = {"get", "put", "post", "patch", "delete"}
-NOT_OF_THE_API = (slashes.without_slash, slashes.with_slash, renderer.icon, renderer.robots)
+NOT_OF_THE_API = (
+    slashes.without_slash,
+    slashes.with_slash,
+    renderer.icon,
+    renderer.robots,
+    renderer.security_contact,
+    login,
+)
 
 
 def schema() -> Any:

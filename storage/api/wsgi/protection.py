@@ -1,0 +1,51 @@
+"""The header fields that tell browsers what they may do with an answer, for every answer of every door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from storage.conf import configuration
+
+# Pages load styles, scripts and pictures from this service only. Swagger UI and the administration have pictures in
+# ``data:`` addresses.
+PAGE = (
+    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; object-src 'none'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+DATA = "default-src 'none'; frame-ancestors 'none'"  # A browser that shows such an answer as a page runs nothing in it.
+ORIGIN, POLICY = "Cross-Origin-Resource-Policy", "Content-Security-Policy"
+PROTECTION = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    ORIGIN: "same-origin",
+    "X-Frame-Options": "DENY",
+    POLICY: DATA,
+}
+PAGES = {**PROTECTION, POLICY: PAGE}
+
+
+class Protection:
+    """Middleware that gives every answer the fields of PROTECTION, unless the answer has such a field already.
+
+    It does the work of Django's SecurityMiddleware and XFrameOptionsMiddleware, which do not see every answer.
+    """
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        # Whoever makes a share link gives its address to others. Django changes the path in place, so it is read first.
+        origin = {ORIGIN: "cross-origin"} if environ["PATH_INFO"].lower().startswith("/share/") else {}
+
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
+            given = {**origin, **dict(headers)}
+            fields = PAGES if given.get("Content-Type", "").startswith("text/html") else PROTECTION
+            headers += [*origin.items(), *((name, value) for name, value in fields.items() if name not in given)]
+            if environ["wsgi.url_scheme"] == "https" and (seconds := configuration().hsts_seconds):
+                headers.append(("Strict-Transport-Security", f"max-age={seconds}"))
+            return start_response(status, headers, *exc_info)
+
+        return self._application(environ, start)
