@@ -83,7 +83,40 @@ def test_every_container_turns_healthy(stack: Stack) -> None:
         return [c["Name"] for c in running if c["State"]["Health"]["Status"] != "healthy"]
 
     wait_until(lambda: not ailing(), START_LIMIT, lambda: str(ailing()))
-    assert len(stack.all_containers()) == 7  # The container `prepare` is one of them, although it has ended.
+    assert len(stack.all_containers()) == 8  # Two of them have ended: `passwords` and `prepare`.
+
+
+def test_no_container_may_do_more_than_it_has_to(stack: Stack) -> None:
+    for container in stack.all_containers():
+        service, host = container["Config"]["Labels"]["com.docker.compose.service"], container["HostConfig"]
+        assert host["ReadonlyRootfs"], service
+        assert host["Memory"] > 0, service
+        assert host["PidsLimit"] > 0, service
+        if container["State"]["Running"]:
+            told = docker("exec", container["Id"], "cat", "/proc/1/status")
+            status = dict(line.split(":\t", 1) for line in told.splitlines() if ":\t" in line)
+            assert "0" not in status["Uid"].split(), service
+            assert {int(status[sort], 16) for sort in ("CapEff", "CapPrm", "CapInh", "CapBnd")} == {0}, service
+            assert status["NoNewPrivs"] == "1", service
+
+
+@pytest.mark.parametrize("command", ["FLUSHALL", "FLUSHDB", "CONFIG GET *", "KEYS *", "SHUTDOWN"])
+def test_nobody_may_empty_list_or_stop_redis(stack: Stack, command: str) -> None:
+    client, quoted = ["exec", "-T", "redis", "sh", "-c"], command.replace("*", "'*'")
+    known = 'valkey-cli --no-auth-warning --user occ --pass "$(cat /passwords/password)"'
+    assert "NOPERM" in stack.compose(*client, f"{known} {quoted}")
+    assert "NOAUTH" in stack.compose(*client, f"valkey-cli {quoted}")
+
+
+def test_passwords_are_random_and_in_no_environment(stack: Stack) -> None:
+    passwords = [
+        stack.compose("exec", "-T", service, "cat", "/passwords/password").strip() for service in ("postgres", "redis")
+    ]
+    assert len({*passwords, "occ"}) == 3
+    assert min(map(len, passwords)) > 40
+    shown = json.dumps(stack.all_containers())
+    assert not any(password in shown for password in passwords)
+    assert stack.compose("exec", "-T", "redis", "ls", "/passwords").split() == ["password", "users.acl"]
 
 
 def test_logs_of_the_api_are_lines_of_json(stack: Stack) -> None:

@@ -8,6 +8,7 @@ from threading import Thread
 
 import pytest
 
+from storage.conf import VERSION
 from tests.containers.engine import START_LIMIT, crash, docker, inspect
 from tests.faults.journal import Journal, Outcome
 from tests.faults.oracle import Oracle
@@ -61,6 +62,12 @@ def test_it_runs_as_an_ordinary_user_and_writes_to_its_volume_alone(container: C
     changed = [line.split()[1] for line in docker("diff", NAME).splitlines()]
     assert [path for path in changed if not path.startswith("/tmp")] == ["/data"] * ("/data" in changed)
     assert "/data" in docker("exec", NAME, "df", "-h", "/data/occ_storage")
+
+
+def test_it_tells_what_it_is(image: str) -> None:
+    labels = inspect(image)["Config"]["Labels"]
+    assert labels["org.opencontainers.image.title"] == "OCC Storage"
+    assert labels["org.opencontainers.image.version"] == VERSION
 
 
 def test_its_log_is_on_standard_output_and_the_password_in_it_once(container: Container) -> None:

@@ -1,10 +1,11 @@
-"""The ``production`` profile: nginx in front of the API, with and without TLS."""
+"""The ``production`` profile: nginx in front of an API that asks for keys, with and without TLS."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -16,8 +17,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.containers.engine import START_LIMIT, Stack, docker
-from tests.faults.journal import Outcome
+from storage.api.wsgi.protection import PROTECTION
+from tests.containers.engine import PROJECT, START_LIMIT, Stack, docker
 from tests.support.system import wait_until
 
 pytestmark = pytest.mark.containers
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.containers
 MAX_UPLOAD_SIZE = 70 << 20
 STALL_TIMEOUT = 4  # seconds
 LARGE = 64 << 20
+NGINX_USER = 10042  # any number: nothing in the container needs a user of a name
 
 
 @pytest.fixture(scope="module")
@@ -35,31 +37,94 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = ["-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")]
     argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names, *files]
     subprocess.run(argv, check=True, capture_output=True)
+    folder.chmod(0o755)  # The containers run as other users. The key stays closed to all but its owner.
     return folder
 
 
 @pytest.fixture(scope="module")
 def stack(make_stack: Callable[..., Stack], certificate: Path) -> Stack:
-    limits = {"MAX_UPLOAD_SIZE": str(MAX_UPLOAD_SIZE), "STALL_TIMEOUT": str(STALL_TIMEOUT)}
-    found = make_stack(CERTS=str(certificate), **limits)
+    limits = {"MAX_UPLOAD_SIZE": str(MAX_UPLOAD_SIZE), "STALL_TIMEOUT": str(STALL_TIMEOUT), "HSTS_SECONDS": "86400"}
+    for file in certificate.iterdir():
+        os.chown(file, NGINX_USER, -1)
+    found = make_stack(CERTS=str(certificate), NGINX_USER=str(NGINX_USER), **limits)
     found.compose("--profile", "production", "up", "-d")
     wait_until(lambda: found.journal(found.public_url).ask("/health")[0] == 200, START_LIMIT)
     return found
 
 
+@pytest.fixture(scope="module")
+def key(stack: Stack) -> tuple[str, str]:
+    """The id and the secret of a key."""
+    told = stack.compose("exec", "-T", "public-api", "python", "manage.py", "keys", "create", "ann")
+    found = re.search(r"key +(\w+)\s+secret +(\w+)", told)
+    assert found, told
+    return found[1], found[2]
+
+
 @pytest.fixture
-def session(certificate: Path) -> Iterator[requests.Session]:
-    """An HTTP client that trusts the certificate and uses no proxy."""
+def stranger(certificate: Path) -> Iterator[requests.Session]:
+    """An HTTP client that trusts the certificate, uses no proxy and has no key."""
     with requests.Session() as found:
         found.trust_env = False
         found.verify = str(certificate / "fullchain.pem")
         yield found
 
 
-def test_port_80_serves(stack: Stack) -> None:
-    journal = stack.journal(stack.public_url)
-    upload = journal.upload(os.urandom(10_000_000), "plain.bin")
-    assert journal.download(upload.file_hash).outcome is Outcome.ACKNOWLEDGED
+@pytest.fixture
+def session(stranger: requests.Session, key: tuple[str, str]) -> requests.Session:
+    """An HTTP client that trusts the certificate, uses no proxy and shows a key."""
+    stranger.auth = key
+    return stranger
+
+
+def test_port_80_serves(stack: Stack, session: requests.Session) -> None:
+    data = os.urandom(10_000_000)
+    answer = session.post(f"{stack.public_url}/upload", files={"file": ("plain.bin", data)})
+    assert session.get(f"{stack.public_url}/download/{answer.json()['file_hash']}").content == data
+
+
+def test_without_a_key_nothing_is_served(stack: Stack, stranger: requests.Session) -> None:
+    for url in (stack.tls_url, stack.public_url):
+        assert stranger.get(f"{url}/files").status_code == 401
+        assert stranger.post(f"{url}/upload", files={"file": ("a", b"a")}).status_code == 401
+        assert stranger.delete(f"{url}/files/{'0' * 64}").status_code == 401
+        assert stranger.get(f"{url}/health").status_code == 200
+
+
+def test_an_operator_logs_in_with_cookies_that_go_over_tls_only(stack: Stack, stranger: requests.Session) -> None:
+    password = re.search(r"user admin, password (\S+)", stack.compose("logs", "--no-color", "prepare"))
+    assert password
+    page = f"{stack.tls_url}/admin/login/"
+    stranger.get(page)
+    form = {"username": "admin", "password": password[1], "next": "/admin/"}
+    form["csrfmiddlewaretoken"] = stranger.cookies["csrftoken"]
+    answer = stranger.post(page, form, headers={"Referer": page})
+    assert "Files, nodes, jobs and keys" in answer.text
+    assert {cookie.name: cookie.secure for cookie in stranger.cookies} == {"csrftoken": True, "sessionid": True}
+
+
+def test_answers_of_the_api_and_of_nginx_are_protected_alike(stack: Stack, session: requests.Session) -> None:
+    wanted = {**PROTECTION, "Strict-Transport-Security": "max-age=86400"}
+
+    def told(answer: requests.Response) -> dict[str, str]:
+        return {name: value for name, value in answer.headers.items() if name in wanted}
+
+    assert told(session.get(f"{stack.tls_url}/files")) == wanted
+    with socket.create_connection(("127.0.0.1", stack.ports["HTTP_PORT"]), 10) as client:
+        client.sendall(b"POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999\r\n\r\n")
+        head = client.recv(65536).decode()
+    assert head.startswith("HTTP/1.1 413")
+    assert [line for line in head.splitlines() if line.partition(":")[0] in wanted] == [
+        f"{name}: {value}" for name, value in PROTECTION.items()
+    ]
+
+
+def test_a_certificate_that_nginx_cannot_read_stops_it_with_a_line(
+    make_stack: Callable[..., Stack], stack: Stack, certificate: Path
+) -> None:
+    options = ["-e", "API=a", "-v", f"{certificate}:/etc/nginx/certs:ro", "-v", f"{PROJECT}/nginx:/occ:ro"]
+    said = docker("run", "--rm", "--user", "4711", *options, "nginx:1.29", "sh", "/occ/start.sh", check=False)
+    assert "privkey.pem is closed to the user 4711" in said
 
 
 def test_a_large_file_goes_through_tls_and_comes_back(stack: Stack, session: requests.Session) -> None:
@@ -100,7 +165,7 @@ def test_the_largest_file_fits_and_one_byte_more_does_not(stack: Stack, session:
     assert fits.status_code == 201
     for much in (data + b"1", data + bytes(2 << 20)):  # The API refuses the first body, nginx the second.
         refused = session.post(f"{stack.public_url}/upload", files={"file": ("larger.bin", much)})
-        assert refused.status_code == 413
+        assert refused.status_code == 413, refused.text
         assert refused.headers["Content-Type"] == "application/problem+json"
         assert refused.json()["status"] == 413
 
@@ -139,8 +204,9 @@ def slow_body(is_clean: Callable[[], bool]) -> Iterator[bytes]:
     yield b"\r\n--a-line-of-its-own--\r\n"
 
 
-def test_a_client_that_stalls_is_told_and_dropped(stack: Stack) -> None:
-    form = b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 9000\r\n\r\n--b"
+def test_a_client_that_stalls_is_told_and_dropped(stack: Stack, key: tuple[str, str]) -> None:
+    form = f"Authorization: Bearer {key[0]}:{key[1]}\r\n".encode()
+    form += b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 9000\r\n\r\n--b"
     with socket.create_connection(("127.0.0.1", stack.ports["HTTP_PORT"]), 10) as client:
         client.settimeout(STALL_TIMEOUT + 15)
         client.sendall(b"POST /upload HTTP/1.1\r\nHost: localhost\r\n" + form)
@@ -160,7 +226,7 @@ def test_the_api_learns_who_the_client_is_and_believes_no_claims(stack: Stack, s
 
 def clients_of(stack: Stack, path_part: str) -> set[str]:
     """Return the client addresses in the API's log lines whose request contains ``path_part``."""
-    lines = events(stack, "occ-storage")
+    lines = events(stack, "public-api")
     return {line["ip"] for line in lines if path_part in line.get("request", "") and "ip" in line}
 
 
@@ -170,11 +236,12 @@ def events(stack: Stack, service: str) -> list[dict[str, str]]:
 
 
 def test_without_an_api_the_answer_says_so(stack: Stack, session: requests.Session) -> None:
-    stack.compose("stop", "occ-storage")
+    stack.compose("stop", "public-api")
     answer = session.get(f"{stack.public_url}/health")
     assert answer.status_code == 503
     assert (answer.headers["Content-Type"], answer.headers["Retry-After"]) == ("application/problem+json", "2")
-    stack.compose("start", "occ-storage")
+    assert {name: answer.headers[name] for name in PROTECTION} == PROTECTION
+    stack.compose("start", "public-api")
     wait_until(lambda: session.get(f"{stack.public_url}/health").status_code == 200, START_LIMIT)
 
 
