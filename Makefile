@@ -5,7 +5,7 @@ FUZZ := .venv-schemathesis
 
 .DEFAULT_GOAL := help
 .PHONY: help run check lint test fuzz format coverage faults endurance mutants test-containers bench bench-sketches \
-	bench-growth clean
+	bench-growth lock sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -68,6 +68,18 @@ bench-sketches: $(VENV)/requirements.stamp ## measure how good and how fast the 
 bench-growth: $(VENV)/requirements.stamp ## measure what takes longer with ten million chunks: a quarter of an hour
 	$(VENV)/bin/python -m benchmarks.growth $(FILES:%=--files %) $(PLANS:%=--plans %)
 
+# The files of requirements have a hash of every file that pip may download, for Python 3.11 and later. Versions that the
+# files have already stay, unless UPGRADE="--upgrade" or UPGRADE="--upgrade-package NAME" asks for newer ones.
+LOCK = $(VENV)/tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command "make lock" $(UPGRADE)
+lock: $(VENV)/tools.stamp ## pin and hash what requirements.in and requirements-dev.in need
+	$(LOCK) requirements.in -o requirements.txt
+	$(LOCK) --constraint requirements.txt requirements-dev.in -o requirements-dev.txt
+
+sbom: $(VENV)/tools.stamp ## write the list of all packages that run (CycloneDX) to sbom.json
+	PYTHONWARNINGS=ignore $(VENV)/tools/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON \
+		-o sbom.json requirements.txt
+
 clean: ## remove the installed packages and all caches; stored files stay
 	rm -rf $(VENV) $(FUZZ) .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -79,16 +91,22 @@ $(VENV)/bin/python:
 
 $(VENV)/requirements.stamp: requirements.txt | $(VENV)/bin/python
 	@echo "installing packages (the first time only)"
-	@$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -r requirements.txt
+	@$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.txt
 	@touch $@
 
 $(VENV)/requirements-dev.stamp: requirements-dev.txt requirements.txt | $(VENV)/bin/python
 	@echo "installing packages for tests (the first time only)"
-	@$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -r requirements-dev.txt
+	@$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements-dev.txt
 	@touch $@ $(VENV)/requirements.stamp
 
 $(FUZZ)/requirements.stamp: tests/fuzz/requirements.txt | $(VENV)/bin/python
 	@echo "installing schemathesis (the first time only)"
 	@$(PYTHON) -m venv $(FUZZ)
 	@$(FUZZ)/bin/python -m pip install --disable-pip-version-check --quiet -r tests/fuzz/requirements.txt
+	@touch $@
+
+# These two programs have many dependencies of their own, so they live in an environment of their own.
+$(VENV)/tools.stamp: | $(VENV)/bin/python
+	@$(PYTHON) -m venv $(VENV)/tools
+	@$(VENV)/tools/bin/python -m pip install --disable-pip-version-check --quiet uv==0.13.9 cyclonedx-bom==7.5.0
 	@touch $@

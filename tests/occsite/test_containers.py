@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+import yaml
 
 from occsite.healthcheck import LIVENESS_LIMIT, ailment
 from occsite.launch.programs import commands
@@ -28,6 +29,37 @@ def test_compose_runs_every_program() -> None:
     assert set(re.findall(r'"manage.py", "run", "(\w+)"', COMPOSE)) == set(commands(Configuration.from_environment({})))
 
 
+def test_every_service_of_compose_is_confined() -> None:
+    services = yaml.safe_load(COMPOSE)["services"]
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "cap_add" not in service, name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["mem_limit"], name
+        assert service["pids_limit"], name
+        assert "user" in service or service["image"] == "occ-storage", name
+    assert "USER occ" in (PROJECT / "Dockerfile").read_text()
+    assert "AUTH_REQUIRED:-true" in str(services["public-api"]["environment"]["AUTH_REQUIRED"])
+    assert services["nginx"]["environment"]["API"] == "public-api"
+
+
+def test_every_package_has_hashes() -> None:
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        lines = (PROJECT / name).read_text().replace("\\\n", "").splitlines()
+        packages = [line for line in lines if line and not line.startswith("#")]
+        assert packages
+        assert all("--hash=sha256:" in package for package in packages), name
+        wanted = (PROJECT / name).with_suffix(".in").read_text()
+        pinned = set(re.findall(r"^([\w-]+(?:\[\w+\])?==\S+)$", wanted, re.MULTILINE))
+        told = {package.split(" ")[0].lower() for package in packages}
+        assert {re.sub(r"\[\w+\]", "", pin).lower() for pin in pinned} <= told, f"{name}: run `make lock`"
+    installing = (PROJECT / "Dockerfile").read_text() + (PROJECT / "Makefile").read_text()
+    assert installing.count("--require-hashes") == installing.count("pip install") - 2, (
+        "only uv and schemathesis have none"
+    )
+
+
 def test_nginx_assumes_the_defaults_of_the_api() -> None:
     defaults = Configuration.from_environment({})
     assumed = dict(re.findall(r"\$\{([A-Z_]+):-(\d+)\}", (PROJECT / "nginx" / "start.sh").read_text()))
@@ -35,6 +67,7 @@ def test_nginx_assumes_the_defaults_of_the_api() -> None:
         "MAX_UPLOAD_SIZE": defaults.max_upload_size,
         "STALL_TIMEOUT": defaults.stall_timeout,
         "UPLOAD_WAIT": defaults.upload_wait,
+        "HSTS_SECONDS": defaults.hsts_seconds,
     }
 
 
