@@ -200,7 +200,7 @@ class Forbidden(StorageError):
 
 
 class TooManyRequests(StorageError):
-    """The key or the address has used up the requests that RATE_LIMIT allows."""
+    """The key or the address has used up the requests that RATE_LIMIT allows, or the attempts to log in."""
 
     code = "rate_limited"
 

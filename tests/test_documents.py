@@ -150,7 +150,8 @@ def variables() -> set[str]:
     """Return the names of all variables that an operator may set."""
     asked = Asked()
     Configuration.from_environment(asked)
-    return asked.names | set(re.findall(r'environ\.get\("(\w+)"', read("occsite/settings.py")))
+    named = {name for name in asked.names if not name.endswith("_FILE")}  # One paragraph is about all of these.
+    return named | set(re.findall(r'environ\.get\("(\w+)"', read("occsite/settings.py")))
 
 
 def documented() -> dict[str, str]:
@@ -175,7 +176,7 @@ def test_every_variable_has_a_paragraph() -> None:
 
 def test_compose_hands_every_variable_on() -> None:
     environment = read("docker-compose.yml").partition("x-program")[0]
-    handed_on = set(re.findall(r"^  ([A-Z_]+):", environment, re.MULTILINE))
+    handed_on = {name.removesuffix("_FILE") for name in re.findall(r"^  ([A-Z_]+):", environment, re.MULTILINE)}
     assert variables() - SET_BY_THE_IMAGE <= handed_on
 
 
