@@ -4,8 +4,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from occsite.launch.programs import commands
-from occsite.signature import PROGRAM
 from occsite.launch.secret import require_secret
+from occsite.signature import PROGRAM
 from storage.conf import configuration
 
 
