@@ -44,12 +44,17 @@ def secret_key(environment: Mapping[str, str], *, debug: bool) -> str | None:
         ConfigurationError: the key may be guessed, and this is no debug mode; or as for ``credential``.
     """
     key = credential(environment, "SECRET_KEY")
-    if key is not None and not debug and (len(key) < SHORTEST_SECRET or len(set(key)) < 5):
+    if key is not None and not debug and can_be_guessed(key):
         raise ConfigurationError(
             f"SECRET_KEY can be guessed: it needs {SHORTEST_SECRET} random characters; "
             "unset it, and the first start makes one"
         )
     return key
+
+
+def can_be_guessed(key: str) -> bool:
+    """True if a SECRET_KEY is short, has few distinct characters, or is the one of a new Django project."""
+    return len(key) < SHORTEST_SECRET or len(set(key)) < 8 or key.startswith("django-insecure-")
 
 
 def url_with_password(environment: Mapping[str, str], name: str, password_name: str) -> str | None:

@@ -15,9 +15,9 @@ from django.db import connection
 from occsite.doctor.findings import Finding, ok, problem, warning
 from occsite.launch.state import is_loopback
 from storage.conf import configuration
+from storage.credentials import can_be_guessed
 
 WELL_KNOWN = ("", "occ", "postgres", "admin", "password", "secret", "changeme", "change-me")
-SHORTEST = 32  # characters of SECRET_KEY
 ADMINISTRATORS = 5  # To check a password takes a third of a second, so only the first administrators are looked at.
 GUESSES = ("admin", "password", "occ")
 
@@ -46,8 +46,7 @@ def passwords_are_not_the_default() -> Iterator[Finding]:
 
 
 def _secret_key() -> Iterator[Finding]:
-    key = str(settings.SECRET_KEY)
-    if len(key) < SHORTEST or key.startswith("django-insecure-") or len(set(key)) < 8:
+    if can_be_guessed(str(settings.SECRET_KEY)):
         yield problem(
             "SECRET_KEY can be guessed, and with it the sessions of the admin pages",
             "take a long random one, or unset it: the service then makes its own",
