@@ -1,4 +1,4 @@
-"""Lines on the terminal: one for each trouble that begins or ends, as /health reports it."""
+"""Lines on the terminal: one for each trouble that begins or ends. Most troubles are those that /health reports."""
 
 from __future__ import annotations
 

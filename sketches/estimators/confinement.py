@@ -4,8 +4,8 @@ Let ``F(B)`` be the number of registers that are zero on every node outside the 
 chunks with a replica outside B miss a given register; with probability ``Z0/N'``, all chunks miss it. Therefore
 ``N' ln(F(B)/Z0)`` estimates the chunks *confined* to B: all their replicas lie on nodes of B (linear counting of Whang,
 Vander-Zanden and Taylor, 1990, applied to the registers of B's complement; the rest is derived here). Let ``A[k]`` be
-the mean of this estimate over all sets of k nodes. A chunk of j replicas is confined to ``C(m-j, k-j)`` of these sets.
-Solved for the number ``c_l`` of chunks with l replicas, this gives
+the mean of this estimate over all sets of k of the m nodes. A chunk of j replicas is confined to ``C(m-j, k-j)`` of
+these sets, so ``C(m, k) A[k] = sum_j C(m-j, k-j) c_j``, where ``c_j`` chunks have j replicas. The solution is
 
     ``c_l = C(m, l) sum_{k=1..l} (-1)^(l-k) C(l, k) A[k]``.
 

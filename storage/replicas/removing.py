@@ -124,8 +124,8 @@ def purge_trash(member: Member, *, older_than: float, most: int) -> tuple[int, i
         batch = due[start : start + PURGED_AT_ONCE]
         hashes = [trashed.chunk_hash for trashed in batch]
         known = set(Chunk.objects.filter(hash__in=hashes).values_list("hash", flat=True))
-        # No row could be locked for the chunks that PostgreSQL does not know, and nothing refers to them. An upload
-        # that brings such a chunk from here on writes it: copies in the trash never count for an upload.
+        # No row could be locked for the chunks that PostgreSQL does not know, and nothing refers to them. From
+        # here on, an upload of such a chunk writes its copies anew: copies in the trash never count for an upload.
         unlinked = _unlink(member, [trashed for trashed in batch if trashed.chunk_hash not in known])
         unlinked += [
             size for t in batch if t.chunk_hash in known and (size := _purge_or_restore(member, t)) is not None

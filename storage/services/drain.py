@@ -109,7 +109,7 @@ def drain(job: Job) -> dict[str, Any]:
         _empty_range(job, step)
     result["passes"] += 1
     if not _retire(str(job.subject)):
-        # Some chunks have no room elsewhere, or too few of their copies can be read. A retry begins at the first range.
+        # Copies are left, often because other nodes lack room or good copies. A retry begins at the first range.
         job.done = 0
         job.progress(done=0)
         raise VolumeError(f"{job.subject} is not empty yet")

@@ -40,6 +40,7 @@ def spans(topology: Topology) -> list[Span]:
 
     A rebalance of the cluster places every chunk again, so nodes that joined before it count as there from the
     beginning. When a node leaves, placement puts its copies on other nodes, as if it had never been there.
+    So it is in no span.
     """
     nodes = (topology.cluster.rebalanced_at, *((member.node_id, member.joined_at) for member in topology.members))
     history = _recent.see(lambda: _History(nodes, _spans(topology)), fits=lambda history: history.nodes == nodes)

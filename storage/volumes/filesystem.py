@@ -107,8 +107,8 @@ class FilesystemVolume:
             except OSError as error:
                 if error.errno not in spare.FULL:
                     raise
-                # There is no room for a second file. The file is overwritten in place, because the removals that make
-                # room need this call to succeed.
+                # There is no room for a second file, so this one is overwritten in place. Reclaim makes room, and it
+                # refuses while the volume carries an unknown generation. Only this function can replace a generation.
                 spare.with_spare(root, lambda: identity_file.overwrite(root, data))
 
     def keep_spare(self) -> None:

@@ -19,7 +19,7 @@ class Scrape:
 
     Attributes:
         samples: (name, sorted labels) → value.
-        names: the names of all samples that there are or could be.
+        names: the names of all samples that the metrics can have, also of those that are absent now.
     """
 
     samples: Mapping[tuple[str, tuple[tuple[str, str], ...]], float]

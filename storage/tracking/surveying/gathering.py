@@ -112,7 +112,7 @@ def _score(registers: Registers, nodes: Nodes, expected: float) -> float:
 def _expectation(
     registers: Registers, replicas: Mapping[int, int], online: Sequence[Member], spans: Sequence[Span]
 ) -> Callable[[Nodes], float | None]:
-    """A function that tells how many chunks placement puts on a set of nodes alone; it returns None if unknown."""
+    """A function: set of nodes → number of chunks that placement puts on these nodes only; None if unknown."""
     epochs = epochs_of(replicas, spans, [member.node_id for member in online])
     if any(member.zone for member in online):
         return lambda nodes: sum(_expected_in_zones(nodes, epoch, online) for epoch in epochs if epoch.nodes)
