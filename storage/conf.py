@@ -44,6 +44,7 @@ class Configuration:
     max_upload_size: int
     upload_wait: int
     stall_timeout: int
+    resumable_upload_expires: int
     reclaim_grace: int
     repair_delay: int
     audit_interval: int
@@ -83,6 +84,7 @@ class Configuration:
             max_upload_size=read.integer("MAX_UPLOAD_SIZE", 5 << 30, 1, 1 << 50),
             upload_wait=read.integer("UPLOAD_WAIT", 60, 0, 3600),
             stall_timeout=read.integer("STALL_TIMEOUT", 30, 1, 3600),
+            resumable_upload_expires=read.integer("RESUMABLE_UPLOAD_EXPIRES", 86400, 60, 7 * 86400),
             reclaim_grace=read.integer("RECLAIM_GRACE", 600, 0, 10**9),
             repair_delay=read.integer("REPAIR_DELAY", 300, 0, 10**9),
             audit_interval=read.integer("AUDIT_INTERVAL", 7 * 86400, 0, 10**9),

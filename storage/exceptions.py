@@ -178,6 +178,53 @@ class BodyTooLarge(StorageError):
     code = "body_too_large"
 
 
+class NoSuchUpload(StorageError):
+    """The owner has no upload at this address, or the upload has expired, was ended, or lost its staged bytes."""
+
+    code = "no_such_upload"
+
+
+class OffsetMismatch(StorageError):
+    """The bytes do not go on where the upload has arrived."""
+
+    code = "offset_mismatch"
+
+    def __init__(self, offset: int) -> None:
+        """
+        Args:
+            offset: the number of bytes that have arrived.
+        """
+        super().__init__(f"the upload goes on at byte {offset}")
+        self.headers = {"Upload-Offset": str(offset)}
+
+
+class UploadTakenOver(StorageError):
+    """A newer request sends the bytes of this upload now."""
+
+    code = "upload_taken_over"
+
+
+class ChecksumMismatch(StorageError):
+    """The bytes of a request do not have the checksum that the client sent. They are dropped."""
+
+    code = "checksum_mismatch"
+
+
+class UnsupportedProtocol(StorageError):
+    """The request names no version of a protocol for resumable uploads that is known here."""
+
+    code = "unsupported_protocol"
+
+    def __init__(self, detail: str, headers: dict[str, str]) -> None:
+        """
+        Args:
+            detail: what the request lacks.
+            headers: the header fields that name the known versions.
+        """
+        super().__init__(detail)
+        self.headers = headers
+
+
 class TooManyTransfers(StorageError):
     """Every thread that may serve a transfer is busy."""
 

@@ -22,6 +22,7 @@ PUBLIC = r"/health|/livez|/readyz|/static/.*|/favicon\.ico|/robots\.txt|/\.well-
 OPEN = re.compile(rf"{PUBLIC}|/schema|/docs|/share/.*|/admin(/.*)?", re.DOTALL)
 UNLIMITED = re.compile(PUBLIC, re.DOTALL)
 LINKS = re.compile(r"/files/[^/]+/links(/.*)?", re.DOTALL)
+UPLOADS = re.compile(r"/uploads(/.*)?", re.DOTALL)
 FOR_ADMINS = re.compile(r"/status|/metrics|/route/.*", re.DOTALL)
 WATCHED = "/metrics"  # This address answers while PostgreSQL is away, so a key that was good a moment ago is enough.
 
@@ -53,7 +54,12 @@ def authorize(environ: MutableMapping[str, Any]) -> Principal:
 
 
 def is_limited(environ: MutableMapping[str, Any]) -> bool:
-    """True if a request counts towards RATE_LIMIT. Health checks and the files of the pages do not."""
+    """True if a request counts towards RATE_LIMIT. Health checks and the files of the pages do not.
+
+    The view of resumable uploads counts a PATCH itself, if it brings few bytes.
+    """
+    if environ["REQUEST_METHOD"] == "PATCH" and UPLOADS.fullmatch(environ["PATH_INFO"]):
+        return False
     return not is_unlimited(environ["PATH_INFO"])
 
 
@@ -84,6 +90,8 @@ def scopes_of(method: str, path: str) -> tuple[Scope, ...]:
         return (Scope.ADMIN,)
     if LINKS.fullmatch(path):
         return (Scope.READ, Scope.WRITE)
+    if UPLOADS.fullmatch(path):
+        return (Scope.WRITE,)  # To end an upload deletes no file.
     if method == "DELETE":
         return (Scope.DELETE,)
     return (Scope.READ,) if method in READS else (Scope.WRITE,)

@@ -10,7 +10,7 @@ from typing import Any
 from storage.accounts.principals import Principal
 from storage.accounts.quotas import Account
 from storage.conf import VERSION, configuration
-from storage.models import Content, File, Job
+from storage.models import Content, File, Job, Resumable
 from storage.services.locate import Candidate
 from storage.services.statistics import Statistics
 from storage.services.verify import Report
@@ -192,6 +192,36 @@ def route(chunk_hash: str, candidates: Sequence[Candidate]) -> dict[str, Any]:
             for candidate in candidates
         ],
     }
+
+
+def upload_status(upload: Resumable) -> dict[str, Any]:
+    """The answer of ``/uploads/<id>``."""
+    job = upload.job
+    return {
+        "id": str(upload.pk),
+        "file_name": upload.name,
+        "stage": _stage(upload),
+        "offset": upload.offset,
+        "length": upload.length,
+        "job": None if job is None else str(job.pk),
+        "progress": None if job is None else {"done": job.done, "total": job.total},
+        "waiting_for": (job.waiting_for or None) if job else None,
+        "file_hash": job.file_hash if job else None,
+        "error": job.error if job else None,
+        "created_at": upload.created_at,
+        "expires_at": upload.expires_at,
+    }
+
+
+def _stage(upload: Resumable) -> str:
+    job = upload.job
+    if job is None:
+        return "sent" if upload.is_partial and upload.is_complete else "sending"
+    if job.state == Job.State.SUCCEEDED:
+        return "done"
+    if job.is_terminal:
+        return "failed"
+    return "storing" if job.file_hash else "hashing"
 
 
 def job_status(job: Job) -> dict[str, Any]:

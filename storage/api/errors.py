@@ -35,6 +35,7 @@ CHALLENGE = 'Basic realm="OCC Storage", charset="UTF-8", Bearer realm="OCC Stora
 STATUS: Mapping[type[Exception], int] = {
     domain.BodyStalled: 408,
     domain.BodyTooLarge: 413,
+    domain.ChecksumMismatch: 460,
     domain.ContentGone: 410,
     domain.ContentNotReady: 503,
     domain.ContentUnavailable: 503,
@@ -49,12 +50,16 @@ STATUS: Mapping[type[Exception], int] = {
     domain.NoSuchFile: 404,
     domain.NoSuchJob: 404,
     domain.NoSuchLink: 404,
+    domain.NoSuchUpload: 404,
+    domain.OffsetMismatch: 409,
     domain.OutOfSpace: 507,
     domain.StagingUnavailable: 503,
     domain.TooManyOwnTransfers: 429,
     domain.TooManyRequests: 429,
     domain.TooManyTransfers: 503,
     domain.Unauthenticated: 401,
+    domain.UnsupportedProtocol: 412,
+    domain.UploadTakenOver: 409,
     RequestDataTooBig: 413,
     SuspiciousOperation: 400,
     PermissionDenied: 403,
@@ -128,7 +133,12 @@ def _allow_origin(response: HttpResponse, environ: WSGIEnvironment) -> None:
 
 def status_line(status: int) -> str:
     """The status and its reason phrase, in the form that WSGI asks for."""
-    return f"{status} {HTTPStatus(status).phrase}"
+    return f"{status} {phrase(status)}"
+
+
+def phrase(status: int) -> str:
+    """The reason phrase of a status. 460 is a status of the tus protocol, which HTTP itself does not know."""
+    return "Checksum Mismatch" if status == 460 else HTTPStatus(status).phrase
 
 
 def problem(status: int, code: str, detail: str, errors: Mapping[str, list[str]] | None = None) -> dict[str, Any]:
@@ -142,7 +152,7 @@ def problem(status: int, code: str, detail: str, errors: Mapping[str, list[str]]
     """
     body: dict[str, Any] = {
         "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "title": phrase(status),
         "status": status,
         "code": code,
         "detail": detail,
@@ -196,7 +206,7 @@ def _words(error: Exception, status: int) -> tuple[str, Mapping[str, list[str]] 
         return refusals.words(error), None
     if isinstance(error, redis.RedisError):
         return "Redis does not answer", None
-    return HTTPStatus(status).phrase, None
+    return phrase(status), None
 
 
 def _by_field(detail: Any) -> dict[str, list[str]]:
@@ -231,7 +241,13 @@ def _answer(environ: Mapping[str, Any] | None, body: dict[str, Any], headers: Ma
 
 
 def _json(body: dict[str, Any], headers: Mapping[str, str] | None = None) -> JsonResponse:
-    response = JsonResponse(body, status=body["status"], headers=headers, content_type="application/problem+json")
+    response = JsonResponse(
+        body,
+        status=body["status"],
+        reason=body["title"],
+        headers=headers,
+        content_type="application/problem+json",
+    )
     response.content += b"\n"  # The body stays in one piece: a server may close the connection after the first piece.
     return response
 

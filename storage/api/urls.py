@@ -4,6 +4,7 @@ from storage.api import links, views, watching
 from storage.api.downloads import answer as downloads
 from storage.api.schema.views import DocsView, SchemaView
 from storage.api.uploads import views as uploads
+from storage.api.uploads.tus import views as resumable
 from storage.api.wsgi import slashes
 
 urlpatterns = [
@@ -16,6 +17,9 @@ urlpatterns = [
     path("status", views.StatusView.as_view(), name="status"),
     path("upload", uploads.UploadView.as_view(), name="upload"),
     re_path(r"^upload/(?P<file_name>(?s:.*))\Z", uploads.RawUploadView.as_view()),
+    path("uploads/", resumable.UploadsView.as_view(), name="uploads"),
+    path("uploads", resumable.UploadsView.as_view()),
+    path("uploads/<str:upload_id>", resumable.ResumableView.as_view(), name="resumable"),
     path("download/<str:file_hash>", downloads.DownloadView.as_view(), name="download"),
     re_path(r"^download/(?P<file_hash>[^/]+)/(?P<file_name>(?s:.+))\Z", downloads.DownloadView.as_view()),
     path("account", views.AccountView.as_view(), name="account"),

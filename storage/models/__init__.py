@@ -10,6 +10,7 @@ from storage.models.last_census import LastCensus
 from storage.models.link import Link
 from storage.models.node import Node
 from storage.models.quota import Quota, Usage
+from storage.models.resumable import Resumable
 from storage.models.segment import Segment
 from storage.models.statements.acceptance import Accepted, Body, record_acceptance, record_reception
 from storage.models.statements.open_file import OpenFile
@@ -40,6 +41,7 @@ __all__ = [
     "Pin",
     "Position",
     "Quota",
+    "Resumable",
     "Scope",
     "Segment",
     "Sort",

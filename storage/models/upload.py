@@ -87,6 +87,7 @@ class Upload(models.Model):
 
     class State(models.TextChoices):
         RECEIVING = "receiving"
+        RESUMABLE = "resumable"  # The body arrives in several requests: see ``Resumable``.
         ACCEPTED = "accepted"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

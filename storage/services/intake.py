@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import time
 import uuid
@@ -20,8 +19,6 @@ from storage.exceptions import (
     BodyStalled,
     BodyTooLarge,
     ClusterUnavailable,
-    OutOfSpace,
-    StagingUnavailable,
 )
 from storage.jobs import waiting, wakeups
 from storage.jobs.waiting import FORGOTTEN
@@ -175,15 +172,11 @@ class Reception:
 
     def _write_out(self, data: bytes = b"") -> None:
         """Stage the bytes that were kept in memory, and then ``data``."""
-        try:
+        with files.explaining():
             if self._staged is None:
                 self._staged = files.create(self.upload_id)
             for piece in (*self._held, data):
                 files.append(self._staged, piece)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise OutOfSpace(f"staging has no room for it: {error.strerror}") from error
-            raise StagingUnavailable(f"the staging folder cannot be used: {error.strerror}") from error
         self._held.clear()
 
     def accept(self, name: str | None, replication_factor: int, *, durable: bool) -> Accepted:

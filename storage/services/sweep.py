@@ -17,7 +17,7 @@ from storage.cluster.topology import Topology
 from storage.conf import configuration
 from storage.jobs import wakeups
 from storage.jobs.stillness import Stillness
-from storage.models import Chunk, Cluster, Content, Generation, Job, Node, Tally, Upload
+from storage.models import Chunk, Cluster, Content, Generation, Job, Node, Resumable, Tally, Upload
 from storage.models.clock import Clock
 from storage.staging import files
 
@@ -36,6 +36,7 @@ LOOK_AGAIN_CONTENTS = 500  # At most this many lost contents are looked at in on
 TRIED_RECENTLY = timedelta(seconds=60)
 
 _beats: Stillness[UUID, datetime] = Stillness()
+_expiries: Stillness[UUID, datetime] = Stillness()
 _unrecorded: Stillness[UUID, None] = Stillness()
 
 
@@ -46,6 +47,7 @@ def sweep() -> None:
         log.warning("jobs.requeued", count=requeued)
     _begin_times_anew()
     _drop_abandoned_uploads()
+    _drop_expired_uploads()
     _remove_forgotten_staging()
     _look_again_at_lost_contents()
     _heal_short_contents()
@@ -73,7 +75,9 @@ def _forget_ended_jobs() -> None:
     since = Now() - TERMINAL_JOBS_KEPT
     ended = Job.objects.filter(created_at__lt=since, finished_at__lt=since, state__in=Job.TERMINAL)
     last = [job.pk for kind in LAST_KEPT if (job := Job.objects.last_of(kind))]
-    ended.exclude(kind=Job.Kind.AUDIT, finished_at__gt=Now() - AUDITS_KEPT).exclude(pk__in=last).delete()
+    kept = Q(kind=Job.Kind.AUDIT, finished_at__gt=Now() - AUDITS_KEPT) | Q(pk__in=last)
+    # The segments of an upload are needed until the upload is stored, however slowly it arrives.
+    ended.filter(segment=None).exclude(kept).delete()
 
 
 def _drop_abandoned_uploads() -> None:
@@ -87,6 +91,22 @@ def _drop_abandoned_uploads() -> None:
         if _drop(upload):
             files.discard(upload.pk)
             log.warning("upload.dropped", upload=str(upload.pk))
+
+
+def _drop_expired_uploads() -> None:
+    """Drop resumable uploads to which no bytes have come for RESUMABLE_UPLOAD_EXPIRES.
+
+    Each is watched for as long as a silent client has, too: when PostgreSQL's clock jumps ahead, no upload looks
+    expired while its bytes arrive (RACES 27).
+    """
+    expired = dict(Resumable.objects.expired().values_list("pk", "expires_at"))
+    for upload_id in _expiries.unchanged(expired, 2 * configuration().stall_timeout + SLACK):
+        with transaction.atomic():
+            mine = Resumable.objects.expired().locked([upload_id])
+            dropped = [upload_id for upload in mine if upload.drop()]
+        for dropped_id in dropped:
+            files.discard(dropped_id)
+            log.warning("upload.expired", upload=str(dropped_id))
 
 
 @transaction.atomic

@@ -5,16 +5,18 @@ A staged file is garbage as soon as its upload has no row. This module knows onl
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
 from storage.conf import configuration
-from storage.exceptions import StagingDamaged
+from storage.exceptions import OutOfSpace, StagingDamaged, StagingUnavailable
 from storage.staging.cutting import cut
 from storage.staging.pieces import read_pieces
 
@@ -42,6 +44,55 @@ def append(staged: FileIO, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[staged.write(view) :]
+
+
+def reopen(upload_id: uuid.UUID, offset: int) -> FileIO:
+    """Open the file of an upload whose body arrives in several requests, to write at ``offset``.
+
+    The file is made if nothing has arrived yet. The caller cuts off what lies behind ``offset``, under the lock.
+
+    Raises:
+        OSError: there is no room, or the folder is missing.
+        StagingDamaged: the file is gone or has lost bytes.
+    """
+    flags = os.O_RDWR | (0 if offset else os.O_CREAT)
+    try:
+        staged = FileIO(os.open(path(upload_id), flags, 0o666), "r+b")
+    except FileNotFoundError:
+        if not path(upload_id).parent.is_dir():
+            raise
+        raise StagingDamaged("the staged bytes are gone") from None
+    if staged.seek(0, os.SEEK_END) < offset:
+        staged.close()
+        raise StagingDamaged("some staged bytes are gone")
+    staged.seek(offset)
+    return staged
+
+
+@contextmanager
+def alone(staged: FileIO) -> Iterator[None]:
+    """Hold the file's lock while the body runs. The kernel releases the lock of a process that dies."""
+    fcntl.flock(staged, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(staged, fcntl.LOCK_UN)
+
+
+@contextmanager
+def explaining() -> Iterator[None]:
+    """Say in the words of the domain why staging cannot be written to.
+
+    Raises:
+        OutOfSpace: staging is full.
+        StagingUnavailable: staging is missing or cannot be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutOfSpace(f"staging has no room for it: {error.strerror}") from error
+        raise StagingUnavailable(f"the staging folder cannot be used: {error.strerror}") from error
 
 
 def sync(upload_id: uuid.UUID) -> None:
@@ -73,12 +124,17 @@ def read(
     Raises:
         StagingDamaged: the staged file is gone. The iterator raises it if the bytes are not the bytes that arrived.
     """
+    chunks = cut(pieces(upload_id, span, piece_size, checksums), chunk_size)
+    return ((hashlib.sha256(data).hexdigest(), data) for data in chunks)
+
+
+def pieces(upload_id: uuid.UUID, span: range, piece_size: int, checksums: bytes) -> Iterator[bytes]:
+    """Read a part of an upload's staged bytes, piece by piece; arguments and errors are those of ``read``."""
     try:
         staged = path(upload_id).open("rb")
     except FileNotFoundError:
         raise StagingDamaged("the staged bytes are gone") from None
-    chunks = cut(read_pieces(staged, span, piece_size, checksums), chunk_size)
-    return ((hashlib.sha256(data).hexdigest(), data) for data in chunks)
+    return read_pieces(staged, span, piece_size, checksums)
 
 
 def discard(upload_id: uuid.UUID) -> None:

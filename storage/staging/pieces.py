@@ -23,6 +23,34 @@ class PieceChecksums:
         self._current = 0
         self._filled = 0
 
+    @classmethod
+    def resumed(cls, piece_size: int, whole: bytes, current: int, filled: int) -> PieceChecksums:
+        """Go on where another process has stopped.
+
+        Args:
+            piece_size: bytes per piece.
+            whole: the checksums of the last whole pieces, in the format of ``packed``.
+            current: the checksum of the piece that has begun to arrive.
+            filled: the bytes of that piece that have arrived.
+        """
+        checksums = cls(piece_size)
+        checksums._done = [checksum for (checksum,) in struct.iter_unpack("<I", whole)]
+        checksums._current, checksums._filled = current, filled
+        return checksums
+
+    @property
+    def current(self) -> int:
+        """The checksum of the piece that has begun to arrive."""
+        return self._current
+
+    def whole(self) -> bytes:
+        """The checksums of the pieces that have arrived completely, in the format of ``packed``."""
+        return self.of(range(len(self._done)))
+
+    def forget(self, pieces: int) -> None:
+        """Forget the first pieces, which another part of the system knows now."""
+        del self._done[:pieces]
+
     def update(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:

@@ -62,7 +62,7 @@ def _admit(environ: WSGIEnvironment) -> None:
         refusal = error
     except Forbidden as error:
         refusal, subject = error, identify(environ).key_id or subject
-    if is_limited(environ):
+    if refusal is not None or is_limited(environ):
         rates.take(subject)
     if refusal is not None:
         raise refusal

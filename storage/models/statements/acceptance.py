@@ -54,6 +54,7 @@ _RECORD = """
                waiting_for, attempts, fence)
         SELECT %(job)s, 'ingest', 'ingest', %(priority)s, %(file_hash)s, upload.id, %(owner)s, %(size)s, 'queued', 0,
                chunk_count, '', 0, 0 FROM content, upload
+        ON CONFLICT (id) DO UPDATE SET file_hash = EXCLUDED.file_hash, total = EXCLUDED.total
         RETURNING id
     )
     SELECT content.id, content.chunk_count, file.id, file.name, file.replication_factor, file.made,
@@ -79,6 +80,7 @@ class Body:
         chunk_count: the number of entries in the manifest.
         piece_checksums: CRC-32 of each piece, 4 bytes little-endian.
         replication_factor: the number of replicas that this upload asks for.
+        job_id: the job that will ingest the body, if there is one already.
     """
 
     upload_id: uuid.UUID
@@ -91,6 +93,7 @@ class Body:
     chunk_count: int
     piece_checksums: bytes
     replication_factor: int
+    job_id: uuid.UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def record_reception(upload_id: uuid.UUID, *, owner_id: int, factor: int, reserv
 
 
 def record_acceptance(body: Body, *, durable: bool) -> Accepted | None:
-    """Record a complete body: insert its job, and its content, file and upload where they do not exist yet.
+    """Record a complete body: insert its content, file, upload and job where they do not exist yet.
 
     All of it is one statement, one round trip and one commit, unless the owner has a quota. The statement locks the
     content's row. A concurrent deletion of the content either has ended, and the content is inserted again, or it waits
@@ -175,7 +178,7 @@ def _record_under_quota(body: Body, *, durable: bool) -> Accepted | None:
 
 
 def _record(body: Body, *, durable: bool, is_checked: bool) -> Accepted | None:
-    job_id = uuid.uuid4()
+    job_id = body.job_id or uuid.uuid4()
     rows = prepared.rows(
         _RECORD,
         {

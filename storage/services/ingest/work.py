@@ -9,10 +9,18 @@ from dataclasses import dataclass, field
 import structlog
 
 from storage import phases
-from storage.exceptions import IngestFailed, LeaseLost, StagingDamaged, TooFewReplicas
+from storage.exceptions import (
+    ByteQuotaExceeded,
+    FileQuotaExceeded,
+    IngestFailed,
+    LeaseLost,
+    StagingDamaged,
+    TooFewReplicas,
+)
 from storage.jobs import wakeups
 from storage.models import Content, Job, Segment, Upload
 from storage.models.content import Health
+from storage.services.ingest.hashing import identify
 from storage.staging import files
 from storage.staging.cutting import chunk_count
 
@@ -81,15 +89,17 @@ class Piece:
 
 
 def begin(job: Job) -> Work:
-    """Open the staged bytes that a job has to ingest.
+    """Open the staged bytes that a job has to ingest. An upload that arrived in several requests is hashed first.
 
     Raises:
         LeaseLost: the upload has been dropped.
-        StagingDamaged: the staged bytes are gone.
+        StagingDamaged: the staged bytes are gone, or are not the bytes that arrived.
     """
     upload = job.upload
-    if upload is None or (upload.content is None and job.kind == Job.Kind.INGEST):
+    if upload is None:
         raise LeaseLost("the upload has been dropped")
+    if upload.content is None and job.kind == Job.Kind.INGEST:
+        upload = job.upload = identify(job, upload)
     content = upload.content if job.kind == Job.Kind.INGEST else None
     segments: list[Segment] = []
     if content is None:
@@ -152,6 +162,10 @@ def sparing_others(job: Job, work: Work | None = None) -> Iterator[None]:
         except StagingDamaged as error:
             job.fail(STAGING_DAMAGED, str(error))
             log.error("ingest.staging_damaged", job=str(job.pk), error=str(error))
+            wakeups.announce(job)
+        except (ByteQuotaExceeded, FileQuotaExceeded) as error:
+            job.fail("Quota exceeded", str(error))
+            log.warning("ingest.quota_exceeded", job=str(job.pk), error=str(error))
             wakeups.announce(job)
         except IngestFailed as error:
             job.retry("Ingest failed", str(error))

@@ -77,6 +77,8 @@ def test_every_address_and_method_is_in_the_schema() -> None:
             continue
         view = getattr(pattern.callback, "cls", None)
         assert view is not None, f"{path} is no view of DRF: the schema cannot have it"
+        if view.schema is None:
+            continue  # tus and the IETF's draft describe resumable uploads themselves.
         methods = {name.lower() for name in view().allowed_methods} & METHODS
         assert methods <= paths.get(path, {}).keys(), f"{path} is not in the schema: decorate its methods with describe"
 

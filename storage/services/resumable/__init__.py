@@ -1,0 +1,9 @@
+"""Uploads that arrive in several requests: begin, receive, join, end. A worker hashes and stores what has arrived.
+
+The offset in an upload's row is the truth: bytes that lie behind it in staging do not count (RACES 41).
+"""
+
+from storage.services.resumable.arrival import Proof, declare_length, receive
+from storage.services.resumable.uploads import Plan, begin, end, find, join, take_over
+
+__all__ = ["Plan", "Proof", "begin", "declare_length", "end", "find", "join", "receive", "take_over"]
