@@ -421,7 +421,9 @@ def test_another_owners_upload_is_the_same_404(keys_on: ClusterUnderTest) -> Non
     part = path_of(tus("POST", "/uploads/", b"12345", keys=ann, upload_length="5", upload_concat="partial"))
     nowhere = f"/uploads/{'0' * 8}-0000-4000-8000-{'0' * 12}"
     for method in ("HEAD", "PATCH", "DELETE", "GET"):
-        of_ann, of_nobody = (tus(method, path, keys=bob, upload_offset="0") for path in (address, nowhere))
+        of_ann, of_nobody = (
+            tus(method, path, keys=bob, upload_offset="0", x_request_id="same") for path in (address, nowhere)
+        )
         assert of_ann.status_code == of_nobody.status_code == 404
         assert of_ann.headers.items() == of_nobody.headers.items()
         assert of_ann.content.replace(address[9:].encode(), b"") == of_nobody.content.replace(nowhere[9:].encode(), b"")
