@@ -110,6 +110,12 @@ class NoSuchLink(StorageError):
     code = "no_such_link"
 
 
+class TooManyLinks(StorageError):
+    """The file has as many share links as a file may have."""
+
+    code = "too_many_links"
+
+
 class NoSuchChunk(StorageError):
     """No file has a chunk with this hash."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.contrib.auth.forms import UsernameField
 from django.http import HttpRequest, HttpResponse
 
 from storage.accounts import rates
@@ -14,7 +15,9 @@ def login(request: HttpRequest) -> HttpResponse:
     """Django's page, except that an attempt beyond the limits gets a 429 and checks no password."""
     if request.method == "POST":
         try:
-            rates.take_login(request.META.get("REMOTE_ADDR", ""), request.POST.get("username", ""))
+            # The form reads the name in this way too. Otherwise each spelling of a name would have attempts of its own.
+            name = UsernameField().to_python(request.POST.get("username", ""))
+            rates.take_login(request.META.get("REMOTE_ADDR", ""), name)
         except TooManyRequests as error:
             return problem_response(error, {"request": request})
     return admin.site.login(request)

@@ -54,6 +54,7 @@ STATUS: Mapping[type[Exception], int] = {
     domain.OffsetMismatch: 409,
     domain.OutOfSpace: 507,
     domain.StagingUnavailable: 503,
+    domain.TooManyLinks: 409,
     domain.TooManyOwnTransfers: 429,
     domain.TooManyRequests: 429,
     domain.TooManyTransfers: 503,

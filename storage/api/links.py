@@ -42,7 +42,7 @@ class LinksView(Endpoint):
     @describe(
         "Make a share link",
         {201: Reply("the link", answers.ShareLink, example=examples.SHARE_LINK)},
-        problems=("no_such_file", "content_not_ready", "too_many_transfers"),
+        problems=("no_such_file", "content_not_ready", "too_many_links", "too_many_transfers"),
     )
     @transfer()
     def post(self, request: Request, file_hash: str) -> Response:

@@ -10,10 +10,12 @@ import structlog
 from django.core.signing import BadSignature, Signer
 from django.db import transaction
 
-from storage.exceptions import NoSuchFile, NoSuchLink
+from storage.exceptions import NoSuchFile, NoSuchLink, TooManyLinks
 from storage.models import NOBODY, File, Link, clock
 
 log = structlog.get_logger(__name__)
+
+MOST_LINKS = 100  # to one file
 
 
 def share(file: File, seconds: int) -> Link:
@@ -21,11 +23,15 @@ def share(file: File, seconds: int) -> Link:
 
     Raises:
         NoSuchFile: the file has been deleted since it was read.
+        TooManyLinks: the file has ``MOST_LINKS`` links.
     """
     with transaction.atomic():
-        # The lock keeps the file until the link is committed. A deletion or a merge then takes the link along.
+        # The lock keeps the file until the link is committed. A deletion or a merge then takes the link along. Links
+        # to the same file are made one after the other, so the limit is exact.
         if not File.objects.select_for_update().filter(pk=file.pk).exists():
             raise NoSuchFile(f"no file {file.content.file_hash}")
+        if Link.objects.good().filter(file=file).count() >= MOST_LINKS:
+            raise TooManyLinks(f"a file has at most {MOST_LINKS} links; revoke some")
         link = Link.objects.create(file=file, expires_at=clock.now() + timedelta(seconds=seconds))
     log.info("link.created", link=str(link.pk), file_hash=file.content.file_hash, seconds=seconds)
     return link

@@ -17,7 +17,7 @@ from storage.cluster.topology import Topology
 from storage.conf import configuration
 from storage.jobs import wakeups
 from storage.jobs.stillness import Stillness
-from storage.models import Chunk, Cluster, Content, Generation, Job, Node, Resumable, Tally, Upload
+from storage.models import Chunk, Cluster, Content, Generation, Job, Link, Node, Resumable, Tally, Upload
 from storage.models.clock import Clock
 from storage.staging import files
 
@@ -51,6 +51,7 @@ def sweep() -> None:
     _remove_forgotten_staging()
     _look_again_at_lost_contents()
     _heal_short_contents()
+    Link.objects.delete_expired()
     Tally.fold()
     _forget_ended_jobs()
     Generation.forget(GENERATIONS_KEPT)

@@ -28,7 +28,7 @@ from storage.api.parameters import require_known
 from storage.api.rendering import JsonRenderer
 from storage.api.schema.fields import CONDITIONS_OF_READS
 from storage.api.schema.operations import Replies, Reply, describe
-from storage.api.wsgi.transfers import Slot
+from storage.api.wsgi.transfers import Slot, on_behalf_of_visitors
 from storage.models import OpenFile
 from storage.services import retrieve, share
 
@@ -98,6 +98,7 @@ def answer_shared(environ: dict[str, Any], token: str, name: str = "") -> Answer
     def found() -> OpenFile:
         require_known(environ, ())
         file = share.file_behind(token)
+        on_behalf_of_visitors(str(file.owner_id))
         return retrieve.open_file(file.owner, file.content.file_hash, file.name)
 
     return _answer(environ, found, name)

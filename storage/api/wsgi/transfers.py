@@ -71,13 +71,21 @@ def on_behalf_of(owner: str | None) -> Iterator[None]:
     """Count the slots that this thread takes while the body runs as transfers of an owner.
 
     Args:
-        owner: the owner's id; None if the transfers are nobody's, such as those of a share link.
+        owner: the owner's id; None if the transfers are nobody's.
     """
     _thread.owner = owner
     try:
         yield
     finally:
         _thread.owner = None
+
+
+def on_behalf_of_visitors(owner: str) -> None:
+    """Count the slots that this thread takes for the present request as transfers of an owner's visitors.
+
+    The visitors have places apart from those of the owner: neither can take the other's.
+    """
+    _thread.owner = f"visitors:{owner}"
 
 
 @contextmanager

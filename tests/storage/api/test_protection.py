@@ -210,7 +210,7 @@ def test_an_address_may_try_few_passwords(admin: User) -> None:
 
 
 def test_few_passwords_may_be_tried_for_a_name(admin: User) -> None:
-    names = ["admin", "Admin"] * 10
+    names = ["admin", "Admin", " admin", "admin\u00a0", "\uff41dmin"] * 4
     assert {log_in(name, address=f"192.0.2.{i}").status_code for i, name in enumerate(names)} == {200}
     assert log_in(password="secret", address="192.0.2.99").status_code == 429
     assert log_in("other", address="192.0.2.99").status_code == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,8 +11,8 @@ from django.contrib.auth.models import User
 from django.core.signing import Signer
 
 from storage.exceptions import NoSuchFile
-from storage.models import File, Link, Scope
-from storage.services import catalogue
+from storage.models import File, Link, Scope, clock
+from storage.services import catalogue, sweep
 from storage.services import share as service
 from tests.support.api import WholeClient as Client
 from tests.support.api import assert_problem, workers
@@ -179,3 +180,39 @@ def test_the_page_after_a_revocation_speaks_of_the_link(ann: dict[str, str]) -> 
     page = Client().delete(address, headers={**ann, "Accept": "text/html"}).content.decode()
     assert "The link is revoked." in page
     assert "file is deleted" not in page
+
+
+def test_a_file_has_a_limited_number_of_links(ann: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "MOST_LINKS", 3)
+    assert [share(ann).status_code for _ in range(3)] == [201] * 3
+    refused = share(ann)
+    assert_problem(refused, 409)
+    assert refused.json()["code"] == "too_many_links"
+    Link.objects.filter(pk=Link.objects.earliest("created_at").pk).update(expires_at=clock.now())
+    assert share(ann).status_code == 201, "a link that has expired does not count"
+
+
+def test_links_that_have_expired_are_forgotten(ann: dict[str, str]) -> None:
+    for hours in (0, 2):
+        share(ann)
+        Link.objects.filter(pk=Link.objects.latest("created_at").pk).update(
+            expires_at=clock.now() - timedelta(hours=hours)
+        )
+    share(ann)
+    sweep.sweep()
+    assert Link.objects.count() == 2
+
+
+def test_visitors_have_as_many_places_as_the_owner_and_take_none_of_hers(ann: dict[str, str], settings: Any) -> None:
+    settings.OCC = replace(settings.OCC, max_transfers_per_owner=2)
+    put(ann, "large", b"x" * 3_000_000)
+    path = path_of(share(ann))
+    visitors = [Client().get(path) for _ in range(2)]
+    refused = Client().get(path)
+    assert_problem(refused, 429)
+    assert refused.json()["code"] == "too_many_own_transfers"
+    own = [Client().get(f"/download/{File.objects.latest('pk').content.file_hash}", headers=ann) for _ in range(2)]
+    assert [response.status_code for response in own] == [200, 200]
+    for response in (*visitors, *own):
+        response.close()
+    assert Client().get(path).status_code == 200
