@@ -16,7 +16,7 @@ def login(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         try:
             # The form reads the name in this way too. Otherwise each spelling of a name would have attempts of its own.
-            name = UsernameField().to_python(request.POST.get("username", ""))
+            name = str(UsernameField().to_python(request.POST.get("username", "")))
             rates.take_login(request.META.get("REMOTE_ADDR", ""), name)
         except TooManyRequests as error:
             return problem_response(error, {"request": request})
