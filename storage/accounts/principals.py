@@ -1,4 +1,4 @@
-"""The origin of a request: the owner of its key or, while keys are off, the user ``nobody``.
+"""The origin of a request: the owner of its key, the user who is logged in or, while keys are off, ``nobody``.
 
 The origin is found out before a body is read, and without Django, which most downloads bypass.
 """
@@ -17,13 +17,17 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import DatabaseError
 
-from storage.accounts.keys import GOOD_SECONDS, ID_LENGTH, SECRET_LENGTH, digest
+from storage.accounts import sessions
+from storage.accounts.keys import GOOD_SECONDS, ID_LENGTH, SECRET_LENGTH, USUAL, digest
 from storage.conf import configuration
 from storage.exceptions import Forbidden, Unauthenticated
 from storage.models import Key, Scope, nobody
 from storage.models.refusals import UNAVAILABLE
 
 USE_SECONDS = 60.0  # A process records the use of a key at most once in this many seconds.
+IDENTITY = "occ.identity"
+"""The environ's key for a principal that is known already: the console's, in the requests that it sends to the API."""
+
 REMEMBERED = 10_000  # The most ids of keys that a process remembers, ids that do not exist included.
 
 
@@ -34,12 +38,14 @@ class Principal:
     Attributes:
         owner: the user whose files the request is about.
         scopes: what the request may do.
-        key_id: the key that was shown; None while keys are off.
+        key_id: the key that was shown; None while keys are off, and in the session of a browser.
+        in_session: True if the owner has logged in with a browser.
     """
 
     owner: User
     scopes: frozenset[Scope]
     key_id: str | None = None
+    in_session: bool = False
 
     def require(self, scope: Scope) -> None:
         """
@@ -48,6 +54,11 @@ class Principal:
         """
         if scope not in self.scopes:
             raise Forbidden(f"this key does not allow to {scope.value}" if scope != Scope.ADMIN else "for admins only")
+
+    @property
+    def subject(self) -> str | None:
+        """The name under which requests of this origin are counted; None while keys are off."""
+        return f"user:{self.owner.pk}" if self.in_session else self.key_id
 
 
 @dataclass(frozen=True)
@@ -83,10 +94,15 @@ def identify(environ: Mapping[str, Any], *, last_known: bool = False) -> Princip
             PostgreSQL is away.
 
     Raises:
-        Unauthenticated: the request shows no key, or a key that is not good.
+        Unauthenticated: the request shows neither a good key nor the session of a user who is logged in.
     """
+    known = environ.get(IDENTITY)
+    if isinstance(known, Principal):
+        return known
     if not configuration().auth_required:
         return Principal(nobody(), frozenset(Scope))
+    if "HTTP_AUTHORIZATION" not in environ and (user := sessions.user_of(environ)) is not None:
+        return Principal(user, _scopes_in_session(user), in_session=True)
     key_id, secret = _credentials(environ.get("HTTP_AUTHORIZATION", ""))
     entry = _remembered.get(key_id)
     if entry is None or not entry.is_fresh or not entry.opens_with(secret):
@@ -101,6 +117,10 @@ def identify(environ: Mapping[str, Any], *, last_known: bool = False) -> Princip
     assert entry.principal is not None
     _record_use(key_id)
     return entry.principal
+
+
+def _scopes_in_session(user: User) -> frozenset[Scope]:
+    return frozenset(Scope) if user.is_staff else frozenset(USUAL)
 
 
 def forget() -> None:

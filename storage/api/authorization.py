@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
 from django.conf import settings
 
 from storage.accounts.principals import Principal, identify
+from storage.api.pages.renderer import wants_page
 from storage.api.wsgi.hosts import host_of
 from storage.conf import configuration
 from storage.exceptions import Forbidden
@@ -19,8 +20,10 @@ PRINCIPAL = "occ.principal"
 READS = ("GET", "HEAD")
 # These paths ask for no key. The pages of the administration ask for a session of their own.
 PUBLIC = r"/health|/livez|/readyz|/static/.*|/favicon\.ico|/robots\.txt|/\.well-known/security\.txt"
-OPEN = re.compile(rf"{PUBLIC}|/schema|/docs|/share/.*|/admin(/.*)?", re.DOTALL)
+# The console asks the API with the session of its user, and asks a browser without one to log in.
+OPEN = re.compile(rf"{PUBLIC}|/schema|/docs|/share/.*|/admin(/.*)?|/console(/.*)?", re.DOTALL)
 UNLIMITED = re.compile(PUBLIC, re.DOTALL)
+HOME = "/"  # The console for browsers, and a document of the API for others.
 LINKS = re.compile(r"/files/[^/]+/links(/.*)?", re.DOTALL)
 UPLOADS = re.compile(r"/uploads(/.*)?", re.DOTALL)
 FOR_ADMINS = re.compile(r"/status|/metrics|/route/.*", re.DOTALL)
@@ -37,15 +40,17 @@ def authorize(environ: MutableMapping[str, Any]) -> Principal:
         environ: the WSGI environment of the request.
 
     Raises:
-        Unauthenticated: the request shows no good key.
+        Unauthenticated: the request shows no good key, and the browser that sends it has no session.
         Forbidden: the key does not allow the request, or a page of another site has sent the request.
     """
     known = environ.get(PRINCIPAL)
     if isinstance(known, Principal):
         return known
     principal = identify(environ, last_known=environ["PATH_INFO"] == WATCHED)
-    if principal.key_id is not None:
-        structlog.contextvars.bind_contextvars(key=principal.key_id)
+    if principal.subject is not None:
+        structlog.contextvars.bind_contextvars(key=principal.subject)
+        if principal.in_session:
+            _require_own_page(environ)
         _require_same_site(environ)
         for scope in scopes_of(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
             principal.require(scope)
@@ -76,7 +81,12 @@ def needs_key(environ: MutableMapping[str, Any]) -> bool:
     """
     if not configuration().auth_required or environ["REQUEST_METHOD"] == "OPTIONS":
         return False
-    return not is_open(environ["PATH_INFO"])
+    return not is_open(environ["PATH_INFO"]) and not is_for_console(environ)
+
+
+def is_for_console(environ: Mapping[str, Any]) -> bool:
+    """True if a browser asks for the first page of the console, at the address of the API's root."""
+    return environ["PATH_INFO"] == HOME and environ["REQUEST_METHOD"] in READS and wants_page(environ)
 
 
 def is_open(path: str) -> bool:
@@ -109,6 +119,25 @@ def _require_same_site(environ: MutableMapping[str, Any]) -> None:
     origin = environ.get("HTTP_ORIGIN")
     if environ["REQUEST_METHOD"] in READS or origin in settings.CORS_ALLOWED_ORIGINS:
         return
-    is_foreign = origin is not None and origin.lower() != f"{environ['wsgi.url_scheme']}://{host_of(environ)}".lower()
+    is_foreign = origin is not None and origin.lower() != _own_origin(environ)
     if is_foreign or environ.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin"):
         raise Forbidden("a page of another site has sent this request: see CORS_ALLOWED_ORIGINS")
+
+
+def _require_own_page(environ: Mapping[str, Any]) -> None:
+    """Refuse a change in a session unless the browser says that a page of ours asks for it.
+
+    Browsers add the cookie of the session by themselves, also to requests of pages that others have written. Every
+    browser says where a change comes from, so a request without a word about it is refused too.
+
+    Raises:
+        Forbidden: neither Sec-Fetch-Site nor Origin says that the page is ours.
+    """
+    if environ["REQUEST_METHOD"] in READS or environ.get("HTTP_SEC_FETCH_SITE") == "same-origin":
+        return
+    if environ.get("HTTP_ORIGIN", "").lower() != _own_origin(environ):
+        raise Forbidden("in a session, changes come from pages of this service: programs need a key")
+
+
+def _own_origin(environ: Mapping[str, Any]) -> str:
+    return f"{environ['wsgi.url_scheme']}://{host_of(environ)}".lower()

@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 RETRY_AFTER = 5
 CHALLENGE = 'Basic realm="OCC Storage", charset="UTF-8", Bearer realm="OCC Storage"'
+# A browser would answer the other challenge to a script of the console with its own dialogue.
+CHALLENGE_OF_SCRIPTS = 'Bearer realm="OCC Storage"'
 
 STATUS: Mapping[type[Exception], int] = {
     domain.BodyStalled: 408,
@@ -108,6 +110,8 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> HttpRespon
     environ = context.get("environ") if request is None else request.META
     body = _counted(environ, problem(status, code, detail, errors))
     headers = _headers(error, status)
+    if status == 401 and (environ or {}).get("HTTP_X_REQUESTED_WITH"):
+        headers = {"WWW-Authenticate": CHALLENGE_OF_SCRIPTS}
     renderer = getattr(request, "accepted_renderer", None)
     if renderer is not None and renderer.format == "api":
         return Response(body, status=status, headers=headers)

@@ -57,11 +57,11 @@ def _admit(environ: WSGIEnvironment) -> None:
     refusal: StorageError | None = None
     try:
         if needs_key(environ):
-            subject = authorize(environ).key_id or subject
+            subject = authorize(environ).subject or subject
     except Unauthenticated as error:
         refusal = error
     except Forbidden as error:
-        refusal, subject = error, identify(environ).key_id or subject
+        refusal, subject = error, identify(environ).subject or subject
     if refusal is not None or is_limited(environ):
         rates.take(subject)
     if refusal is not None:
