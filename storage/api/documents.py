@@ -103,6 +103,10 @@ def cluster_status(statistics: Statistics) -> dict[str, Any]:
                 "size_mb": round(node.bytes / MIB, 2),
                 "union_size": node.union_size,
                 "state": node.condition,
+                "since": node.since,
+                "zone": node.zone or None,
+                "disk_mb": _mib(node.disk_bytes),
+                "free_mb": _mib(node.free_bytes),
                 "foreign_writes": node.foreign_writes,
             }
             for node in statistics.nodes
@@ -130,6 +134,10 @@ def cluster_status(statistics: Statistics) -> dict[str, Any]:
         "blast_radius": [gathering(one) for one in survey.gatherings] if survey else None,
         "counters": statistics.counters,
     }
+
+
+def _mib(size: int | None) -> float | None:
+    return None if size is None else round(size / MIB, 2)
 
 
 def estimates(survey: Survey) -> dict[str, Any]:
@@ -229,6 +237,7 @@ def job_status(job: Job) -> dict[str, Any]:
     return {
         "id": str(job.pk),
         "kind": job.kind,
+        "subject": job.subject,
         "file_hash": job.file_hash,
         "state": job.state,
         "waiting_for": job.waiting_for or None,

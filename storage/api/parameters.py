@@ -58,6 +58,18 @@ def sort_order(request: Request, name: str) -> Sort:
     return Sort(key, descending=text.startswith("-"))
 
 
+def one_of(request: Request, name: str, known: Collection[str]) -> str | None:
+    """The word that the query parameter ``name`` gives; None without the parameter.
+
+    Raises:
+        InvalidRequest: the value is none of the known words.
+    """
+    text = request.query_params.get(name)
+    if text is not None and text not in known:
+        raise InvalidRequest(f"{name} is not known", {name: [f"One of {', '.join(known)}."]})
+    return text
+
+
 def switch(request: Request, name: str, *, default: bool = False) -> bool:
     """The yes or no that the query parameter ``name`` gives, or ``default`` without the parameter.
 

@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from storage.api import links, views, watching
+from storage.api import jobs, links, views, watching
 from storage.api.downloads import answer as downloads
 from storage.api.schema.views import DocsView, SchemaView
 from storage.api.uploads import views as uploads
@@ -32,6 +32,7 @@ urlpatterns = [
     path("verify/<str:file_hash>", views.VerifyView.as_view(), name="verify"),
     path("route/<str:chunk_hash>", views.RouteView.as_view(), name="route"),
     path("rebalance/<str:file_hash>", views.RebalanceView.as_view(), name="rebalance"),
+    path("jobs", jobs.JobsView.as_view(), name="jobs"),
     path("jobs/<str:job_id>", views.JobView.as_view(), name="job"),
     path("schema", SchemaView.as_view(), name="schema"),
     path("docs", DocsView.as_view(), name="docs"),

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from django.conf import settings
 from django.db import connection, models, transaction
 from django.db.models import F, Q
+from django.db.models.fields.tuple_lookups import Tuple, TupleLessThan
 
 from storage import counters, queues
 from storage.counters import Outcome
@@ -49,6 +50,10 @@ class JobQuerySet(models.QuerySet["Job"]):
     def open(self) -> JobQuerySet:
         """Jobs that have not ended."""
         return self.exclude(state__in=Job.TERMINAL)
+
+    def before(self, created_at: datetime, job_id: uuid.UUID) -> JobQuerySet:
+        """The jobs that come after a job in a list with the newest first: the older jobs."""
+        return self.filter(TupleLessThan(Tuple(F("created_at"), F("id")), (created_at, job_id)))
 
     def last_of(self, kind: str) -> Job | None:
         """The maintenance job of this kind that succeeded last. A job that ended in the future is left out."""

@@ -31,6 +31,10 @@ class NodeStatistics:
         union_size: the number of distinct chunks that its sketch estimates; None while there is no estimate.
         foreign_writes: True if the volume was written to under a database that this one does not know.
         online: True if it answers.
+        since: the time since when it answers, or does not; None if it always did.
+        zone: the name that it shares with nodes which can fail together; empty without one.
+        disk_bytes: the size of its file system; None if it is not known.
+        free_share: the share of the file system that is free, rounded to sixteenths; 0 if the node is full.
     """
 
     node_id: str
@@ -40,6 +44,14 @@ class NodeStatistics:
     union_size: int | None
     foreign_writes: bool
     online: bool
+    since: datetime | None
+    zone: str
+    disk_bytes: int | None
+    free_share: float
+
+    @property
+    def free_bytes(self) -> int | None:
+        return None if self.disk_bytes is None else round(self.disk_bytes * self.free_share)
 
 
 @dataclass(frozen=True)
@@ -114,6 +126,10 @@ def gather() -> Statistics:
             round(union.estimate) if (union := unions.get(node.node_id)) else None,
             node.foreign_writes,
             node.online,
+            node.online_changed_at,
+            node.zone,
+            node.file_system_bytes or None,
+            node.weight,
         )
         for node in Node.objects.exclude(state=Node.State.RETIRED)
     ]
