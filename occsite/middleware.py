@@ -1,6 +1,6 @@
 """Middleware of Django and corsheaders, skipped for the requests that do not need it.
 
-Only the administration has sessions, so only its pages pay for them.
+Only the administration and the console have sessions, so only their pages pay for them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from django.utils.deprecation import MiddlewareMixin
 
 from storage.api.errors import bad_request
 
-ADMIN = "/admin/"
+PAGES = ("/admin/", "/console/")
+HOME = "/"
 
 
 class Cors(CorsMiddleware):
@@ -29,11 +30,11 @@ class Cors(CorsMiddleware):
         return super().__call__(request) if settings.CORS_ALLOWED_ORIGINS else self.get_response(request)
 
 
-class _ForAdmin:
+class _ForPages:
     get_response: Any
 
     def __call__(self, request: HttpRequest) -> Any:
-        if not request.path_info.startswith(ADMIN):
+        if request.path_info != HOME and not request.path_info.startswith(PAGES):
             return self.get_response(request)
         response: Any = super().__call__(request)  # type: ignore[misc]
         if request.is_secure():
@@ -43,19 +44,19 @@ class _ForAdmin:
         return response
 
 
-class Sessions(_ForAdmin, SessionMiddleware):
+class Sessions(_ForPages, SessionMiddleware):
     pass
 
 
-class Csrf(_ForAdmin, CsrfViewMiddleware):
+class Csrf(_ForPages, CsrfViewMiddleware):
     pass
 
 
-class Authentication(_ForAdmin, AuthenticationMiddleware):
+class Authentication(_ForPages, AuthenticationMiddleware):
     pass
 
 
-class Messages(_ForAdmin, MessageMiddleware):
+class Messages(_ForPages, MessageMiddleware):
     pass
 
 

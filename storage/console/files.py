@@ -1,0 +1,133 @@
+"""The list of the user's files, uploads without JavaScript, and the deletion of one or many files."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.urls import reverse
+from django.utils.decorators import method_decorator
+from django.views.decorators.csrf import csrf_exempt
+
+from storage.console import words
+from storage.console.client import Answer
+from storage.console.names import ITEM, NAME, Named
+from storage.console.page import Page, reason
+
+PAGE_SIZE = 50
+SORTS = {
+    "-created_at": "Newest first",
+    "created_at": "Oldest first",
+    "file_name": "Name, A to Z",
+    "-file_name": "Name, Z to A",
+    "-file_size": "Largest first",
+    "file_size": "Smallest first",
+}
+NEWEST = "-created_at"
+MOST_AT_ONCE = 500  # files that one form may delete
+
+
+class FilesPage(Page):
+    """The files: search, sort, page by page, and the area where files are dropped."""
+
+    section = "files"
+
+    def get(self, request: Any) -> HttpResponse:
+        sought = request.GET.get("q", "").strip()
+        sort = request.GET.get("sort", NEWEST)
+        sort = sort if sort in SORTS else NEWEST
+        cursor = request.GET.get("cursor", "")
+        answer = self.api.get("/files", limit=PAGE_SIZE, sort=sort, name=sought, cursor=cursor)
+        if not answer.is_good and (sought or cursor):
+            answer = Answer(200, {"files": [], "next": None, "total_files": None})  # No name can contain this text.
+        found = self.need(answer)
+        here = urlencode({"q": sought, "sort": sort}) if sought or sort != NEWEST else ""
+        context = {
+            "files": [(file, Named.of(file)) for file in found["files"]],
+            "total": found["total_files"],
+            "following": _following(found["next"], sought, sort),
+            "sought": sought,
+            "sort": sort,
+            "sorts": SORTS,
+            "is_first": not cursor,
+            "here": f"{reverse('root')}?{here}" if here else reverse("root"),
+        }
+        part = request.headers.get("HX-Target")
+        if part == "rows":
+            return self.show("console/parts/rows.html", context)
+        return self.show("console/parts/list.html" if part == "list" else "console/files.html", context)
+
+
+def _following(address: str | None, sought: str, sort: str) -> str | None:
+    """The console's address of the page after this one; None after the last page."""
+    if address is None:
+        return None
+    (cursor,) = parse_qs(urlsplit(address).query)["cursor"]
+    query = {"q": sought, "sort": sort, "cursor": cursor}
+    return f"{reverse('root')}?{urlencode({name: value for name, value in query.items() if value})}"
+
+
+@method_decorator(csrf_exempt, name="dispatch")
+class UploadPage(Page):
+    """The upload of one file without JavaScript.
+
+    Django's CSRF check would read the whole body to find its token. The origin of the form is checked instead.
+    """
+
+    section = "files"
+    http_method_names = ("post",)
+
+    def post(self, request: Any) -> HttpResponse:
+        if not _is_own_form(request):
+            return self.show("console/refused.html", {"explanation": "Use the form on the page of your files."}, 403)
+        answer = self.api.forward("/upload")
+        if answer.is_good:
+            messages.success(request, f"“{answer.document['file_name']}” is stored.")
+        elif "file" in (answer.document.get("errors") or {}) and "no file" in reason(answer).lower():
+            messages.error(request, "Choose a file first.")
+        else:
+            messages.error(request, f"The upload failed: {reason(answer)}")
+        return self.go_home()
+
+    def go_home(self) -> HttpResponse:
+        return HttpResponse(status=303, headers={"Location": reverse("root")})
+
+
+def _is_own_form(request: Any) -> bool:
+    """True if the browser says that a page of this service sends the form."""
+    own = request.build_absolute_uri("/").rstrip("/").lower()
+    return request.headers.get("Sec-Fetch-Site") == "same-origin" or request.headers.get("Origin", "").lower() == own
+
+
+class DeletePage(Page):
+    """The question before files are deleted, and their deletion."""
+
+    section = "files"
+
+    def get(self, request: Any) -> HttpResponse:
+        return self._ask(request.GET.getlist(ITEM))
+
+    def post(self, request: Any) -> HttpResponse:
+        items = request.POST.getlist(ITEM)[:MOST_AT_ONCE]
+        if "sure" not in request.POST:
+            return self._ask(items)
+        failures = [answer for answer in (self._delete(Named.from_item(item)) for item in items) if not answer.is_good]
+        if deleted := len(items) - len(failures):
+            what = f"“{Named.from_item(items[0]).name}”" if len(items) == 1 else words.count(deleted, "file")
+            messages.success(request, f"{what} {'is' if deleted == 1 else 'are'} deleted.")
+        if failures:
+            files = "The file" if len(items) == 1 else words.count(len(failures), "file")
+            messages.error(request, f"{files} could not be deleted: {reason(failures[0])}")
+        return self.go_back()
+
+    def _delete(self, file: Named) -> Answer:
+        return self.api.send("DELETE", f"/files/{file.file_hash}", **{NAME: file.name})
+
+    def _ask(self, items: list[str]) -> HttpResponse:
+        if not items:
+            messages.info(self.request, "Mark the files that you want to delete.")
+            return self.go_back()
+        files = [Named.from_item(item) for item in items]
+        return self.show("console/delete.html", {"files": files, "back": self.back()})

@@ -1,0 +1,50 @@
+"""Sessions: logging in with a user's name and password, and logging out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import views
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.urls import reverse
+
+from storage.accounts import rates
+from storage.conf import VERSION, configuration
+from storage.console.page import protected
+from storage.exceptions import TooManyRequests
+
+
+class LoginPage(views.LoginView):
+    """The form for name and password. It leads to the page that the browser has asked for, if that is one of ours."""
+
+    template_name = "console/login.html"
+    next_page = "root"
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not configuration().auth_required:
+            return HttpResponseRedirect(reverse("root"))
+        return protected(super().dispatch(request, *args, **kwargs))
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Check the password, unless there were too many attempts: then no password is checked."""
+        try:
+            rates.take_login(request.META.get("REMOTE_ADDR", ""), request.POST.get("username", ""))
+        except TooManyRequests as error:
+            context = self.get_context_data(form=self.form_class(), wait=error.wait)
+            response = self.render_to_response(context, status=429)
+            response.headers["Retry-After"] = str(error.wait)
+            return response
+        return super().post(request, *args, **kwargs)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(frame="console/frame.html", section="login", version=VERSION, **kwargs)
+
+
+class LogoutPage(views.LogoutView):
+    """The end of a session. It takes a POST only, with the token of a form."""
+
+    http_method_names = ("post",)
+    next_page = "console:login"
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return protected(super().dispatch(request, *args, **kwargs))

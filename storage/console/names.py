@@ -1,0 +1,83 @@
+"""Files as the console's addresses and forms name them: by the hash of their bytes and one of their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from django.urls import reverse
+
+ITEM = "item"  # the field of a form that names a file
+HASH_LENGTH = 64
+NAME = "file_name"
+
+KINDS: Mapping[str, str] = {
+    "image": "png jpg jpeg gif webp avif bmp svg heic tif tiff ico",
+    "video": "mp4 m4v webm mov mkv avi ogv",
+    "audio": "mp3 wav ogg oga flac m4a aac opus",
+    "text": "txt md csv tsv json xml html htm css js ts py c h rs go java sh yml yaml toml ini log",
+    "archive": "zip gz tgz bz2 xz zst tar 7z rar jar iso",
+    "document": "pdf doc docx odt rtf xls xlsx ods ppt pptx odp epub",
+}
+
+
+@dataclass(frozen=True)
+class Named:
+    """One file.
+
+    Attributes:
+        file_hash: the SHA-256 of its bytes.
+        name: its name.
+    """
+
+    file_hash: str
+    name: str
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Named:
+        """The file that a document of the API describes."""
+        return cls(document["file_hash"], document["file_name"])
+
+    @classmethod
+    def from_item(cls, item: str) -> Named:
+        """The file that a field of a form names."""
+        return cls(item[:HASH_LENGTH], item[HASH_LENGTH + 1 :])
+
+    @property
+    def item(self) -> str:
+        return f"{self.file_hash}/{self.name}"
+
+    @property
+    def kind(self) -> str:
+        """The kind of the file, by the ending of its name: the icon in lists."""
+        ending = self.name.rpartition(".")[2].lower()
+        return next((kind for kind, endings in KINDS.items() if ending in endings.split()), "file")
+
+    @property
+    def page(self) -> str:
+        return self._at("console:file")
+
+    @property
+    def sharing(self) -> str:
+        return self._at("console:share")
+
+    @property
+    def renaming(self) -> str:
+        return self._at("console:rename")
+
+    @property
+    def preview(self) -> str:
+        return self._at("console:preview")
+
+    @property
+    def deletion(self) -> str:
+        return f"{reverse('console:delete')}?{urlencode({ITEM: self.item})}"
+
+    @property
+    def download(self) -> str:
+        return f"{reverse('download', args=[self.file_hash])}?{urlencode({NAME: self.name})}"
+
+    def _at(self, name: str) -> str:
+        return f"{reverse(name, args=[self.file_hash])}?{urlencode({NAME: self.name})}"

@@ -1,0 +1,74 @@
+// The pages work without scripts. This one adds what only a script can do: dialogues, copying, marking many files.
+import { watchDrops } from "./uploads.js";
+
+const dialogue = document.querySelector("#dialogue");
+
+function copy(button) {
+  const text = new URL(button.dataset.copy, location.href).href;
+  const value = button.dataset.plain === undefined ? text : button.dataset.copy;
+  const done = () => say(button, "Copied");
+  if (navigator.clipboard) navigator.clipboard.writeText(value).then(done, () => select(value, done));
+  else select(value, done);
+}
+
+// Browsers offer the clipboard to pages over TLS and on this machine only. Elsewhere the older way works.
+function select(value, done) {
+  const field = document.createElement("textarea");
+  field.value = value;
+  (dialogue.open ? dialogue : document.body).append(field);
+  field.select();
+  document.execCommand("copy");
+  field.remove();
+  done();
+}
+
+function say(button, text) {
+  const before = button.dataset.label ?? (button.dataset.label = button.textContent);
+  button.textContent = text;
+  setTimeout(() => { button.textContent = before; }, 1600);
+}
+
+function countMarked() {
+  const bar = document.querySelector("#chosen");
+  if (!bar) return;
+  const marked = document.querySelectorAll("input[name=item]:checked").length;
+  bar.hidden = marked === 0;
+  bar.querySelector("output").textContent = marked === 1 ? "1 file marked" : `${marked} files marked`;
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (button) copy(button);
+  if (event.target.closest("[data-close]") && dialogue.open) {
+    event.preventDefault();
+    dialogue.close();
+  }
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (!menu.contains(event.target) || event.target.closest(".menu > div")) menu.open = false;
+  }
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  const menu = event.target.closest?.("details.menu[open]");
+  if (menu) {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  }
+});
+document.addEventListener("change", (event) => {
+  if (event.target.id === "all") {
+    for (const box of document.querySelectorAll("input[name=item]")) box.checked = event.target.checked;
+  }
+  if (event.target.dataset.submits !== undefined) event.target.form.requestSubmit();
+  countMarked();
+});
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.target.id === "dialogue-body" && !dialogue.open) dialogue.showModal();
+  countMarked();
+});
+// A click on what is behind the dialogue closes it.
+dialogue.addEventListener("click", (event) => { if (event.target === dialogue) dialogue.close(); });
+
+for (const element of document.querySelectorAll("[data-scripted]")) element.hidden = false;
+for (const element of document.querySelectorAll("[data-plain-only]")) element.hidden = true;
+watchDrops();

@@ -1,0 +1,21 @@
+from django.urls import path
+
+from storage.console import cluster, file, files, login, preview, work
+
+app_name = "console"
+urlpatterns = [
+    path("", files.FilesPage.as_view(), name="files"),
+    path("login", login.LoginPage.as_view(), name="login"),
+    path("logout", login.LogoutPage.as_view(), name="logout"),
+    path("upload", files.UploadPage.as_view(), name="upload"),
+    path("delete", files.DeletePage.as_view(), name="delete"),
+    path("file/<str:file_hash>", file.FilePage.as_view(), name="file"),
+    path("file/<str:file_hash>/copies", file.CopiesPage.as_view(), name="copies"),
+    path("file/<str:file_hash>/rename", file.RenamePage.as_view(), name="rename"),
+    path("file/<str:file_hash>/share", file.SharePage.as_view(), name="share"),
+    path("file/<str:file_hash>/preview", preview.PreviewPage.as_view(), name="preview"),
+    path("health", cluster.HealthPage.as_view(), name="health"),
+    path("nodes", cluster.NodesPage.as_view(), name="nodes"),
+    path("jobs", work.JobsPage.as_view(), name="jobs"),
+    path("jobs/<str:job_id>", work.JobPage.as_view(), name="job"),
+]

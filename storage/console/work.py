@@ -1,0 +1,75 @@
+"""Background work: uploads that are being stored, and maintenance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from django.http import HttpResponse
+from django.urls import reverse
+from django.utils import timezone
+
+from storage.console import words
+from storage.console.page import Page
+
+PAGE_SIZE = 30
+WORKS = {"uploads": "Uploads", "maintenance": "Maintenance"}
+OPEN = ("queued", "running")
+WORTH_TELLING = 5  # An estimate from fewer seconds of work says nothing.
+
+
+class JobsPage(Page):
+    """The jobs, the newest first: uploads and maintenance apart."""
+
+    section = "jobs"
+
+    def get(self, request: Any) -> HttpResponse:
+        work = request.GET.get("work", "uploads")
+        work = work if work in WORKS else "uploads"
+        found = self.need(self.api.get("/jobs", work=work, limit=PAGE_SIZE, cursor=request.GET.get("cursor", "")))
+        now = timezone.now()
+        jobs = [described(job, now) for job in found["jobs"]]
+        context = {
+            "jobs": jobs,
+            "work": work,
+            "works": WORKS,
+            "is_busy": any(job["state"] in OPEN for job in jobs) and not request.GET.get("cursor"),
+            "here": f"{reverse('console:jobs')}?{urlencode({'work': work})}",
+            "following": _following(found["next"], work),
+        }
+        is_part = request.headers.get("HX-Target") == "jobs"
+        return self.show("console/parts/jobs.html" if is_part else "console/jobs.html", context)
+
+
+class JobPage(Page):
+    """One job."""
+
+    section = "jobs"
+
+    def get(self, request: Any, job_id: str) -> HttpResponse:
+        job = described(self.need(self.api.get(f"/jobs/{job_id}")), timezone.now())
+        is_part = request.headers.get("HX-Target") == "job"
+        return self.show("console/parts/job.html" if is_part else "console/job.html", {"job": job})
+
+
+def described(job: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """A job of the API with what people want to know about it: its share done, and the time left."""
+    done, total = job["progress"]["done"], job["progress"]["total"]
+    percent = None if not total or job["state"] not in OPEN else min(99, 100 * done // total)
+    left = ""
+    started = words.moment(job["started_at"])
+    if job["state"] == "running" and started and total and 0 < done < total:
+        passed = (now - started).total_seconds()
+        if passed > WORTH_TELLING:
+            left = words.span(passed * (total - done) / done)
+    subject = job["subject"] if (job["subject"] or "").startswith("node_") else ""
+    return {**job, "percent": percent, "left": left, "node": subject, "is_open": job["state"] in OPEN}
+
+
+def _following(address: str | None, work: str) -> str | None:
+    if address is None:
+        return None
+    (cursor,) = parse_qs(urlsplit(address).query)["cursor"]
+    return f"{reverse('console:jobs')}?{urlencode({'work': work, 'cursor': cursor})}"
