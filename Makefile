@@ -4,8 +4,8 @@ VENV := .venv
 FUZZ := .venv-schemathesis
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint test fuzz format coverage faults endurance mutants test-containers bench bench-sketches \
-	bench-growth lock sbom clean
+.PHONY: help run check lint test fuzz format coverage faults endurance mutants test-browser test-containers bench \
+	bench-sketches bench-growth lock sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -51,6 +51,16 @@ endurance: $(VENV)/requirements-dev.stamp ## run mixed load for twenty minutes
 
 mutants: $(VENV)/requirements-dev.stamp ## take guards out of a copy of the project: a scenario must fail for each
 	$(VENV)/bin/python -m pytest -m mutants tests/faults/test_mutants.py
+
+# Playwright has a virtual environment of its own. Chromium is Debian's package; CHROMIUM=path names another one.
+# SHOTS=path keeps the screenshots of all pages.
+test-browser: $(VENV)/requirements-dev.stamp .venv-browser/requirements.stamp ## test the console with Chromium
+	$(VENV)/bin/python -m pytest tests/system/test_console.py
+
+.venv-browser/requirements.stamp: tests/browser/requirements.txt
+	@$(PYTHON) -m venv .venv-browser
+	@.venv-browser/bin/python -m pip install --disable-pip-version-check --quiet -r tests/browser/requirements.txt
+	@touch $@
 
 # COMPOSE="docker compose" names another command than docker-compose. BUILD_OPTIONS go to docker build.
 test-containers: $(VENV)/requirements-dev.stamp ## test image, compose files and nginx, with a Docker engine

@@ -43,12 +43,10 @@ class Endpoint(APIView):
         parameters: the query parameters that the view takes; any other parameter is answered with 400.
         heading: the heading of the view's page; None for the view's name.
         done: what the view's page says after a DELETE.
-        introduction: the template of the text under the heading; None for the view's description.
     """
 
     parameters: Collection[str] = ()
     heading: str | None = None
-    introduction: str | None = None
     done: str = "The file is deleted."
     content_negotiation_class: type[BaseContentNegotiation] = Negotiation
 

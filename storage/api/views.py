@@ -39,10 +39,9 @@ PAGE_LIMIT = 1000
 
 
 class RootView(Endpoint):
-    """OCC Storage: a content-addressed, replicated file store. LCRS sketches know where chunks lie."""
+    """OCC Storage: a content-addressed, replicated file store. A browser that opens this address gets the console."""
 
     heading = "OCC Storage"
-    introduction = "occ/root.html"
 
     @describe("List the entry points", {200: Reply("addresses", answers.Root)})
     def get(self, request: Request) -> Response:

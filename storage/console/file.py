@@ -12,6 +12,7 @@ from django.http import HttpResponse
 from storage.console import preview
 from storage.console.names import NAME, Named
 from storage.console.page import Page, reason
+from storage.console.words import visible
 
 DAY = 86400
 DURATIONS = ((3600, "1 hour"), (DAY, "1 day"), (7 * DAY, "7 days"), (30 * DAY, "30 days"), (365 * DAY, "1 year"))
@@ -122,7 +123,7 @@ class RenamePage(_OfFile):
             context = {"named": named, "wanted": wanted, "error": reason(answer), "back": self.back()}
             # htmx shows answers of success only.
             return self.show("console/rename.html", context, 200 if "HX-Request" in request.headers else 400)
-        messages.success(request, f"“{named.name}” is now “{answer.document['file_name']}”.")
+        messages.success(request, f"“{visible(named.name)}” is now “{visible(answer.document['file_name'])}”.")
         if self.back().startswith(f"{request.META.get('SCRIPT_NAME', '')}/console/file/"):
             return self._go_to(Named.of(answer.document).page)
         return self.go_back()
@@ -142,7 +143,7 @@ class SharePage(_OfFile):
     def post(self, request: Any, file_hash: str) -> HttpResponse:
         named = self.named()
         if link_id := request.POST.get("revoke"):
-            answer = self.api.send("DELETE", f"/files/{file_hash}/links/{link_id}", **{NAME: named.name})
+            answer = self.api.send("DELETE", f"/files/{file_hash}/links/{link_id}")
             return self._links(named, error="" if answer.is_good else reason(answer), revoked=answer.is_good)
         seconds = request.POST.get("expires_in", "")
         answer = self.api.send("POST", f"/files/{file_hash}/links", {"expires_in": seconds}, **{NAME: named.name})

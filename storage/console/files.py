@@ -84,7 +84,7 @@ class UploadPage(Page):
             return self.show("console/refused.html", {"explanation": "Use the form on the page of your files."}, 403)
         answer = self.api.forward("/upload")
         if answer.is_good:
-            messages.success(request, f"“{answer.document['file_name']}” is stored.")
+            messages.success(request, f"“{words.visible(answer.document['file_name'])}” is stored.")
         elif "file" in (answer.document.get("errors") or {}) and "no file" in reason(answer).lower():
             messages.error(request, "Choose a file first.")
         else:
@@ -115,7 +115,11 @@ class DeletePage(Page):
             return self._ask(items)
         failures = [answer for answer in (self._delete(Named.from_item(item)) for item in items) if not answer.is_good]
         if deleted := len(items) - len(failures):
-            what = f"“{Named.from_item(items[0]).name}”" if len(items) == 1 else words.count(deleted, "file")
+            what = (
+                f"“{words.visible(Named.from_item(items[0]).name)}”"
+                if len(items) == 1
+                else words.count(deleted, "file")
+            )
             messages.success(request, f"{what} {'is' if deleted == 1 else 'are'} deleted.")
         if failures:
             files = "The file" if len(items) == 1 else words.count(len(failures), "file")

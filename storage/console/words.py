@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,7 +11,13 @@ MIB = 1 << 20
 UNITS = ("bytes", "KB", "MB", "GB", "TB", "PB")
 STEP = 1000  # As browsers, macOS and shops of disks count.
 SPANS = ((86400, "day"), (3600, "hour"), (60, "minute"))
+DIRECTIONS = re.compile("([\u200e\u200f\u202a-\u202e\u2066-\u2069])")
 RECENT = timedelta(days=7)
+
+
+def visible(name: str) -> str:
+    """A name in which the characters that turn the direction of text are written out: they make names look alike."""
+    return DIRECTIONS.sub(lambda found: f"[U+{ord(found[0]):04X}]", name)
 
 
 def size(count: float) -> str:

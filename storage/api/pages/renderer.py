@@ -28,8 +28,7 @@ ABOUT_A_FILE = (("Show", "files"), ("Download", "download"), ("Verify", "verify"
 class PageRenderer(BrowsableAPIRenderer):
     """DRF's browsable renderer with our own page. A form sends the serializer's fields; there are no raw forms.
 
-    A view that has an ``introduction``, which is the name of a template, is introduced by it, not by its description.
-    ``heading`` replaces the name of a view.
+    The ``heading`` of a view replaces its name.
     """
 
     template = TEMPLATE
@@ -42,7 +41,7 @@ class PageRenderer(BrowsableAPIRenderer):
         context = _context(request.method, request.get_full_path(), status, data, dict(sorted(response.items())))
         if not is_unreadable:
             context["name"] = getattr(view, "heading", None) or self.get_name(view)
-            context["description"] = self._introduction(view)
+            context["description"] = markup.described(view.get_view_description())
         if "file_hash" in view.kwargs and has_forms:
             context["links"] = _links(view.kwargs["file_hash"], request.path)
         if status == 204:
@@ -52,10 +51,6 @@ class PageRenderer(BrowsableAPIRenderer):
             context["patch_form"] = self._form("PATCH", view, data)
             context["has_delete"] = "DELETE" in view.allowed_methods
         return context
-
-    def _introduction(self, view: Any) -> str:
-        template = getattr(view, "introduction", None)
-        return markup.described(view.get_view_description()) if template is None else loader.render_to_string(template)
 
     def _form(self, method: str, view: Any, shown: Any) -> Any:
         """The fields of the form for ``method``. They have the present values if the page shows all of them."""

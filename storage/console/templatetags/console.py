@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +13,6 @@ from django.utils.safestring import SafeString
 from storage.console import words
 
 register = template.Library()
-_DIRECTIONS = re.compile("([\u200e\u200f\u202a-\u202e\u2066-\u2069])")
 
 
 @register.filter
@@ -70,8 +68,14 @@ def sentence(text: str) -> str:
 @register.filter
 def visible(name: str) -> SafeString:
     """A file's name in which the characters that turn the direction of text are shown: they make names look alike."""
-    parts = _DIRECTIONS.split(name)
-    return format_html_join("", "{}", ((_named(part) if _DIRECTIONS.fullmatch(part) else part,) for part in parts))
+    parts = words.DIRECTIONS.split(name)
+    return format_html_join("", "{}", ((_mark(part) if words.DIRECTIONS.fullmatch(part) else part,) for part in parts))
+
+
+@register.filter
+def spelt(name: str) -> str:
+    """A file's name as ``visible`` shows it, for a place that takes no markup."""
+    return words.visible(name)
 
 
 @register.filter
@@ -96,7 +100,7 @@ def add_svg(value: float, more: float) -> str:
     return f"{value + more:.2f}"
 
 
-def _named(character: str) -> SafeString:
+def _mark(character: str) -> SafeString:
     return format_html('<span class="mark" title="an invisible character">U+{}</span>', f"{ord(character):04X}")
 
 

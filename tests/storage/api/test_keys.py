@@ -63,6 +63,7 @@ REQUESTS: dict[tuple[str, str], Scope | tuple[Scope, ...]] = {
     ("HEAD", "/uploads/6f0c2f6e-0b3c-4c5e-9a53-2f0f6a1f3f57"): Scope.WRITE,
     ("PATCH", "/uploads/6f0c2f6e-0b3c-4c5e-9a53-2f0f6a1f3f57"): Scope.WRITE,
     ("DELETE", "/uploads/6f0c2f6e-0b3c-4c5e-9a53-2f0f6a1f3f57"): Scope.WRITE,
+    ("GET", "/jobs"): Scope.READ,
     ("GET", "/jobs/6f0c2f6e-0b3c-4c5e-9a53-2f0f6a1f3f57"): Scope.READ,
     ("GET", "/no/such/page"): Scope.READ,
 }

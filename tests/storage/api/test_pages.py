@@ -66,7 +66,7 @@ def paths(cluster: ClusterUnderTest) -> list[str]:
     file = cluster.upload(b"x", HOSTILE)
     about = [f"/{part}/{file.content.file_hash}" for part in ("files", "verify", "rebalance")]
     route = f"/route/{verify.verify(file).chunks[0].chunk_hash}"
-    return ["/", "/health", "/status", "/upload", "/files", route, *about]
+    return ["/health", "/status", "/upload", "/files", route, *about]
 
 
 def test_every_page_has_our_name_and_icon_and_fits_a_phone(paths: list[str]) -> None:
@@ -94,10 +94,12 @@ def test_a_description_has_code_and_no_backticks(paths: list[str]) -> None:
         assert bool(shown.all("code")) == ("`" in described), path
 
 
-def test_the_first_page_says_what_this_is_and_where_to_go(db: None) -> None:
-    shown = page("/")
-    assert "keeps files" in shown.text
-    assert {"/upload", "/files", "/health", "/status", "/admin/", "http://testserver/files"} <= shown.links
+def test_a_browser_gets_the_console_and_every_other_client_the_entry_points(cluster: ClusterUnderTest) -> None:
+    assert page("/").title == "Files – OCC Storage"
+    for accept in ("*/*", "application/json", "application/json, text/html"):
+        answer = Client().get("/", headers={"Accept": accept})
+        assert answer.json().keys() == {"health", "status", "upload", "files"}, accept
+    assert "/" in page("/files").links, "the pages of the API lead to the console"
 
 
 def test_an_address_that_takes_a_form_opens_with_the_form(paths: list[str]) -> None:
@@ -181,7 +183,7 @@ def test_what_is_not_there_is_a_page_in_a_browser_and_json_otherwise(path: str) 
 
 
 def test_a_browser_is_asked_for_a_key(keys_on: ClusterUnderTest) -> None:
-    for path in ("/", "/upload", "/nothing", f"/download/{UNKNOWN}"):
+    for path in ("/upload", "/nothing", f"/download/{UNKNOWN}"):
         response = WholeClient().get(path, headers=BROWSER)
         assert response.status_code == 401
         assert response.headers["WWW-Authenticate"].startswith("Basic")

@@ -1,0 +1,60 @@
+"""The console in a real browser: uploads, downloads, deletes, and what every page keeps."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.system import PROJECT, System
+
+pytestmark = [pytest.mark.system, pytest.mark.browser]
+
+PYTHON = Path(os.environ.get("BROWSER_PYTHON") or PROJECT / ".venv-browser/bin/python")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
+VISIT = PROJECT / "tests/browser/visit.py"
+STEPS = ["uploaded", "downloaded", "shared", "searched", "renamed", "deleted", "without scripts"]
+
+
+def png(width: int, height: int) -> bytes:
+    """A picture of one colour."""
+
+    def part(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    rows = (b"\0" + b"\x2f\x9e\x9b" * width) * height
+    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", head) + part(b"IDAT", zlib.compress(rows)) + part(b"IEND", b"")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "archive.bin").write_bytes(os.urandom(12 << 20))
+    (tmp_path / "notes.txt").write_text("Several lines of text.\n" * 40)
+    (tmp_path / "page.html").write_text("<script>document.title = 'it ran'</script>")
+    (tmp_path / "picture.png").write_bytes(png(800, 400))
+    (tmp_path / f"{'long' * 60}.txt").write_text("a file with a long name")
+    return tmp_path
+
+
+@pytest.mark.skipif(not PYTHON.exists(), reason=f"no {PYTHON}: `make test-browser` makes it")
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt-get install chromium")
+def test_people_store_find_share_and_delete_files(make_system: Callable[..., System], folder: Path) -> None:
+    system = make_system()
+    system.start()
+    run = subprocess.run(
+        [PYTHON, VISIT, system.base_url, CHROMIUM, folder], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
+    told = json.loads(run.stdout.splitlines()[-1])
+    assert told["findings"] == []
+    assert told["steps"] == [*STEPS, *["retried"] * 5, "every page"]
+    if shots := os.environ.get("SHOTS"):
+        shutil.copytree(folder / "shots", shots, dirs_exist_ok=True)
