@@ -210,6 +210,7 @@ def paths_of(page: Page) -> dict[str, str]:
 
 
 def main(url: str, chromium: str, folder: Path) -> None:
+    expect.set_options(timeout=PATIENCE)
     files = sorted(path for path in folder.iterdir() if path.is_file())
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

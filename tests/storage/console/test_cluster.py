@@ -39,7 +39,7 @@ def test_jobs_are_listed_with_uploads_apart_from_maintenance(workers: ClusterUnd
     Job.request(Job.Kind.AUDIT, "node_003")
     failed = Job.request(Job.Kind.DRAIN, "node_004")
     Job.objects.filter(pk=failed.pk).update(state="failed", error={"title": "No room", "detail": "the disks are full"})
-    assert "Store an upload" in page("/console/jobs")
+    assert "Store “ file.bin ” Done" in seen(page("/console/jobs"))
     text = seen(page("/console/jobs?work=maintenance"))
     assert "Read and check everything on a node node_003 Waiting" in text
     assert "The disks are full." in text

@@ -32,7 +32,7 @@ function countMarked() {
   const bar = document.querySelector("#chosen");
   if (!bar) return;
   const marked = document.querySelectorAll("input[name=item]:checked").length;
-  bar.hidden = marked === 0;
+  bar.classList.toggle("some", marked > 0);
   bar.querySelector("output").textContent = marked === 1 ? "1 file marked" : `${marked} files marked`;
 }
 
@@ -55,13 +55,17 @@ document.addEventListener("keydown", (event) => {
     menu.querySelector("summary").focus();
   }
 });
+function markAll(isMarked) {
+  for (const box of document.querySelectorAll("input[name=item]")) box.checked = isMarked;
+}
+
 document.addEventListener("change", (event) => {
-  if (event.target.id === "all") {
-    for (const box of document.querySelectorAll("input[name=item]")) box.checked = event.target.checked;
-  }
+  if (event.target.id === "all") markAll(event.target.checked);
   if (event.target.dataset.submits !== undefined) event.target.form.requestSubmit();
   countMarked();
 });
+// The service answers with JSON unless a request asks for a page.
+document.addEventListener("htmx:configRequest", (event) => { event.detail.headers.Accept = "text/html"; });
 document.addEventListener("htmx:afterSwap", (event) => {
   if (event.target.id === "dialogue-body" && !dialogue.open) dialogue.showModal();
   countMarked();
@@ -69,6 +73,7 @@ document.addEventListener("htmx:afterSwap", (event) => {
 // A click on what is behind the dialogue closes it.
 dialogue.addEventListener("click", (event) => { if (event.target === dialogue) dialogue.close(); });
 
-for (const element of document.querySelectorAll("[data-scripted]")) element.hidden = false;
-for (const element of document.querySelectorAll("[data-plain-only]")) element.hidden = true;
+// Somebody was faster than this script.
+if (document.querySelector("#all")?.checked) markAll(true);
+countMarked();
 watchDrops();
