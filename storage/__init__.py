@@ -2,8 +2,8 @@
 
 Start with ``services``: each file there is one thing that the store does. From top to bottom, imports point downwards:
 
-- ``api``, ``console``, ``admin``, ``management``: the doors for programs, for people, for the operator's browser and for
-  the command line. ``console`` asks the API, and nothing else.
+- ``api``, ``console``, ``admin``, ``management``: the doors for programs, for people, for operators with a browser and
+  for the command line. ``console`` asks the API, and nothing else.
 - ``tasks``: the door for workers.
 - ``services``: use cases; none of them imports another.
 - ``replicas``: the copies of chunks across volumes: find, read, write, move, remove, judge, list.

@@ -102,7 +102,7 @@ class Api:
         }
         request = type(self.request)(environ)  # type: ignore[call-arg]  # it is a WSGIRequest
         view, positional, named = resolve(path)
-        response = view(request, *positional, **named)
+        response: HttpResponseBase = view(request, *positional, **named)
         return response.render() if isinstance(response, Response) else response
 
 

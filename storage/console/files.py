@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from django.contrib import messages
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_exempt
@@ -95,7 +95,7 @@ class UploadPage(Page):
         return HttpResponse(status=303, headers={"Location": reverse("root")})
 
 
-def _is_own_form(request: Any) -> bool:
+def _is_own_form(request: HttpRequest) -> bool:
     """True if the browser says that a page of this service sends the form."""
     own = request.build_absolute_uri("/").rstrip("/").lower()
     return request.headers.get("Sec-Fetch-Site") == "same-origin" or request.headers.get("Origin", "").lower() == own
@@ -127,7 +127,7 @@ class DeletePage(Page):
         return self.go_back()
 
     def _delete(self, file: Named) -> Answer:
-        return self.api.send("DELETE", f"/files/{file.file_hash}", **{NAME: file.name})
+        return self.api.send("DELETE", f"/files/{file.file_hash}", None, **{NAME: file.name})
 
     def _ask(self, items: list[str]) -> HttpResponse:
         if not items:

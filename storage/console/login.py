@@ -46,5 +46,5 @@ class LogoutPage(views.LogoutView):
     http_method_names = ("post",)
     next_page = "console:login"
 
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         return protected(super().dispatch(request, *args, **kwargs))

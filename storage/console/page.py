@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
@@ -23,6 +23,7 @@ POLICY = (
     "connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 READS = ("GET", "HEAD")
+R = TypeVar("R", bound=HttpResponseBase)
 BACK = "back"  # the field with the page of the console to which a form returns
 EXPLANATIONS = {
     403: "You may not do this.",
@@ -124,7 +125,7 @@ class Page(View):
         return HttpResponseRedirect(address)
 
 
-def protected(response: HttpResponseBase) -> HttpResponseBase:
+def protected(response: R) -> R:
     """Give a page the policy that runs no script but ours, and keep it out of every cache."""
     response.headers.setdefault("Content-Security-Policy", POLICY)
     response.headers.setdefault("Cache-Control", "no-store")

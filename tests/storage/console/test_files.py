@@ -73,7 +73,7 @@ def test_an_upload_without_a_file_or_with_a_bad_name_says_why(browser: Browser, 
     browser.submit("/console/upload")
     assert "Choose a file first" in browser.open("/")
     body = io.BytesIO(b"plain")
-    body.name = "x" * 256  # type: ignore[attr-defined]
+    body.name = "x" * 256
     browser.submit("/console/upload", file=body)
     assert "at most 255 characters" in browser.open("/")
 
