@@ -143,7 +143,7 @@ class SharePage(_OfFile):
     def post(self, request: Any, file_hash: str) -> HttpResponse:
         named = self.named()
         if link_id := request.POST.get("revoke"):
-            answer = self.api.send("DELETE", f"/files/{file_hash}/links/{link_id}")
+            answer = self.api.send("DELETE", f"/files/{file_hash}/links/{link_id.replace('/', '')}")
             return self._links(named, error="" if answer.is_good else reason(answer), revoked=answer.is_good)
         seconds = request.POST.get("expires_in", "")
         answer = self.api.send("POST", f"/files/{file_hash}/links", {"expires_in": seconds}, **{NAME: named.name})

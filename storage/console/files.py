@@ -14,7 +14,8 @@ from django.views.decorators.csrf import csrf_exempt
 from storage.console import words
 from storage.console.client import Answer
 from storage.console.names import ITEM, NAME, Named
-from storage.console.page import Page, reason
+from storage.console.page import Page, Refused, reason
+from storage.models.fields import HEX_DIGEST
 
 PAGE_SIZE = 50
 SORTS = {
@@ -84,7 +85,8 @@ class UploadPage(Page):
             return self.show("console/refused.html", {"explanation": "Use the form on the page of your files."}, 403)
         answer = self.api.forward("/upload")
         if answer.is_good:
-            messages.success(request, f"“{words.visible(answer.document['file_name'])}” is stored.")
+            state = "is being stored, and is listed when that is done" if answer.status == 202 else "is stored"
+            messages.success(request, f"“{words.visible(answer.document['file_name'])}” {state}.")
         elif "file" in (answer.document.get("errors") or {}) and "no file" in reason(answer).lower():
             messages.error(request, "Choose a file first.")
         else:
@@ -110,20 +112,16 @@ class DeletePage(Page):
         return self._ask(request.GET.getlist(ITEM))
 
     def post(self, request: Any) -> HttpResponse:
-        items = request.POST.getlist(ITEM)[:MOST_AT_ONCE]
         if "sure" not in request.POST:
-            return self._ask(items)
-        failures = [answer for answer in (self._delete(Named.from_item(item)) for item in items) if not answer.is_good]
-        if deleted := len(items) - len(failures):
-            what = (
-                f"“{words.visible(Named.from_item(items[0]).name)}”"
-                if len(items) == 1
-                else words.count(deleted, "file")
-            )
+            return self._ask(request.POST.getlist(ITEM))
+        files = _named(request.POST.getlist(ITEM))
+        failures = [answer for answer in map(self._delete, files) if not answer.is_good]
+        if deleted := len(files) - len(failures):
+            what = f"“{words.visible(files[0].name)}”" if len(files) == 1 else words.count(deleted, "file")
             messages.success(request, f"{what} {'is' if deleted == 1 else 'are'} deleted.")
         if failures:
-            files = "The file" if len(items) == 1 else words.count(len(failures), "file")
-            messages.error(request, f"{files} could not be deleted: {reason(failures[0])}")
+            what = "The file" if len(files) == 1 else words.count(len(failures), "file")
+            messages.error(request, f"{what} could not be deleted: {reason(failures[0])}")
         return self.go_back()
 
     def _delete(self, file: Named) -> Answer:
@@ -133,5 +131,16 @@ class DeletePage(Page):
         if not items:
             messages.info(self.request, "Mark the files that you want to delete.")
             return self.go_back()
-        files = [Named.from_item(item) for item in items]
-        return self.show("console/delete.html", {"files": files, "back": self.back()})
+        return self.show("console/delete.html", {"files": _named(items), "back": self.back()})
+
+
+def _named(items: list[str]) -> list[Named]:
+    """The files that the fields of a form name, at most ``MOST_AT_ONCE``.
+
+    Raises:
+        Refused: a field names no file.
+    """
+    files = [Named.from_item(item) for item in items[:MOST_AT_ONCE]]
+    if not all(HEX_DIGEST.fullmatch(file.file_hash) for file in files):
+        raise Refused(Answer(400, {"detail": "the form does not name a file"}))
+    return files

@@ -136,6 +136,19 @@ class Visit:
         expect(page.locator(".note.success")).to_contain_text(f"{count} files are deleted")
         self.steps.append("deleted")
 
+    def show_more(self) -> None:
+        """List more files than fit on a page."""
+        with self.page("more", viewport=DESKTOP) as page:
+            for number in range(51):
+                page.request.put(f"/upload/{number}.txt", data=f"{number}")
+            page.goto("/")
+            expect(page.locator("#rows input[name=item]")).to_have_count(50)
+            page.get_by_text("Show more").click()
+            expect(page.locator("#rows input[name=item]")).to_have_count(51)
+            expect(page.get_by_text("Show more")).to_have_count(0)
+            self._delete_all(page, 51)
+        self.steps[-1] = "more"
+
     def cancel_and_retry(self, file: Path) -> None:
         """Lose the connection in an upload, and try again."""
         with self.page("retry", viewport=DESKTOP) as page:
@@ -216,6 +229,7 @@ def main(url: str, chromium: str, folder: Path) -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         visit = Visit(browser, url, folder)
         visit.upload_download_delete(files)
+        visit.show_more()
         visit.without_scripts(files[0])
         for file in files:
             visit.cancel_and_retry(file)

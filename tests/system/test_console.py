@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.system, pytest.mark.browser]
 PYTHON = Path(os.environ.get("BROWSER_PYTHON") or PROJECT / ".venv-browser/bin/python")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
 VISIT = PROJECT / "tests/browser/visit.py"
-STEPS = ["uploaded", "downloaded", "shared", "searched", "renamed", "deleted", "without scripts"]
+STEPS = ["uploaded", "downloaded", "shared", "searched", "renamed", "deleted", "more", "without scripts"]
 
 
 def png(width: int, height: int) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from storage.models import File
+from storage.models import File, Scope
 from tests.support.api import assert_nothing_left, assert_problem
 from tests.support.cluster import ClusterUnderTest
 from tests.support.console import BROWSER, OWN_PAGE, Browser, Page, seen
@@ -120,6 +120,19 @@ def test_files_of_other_owners_never_show(ann: User) -> None:
     answer = browser.submit("/console/delete", item=f"{file_hash}/secret.txt", sure="yes")
     assert "could not be deleted" in seen(browser.open(answer.headers["Location"]))
     assert File.objects.filter(name="secret.txt").exists()
+
+
+def test_jobs_of_other_owners_never_show(ann: User) -> None:
+    for name in ("ann", "bob"):
+        data = f"of {name}".encode()
+        Browser().put(f"/upload/{name}.txt", data, content_type="text/plain", headers=bearer(name))
+    browser = logged_in(ann)
+    (job,) = browser.get("/jobs").json()["jobs"]
+    assert "ann.txt" in (text := browser.open("/console/jobs"))
+    assert "bob.txt" not in text
+    assert job["id"] in text
+    everything = Browser().get("/jobs", headers=bearer("carl", [Scope.READ, Scope.ADMIN])).json()["jobs"]
+    assert len(everything) == 2
 
 
 def test_a_form_of_another_site_uploads_nothing_even_without_keys(workers: ClusterUnderTest) -> None:
