@@ -2,8 +2,9 @@
 
 Playwright lives in a virtual environment of its own, so this program imports nothing of the project:
 
-    visit.py URL CHROMIUM FOLDER
+    visit.py URL CHROMIUM FOLDER [PASSWORD]
 
+With the password of the user admin, it logs in, and does nothing else.
 FOLDER has the files that are uploaded; the screenshots go to FOLDER/shots.
 """
 
@@ -136,6 +137,49 @@ class Visit:
         expect(page.locator(".note.success")).to_contain_text(f"{count} files are deleted")
         self.steps.append("deleted")
 
+    def upload_folder(self) -> None:
+        """Choose a folder that has another folder in it."""
+        folder = self.folder / "folder"
+        (folder / "inner").mkdir(parents=True, exist_ok=True)
+        for path in ("one.txt", "two.txt", "inner/three.txt"):
+            (folder / path).write_text(path)
+        with self.page("folder", viewport=DESKTOP) as page:
+            page.goto("/")
+            page.set_input_files("#pick-folder", folder)
+            expect(page.locator("#uploads-summary")).to_have_text("All uploads have ended")
+            expect(page.locator("#rows input[name=item]")).to_have_count(3)
+            self._menu(page, "one.txt", "Delete…")
+            expect(page.locator("dialog h1")).to_be_visible()
+            page.keyboard.press("Escape")
+            expect(page.get_by_label("More for one.txt")).to_be_focused()
+            self._delete_all(page, 3)
+        self.steps[-1] = "folder"
+
+    def log_in(self, password: str, file: Path) -> None:
+        """Log in, upload with a session, and log out."""
+        with self.page("login", viewport=PHONE) as page:
+            page.goto("/console/health")
+            self.audit(page, "login")
+            page.screenshot(path=self.folder / "shots" / "login 390 light.png")
+            page.get_by_label("Name").fill("admin")
+            page.get_by_label("Password").fill(password)
+            page.get_by_role("button", name="Log in").click()
+            expect(page.get_by_text("Everything works")).to_be_visible()
+            page.get_by_role("link", name="Files", exact=True).click()
+            page.set_input_files("#pick-files", file)
+            expect(page.locator(".upload [data-part=stage]")).to_contain_text("Done")
+            with page.expect_download() as began:
+                page.get_by_label(f"Download {file.name}").click()
+            assert began.value.path().read_bytes() == file.read_bytes()
+            page.context.clear_cookies()
+            page.set_input_files("#pick-files", file)
+            expect(page.get_by_text("Your session has ended. Log in again.")).to_be_visible()
+            page.goto("/")
+            expect(page.get_by_label("Password")).to_be_visible()
+        refused = "login: error: Failed to load resource: the server responded with a status of 401"
+        self.findings = [finding for finding in self.findings if not finding.startswith(refused)]
+        self.steps.append("logged in")
+
     def show_more(self) -> None:
         """List more files than fit on a page."""
         with self.page("more", viewport=DESKTOP) as page:
@@ -222,13 +266,19 @@ def paths_of(page: Page) -> dict[str, str]:
     return paths
 
 
-def main(url: str, chromium: str, folder: Path) -> None:
+def main(url: str, chromium: str, folder: Path, password: str = "") -> None:
     expect.set_options(timeout=PATIENCE)
     files = sorted(path for path in folder.iterdir() if path.is_file())
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         visit = Visit(browser, url, folder)
+        if password:
+            visit.log_in(password, files[0])
+            print(json.dumps({"findings": visit.findings, "steps": visit.steps}))
+            browser.close()
+            return
         visit.upload_download_delete(files)
+        visit.upload_folder()
         visit.show_more()
         visit.without_scripts(files[0])
         for file in files:
@@ -243,4 +293,4 @@ def main(url: str, chromium: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), *sys.argv[4:])

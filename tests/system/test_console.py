@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.system, pytest.mark.browser]
 PYTHON = Path(os.environ.get("BROWSER_PYTHON") or PROJECT / ".venv-browser/bin/python")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
 VISIT = PROJECT / "tests/browser/visit.py"
-STEPS = ["uploaded", "downloaded", "shared", "searched", "renamed", "deleted", "more", "without scripts"]
+STEPS = ["uploaded", "downloaded", "shared", "searched", "renamed", "deleted", "folder", "more", "without scripts"]
 
 
 def png(width: int, height: int) -> bytes:
@@ -44,17 +45,26 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def visit(system: System, folder: Path, *password: str) -> list[str]:
+    """Visit the console, and return the steps that were taken. Fail the test if a page is not as it should be."""
+    argv = [PYTHON, VISIT, system.base_url, CHROMIUM, folder, *password]
+    run = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
+    assert run.returncode == 0, run.stderr[-4000:]
+    told = json.loads(run.stdout.splitlines()[-1])
+    assert told["findings"] == []
+    steps: list[str] = told["steps"]
+    return steps
+
+
 @pytest.mark.skipif(not PYTHON.exists(), reason=f"no {PYTHON}: `make test-browser` makes it")
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt-get install chromium")
 def test_people_store_find_share_and_delete_files(make_system: Callable[..., System], folder: Path) -> None:
     system = make_system()
     system.start()
-    run = subprocess.run(
-        [PYTHON, VISIT, system.base_url, CHROMIUM, folder], capture_output=True, text=True, timeout=600, check=False
-    )
-    assert run.returncode == 0, run.stderr[-4000:]
-    told = json.loads(run.stdout.splitlines()[-1])
-    assert told["findings"] == []
-    assert told["steps"] == [*STEPS, *["retried"] * 5, "every page"]
+    assert visit(system, folder) == [*STEPS, *["retried"] * 5, "every page"]
+    (password,) = re.findall(r"password (\S+)", system.output())
+    system.environment["AUTH_REQUIRED"] = "true"
+    system.restart()
+    assert visit(system, folder, password) == ["logged in"]
     if shots := os.environ.get("SHOTS"):
         shutil.copytree(folder / "shots", shots, dirs_exist_ok=True)

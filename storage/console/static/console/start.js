@@ -2,6 +2,7 @@
 import { watchDrops } from "./uploads.js";
 
 const dialogue = document.querySelector("#dialogue");
+let opener; // the link or the button that has opened the dialogue
 
 function copy(button) {
   const text = new URL(button.dataset.copy, location.href).href;
@@ -67,8 +68,15 @@ document.addEventListener("change", (event) => {
 // The service answers with JSON unless a request asks for a page.
 document.addEventListener("htmx:configRequest", (event) => { event.detail.headers.Accept = "text/html"; });
 document.addEventListener("htmx:afterSwap", (event) => {
-  if (event.target.id === "dialogue-body" && !dialogue.open) dialogue.showModal();
+  if (event.target.id === "dialogue-body" && !dialogue.open) {
+    opener = event.detail.requestConfig.elt;
+    dialogue.showModal();
+  }
   countMarked();
+});
+// Whoever uses the keyboard goes on where the dialogue was opened.
+dialogue.addEventListener("close", () => {
+  (opener?.closest("details.menu")?.querySelector("summary") ?? opener)?.focus();
 });
 // A click on what is behind the dialogue closes it.
 dialogue.addEventListener("click", (event) => { if (event.target === dialogue) dialogue.close(); });

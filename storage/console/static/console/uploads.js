@@ -58,14 +58,24 @@ async function filesOf(transfer) {
   return (await Promise.all(entries.map(within))).flat();
 }
 
+// A file or folder that cannot be read is left out, and the user is told.
+function unread(entry) {
+  document.querySelector("#uploads-unread").textContent += ` “${entry.name}” cannot be read.`;
+  return [];
+}
+
 async function within(entry) {
-  if (entry.isFile) return [await new Promise((resolve, reject) => { entry.file(resolve, reject); })];
-  const reader = entry.createReader();
   const found = [];
-  for (;;) {
-    const batch = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
-    if (!batch.length) return found;
-    found.push(...(await Promise.all(batch.map(within))).flat());
+  try {
+    if (entry.isFile) return [await new Promise((resolve, reject) => { entry.file(resolve, reject); })];
+    const reader = entry.createReader();
+    for (;;) {
+      const batch = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
+      if (!batch.length) return found;
+      found.push(...(await Promise.all(batch.map(within))).flat());
+    }
+  } catch {
+    return [...found, ...unread(entry)];
   }
 }
 
