@@ -24,7 +24,8 @@ class _Holder:
 def user_of(environ: Mapping[str, Any]) -> User | None:
     """The active user who is logged in with the browser that sends a request; None without a good session.
 
-    A session is read each time: who has logged out is out at once, in every process.
+    A session is read each time: who has logged out is out at once, in every process. Django finds no user
+    who was deactivated, and accepts no session from before the password was changed.
 
     Args:
         environ: the WSGI environment of the request.
@@ -35,4 +36,4 @@ def user_of(environ: Mapping[str, Any]) -> User | None:
     engine: Any = import_module(settings.SESSION_ENGINE)
     holder: Any = _Holder(engine.SessionStore(key))
     user = get_user(holder)
-    return user if isinstance(user, User) and user.is_active else None
+    return user if isinstance(user, User) else None

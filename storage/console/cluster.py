@@ -34,7 +34,7 @@ class HealthPage(Page):
         context = {
             "level": level,
             "headline": headline,
-            "troubles": [(each, *_halves(text)) for each, text in troubles],
+            "troubles": [(each, *words.trouble(text)) for each, text in troubles],
             "all_well": ALL_WELL,
             "nodes": health.get("nodes"),
         }
@@ -57,12 +57,6 @@ class HealthPage(Page):
             found["overlap"] = plots.overlap(status["overlap"])
             found["bound"] = status["overlap"]["bound"]
         return found
-
-
-def _halves(text: str) -> tuple[str, str]:
-    """What is wrong, and what to do about it: the API puts a colon between the two."""
-    wrong, _, remedy = text.partition(": ")
-    return words.sentence(wrong), words.sentence(remedy)
 
 
 class NodesPage(Page):

@@ -124,6 +124,17 @@ LACKS: Mapping[str, str] = {
 
 
 def sentence(text: str) -> str:
-    """The text as a sentence: with a capital letter at its beginning and a full stop at its end."""
+    """The text with a full stop at its end, and with a capital letter at its beginning unless an id begins it."""
     stripped = text.strip().rstrip(".")
-    return f"{stripped[:1].upper()}{stripped[1:]}." if stripped else ""
+    if stripped.partition(" ")[0].isalpha():
+        stripped = f"{stripped[0].upper()}{stripped[1:]}"
+    return f"{stripped}." if stripped else ""
+
+
+def trouble(text: str) -> tuple[str, str]:
+    """What is wrong, and what to do about it, of a text of ``/health`` such as ``files cannot be read: 3; bring …``."""
+    wrong, _, remedy = text.partition(": ")
+    if remedy[:1].isdigit():
+        number, _, remedy = remedy.partition("; ")
+        wrong = f"{wrong}: {number}"
+    return sentence(wrong), sentence(remedy)

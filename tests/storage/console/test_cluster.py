@@ -21,7 +21,7 @@ def test_the_health_page_says_in_one_sentence_whether_everything_works(workers: 
     workers.take_offline("node_001")
     seen_now = seen(page("/console/health"))
     assert "something needs attention" in seen_now
-    assert "Node_001 is offline. See that its disk is there and answers." in seen_now
+    assert "node_001 is offline. See that its disk is there and answers." in seen_now
     workers.bring_back("node_001")
 
 
@@ -65,6 +65,19 @@ def test_the_api_lists_jobs_page_by_page(workers: ClusterUnderTest) -> None:
 )
 def test_sizes_are_in_the_units_of_people(count: int, text: str) -> None:
     assert words.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong", "remedy"),
+    [
+        ("node_001 is offline: see that its disk answers", "node_001 is offline.", "See that its disk answers."),
+        ("files cannot be read: 3; bring the nodes back", "Files cannot be read: 3.", "Bring the nodes back."),
+        ("uploads wait: 2, for up to 9 s; see that", "Uploads wait: 2, for up to 9 s.", "See that."),
+        ("the disk is broken", "The disk is broken.", ""),
+    ],
+)
+def test_a_trouble_is_told_apart_from_what_to_do(text: str, wrong: str, remedy: str) -> None:
+    assert words.trouble(text) == (wrong, remedy)
 
 
 def test_a_bar_of_few_is_marked_only_if_there_are_some() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
+from storage.accounts import sessions
 from storage.models import File, Scope
 from tests.support.api import assert_nothing_left, assert_problem
 from tests.support.cluster import ClusterUnderTest
@@ -101,6 +102,22 @@ def test_a_session_has_the_scopes_of_its_user(ann: User) -> None:
     ann.is_active = False
     ann.save()
     assert logged_in(ann).get("/files").status_code == 401
+
+
+def test_a_page_reads_its_session_once(ann: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser, read = logged_in(ann), []
+    user_of = sessions.user_of
+    monkeypatch.setattr(sessions, "user_of", lambda environ: read.append(environ) or user_of(environ))
+    browser.open("/console/health")
+    browser.open("/")
+    assert len(read) == 2
+
+
+def test_the_session_ends_with_the_password(ann: User) -> None:
+    browser = logged_in(ann)
+    ann.set_password("another one")
+    ann.save()
+    assert browser.get("/files").status_code == 401
 
 
 def test_a_script_of_the_console_is_not_answered_by_the_dialogue_of_a_browser(ann: User) -> None:
