@@ -60,7 +60,7 @@ class Messages(_ForPages, MessageMiddleware):
     pass
 
 
-class Filters(_ForAdmin, MiddlewareMixin):
+class Filters(_ForPages, MiddlewareMixin):
     """Answers a filter that PostgreSQL refuses, such as a malformed regular expression in the query, with 400."""
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:

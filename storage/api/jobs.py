@@ -18,10 +18,12 @@ from storage.api.authorization import authorize
 from storage.api.cursors import FIELD as CURSOR
 from storage.api.endpoint import Endpoint
 from storage.api.parameters import one_of, whole_number
+from storage.api.schema import answers, examples
+from storage.api.schema.operations import Reply, describe
 from storage.exceptions import InvalidRequest
 from storage.models import Job, Scope
 
-PAGE_LIMIT = 100
+PAGE_LIMIT = 1000
 WORK = ("uploads", "maintenance")
 STATES = tuple(Job.State.values)
 
@@ -29,12 +31,13 @@ STATES = tuple(Job.State.values)
 class JobsView(Endpoint):
     """Your background jobs, the newest first, page by page. A key with the scope `admin` lists every job.
 
-    `work` is `uploads` or `maintenance`. `state` is one of the states of a job. `limit` is the size of a page (100).
-    The address in `next` has the next `cursor`. A job is kept for a week after its end.
+    `work` is `uploads` or `maintenance`. `state` is one of the states of a job. `limit` is the size of a page
+    (1000). The address in `next` has the next `cursor`. A job is kept for a week after its end.
     """
 
     parameters = ("work", "state", "limit", CURSOR)
 
+    @describe("List jobs", {200: Reply("a page of jobs", answers.Jobs, example=examples.JOBS)})
     def get(self, request: Request) -> Response:
         limit = whole_number(request, "limit", PAGE_LIMIT, 1, PAGE_LIMIT)
         principal = authorize(request.META)

@@ -53,6 +53,7 @@ class FilesPage(Page):
             "sort": sort,
             "sorts": SORTS,
             "is_first": not cursor,
+            "account": self.api.get("/account").document,
             "here": f"{reverse('root')}?{here}" if here else reverse("root"),
         }
         part = request.headers.get("HX-Target")

@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from storage.accounts import rates
 from storage.conf import VERSION, configuration
-from storage.console.page import protected
+from storage.console.page import not_stored
 from storage.exceptions import TooManyRequests
 
 
@@ -23,7 +23,7 @@ class LoginPage(views.LoginView):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not configuration().auth_required:
             return HttpResponseRedirect(reverse("root"))
-        return protected(super().dispatch(request, *args, **kwargs))
+        return not_stored(super().dispatch(request, *args, **kwargs))
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Check the password, unless there were too many attempts: then no password is checked."""
@@ -47,4 +47,4 @@ class LogoutPage(views.LogoutView):
     next_page = "console:login"
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return protected(super().dispatch(request, *args, **kwargs))
+        return not_stored(super().dispatch(request, *args, **kwargs))

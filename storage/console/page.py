@@ -18,10 +18,6 @@ from storage.console.client import Answer, Api
 from storage.exceptions import Unauthenticated
 from storage.models import Scope
 
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; "
-    "connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
 READS = ("GET", "HEAD")
 R = TypeVar("R", bound=HttpResponseBase)
 BACK = "back"  # the field with the page of the console to which a form returns
@@ -63,7 +59,7 @@ class Page(View):
         try:
             self.principal = identify(request.META)
         except Unauthenticated:
-            return protected(self._to_login())
+            return not_stored(self._to_login())
         self.api = Api(request, self.principal)
         try:
             if self.for_admins and Scope.ADMIN not in self.principal.scopes:
@@ -71,7 +67,7 @@ class Page(View):
             response = super().dispatch(request, *args, **kwargs)
         except Refused as refused:
             response = self._refusal(refused.answer)
-        return protected(response)
+        return not_stored(response)
 
     def show(self, template: str, context: dict[str, Any] | None = None, status: int = 200) -> HttpResponse:
         """The page that a template makes; only its inner part if htmx asks for it."""
@@ -125,9 +121,8 @@ class Page(View):
         return HttpResponseRedirect(address)
 
 
-def protected(response: R) -> R:
-    """Give a page the policy that runs no script but ours, and keep it out of every cache."""
-    response.headers.setdefault("Content-Security-Policy", POLICY)
+def not_stored(response: R) -> R:
+    """Keep a page out of every cache: it is for one user, and its address may give others JSON."""
     response.headers.setdefault("Cache-Control", "no-store")
     patch_vary_headers(response, ("Accept", "Cookie", "HX-Request"))
     return response

@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 
 def visit(system: System, folder: Path, *password: str) -> list[str]:
     """Visit the console, and return the steps that were taken. Fail the test if a page is not as it should be."""
-    argv = [PYTHON, VISIT, system.base_url, CHROMIUM, folder, *password]
+    argv: list[str | Path] = [PYTHON, VISIT, system.base_url, CHROMIUM, folder, *password]
     run = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
     assert run.returncode == 0, run.stderr[-4000:]
     told = json.loads(run.stdout.splitlines()[-1])

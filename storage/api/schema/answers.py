@@ -220,6 +220,7 @@ class JobError(Answer):
 class JobEntry(Answer):
     id = serializers.UUIDField()
     kind = serializers.ChoiceField(choices=Job.Kind.values)
+    subject = serializers.CharField(allow_null=True, help_text="what is maintained; null for an upload")
     file_hash = HashField(allow_null=True)
     state = serializers.ChoiceField(choices=Job.State.values)
     waiting_for = serializers.ChoiceField(choices=Job.Lack.values, allow_null=True)
@@ -230,3 +231,8 @@ class JobEntry(Answer):
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
+
+
+class Jobs(Answer):
+    jobs = JobEntry(many=True)
+    next = serializers.URLField(allow_null=True, help_text="the address of the next page")

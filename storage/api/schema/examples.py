@@ -83,6 +83,7 @@ REBALANCE_ACCEPTED = {"success": True, **NAMED, "replication_factor": 4, "job": 
 JOB_ENTRY = {
     "id": JOB,
     "kind": "rebalance",
+    "subject": FILE_HASH,
     "file_hash": FILE_HASH,
     "state": "succeeded",
     "waiting_for": None,
@@ -94,3 +95,4 @@ JOB_ENTRY = {
     "started_at": "2026-11-27T03:52:32.849344Z",
     "finished_at": "2026-11-27T03:52:32.896003Z",
 }
+JOBS = {"jobs": [JOB_ENTRY], "next": None}

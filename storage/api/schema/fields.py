@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from storage.models import SORT_KEYS
+from storage.models import SORT_KEYS, Job
 from storage.models.fields import HEX_DIGEST
 from storage.models.file import MAX_LENGTH
 
@@ -46,7 +46,12 @@ QUERY: Mapping[str, Described] = {
     ),
     "distribution": ("false leaves the distribution out of the answer", {**SWITCH, "default": True}),
     "deep": ("true reads and hashes every copy", {**SWITCH, "default": False}),
-    "limit": ("how many files a page has at most", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1000}),
+    "work": ("uploads, or everything else", {"type": "string", "enum": ["uploads", "maintenance"]}),
+    "state": ("jobs in this state", {"type": "string", "enum": Job.State.values}),
+    "limit": (
+        "how many entries a page has at most",
+        {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1000},
+    ),
     "cursor": (
         "where the page begins, as `next` of the page before has it",
         {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},

@@ -39,6 +39,10 @@ class NodeEntry(Answer):
     size_mb = serializers.FloatField()
     union_size = CountField(allow_null=True)
     state = serializers.CharField()
+    since = serializers.DateTimeField(allow_null=True, help_text="when the node came or went last")
+    zone = serializers.CharField(allow_null=True)
+    disk_mb = serializers.FloatField(allow_null=True, help_text="the size of the node's file system")
+    free_mb = serializers.FloatField(allow_null=True, help_text="what is free on it, to a sixteenth of the size")
     foreign_writes = serializers.BooleanField()
 
 

@@ -98,7 +98,7 @@ def test_a_browser_gets_the_console_and_every_other_client_the_entry_points(clus
     assert page("/").title == "Files – OCC Storage"
     for accept in ("*/*", "application/json", "application/json, text/html"):
         answer = Client().get("/", headers={"Accept": accept})
-        assert answer.json().keys() == {"health", "status", "upload", "files"}, accept
+        assert {"health", "upload", "files"} < answer.json().keys(), accept
     assert "/" in page("/files").links, "the pages of the API lead to the console"
 
 

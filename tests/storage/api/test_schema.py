@@ -35,6 +35,7 @@ NOT_OF_THE_API = (
     renderer.robots,
     renderer.security_contact,
     login,
+    occsite.urls.root,  # The API's part of it is the view at the same address in the API's own list.
 )
 
 

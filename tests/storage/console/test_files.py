@@ -46,6 +46,7 @@ def test_the_list_is_newest_first_and_is_searched_sorted_and_paged(
         workers.upload(data, name)
     first = page("/")
     assert names(first) == ["c report.txt", "a.txt"]
+    assert "3 files in all · 6 bytes stored" in seen(first)
     (more,) = re.findall(r'<a class="button" href="([^"]*)"', first)
     assert names(page(more.replace("&amp;", "&"))) == ["b.txt"]
     assert names(page("/?sort=file_name")) == ["a.txt", "b.txt"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -105,9 +106,14 @@ def test_a_session_has_the_scopes_of_its_user(ann: User) -> None:
 
 
 def test_a_page_reads_its_session_once(ann: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    browser, read = logged_in(ann), []
-    user_of = sessions.user_of
-    monkeypatch.setattr(sessions, "user_of", lambda environ: read.append(environ) or user_of(environ))
+    browser, user_of = logged_in(ann), sessions.user_of
+    read: list[Mapping[str, Any]] = []
+
+    def reading(environ: Mapping[str, Any]) -> User | None:
+        read.append(environ)
+        return user_of(environ)
+
+    monkeypatch.setattr(sessions, "user_of", reading)
     browser.open("/console/health")
     browser.open("/")
     assert len(read) == 2

@@ -56,7 +56,7 @@ const PLAIN = {
   401: "Your session has ended. Log in again.",
   403: "You may not upload files.",
   413: "The file is too large for this service.",
-  429: "Too many requests. Try again in a minute.",
+  429: "Too much at once. Try again in a minute.",
   507: "There is no room left.",
 };
 
@@ -66,5 +66,6 @@ function words(request) {
     problem = JSON.parse(request.responseText);
   } catch { /* The answer comes from a proxy. */ }
   const details = Object.values(problem.errors ?? {}).flat().join(" ");
+  if (problem.code?.endsWith("_quota_exceeded")) return "This is more than you may store. Delete files to make room.";
   return PLAIN[request.status] ?? (details || problem.detail || `The service answered ${request.status}.`);
 }
