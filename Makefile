@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 FUZZ := .venv-schemathesis
+BROWSER := .venv-browser
 
 .DEFAULT_GOAL := help
 .PHONY: help run check lint test fuzz format coverage faults endurance mutants test-browser test-containers bench \
@@ -54,13 +55,8 @@ mutants: $(VENV)/requirements-dev.stamp ## take guards out of a copy of the proj
 
 # Playwright has a virtual environment of its own. Chromium is Debian's package; CHROMIUM=path names another one.
 # SHOTS=path keeps the screenshots of all pages.
-test-browser: $(VENV)/requirements-dev.stamp .venv-browser/requirements.stamp ## test the console with Chromium
+test-browser: $(VENV)/requirements-dev.stamp $(BROWSER)/requirements.stamp ## test the console with Chromium
 	$(VENV)/bin/python -m pytest tests/system/test_console.py
-
-.venv-browser/requirements.stamp: tests/browser/requirements.txt
-	@$(PYTHON) -m venv .venv-browser
-	@.venv-browser/bin/python -m pip install --disable-pip-version-check --quiet -r tests/browser/requirements.txt
-	@touch $@
 
 # COMPOSE="docker compose" names another command than docker-compose. BUILD_OPTIONS go to docker build.
 test-containers: $(VENV)/requirements-dev.stamp ## test image, compose files and nginx, with a Docker engine
@@ -91,7 +87,7 @@ sbom: $(VENV)/tools.stamp ## write the list of all packages that run (CycloneDX)
 		-o sbom.json requirements.txt
 
 clean: ## remove the installed packages and all caches; stored files stay
-	rm -rf $(VENV) $(FUZZ) .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache
+	rm -rf $(VENV) $(FUZZ) $(BROWSER) .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
@@ -108,6 +104,12 @@ $(VENV)/requirements-dev.stamp: requirements-dev.txt requirements.txt | $(VENV)/
 	@echo "installing packages for tests (the first time only)"
 	@$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements-dev.txt
 	@touch $@ $(VENV)/requirements.stamp
+
+$(BROWSER)/requirements.stamp: tests/browser/requirements.txt | $(VENV)/bin/python
+	@echo "installing Playwright (the first time only)"
+	@$(PYTHON) -m venv $(BROWSER)
+	@$(BROWSER)/bin/python -m pip install --disable-pip-version-check --quiet -r tests/browser/requirements.txt
+	@touch $@
 
 $(FUZZ)/requirements.stamp: tests/fuzz/requirements.txt | $(VENV)/bin/python
 	@echo "installing schemathesis (the first time only)"
