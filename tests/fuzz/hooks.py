@@ -71,9 +71,11 @@ def _tokens() -> list[str]:
 
 
 @cache
-def _cursor(sort: str) -> str:
+def _cursor(path: str, sort: str | None) -> str:
+    """A cursor of a list: of the files, or of the jobs."""
     _files()
-    following = _call("GET", "/files", params={"limit": 1, "sort": sort})["next"]
+    order = {} if sort is None else {"sort": sort}
+    following = _call("GET", path, params={"limit": 1, **order})["next"]
     return str(parse_qs(urlsplit(following).query)["cursor"][0])
 
 
@@ -113,7 +115,7 @@ def map_case(context: Any, case: Any) -> Any:
     if _is_valid(case, ParameterLocation.PATH) and case.path_parameters:
         case.path_parameters = _real_path(case)
     if _is_valid(case, ParameterLocation.QUERY) and "cursor" in (case.query or {}):
-        case.query = {**case.query, "cursor": _cursor(case.query.get("sort", "created_at"))}
+        case.query = {**case.query, "cursor": _cursor(case.path, case.query.get("sort"))}
     if _is_valid(case, ParameterLocation.QUERY) and FILE_NAME in (case.query or {}) and "file_hash" in case.path:
         case.query = _query_with_real_name(case)
     if _is_valid(case, ParameterLocation.HEADER) and case.headers and not _is_made_up(case.headers):
