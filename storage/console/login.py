@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth import views
+from django.contrib.auth.forms import UsernameField
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.urls import reverse
 
@@ -28,7 +29,9 @@ class LoginPage(views.LoginView):
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Check the password, unless there were too many attempts: then no password is checked."""
         try:
-            rates.take_login(request.META.get("REMOTE_ADDR", ""), request.POST.get("username", ""))
+            # The form reads the name in this way too. Otherwise each spelling of a name would have attempts of its own.
+            name = UsernameField().to_python(request.POST.get("username", "")) or ""
+            rates.take_login(request.META.get("REMOTE_ADDR", ""), name)
         except TooManyRequests as error:
             context = self.get_context_data(form=self.form_class(), wait=error.wait)
             response = self.render_to_response(context, status=429)

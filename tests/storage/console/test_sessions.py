@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from storage.accounts import sessions
+from storage.accounts import rates, sessions
 from storage.models import File, Scope
 from tests.support.api import assert_nothing_left, assert_problem
 from tests.support.cluster import ClusterUnderTest
@@ -64,15 +64,31 @@ def test_a_login_leads_to_no_other_site(ann: User, address: str) -> None:
     assert browser.submit("/console/delete", back=address).headers["Location"] == "/"
 
 
-def test_attempts_to_log_in_are_limited(ann: User) -> None:
+def test_attempts_to_log_in_are_limited(ann: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "LOGINS_OF_ADDRESS", "3/5 minutes")
     browser = Browser()
     browser.open("/console/login")
-    for _ in range(10):
+    for _ in range(3):
         browser.submit("/console/login", 200, username="ann", password="wrong")
     late = browser.submit("/console/login", 429, username="ann", password=PASSWORD)
     assert int(late.headers["Retry-After"]) >= 1
     assert "Too many attempts" in late.content.decode()
     assert browser.get("/", headers=BROWSER).status_code == 302
+
+
+def test_spellings_of_a_name_share_its_attempts(ann: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "LOGINS_OF_NAME", "3/5 minutes")
+    browser = Browser()
+    browser.open("/console/login")
+    fields = {"csrfmiddlewaretoken": browser.token, "password": "wrong"}
+    for number in range(3):
+        name = ("ann", "ANN", "\uff41nn")[number % 3]  # The last one begins with a wide letter.
+        address = f"192.0.2.{number}"
+        answer = browser.post("/console/login", {**fields, "username": name}, headers=OWN_PAGE, REMOTE_ADDR=address)
+        assert answer.status_code == 200
+    late = {**fields, "username": "ann"}
+    refused = browser.post("/console/login", late, headers=OWN_PAGE, REMOTE_ADDR="192.0.2.99")
+    assert refused.status_code == 429
 
 
 def test_forms_need_their_token(ann: User) -> None:
