@@ -61,7 +61,9 @@ class Command(OperatorCommand):
             bad = restoring.check(archive, backup, progress)
         if len(bad) > backup.description.missing:
             raise CommandError(f"{len(bad)} chunks of {backup.name} are missing or damaged; the first is {bad[0]}")
-        self.stdout.write(f"{backup.name} is whole: the database and {backup.description.chunks - len(bad)} chunks")
+        told = backup.description
+        chunks = f" and {told.chunks - len(bad)} chunks" if told.has_chunks else "; chunks were not copied"
+        self.stdout.write(f"{backup.name} is whole: the database{chunks}")
 
     def _print_plan(self, backup: Backup) -> None:
         conf, told = configuration(), backup.description

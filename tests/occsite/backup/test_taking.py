@@ -124,9 +124,11 @@ def test_a_chunk_that_no_node_has_is_told(cluster: ClusterUnderTest, archive: Ar
 def test_the_database_alone_is_dumped_while_reclaim_stays_held_back(
     cluster: ClusterUnderTest, archive: Archive
 ) -> None:
+    cluster.upload(content_of(3, "kept"))
     delete(cluster.upload(content_of(2)))
     assert "not copied" in run("backup", str(archive.root), "--database-only", "--hold", "30")
     assert chunks_in(archive) == set()
+    assert run("restore", str(archive.root), "--check").endswith("is whole: the database; chunks were not copied\n")
     assert reclaim.reclaim(0) == reclaim.Outcome()
     assert "a backup holds reclaim back until" in run("reclaim", "--dry-run")
     Hold.objects.update(ends_at=Clock())
