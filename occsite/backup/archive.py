@@ -12,10 +12,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from occsite.launch.files import sync_directory
 from storage.exceptions import BackupError
@@ -28,6 +29,7 @@ _NAME = re.compile(r"\d{8}T\d{6}Z")
 _DRAFT = "unfinished"
 _LOCK, _VOLUME = "lock", "volume"
 BATCH_CHUNKS, BATCH_BYTES = 64, 8 << 20
+_TYPES = {each.__name__: each for each in (str, int, bool, dict, list)}
 
 
 @dataclass(frozen=True)
@@ -158,28 +160,35 @@ class Archive:
         sync_directory(self.root)
         return Backup(path, description)
 
-    def backups(self) -> list[Backup]:
-        """All complete backups, the oldest first.
+    def names(self) -> list[str]:
+        """The names of all complete backups, the oldest first. A backup whose description is damaged is among them.
 
         Raises:
-            BackupError: the folder cannot be read, or holds backups of a later format.
+            BackupError: the folder cannot be read.
         """
         try:
-            paths = sorted(path for path in self.root.iterdir() if _NAME.fullmatch(path.name))
+            return sorted(path.name for path in self.root.iterdir() if _NAME.fullmatch(path.name))
         except OSError as error:
             raise BackupError(f"{self.root} cannot be read: {error.strerror}") from error
-        return [Backup(path, _description(path / DESCRIPTION)) for path in paths]
 
-    def find(self, name: str | None) -> Backup:
-        """The backup of this name; without a name the last one.
+    def find(self, name: str | None = None) -> Backup:
+        """The backup of this name; without a name the last one. The descriptions of other backups are not read.
+
+        An older backup never stands in for a last one that is damaged: its files would silently be older.
 
         Raises:
-            BackupError: there is none.
+            BackupError: there is none, or its description is damaged or of a later format.
         """
-        found = [backup for backup in self.backups() if name in (None, backup.name)]
-        if not found:
+        names = [each for each in self.names() if name in (None, each)]
+        if not names:
             raise BackupError(f"{self.root} holds no complete backup{f' {name}' if name else ''}")
-        return found[-1]
+        path = self.root / names[-1]
+        try:
+            return Backup(path, _description(path / DESCRIPTION))
+        except BackupError as error:
+            if name is None:
+                raise BackupError(f"{error}. This backup is the last one; --backup NAME chooses another") from error
+            raise
 
     def _discard_draft(self) -> None:
         shutil.rmtree(self.root / _DRAFT, ignore_errors=True)
@@ -209,10 +218,21 @@ def sha256(path: Path) -> str:
 def _description(path: Path) -> Description:
     try:
         read = json.loads(path.read_text())
-        if read.pop("format") != FORMAT:
+        if not isinstance(read, dict):
+            raise ValueError("it is no JSON object")
+        if read["format"] != FORMAT:
             raise BackupError(f"{path} was written by a later version")
-        known = {each.name for each in fields(Description)}
         read["nodes"] = [Place(**place) for place in read["nodes"]]
-        return Description(**{name: value for name, value in read.items() if name in known})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return Description(**{each.name: _value(read, each.name, str(each.type)) for each in fields(Description)})
+    except KeyError as error:
+        raise BackupError(f"{path} cannot be read: it has no {error}") from error
+    except (OSError, ValueError, TypeError) as error:
         raise BackupError(f"{path} cannot be read: {error}") from error
+
+
+def _value(read: Mapping[str, Any], name: str, kind: str) -> Any:
+    """A value of a description, which has the type that the field ``name`` is declared with."""
+    value = read[name]
+    if type(value) is not _TYPES[kind.partition("[")[0]]:
+        raise ValueError(f"{name} is {value!r}")
+    return value

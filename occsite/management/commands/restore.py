@@ -12,6 +12,7 @@ from occsite.backup.archive import Archive, Backup
 from occsite.backup.progress import Progress
 from occsite.launch.state import restoring_marker
 from storage.conf import configuration
+from storage.exceptions import BackupError
 from storage.management.operation import OperatorCommand
 from storage.plans import size
 
@@ -51,10 +52,14 @@ class Command(OperatorCommand):
             self._restore(archive, backup, options)
 
     def _list(self, archive: Archive) -> None:
-        for backup in archive.backups():
-            told = backup.description
+        for name in archive.names():
+            try:
+                told = archive.find(name).description
+            except BackupError as error:
+                self.stdout.write(f"{name}  unreadable: {error}")
+                continue
             chunks = f"{told.chunks} chunks, {size(told.bytes)}" if told.has_chunks else "the database only"
-            self.stdout.write(f"{backup.name}  version {told.version}  {chunks}{', incomplete' * bool(told.missing)}")
+            self.stdout.write(f"{name}  version {told.version}  {chunks}{', incomplete' * bool(told.missing)}")
 
     def _check(self, archive: Archive, backup: Backup) -> None:
         with Progress(self.stdout, "check") as progress:

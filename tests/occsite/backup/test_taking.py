@@ -18,7 +18,7 @@ from django.core.management.base import CommandError
 from django.db import connection
 
 from occsite.backup import restoring, taking, tools
-from occsite.backup.archive import Archive, Backup
+from occsite.backup.archive import Archive, Backup, Description
 from storage.cluster import generations
 from storage.cluster.topology import Topology
 from storage.exceptions import BackupError, ClusterUnavailable, ForeignVolume
@@ -86,7 +86,7 @@ def test_each_chunk_is_copied_once_and_later_backups_copy_new_chunks_only(
     assert take().description.chunks == 73
     assert chunks_in(archive) == {*chunk_hashes(first), *chunk_hashes(second)}
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    assert len(archive.backups()) == 2
+    assert len(archive.names()) == 2
 
 
 def test_only_chunks_that_are_stored_and_needed_are_copied(
@@ -115,7 +115,7 @@ def test_a_chunk_that_no_node_has_is_told(cluster: ClusterUnderTest, archive: Ar
         cluster.replica_path(node_id, lost).unlink()
     with pytest.raises(CommandError, match="1 chunks could not be read"):
         run("backup", str(archive.root))
-    (backup,) = archive.backups()
+    backup = archive.find()
     assert (backup.path / "missing").read_text() == f"{lost}\n"
     assert "is whole: the database and 2 chunks" in run("restore", str(archive.root), "--check")
     assert "incomplete" in run("restore", str(archive.root), "--list")
@@ -197,7 +197,7 @@ def test_a_backup_whose_hold_ended_is_not_complete(
         pytest.raises(BackupError, match="take the backup again"),
     ):
         take()
-    assert archive.backups() == []
+    assert archive.names() == []
     assert Hold.last_end() is None
     assert take().description.missing == 0
 
@@ -267,7 +267,7 @@ def test_folders_that_are_no_archive_of_this_cluster_are_refused(
     Cluster.objects.update(uuid="00000000-0000-4000-8000-000000000000")
     with pytest.raises(ForeignVolume):
         take()
-    assert len(archive.backups()) == 1
+    assert len(archive.names()) == 1
     assert Hold.last_end() is None
 
 
@@ -299,6 +299,54 @@ def test_damage_is_noticed_by_a_check(cluster: ClusterUnderTest, archive: Archiv
     backup.database.write_bytes(data)
     with pytest.raises(CommandError, match=r"database\.dump is damaged"):
         run("restore", str(archive.root), "--check")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ({"format": None}, "it has no 'format'"),
+        ({"chunks": None}, "it has no 'chunks'"),
+        ({"chunks": "many"}, "chunks is 'many'"),
+        ({"nodes": [{}]}, "missing 2 required"),
+        ({"nodes": 7}, "not iterable"),
+        ("[]", "no JSON object"),
+        ("", "Expecting value"),
+        (None, "No such file"),
+    ],
+)
+def test_a_damaged_description_is_told_and_in_no_other_backups_way(archive: Archive, damage: Any, reason: str) -> None:
+    def complete(second: int) -> Backup:
+        return archive.complete(
+            archive.begin(), Description("1", "c", f"2030-01-01T00:00:0{second}Z", {}, "", 0, 1, 2, False, 0)
+        )
+
+    archive.root.mkdir()
+    first, second = complete(1), complete(2)
+
+    def spoil(path: Path) -> None:
+        if isinstance(damage, dict):
+            changed = json.loads(path.read_text()) | damage
+            path.write_text(json.dumps({name: value for name, value in changed.items() if value is not None}))
+        elif damage is None:
+            path.unlink()
+        else:
+            path.write_text(damage)
+
+    whole = (first.path / "backup.json").read_text()
+    spoil(first.path / "backup.json")
+    assert archive.find() == archive.find(second.name) == second
+    said = run("restore", str(archive.root), "--list").splitlines()
+    assert said[0].startswith(f"{first.name}  unreadable: ")
+    assert reason in said[0]
+    assert said[1] == f"{second.name}  version 1  the database only"
+
+    (first.path / "backup.json").write_text(whole)
+    spoil(second.path / "backup.json")
+    assert archive.find(first.name) == first
+    for name in (second.name, None):
+        with pytest.raises(BackupError, match=reason) as refused:
+            archive.find(name)
+        assert ("--backup NAME" in str(refused.value)) == (name is None)
 
 
 def test_a_backup_of_a_later_version_is_refused(
