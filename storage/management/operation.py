@@ -39,6 +39,7 @@ class OperatorCommand(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
+            _require_text(options)
             self.act(options)
         except StorageError as error:
             raise CommandError(complaint(error)) from error
@@ -125,6 +126,23 @@ class Operation(OperatorCommand):
                 return
             shown = line
             sleep(PAUSE)
+
+
+def _require_text(options: Mapping[str, Any]) -> None:
+    """Refuse words that are not UTF-8, before anything is done. Only a path may have any bytes.
+
+    Raises:
+        CommandError: a word is not UTF-8.
+    """
+    for value in options.values():
+        for word in value if isinstance(value, list) else [value]:
+            if isinstance(word, str) and any("\ud800" <= character <= "\udfff" for character in word):
+                raise CommandError(f"'{printable(word)}' is not UTF-8")
+
+
+def printable(text: object) -> str:
+    """A text in one line. Characters that cannot be printed, such as those that steer a terminal, are escaped."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(text))
 
 
 def complaint(error: StorageError) -> str:

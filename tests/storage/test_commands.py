@@ -337,6 +337,34 @@ def test_what_cannot_be_done_is_one_line(cluster: ClusterUnderTest, command: str
     assert state_of(cluster) == before
 
 
+STEERING, BYTES = "a\x1b[2Jm\r\n\u202eb", "a\udcff"  # A terminal obeys the first; the second is not UTF-8.
+NAMED = (
+    *("keys create", "keys create ann --name", "keys rotate", "keys revoke", "quota", "quota nobody --bytes"),
+    *("give_files", "cancel", "rebalance", "restore SOURCE --backup", "drain", "retire", "audit node_000"),
+    *("add_node --url", "add_node --zone"),
+)
+
+
+def test_words_that_are_no_text_are_refused_in_a_plain_line(cluster: ClusterUnderTest, tmp_path: Path) -> None:
+    before = state_of(cluster)
+    for command in NAMED:
+        for word in [BYTES]:
+            with pytest.raises(CommandError) as refused:
+                run(*command.replace("SOURCE", str(tmp_path)).split(), word)
+            assert str(refused.value).isprintable(), command
+            if word == BYTES and command != "jobs":  # ``jobs`` takes no word, so its parser refuses this one.
+                assert str(refused.value) == r"'a\udcff' is not UTF-8", command
+    assert state_of(cluster) == before
+
+
+def test_a_path_may_have_any_bytes_and_is_printed_in_a_plain_line(cluster: ClusterUnderTest, tmp_path: Path) -> None:
+    for word in (STEERING, BYTES):
+        said = run("backup", str(tmp_path / word), "--database-only").splitlines()
+        assert said[0].isprintable()
+        assert said[0].endswith(" is complete")
+        assert "is whole" in run("restore", str(tmp_path / word), "--check")
+
+
 def test_uploads_are_not_cancelled_here(cluster: ClusterUnderTest) -> None:
     job = cluster.accept(content_of(1)).job
     with pytest.raises(CommandError, match="deleting its file"):

@@ -11,7 +11,7 @@ from occsite.backup import taking
 from occsite.backup.archive import MISSING, Archive
 from occsite.backup.progress import Progress
 from storage.conf import configuration
-from storage.management.operation import OperatorCommand
+from storage.management.operation import OperatorCommand, printable
 from storage.plans import size
 
 LONGEST_HOLD = 2 * 24 * 60  # minutes
@@ -24,7 +24,9 @@ class Command(OperatorCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("target", metavar="TARGET", help="the folder of backups; it is made if it is missing")
+        parser.add_argument(
+            "target", type=Path, metavar="TARGET", help="the folder of backups; it is made if it is missing"
+        )
         parser.add_argument("--dry-run", action="store_true", help="print what would be copied, and change nothing")
         parser.add_argument(
             "--database-only", action="store_true", help="leave the chunks to a tool that copies the nodes' folders"
@@ -40,7 +42,7 @@ class Command(OperatorCommand):
     def act(self, options: Mapping[str, Any]) -> None:
         if not 0 <= options["hold"] <= LONGEST_HOLD:
             raise CommandError(f"--hold is from 0 to {LONGEST_HOLD} minutes")
-        archive = Archive(Path(options["target"]))
+        archive = Archive(options["target"])
         if options["dry_run"]:
             self._print_plan(archive)
             return
@@ -53,7 +55,7 @@ class Command(OperatorCommand):
                 hold_after=timedelta(minutes=options["hold"]) or None,
             )
         told = backup.description
-        self.stdout.write(f"{backup.path} is complete")
+        self.stdout.write(f"{printable(backup.path)} is complete")
         self.stdout.write(f"  database  {size(told.database_bytes)}")
         copied = "" if told.has_chunks else ", not copied: copy the folders of the nodes with a tool of your own"
         self.stdout.write(f"  chunks    {told.chunks}, {size(told.bytes)}{copied}")

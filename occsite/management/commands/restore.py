@@ -13,7 +13,7 @@ from occsite.backup.progress import Progress
 from occsite.launch.state import restoring_marker
 from storage.conf import configuration
 from storage.exceptions import BackupError
-from storage.management.operation import OperatorCommand
+from storage.management.operation import OperatorCommand, printable
 from storage.plans import size
 
 
@@ -24,7 +24,7 @@ class Command(OperatorCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("source", metavar="SOURCE", help="the folder of backups")
+        parser.add_argument("source", type=Path, metavar="SOURCE", help="the folder of backups")
         parser.add_argument("--backup", metavar="NAME", help="a backup in the folder; by default the last one")
         how = parser.add_mutually_exclusive_group()
         how.add_argument("--list", action="store_true", help="list the backups in the folder")
@@ -39,7 +39,7 @@ class Command(OperatorCommand):
 
     def act(self, options: Mapping[str, Any]) -> None:
         logging.disable(logging.CRITICAL)  # The command says itself what the services would log.
-        archive = Archive(Path(options["source"]))
+        archive = Archive(options["source"])
         if options["list"]:
             self._list(archive)
             return
@@ -56,7 +56,7 @@ class Command(OperatorCommand):
             try:
                 told = archive.find(name).description
             except BackupError as error:
-                self.stdout.write(f"{name}  unreadable: {error}")
+                self.stdout.write(f"{name}  unreadable: {printable(error)}")
                 continue
             chunks = f"{told.chunks} chunks, {size(told.bytes)}" if told.has_chunks else "the database only"
             self.stdout.write(f"{name}  version {told.version}  {chunks}{', incomplete' * bool(told.missing)}")

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from storage import plans
-from storage.management.operation import Operation
+from storage.management.operation import Operation, printable
 from storage.models import Job
 from storage.plans import Words
 from storage.services import adopt
@@ -30,7 +30,7 @@ class Command(Operation):
             "--condemn", action="store_true", help="chunks that the database does not know go after RECLAIM_GRACE"
         )
         parser.add_argument(
-            "--export", metavar="FILE", help="first write hash and size of each unknown chunk to a file"
+            "--export", type=Path, metavar="FILE", help="first write hash and size of each unknown chunk to a file"
         )
 
     def act(self, options: Mapping[str, Any]) -> None:
@@ -46,12 +46,12 @@ class Command(Operation):
             self._export(options["export"])
         return [adopt.request(Unknown.KEEP if options["keep"] else Unknown.CONDEMN)]
 
-    def _export(self, path: str) -> adopt.Plan:
+    def _export(self, path: Path) -> adopt.Plan:
         """Write the list of unknown chunks to the file ``path``, and then print its length."""
         try:
-            with Path(path).open("x") as file:
+            with path.open("x") as file:
                 found = adopt.plan(lambda chunk_hash, count: print(chunk_hash, count, file=file))
         except OSError as error:
             raise CommandError(f"{path}: {error.strerror}") from error
-        self.stdout.write(f"{found.unknown} chunks are listed in {path}")
+        self.stdout.write(f"{found.unknown} chunks are listed in {printable(path)}")
         return found
