@@ -21,10 +21,22 @@ from storage.plans import Table, Words, is_number, size
 PAUSE = 0.5  # seconds between two looks at a job
 
 
+class _Parser(CommandParser):
+    """A parser that escapes the words of the caller when it cannot parse them."""
+
+    def error(self, message: str) -> Any:
+        return super().error(printable(message))
+
+
 class OperatorCommand(BaseCommand):
     """A command that tells the operator in one line why it cannot do its work."""
 
     requires_system_checks = ()  # Every start of the system runs the checks.
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        parser.__class__ = _Parser  # Django lets no command choose the class of its parser.
+        return parser
 
     def run_from_argv(self, argv: list[str]) -> None:
         # The commands print their results. Log lines of the services would come in between.
@@ -41,8 +53,10 @@ class OperatorCommand(BaseCommand):
         try:
             _require_text(options)
             self.act(options)
+        except CommandError as error:
+            raise CommandError(printable(str(error)), returncode=error.returncode) from error
         except StorageError as error:
-            raise CommandError(complaint(error)) from error
+            raise CommandError(printable(complaint(error))) from error
         except UNAVAILABLE as error:
             message = "PostgreSQL does not answer: the system does not run, or STORAGE_DIR or DATABASE_URL is another's"
             raise CommandError(message) from error
@@ -137,7 +151,7 @@ def _require_text(options: Mapping[str, Any]) -> None:
     for value in options.values():
         for word in value if isinstance(value, list) else [value]:
             if isinstance(word, str) and any("\ud800" <= character <= "\udfff" for character in word):
-                raise CommandError(f"'{printable(word)}' is not UTF-8")
+                raise CommandError(f"'{word}' is not UTF-8")
 
 
 def printable(text: object) -> str:

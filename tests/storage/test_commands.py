@@ -341,14 +341,16 @@ STEERING, BYTES = "a\x1b[2Jm\r\n\u202eb", "a\udcff"  # A terminal obeys the firs
 NAMED = (
     *("keys create", "keys create ann --name", "keys rotate", "keys revoke", "quota", "quota nobody --bytes"),
     *("give_files", "cancel", "rebalance", "restore SOURCE --backup", "drain", "retire", "audit node_000"),
-    *("add_node --url", "add_node --zone"),
+    *("add_node --url", "add_node --zone", "jobs"),
 )
 
 
-def test_words_that_are_no_text_are_refused_in_a_plain_line(cluster: ClusterUnderTest, tmp_path: Path) -> None:
+def test_words_that_a_terminal_would_obey_or_that_are_no_text_are_refused_in_a_plain_line(
+    cluster: ClusterUnderTest, tmp_path: Path
+) -> None:
     before = state_of(cluster)
     for command in NAMED:
-        for word in [BYTES]:
+        for word in [BYTES] if command == "add_node --zone" else [STEERING, BYTES]:
             with pytest.raises(CommandError) as refused:
                 run(*command.replace("SOURCE", str(tmp_path)).split(), word)
             assert str(refused.value).isprintable(), command
@@ -363,6 +365,10 @@ def test_a_path_may_have_any_bytes_and_is_printed_in_a_plain_line(cluster: Clust
         assert said[0].isprintable()
         assert said[0].endswith(" is complete")
         assert "is whole" in run("restore", str(tmp_path / word), "--check")
+        for command in (["restore", "--check"], ["backup"]):
+            with pytest.raises(CommandError, match="cannot be") as refused:
+                run(*command, f"/dev/null/{word}")
+            assert str(refused.value).isprintable(), command
 
 
 def test_uploads_are_not_cancelled_here(cluster: ClusterUnderTest) -> None:

@@ -84,7 +84,7 @@ def _owner(username: str) -> User:
         try:
             owner.clean_fields(exclude=["password"])
         except ValidationError as error:
-            raise CommandError(f"the user {username!a}: {' '.join(error.messages)}") from None
+            raise CommandError(f"the user '{username}': {' '.join(error.messages)}") from None
         owner.save()
         if owner.is_active:
             return owner
