@@ -9,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
@@ -357,6 +358,7 @@ def test_words_that_a_terminal_would_obey_or_that_are_no_text_are_refused_in_a_p
             if word == BYTES and command != "jobs":  # ``jobs`` takes no word, so its parser refuses this one.
                 assert str(refused.value) == r"'a\udcff' is not UTF-8", command
     assert state_of(cluster) == before
+    assert [user.username for user in User.objects.all()] == ["nobody"]
 
 
 def test_a_path_may_have_any_bytes_and_is_printed_in_a_plain_line(cluster: ClusterUnderTest, tmp_path: Path) -> None:

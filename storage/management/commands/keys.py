@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
 
 from storage.accounts import keys
 from storage.conf import configuration
@@ -45,7 +46,10 @@ class Command(OperatorCommand):
             raise CommandError("--days is from 1 to 36500")
         expires_at = None if days is None else clock.now() + timedelta(days=days)
         scopes = [Scope(scope) for scope in options["scope"] or keys.USUAL]
-        self._show(keys.create(_owner(options["owner"]), scopes=scopes, name=options["name"], expires_at=expires_at))
+        with transaction.atomic():  # A key that is refused leaves no user behind.
+            owner = _owner(options["owner"])
+            new = keys.create(owner, scopes=scopes, name=options["name"], expires_at=expires_at)
+        self._show(new)
 
     def _list(self, options: Mapping[str, Any]) -> None:
         rows: list[tuple[object, ...]] = [("key", "owner", "name", "scopes", "last used", "state")]
