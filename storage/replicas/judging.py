@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from enum import Enum, auto
 
 import structlog
 
@@ -15,6 +16,14 @@ from storage.replicas.finding import read_verified, require_hash
 from storage.tracking import batches, counting
 
 log = structlog.get_logger(__name__)
+
+
+class _Verdict(Enum):
+    """What became of a copy that looked bad. A copy that is gone was moved or removed by another hand."""
+
+    QUARANTINED = auto()
+    GOOD = auto()
+    GONE = auto()
 
 
 def judge(topology: Topology, chunk_hash: str, size: int) -> tuple[list[Member], bytes | None, int]:
@@ -42,24 +51,25 @@ def judge(topology: Topology, chunk_hash: str, size: int) -> tuple[list[Member],
     quarantined = 0
     for member in suspects:
         try:
-            if _quarantine(topology, chunk_hash, size, member):
+            verdict = _quarantine(topology, chunk_hash, size, member)
+            if verdict is _Verdict.QUARANTINED:
                 quarantined += 1
-            else:
+            elif verdict is _Verdict.GOOD:
                 good.append(member)
         except VolumeError as error:
             log.warning("quarantine.failed", chunk=chunk_hash, node=member.node_id, error=str(error))
     return good, data, quarantined
 
 
-def _quarantine(topology: Topology, chunk_hash: str, size: int, member: Member) -> bool:
-    """Move the copy to the quarantine and hash the moved file; False if the copy was good after all and is back."""
+def _quarantine(topology: Topology, chunk_hash: str, size: int, member: Member) -> _Verdict:
+    """Move the copy to the quarantine and hash the moved file. A copy that was good after all goes back."""
     token = secrets.token_hex(16)
     volume = member.lane.volume
     builds = counting.builds(topology, [member.node_id])
     with batches.batch_in_flight():
         data = member.lane.call(volume.quarantine, chunk_hash, token)
         if data is None:
-            return True
+            return _Verdict.GONE
         try:
             require_hash(data, chunk_hash)
         except ReplicaCorrupt:
@@ -67,9 +77,9 @@ def _quarantine(topology: Topology, chunk_hash: str, size: int, member: Member) 
             Node.tally({member.node_id: (-1, -size)})
             counters.add(Event.CORRUPT_FOUND)
             log.warning("replica.quarantined", chunk=chunk_hash, node=member.node_id)
-            return True
+            return _Verdict.QUARANTINED
         # A rebuild may have listed the node while the copy was away, so the copy is counted once more. It is counted
         # even if the register is above zero: that may be another chunk's count, and that chunk may go later.
         counting.count(topology, {member.node_id: [chunk_hash]})
         member.lane.call(volume.acquit, chunk_hash, token)
-        return False
+        return _Verdict.GOOD

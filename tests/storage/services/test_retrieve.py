@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import pytest
 import redis
+from django.db.models import Sum
 
+from storage.cluster.topology import Topology
 from storage.exceptions import ContentGone, ContentUnavailable, NoSuchFile
-from storage.models import Job
+from storage.models import Job, Node
+from storage.replicas.judging import judge
 from storage.services import catalogue, retrieve, verify
+from storage.volumes import FilesystemVolume
 from tests.support.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 
 
@@ -56,6 +60,28 @@ def test_the_last_copies_are_never_quarantined(cluster: ClusterUnderTest) -> Non
     Job.request(Job.Kind.REPAIR, chunk_hash)
     cluster.maintain()
     assert len(cluster.holders(chunk_hash)) == 3
+
+
+def test_a_bad_copy_that_another_hand_has_removed_does_not_count_as_quarantined(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RACES 16: two repairs of a chunk may meet, and the second one finds the copy gone."""
+    file = cluster.upload(content_of(1))
+    chunk_hash, size = file.content.manifest()[0]
+    held = Node.objects.aggregate(Sum("chunks"), Sum("bytes"))
+    bad, *rest = cluster.holders(chunk_hash)
+    cluster.replica_path(bad, chunk_hash).write_bytes(b"\0" * size)
+    quarantine = FilesystemVolume.quarantine
+
+    def late(volume: FilesystemVolume, name: str, token: str) -> bytes | None:
+        cluster.replica_path(bad, name).unlink()
+        return quarantine(volume, name, token)
+
+    monkeypatch.setattr(FilesystemVolume, "quarantine", late)
+    good, data, quarantined = judge(Topology.load(), chunk_hash, size)
+    assert ({member.node_id for member in good}, quarantined) == (set(rest), 0)
+    assert data is not None
+    assert Node.objects.aggregate(Sum("chunks"), Sum("bytes")) == held
 
 
 def test_one_good_copy_is_enough_whichever_nodes_are_away(cluster: ClusterUnderTest) -> None:
