@@ -16,10 +16,13 @@ def cancel(job: Job) -> None:
     """End a maintenance job. Its worker stops at its next commit. If the job is a drain, its node is active again.
 
     Raises:
-        InvalidRequest: the job has ended, or it stores an upload, which is cancelled by deleting its file.
+        InvalidRequest: the job has ended, or it stores an upload. The message says how an upload is ended.
     """
     if job.kind in (Job.Kind.INGEST, Job.Kind.INGEST_SEGMENT):
-        raise InvalidRequest("an upload is cancelled by deleting its file")
+        raise InvalidRequest(
+            "an upload is ended by deleting its file; a resumable one that has no file yet, by DELETE "
+            "/uploads/<upload_id>"
+        )
     with transaction.atomic():
         if not Job.cancel([job.pk]):
             job.refresh_from_db(fields=["state"])

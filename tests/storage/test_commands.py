@@ -17,10 +17,10 @@ from storage import plans, tasks
 from storage.cluster import generations
 from storage.cluster.topology import Topology
 from storage.management import operation
-from storage.models import Cluster, File, Job, Node, clock
+from storage.models import Cluster, File, Job, Node, clock, nobody
 from storage.models.clock import Clock
 from storage.models.job import MAX_ATTEMPTS
-from storage.services import catalogue, provision, rebalance
+from storage.services import catalogue, provision, rebalance, resumable
 from tests.support.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 from tests.support.database import DatabaseCopy
 
@@ -373,10 +373,18 @@ def test_a_path_may_have_any_bytes_and_is_printed_in_a_plain_line(cluster: Clust
             assert str(refused.value).isprintable(), command
 
 
-def test_uploads_are_not_cancelled_here(cluster: ClusterUnderTest) -> None:
-    job = cluster.accept(content_of(1)).job
-    with pytest.raises(CommandError, match="deleting its file"):
-        run("cancel", str(job.pk))
+def test_uploads_are_not_cancelled_here_and_end_as_is_said(cluster: ClusterUnderTest) -> None:
+    accepted = cluster.accept(content_of(1))
+    upload = resumable.begin(nobody(), resumable.Plan("file.bin", 3, length=3))
+    resumable.receive(upload, 0, [b"abc"])
+    for job in (accepted.job, Job.objects.get(upload_id=upload.pk)):
+        with pytest.raises(CommandError, match=r"ended by deleting its file.*has no file yet, by DELETE /uploads/"):
+            run("cancel", str(job.pk))
+    catalogue.delete(accepted.file)
+    resumable.end(nobody(), str(upload.pk))
+    cluster.ingest()
+    assert not File.objects.exists()
+    assert cluster.staged() == []
 
 
 def test_jobs_are_listed_what_is_open_first(cluster: ClusterUnderTest) -> None:
