@@ -7,12 +7,17 @@ get the same form.
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor
 
 from occsite.launch.output import STDERR, say
+
+RENDER = structlog.processors.JSONRenderer()
+# Whoever reads the token of a share link can use it. Text that quotes an address may have %2F in place of a slash.
+TOKEN = re.compile(r"((?:/|%2f)share(?:/|%2f)+)(?:(?!%2f)[^/?&\s\"'\\])+", re.IGNORECASE)
 
 
 class Lines:
@@ -46,23 +51,32 @@ def configure(level: str) -> dict[str, Any]:
         structlog.processors.TimeStamper(fmt="iso"),
         structlog.processors.format_exc_info,
     ]
-    render = structlog.processors.JSONRenderer()
     structlog.configure(
-        processors=[_unless_disabled, *shared, render],
+        processors=[_unless_disabled, *shared, _line],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=Lines,
         cache_logger_on_first_use=True,
     )
-    formatter = {"()": structlog.stdlib.ProcessorFormatter, "processor": render, "foreign_pre_chain": shared}
+    formatter = {"()": structlog.stdlib.ProcessorFormatter, "processor": _line, "foreign_pre_chain": shared}
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": formatter},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
         "root": {"handlers": ["stderr"], "level": level},
-        # Each request has a line of our own, without the tokens of share links. Django would log refusals once more.
-        "loggers": {"django.request": {"level": "ERROR"}},
+        "loggers": {
+            # Each request has a line of our own. Django would log refusals once more.
+            "django.request": {"level": "ERROR"},
+            # gunicorn gives its logger a handler of its own. This entry takes the handler away.
+            "gunicorn.error": {"propagate": True},
+        },
     }
+
+
+def _line(logger: Any, method: str, event: EventDict) -> str:
+    """The line of an event. The tokens of share links are masked, also in messages of libraries and in tracebacks."""
+    line = str(RENDER(logger, method, event))
+    return TOKEN.sub(r"\1...", line) if "share" in line.lower() else line
 
 
 def _unless_disabled(_logger: Any, method: str, event: EventDict) -> EventDict:

@@ -48,3 +48,46 @@ def test_the_level_is_for_both() -> None:
 
 def test_a_log_that_cannot_be_written_stops_nobody() -> None:
     assert logged("os.dup2(os.open('/dev/full', os.O_WRONLY), 2); ours.error('lost')") == []
+
+
+# -- share links -------------------------------------------------------------
+
+TOKEN = "3dc0b0a4f6d84b3f9a1c2e5d7f8091a2.PIS3k-_xQ"
+QUOTED = {  # what a line would have → what it has
+    f"GET /share/{TOKEN}/big.bin": "GET /share/.../big.bin",
+    f"Service Unavailable: /Share//{TOKEN}": "Service Unavailable: /Share//...",
+    f"'GET /share/{TOKEN}?x=1 HTTP/9'": "'GET /share/...?x=1 HTTP/9'",
+    f"/?next=%2Fshare%2F%33{TOKEN}%2fa&x=1": "/?next=%2Fshare%2F...%2fa&x=1",
+    "/files/share/": "/files/share/",
+}
+QUOTE = """
+from logging.config import dictConfig
+from django.conf import settings
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+gunicorn = Logger(Config())
+dictConfig(settings.LOGGING)  # A worker does so when it loads the application.
+for text in quoted:
+    ours.error("failed", request=text); theirs.error("%s failed", text); gunicorn.warning(text)
+    try: raise ValueError(text)
+    except ValueError: theirs.exception("failed")
+"""
+ASK = f"""
+from django.test import RequestFactory
+from storage.api.wsgi.middleware import RequestLog
+RequestLog(lambda *_: [])(RequestFactory().get("/%73hare/{TOKEN}/a b").environ, None).close()
+"""
+
+
+def test_no_line_has_the_token_of_a_share_link() -> None:
+    lines = logged(f"quoted = {list(QUOTED)!r}\n{QUOTE}")
+    for left, ours, theirs, refused, defect in zip(QUOTED.values(), *(lines[i::4] for i in range(4)), strict=True):
+        assert (ours["request"], theirs["event"], refused["event"]) == (left, f"{left} failed", left)
+        assert refused["logger"] == "gunicorn.error", "a line of gunicorn has the form of all others"
+        first, *_, last = defect["exception"].splitlines()
+        assert (first, last) == ("Traceback (most recent call last):", f"ValueError: {left}")
+
+
+def test_the_line_of_a_request_has_no_token() -> None:
+    (line,) = logged(ASK)
+    assert line["request"] == "GET /share/.../a%20b"

@@ -141,6 +141,21 @@ def test_nginx_gives_its_own_answers_the_same_fields() -> None:
     assert ("Strict-Transport-Security", "only_tls") in fields
 
 
+def test_nginx_logs_no_token_of_a_share_link() -> None:
+    text = (NGINX / "nginx.conf").read_text()
+    (pattern,) = re.findall(r'"~\*(\S+)" \$before\.\.\.\$after;', text)
+    masked = re.compile(pattern.replace("(?<", "(?P<"), re.IGNORECASE)
+    for asked, logged in {
+        "GET /share/1a.b-c/big.bin HTTP/1.1": "GET /share/.../big.bin HTTP/1.1",
+        "GET /Share//1a.b-c HTTP/1.1": "GET /Share//... HTTP/1.1",
+        "GET /share%2f%31a.b-c%2Fa?x=1 HTTP/1.1": "GET /share%2f...%2Fa?x=1 HTTP/1.1",
+        "GET /files?share HTTP/1.1": "GET /files?share HTTP/1.1",
+    }.items():
+        assert masked.sub(r"\g<before>...\g<after>", asked) == logged
+    assert '"request":"$asked"' in text
+    assert "$request " not in text.partition("log_format")[2]
+
+
 def test_pages_have_nothing_that_their_policy_forbids(places: dict[str, str]) -> None:
     for path in ("/", "/files", "/upload", "/files/{hash}", "/health", "/nothing"):
         assert_nothing_inline(ask("GET", path, HTML, places).content.decode())

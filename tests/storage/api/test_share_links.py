@@ -160,16 +160,6 @@ def test_a_time_that_makes_no_sense_is_a_400(ann: dict[str, str], seconds: objec
     assert not Link.objects.exists()
 
 
-def test_the_token_is_not_in_the_log(ann: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    log = type("Log", (), {"log": lambda self, level, event, **said: told.append(said["request"])})
-    monkeypatch.setattr("storage.api.wsgi.middleware.log", log())
-    Client().get(path_of(share(ann))).getvalue()
-    assert told[-1] == "GET /share/.../annual%20report.pdf"
-    Client().get("/Share/secret/x")
-    assert told[-1] == "GET /Share/.../x"
-
-
 def test_while_keys_are_off_links_work_as_well(workers: ClusterUnderTest) -> None:
     put({}, "file.txt")
     assert Client().get(path_of(share({}))).getvalue() == DATA
