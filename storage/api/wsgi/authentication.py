@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from storage.accounts import rates
@@ -14,8 +13,6 @@ from storage.api.wsgi.transfers import on_behalf_of
 from storage.conf import configuration
 from storage.exceptions import Forbidden, StorageError, Unauthenticated
 from storage.models import NOBODY
-
-CACHE_CONTROL = "Cache-Control"
 
 
 class Authentication:
@@ -34,7 +31,7 @@ class Authentication:
         except Exception as error:  # noqa: BLE001  every error is a problem document, or a defect that is logged
             return send_problem(error, environ, start_response)
         with on_behalf_of(owner):
-            return self._application(environ, _kept_private(start_response) if needs_key(environ) else start_response)
+            return self._application(environ, start_response)
 
 
 def _owner(environ: WSGIEnvironment) -> str | None:
@@ -66,14 +63,3 @@ def _admit(environ: WSGIEnvironment) -> None:
         rates.take(subject)
     if refusal is not None:
         raise refusal
-
-
-def _kept_private(start_response: StartResponse) -> StartResponse:
-    """Tell caches that are shared by several clients not to store an answer that was given for a key."""
-
-    def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-        known = [value for name, value in headers if name == CACHE_CONTROL]
-        others = [(name, value) for name, value in headers if name != CACHE_CONTROL]
-        return start_response(status, [*others, (CACHE_CONTROL, ", ".join(["private", *known]))], *exc_info)
-
-    return start

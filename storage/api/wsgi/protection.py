@@ -25,10 +25,13 @@ PROTECTION = {
     POLICY: DATA,
 }
 PAGES = {**PROTECTION, POLICY: PAGE}
+CACHES, PRIVATE, PUBLIC = "Cache-Control", "private", "public"
 
 
 class Protection:
     """Middleware that gives every answer the fields of PROTECTION, unless the answer has such a field already.
+
+    While keys are on, it also makes every answer private. The files of the pages are public.
 
     It does the work of Django's SecurityMiddleware and XFrameOptionsMiddleware, which do not see every answer.
     """
@@ -46,6 +49,15 @@ class Protection:
             headers += [*origin.items(), *((name, value) for name, value in fields.items() if name not in given)]
             if environ["wsgi.url_scheme"] == "https" and (seconds := configuration().hsts_seconds):
                 headers.append(("Strict-Transport-Security", f"max-age={seconds}"))
-            return start_response(status, headers, *exc_info)
+            return start_response(status, _private(headers) if configuration().auth_required else headers, *exc_info)
 
         return self._application(environ, start)
+
+
+def _private(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Tell caches that are shared by several clients not to store an answer, unless the answer says that they may."""
+    told = [part.strip() for name, value in headers if name == CACHES for part in value.split(",")]
+    if PUBLIC in told:
+        return headers
+    others = [(name, value) for name, value in headers if name != CACHES]
+    return [*others, (CACHES, ", ".join([PRIVATE, *(part for part in told if part != PRIVATE)]))]

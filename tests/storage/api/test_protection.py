@@ -110,9 +110,19 @@ def test_a_refusal_without_a_key_is_protected(places: dict[str, str], keys_on: C
 
 
 def test_where_keys_are_on_no_shared_cache_keeps_an_answer(places: dict[str, str], keys_on: ClusterUnderTest) -> None:
-    for path in ("/files", "/download/{hash}", "/verify/{hash}", "/download/{missing}", "/"):
-        answer = ask("GET", path, bearer("ann"), places)
-        assert answer.headers["Cache-Control"].split(", ")[0] == "private", path
+    ann = bearer("ann")
+    for door, (method, path, _, _, headers) in DOORS.items():
+        for key in ({}, ann):
+            told = ask(method, path, {**headers, **key}, places).headers["Cache-Control"].split(", ")
+            assert told.count("private") == (door != "a file of the pages"), door
+            assert told[0] == "private" or "public" in told, door
+    for path in ("/docs", "/schema", "/livez", "/version", "/verify/{hash}", "/static/nothing", "/favicon.ico"):
+        assert ask("GET", path, {}, places).headers["Cache-Control"].split(", ")[0] == "private", path
+
+
+def test_while_keys_are_off_answers_are_for_every_cache(places: dict[str, str]) -> None:
+    assert "Cache-Control" not in ask("GET", "/files", {}).headers
+    assert ask("GET", "{link}", {}, places).headers["Cache-Control"] == "no-cache"
 
 
 def test_too_many_requests_are_answered_with_protection(places: dict[str, str], settings: Any) -> None:
