@@ -75,6 +75,8 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 ROOT_URLCONF = "occsite.urls"
+CSRF_FAILURE_VIEW = "storage.api.errors.csrf_failure"
+LOGIN_REDIRECT_URL = "admin:index"  # This is where an operator goes who logs in with an address of another site.
 WSGI_APPLICATION = "occsite.wsgi.application"
 APPEND_SLASH = False
 TIME_ZONE = "UTC"

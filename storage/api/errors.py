@@ -268,6 +268,12 @@ def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpR
     return _answer(request.META, _counted(request.META, problem(403, FORBIDDEN, "not allowed")), {})
 
 
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Refuse a form without a good token. Django's own page has an inline style, which our policy forbids."""
+    detail = "the form has no good token: load its page again, with cookies allowed"
+    return _answer(request.META, _counted(request.META, problem(403, FORBIDDEN, detail)), {})
+
+
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     detail = f"there is nothing at {request.path}"
     return _answer(request.META, _counted(request.META, problem(404, NOT_FOUND, detail)), {})

@@ -218,11 +218,33 @@ def admin(cluster: ClusterUnderTest, settings: Any) -> User:
     return User.objects.create_superuser("admin", "", "secret")
 
 
-def log_in(username: str = "admin", password: str = "wrong", address: str = "192.0.2.1", **headers: str) -> Any:
+def log_in(
+    username: str = "admin", password: str = "wrong", address: str = "192.0.2.1", query: str = "", **headers: str
+) -> Any:
     client, token = WholeClient(), "a" * 32
     client.cookies["csrftoken"] = token
     form = {"username": username, "password": password, "csrfmiddlewaretoken": token}
-    return client.post("/admin/login/", form, REMOTE_ADDR=address, headers=headers)
+    return client.post(f"/admin/login/{query}", form, REMOTE_ADDR=address, headers=headers)
+
+
+def test_a_login_leads_to_the_administration_and_to_no_other_site(admin: User) -> None:
+    for query, led in (("", "/admin/"), ("?next=//evil.example/", "/admin/"), ("?next=/admin/auth/", "/admin/auth/")):
+        answer = log_in(password="secret", query=query)
+        assert (answer.status_code, answer.headers["Location"]) == (302, led)
+
+
+def test_a_form_without_its_token_is_refused_on_a_page_of_ours(
+    places: dict[str, str], keys_on: ClusterUnderTest
+) -> None:
+    for headers in ({}, HTML):
+        answer = ask("POST", "/admin/login/", headers)
+        assert answer.status_code == 403
+        assert_protected(answer.headers, is_page=bool(headers))
+        assert answer.headers["Cache-Control"].startswith("private")
+        if headers:
+            assert_nothing_inline(answer.content.decode())
+        else:
+            assert (answer.json()["code"], "load its page again" in answer.json()["detail"]) == ("forbidden", True)
 
 
 def test_an_address_may_try_few_passwords(admin: User) -> None:
