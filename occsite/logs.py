@@ -62,7 +62,8 @@ def configure(level: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": formatter},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+        "filters": {"refusals": {"()": lambda: _as_warning}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["refusals"]}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             # Each request has a line of our own. Django would log refusals once more.
@@ -71,6 +72,17 @@ def configure(level: str) -> dict[str, Any]:
             "gunicorn.error": {"propagate": True},
         },
     }
+
+
+def _as_warning(record: logging.LogRecord) -> bool:
+    """Make a refusal a warning without a traceback. Django logs a form with too many fields, and the like, as an error.
+
+    Returns:
+        False if the line is below the lowest level that is written.
+    """
+    if record.name.startswith("django.security.") and record.levelno > logging.WARNING:
+        record.levelno, record.levelname, record.exc_info = logging.WARNING, "WARNING", None
+    return record.levelno >= logging.root.level
 
 
 def _line(logger: Any, method: str, event: EventDict) -> str:

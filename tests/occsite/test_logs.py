@@ -50,6 +50,25 @@ def test_a_log_that_cannot_be_written_stops_nobody() -> None:
     assert logged("os.dup2(os.open('/dev/full', os.O_WRONLY), 2); ours.error('lost')") == []
 
 
+POST = """
+from django.test import Client
+for form in ({"password": "x" * 3_000_000}, {str(i): "" for i in range(5000)}):
+    client = Client(enforce_csrf_checks=True)
+    client.cookies["csrftoken"] = "a" * 32
+    answer = client.post("/admin/login/", form)
+    assert answer.status_code == 400, answer
+"""
+
+
+def test_a_form_that_is_refused_is_a_warning_without_a_traceback() -> None:
+    key = "a key of more than 32 characters, as it should be"
+    lines = logged(POST, SECRET_KEY=key)
+    kinds = ["django.security.RequestDataTooBig", "django.security.TooManyFieldsSent"]
+    assert [line["logger"] for line in lines] == kinds
+    assert {(line["level"], "exception" in line) for line in lines} == {("warning", False)}
+    assert logged(POST, SECRET_KEY=key, LOG_LEVEL="error") == []
+
+
 # -- share links -------------------------------------------------------------
 
 TOKEN = "3dc0b0a4f6d84b3f9a1c2e5d7f8091a2.PIS3k-_xQ"
