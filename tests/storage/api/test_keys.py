@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import URLPattern, get_resolver
 
+from storage.conf import VERSION
 from storage.models import File, Job, Scope, nobody
 from storage.services import catalogue
 from tests.support.api import WholeClient as Client
@@ -104,6 +105,16 @@ def test_health_the_administration_and_preflights_ask_for_no_key(keys_on: Cluste
     assert Client().options("/upload").status_code == 200
     for path in ("/healthy", "/admins", "/health/", "/static", "//health"):
         assert Client().get(path).status_code == 401, path
+
+
+def test_everybody_learns_what_security_md_says(keys_on: ClusterUnderTest) -> None:
+    assert Client().get("/version").status_code == 401
+    assert Client().get("/schema", headers={"Accept": "application/json"}).json()["info"]["version"] == VERSION
+    away = keys_on.holders(keys_on.upload(b"x").content.manifest()[0][0])[0]
+    keys_on.take_offline(away)
+    for path in ("/health", "/readyz"):
+        told = Client().get(path).json()["degraded"]
+        assert f"{away} is offline" in told[0], "probes and the manager ask without a key"
 
 
 def test_a_refused_upload_reads_no_body_and_leaves_nothing(keys_on: ClusterUnderTest) -> None:
