@@ -242,7 +242,7 @@ class GrowthMachine(RuleBasedStateMachine):
         self.row = replace(self.row, base_n_prime=base, n_prime=base, tau=7 - self.row.tau)
 
     def save(self) -> None:
-        self.saved = {key: self.client.get(key) for key in self.client.scan_iter()}  # type: ignore[misc]
+        self.saved = {key: self.client.get(key) for key in self.client.scan_iter(_type="string")}  # type: ignore[misc]
 
     def restart_redis(self) -> None:
         """Imitate a restart that loses unsaved values: all values are of an earlier moment and have another run id."""

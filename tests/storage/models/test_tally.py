@@ -45,7 +45,7 @@ STATEMENTS = (
     CONTENTS_ARRIVE,
     FILES_ARRIVE,
     "UPDATE storage_file SET replication_factor = 1 + (id + $n) % 5 WHERE id % 3 = $m % 3",
-    "UPDATE storage_file SET name = md5(name)",
+    "UPDATE storage_file SET name = md5(name || id)",
     "UPDATE storage_file f SET owner_id = (SELECT id FROM auth_user u ORDER BY id LIMIT 1) WHERE id % 4 = $m % 4"
     " AND NOT EXISTS (SELECT FROM storage_file g WHERE g.content_id = f.content_id AND g.id <> f.id)",
     "UPDATE storage_file f SET content_id = (SELECT max(id) FROM storage_content) WHERE id = (SELECT min(id) FROM"

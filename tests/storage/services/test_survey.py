@@ -174,4 +174,4 @@ def test_both_averages_are_of_the_nodes_that_are_online(cluster: ClusterUnderTes
     found = statistics.gather()
     assert found.survey is not None
     assert found.average_replication < 3
-    assert found.average_replication == pytest.approx(found.survey.average_replication.estimate, abs=0.01)
+    assert found.average_replication == pytest.approx(found.survey.average_replication.estimate, abs=0.05)
