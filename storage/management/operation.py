@@ -32,6 +32,8 @@ class OperatorCommand(BaseCommand):
     """A command that tells the operator in one line why it cannot do its work."""
 
     requires_system_checks = ()  # Every start of the system runs the checks.
+    silenced = logging.WARNING
+    """Log lines up to this level are not written: the command says itself what the services would log."""
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         parser = super().create_parser(prog_name, subcommand, **kwargs)
@@ -39,8 +41,7 @@ class OperatorCommand(BaseCommand):
         return parser
 
     def run_from_argv(self, argv: list[str]) -> None:
-        # The commands print their results. Log lines of the services would come in between.
-        logging.disable(logging.WARNING)
+        logging.disable(self.silenced)
         # A single connection fails at once if no server listens; a pool of connections keeps trying for a while.
         connection.settings_dict["OPTIONS"].pop("pool", None)
         try:

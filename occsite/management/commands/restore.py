@@ -18,6 +18,7 @@ from storage.plans import size
 
 
 class Command(OperatorCommand):
+    silenced = logging.CRITICAL
     help = (
         "Restores a backup while the service is stopped: the database, the secret, and the chunks of which no node has "
         "a copy. Nothing on the volumes is removed. An interrupted restore is run again."
@@ -38,7 +39,6 @@ class Command(OperatorCommand):
         )
 
     def act(self, options: Mapping[str, Any]) -> None:
-        logging.disable(logging.CRITICAL)  # The command says itself what the services would log.
         archive = Archive(options["source"])
         if options["list"]:
             self._list(archive)
