@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import BoundedSemaphore
 
 import environ
 import psycopg
@@ -120,3 +121,11 @@ def redis_client() -> Iterator[redis.Redis]:
         client.flushdb()
         yield client
         client.flushdb()
+
+
+@pytest.fixture(autouse=True)
+def free_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test all places for transfers: answers that earlier tests have not read to their ends hold places."""
+    from storage.api.wsgi import transfers  # Django must have been configured before.
+
+    monkeypatch.setattr(transfers, "_slots", BoundedSemaphore(transfers.TRANSFERS))

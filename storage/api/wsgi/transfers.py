@@ -41,12 +41,13 @@ class Slot:
             TooManyTransfers: all places are taken. To wait for a place would take the threads that must stay free.
             TooManyOwnTransfers: the owner has as many transfers as MAX_TRANSFERS_PER_OWNER allows.
         """
-        if not _slots.acquire(blocking=False):
+        self._places = _slots
+        if not self._places.acquire(blocking=False):
             raise TooManyTransfers("too many transfers at once")
         try:
             self._lease = _lease()
         except BaseException:
-            _slots.release()
+            self._places.release()
             raise
         self._held = True
         self._holders = _thread.slots  # The slot remembers this set, because another thread may release the slot.
@@ -56,7 +57,7 @@ class Slot:
         if self._held:
             self._held = False
             self._holders.discard(self)
-            _slots.release()
+            self._places.release()
             if self._lease is not None:
                 self._lease.end()
 
