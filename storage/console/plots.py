@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-HEIGHT = 150.0  # of the area in which bars stand
+HEIGHT = 150.0  # The bars stand in an area of this height.
 WIDTH = 560.0
 GAP = 0.35  # the share of a column that stays empty
 LEFT = 46.0

@@ -15,7 +15,7 @@ from storage.models import NOBODY, File, Link, clock
 
 log = structlog.get_logger(__name__)
 
-MOST_LINKS = 100  # to one file
+MOST_LINKS = 100  # One file has at most this many links.
 
 
 def share(file: File, seconds: int) -> Link:
