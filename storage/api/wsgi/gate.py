@@ -1,4 +1,4 @@
-"""The check of a request's key and of its rate, before Django sees the request and before its body is read."""
+"""The gate of the API: the key of a request, its rate and its owner's transfers, before the body is read."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from storage.exceptions import Forbidden, StorageError, Unauthenticated
 from storage.models import NOBODY
 
 
-class Authentication:
-    """WSGI middleware that refuses requests without a key that allows them.
+class Gate:
+    """WSGI middleware that refuses requests beyond a limit, or without a key that allows them.
 
     A refused request reads no body, stages nothing and leaves no row.
     """
