@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import random
 import time
 from collections.abc import Callable, Iterator
 from threading import Event, Thread
@@ -102,7 +103,7 @@ def test_a_writer_in_the_middle_of_a_write_is_waited_for(
 
 
 def test_of_many_requests_at_once_each_byte_is_taken_once(cluster: ClusterUnderTest) -> None:
-    upload = begun()
+    upload, draw = begun(), random.Random(7)
 
     def push() -> None:
         while True:
@@ -112,7 +113,9 @@ def test_of_many_requests_at_once_each_byte_is_taken_once(cluster: ClusterUnderT
             try:
                 send(mine, mine.offset, *(DATA[at : at + 997] for at in range(mine.offset, len(DATA), 997)))
             except (UploadTakenOver, OffsetMismatch):
-                continue
+                # Clients wait before they try again, each for another time. Without that, each one stops the others
+                # before they get far, and how long that goes on is a matter of luck.
+                time.sleep(draw.uniform(0, 0.2))
 
     for ended in [in_thread(push) for _ in range(4)]:
         assert ended() is None
