@@ -49,10 +49,8 @@ class Outcome(StrEnum):
     RETRIED = "retried"  # The attempt failed, and another one follows.
 
 
-JOB, SIZE = (
-    "job",
-    "size",
-)  # The field ``job:<kind>:<outcome>`` counts jobs, and ``size:<kind>`` bytes of work.
+JOB = "job"  # The field ``job:<kind>:<outcome>`` counts jobs.
+SIZE = "size"  # The field ``size:<kind>`` counts bytes of work.
 
 
 @dataclass(frozen=True)

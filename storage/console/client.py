@@ -84,7 +84,8 @@ class Api:
         try:
             if response.status_code >= 400 or not isinstance(response, StreamingHttpResponse):
                 return b""
-            return b"".join(_pieces(response))[:size]
+            pieces: Any = response.streaming_content
+            return b"".join(pieces)[:size]
         finally:
             response.close()
 
@@ -104,10 +105,6 @@ class Api:
         view, positional, named = resolve(path)
         response: HttpResponseBase = view(request, *positional, **named)
         return response.render() if isinstance(response, Response) else response
-
-
-def _pieces(response: StreamingHttpResponse) -> Any:
-    return response.streaming_content
 
 
 def _read(response: HttpResponseBase) -> Answer:
