@@ -3,6 +3,9 @@
 Each transfer has a lease in Redis, which its process renews. The leases of a process that dies run out, so its
 transfers soon count no more. While Redis does not answer, every transfer is let through; its lease is recorded as soon
 as Redis is back.
+
+A small download is over in a millisecond, and two questions to Redis would take a third of that. So a process keeps
+a lease for a moment after its transfer, for the owner's next one, as long as the owner is far from the limit.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import defaultdict
+from collections.abc import Iterable
 from functools import lru_cache
 from threading import Lock, Thread
 
@@ -24,19 +28,30 @@ log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 30
 RENEW_SECONDS = 10.0
+KEEP_SECONDS = 0.1  # A lease without a transfer is given back after this time.
+GOOD_SECONDS = 1.0  # What Redis said of an owner's other transfers is believed for this time.
 KEY = "occ:transfers:"
+BRIEF, LONG = b"b", b"l"  # The first byte of a lease's token: whether its process may keep it for the next transfer.
+FULL, PERHAPS_FULL = 0, -1
 
 # A lease that ends later than any lease can is from before Redis's clock was set back. If its transfer is still under
-# way, the lease is renewed soon.
+# way, the lease is renewed soon. Where the limit is reached, some leases may be kept without a transfer: only those
+# that were taken a moment ago, while at most half of the limit was in use.
 _TAKE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], now + ARGV[1] + 1, '+inf')
-if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
-redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[3])
+local count = redis.call('ZCARD', KEYS[1]) + 1
+if count > tonumber(ARGV[2]) then
+  for _, token in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now + ARGV[1] - ARGV[4], '+inf')) do
+    if token:sub(1, 1) == 'b' then return -1 end
+  end
+  return 0
+end
+redis.call('ZADD', KEYS[1], now + ARGV[1], (count * 2 <= tonumber(ARGV[2]) and 'b' or 'l') .. ARGV[3])
 redis.call('EXPIRE', KEYS[1], ARGV[1])
-return 1
+return count
 """
 _RENEW = """
 local time = redis.call('TIME')
@@ -46,10 +61,10 @@ redis.call('EXPIRE', KEYS[1], ARGV[1])
 
 
 class Lease:
-    """The lease of one transfer."""
+    """The lease of one transfer after another, each of the same owner."""
 
     def __init__(self, owner: str, most: int) -> None:
-        """Begin a transfer.
+        """Take a lease in Redis.
 
         Args:
             owner: the owner's id; transfers of one id are counted together.
@@ -59,29 +74,57 @@ class Lease:
             TooManyOwnTransfers: the owner has as many transfers under way.
         """
         self.key = KEY + owner
-        self.token = uuid.uuid4().bytes
+        token = uuid.uuid4().bytes
         try:
-            is_taken = _script(_TAKE)(keys=[self.key], args=[LEASE_SECONDS, most, self.token])
+            count = self._take(most, token)
+            if count == PERHAPS_FULL:
+                time.sleep(2 * KEEP_SECONDS)  # Leases without transfers are given back by then.
+                count = self._take(most, token)
         except redis.RedisError:
-            is_taken = True
-        if not is_taken:
+            count = most
+        if count in (FULL, PERHAPS_FULL):
             log.info("transfer.limited", owner=owner, limit=most)
             raise TooManyOwnTransfers(f"the limit is {most} transfers at once")
-        _renewer.add(self)
+        self._is_brief = count * 2 <= most
+        self.token = (BRIEF if self._is_brief else LONG) + token
+        self._taken_at = time.monotonic()
 
-    def end(self) -> None:
-        """End the transfer. If Redis does not answer, the lease runs out by itself."""
-        _renewer.remove(self)
-        _give_back([self])
+    def _take(self, most: int, token: bytes) -> int:
+        return int(_script(_TAKE)(keys=[self.key], args=[LEASE_SECONDS, most, token, GOOD_SECONDS]))
+
+    @property
+    def may_be_kept(self) -> bool:
+        """True if the process may keep the lease for the owner's next transfer."""
+        return self._is_brief and time.monotonic() < self._taken_at + GOOD_SECONDS - 2 * KEEP_SECONDS
 
 
-class _Renewer:
-    """Renews the leases of this process, in a thread that lives as long as there are any."""
+def begin(owner: str, most: int) -> Lease:
+    """Begin a transfer; its lease ends with ``end``. The arguments and errors are those of ``Lease``."""
+    lease = _leases.reuse(KEY + owner) or Lease(owner, most)
+    _leases.add(lease)
+    return lease
+
+
+def end(lease: Lease) -> None:
+    """End a transfer. If Redis does not answer, its lease runs out by itself."""
+    if not _leases.keep(lease):
+        _give_back([lease])
+
+
+class _Leases:
+    """The leases of this process. A thread renews them, and gives back what was kept in vain, while there are any."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._leases: set[Lease] = set()
+        self._kept: defaultdict[str, list[tuple[Lease, float]]] = defaultdict(list)
         self._thread: Thread | None = None
+
+    def reuse(self, key: str) -> Lease | None:
+        """Take a lease that was kept after its transfer; None if there is none."""
+        with self._lock:
+            kept = self._kept.get(key)
+            return kept.pop()[0] if kept else None
 
     def add(self, lease: Lease) -> None:
         with self._lock:
@@ -90,19 +133,38 @@ class _Renewer:
                 self._thread = Thread(target=self._run, name="leases", daemon=True)
                 self._thread.start()
 
-    def remove(self, lease: Lease) -> None:
+    def keep(self, lease: Lease) -> bool:
+        """End the transfer of a lease. False if the lease must be given back now."""
         with self._lock:
             self._leases.discard(lease)
+            if not lease.may_be_kept:
+                return False
+            self._kept[lease.key].append((lease, time.monotonic()))
+            return True
 
     def _run(self) -> None:
+        renewed_at = time.monotonic()
         while True:
-            time.sleep(RENEW_SECONDS)
+            time.sleep(min(KEEP_SECONDS / 2, RENEW_SECONDS))
+            _give_back(self._kept_in_vain())
             with self._lock:
                 leases = set(self._leases)
-                if not leases:
+                if not leases and not self._kept:
                     self._thread = None
                     return
-            self._renew(leases)
+            if time.monotonic() - renewed_at >= RENEW_SECONDS:
+                self._renew(leases)
+                renewed_at = time.monotonic()
+
+    def _kept_in_vain(self) -> list[Lease]:
+        before = time.monotonic() - KEEP_SECONDS
+        with self._lock:
+            old = [lease for kept in self._kept.values() for lease, since in kept if since < before]
+            for key, kept in list(self._kept.items()):
+                self._kept[key] = [entry for entry in kept if entry[1] >= before]
+                if not self._kept[key]:
+                    del self._kept[key]
+        return old
 
     def _renew(self, leases: set[Lease]) -> None:
         tokens: defaultdict[str, list[bytes]] = defaultdict(list)
@@ -116,11 +178,11 @@ class _Renewer:
         # A transfer may have ended since the leases were listed, and its lease have been given back before it was
         # renewed.
         with self._lock:
-            ended = leases - self._leases
+            ended = leases - self._leases - {lease for kept in self._kept.values() for lease, _ in kept}
         _give_back(ended)
 
 
-def _give_back(leases: set[Lease] | list[Lease]) -> None:
+def _give_back(leases: Iterable[Lease]) -> None:
     try:
         for lease in leases:
             connect().zrem(lease.key, lease.token)
@@ -133,4 +195,4 @@ def _script(source: str) -> Script:
     return connect().register_script(source)
 
 
-_renewer = _Renewer()
+_leases = _Leases()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import BoundedSemaphore, Lock, local
 
+from storage.accounts import leases
 from storage.accounts.leases import Lease
 from storage.conf import configuration
 from storage.exceptions import TooManyTransfers
@@ -59,12 +60,12 @@ class Slot:
             self._holders.discard(self)
             self._places.release()
             if self._lease is not None:
-                self._lease.end()
+                leases.end(self._lease)
 
 
 def _lease() -> Lease | None:
     most = configuration().max_transfers_per_owner
-    return Lease(_thread.owner, most) if most and _thread.owner is not None else None
+    return leases.begin(_thread.owner, most) if most and _thread.owner is not None else None
 
 
 @contextmanager

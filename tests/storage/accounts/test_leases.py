@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from storage.accounts import leases
-from storage.accounts.leases import KEY, Lease
+from storage.accounts.leases import KEY, Lease, begin, end
 from storage.api.wsgi.transfers import transfer
 from storage.exceptions import TooManyOwnTransfers
 from storage.models import Scope
@@ -30,12 +30,19 @@ __all__ = ["keys_on", "workers"]
 
 
 @pytest.fixture(autouse=True)
-def renewer(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A renewer of this test's leases alone, as in a new process."""
-    renewer = leases._Renewer()
-    monkeypatch.setattr(leases, "_renewer", renewer)
-    yield
-    renewer._leases.clear()
+def another_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Have no leases, as in a new process; a call of the value begins one more process."""
+    processes = []
+
+    def start() -> None:
+        processes.append(leases._Leases())
+        monkeypatch.setattr(leases, "_leases", processes[-1])
+
+    start()
+    yield start
+    for process in processes:
+        process._leases.clear()
+        process._kept.clear()
 
 
 @pytest.fixture
@@ -54,7 +61,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def taken(name: str, most: int) -> Lease | None:
     try:
-        return Lease(name, most)
+        return begin(name, most)
     except TooManyOwnTransfers:
         return None
 
@@ -76,7 +83,7 @@ def test_of_40_at_once_exactly_as_many_get_through_as_may(redis_client: redis.Re
         found = [lease for lease in clients.map(lambda _: taken("ann", 7), range(40)) if lease]
     assert len(found) == 7
     assert taken("bob", 1)
-    found[0].end()
+    end(found[0])
     assert taken("ann", 7)
     assert not taken("ann", 7)
 
@@ -88,7 +95,7 @@ def test_a_lease_lasts_as_long_as_its_transfer(redis_client: redis.Redis, hasty:
     while time.monotonic() < until:
         assert not taken("ann", 1)
         time.sleep(0.05)
-    lease.end()
+    end(lease)
     assert taken("ann", 1)
 
 
@@ -97,8 +104,8 @@ def test_processes_count_together_and_one_that_is_killed_gives_its_places_back(r
         "import django; django.setup()\n"
         "from storage.accounts import leases\n"
         "leases.LEASE_SECONDS, leases.RENEW_SECONDS = 2, 0.1\n"
-        "from storage.accounts.leases import Lease\n"
-        "held = [Lease('ann', 3) for _ in range(2)]\n"
+        "from storage.accounts.leases import begin\n"
+        "held = [begin('ann', 3) for _ in range(2)]\n"
         "print('taken', flush=True); input()\n"
     )
     # The two processes have the same Redis, because the child inherits the environment.
@@ -139,11 +146,11 @@ def test_a_renewal_that_comes_after_the_end_brings_no_lease_back(
     script = leases._script
 
     def late(source: str) -> Any:
-        lease.end()  # The transfer ends after the leases were listed, and before they are renewed.
+        end(lease)  # The transfer ends after the leases were listed, and before they are renewed.
         return script(source)
 
     monkeypatch.setattr(leases, "_script", late)
-    leases._renewer._renew({lease})
+    leases._leases._renew({lease})
     assert not redis_client.exists(KEY + "ann")
 
 
@@ -165,9 +172,60 @@ def test_without_redis_every_transfer_is_let_through(
         held = [taken("ann", 1) for _ in range(3)]
         assert all(held)
         assert held[0]
-        held[0].end()
+        end(held[0])
     within(3.0, lambda: redis_client.zcard(KEY + "ann") == 2)
     assert not taken("ann", 1), "what began without Redis counts when Redis is back"
+
+
+def test_a_lease_is_kept_for_the_next_transfer_and_soon_given_back(redis_client: redis.Redis) -> None:
+    first = taken("ann", 4)
+    assert first
+    end(first)
+    assert taken("ann", 4) is first
+    assert redis_client.zcard(KEY + "ann") == 1
+    assert taken("bob", 4) is not first, "a lease is its owner's"
+    end(first)
+    within(2.0, lambda: redis_client.zcard(KEY + "ann") == 0)
+
+
+def test_near_the_limit_a_lease_is_given_back_at_once(redis_client: redis.Redis) -> None:
+    held = [taken("ann", 4) for _ in range(3)]
+    assert held[2]
+    end(held[2])
+    assert redis_client.zcard(KEY + "ann") == 2
+
+
+def test_what_redis_said_of_the_others_is_believed_for_a_moment_only(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = taken("ann", 4)
+    assert lease
+    monkeypatch.setattr(lease, "_taken_at", time.monotonic() - leases.GOOD_SECONDS)
+    end(lease)
+    assert redis_client.zcard(KEY + "ann") == 0
+
+
+def test_leases_that_another_process_keeps_take_no_place(
+    redis_client: redis.Redis, another_process: Callable[[], None]
+) -> None:
+    first = [taken("ann", 4) for _ in range(2)]
+    for lease in first:
+        assert lease
+        end(lease)
+    another_process()
+    assert all(taken("ann", 4) for _ in range(4))
+    assert not taken("ann", 4)
+
+
+def test_where_all_places_are_taken_a_refusal_does_not_wait(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        redis_client.zadd(KEY + "ann", {f"long {number}": redis_client.time()[0] + leases.LEASE_SECONDS - 5})
+    monkeypatch.setattr(leases, "KEEP_SECONDS", 60)
+    began = time.monotonic()
+    assert not taken("ann", 3)
+    assert time.monotonic() - began < 30
 
 
 # -- requests ----------------------------------------------------------------
@@ -179,36 +237,36 @@ def busy(limited: ClusterUnderTest) -> Iterator[Callable[[str], Event]]:
     ends: list[Event] = []
     with ThreadPoolExecutor(8) as pool:
 
-        def begin(owner_id: str) -> Event:
-            begun, end = Event(), Event()
+        def busy(owner_id: str) -> Event:
+            begun, ended = Event(), Event()
 
             def hold() -> None:
-                lease = Lease(owner_id, 2)
+                lease = begin(owner_id, 2)
                 begun.set()
-                end.wait(timeout=30)
-                lease.end()
+                ended.wait(timeout=30)
+                end(lease)
 
-            ends.append(end)
+            ends.append(ended)
             pool.submit(hold)
             assert begun.wait(timeout=10)
-            return end
+            return ended
 
-        yield begin
-        for end in ends:
-            end.set()
+        yield busy
+        for ended in ends:
+            ended.set()
 
 
 def test_one_transfer_too_many_is_refused_and_leaves_nothing(
     limited: ClusterUnderTest, busy: Callable[[str], Event]
 ) -> None:
-    end, _ = busy("nobody"), busy("nobody")
+    first, _ = busy("nobody"), busy("nobody")
     for method, path in (("PUT", "/upload/a"), ("POST", "/upload")):
         refused = Client().generic(method, path, b"bytes", content_type="text/plain")
         assert assert_problem(refused, 429)["code"] == "too_many_own_transfers"
         assert refused.headers["Retry-After"] == "5"
     assert_nothing_left(limited)
     assert Client().get("/files").status_code == 200, "this is no transfer"
-    end.set()
+    first.set()
     within(5.0, lambda: Client().put("/upload/a", b"bytes", headers={"Prefer": "respond-async"}).status_code == 202)
 
 
@@ -229,16 +287,16 @@ def test_a_download_has_its_lease_until_it_ends(
     workers: ClusterUnderTest, limited: ClusterUnderTest, redis_client: redis.Redis
 ) -> None:
     file_hash = Client().put("/upload/a", content_of(3)).json()["file_hash"]
-    assert redis_client.zcard(f"{KEY}nobody") == 0, "an upload ends with its answer"
+    within(5.0, lambda: redis_client.zcard(f"{KEY}nobody") == 0)
     responses = [Client().get(f"/download/{file_hash}") for _ in range(3)]
     assert [response.status_code for response in responses] == [200, 200, 429]
     responses[0].getvalue()
     responses[1].close()
-    assert redis_client.zcard(f"{KEY}nobody") == 0
+    within(5.0, lambda: redis_client.zcard(f"{KEY}nobody") == 0)
     assert Client().get(f"/download/{file_hash}").getvalue() == content_of(3)
 
 
 def test_without_a_limit_redis_is_not_asked(workers: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.api.wsgi.transfers.Lease", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr(leases, "begin", lambda *_: pytest.fail("asked"))
     with transfer():
         assert Client().put("/upload/a", b"bytes").status_code == 201

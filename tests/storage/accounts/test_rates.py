@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import redis
@@ -94,3 +95,55 @@ def test_a_limit_that_makes_no_sense_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="RATE_LIMIT"):
         Configuration.from_environment({"RATE_LIMIT": text})
     assert Configuration.from_environment({"RATE_LIMIT": " 100/Minute "}).rate_limit == "100/minute"
+
+
+# -- blocks ------------------------------------------------------------------
+
+
+def counted(client: redis.Redis) -> int:
+    """The number of requests that Redis has counted."""
+    return sum(client.llen(key) for key in client.scan_iter("*occ:rates*"))
+
+
+def through(subject: str, hits: int) -> int:
+    """Send requests one after the other; returns how many were let through."""
+
+    def hit() -> bool:
+        try:
+            rates.take(subject)
+        except TooManyRequests:
+            return False
+        return True
+
+    return sum(hit() for _ in range(hits))
+
+
+def test_under_a_high_limit_a_busy_client_seldom_costs_a_question(
+    cluster: ClusterUnderTest, settings: Any, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.OCC = dataclasses.replace(settings.OCC, rate_limit="100000/minute")
+    limiter = rates._limiter()
+    questions = Mock(wraps=limiter.hit)
+    monkeypatch.setattr(limiter, "hit", questions)
+    assert through("busy", 1000) == 1000
+    assert questions.call_count < 50
+    assert 1000 <= counted(redis_client) <= 1100
+
+
+def test_a_slow_client_uses_up_no_more_than_it_asks(
+    cluster: ClusterUnderTest, settings: Any, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.OCC = dataclasses.replace(settings.OCC, rate_limit="100000/minute")
+    monkeypatch.setattr(rates, "BLOCK_SECONDS", 0)  # Every block has ended when the next request comes.
+    assert through("slow", 100) == 100
+    assert counted(redis_client) == 100
+
+
+def test_blocks_let_no_more_through_than_the_limit(
+    cluster: ClusterUnderTest, settings: Any, redis_client: redis.Redis
+) -> None:
+    settings.OCC = dataclasses.replace(settings.OCC, rate_limit="5000/hour")
+    with ThreadPoolExecutor(8) as clients:
+        passed = sum(clients.map(lambda _: through("crowd", 750), range(8)))
+    # What several threads counted at once beyond one block is lost; nothing is let through twice.
+    assert 4900 <= passed <= 5000
