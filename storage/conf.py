@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from storage.credentials import secret_key, url_with_password
+from storage.credentials import credential, secret_key, url_with_password
 from storage.exceptions import ConfigurationError
 
 VERSION = "0.1.0"
@@ -21,6 +22,28 @@ ANYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 MAX_TAU = 255
 LARGEST_SKETCH = (512 << 20) - 72  # registers: with the header, this is the largest value that Redis holds, 512 MiB
 MAX_CHUNK_SIZE = 64 << 20
+
+
+@dataclass(frozen=True)
+class Provider:
+    """The OpenID provider with which people log in to the console.
+
+    Attributes:
+        issuer: the provider's name for itself, which is an address.
+        client_id: the provider's name for this service.
+        client_secret: the secret that the provider shares with this service.
+        admin_group: the group whose people are admins; empty if admins are made in the administration.
+    """
+
+    issuer: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    admin_group: str
+
+    @property
+    def host(self) -> str:
+        """The provider's name for people."""
+        return urlsplit(self.issuer).hostname or self.issuer
 
 
 @dataclass(frozen=True)
@@ -53,6 +76,7 @@ class Configuration:
     ingest_workers: int
     log_to_stdout: bool
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    provider: Provider | None
     database_url: str | None = field(repr=False)
     redis_url: str | None = field(repr=False)
     secret_key: str | None = field(repr=False)
@@ -93,6 +117,7 @@ class Configuration:
             ingest_workers=read.integer("INGEST_WORKERS", os.cpu_count() or 1, 1, 256),
             log_to_stdout=read.choice("LOG_TO", ("files", "stdout")) == "stdout",
             trusted_proxies=read.networks("TRUSTED_PROXIES"),
+            provider=read.provider(),
             database_url=url_with_password(environment, "DATABASE_URL", "POSTGRES_PASSWORD"),
             redis_url=url_with_password(environment, "REDIS_URL", "REDIS_PASSWORD"),
             secret_key=secret_key(environment, debug=read.boolean("DEBUG", False)),
@@ -153,6 +178,21 @@ class _Reader:
         if text and not re.fullmatch(r"(mailto:|tel:|https://)[!-~]+", text):
             raise ConfigurationError(f"{name}={text!r} is not like mailto:security@example.org or https://example.org/")
         return text
+
+    def provider(self) -> Provider | None:
+        """The OpenID provider; None without OIDC_ISSUER."""
+        names = ("OIDC_ISSUER", "OIDC_CLIENT_ID", "OIDC_ADMIN_GROUP")
+        issuer, client_id, admin_group = (self.environment.get(name, "").strip() for name in names)
+        client_secret = credential(self.environment, "OIDC_CLIENT_SECRET")
+        if not issuer:
+            return None
+        url = urlsplit(issuer)
+        is_near = url.scheme == "http" and url.hostname in ("127.0.0.1", "::1", "localhost")
+        if not url.hostname or not (url.scheme == "https" or is_near) or url.query or url.fragment:
+            raise ConfigurationError(f"OIDC_ISSUER={issuer!r} is not like https://login.example.org")
+        if not client_id or not client_secret:
+            raise ConfigurationError("OIDC_ISSUER needs OIDC_CLIENT_ID and OIDC_CLIENT_SECRET")
+        return Provider(issuer, client_id, client_secret, admin_group)
 
     def boolean(self, name: str, default: bool) -> bool:
         text = self.environment.get(name, "").strip().lower()

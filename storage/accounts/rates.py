@@ -29,6 +29,7 @@ from storage.redis_connection import connect
 log = structlog.get_logger(__name__)
 
 LOGINS_OF_ADDRESS = "10/5 minutes"
+SIGN_ONS_OF_ADDRESS = "30/5 minutes"  # Each login with an OpenID provider asks twice.
 LOGINS_OF_NAME = "20/5 minutes"  # A name may be tried from many addresses.
 SUBSCRIBER = 64  # The bits of an IPv6 address that one subscriber cannot choose: each has a whole /64, or more.
 
@@ -57,6 +58,15 @@ def take_login(address: str, username: str) -> None:
     _take(LOGINS_OF_ADDRESS, f"login:{origin(address)}")
     # The name is not logged or stored as it is: people type their password into the wrong field.
     _take(LOGINS_OF_NAME, f"login:{hashlib.sha256(username.casefold().encode(errors='replace')).hexdigest()}")
+
+
+def take_sign_on(address: str) -> None:
+    """Count one step of a login with an OpenID provider, by the client's address.
+
+    Raises:
+        TooManyRequests: the address has used up its steps.
+    """
+    _take(SIGN_ONS_OF_ADDRESS, f"sign-on:{origin(address)}")
 
 
 @lru_cache(maxsize=1024)

@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib.auth import views
 from django.contrib.auth.forms import UsernameField
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.shortcuts import render
 from django.urls import reverse
 
 from storage.accounts import rates
@@ -33,14 +34,32 @@ class LoginPage(views.LoginView):
             name = UsernameField().to_python(request.POST.get("username", "")) or ""
             rates.take_login(request.META.get("REMOTE_ADDR", ""), name)
         except TooManyRequests as error:
-            context = self.get_context_data(form=self.form_class(), wait=error.wait)
-            response = self.render_to_response(context, status=429)
-            response.headers["Retry-After"] = str(error.wait)
-            return response
+            return refusal(request, wait=error.wait)
         return super().post(request, *args, **kwargs)
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        return super().get_context_data(frame="console/frame.html", section="login", version=VERSION, **kwargs)
+        return super().get_context_data(**_frame(), **kwargs)
+
+
+def refusal(request: HttpRequest, *, wait: int = 0, provider: str = "") -> HttpResponse:
+    """The form for name and password, with the reason why a login was refused.
+
+    Args:
+        request: the request that is refused.
+        wait: the number of seconds after which the next attempt may come; 0 if it may come at once.
+        provider: the OpenID provider with which the login failed; empty if it was none.
+    """
+    context = {**_frame(), "wait": wait, "failed_provider": provider, "next": ""}
+    response = render(request, LoginPage.template_name, context, status=429 if wait else 403)
+    if wait:
+        response.headers["Retry-After"] = str(wait)
+    return response
+
+
+def _frame() -> dict[str, Any]:
+    provider = configuration().provider
+    name = None if provider is None else provider.host
+    return {"frame": "console/frame.html", "section": "login", "version": VERSION, "provider": name}
 
 
 class LogoutPage(views.LogoutView):

@@ -1,12 +1,14 @@
 from django.urls import path
 
-from storage.console import cluster, file, files, login, preview, work
+from storage.console import cluster, file, files, login, preview, single_sign_on, work
 
 app_name = "console"
 urlpatterns = [
     path("", files.FilesPage.as_view(), name="files"),
     path("login", login.LoginPage.as_view(), name="login"),
     path("logout", login.LogoutPage.as_view(), name="logout"),
+    path("single-sign-on", single_sign_on.BeginPage.as_view(), name="single-sign-on"),
+    path("single-sign-on/return", single_sign_on.ReturnPage.as_view(), name="single-sign-on-return"),
     path("upload", files.UploadPage.as_view(), name="upload"),
     path("delete", files.DeletePage.as_view(), name="delete"),
     path("file/<str:file_hash>", file.FilePage.as_view(), name="file"),

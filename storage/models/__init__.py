@@ -4,6 +4,7 @@ from storage.models.content import Content, ManifestEntry
 from storage.models.file import NOBODY, SORT_KEYS, UPLOADED, File, Position, Sort, nobody
 from storage.models.generation import Generation
 from storage.models.hold import Hold
+from storage.models.identity import Identity
 from storage.models.job import Job
 from storage.models.key import Key, Scope
 from storage.models.last_census import LastCensus
@@ -30,6 +31,7 @@ __all__ = [
     "File",
     "Generation",
     "Hold",
+    "Identity",
     "Job",
     "Key",
     "LastCensus",

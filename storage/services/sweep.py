@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
+from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -52,6 +53,7 @@ def sweep() -> None:
     _look_again_at_lost_contents()
     _heal_short_contents()
     Link.objects.delete_expired()
+    Session.objects.filter(expire_date__lt=Now()).delete()
     Tally.fold()
     _forget_ended_jobs()
     Generation.forget(GENERATIONS_KEPT)

@@ -6,6 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
 from django.db.models import F
 
 from storage import phases
@@ -292,3 +294,12 @@ def test_a_node_that_returns_has_lost_contents_looked_at_at_once(cluster: Cluste
     cluster.maintain()
     file.content.refresh_from_db()
     assert (file.content.retrievable, file.content.lost_at) == (True, None)
+
+
+def test_sessions_that_have_ended_are_deleted(cluster: ClusterUnderTest) -> None:
+    for seconds in (-10, 1000):
+        session = SessionStore()
+        session.set_expiry(seconds)
+        session.save()
+    sweep.sweep()
+    assert [session.get_decoded()["_session_expiry"] for session in Session.objects.all()] == [1000]
