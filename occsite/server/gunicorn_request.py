@@ -13,7 +13,7 @@ from gunicorn.http.parser import RequestParser
 from storage.api.wsgi.forwarding import is_trusted
 from storage.conf import configuration
 
-LARGE = 1 << 20  # bytes: a connection is not kept after a body of this size, or a body of unknown length
+LARGE = 1 << 20  # bytes: a connection is not kept if this much of a body is unread, or a rest of unknown length
 SOON = 1.0  # A read returns the bytes that have come within this many seconds, and does not wait for more.
 WITH_BODY = ("PATCH", "POST", "PUT")  # With these methods, a client may send a body that no field announces.
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -60,12 +60,18 @@ class Request(message.Request):  # type: ignore[misc]
         self._expected_100_continue = False  # gunicorn would ask for the body before the application sees the head.
         # The connection's next bytes may be a body that was not announced, and must not be taken for a request.
         is_announced = "CONTENT-LENGTH" in fields or "TRANSFER-ENCODING" in fields
-        if getattr(reader, "length", LARGE) >= LARGE or (self.method in WITH_BODY and not is_announced):
-            self.force_close()  # The answer has ``Connection: close``, and may be sent before the body has arrived.
+        if self.method in WITH_BODY and not is_announced:
+            self.force_close()
 
     def should_close(self) -> bool:
-        """Tell whether the connection ends with this request, as it does if its body was announced but not read."""
-        return self.body.is_expected or bool(super().should_close())
+        """Tell whether the connection ends with this request: its body was announced, and much of it is unread.
+
+        The server asks when it sends the head of the answer, and again after the answer. Both times the result is the
+        same, because the client was told the first one.
+        """
+        if self.body.is_expected or self.body.unread >= LARGE:
+            self.force_close()
+        return bool(super().should_close())
 
     def _require_host(self, fields: dict[str, str]) -> None:
         """Refuse a request of HTTP/1.1 without a Host field (RFC 9112 §3.2); gunicorn itself refuses two fields."""
@@ -108,6 +114,13 @@ class RequestBody(body.Body):  # type: ignore[misc]
     def __init__(self, reader: Any, *, is_expected: bool) -> None:
         super().__init__(reader)
         self.is_expected = is_expected
+
+    @property
+    def unread(self) -> int:
+        """The number of bytes of the body that nobody has read; ``LARGE`` if it is unknown, and not 0."""
+        if isinstance(self.reader, ChunkedReader):
+            return LARGE if self.reader.parser else 0
+        return int(self.reader.length)
 
     def read1(self, size: int) -> bytes:
         """The next bytes, at most ``size``: those that come within SOON, or, if none do, the first that come."""

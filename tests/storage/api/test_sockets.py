@@ -38,7 +38,7 @@ from storage.services.provision import provision
 pytestmark = pytest.mark.django_db
 
 STALL = 1
-LIMIT = 1_000_000
+LIMIT = 2_000_000
 PROJECT = Path(__file__).resolve().parents[3]
 BEGIN = b'--BB\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
 FORM = BEGIN + b"the bytes" * 100 + b"\r\n--BB--\r\n"
@@ -239,6 +239,23 @@ def test_after_a_large_body_that_nobody_wants_the_connection_is_not_promised(ser
     ):
         with server.connect(body) as client:
             assert b"Connection: close\r\n" in client.recv(1000)
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        put(b"x" * (LIMIT - 1), "Prefer: respond-async"),
+        upload(BEGIN + b"x" * (LIMIT - 2) + b"\r\n--BB--\r\n", "Prefer: respond-async"),
+        chunked(b"x" * (LIMIT - 3), "Prefer: respond-async", begin=put) + b"0\r\n\r\n",
+    ],
+    ids=["plain", "form", "chunked"],
+)
+def test_a_large_upload_that_was_read_leaves_the_connection_open(server: Server, large: bytes) -> None:
+    with server.connect(large) as client:
+        status, accepted = answer(client)
+        assert status == 202
+        client.sendall(request("DELETE", f"/files/{accepted['file_hash']}"))
+        assert client.recv(100).startswith(b"HTTP/1.1 204")
 
 
 @pytest.mark.parametrize(("begin", "body", "size"), [(upload, FORM, 900), (put, RAW, len(RAW))])
