@@ -35,11 +35,12 @@ class Lines:
     debug = info = warning = error = critical = msg
 
 
-def configure(level: str) -> dict[str, Any]:
+def configure(level: str, *reporters: Processor) -> dict[str, Any]:
     """Configure structlog for our own events.
 
     Args:
         level: the name of the lowest level that is written.
+        reporters: processors that see our own events before they are rendered.
 
     Returns:
         The configuration of ``logging`` for the events of libraries.
@@ -52,7 +53,7 @@ def configure(level: str) -> dict[str, Any]:
         structlog.processors.format_exc_info,
     ]
     structlog.configure(
-        processors=[_unless_disabled, *shared, _line],
+        processors=[_unless_disabled, *shared[:-1], *reporters, *shared[-1:], _line],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=Lines,
         cache_logger_on_first_use=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 import django_stubs_ext
 from corsheaders.defaults import default_headers
 
-from occsite import addresses, logs
+from occsite import addresses, logs, sentry
 from occsite.launch import embedded
 from occsite.launch.secret import read_secret
 from occsite.postgresql.connection import PATIENCE
@@ -221,4 +221,6 @@ CORS_EXPOSE_HEADERS = [
 LOG_LEVEL = os.environ.get("LOG_LEVEL", "INFO").upper()
 if LOG_LEVEL not in logging.getLevelNamesMapping():
     raise ConfigurationError(f"LOG_LEVEL={LOG_LEVEL!r} is none of DEBUG, INFO, WARNING, ERROR, CRITICAL")
-LOGGING = logs.configure(LOG_LEVEL)
+LOGGING = logs.configure(LOG_LEVEL, *([sentry.report] if OCC.sentry_dsn else []))
+if OCC.sentry_dsn:
+    sentry.begin(OCC.sentry_dsn)

@@ -80,6 +80,7 @@ class Configuration:
     database_url: str | None = field(repr=False)
     redis_url: str | None = field(repr=False)
     secret_key: str | None = field(repr=False)
+    sentry_dsn: str | None = field(repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Configuration:
@@ -121,6 +122,7 @@ class Configuration:
             database_url=url_with_password(environment, "DATABASE_URL", "POSTGRES_PASSWORD"),
             redis_url=url_with_password(environment, "REDIS_URL", "REDIS_PASSWORD"),
             secret_key=secret_key(environment, debug=read.boolean("DEBUG", False)),
+            sentry_dsn=credential(environment, "SENTRY_DSN"),
         )
 
     @property
