@@ -6,15 +6,15 @@ class SketchError(Exception):
 
 
 class IncompatibleSketches(SketchError):
-    """Sketches of different seeds, bases, versions or sizes that do not fold onto each other."""
+    """The sketches differ in seed, base size or format version, or their sizes do not fold onto each other."""
 
 
 class CorruptSketch(SketchError):
-    """Bytes that are not a whole, undamaged sketch."""
+    """The bytes are not a whole, undamaged sketch."""
 
 
 class ShadowLost(SketchError):
-    """The shadow of a rebuild is missing, belongs to another build, or outlived its server: start again."""
+    """The shadow of a rebuild is missing, of another build, or was opened before a restart of Redis: start again."""
 
 
 class StoreUnavailable(SketchError):

@@ -10,7 +10,7 @@ HEX_DIGITS = 64
 DIGEST_SIZE = HEX_DIGITS // 2
 MAX_SEED = 2**32 - 1
 AT_ONCE = 1 << 14
-"""Digests that are hashed together. Their intermediate results fit the processor's cache."""
+"""``hash_digests`` hashes this many digests at a time, so that their intermediate results fit the processor's cache."""
 
 
 def hash_chunks(chunk_hashes: Sequence[str], seed: int) -> NDArray[np.uint64]:
@@ -27,7 +27,7 @@ def hash_chunks(chunk_hashes: Sequence[str], seed: int) -> NDArray[np.uint64]:
         ValueError: a chunk hash is not 64 hexadecimal digits, or the seed is out of range.
     """
     _require_seed(seed)
-    digests = bytes.fromhex("".join(chunk_hashes))  # one call: a call for each would take longer than the hashing
+    digests = bytes.fromhex("".join(chunk_hashes))  # A call for each hash would take longer.
     size = DIGEST_SIZE
     if set(map(len, chunk_hashes)) - {HEX_DIGITS} or len(digests) != size * len(chunk_hashes):
         raise ValueError(f"a chunk hash has {HEX_DIGITS} hexadecimal digits")
@@ -69,7 +69,7 @@ _N1, _N2 = np.uint64(0x52DCE729), np.uint64(0x38495AB5)
 def _murmur3_of_two_blocks(words: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
     """Return the low halves of the hashes of ``words`` ``[4, n]``, after Appleby's public-domain source.
 
-    Products wrap at 2^64, as they must.
+    Products overflow at 2^64, as the algorithm requires.
     """
     h1 = np.full(words.shape[1], seed, np.uint64)
     h2 = h1.copy()

@@ -11,7 +11,7 @@ _SHAPE = f"""
 local call = redis.call
 local HEADER = {HEADER_SIZE}
 
--- tau, N' and header of the sketch at a key; nil if it is missing, of another lineage or cut.
+-- Returns tau, N' and the header of the sketch at a key; nil if it is missing, truncated or of another lineage.
 local function shape(key, lineage)
   local header = call('GETRANGE', key, 0, HEADER - 1)
   if #header < HEADER or header:sub(1, #lineage) ~= lineage then return nil end
@@ -76,17 +76,17 @@ return missing
 """
 )
 
-# KEYS: sketches. ARGV: lineage, hashes, the largest N' that is answered whole.
-# The answer is the run id, then the header and the registers of each sketch. Up to that N', these are all registers of
-# the sketch; above it, they are the registers of the hashes, in the order of the hashes.
+# KEYS: sketches. ARGV: lineage, hashes, the largest N' up to which a sketch is read whole. The answer is the run id,
+# then the header and registers of each sketch. A sketch of up to that N' is answered with all its registers. A larger
+# sketch is answered with the registers of the hashes, in the order of the hashes.
 READ = (
     _SHAPE
     + """
 local answer = {server_run_id()}
 local hashes, whole = ARGV[2], tonumber(ARGV[3])
-local batches = {}  -- by N', as most sketches are of one size
+local batches = {}  -- N' -> looks(N'), because most sketches have the same size
 
--- The arguments that look at each hash's register, for commands of up to 2,000 looks: a call takes 8,000 arguments.
+-- Returns arguments of BITFIELD_RO that read the register of each hash, for 2,000 hashes at a time (a Lua limit).
 local function looks(n_prime)
   local found, batch, n = {}, nil, 6000
   for at = 1, #hashes, 4 do
@@ -123,7 +123,7 @@ return answer
 # KEYS: shadow. ARGV: header, N'.
 OPEN = """
 local n_prime = tonumber(ARGV[2])
-if n_prime <= 4194304 then  -- exactly as many bytes: a string that grows is given twice what it needs, up to 1 MB more
+if n_prime <= 4194304 then  -- SETRANGE would reserve up to 1 MB more
   redis.call('SET', KEYS[1], ARGV[1] .. string.rep('\\0', n_prime))
 else
   redis.call('SET', KEYS[1], ARGV[1])
@@ -143,8 +143,8 @@ return 1
 """
 )
 
-# KEYS: shadow, sketch. ARGV: lineage, build. The answer is 1, or 0 if the shadow is not of that build and server.
-# If the sketch is of that build already, an earlier try of the same call has swapped it in, and its answer got lost.
+# KEYS: shadow, sketch. ARGV: lineage, build. The answer is 1, or 0 if the shadow is not of that build and server. If
+# the sketch is of that build already, an earlier attempt of the same call has swapped it in, and its answer got lost.
 SWAP = (
     _SHAPE
     + """

@@ -24,10 +24,10 @@ from sketches.lcrs import LCRS
 from sketches.wire import BUILD_SIZE, Header, decode, decode_header, encode_header, lineage, seed_check
 
 BYTES_PER_LOOK = 512
-"""Bytes that a script reads in one piece in the time that it takes to read one single register (measured)."""
+"""A script reads this many bytes in one piece in the time in which it reads one single register (measured)."""
 
 FILL_BATCH = 4096
-"""Chunks that one run of a script counts into a shadow. The run holds up every other client for some 10 ms."""
+"""One run of the script FILL counts this many chunks into a shadow. It holds up all other clients for some 10 ms."""
 
 _NOTHING: Mapping[str, Sequence[str]] = MappingProxyType({})
 _NO_BUILDS: Mapping[str, bytes] = MappingProxyType({})
@@ -38,7 +38,8 @@ class Lookup:
     """The registers of some chunks on some nodes, at one instant.
 
     Attributes:
-        counts: registers, uint8 of shape ``[nodes, chunks]`` in the order asked; 0 where unknown.
+        counts: registers, uint8 of shape ``[nodes, chunks]`` in the order of the arguments; 0 if the sketch is missing
+            or damaged.
         headers: node id → header; None where the sketch is missing or damaged.
         run_id: run id of the server that answered, 40 hexadecimal digits.
     """
@@ -63,10 +64,10 @@ class Snapshot:
     run_id: str
 
     def registers(self, node_ids: Sequence[str], chunk_hashes: Sequence[str]) -> list[list[int]]:
-        """Return the registers of chunks on nodes at that instant: a row for each chunk, 0 where unknown.
+        """Return the registers of chunks on nodes at that instant: a row for each chunk; 0 if a node has no sketch.
 
-        Readers ask for one or two chunks. The rows are made of single numbers, because an array for so few numbers
-        takes longer to set up than to fill.
+        The rows are lists of Python numbers: most readers ask for one or two chunks, and to make a NumPy array for so
+        few numbers takes longer than to fill it.
         """
         asked = [self.sketches.get(node_id) for node_id in node_ids]
         sizes = {sketch.n_prime: sketch.seed for sketch in asked if sketch}
@@ -112,7 +113,8 @@ class SketchStore:
         self._base_n_prime = base_n_prime
         self._tau = tau
         self._lineage = lineage(base_n_prime, seed)
-        # The largest size whose remainders fit 32 bits. Every size that a header can have divides it.
+        # The modulus is the largest size whose remainders fit 32 bits. Every size that a header can have divides the
+        # modulus.
         self._modulus = base_n_prime << ((2**32 // base_n_prime).bit_length() - 1)
 
     def update(
@@ -211,8 +213,8 @@ class SketchStore:
     def open_shadow(self, node_id: str, epoch: int, n_prime: int) -> bytes:
         """Begin to rebuild a node's sketch: create an empty shadow, which replaces an older shadow.
 
-        From now on `update` adds to the sketch and to the shadow. List the node's volume only after all writes have
-        ended that were counted before this call.
+        From now on `update` adds to the sketch and to the shadow. List the node's volume only after all writes that
+        were counted before this call have ended.
 
         Args:
             node_id: the node.

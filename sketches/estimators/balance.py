@@ -36,9 +36,9 @@ class Balance:
 
     Attributes:
         nodes: one entry per node.
-        peak: share over fair share of the node that is fullest for its size (1 when balanced, 0 without chunks). The
-            cluster is full when it holds ``1 / peak`` of the chunks that a balanced cluster would hold. None if no node
-            should hold anything.
+        peak: the largest ratio of a node's share to its fair share (1 if every node holds its fair share, 0 without
+            chunks). The cluster is full when it holds ``1 / peak`` of the chunks that a balanced cluster would hold.
+            None if no node should hold anything.
     """
 
     nodes: tuple[NodeBalance, ...]
@@ -107,7 +107,7 @@ def _bounded_shares(chunks: Sequence[Estimate]) -> list[Estimate]:
 
 
 def _peak(nodes: Sequence[NodeBalance]) -> Estimate | None:
-    """Return share over fair share of the node that is fullest for its size."""
+    """Return the largest ratio of a node's share to its fair share; None if no node should hold anything."""
     relative = [
         Estimate(
             node.share.estimate / node.fair_share,

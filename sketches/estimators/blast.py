@@ -93,11 +93,12 @@ def worst_sets(registers: NDArray[np.uint8], size: int, most: int) -> list[tuple
 def expected_confined(history: History, sets: Sequence[Collection[int]]) -> Floats:
     """Compute how many chunks a healthy placement would confine to each set of nodes.
 
-    The first arrivals of a race are the nodes of a set S with probability ``G(S) = sum over a in S of G(S without a)
-    w_a / (W - W(S without a))``. Here ``w_a`` is the weight of node a, ``W(S)`` the sum of the weights of S, and W that
-    of all nodes. The probability that r replicas lie within A is the sum of ``G(S)`` over all S of r nodes of A. Chunks
-    that had no choice lie on all nodes of their epoch. Placement over zones is not a race: it confines fewer chunks
-    than this to the nodes of one zone, and more to sets with one node of each zone.
+    The first arrivals of a race are the nodes of a set S with probability
+    ``G(S) = sum over a in S of G(S without a) w_a / (W - W(S without a))``. Here ``w_a`` is the weight of node a,
+    ``W(S)`` the sum of the weights of S, and W that of all nodes. The probability that r replicas lie within A is the
+    sum of ``G(S)`` over all S of r nodes of A. Chunks with as many replicas as their epoch has nodes lie on all these
+    nodes. Placement over zones is not a race: it confines fewer chunks than this to the nodes of one zone, and more to
+    sets with one node of each zone.
 
     If the nodes of a set O do not answer, only the sketches of the other nodes are read. A chunk then seems confined to
     A if it lies within A and O together, but not within O alone. The expected number of these chunks is the number for
@@ -197,7 +198,7 @@ def _every_set(registers: NDArray[np.uint8], size: int) -> tuple[NDArray[np.int6
 
 
 def _grown_sets(registers: NDArray[np.uint8], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Return what `_every_set` does, but only for sets that registers show and sets grown from the commonest ones."""
+    """Return what `_every_set` does, but for sets that registers show and for sets grown from the commonest."""
     occupied = registers != 0
     levels = occupied.sum(axis=0)
     low = np.flatnonzero((levels > 0) & (levels <= size))

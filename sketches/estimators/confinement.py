@@ -3,9 +3,10 @@
 Let ``F(B)`` be the number of registers that are zero on every node outside the set B. With probability ``F(B)/N'``, all
 chunks with a replica outside B miss a given register; with probability ``Z0/N'``, all chunks miss it. Therefore
 ``N' ln(F(B)/Z0)`` estimates the chunks *confined* to B: all their replicas lie on nodes of B (linear counting of Whang,
-Vander-Zanden and Taylor, 1990, applied to the registers of B's complement; the rest is derived here). Let ``A[k]`` be
-the mean of this estimate over all sets of k of the m nodes. A chunk of j replicas is confined to ``C(m-j, k-j)`` of
-these sets, so ``C(m, k) A[k] = sum_j C(m-j, k-j) c_j``, where ``c_j`` chunks have j replicas. The solution is
+Vander-Zanden and Taylor, 1990, applied to the registers of B's complement; the other formulas are derived here). Let
+``A[k]`` be the mean of this estimate over all sets of k of the m nodes. A chunk of j replicas is confined to
+``C(m-j, k-j)`` of these sets, so ``C(m, k) A[k] = sum_j C(m-j, k-j) c_j``, where ``c_j`` chunks have j replicas. The
+solution is
 
     ``c_l = C(m, l) sum_{k=1..l} (-1)^(l-k) C(l, k) A[k]``.
 
@@ -101,7 +102,7 @@ def spectrum_from_levels(level_counts: ArrayLike, nodes: int, replication_factor
 
 @dataclass(frozen=True, eq=False)
 class _Confined:
-    """Chunks confined to k nodes, for k = 0 … R - 1, and how their numbers follow from those of registers in cells.
+    """Mean numbers of chunks confined to k nodes, for k = 0 … R - 1, and their derivatives by the registers in cells.
 
     A cell has the registers that are not zero on exactly one set of nodes or, if only levels are known, at one level.
 
@@ -164,7 +165,7 @@ def _confined_by_levels(levels: NDArray[np.int64], nodes: int, resolution: int) 
 
 
 def _solve(confined: _Confined, levels: NDArray[np.int64], nodes: int, replication_factor: int) -> Spectrum:
-    """Compute the chunks with l replicas from those confined to k nodes; the last class is the rest of the union."""
+    """Compute the chunks with l replicas from those confined to k nodes; the last class has all others."""
     resolution, n_prime, zero = len(confined.mean), int(levels.sum()), int(levels[0])
     union = union_estimate(zero, n_prime)
     inversion = np.zeros((resolution - 1, resolution))

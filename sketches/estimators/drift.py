@@ -40,7 +40,7 @@ class Comparison:
     Attributes:
         registers: N', the number of registers of each of the two sketches.
         differing: registers that differ.
-        over_counts: registers above those of the listing. They are harmless: they only cost reads in vain.
+        over_counts: registers above those of the listing. They are harmless: they only cause useless reads.
         under_counts: registers below those of the listing. Each is a false negative or can become one.
         false_negatives: registers at zero although the listing has chunks in them: the sketch denies these chunks now.
         saturated: registers at tau in the sketch in use.
@@ -78,7 +78,7 @@ def disagreement(sketch: LCRS) -> Disagreement:
 
     The test has little power. If a share s of the chunks is counted twice, the score is ``s sqrt(2 N')`` on average at
     low loads, and a sixth less at a load of 1. With 2 % of the chunks at N' = 10^4 it is 2.4 to 2.8, so less than half
-    of such sketches are beyond 3. A sketch that passes is not proved sound; only `compare` tells.
+    of such sketches are beyond 3. A sketch that passes the test may still be wrong; only `compare` finds every error.
 
     Args:
         sketch: the sketch of one node.
@@ -94,7 +94,8 @@ def disagreement(sketch: LCRS) -> Disagreement:
 def compare(in_use: LCRS, listed: LCRS) -> Comparison:
     """Compare, register by register, a sketch in use with one built from a listing of the node's chunks.
 
-    Where chunks come or go between the listing and the reading of the sketch, registers differ without an error.
+    If chunks are written or removed between the listing and the reading of the sketch, registers differ without an
+    error.
 
     Raises:
         IncompatibleSketches: the sketches differ in size, tau or seed.

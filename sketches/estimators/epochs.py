@@ -24,7 +24,7 @@ LEAST_WEIGHT = 1e-12
 """The smallest weight, relative to the largest."""
 
 RIDGE = 1e-14
-"""Without this on their diagonal, the equations are singular if groups of nodes have no replicas to exchange."""
+"""This is added to the equations' diagonal, because they are singular if two groups of nodes exchange no replicas."""
 
 MAX_FITTING_STEPS = 50
 MAX_HALVINGS = 10
@@ -59,9 +59,9 @@ class Part:
 
     Attributes:
         nodes: int64 ``[k]``, ascending.
-        choosing: the chunks that had a choice among the nodes: r, 1 to k - 1 → number of chunks with r replicas,
-            above 0.
-        everywhere: number of chunks on all k nodes.
+        choosing: the chunks with fewer replicas than there are nodes, for which placement chose among the nodes: r, 1
+            to k - 1 → number of chunks with r replicas, above 0.
+        everywhere: number of chunks on all k nodes, for which placement had no choice.
     """
 
     nodes: NDArray[np.int64]
@@ -98,7 +98,7 @@ class History:
                 yield part, Race(self.weights[part.nodes], max(part.choosing))
 
     def everywhere(self) -> Floats:
-        """Number of chunks that had no choice, on both of two nodes (diagonal: on one node), float64 ``[m, m]``."""
+        """Number of chunks without a choice on both of two nodes (on the diagonal: on one node), float64 ``[m, m]``."""
         chunks = np.zeros(2 * self.weights.shape)
         for part in self.parts:
             chunks[part.block] += part.everywhere

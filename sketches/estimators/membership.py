@@ -71,8 +71,8 @@ def candidates(
         chunks_per_node: n, shape ``[nodes]``. If a register counts more chunks than n, its value is taken instead.
         n_prime: N', one size for all sketches, or a size for each: shape ``[nodes]``.
         tau: the level at which a register saturates.
-        prior: probability before looking, such as RF/m, or more for the nodes that placement prefers; broadcasts to
-            ``[chunks, nodes]``.
+        prior: probability before the registers are read, such as RF/m, or more for the nodes that placement prefers;
+            broadcasts to ``[chunks, nodes]``.
         loss: share of a node's chunks that its sketch may lack, shape ``[nodes]`` or one for all. 0: the sketch is
             trusted, and an empty register proves absence, whatever the prior. Above 0: the sketch is not trusted, and
             the result is only certain if the prior is; an empty register divides the odds by ``1 / loss``. 1: there is
@@ -133,7 +133,7 @@ def holders(
         loss: as for `candidates`.
 
     Returns:
-        Probabilities and order. An empty register of trusted sketches has probability 0.
+        Probabilities and order. A node with a zero register in a trusted sketch has probability 0.
 
     Raises:
         ValueError: a number of replicas is less than 1, or a value is not an integer from 0 to tau; where each node is
@@ -171,8 +171,8 @@ def _shared_out(counted: Floats, odds: Floats, wanted: Floats, mean_replicas: fl
     total, most = counted.sum(axis=1), counted.max(axis=1)
     chunks = np.maximum(1 + (total - wanted) / mean_replicas, most)
     sharing = chunks[:, None]
-    # If the registers count fewer replicas than their chunks should have, each of these chunks lacks an equal part of
-    # them.
+    # If the registers count fewer replicas than their chunks should have, each of these chunks is assumed to lack an
+    # equal part of the missing replicas.
     replicas = wanted - np.maximum(wanted + (chunks - 1) * mean_replicas - total, 0.0) / np.maximum(chunks, 1.0)
     by_all = (counted > 0) & (counted == sharing)
     probabilities: Floats = by_all.astype(np.float64)

@@ -1,11 +1,12 @@
-"""The overlap that two healthy nodes are expected to have, for a comparison with the observed overlap.
+"""The null: the overlap that two healthy nodes are expected to have, for a comparison with the observed overlap.
 
 The replicas of a chunk lie on distinct nodes, so independent random sets are the wrong null: with three replicas on
 five nodes every healthy pair would seem to share far too little. A chunk with r replicas lies on both nodes a and b
 with a probability ``pi_ab(r)``, which the placement determines. The chunks are placed independently of each other.
 
-If nodes joined late, `epochs` is needed. A null that places every chunk over all nodes would raise false alarms: on
-healthy clusters whose nodes did not all join at once, a fifth to all of the pairs would score beyond 3.
+If some nodes joined late, the module `epochs` is needed. A null that places every chunk over all nodes would raise
+false alarms: on healthy clusters whose nodes did not all join at once, a fifth to all of the pairs would score beyond
+3.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -98,18 +99,18 @@ def epochs_overlap(epochs: Sequence[Epoch], chunks_per_node: ArrayLike) -> Expec
     One set of weights is fitted to the share of the replicas that each node holds (see `epochs`). The probabilities for
     every number of replicas follow from the law of the placement (see `race`), exactly except for rounding.
 
-    The shares are given, as observed. The overlap varies only as far as they do not explain it: its variance is that of
-    the residual when the overlap is regressed on the shares (derived here). The variance is 0 for two nodes, and where
-    every chunk is on all nodes but one. The mean follows from the fitted weights and not from the regression, but the
-    two agree almost: by the delta method, the standard deviation about the fitted mean is larger by up to 0.06 % under
-    one replication factor, and by up to 4 % under several (weights from 1 to 100). The weights must have been the same
-    for all chunks.
+    The observed shares are taken as given. The variance of the overlap is the part that the shares do not explain: that
+    of the residual when the overlap is regressed on the shares (derived here). The variance is 0 for two nodes, and
+    where every chunk is on all nodes but one. The mean follows from the fitted weights and not from the regression, but
+    the two agree almost: by the delta method, the standard deviation about the fitted mean is larger by up to 0.06 %
+    under one replication factor, and by up to 4 % under several (weights from 1 to 100). The weights must have been the
+    same for all chunks.
 
     The variance is exact for up to 16 nodes. Beyond 16, the overlap of a pair is regressed on the chunks on each of its
     two nodes, on the chunks on each of the nodes that were together in an epoch of 16 or fewer nodes, and on two sums
     over the other nodes. This leaves the variance slightly too large. Its root is too large by at most 0.13 % with
-    weights from 1 to 4 and 2 % with weights from 1 to 100, at 17 to 50 nodes and up to five replicas. (At 19 replicas
-    on 20 of 24 nodes it is 3 % and 17 %.)
+    weights from 1 to 4 and 2 % with weights from 1 to 100, at 17 to 50 nodes and up to five replicas. (With 19 replicas
+    on 20 of 24 nodes, the root is too large by 3 % and 17 %.)
 
     For each distinct set of nodes in ``epochs``, memory grows as m^2 and time as m^2 r.
 
@@ -175,8 +176,8 @@ def simulated_overlap(
 def _residual_variance(history: History) -> Floats:
     """The variance of every two nodes' overlap that the chunks on each node do not explain, float64 ``[m, m]``.
 
-    The overlap is regressed in two steps. The first uses the sums of `_explaining`, made uncorrelated. The second uses,
-    of the chunks on each of the two nodes, the part that these sums do not explain.
+    The overlap is regressed in two steps. The first uses the sums of `_explaining`, made uncorrelated. The second uses
+    the chunks on each of the two nodes, less the part that these sums explain.
     """
     moments = _moments(history)
     between = moments.between_nodes

@@ -1,4 +1,4 @@
-"""Tells whether chunks have the replicas they should have: under one target, under many, and against the record."""
+"""Tells whether chunks have enough replicas, for one target and for several, and how many chunks have none."""
 
 from statistics import NormalDist
 
@@ -56,7 +56,8 @@ def below_targets(spectrum: Spectrum, targets: ArrayLike, z: float = Z_95) -> Es
         z: standard normal quantile of the interval's ends, 1.96 for two-sided 95 %.
 
     Returns:
-        The number with its interval; under several targets its lower bound as the estimate, with no upper end.
+        The number with its interval. Under several targets, the estimate is a lower bound too, and there is no upper
+        end.
     """
     wanted = np.asarray(targets, np.int64)
     levels = np.flatnonzero(wanted)
@@ -78,8 +79,8 @@ def alarming(spectrum: Spectrum, targets: ArrayLike, expected: int) -> bool:
     """Tell whether more chunks are below their targets than there should be.
 
     Under one common target, the spectrum of a cluster without missing replicas never alarms. Under two targets, 1.1 %
-    of the simulated ones did (4,500 runs). With half of 10^5 chunks at two and half at three replicas, in 10^6
-    registers, 95 % of the runs alarm if .35 % of the chunks lack a replica.
+    of the simulated clusters without missing replicas raised an alarm (4,500 runs). With half of 10^5 chunks at two and
+    half at three replicas, in 10^6 registers, 95 % of the runs alarm if .35 % of the chunks lack a replica.
 
     Args:
         spectrum: with the largest target as its replication factor.

@@ -92,9 +92,9 @@ class Spectrum:
 
         With ``c_l`` chunks of l replicas and their sum U, the average is ``(sum_l l c_l)/U``; its variance follows by
         the delta method. The ends come from the number ``D = sum_l (R - l) c_l`` of missing replicas, and solve the
-        same equation as in `below`. One more chunk lacks at least 1 replica (used for the lower end of D) and at most
-        ``R - 1`` (used for the upper one). A spectrum without a trace of missing replicas therefore answers RF, with a
-        lower end below RF.
+        same equation as in `below`. A chunk that lacks replicas lacks at least 1 (used for the lower end of D) and at
+        most ``R - 1`` (used for the upper end). A spectrum without a trace of missing replicas therefore answers RF,
+        with a lower end below RF.
         """
         chunks = float(self.counts.sum())
         if self.saturated:

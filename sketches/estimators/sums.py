@@ -46,7 +46,7 @@ NEGLIGIBLE = 1e-12
 """A cell with a smaller probability differs from 0 only by rounding."""
 
 SHRINKAGE = 0.1
-"""A scoring step leaves at least this part of a class: at zero or below, sums that occur would be impossible."""
+"""A scoring step leaves at least this part of a class: without it, sums that occur would have the probability 0."""
 
 
 def spectrum_from_sums(

@@ -16,9 +16,10 @@ newcomer, draws some of these E elements, and the number that remains is hyperge
   polynomial, so all zeros stay real. Bernstein's inequality therefore bounds the tails, and the normal approximation
   of union and intersection is off by at most ``0.56/sd`` in distribution (Berry-Esseen, constant of Shevtsova, 2010).
 
-Conventions: without any set, the union is empty and the intersection is the whole population, as complements demand.
-Empty sets are equal, so their Jaccard index is 1. The joint distributions of union and intersection and of the
-classes "held by exactly k" are not offered, because their state grows with N² and faster: use the exact moments.
+Conventions: without any set, the union is empty and the intersection is the whole population, as the rule for
+complements requires. Empty sets are equal, so their Jaccard index is 1. The joint distributions of union and
+intersection and of the classes "held by exactly k" are not offered, because their state grows with N² and faster: use
+the exact moments.
 """
 
 from sketches.occ.distribution import Distribution, intersection_pmf, union_pmf

@@ -13,7 +13,7 @@ TAIL = 40.0
 """The values that a distribution leaves out on either side have a total probability below e^-40 = 4·10⁻¹⁸."""
 
 WORKING_TAIL = 70.0
-"""The exponent while parties are added: what is left out then is e^-30 times less, and does not change the result."""
+"""While parties are added, only tails below e^-70 are left out: so far below TAIL, they do not change the result."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 BLOCK = 1 << 18
-"""Chunks placed at a time. They fit the processor's cache and keep memory small."""
+"""This many chunks are placed at a time: their data fits the processor's cache and takes little memory."""
 
 
 @dataclass(frozen=True, eq=False)
