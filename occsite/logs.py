@@ -1,4 +1,4 @@
-"""The log: one JSON object a line on standard error, from our own code and from libraries.
+"""The log: one JSON object per line on standard error, from our own code and from libraries.
 
 Our own events are written directly. Events of libraries pass through ``logging``, which costs three times as much, and
 get the same form.

@@ -1,7 +1,7 @@
 """The tasks that a worker's processes begin by themselves, without a message (ADR 17).
 
-A message wakes a worker at once. Redis may lose, refuse or delay messages. So each process also looks for work in
-PostgreSQL, and the maintenance worker times its rounds by the monotonic clock, which cannot be set.
+A message wakes a worker at once, but Redis may lose, refuse or delay messages. So each process also looks for work in
+PostgreSQL, and the maintenance worker times its rounds by the monotonic clock, which nobody can set.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Middleware of Django and corsheaders, skipped for the requests that do not need it.
 
-Only the administration and the console have sessions, so only their pages pay for them.
+Only the administration and the console have sessions, so only their pages run the middleware for sessions.
 """
 
 from __future__ import annotations

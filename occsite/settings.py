@@ -21,7 +21,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 OCC = Configuration.from_environment(os.environ)
 
 DEBUG = OCC.debug
-# Before the first start there is no secret. Django refuses to sign or to encrypt anything with an empty one.
+# Before the first start there is no secret. Django refuses to sign or to encrypt anything with an empty secret.
 SECRET_KEY = OCC.secret_key or read_secret(OCC.storage_dir) or ""
 ALLOWED_HOSTS = [host for host in os.environ.get("ALLOWED_HOSTS", "*").split(",") if host]
 
@@ -76,7 +76,7 @@ AUTH_PASSWORD_VALIDATORS = [
 
 ROOT_URLCONF = "occsite.urls"
 CSRF_FAILURE_VIEW = "storage.api.errors.csrf_failure"
-LOGIN_REDIRECT_URL = "admin:index"  # This is where an operator goes who logs in with an address of another site.
+LOGIN_REDIRECT_URL = "admin:index"  # After a login, a browser that asked for a page of another site goes here.
 WSGI_APPLICATION = "occsite.wsgi.application"
 APPEND_SLASH = False
 TIME_ZONE = "UTC"

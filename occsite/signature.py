@@ -1,7 +1,7 @@
 """The name under which a process shows itself to PostgreSQL: its program, its version, and digests of its settings.
 
 PostgreSQL lists the names of all sessions. So `manage.py doctor` sees which programs run, and whether one of them has
-another version or other settings, without anything that a process would have to record or to clean up.
+another version or other settings. No process has to record or to clean up anything for this.
 """
 
 from __future__ import annotations

@@ -71,6 +71,6 @@ def url_with_password(environment: Mapping[str, str], name: str, password_name: 
         if parts.password is not None:
             return url
     except ValueError:
-        return url  # Whoever uses the URL refuses it, in words that fit.
+        return url  # The code that uses the URL refuses it with a better message.
     user, at, host = parts.netloc.rpartition("@")
     return parts._replace(netloc=f"{user if at else ''}:{quote(password, safe='')}@{host}").geturl()

@@ -32,7 +32,7 @@ class VolumeOffline(VolumeError):
 
 
 class ForeignVolume(VolumeOffline):
-    """The volume's address is empty, or the volume there belongs to another node or cluster."""
+    """No volume is at the address, or the volume there belongs to another node or cluster."""
 
 
 class VolumeFull(VolumeError):
@@ -191,7 +191,7 @@ class NoSuchUpload(StorageError):
 
 
 class OffsetMismatch(StorageError):
-    """The bytes do not go on where the upload has arrived."""
+    """The first byte of the request is not the next byte that the upload needs."""
 
     code = "offset_mismatch"
 

@@ -16,7 +16,7 @@ class Table:
 
     @property
     def cells(self) -> list[list[tuple[str, bool]]]:
-        """The text of each cell of each row, and True if its column is one of numbers."""
+        """The text of each cell of each row, and True if the cell's column has numbers."""
         numeric = [all(map(is_number, column[1:])) for column in zip(*self.rows, strict=True)]
         return [list(zip(map(str, row), numeric, strict=True)) for row in self.rows]
 

@@ -32,7 +32,7 @@ class Recent(Generic[T]):
 
         Args:
             look: makes a new value; the caller gets its exceptions.
-            seconds: how long a value is good for this caller, if not as long as usual.
+            seconds: how long a value is good for this caller; by default as long as the constructor was told.
             fits: tells whether the cached value may be used; a new value is not tested.
         """
         good_for = self._seconds if seconds is None else seconds

@@ -1,7 +1,7 @@
 """This process's connections to Redis: no call waits long, and while Redis is away, nearly no call waits at all.
 
-Redis is a hint (DESIGN, invariant 5). If Redis is away or hangs, one call of a process reaches its time limit now and
-then. All other calls are refused at once.
+Redis holds only hints (invariant 5). If Redis is away or hangs, one call of a process at a time tries it, and may reach
+its time limit. All other calls are refused at once.
 """
 
 from __future__ import annotations

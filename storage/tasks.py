@@ -42,7 +42,7 @@ from storage.tracking.store import ShadowLost, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
-OVERDUE = timedelta(seconds=0.5)  # A job that waits for longer is overdue: a message would have reached a worker.
+OVERDUE = timedelta(seconds=0.5)  # A job that has waited longer than this is overdue: its message was probably lost.
 SHIFT = 60.0  # A task that still finds work ends after this many seconds and wakes a worker, so that a worker can stop.
 RECLAIMING = 25.0  # A round of reclaim ends after this many seconds. The next round begins 30 s after this one began.
 LISTENING = 1.0  # An ingest task waits this many seconds for more work. A worker has more time than this to stop.
@@ -65,7 +65,8 @@ WORK: Mapping[str, Callable[[Job], Any]] = {
 }
 
 
-# A process runs at most one ingest and one maintenance task at a time, begun by a message or by its own look for work.
+# A process runs at most one ingest and one maintenance task at a time. A message or the process's own lookout begins
+# it.
 _ingesting, _maintaining = Lock(), Lock()
 
 

@@ -1,6 +1,6 @@
 """The folder of backups: a volume with one copy of each chunk, and a folder for each backup.
 
-A backup's folder has its name when the backup is complete, and never before. Backups share the chunks: a chunk that an
+A backup's folder gets its name when the backup is complete, and not before. Backups share the chunks: a chunk that an
 earlier backup has copied is not copied again, even if that backup did not end.
 """
 
@@ -88,7 +88,7 @@ class Backup:
 
     @property
     def secret(self) -> str | None:
-        """The secret of the installation; None if it had none of its own."""
+        """The secret of the installation; None if the installation had none in STORAGE_DIR."""
         try:
             return (self.path / SECRET).read_text().strip()
         except FileNotFoundError:
@@ -117,7 +117,7 @@ class Archive:
 
     @contextmanager
     def opened(self, cluster: str) -> Iterator[None]:
-        """Make the folder if necessary, and have it for this process alone while the body runs.
+        """Make the folder if necessary, and lock it for this process while the ``with`` block runs.
 
         Raises:
             BackupError: other files are there, or another backup is being taken.
@@ -174,7 +174,8 @@ class Archive:
     def find(self, name: str | None = None) -> Backup:
         """The backup of this name; without a name the last one. The descriptions of other backups are not read.
 
-        An older backup never stands in for a last one that is damaged: its files would silently be older.
+        If the last backup is damaged, no older one is taken in its place: the operator would restore older files
+        unnoticed.
 
         Raises:
             BackupError: there is none, or its description is damaged or of a later format.

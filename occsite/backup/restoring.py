@@ -55,8 +55,8 @@ class Result:
         away: node id → why its volume cannot be used.
         copied: chunks of which no node had a copy, and which were written.
         bytes: the size of these chunks.
-        unplaced: chunks that found too few nodes.
-        missing: chunks that are neither on a node nor, whole, in the backup.
+        unplaced: chunks that no node has taken.
+        missing: chunks of which neither a node nor the backup has a good copy.
         foreign: ids of the nodes that were written to after the backup was taken, or under another database.
         kept: the folder of the former embedded database; None if there was none.
     """
@@ -176,7 +176,7 @@ def _set_former_database_aside(storage_dir: Path, backup: Backup, replace: bool)
         folder.rename(kept)
         sync_directory(storage_dir)
     elif folder.exists():
-        shutil.rmtree(folder)  # An interrupted restore has left it.
+        shutil.rmtree(folder)  # An interrupted restore has left this folder.
     _put_secret(storage_dir, backup)
     return kept if mark["had_database"] else None
 
@@ -220,8 +220,9 @@ def _load_database(backup: Backup) -> None:
     connection.close()  # The schema cannot be dropped while a transaction of this process reads it.
     tools.load(backup.database)
     call_command("migrate", interactive=False, verbosity=0)
-    Hold.objects.all().delete()  # The dump holds the hold of its own backup.
-    # Sketches of another seed do not fit, so whatever a Redis still holds is missing from now on, and is rebuilt.
+    Hold.objects.all().delete()  # The dump has the hold of the backup that made it.
+    # No sketch that Redis may still have fits the new seed, so all sketches count as missing from now on, and are
+    # rebuilt.
     Cluster.objects.update(sketch_seed=draw_seed())
     Cluster.bump_topology()
     topology.forget()

@@ -37,8 +37,8 @@ from storage.services import reclaim
 from storage.tracking import batches as writing
 from storage.tracking import routing
 
-HOLD = timedelta(minutes=10)  # Reclaim goes on at most this long after a backup was killed.
-BEAT = 60.0  # The end of the hold is put off after this many seconds.
+HOLD = timedelta(minutes=10)  # If a backup is killed, reclaim may go on after this time.
+BEAT = 60.0  # A running backup puts off the end of its hold once in this many seconds.
 
 # A chunk that only an upload in flight needs may have no copy yet, so pins do not count.
 CHUNKS = """
@@ -54,7 +54,7 @@ Tell = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a backup would do: chunks and bytes on record, those to copy, and the size of the database on its disk."""
+    """What a backup would do: chunks and bytes on record, chunks and bytes to copy, the database's size on its disk."""
 
     chunks: int
     bytes: int
@@ -83,14 +83,15 @@ def take(
     with_chunks: bool = True,
     hold_after: timedelta | None = None,
 ) -> Backup:
-    """Take a backup. An interrupted one leaves chunks that the next one need not copy again, and no backup.
+    """Take a backup. If it is interrupted, no backup is left, but its chunks need not be copied again.
 
     Args:
         archive: the folder of backups.
         configuration: the settings of the service.
         tell: is called with the bytes of chunks that are done, and with all bytes.
         with_chunks: False to leave the chunks to the operator's own tools.
-        hold_after: for this long, reclaim is held back after the end, so that these tools find every chunk.
+        hold_after: how long reclaim is held back after the end of the backup, so that the operator's tools find every
+            chunk.
 
     Raises:
         BackupError: the backup could not be completed.
@@ -132,7 +133,7 @@ def take(
 
 @contextmanager
 def held_back() -> Iterator[Hold]:
-    """Hold reclaim back while the body runs. The hold may end sooner if PostgreSQL is away for long."""
+    """Hold reclaim back while the ``with`` block runs. The hold may end sooner if PostgreSQL is away for long."""
     hold = reclaim.hold_back(HOLD)
     ended = Event()
     keeper = Thread(target=_keep, args=(hold, ended), name="hold", daemon=True)

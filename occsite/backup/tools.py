@@ -44,7 +44,7 @@ class Tools:
 
     @classmethod
     def fitting(cls, server: int) -> Tools:
-        """The programs for a dump of a server of this major version: of the same version, else of the next later one.
+        """The programs for a dump of a server of this major version: of the same, or else of the next later version.
 
         Raises:
             BackupError: no program is there, or all are older than the server. They would refuse to dump it.
@@ -113,7 +113,7 @@ def load(path: Path) -> None:
                 session.stdin.write(b"\nCOMMIT;\n")
             session.stdin.close()
         except BrokenPipeError:
-            script.kill()  # psql has ended at an error, which is said below.
+            script.kill()  # psql has ended at an error, which is raised below.
         said = session.stderr.read() or script.stderr.read()
         status = session.wait() or script.wait()
     if status:

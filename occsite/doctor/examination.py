@@ -1,4 +1,4 @@
-"""All checks, in the order of the report. Each check looks at its part alone: the others go on when one cannot."""
+"""All checks, in the order of the report. If one check fails, the others go on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Check:
     Attributes:
         name: its name in the report.
         look: makes its findings; at least one.
-        needs_postgresql: True if it cannot be made without PostgreSQL.
+        needs_postgresql: True if the check cannot be made without PostgreSQL.
     """
 
     name: str
@@ -52,7 +52,7 @@ _CLOCK = "clock of "
 
 
 def examine() -> Iterator[tuple[str, Finding]]:
-    """Make all checks: the name of the check, and a finding. A check may have several findings."""
+    """Make all checks; yields the name of the check and a finding. A check may have several findings."""
     state = health.examine()
     down = state.failing.get("postgresql")
     if down:

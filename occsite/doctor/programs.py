@@ -15,7 +15,7 @@ from storage.cluster import clocks
 from storage.conf import VERSION, configuration
 from storage.models import Cluster
 
-HERE = "this API"  # ``clocks.differences`` calls this process so.
+HERE = "this API"  # ``clocks.differences`` uses this name for its own process.
 
 
 def versions_agree() -> Iterator[Finding]:

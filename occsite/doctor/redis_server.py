@@ -1,4 +1,5 @@
-"""The checks of Redis. It holds hints only, so nothing here loses a file; but sketches that vanish cost rebuilds."""
+"""The checks of Redis. It holds hints only, so its troubles lose no file; but sketches that vanish have to be
+rebuilt."""
 
 from __future__ import annotations
 
@@ -58,7 +59,7 @@ def _persistence(info: dict[str, Any], client: redis.Redis) -> Iterator[Finding]
 
 
 def _saves(client: redis.Redis) -> bool:
-    """True if Redis writes snapshots. Where the account may not ask, it is taken to do so."""
+    """True if Redis writes snapshots, or if the service's account is not allowed to ask."""
     try:
         return bool(client.config_get("save").get("save"))
     except redis.RedisError:

@@ -177,7 +177,7 @@ def _namespace() -> list[str]:
 
 
 def _confined(signum: signal.Signals, argv: list[str]) -> list[str]:
-    # The death signal comes last: entering a namespace may clear it.
+    # ``unshare`` comes first, because entering a namespace may clear the death signal that ``setpriv`` sets.
     return [*_namespace(), *dying_with_parent(signum, argv)]
 
 

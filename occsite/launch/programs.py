@@ -19,8 +19,8 @@ from storage.conf import Configuration
 from storage.queues import Queue
 
 PROJECT = Path(__file__).resolve().parents[2]
-# ``boot`` starts the programs that serve clients first. The others then do not take the processor from them while they
-# load.
+# ``boot`` starts the programs that serve clients first, so that they need not share the processor with the other
+# programs while they load.
 FOREGROUND = ("api", "worker")
 BACKGROUND = ("maintenance",)
 MAINTENANCE_PROCESSES = 1  # This process does jobs. Sweeps, probes and reclaim run in other threads of it.
@@ -68,7 +68,8 @@ def application(configuration: Configuration) -> list[Program]:
 def commands(configuration: Configuration) -> dict[str, list[str]]:
     """The programs of the system except its databases: name → command.
 
-    In ``manage.py serve`` they are children of one manager; in ``docker-compose.yml`` each has its own container.
+    Under ``manage.py serve`` these programs are children of one manager; in ``docker-compose.yml`` each has its own
+    container.
     """
     gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:occsite.server.gunicorn_conf"]
     celery = [sys.executable, "-m", "celery", "--quiet", "-A", "occsite"]

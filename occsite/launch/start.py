@@ -72,5 +72,5 @@ def _prepare(configuration: Configuration, folders: list[Path]) -> None:
     # A relative STORAGE_DIR starts at this process's working directory, but the programs run in another directory.
     os.environ["STORAGE_DIR"] = str(storage_dir)
     os.environ["TMPDIR"] = str(scratch_dir(storage_dir))  # The next start removes what killed programs leave.
-    # By default, glibc gives threads separate arenas of memory, which need more. Each volume has threads of its own.
+    # By default, glibc gives threads separate arenas, which need more memory. Each volume has threads of its own.
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")

@@ -53,7 +53,7 @@ class Watch:
     def see(self, document: dict[str, Any] | None) -> None:
         """Take one look's result: the document of /health, or None if there was no answer."""
         if document is None:
-            # Nothing is known about the other troubles now.
+            # Without a document, the other troubles are assumed to go on.
             found = {**self.shown, SILENCE: "the API does not answer; its log may say why"}
         else:
             found = troubles(document)

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 # A statement may take this many seconds. gunicorn's configuration sets a smaller number for the API's processes.
 PATIENCE = int(os.environ.get("DATABASE_PATIENCE", "60"))
-GRACE = 2.0  # PostgreSQL has this many more seconds to report by itself that a statement took too long.
+GRACE = 2.0  # PostgreSQL has this many more seconds to report that a statement took too long.
 FRESH = 1.0  # A connection that worked this many seconds ago is assumed to work still.
 
 

@@ -15,7 +15,7 @@ from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
 
 MOST_CONNECTIONS = 4000  # Each process takes this many at most: more connections cost memory, and help no client.
-DESCRIPTORS = 8  # The files and database sockets of one thread need this many.
+DESCRIPTORS = 8  # The files and database sockets of one thread need this many descriptors.
 
 
 def _raise_descriptor_limit() -> int:
@@ -53,5 +53,5 @@ def post_fork(_server: Any, worker: Any) -> None:
     try:
         seats.claim(make_own_dir(scratch_dir(_configuration.storage_dir)) / "metrics")
     except ConfigurationError as error:
-        # Another user may have put something into the folder. The process then counts in memory of its own.
+        # Another user may have put something into the folder. The process then keeps its counts in its own memory.
         worker.log.warning("metrics of this process alone: %s", error)

@@ -1,4 +1,4 @@
-"""A client's socket that ends only when the client is silent, however long a whole transfer takes."""
+"""A client's socket that times out only when the client is silent, however long a whole transfer takes."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """How many transfers an owner has at once: a limit that all processes share.
 
-Each transfer has a lease in Redis, which its process renews. The leases of a process that dies run out, so its
-transfers soon count no more. While Redis does not answer, every transfer is let through; its lease is recorded as soon
+Each transfer has a lease in Redis, which its process renews. If a process dies, its leases expire, so its transfers
+soon no longer count. While Redis does not answer, no transfer is refused; the lease of a transfer is recorded as soon
 as Redis is back.
 
-A small download is over in a millisecond, and two questions to Redis would take a third of that. So a process keeps
-a lease for a moment after its transfer, for the owner's next one, as long as the owner is far from the limit.
+A small download takes a millisecond, and two calls of Redis would take a third of that. So a process keeps a lease for
+a moment after its transfer, for the owner's next one, as long as the owner is far from the limit.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ log = structlog.get_logger(__name__)
 LEASE_SECONDS = 30
 RENEW_SECONDS = 10.0
 KEEP_SECONDS = 0.1  # A lease without a transfer is given back after this time.
-GOOD_SECONDS = 1.0  # What Redis said of an owner's other transfers is believed for this time.
+GOOD_SECONDS = 1.0  # A process relies for this long on the number of an owner's leases that Redis has told it.
 KEY = "occ:transfers:"
 BRIEF, LONG = b"b", b"l"  # The first byte of a lease's token: whether its process may keep it for the next transfer.
 FULL, PERHAPS_FULL = 0, -1
 
-# A lease that ends later than any lease can is from before Redis's clock was set back. If its transfer is still under
-# way, the lease is renewed soon. Where the limit is reached, some leases may be kept without a transfer: only those
-# that were taken a moment ago, while at most half of the limit was in use.
+# A lease that ends later than is possible was taken before Redis's clock was set back, and is removed. If its transfer
+# is still under way, the lease is renewed soon. When the limit is reached, other processes may be keeping leases
+# without a transfer. Only a lease that was taken less than GOOD_SECONDS ago, while at most half of the limit was in
+# use, can be one of these.
 _TAKE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -106,13 +107,13 @@ def begin(owner: str, most: int) -> Lease:
 
 
 def end(lease: Lease) -> None:
-    """End a transfer. If Redis does not answer, its lease runs out by itself."""
+    """End a transfer. If Redis does not answer, the lease expires by itself."""
     if not _leases.keep(lease):
         _give_back([lease])
 
 
 class _Leases:
-    """The leases of this process. A thread renews them, and gives back what was kept in vain, while there are any."""
+    """The leases of this process. While there are any, a thread renews them, and gives back those kept unused."""
 
     def __init__(self) -> None:
         self._lock = Lock()

@@ -26,7 +26,7 @@ from storage.models.refusals import UNAVAILABLE
 
 USE_SECONDS = 60.0  # A process records the use of a key at most once in this many seconds.
 IDENTITY = "occ.identity"
-"""The environ's key for a principal that is known already: the console's, in the requests that it sends to the API."""
+"""Under this key of the WSGI environment, the console gives the API the principal of a request that it makes itself."""
 
 REMEMBERED = 10_000  # The most ids of keys that a process remembers, ids that do not exist included.
 
@@ -63,7 +63,7 @@ class Principal:
 
 @dataclass(frozen=True)
 class _Remembered:
-    """What a process knows of a key; ``principal`` is None if no good key has the id."""
+    """What a process has read about a key; ``principal`` is None if no good key has the id."""
 
     read_at: float
     digest: bytes
@@ -90,8 +90,7 @@ def identify(environ: Mapping[str, Any], *, last_known: bool = False) -> Princip
 
     Args:
         environ: the WSGI environment of the request.
-        last_known: True if a key that this process knows is good enough, however old that knowledge is, while
-            PostgreSQL is away.
+        last_known: True if, while PostgreSQL is away, a key is accepted that this process has read at any earlier time.
 
     Raises:
         Unauthenticated: the request shows neither a good key nor the session of a user who is logged in.

@@ -1,7 +1,7 @@
-"""How much an owner may store: find out what a new file may have, change the limits, list the usage (ADR 22).
+"""How much an owner may store: read how large a new file may be, change the limits, list the usage (ADR 22).
 
-The acceptance of an upload decides (``record_acceptance``). What is here refuses a body earlier: before it is read, or
-while it arrives.
+The acceptance of an upload makes the final decision (``record_acceptance``). This module refuses a body earlier: before
+it is read, or while it arrives.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from storage.recent import Recent
 
 log = structlog.get_logger(__name__)
 
-GOOD_SECONDS = 5.0  # A process that has read whose uploads are limited trusts it for this long.
+GOOD_SECONDS = 5.0  # A process keeps the list of owners with a quota for this long.
 MOST = (1 << 63) - 1
 UNITS = {"": 1, "b": 1} | {
     f"{letter}{binary}b": (1024 if binary else 1000) ** power
@@ -38,7 +38,7 @@ class Allowance:
     Attributes:
         quota: the quota.
         used: what the owner has stored.
-        known: the size of the largest file that the body may turn out to be again; None if it must be new.
+        known: the size of the largest stored file that the body may be a repetition of; None if there is no such file.
     """
 
     quota: Quota

@@ -2,8 +2,8 @@
 
 The ``limits`` library counts in Redis. While Redis does not answer, every request is let through.
 
-A question to Redis would take a tenth of the time of a small download. So where the limit is high, a process counts
-the requests of a busy client a block at a time, and lets them through as they come.
+A call of Redis would take a tenth of the time of a small download. So if the limit is high, a process counts a block of
+future requests of a busy client in one call, and then lets these requests through without a call.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ log = structlog.get_logger(__name__)
 LOGINS_OF_ADDRESS = "10/5 minutes"
 SIGN_ONS_OF_ADDRESS = "30/5 minutes"  # Each login with an OpenID provider asks twice.
 LOGINS_OF_NAME = "20/5 minutes"  # A name may be tried from many addresses.
-SUBSCRIBER = 64  # The bits of an IPv6 address that one subscriber cannot choose: each has a whole /64, or more.
+SUBSCRIBER = 64  # The provider sets this many first bits of an IPv6 address; the subscriber chooses the others.
 
 
-SHARE = 1000  # A block is at most this part of a limit: limits below twice this number are counted one by one.
-BLOCK_SECONDS = 0.1  # A block is used up within this time, or the rest of it is lost.
+SHARE = 1000  # A block is at most one SHARE-th of the limit. Below a limit of 2,000 there are no blocks.
+BLOCK_SECONDS = 0.1  # After this time, the client loses the requests that are left in its block.
 REMEMBERED = 10_000  # The most clients whose blocks a process remembers.
 
 
@@ -89,7 +89,7 @@ def _take(rate: str, subject: str) -> None:
     if size == 0:
         return
     try:
-        for cost in (size, 1) if size > 1 else (1,):  # Where a whole block is too much, one request may still fit.
+        for cost in (size, 1) if size > 1 else (1,):  # If a whole block exceeds the limit, one request may still fit.
             if limiter.hit(limit, subject, cost=cost):
                 _blocks.add(limit, subject, cost)
                 return
@@ -109,7 +109,7 @@ def _limit(rate: str) -> RateLimitItem:
 
 @lru_cache(maxsize=1)
 def _limiter() -> MovingWindowRateLimiter:
-    """The limiter of this process. A moving window lets through exactly as many requests in any span as it should."""
+    """The limiter of this process. A moving window allows exactly as many requests in any span as the limit says."""
     storage = RedisStorage("redis://", connection_pool=connect().connection_pool, key_prefix="occ:rates")
     return MovingWindowRateLimiter(storage)
 
@@ -130,7 +130,7 @@ class _Block:
 
 
 class _Blocks:
-    """The blocks of this process. A client whose block was used up in time gets one of twice the size."""
+    """The blocks of this process. A client that has used up its block in time gets a block of twice the size."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -156,7 +156,7 @@ class _Blocks:
             block = self._blocks.get((limit, subject))
             left = size - 1
             if block is not None and now < block.ends_at:
-                # Several threads may have asked Redis at once. What they got together is still one block at most.
+                # Several threads may have asked Redis at once. Together they keep at most the requests of one block.
                 left = min(left + block.left, max(left, block.size - 1))
             self._blocks[limit, subject] = _Block(size, left, now + BLOCK_SECONDS)
 

@@ -1,8 +1,8 @@
-"""Secrets that the service itself must be able to read again, encrypted so that a dump of the database opens nothing.
+"""Secrets that the service itself must be able to read again, encrypted so that a dump of the database reveals none.
 
 The S3 protocol signs requests with the secret of a key, so the service needs the secret to check a signature. A secret
 is encrypted with AES-256-GCM under a key that is derived from SECRET_KEY, as one byte of version, 12 bytes of nonce and
-the ciphertext. The id of the key is authenticated too: a ciphertext that is moved to another row does not open.
+the ciphertext. The id of the key is authenticated too: a ciphertext that is moved to another row cannot be decrypted.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ class _Holder:
 def user_of(environ: Mapping[str, Any]) -> User | None:
     """The active user who is logged in with the browser that sends a request; None without a good session.
 
-    A session is read each time: who has logged out is out at once, in every process. Django finds no user
-    who was deactivated, and accepts no session from before the password was changed.
+    The session is read for each request: a user who logs out is logged out at once, in every process. Django finds no
+    user who was deactivated, and accepts no session from before the password was changed.
 
     Args:
         environ: the WSGI environment of the request.

@@ -37,7 +37,7 @@ def admit(size: int, factor: int) -> None:
 
     Raises:
         ClusterUnavailable: too few nodes are online.
-        OutOfSpace: staging or too many nodes have no room for the body in addition to what is already promised.
+        OutOfSpace: staging or too many nodes have no room for the body next to what is promised to other uploads.
         StagingUnavailable: staging is missing or cannot be written to.
     """
     try:
@@ -134,8 +134,8 @@ def _differs(now: Topology, then: Topology) -> bool:
 
 
 def _look_for_room(topology: Topology) -> Room:
-    # This comes before the look at the volumes. A replica that is written in between is then counted twice, as promised
-    # and as used space. In the other order it might not be counted at all.
+    # The promised room is read before the volumes are asked. A replica that is written in between is then counted
+    # twice, as promised and as used space. In the other order it might not be counted at all.
     promised = _promised()
     staging = staging_space()
     spaces: dict[str, Space] = {}

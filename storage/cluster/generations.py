@@ -32,7 +32,7 @@ from storage.volumes import GENERATIONS, MANY, Identity
 log = structlog.get_logger(__name__)
 
 SPAN = timedelta(seconds=60)
-GOOD_SECONDS = 60.0  # A writer looks again after this time, so it writes in a generation of at most two minutes.
+GOOD_SECONDS = 60.0  # After this time a writer looks at the volumes again: their generation is at most 2 minutes old.
 
 T = TypeVar("T")
 

@@ -74,7 +74,7 @@ def taken(queue: Queue) -> None:
 
 
 def hush(queue: Queue, seconds: float) -> None:
-    """Suppress wake-ups for ``seconds``, or until ``taken``. The caller looks into the queue itself before that."""
+    """Suppress wake-ups for ``seconds``, or until ``taken`` is called. The caller looks into the queue before then."""
     try:
         connect().set(_pending(queue), 1, px=int(seconds * 1000))
     except redis.RedisError as error:

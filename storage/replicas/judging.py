@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 class _Verdict(Enum):
-    """What became of a copy that looked bad. A copy that is gone was moved or removed by another hand."""
+    """What became of a copy that looked bad. GONE means that another process has moved or removed the copy."""
 
     QUARANTINED = auto()
     GOOD = auto()
@@ -45,7 +45,7 @@ def judge(topology: Topology, chunk_hash: str, size: int) -> tuple[list[Member],
             continue
     if not good:
         if suspects:
-            # The last copies stay where they are, although they are bad: a damaged copy may be worth more than none.
+            # If all copies of a chunk are bad, they stay where they are: a damaged copy may be worth more than none.
             log.error("replica.all_corrupt", chunk=chunk_hash, nodes=[member.node_id for member in suspects])
         return [], None, 0
     quarantined = 0

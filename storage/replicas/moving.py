@@ -63,7 +63,8 @@ class Moved:
 
 
 def plan(topology: Topology, holders: Mapping[str, Sequence[Member]], targets: Mapping[str, int]) -> list[Move]:
-    """Plan the moves of every chunk. Copies are added where placement wants them most, and dropped where least.
+    """Plan the moves of every chunk. A copy is added where placement wants it most, and dropped where it wants it
+    least.
 
     All other copies stay, even on nodes where placement would not put them now.
 

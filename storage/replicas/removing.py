@@ -1,4 +1,4 @@
-"""The one function that removes replicas, for reclaim, trim and drain alike; and the end of the trash (RACES 9, 10)."""
+"""The one function that removes replicas, for reclaim, trim and drain alike; and the trash's purge (RACES 9, 10)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ PURGED_AT_ONCE = 256
 def remove_replicas(topology: Topology, copies: Mapping[str, Sequence[Member]]) -> int:
     """Move copies of chunks into the trash of their nodes, if the chunks can do without these copies.
 
-    This is decided under the row locks of the chunks. If something refers to a chunk, at least its target of other
-    copies must remain on nodes that count, and these copies are read back now. A chunk without references must be
-    condemned. A chunk without a row is left alone: it first has to get a condemned row (RACES 11).
+    This is decided under the row locks of the chunks. If something refers to a chunk, other copies, at least as many as
+    its target, must remain on nodes whose copies count, and this function reads these copies back. A chunk without
+    references must be condemned. A chunk without a row is left alone: it first has to get a condemned row (RACES 11).
 
     If a node fails, it is not known whether a copy was removed. The copy then stays counted.
 
@@ -124,8 +124,8 @@ def purge_trash(member: Member, *, older_than: float, most: int) -> tuple[int, i
         batch = due[start : start + PURGED_AT_ONCE]
         hashes = [trashed.chunk_hash for trashed in batch]
         known = set(Chunk.objects.filter(hash__in=hashes).values_list("hash", flat=True))
-        # No row could be locked for the chunks that PostgreSQL does not know, and nothing refers to them. From
-        # here on, an upload of such a chunk writes its copies anew: copies in the trash never count for an upload.
+        # Chunks that PostgreSQL does not know have no row that could be locked, and nothing refers to them. If such a
+        # chunk is uploaded now, the upload writes all its copies: copies in the trash never count for an upload.
         unlinked = _unlink(member, [trashed for trashed in batch if trashed.chunk_hash not in known])
         unlinked += [
             size for t in batch if t.chunk_hash in known and (size := _purge_or_restore(member, t)) is not None
@@ -151,8 +151,8 @@ def _purge_or_restore(member: Member, trashed: Trashed) -> int | None:
         topology = Topology.load()
         if chunk is None or not is_needed(topology, chunk, member.node_id):
             return member.lane.call(member.lane.volume.purge, trashed)
-    # This comes after the transaction: if the copy cannot be counted, a sketch epoch is raised, and the new epoch must
-    # be committed before the copy is back.
+    # The copy is restored after the transaction: if the copy cannot be counted, a sketch epoch is raised, and the new
+    # epoch must be committed before the copy is back.
     restore(topology, member, trashed, chunk.size)
     return None
 

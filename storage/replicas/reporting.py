@@ -24,13 +24,13 @@ from storage.tracking import routing
 
 log = structlog.get_logger(__name__)
 
-REMEMBERED = 4096  # A process remembers this many reports of chunks, and as many of contents: half a megabyte each.
+REMEMBERED = 4096  # A process remembers this many reported chunks, and as many contents: half a megabyte for each kind.
 FORGET_CHUNK = 300.0  # After this many seconds a chunk is reported again: a worker has had the time to mend it.
 FORGET_CONTENT = 60.0  # After this many seconds a content is reported again.
 REPORTS_PER_SECOND = 4  # A worker needs tens of milliseconds per report. One process must not keep it from other work.
 NODE_MISSES = 20  # A node that lacks this many chunks within NODE_SPAN seconds is listed as a whole.
 NODE_SPAN = 60.0
-NODE_PAUSE = 600.0  # For this many seconds no chunk of that node is reported: listing and mending it take their time.
+NODE_PAUSE = 600.0  # For this many seconds no chunk of a listed node is reported: to list and mend a node takes time.
 
 
 class Lately:

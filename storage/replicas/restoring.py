@@ -107,8 +107,8 @@ def _bring_back(topology: Topology, chunk_hash: str, entries: Sequence[Entry]) -
             continue
         try:
             member.lane.call(rescue_verified, member.lane.volume, chunk_hash)
-            # This comes after the transaction: if the copy cannot be counted, a sketch epoch is raised, and the new
-            # epoch must be committed before the copy is back.
+            # The copy is restored after the transaction: if the copy cannot be counted, a sketch epoch is raised, and
+            # the new epoch must be committed before the copy is back.
             back = restore(topology, member, trashed, chunk.size)
         except VolumeError as error:
             event = "replica.not_restored" if isinstance(error, ReplicaCorrupt) else "restore.failed"

@@ -1,4 +1,4 @@
-"""Bringing chunks up to their targets: count, then write, side by side on all nodes."""
+"""Bring chunks to their targets: first count the new copies, then write them, to all nodes at the same time."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def store(
 
 
 class _Writer:
-    """Counts and writes wave after wave, side by side on all nodes."""
+    """Counts and writes wave after wave, to all nodes at the same time."""
 
     def __init__(self, topology: Topology, data: Mapping[str, bytes]) -> None:
         self.topology = topology

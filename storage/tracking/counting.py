@@ -1,6 +1,6 @@
 """Counting chunks in the sketches before they are written, and un-counting them after they are removed.
 
-Redis is a hint: a count that fails makes the sketch untrusted, and harms nothing else.
+Redis holds only hints: a count that fails makes the sketch untrusted, and harms nothing else.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def count(
 
 
 def builds(topology: Topology, node_ids: Sequence[str]) -> dict[str, bytes]:
-    """Node id → id of its sketch's rebuild. Read it before a removal: ``uncount`` skips a sketch of a later rebuild."""
+    """Node id → id of the rebuild that made its sketch. Read it before a removal: ``uncount`` skips later sketches."""
     try:
         headers = store_of(topology.cluster).lookup(node_ids, []).headers
     except StoreUnavailable:
@@ -63,7 +63,7 @@ def begin(cluster: Cluster, node: Node) -> None:
     """Give an empty sketch to a node that was just created and holds nothing yet.
 
     Raises:
-        SketchError: Redis does not answer; the probe finds the sketch missing and has it rebuilt.
+        SketchError: Redis does not answer. The next probe will find that the sketch is missing, and have it rebuilt.
     """
     store = store_of(cluster)
     build = store.open_shadow(node.node_id, node.sketch_epoch, cluster.n_prime)

@@ -13,7 +13,7 @@ from storage.cluster.topology import Topology
 from storage.models import Content
 from storage.recent import Recent
 
-GOOD_SECONDS = 60.0  # The spans are kept for this time, because every content is read to make them.
+GOOD_SECONDS = 60.0  # A process keeps the spans for this long, because it reads every content to make them.
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ def spans(topology: Topology) -> list[Span]:
     """The spans of the cluster's life, the first one first.
 
     A rebalance of the cluster places every chunk again, so nodes that joined before it count as there from the
-    beginning. When a node leaves, placement puts its copies on other nodes, as if it had never been there.
-    So it is in no span.
+    beginning. When a node leaves, placement puts its copies on other nodes, as if the node had never been there. So a
+    node that has left is in no span.
     """
     nodes = (topology.cluster.rebalanced_at, *((member.node_id, member.joined_at) for member in topology.members))
     history = _recent.see(lambda: _History(nodes, _spans(topology)), fits=lambda history: history.nodes == nodes)

@@ -1,12 +1,13 @@
 """Proofs, from the registers alone, that some chunk has too few copies. No volume is asked.
 
 An estimate says how many chunks lack a copy. A proof says in which registers these chunks are; one pass over the hashes
-on record then finds the chunks (SKETCHES §4). All chunks of a register at level l lie on the same l nodes or fewer. If
+of all chunks on record then finds the chunks. All chunks of a register at level l lie on the same l nodes or fewer. If
 each of them should have more than l copies, a level l above 0 proves that at least one chunk has too few. The proof
 needs trusted sketches of all nodes. A register that counts a copy that does not exist can hide a loss, but cannot
 invent one.
 
-A chunk is *settled* if all its copies should be there now. ``Chunk.objects.unsettled`` tells the other chunks.
+A chunk is *settled* if all its copies should be there now. ``Chunk.objects.unsettled`` returns the chunks that are not
+settled.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from storage.tracking.surveying import Survey
 CERTAIN = 5.0
 """Standard deviations between an estimate and its bound.
 
-The same set of chunks gives the same error at every look. With a 95 % interval, one cluster in forty would therefore
-have a false alarm that never ends."""
+The estimate from the same set of chunks always has the same error. With a 95 % interval, one cluster in forty would
+therefore have a false alarm that never ends."""
 
 UNKNOWN = np.iinfo(np.uint16).max
 Mask = NDArray[np.bool_]
@@ -44,12 +45,12 @@ def smallest_target(topology: Topology) -> int:
 
 
 def is_possible(topology: Topology) -> bool:
-    """Tell whether copies count on every node. If not, a copy on such a node looks like a copy that is gone."""
+    """Tell whether copies count on every node. On a node where they do not count, copies look like missing copies."""
     return bool(topology.members) and all(member.counts for member in topology.members)
 
 
 def is_suspect(survey: Survey, target: int, chunks: int) -> bool:
-    """Tell whether a survey gives cause for a closer look. Unlike that look, a survey counts unsettled chunks.
+    """Tell whether a survey is a reason to call ``look``. A survey includes unsettled chunks; ``look`` leaves them out.
 
     Args:
         survey: a survey of all nodes.
@@ -86,8 +87,8 @@ class Levels:
     def without_copies(self, chunks: NDArray[np.uint16], target: int) -> Mask:
         """The registers that count fewer copies than their chunks should have, shape ``[N']``.
 
-        This finds every lack that the counts can show. The level alone shows nothing if a chunk that has all its
-        copies shares the register. At a load of a quarter, one chunk in five shares its register.
+        This finds every lack that the counts can show. The level alone shows nothing if a chunk that has all its copies
+        shares the register. At a load of 0.25, one chunk in five shares its register with another chunk.
 
         Args:
             chunks: number of settled chunks on record in each register, shape ``[N']``.
@@ -151,7 +152,7 @@ class Evidence:
     lost: float
 
     def and_of(self, before: Evidence) -> Evidence:
-        """The evidence that both this look and ``before`` show; empty if the sketches have grown between the looks."""
+        """The evidence that is in both this object and ``before``; empty if the sketches have grown in between."""
         if self.n_prime != before.n_prime:
             return Evidence(self.target, self.n_prime, self.low[:0], 0.0)
         low = np.intersect1d(self.low, before.low, assume_unique=True)
@@ -159,7 +160,7 @@ class Evidence:
 
 
 def find(topology: Topology) -> Evidence | None:
-    """The evidence of a closer look; None if nothing can be proven now, see ``read_levels``."""
+    """Return the evidence that ``look`` finds; None if nothing can be proven now (see ``read_levels``)."""
     looked = look(topology)
     return looked[0] if looked else None
 
@@ -169,7 +170,7 @@ def look(topology: Topology) -> tuple[Evidence, Levels] | None:
 
     The unsettled chunks are read before the sketches and again after them. A chunk that is in neither reading was
     settled all the time, or was unsettled only between the two readings. In the second case the sketches may show only
-    some of its copies. A second look then finds this chunk whole, or gone.
+    some of its copies. A second call of ``look`` then finds the chunk with all its copies, or finds that it is gone.
 
     Raises:
         StoreUnavailable: Redis does not answer.

@@ -1,6 +1,6 @@
 """Which nodes probably hold a chunk: where readers ask first.
 
-Redis is a hint. A failure here makes the order of reads worse, and the statistics say so. It harms nothing else.
+Redis holds only hints. If Redis fails, the order of reads is worse, and the statistics say so. Nothing else is harmed.
 """
 
 from __future__ import annotations
@@ -124,8 +124,9 @@ class Route(NamedTuple):
         """Tell whether a trusted sketch is nearly certain that the node holds the chunk.
 
         The probability alone may rest on where placement would put the chunk now. After nodes were added, the chunk may
-        lie elsewhere. So the registers must allow no other explanation either: the copies that they count, and one for
-        each node without a trusted sketch, must not be more than the chunk's own copies.
+        lie elsewhere. So the registers must also exclude that other chunks caused these counts: the copies that they
+        count, plus one for each node without a trusted sketch, must not be more than the copies that the chunk should
+        have.
         """
         if member not in self.members:
             return False
@@ -180,7 +181,7 @@ def _routes(
     """Weigh and order the nodes for each chunk.
 
     If as many registers are 1 as the chunk has replicas, and all others are 0, no other chunk shares these registers.
-    They then tell where the chunk is, wherever placement would put it now. At a load of a quarter this holds for most
+    They then tell where the chunk is, wherever placement would put it now. At a load of 0.25 this holds for most
     chunks. Apart from placement this is plain Python, which is faster than NumPy for rows of about five numbers.
     """
     members, offline = topology.members, [2.0 * (not member.online) for member in topology.members]

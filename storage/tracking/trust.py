@@ -11,7 +11,7 @@ from storage.models import Cluster, Node
 from storage.tracking.store import store_of
 
 LOST_COUNTS = 16  # The sum of the registers may be this much below the node's tally: removals may be under way.
-SURPLUS_COUNTS = 1024  # The sum may be above the tally by this and a hundredth of the tally: batches may be in flight.
+SURPLUS_COUNTS = 1024  # The sum may exceed the tally by this plus a hundredth of the tally: batches may be in flight.
 DRIFT_SCORE = 6.0  # Chance does not reach this score. Below it, a rebuild would often change nothing.
 
 
@@ -59,7 +59,7 @@ def untrusted(topology: Topology) -> list[Member]:
 
 
 def inspect(topology: Topology, member: Member) -> Reason | None:
-    """Read a node's whole sketch, N' bytes, for signs of wear or drift; None if it shows none, or does not exist.
+    """Read a node's whole sketch, N' bytes; return WORN, DRIFTED or, if it is good or does not exist, None.
 
     The sum of the registers should equal the node's tally. Batches in flight and writes that failed make the sum
     larger. If the sum is smaller by more than a few removals under way, counts were lost, and each lost count may

@@ -1,7 +1,7 @@
 """Blast radius: the sets of nodes that hold all copies of some chunks. These chunks are lost if the nodes are lost.
 
 Placement spreads copies, so that only few chunks lie on any one set of nodes. A set may hold more chunks, for example
-after copies were moved by another rule. A rebalance mends that.
+after copies were moved without regard to placement. A rebalance mends that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from storage.cluster.topology import Member
 from storage.tracking.history import Span
 from storage.tracking.surveying.overlaps import NULL_SAMPLES, Registers, epochs_of, placed_at_random
 
-# A gathering that lasts this long is reported. Patterns that uploads and repairs make pass sooner.
+# A gathering that lasts this long is reported. Gatherings that uploads and repairs make pass sooner.
 GATHERED_FOR = timedelta(hours=1)
 SIZES = (2, 3)  # The sets that are searched have these numbers of nodes.
 SHOWN = 3  # This many of the worst sets of each size are shown.
