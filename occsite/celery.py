@@ -27,8 +27,8 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     task_acks_late=True,
     task_reject_on_worker_lost=True,
-    # This is enough for the largest upload on the slowest disk. If a task hangs, its lease ends long before this limit,
-    # and another worker takes the job.
+    # The time limit is enough for the largest upload on the slowest disk. If a task hangs, its lease ends long before
+    # this limit, and another worker takes the job.
     task_time_limit=6 * 3600,
     task_soft_time_limit=6 * 3600 - 60,
     broker_transport_options={"visibility_timeout": 24 * 3600, "socket_timeout": 10, "socket_connect_timeout": 3},

@@ -24,6 +24,7 @@ class PatientConsumer(Consumer):
             super().on_connection_error_after_connected(exc)
         except Exception as error:  # noqa: BLE001  kombu passes on any error here
             # kombu hands unacknowledged messages back while it closes the connection, and fails if the broker has died.
-            # This error would end the worker and its child processes. Their uploads would wait until the leases end.
+            # Without this handler, the error would end the worker and its child processes, and their uploads would wait
+            # until the leases end.
             log.warning("broker.unclosed", error=repr(error))
         time.sleep(PAUSE)

@@ -114,12 +114,12 @@ _database["OPTIONS"] = {
     **_database.get("OPTIONS", {}),
     "connect_timeout": 3,
     "application_name": signature(os.environ.get(PROGRAM, COMMAND), OCC, SECRET_KEY),
-    "prepare_threshold": 5,  # This allows statements to ask to be prepared; the ORM's statements never do.
+    "prepare_threshold": 5,  # The setting lets statements ask to be prepared; the ORM's statements never ask.
     "options": f"-c statement_timeout={PATIENCE}s -c idle_in_transaction_session_timeout=120000"
-    # These options are for prepared statements and for the statements of triggers. All of them look up a few rows by
-    # their keys. By default PostgreSQL would make a new plan at each call of a statement with a list of keys, because
-    # it expects longer lists. So plans are kept. A plan may be made while a table is so small that a scan of the whole
-    # table seems best. Sequential scans are off, so such a plan stays good when the table grows.
+    # The following options are for prepared statements and for the statements of triggers. All these statements look up
+    # a few rows by their keys. By default PostgreSQL would make a new plan at each call of a statement with a list of
+    # keys, because it expects longer lists. So plans are kept. A plan may be made while a table is so small that a scan
+    # of the whole table seems best. Sequential scans are off, so such a plan stays good when the table grows.
     " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off",
     "pool": 16,
 }

@@ -18,4 +18,4 @@ class ShadowLost(SketchError):
 
 
 class StoreUnavailable(SketchError):
-    """Redis did not answer, or refused. It is unknown whether the command was carried out."""
+    """Redis did not answer, or refused: it is unknown whether Redis has carried out the command."""

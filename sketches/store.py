@@ -27,7 +27,7 @@ BYTES_PER_LOOK = 512
 """A script reads this many bytes in one piece in the time in which it reads one single register (measured)."""
 
 FILL_BATCH = 4096
-"""One run of the script FILL counts this many chunks into a shadow. It holds up all other clients for some 10 ms."""
+"""One run of the script FILL counts this many chunks into a shadow, and holds up all other clients for some 10 ms."""
 
 _NOTHING: Mapping[str, Sequence[str]] = MappingProxyType({})
 _NO_BUILDS: Mapping[str, bytes] = MappingProxyType({})
@@ -81,7 +81,7 @@ def trusted(header: Header | None, epoch: int, run_id: str) -> bool:
 
     Args:
         header: the header of the sketch; None if there is no sketch.
-        epoch: the present epoch of the node's sketch. It is raised whenever a writer could not count.
+        epoch: the present epoch of the node's sketch, which is raised whenever a writer could not count.
         run_id: the run id of the server, read together with the header. A restarted server has another run id, and may
             have lost its last writes.
     """

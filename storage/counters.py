@@ -1,4 +1,4 @@
-"""Counts of events in the whole cluster, for metrics. They are kept in Redis, and are lost if Redis is lost."""
+"""Counts of events in the whole cluster, for metrics. The counts are kept in Redis, and are lost if Redis is lost."""
 
 from __future__ import annotations
 

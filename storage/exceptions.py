@@ -44,7 +44,7 @@ class VolumeReadOnly(VolumeError):
 
 
 class VolumeUnasked(VolumeError):
-    """This process lacks descriptors, threads or memory to ask the volume. This says nothing about the volume."""
+    """This process lacks descriptors, threads or memory to ask the volume; the volume itself may be well."""
 
 
 class ReplicaMissing(VolumeError):

@@ -31,7 +31,7 @@ def is_number(cell: object) -> bool:
 
 
 def size(count: float) -> str:
-    """A number of bytes as an operator reads it, such as ``1.5 MiB``. It may be negative."""
+    """A number of bytes, which may be negative, as an operator reads it, such as ``1.5 MiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(count) < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

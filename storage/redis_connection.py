@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 CONNECT_SECONDS = 1
-ANSWER_SECONDS = 2  # This is longer than the longest time for which a call asks Redis to block.
+ANSWER_SECONDS = 2  # No call asks Redis to block for as long as this.
 PAUSE = 1.0  # After a failure, no call is tried for this many seconds.
 
 

@@ -95,7 +95,7 @@ class Backup:
             return None
 
     def batches(self) -> Iterator[dict[str, int]]:
-        """Its chunks in portions: chunk hash → size in bytes."""
+        """The chunks of the backup in portions: chunk hash → size in bytes."""
         return batches(self.path / LIST)
 
     def check_database(self) -> None:

@@ -26,7 +26,7 @@ BLOCK = 1 << 16
 # Programs of PostgreSQL 17 and later begin a script with this setting, which earlier servers do not know.
 NEW_SETTING, KNOWN_SINCE = b"SET transaction_timeout = 0;\n", 17
 _QUIET = "-c client_min_messages=warning"  # Notices would fill a pipe that nobody reads before the end.
-# These parameters are for psycopg alone, or belong to sessions of the service.
+# The programs do not get these parameters, which are for psycopg alone, or belong to sessions of the service.
 _NOT_FOR_LIBPQ = ("password", "options", "prepare_threshold", "cursor_factory", "context", "application_name")
 
 
@@ -47,7 +47,7 @@ class Tools:
         """The programs for a dump of a server of this major version: of the same, or else of the next later version.
 
         Raises:
-            BackupError: no program is there, or all are older than the server. They would refuse to dump it.
+            BackupError: no program is there, or all are older than the server and would refuse to dump it.
         """
         found = cls.all()
         usable = [major for major in found if major >= server]

@@ -1,7 +1,7 @@
 """PostgreSQL and Valkey from Python wheels, which run if DATABASE_URL and REDIS_URL name no servers.
 
-Both listen on Unix sockets only, in a folder of mode 0700, and ask for a password. If root starts them, they run as the
-user nobody in a user namespace: PostgreSQL refuses to run as root. Their files still belong to root.
+Both servers listen on Unix sockets only, in a folder of mode 0700, and ask for a password. If root starts them, they
+run as the user nobody in a user namespace: PostgreSQL refuses to run as root. Their files still belong to root.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ POSTGRES_SETTINGS = {
 }
 _UNSAFE_BUT_FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 _FAILURE = re.compile(r"\b(error|ERROR|FATAL|PANIC): ")
-# PostgreSQL stops when its log needs a new segment (16 MB) and the disk is full. A new cluster has one segment. These
-# statements make eight, and the checkpoint keeps them for later use. Each following checkpoint, every five minutes,
-# does the same, and less than a segment is written in between while nothing can be stored.
+# PostgreSQL stops when its log needs a new segment (16 MB) and the disk is full. A new cluster has one segment. The
+# statements of _RESERVE make eight segments, and the checkpoint keeps them for later use. Each following checkpoint,
+# every five minutes, does the same, and less than a segment is written in between while nothing can be stored.
 _RESERVE = "SELECT pg_logical_emit_message(true, '', ''), pg_switch_wal()\n" * 7 + "CHECKPOINT\n"
 
 

@@ -26,8 +26,8 @@ REFUSAL = "occ-storage: "  # manage.py begins the line about a ConfigurationErro
 POLL_INTERVAL = 0.2  # A signal is noticed within this many seconds.
 GATHERING = 0.03  # Lines of the programs' logs are gathered for this many seconds, and then handled together.
 ATTEMPTS = 2  # Before the system is ready for the first time, this many failed starts in a row end the run.
-# The longest pause in seconds before a failing program is started again. It is shorter for databases, because all other
-# programs wait for them.
+# The longest pause in seconds before a failing program is started again. The pause is shorter for databases, because
+# all other programs wait for them.
 LONGEST_PAUSE = {"application": 30, "databases": 5}
 
 
@@ -124,7 +124,7 @@ class Manager(Supervisor):  # type: ignore[misc]  # supervisor has no types
     def on_output(self, event: Any) -> None:
         name = event.process.config.name
         if name == "boot":
-            say(event.data)  # This goes to no log, because the administrator's first password is in it.
+            say(event.data)  # No log gets the output of ``boot``: the administrator's first password is in it.
         else:
             self.log(name, event.data)
 

@@ -18,8 +18,8 @@ from storage.credentials import credential
 from storage.exceptions import ConfigurationError
 
 USER = "occ"
-# These are the rights of the programs in Redis. The category "dangerous" has FLUSHALL, FLUSHDB, KEYS, CONFIG, DEBUG,
-# SHUTDOWN and more. INFO belongs to that category too, but the sketches need the id of the server's run.
+# The programs have these rights in Redis. The category "dangerous" has FLUSHALL, FLUSHDB, KEYS, CONFIG, DEBUG, SHUTDOWN
+# and more. INFO belongs to that category too, but the sketches need the id of the server's run.
 RIGHTS = "~* &* +@all -@admin -@dangerous +info"
 HARMLESS = re.compile(r"[A-Za-z0-9._~-]{8,200}", re.ASCII)
 

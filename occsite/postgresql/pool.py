@@ -102,7 +102,7 @@ class Pool:
             connection.close()
 
     def _take_idle(self) -> ImpatientConnection | None:
-        """The sound connection that was given back last; broken connections are dropped. None if there is none."""
+        """The sound connection that was given back last, or None; broken connections are dropped."""
         while True:
             with self._lock:
                 if not self._idle:

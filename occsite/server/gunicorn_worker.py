@@ -76,8 +76,9 @@ class Connection(TConn):  # type: ignore[misc]
 class Worker(ThreadWorker):  # type: ignore[misc]
     """A thread worker in which connections that need no thread wait in the event loop.
 
-    A connection waits there until a whole head has come, and again after its answer. Such a connection is idle. If
-    there are too many connections, the one that has been idle for longest is closed, to make room for the next client.
+    A connection waits there until a whole head has come, and again after its answer. While it waits there, it is called
+    idle. If there are too many connections, the one that has been idle for longest is closed, to make room for the next
+    client.
     """
 
     def init_process(self) -> None:

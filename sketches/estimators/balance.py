@@ -20,8 +20,8 @@ class NodeBalance:
     Attributes:
         chunks: how many chunks the node holds.
         share: the node's part of the replicas of all nodes, in [0, 1]; 0 if there are no replicas. If the sketch of any
-            node is saturated, only bounds of the share are known. They hold for all numbers of chunks within the bounds
-            of the nodes.
+            node is saturated, only bounds of the share are known, which hold for all numbers of chunks within the
+            bounds of the nodes.
         fair_share: the part that the node should hold, in [0, 1].
     """
 
@@ -48,9 +48,9 @@ class Balance:
 def node_balance(registers: NDArray[np.uint8], weights: ArrayLike) -> Balance:
     """Compare the chunks on every node with its fair share of the replicas.
 
-    The share of node i is ``n_i / sum n``, where ``n_i`` is the estimated number of chunks on node i alone. Its
-    variance follows by the delta method from ``Cov(n_i, n_j) = N' g(w/N')``, with ``g(x) = e^x - 1 - x`` and w the
-    chunks that nodes i and j both hold: these chunks cause the same collisions on both nodes.
+    The share of node i is ``n_i / sum n``, where ``n_i`` is the estimated number of chunks on node i alone. The
+    variance of a share follows by the delta method from ``Cov(n_i, n_j) = N' g(w/N')``, with ``g(x) = e^x - 1 - x`` and
+    w the chunks that nodes i and j both hold: these chunks cause the same collisions on both nodes.
 
     Args:
         registers: aligned registers of m nodes, shape ``[m, n_prime]``; it only matters whether they are zero.

@@ -2,8 +2,9 @@
 
 A chunk is *confined* to a set A of nodes if all of its replicas lie on nodes of A. Let F(A) be the number of registers
 that are zero on every node outside A, and Z0 the number of registers that are zero on all nodes. ``N' ln(F(A)/Z0)``
-estimates the number of confined chunks (see `confinement`), with the bias ``N' (1/F - 1/Z0)/2`` subtracted. Its
-variance is ``N'^2 (1/Z0 - 1/F)`` less the number of confined chunks, because that number is fixed and not Poisson.
+estimates the number of confined chunks (see `confinement`), with the bias ``N' (1/F - 1/Z0)/2`` subtracted. The
+variance of the estimate is ``N'^2 (1/Z0 - 1/F)`` less the number of confined chunks, because that number is fixed and
+not Poisson.
 
 For a healthy placement, the expected number c of chunks confined to A follows from the weights that explain how full
 the nodes are: r replicas lie within A if the first r arrivals of the race (see `race`) do. As placement is random, each
@@ -63,10 +64,10 @@ def worst_sets(registers: NDArray[np.uint8], size: int, most: int) -> list[tuple
     Every set is examined if the sets have at most 4 million subsets together: triples of up to 147 nodes, or sets of
     four of up to 51 nodes. Beyond that, only some sets are examined. A register *shows* the set of nodes on which it is
     not zero. The search takes the 64 sets of at most ``size`` nodes that are shown by the most registers. To each of
-    them it adds nodes one by one, each time the node that adds most registers. It compares the grown sets with all sets
-    of ``size`` nodes that some register shows. A set is therefore missed if no register shows it and none of the 64
-    sets grows into it. The chunks confined to such a set have fewer than ``size`` replicas, or share their registers
-    with other chunks.
+    them it adds nodes one by one, each time the node that adds most registers. The search then compares the grown sets
+    with all sets of ``size`` nodes that some register shows. A set is therefore missed if no register shows it and none
+    of the 64 sets grows into it. The chunks confined to such a set have fewer than ``size`` replicas, or share their
+    registers with other chunks.
 
     Args:
         registers: uint8 ``[m, N']``, sketches of all online nodes; it only matters whether registers are zero.
@@ -133,9 +134,10 @@ def expected_confined(history: History, sets: Sequence[Collection[int]]) -> Floa
 def confinement_scores(registers: NDArray[np.uint8], sets: Sequence[Collection[int]], expected: Floats) -> Floats:
     """Standard scores of the chunks confined to sets of nodes, against what a healthy placement would confine.
 
-    A score is the signed root of the deviance of a binomial, with a continuity correction of half a register. Its tails
-    are those of a normal variable even where few chunks or no chunks are expected. If all sets of one size are scored,
-    or only the worst of them, compare the scores with `score_bound` for the number of all sets of that size.
+    A score is the signed root of the deviance of a binomial, with a continuity correction of half a register. The tails
+    of a score are those of a normal variable even where few chunks or no chunks are expected. If all sets of one size
+    are scored, or only the worst of them, compare the scores with `score_bound` for the number of all sets of that
+    size.
 
     Args:
         registers: uint8 ``[m, N']``, sketches of all online nodes.

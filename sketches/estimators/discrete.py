@@ -12,7 +12,7 @@ NORMAL_SD = 5.0
 """From this standard deviation on, in chunks, the normal approximation is good; below it, single collisions matter."""
 
 LONE_COLLISION_VARIANCE = 1 / 36
-"""This is added to the variance of a score. A single chance collision, less the half step, then scores at most 3."""
+"""A score's variance is raised by this, so that a single chance collision, less the half step, scores at most 3."""
 
 
 def count_interval(estimate: float, sd: float, step: float, least: float, most: float) -> tuple[float, float]:

@@ -17,7 +17,7 @@ STUCK_SHARE = 1e-3
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Two counts of the chunks on a node. They agree as long as every chunk is counted once and un-counted once.
+    """Two counts of the chunks on a node. Both agree as long as every chunk is counted once and un-counted once.
 
     Attributes:
         counted: the sum of the registers; a lower bound on the counted chunks if registers are saturated.
@@ -40,7 +40,7 @@ class Comparison:
     Attributes:
         registers: N', the number of registers of each of the two sketches.
         differing: registers that differ.
-        over_counts: registers above those of the listing. They are harmless: they only cause useless reads.
+        over_counts: registers above those of the listing, which are harmless: they only cause useless reads.
         under_counts: registers below those of the listing. Each is a false negative or can become one.
         false_negatives: registers at zero although the listing has chunks in them: the sketch denies these chunks now.
         saturated: registers at tau in the sketch in use.
@@ -73,8 +73,8 @@ def disagreement(sketch: LCRS) -> Disagreement:
     """Compare the sum of the registers with the number of them that are not zero.
 
     The score compares the number of empty registers with the number expected if as many chunks were hashed as the
-    registers count. It is valid at any load. If a chunk was removed but not un-counted, the sum still has it, and its
-    register is not empty either: the two numbers agree, and only a comparison with a listing shows the error.
+    registers count. The score is valid at any load. If a chunk was removed but not un-counted, the sum still has it,
+    and its register is not empty either: the two numbers agree, and only a comparison with a listing shows the error.
 
     The test has little power. If a share s of the chunks is counted twice, the score is ``s sqrt(2 N')`` on average at
     low loads, and a sixth less at a load of 1. With 2 % of the chunks at N' = 10^4 it is 2.4 to 2.8, so less than half
@@ -111,9 +111,9 @@ def compare(in_use: LCRS, listed: LCRS) -> Comparison:
 def _empty_registers(chunks: int, n_prime: int) -> tuple[float, float]:
     """Mean and variance of the number of registers, out of N', that n chunks leave empty.
 
-    They are ``N' q`` and ``N' q (1 - q) + N' (N' - 1) (q2 - q^2)`` with ``q = (1 - 1/N')^n`` and
-    ``q2 = (1 - 2/N')^n``. This is the classical occupancy problem (Johnson and Kotz, Urn Models, 1977), where
-    ``q2 / q^2 = (1 - 1/(N' - 1)^2)^n``.
+    Mean and variance are ``N' q`` and ``N' q (1 - q) + N' (N' - 1) (q2 - q^2)`` with ``q = (1 - 1/N')^n`` and
+    ``q2 = (1 - 2/N')^n``. The formulas are those of the classical occupancy problem (Johnson and Kotz, Urn Models,
+    1977), where ``q2 / q^2 = (1 - 1/(N' - 1)^2)^n``.
     """
     if chunks == 0 or n_prime == 1:
         return (float(n_prime) if chunks == 0 else 0.0), 0.0

@@ -1,9 +1,9 @@
 """A cluster's history in epochs, and the weights of its nodes that explain how full they are (see `race`).
 
-An epoch is a span of time in which the set of nodes was the same. Its chunks could only go to the nodes of that time.
-Nodes that joined late therefore share more chunks with each other, and fewer with the other nodes, than one placement
-over today's nodes would give. The database records how many chunks, with how many replicas, each epoch stored. It need
-not be known on which nodes these chunks lie. One set of weights serves all epochs.
+An epoch is a span of time in which the set of nodes was the same. The chunks of an epoch could only go to the nodes of
+that time. Nodes that joined late therefore share more chunks with each other, and fewer with the other nodes, than one
+placement over today's nodes would give. The database records how many chunks, with how many replicas, each epoch
+stored. The fit does not need to know on which nodes these chunks lie. One set of weights serves all epochs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,13 +18,13 @@ from sketches.estimators.race import Race, Replicas
 Floats: TypeAlias = NDArray[np.float64]
 
 PRECISION = 1e-10
-"""Precision of fitted shares. They are kept ten times this far from 0 and 1, where weights would be 0 and infinite."""
+"""Precision of fitted shares, which are kept ten times this far from 0 and 1, where weights would be 0 and infinite."""
 
 LEAST_WEIGHT = 1e-12
 """The smallest weight, relative to the largest."""
 
 RIDGE = 1e-14
-"""This is added to the equations' diagonal, because they are singular if two groups of nodes exchange no replicas."""
+"""This number is added to the equations' diagonal: they are singular if two groups of nodes exchange no replicas."""
 
 MAX_FITTING_STEPS = 50
 MAX_HALVINGS = 10
@@ -235,7 +235,8 @@ class _Fit:
 def _possible(share: Floats, exposure: Floats, total: float) -> Floats:
     """Move shares to possible values between 0 and ``exposure``, with the sum ``total``.
 
-    They stay 10 `PRECISION` away from 0 and ``exposure``, which is the share of all chunks that could choose a node.
+    The new shares stay 10 `PRECISION` away from 0 and ``exposure``, which is the share of all chunks that could choose
+    a node.
     """
     share = np.clip(share, 0.0, exposure)
     lack = total - share.sum()

@@ -108,9 +108,9 @@ def epochs_overlap(epochs: Sequence[Epoch], chunks_per_node: ArrayLike) -> Expec
 
     The variance is exact for up to 16 nodes. Beyond 16, the overlap of a pair is regressed on the chunks on each of its
     two nodes, on the chunks on each of the nodes that were together in an epoch of 16 or fewer nodes, and on two sums
-    over the other nodes. This leaves the variance slightly too large. Its root is too large by at most 0.13 % with
-    weights from 1 to 4 and 2 % with weights from 1 to 100, at 17 to 50 nodes and up to five replicas. (With 19 replicas
-    on 20 of 24 nodes, the root is too large by 3 % and 17 %.)
+    over the other nodes. The variance is then slightly too large. The root of the variance is too large by at most 0.13
+    % with weights from 1 to 4 and 2 % with weights from 1 to 100, at 17 to 50 nodes and up to five replicas. (With 19
+    replicas on 20 of 24 nodes, the root is too large by 3 % and 17 %.)
 
     For each distinct set of nodes in ``epochs``, memory grows as m^2 and time as m^2 r.
 
@@ -151,8 +151,8 @@ def simulated_overlap(
 
     Args:
         replicas: r, 0 to m → number of chunks with r replicas.
-        rank: a function that draws a given number of chunks at random. It returns, shape ``[chunks, m]``, the m nodes
-            in the order in which each chunk prefers them: the r replicas of a chunk lie on its first r nodes.
+        rank: a function that draws a given number of chunks at random. The function returns, shape ``[chunks, m]``, the
+            m nodes in the order in which each chunk prefers them: the r replicas of a chunk lie on its first r nodes.
         samples: number of chunks to place. The uncertainty that these samples leave is part of the variance, and
             doubles it if there are only as many samples as chunks.
 

@@ -191,7 +191,7 @@ def _overlap(
 def _bound(union: float, nodes: Sequence[float | None]) -> Overlap:
     """Return the bounds of the overlap I that are known if no register is empty on all of the k nodes.
 
-    They are ``sum n >= U + (k - 1) I`` and ``I <= n``, with n the chunks on each node and U their union.
+    The bounds are ``sum n >= U + (k - 1) I`` and ``I <= n``, with n the chunks on each node and U their union.
     """
     known = [node for node in nodes if node is not None]
     most = min(known, default=None)

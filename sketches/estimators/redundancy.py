@@ -22,11 +22,12 @@ def proven_below(level_counts: ArrayLike, nodes: int, target: int) -> int:
     .999: each shares its register with a better replicated chunk with probability ``1 - e^(-t)``, t being the load.
 
     The proof needs that this register is zero on exactly the nodes that hold none of its chunks. An *over-count*
-    remains, for example, after a crash between a removal and its un-counting. It forges an under-replicated chunk if
-    the level of its register is less than ``target`` with the over-count and 0 without it: a chunk that is gone seems
-    to have one replica. In the register of a chunk that really lacks replicas, the over-count seems to be one more
-    node, and may hide the lack. An *under-count* remains, for example, after a listing that misses a replica. It makes
-    that replica seem to be missing. Over-counts and under-counts of other registers change nothing.
+    remains, for example, after a crash between a removal and its un-counting. An over-count forges an under-replicated
+    chunk if the level of its register is less than ``target`` with the over-count and 0 without it: a chunk that is
+    gone seems to have one replica. In the register of a chunk that really lacks replicas, the over-count seems to be
+    one more node, and may hide the lack. An *under-count* remains, for example, after a listing that misses a replica.
+    Because of an under-count, that replica seems to be missing. Over-counts and under-counts of other registers change
+    nothing.
 
     Args:
         level_counts: Z, integers ``[L + 1]``. If L is less than ``nodes``, the last entry counts the registers on L or

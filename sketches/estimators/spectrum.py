@@ -20,9 +20,9 @@ MIN_ZERO_REGISTERS = 20
 class Spectrum:
     """The numbers of chunks with exactly l replicas, for l = 1 … R - 1, and with R or more.
 
-    R is the replication factor asked for, or less where fewer replica numbers can be told apart. It is at most the
-    number of nodes (the last class then has exactly that many replicas), and at most the cap of the level counts. It is
-    also less if there are too many sets of nodes to compute.
+    R is the replication factor asked for, or less where fewer replica numbers can be told apart. R is at most the
+    number of nodes (the last class then has exactly that many replicas), and at most the cap of the level counts. R is
+    also less than the replication factor if there are too many sets of nodes to compute.
 
     Attributes:
         nodes: m, the nodes whose sketches were read.

@@ -111,7 +111,8 @@ class _Fit:
 def _maximise(histogram: NDArray[np.int64], classes: int) -> _Fit:
     """Fit the numbers of chunks of 1 … ``classes`` replicas to ``histogram``, int64 ``[K + 1]``.
 
-    Its cells have the registers with the sums 0 … K - 1; the last cell has the registers with the sum K or more.
+    The cells of the histogram have the registers with the sums 0 … K - 1; the last cell has those with the sum K or
+    more.
     """
     n_prime = int(histogram.sum())
     counts = np.full(classes, -n_prime * math.log(histogram[0] / n_prime) / classes)

@@ -74,10 +74,10 @@ def union_pmf(population: int, sizes: Sequence[int]) -> Distribution:
         sizes: ``n_i``, elements that each party holds, shape ``[m]``; ``m = 0`` is allowed.
 
     Returns:
-        The distribution of all sizes, except tails of a probability below 10⁻¹⁷ together. It reaches some 9 standard
-        deviations and 13 to 27 elements to either side. Each probability has a relative error below 10⁻¹¹ (except for
-        underflow). Each party takes a convolution of two bands: at most 2 ms at N = 10⁵, and in proportion to N. One or
-        two parties are fast at any N.
+        The distribution of all sizes, except tails of a probability below 10⁻¹⁷ together. The distribution reaches some
+        9 standard deviations and 13 to 27 elements to either side. Each probability has a relative error below 10⁻¹¹
+        (except for underflow). Each party takes a convolution of two bands: at most 2 ms at N = 10⁵, and in proportion
+        to N. One or two parties are fast at any N.
 
     Raises:
         ValueError: the population is empty, or a size is not between 0 and the population.

@@ -49,8 +49,8 @@ class Covered(NamedTuple):
 
     Attributes:
         held: expected number of elements that at least one party holds.
-        missed: expected number of elements that no party holds. It is stored too, because either of the two numbers may
-            be tiny compared with the other.
+        missed: expected number of elements that no party holds. Both numbers are stored, because either of them may be
+            tiny compared with the other.
         variance: variance of each of the two numbers, which add up to the population.
     """
 
@@ -111,8 +111,8 @@ def union(population: int, sizes: Sequence[int]) -> Moments:
         sizes: ``n_i``, elements that each party holds, shape ``[m]``; ``m = 0`` is allowed.
 
     Returns:
-        The mean in elements, and the variance in elements squared. Their relative error is about ``m`` times the error
-        of one rounding, for any N below 2⁵³.
+        The mean in elements, and the variance in elements squared. The relative error of both is about ``m`` times the
+        error of one rounding, for any N below 2⁵³.
 
     Raises:
         ValueError: the population is empty, or a size is not between 0 and the population.
@@ -153,8 +153,8 @@ def intersection(population: int, sizes: Sequence[int]) -> Moments:
 def union_intersection_covariance(population: int, sizes: Sequence[int]) -> float:
     """Exact covariance of union and intersection, never positive; 0 for fewer than two parties.
 
-    Derived here: the probability that all parties hold x and miss y is ``pq (N/(N-1))^m``. Its sum over the ordered
-    pairs, less ``E I · E(N-U) = N²pq``, is ``-Cov = N²pq [(N/(N-1))^(m-1) - 1]``.
+    Derived here: the probability that all parties hold x and miss y is ``pq (N/(N-1))^m``. The sum of this probability
+    over the ordered pairs, less ``E I · E(N-U) = N²pq``, is ``-Cov = N²pq [(N/(N-1))^(m-1) - 1]``.
 
     Args:
         population: N, elements in all, at least 1.

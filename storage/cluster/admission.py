@@ -66,8 +66,8 @@ def staging_space() -> Space:
         statistics, device = os.statvfs(folder), folder.stat().st_dev
     except OSError as error:
         raise StagingUnavailable(f"the staging folder cannot be used: {error.strerror}") from error
-    # This checks the effective user's rights. On a file system that is mounted read-only the answer is false, for root
-    # too.
+    # ``os.access`` checks the rights of the effective user here. On a file system that is mounted read-only the answer
+    # is false, for root too.
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
         raise StagingUnavailable("the staging folder cannot be written to: its rights or its file system forbid it")
     return Space.of(statistics, str(device), writable=True)

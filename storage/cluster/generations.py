@@ -1,9 +1,9 @@
 """Generations: volumes remember the database that last wrote to them, so an older database is recognised (ADR 18).
 
-A generation is a span of about a minute in the life of a database. It is first committed in PostgreSQL, then written to
-every volume. Only then are copies written in it. Suppose that the database is replaced by an older backup: it does not
-know the generations that began after the backup. A volume that carries one of them holds copies that this database has
-never heard of. So the database may neither condemn nor reclaim anything.
+A generation is a span of about a minute in the life of a database. A generation is first committed in PostgreSQL, then
+written to every volume. Only then are copies written in this generation. Suppose that the database is replaced by an
+older backup: it does not know the generations that began after the backup. A volume that carries one of them holds
+copies that this database has never heard of. So the database may neither condemn nor reclaim anything.
 
 No clock is compared with another clock: a database knows a volume's generation, or it does not.
 """
@@ -55,7 +55,8 @@ def before_writing(topology: Topology) -> None:
 def keep_up(topology: Topology) -> None:
     """Begin the next generation if the last one is a minute old, and give it to the volumes that do not carry it yet.
 
-    This is called every few seconds, so that after the last write in a generation the next generation soon begins.
+    The probe calls this function every few seconds, so that after the last write in a generation the next generation
+    soon begins.
     """
     with _one_at_a_time():
         current = _current()
@@ -65,7 +66,7 @@ def keep_up(topology: Topology) -> None:
 def begin(topology: Topology) -> None:
     """Begin a generation, however young the last one is: called when the cluster starts, and when it stops.
 
-    So another generation follows the last copies that were written before a stop or a crash. A backup of the database
+    So a new generation follows the last copies that were written before a stop or a crash. A backup of the database
     that was made during these writes is recognised as older, even if it is put back before the minute is over.
     """
     with _one_at_a_time():
@@ -156,7 +157,7 @@ def _report_behind(members: Sequence[Member]) -> None:
     Such a volume may lack copies, and copies that were removed may be back.
     """
     for member in members:
-        # This is committed before the volume gets the current generation, which would hide that the volume is older.
+        # The job is committed before the volume gets the current generation, which would hide that the volume is older.
         with transaction.atomic():
             Node.distrust_sketches([member.node_id])
             Job.ensure(Job.Kind.RECONCILE, member.node_id)

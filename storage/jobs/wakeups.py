@@ -47,7 +47,7 @@ def _is_heard(queue: Queue) -> bool:
     """Push an element onto the bell, a Redis list; True if a worker was listening.
 
     Redis hands the element to a waiting client before it runs the next command. If the element is still in the list
-    then, no worker was waiting. It stays there, for a worker that is just about to listen.
+    then, no worker was waiting. The element stays there, for a worker that is just about to listen.
     """
     with connect().pipeline(transaction=False) as pipe:
         pipe.lpush(_bell(queue), 1)

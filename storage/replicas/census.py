@@ -62,7 +62,7 @@ class Census:
         prefix: the hex digits that the hashes of the range begin with.
         entries: chunk hash → the chunk's entry, for the chunks that PostgreSQL knows.
         orphans: chunk hash → copies as (node, size in bytes), for the chunks that PostgreSQL does not know.
-        silent: nodes that could not be listed. Their copies are missing here.
+        silent: nodes that could not be listed, so that their copies are missing in ``entries`` and ``orphans``.
         copies: node id → number of all copies listed on the node, orphans and misfits included.
     """
 

@@ -20,7 +20,7 @@ class Answers:
 
     Attributes:
         holders: chunk hash → the nodes that have a copy of the right size.
-        silent: nodes that did not answer. It is not known which copies they hold.
+        silent: nodes that did not answer, so that it is not known which copies they hold.
     """
 
     holders: dict[str, list[Member]]
@@ -74,7 +74,7 @@ def health_of(
 
 
 def verified(holders: Mapping[str, Sequence[Member]]) -> tuple[dict[str, list[Member]], set[str]]:
-    """Read copies back and keep those whose bytes have the right hash. These copies are durable too (RACES 3).
+    """Read copies back, and keep and make durable those whose bytes have the right hash (RACES 3).
 
     Args:
         holders: chunk hash → nodes that say they have a copy.

@@ -78,8 +78,8 @@ def _quarantine(topology: Topology, chunk_hash: str, size: int, member: Member) 
             counters.add(Event.CORRUPT_FOUND)
             log.warning("replica.quarantined", chunk=chunk_hash, node=member.node_id)
             return _Verdict.QUARANTINED
-        # A rebuild may have listed the node while the copy was away, so the copy is counted once more. It is counted
-        # even if the register is above zero: that may be another chunk's count, and that chunk may go later.
+        # A rebuild may have listed the node while the copy was away, so the copy is counted once more. The copy is
+        # counted even if the register is above zero: the register may count another chunk, which may be removed later.
         counting.count(topology, {member.node_id: [chunk_hash]})
         member.lane.call(volume.acquit, chunk_hash, token)
         return _Verdict.GOOD

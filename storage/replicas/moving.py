@@ -88,8 +88,8 @@ def plan(topology: Topology, holders: Mapping[str, Sequence[Member]], targets: M
 def orders(topology: Topology, holders: Mapping[str, Sequence[Member]]) -> Iterator[tuple[str, list[Member]]]:
     """For each chunk, the nodes where its copies may lie, in the order of placement.
 
-    These are the nodes that accept copies, and the full or read-only nodes that have a copy of the chunk. A full node
-    keeps the copies that it has, and gets no new ones.
+    Copies may lie on the nodes that accept copies, and on full or read-only nodes that have a copy of the chunk. A full
+    node keeps the copies that it has, and gets no new ones.
 
     Args:
         topology: the nodes.

@@ -25,9 +25,10 @@ PURGED_AT_ONCE = 256
 def remove_replicas(topology: Topology, copies: Mapping[str, Sequence[Member]]) -> int:
     """Move copies of chunks into the trash of their nodes, if the chunks can do without these copies.
 
-    This is decided under the row locks of the chunks. If something refers to a chunk, other copies, at least as many as
-    its target, must remain on nodes whose copies count, and this function reads these copies back. A chunk without
-    references must be condemned. A chunk without a row is left alone: it first has to get a condemned row (RACES 11).
+    The function decides while it holds the locks of the chunks' rows. If something refers to a chunk, other copies, at
+    least as many as its target, must remain on nodes whose copies count, and this function reads these copies back. A
+    chunk without references must be condemned. A chunk without a row is left alone: it first has to get a condemned row
+    (RACES 11).
 
     If a node fails, it is not known whether a copy was removed. The copy then stays counted.
 

@@ -34,7 +34,7 @@ NODE_PAUSE = 600.0  # For this many seconds no chunk of a listed node is reporte
 
 
 class Lately:
-    """Remembers which things were done in the last seconds, up to a number of things. Its caller holds a lock."""
+    """Remembers which things were done in the last seconds, up to a number of things. Its callers hold a lock."""
 
     def __init__(self, seconds: float, most: int = REMEMBERED) -> None:
         """

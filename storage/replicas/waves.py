@@ -19,8 +19,8 @@ class Waves:
         holders: chunk hash → nodes with a good and durable copy.
         written: (node, hashes of the chunks that were written to it together) for each successful write.
         readers_ask: chunk hash → the node that readers will ask first, for chunks that had no copy before.
-        lack: what chunks below their targets lack, nodes or space; None if nothing. It is not cleared if a later wave
-            helps.
+        lack: what chunks below their targets lack, nodes or space; None if nothing. The value is not cleared if a later
+            wave helps.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Waves:
             self.holders[chunk_hash].append(member)
 
     def failed(self, member: Member, *, full: bool = False) -> None:
-        """Record that the node has failed, because it was full or for another reason. It is not tried again."""
+        """Record that the node has failed, because it was full or for another reason. The node is not tried again."""
         self._failed.add(member.node_id)
         if full:
             self.lack = Job.Lack.SPACE

@@ -124,7 +124,7 @@ class _Writer:
             try:
                 member.lane.result(future)
             except VolumeError as error:
-                # It is not known whether the copies were written, so they stay counted (RACES 25).
+                # Nobody knows whether the copies were written, so they stay counted (RACES 25).
                 waves.failed(member, full=isinstance(error, VolumeFull))
                 log.warning("replica.unwritten", chunks=hashes, node=member.node_id, error=str(error))
             else:
@@ -144,7 +144,8 @@ class _Writer:
         member.lane.volume.write({chunk_hash: self.data[chunk_hash] for chunk_hash in hashes}, keep_cached=keep_cached)
         if self.ended.is_set():
             # A rebuild may have listed the node and swapped its sketch since the batch ended, so the copies are counted
-            # once more. They are added, not ensured: a register above zero may count another chunk, which may go later.
+            # once more. The count is added, not ensured: a register above zero may count another chunk, which may be
+            # removed later.
             counting.count(self.topology, {member.node_id: hashes})
 
 

@@ -29,8 +29,8 @@ def count(
     try:
         missing = store_of(topology.cluster).update(add, {}, ensure or {})
     except StoreUnavailable as error:
-        # These copies are not counted, so a zero no longer proves absence. The new epoch is committed before the write
-        # (RACES 23).
+        # The copies are not counted, so a zero register no longer proves absence. The new epoch is committed before the
+        # write (RACES 23).
         Node.distrust_sketches({*add, *(ensure or {})})
         log.warning("sketch.uncounted", nodes=sorted(add), error=str(error))
         return

@@ -87,8 +87,8 @@ class Levels:
     def without_copies(self, chunks: NDArray[np.uint16], target: int) -> Mask:
         """The registers that count fewer copies than their chunks should have, shape ``[N']``.
 
-        This finds every lack that the counts can show. The level alone shows nothing if a chunk that has all its copies
-        shares the register. At a load of 0.25, one chunk in five shares its register with another chunk.
+        This method finds every lack that the counts can show. The level alone shows nothing if a chunk that has all its
+        copies shares the register. At a load of 0.25, one chunk in five shares its register with another chunk.
 
         Args:
             chunks: number of settled chunks on record in each register, shape ``[N']``.

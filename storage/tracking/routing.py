@@ -24,7 +24,7 @@ from storage.tracking.store import StoreUnavailable, sketch_size, store_of
 log = structlog.get_logger(__name__)
 
 PREFERRED = 0.9  # This share of all replicas is assumed to lie where placement would put them now.
-# Nodes with at least this probability are asked in the order of placement. This spreads reads over the nodes, and each
+# Nodes with at least this probability are asked in the order of placement. So reads are spread over the nodes, and each
 # chunk is read from the node that has its bytes in memory.
 LIKELY = 0.5
 STALE_LOSS = 0.5  # An untrusted sketch is assumed to lack this share of its node's chunks.
@@ -181,8 +181,8 @@ def _routes(
     """Weigh and order the nodes for each chunk.
 
     If as many registers are 1 as the chunk has replicas, and all others are 0, no other chunk shares these registers.
-    They then tell where the chunk is, wherever placement would put it now. At a load of 0.25 this holds for most
-    chunks. Apart from placement this is plain Python, which is faster than NumPy for rows of about five numbers.
+    The registers then tell where the chunk is, wherever placement would put it now. At a load of 0.25 this holds for
+    most chunks. Apart from placement this is plain Python, which is faster than NumPy for rows of about five numbers.
     """
     members, offline = topology.members, [2.0 * (not member.online) for member in topology.members]
     probabilities, order = [], []

@@ -30,7 +30,7 @@ ENDS_TRUST = (Reason.MISSING, Reason.STALE)
 
 
 def outdated(topology: Topology) -> dict[str, Reason]:
-    """The online nodes whose sketches have to be rebuilt, as far as headers tell. Its cost does not depend on N'.
+    """The online nodes whose sketches have to be rebuilt, as far as headers tell. The cost is the same for any N'.
 
     Raises:
         StoreUnavailable: Redis does not answer.
