@@ -42,7 +42,7 @@ class Provider:
 
     @property
     def host(self) -> str:
-        """The provider's name for people."""
+        """The host in the provider's address, which is shown to people as its name."""
         return urlsplit(self.issuer).hostname or self.issuer
 
 

@@ -151,7 +151,7 @@ def _keep(hold: Hold, ended: Event) -> None:
     while not ended.wait(BEAT):
         try:
             if not hold.put_off(HOLD):
-                return  # ``take`` finds this too, before the backup is complete.
+                return  # ``take`` notices the end of the hold too, before the backup is complete.
         except UNAVAILABLE:
             pass  # PostgreSQL may be back before the hold is over.
         finally:
@@ -164,7 +164,7 @@ def _snapshot() -> Iterator[tuple[psycopg.Connection[Any], str]]:
     with psycopg.connect(**connection.get_connection_params()) as session:
         session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
-            session.execute(f"SET LOCAL {name} = 0")  # a dump takes its time
+            session.execute(f"SET LOCAL {name} = 0")  # A dump may take long.
         session.execute("SET LOCAL enable_seqscan = on")
         row = session.execute("SELECT pg_export_snapshot()").fetchone()
         assert row is not None

@@ -34,8 +34,8 @@ LONGEST_PAUSE = {"application": 30, "databases": 5}
 class Options(ServerOptions):  # type: ignore[misc]  # supervisor has no types
     """Supervisor's options with three changes.
 
-    A terminal that is closed ends the run and does not restart it. Log lines go where our own lines go. An error raises
-    an exception, and shows no part of the environment.
+    A terminal that is closed ends the run and does not restart it. Log lines go where our own lines go. An error in the
+    configuration raises an exception, whose message shows no part of the environment.
     """
 
     def __init__(self, configuration: Configuration, write: Callable[[bytes], object]) -> None:
@@ -83,7 +83,8 @@ class Relay(loggers.Handler):  # type: ignore[misc]  # supervisor has no types
 class Manager(Supervisor):  # type: ignore[misc]  # supervisor has no types
     """A supervisor that starts failing programs again for ever, after the first start has succeeded.
 
-    Before that, the run ends if a program does not stay up or ``boot`` fails. Then ``failed`` is true.
+    Until the first start has succeeded, the run ends if a program does not stay up or ``boot`` fails. Then ``failed``
+    is true.
     """
 
     def __init__(self, configuration: Configuration) -> None:

@@ -1,4 +1,4 @@
-"""Estimates of the chunks behind the registers of several sketches, with honest bounds."""
+"""Estimates of numbers of chunks from the registers of several sketches, each with an interval or a bound."""
 
 from sketches.estimators.confinement import spectrum_from_levels, spectrum_from_registers
 from sketches.estimators.estimate import Estimate

@@ -200,7 +200,7 @@ def _fitted_weights(unfitted: History, held: Floats) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """Weights that are tried, and the shares that they give.
+    """Weights that the fit tries, and the shares of chunks that they give to the nodes.
 
     Attributes:
         weights: float64 ``[m]``; the largest is 1.

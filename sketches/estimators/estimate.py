@@ -29,7 +29,7 @@ class Estimate:
 
 
 def at_least(bound: float) -> Estimate:
-    """Return an answer of which only the lower bound is known."""
+    """Return an answer that is only a lower bound."""
     return Estimate(bound, bound, None, saturated=True)
 
 

@@ -46,8 +46,8 @@ def wake(queue: Queue, *, hushed: bool = False) -> None:
 def _is_heard(queue: Queue) -> bool:
     """Push an element onto the bell, a Redis list; True if a worker was listening.
 
-    Redis hands the element to a waiting client before it runs the next command. If the element is still in the list
-    then, no worker was waiting. The element stays there, for a worker that is just about to listen.
+    Redis hands the element to a waiting client before it runs the next command. If the next command finds the element
+    still in the list, no worker was waiting. The element stays there, for a worker that is just about to listen.
     """
     with connect().pipeline(transaction=False) as pipe:
         pipe.lpush(_bell(queue), 1)

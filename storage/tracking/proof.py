@@ -169,8 +169,9 @@ def look(topology: Topology) -> tuple[Evidence, Levels] | None:
     """Return the evidence as ``find`` does, together with the levels that it was read from.
 
     The unsettled chunks are read before the sketches and again after them. A chunk that is in neither reading was
-    settled all the time, or was unsettled only between the two readings. In the second case the sketches may show only
-    some of its copies. A second call of ``look`` then finds the chunk with all its copies, or finds that it is gone.
+    settled all the time, or was unsettled only between the two readings. If the chunk was unsettled between the
+    readings, the sketches may show only some of its copies. A second call of ``look`` then finds the chunk with all its
+    copies, or finds that it is gone.
 
     Raises:
         StoreUnavailable: Redis does not answer.
