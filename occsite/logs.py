@@ -16,7 +16,8 @@ from structlog.typing import EventDict, Processor
 from occsite.launch.output import STDERR, say
 
 RENDER = structlog.processors.JSONRenderer()
-# Whoever reads the token of a share link can use it. Text that quotes an address may have %2F in place of a slash.
+# Anybody who reads the token of a share link can use the link. Text that quotes an address may have %2F in place of a
+# slash.
 TOKEN = re.compile(r"((?:/|%2f)share(?:/|%2f)+)(?:(?!%2f)[^/?&\s\"'\\])+", re.IGNORECASE)
 
 
@@ -69,7 +70,7 @@ def configure(level: str, *reporters: Processor) -> dict[str, Any]:
         "loggers": {
             # Each request has a line of our own. Django would log refusals once more.
             "django.request": {"level": "ERROR"},
-            # gunicorn gives its logger a handler of its own. This entry takes the handler away.
+            # gunicorn gives its logger a handler of its own; this entry of LOGGING takes the handler away.
             "gunicorn.error": {"propagate": True},
         },
     }

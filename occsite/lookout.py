@@ -68,7 +68,7 @@ def _keep(kept: Round, task: Callable[[], object], turn: Turn | None) -> None:
     failing = False
     due = time.monotonic()
     while True:
-        due = max(due + kept.seconds, time.monotonic())  # Rounds that were missed are not made up for.
+        due = max(due + kept.seconds, time.monotonic())  # Missed rounds are not repeated.
         time.sleep(max(0.0, due - time.monotonic()))
         show_sign_of_life()
         if turn is not None and not turn.take():

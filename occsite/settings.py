@@ -57,7 +57,8 @@ SILENCED_SYSTEM_CHECKS = [
     # would miss plain downloads, and requests that are refused before Django.
     "security.W001",
     "security.W002",
-    # occsite.middleware.Csrf is Django's CsrfViewMiddleware, for the pages of the administration alone.
+    # occsite.middleware.Csrf is Django's CsrfViewMiddleware, but only for the pages of the administration and the
+    # console.
     "security.W003",
     # occsite.middleware marks the cookies of answers over TLS as Secure. Over plain HTTP on this machine, a browser
     # would not send such a cookie back, and nobody could log in.
@@ -118,8 +119,9 @@ _database["OPTIONS"] = {
     "options": f"-c statement_timeout={PATIENCE}s -c idle_in_transaction_session_timeout=120000"
     # The following options are for prepared statements and for the statements of triggers. All these statements look up
     # a few rows by their keys. By default PostgreSQL would make a new plan at each call of a statement with a list of
-    # keys, because it expects longer lists. So plans are kept. A plan may be made while a table is so small that a scan
-    # of the whole table seems best. Sequential scans are off, so such a plan stays good when the table grows.
+    # keys, because it expects longer lists. So PostgreSQL is told to keep plans. A plan may be made while a table is so
+    # small that a scan of the whole table seems best. Sequential scans are off, so such a plan stays good when the
+    # table grows.
     " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off",
     "pool": 16,
 }

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from storage.conf import VERSION, Configuration
 
 PROGRAM = "OCC_PROGRAM"
-"""The environment variable with the name of a program. The process manager and `manage.py run` set it."""
+"""The environment variable with the name of a program, which the process manager and `manage.py run` set."""
 
 COMMAND = "command"
 """The name of a process that is none of the programs, such as a management command."""
@@ -20,7 +20,7 @@ COMMAND = "command"
 LONGEST = 63  # PostgreSQL cuts longer names.
 PREFIX = "occ"
 SECRET_KEY = "SECRET_KEY"  # noqa: S105  the name of the variable
-_DIGITS = 2  # Two hex digits for each setting: one change in 256 is overlooked.
+_DIGITS = 2  # Each setting has a digest of two hex digits, so one change in 256 is overlooked.
 # These settings may differ between processes, or are read from PostgreSQL by all of them.
 _OWN = {
     *("storage_dir", "host", "port", "debug", "ingest_workers", "log_to_stdout", "trusted_proxies"),

@@ -20,7 +20,7 @@ def replication_is_redundant(**_: Any) -> list[CheckMessage]:
 
 @register(deploy=True)
 def strangers_are_kept_out(**_: Any) -> list[CheckMessage]:
-    """Warn about settings that are right on one's own machine only. ``manage.py check --deploy`` shows this."""
+    """Warn, in ``manage.py check --deploy``, about settings that are right only on one's own machine."""
     found: list[CheckMessage] = []
     if not configuration().auth_required:
         words = "AUTH_REQUIRED is not true: whoever reaches the API can read and delete everything"

@@ -24,7 +24,7 @@ class Event(StrEnum):
     """The events that are counted. Each count starts from 0 when Redis is emptied."""
 
     FAILOVERS = "failovers"  # reads that went to another node, because the first one failed or had a bad copy
-    MISSES_REPORTED = "misses_reported"  # copies that a sketch was nearly certain of, and a reader did not find
+    MISSES_REPORTED = "misses_reported"  # copies that a reader missed although a sketch was nearly certain of them
     CORRUPT_FOUND = "corrupt_found"  # bad copies moved to quarantine
     REPLICAS_REPAIRED = "replicas_repaired"  # copies made because there were too few
     LOSSES_TRACED = "losses_traced"  # chunks that a trace found to lack copies
@@ -37,7 +37,7 @@ class Event(StrEnum):
     BYTES_RECLAIMED = "bytes_reclaimed"
     SKETCHES_REBUILT = "sketches_rebuilt"
     COPIES_MISSED = "copies_missed"  # copies that a node should have had, and that a rebuild did not find there
-    SKETCH_DRIFT = "sketch_drift"  # registers that a rebuild of a quiet node found to be wrong
+    SKETCH_DRIFT = "sketch_drift"  # registers that were wrong, found by the rebuild of a quiet node
 
 
 class Outcome(StrEnum):
@@ -98,7 +98,7 @@ def _add(counted: Mapping[str, int]) -> None:
 
 
 def flush() -> None:
-    """Send this process's counts to Redis. If Redis does not answer, they are kept and sent with the next count."""
+    """Send this process's counts to Redis. If Redis does not answer, the counts are kept and sent later."""
     global _flusher
     with _lock:
         _flusher = None

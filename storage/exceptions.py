@@ -211,7 +211,7 @@ class UploadTakenOver(StorageError):
 
 
 class ChecksumMismatch(StorageError):
-    """The bytes of a request do not have the checksum that the client sent. They are dropped."""
+    """The bytes of a request do not have the checksum that the client sent, and are dropped."""
 
     code = "checksum_mismatch"
 

@@ -1,4 +1,4 @@
-"""The plans of operations in words. The commands print them, and the admin pages show them before they ask."""
+"""The plans of operations in words, which commands print, and which admin pages show before they ask for consent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from storage.services import adopt, drain, rebalance, rebalance_all, reclaim
 
 @dataclass(frozen=True)
 class Table:
-    """A part of a plan that is a table. The first of its rows is the header."""
+    """A part of a plan that is a table. The first row is the header."""
 
     rows: Sequence[Sequence[object]]
 

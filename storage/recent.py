@@ -24,7 +24,7 @@ class Recent(Generic[T]):
         """
         self._seconds = seconds
         self._looking = Lock()
-        self._era = 0  # ``forget`` raises this number. A value whose look began before that is never used.
+        self._era = 0  # ``forget`` raises this number. A value whose look began before the raise is never used.
         self._seen: tuple[int, float, T] | None = None
 
     def see(self, look: Callable[[], T], *, seconds: float | None = None, fits: Callable[[T], bool] | None = None) -> T:

@@ -22,7 +22,7 @@ PAUSE = 1.0  # After a failure, no call is tried for this many seconds.
 
 
 class Breaker:
-    """Refuses calls for a pause after each failure. Then one call tries Redis, and its result decides for all."""
+    """Refuses calls for a pause after each failure. After the pause, the result of one call decides for all."""
 
     def __init__(self) -> None:
         self._lock = Lock()

@@ -66,7 +66,7 @@ WORK: Mapping[str, Callable[[Job], Any]] = {
 
 
 # A process runs at most one ingest and one maintenance task at a time. A message or the process's own lookout begins
-# it.
+# the task.
 _ingesting, _maintaining = Lock(), Lock()
 
 
@@ -103,7 +103,7 @@ def _ingest_queued() -> None:
     while True:
         ingest.run_all(shift_ends)
         if time.monotonic() > shift_ends:
-            wakeups.taken(Job.Queue.INGEST)  # ``ingest.run_all`` may have suppressed wake-ups; this ends that.
+            wakeups.taken(Job.Queue.INGEST)  # This allows wake-ups again, which ``ingest.run_all`` may have suppressed.
             wakeups.wake(Job.Queue.INGEST)
             break
         if not wakeups.listen(Job.Queue.INGEST, LISTENING):

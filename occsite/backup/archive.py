@@ -102,7 +102,7 @@ class Backup:
         """Make sure that the dump is the one that was written.
 
         Raises:
-            BackupError: its bytes have changed.
+            BackupError: the bytes of the dump have changed.
         """
         if sha256(self.database) != self.description.database_sha256:
             raise BackupError(f"{self.database} is damaged: its bytes are not those that were written")
@@ -161,7 +161,7 @@ class Archive:
         return Backup(path, description)
 
     def names(self) -> list[str]:
-        """The names of all complete backups, the oldest first. A backup whose description is damaged is among them.
+        """The names of all complete backups, also of those with a damaged description, the oldest first.
 
         Raises:
             BackupError: the folder cannot be read.
@@ -178,7 +178,7 @@ class Archive:
         unnoticed.
 
         Raises:
-            BackupError: there is none, or its description is damaged or of a later format.
+            BackupError: there is no such backup, or its description is damaged or of a later format.
         """
         names = [each for each in self.names() if name in (None, each)]
         if not names:

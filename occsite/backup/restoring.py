@@ -3,8 +3,8 @@
 A marker in the state folder keeps the service from a start on half a database. A restore that was interrupted is run
 again: it loads the database once more and copies only the chunks that are not on a node yet.
 
-The volumes may be empty, or those of the lost database, or newer than the backup. Nothing on them is removed. Chunks
-that the restored database does not know stay until the operator adopts the volumes (ADR 18).
+The volumes may be empty, or those of the lost database, or newer than the backup. Nothing on the volumes is removed.
+Chunks that the restored database does not know stay until the operator adopts the volumes (ADR 18).
 
 The phases: ``restore.database``, ``restore.copy``, and those of ``storage.replicas.writing`` with the prefix
 ``restore``.
@@ -103,8 +103,8 @@ def restore(
         configuration: the settings of the service.
         tell: is called with the bytes of chunks that are done, and with all bytes.
         replace: True if a database that is there may be replaced.
-        make_volumes: True to make missing volumes outside STORAGE_DIR too. Otherwise they count as disks that are not
-            mounted.
+        make_volumes: True to make missing volumes outside STORAGE_DIR too. If False, these missing volumes count as
+            disks that are not mounted.
 
     Raises:
         BackupError: the backup is damaged or newer than this program, or a database is there.
@@ -153,7 +153,7 @@ def _require_known_migrations(backup: Backup) -> None:
 def _set_former_database_aside(storage_dir: Path, backup: Backup, replace: bool) -> Path | None:
     """Rename the folder of an embedded database, and its secret: the operator may want to go back to it.
 
-    The marker says whether this was done when the restore is run again after a crash.
+    When the restore is run again after a crash, the marker says whether the former database was renamed.
     """
     folder, marker = storage_dir / "postgres", restoring_marker(storage_dir)
     if not marker.exists():

@@ -184,7 +184,7 @@ def _facts(session: psycopg.Connection[Any]) -> dict[str, Any]:
     places = Node.objects.exclude(state=Node.State.RETIRED).values_list("node_id", "url")
     return {
         "taken_at": f"{row[0] if row else ''}Z",
-        "migrations": dict(sorted(applied)),  # The last name of each application remains.
+        "migrations": dict(sorted(applied)),  # ``dict`` keeps the last name of each application.
         "nodes": [Place(node_id, url) for node_id, url in places],
     }
 

@@ -108,7 +108,7 @@ def load(path: Path) -> None:
             head = script.stdout.read(BLOCK)
             session.stdin.write(head.replace(NEW_SETTING, b"") if server < KNOWN_SINCE else head)
             shutil.copyfileobj(script.stdout, session.stdin, BLOCK)
-            # psql rolls back if its input ends without this line: half a script must not be committed.
+            # If the input of psql ends without COMMIT, psql rolls back: half a script must not be committed.
             if script.wait() == 0:
                 session.stdin.write(b"\nCOMMIT;\n")
             session.stdin.close()
@@ -124,7 +124,7 @@ def check(path: Path) -> None:
     """Make sure that pg_restore can read a dump to its end. No server is asked.
 
     Raises:
-        BackupError: it cannot.
+        BackupError: pg_restore cannot read the dump.
     """
     _run(Tools.latest().argv("pg_restore", "--file=/dev/null", str(path)), os.environ, f"{path} cannot be read")
 

@@ -91,7 +91,7 @@ def _file_systems() -> list[FileSystem]:
         try:
             device, statistics = folder.stat().st_dev, os.statvfs(folder)
         except OSError:
-            continue  # The checks of volumes and staging say what is wrong with it.
+            continue  # The checks of volumes and staging say what is wrong with this folder.
         space = Space.of(statistics, str(device), writable=True)
         found.setdefault(device, FileSystem(space, folder)).parts.append(name)
     return list(found.values())

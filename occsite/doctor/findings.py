@@ -8,7 +8,7 @@ from enum import StrEnum
 
 class Level(StrEnum):
     OK = "ok"
-    WARNING = "warning"  # Something costs safety, speed or knowledge, or could not be checked.
+    WARNING = "warning"  # Something makes the service less safe, slower or harder to watch, or could not be checked.
     PROBLEM = "problem"  # Something is wrong now: the command ends with status 1.
 
 

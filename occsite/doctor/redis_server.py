@@ -1,5 +1,4 @@
-"""The checks of Redis. It holds hints only, so its troubles lose no file; but sketches that vanish have to be
-rebuilt."""
+"""The checks of Redis, which holds only hints: its troubles lose no file, but lost sketches have to be rebuilt."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """PostgreSQL and Valkey from Python wheels, which run if DATABASE_URL and REDIS_URL name no servers.
 
-Both servers listen on Unix sockets only, in a folder of mode 0700, and ask for a password. If root starts them, they
-run as the user nobody in a user namespace: PostgreSQL refuses to run as root. Their files still belong to root.
+Both servers listen on Unix sockets only, in a folder of mode 0700, and ask for a password. If root starts these
+servers, they run as the user nobody in a user namespace, because PostgreSQL refuses to run as root. The files of the
+servers still belong to root.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ _UNSAFE_BUT_FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_comm
 _FAILURE = re.compile(r"\b(error|ERROR|FATAL|PANIC): ")
 # PostgreSQL stops when its log needs a new segment (16 MB) and the disk is full. A new cluster has one segment. The
 # statements of _RESERVE make eight segments, and the checkpoint keeps them for later use. Each following checkpoint,
-# every five minutes, does the same, and less than a segment is written in between while nothing can be stored.
+# every five minutes, keeps eight segments too. Less than one segment is written between two checkpoints while the disk
+# is full, because nothing can be stored.
 _RESERVE = "SELECT pg_logical_emit_message(true, '', ''), pg_switch_wal()\n" * 7 + "CHECKPOINT\n"
 
 
@@ -72,7 +74,7 @@ def prepare_postgres(storage_dir: Path, durable: bool = True) -> None:
     _check_namespaces()
     cluster, draft = storage_dir / "postgres", storage_dir / "postgres.new"
     if cluster.exists():
-        # After a crash, the pid in these files may now belong to another process. PostgreSQL would refuse to start.
+        # After a crash, the pid in these files may now belong to another process, and PostgreSQL would refuse to start.
         for stale in (cluster / "postmaster.pid", runtime / f".s.PGSQL.{POSTGRES_PORT}.lock"):
             stale.unlink(missing_ok=True)
         return

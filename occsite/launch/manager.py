@@ -139,8 +139,8 @@ class Manager(Supervisor):  # type: ignore[misc]  # supervisor has no types
         process = event.process
         if not self.booted and process.backoff >= ATTEMPTS:
             self.end(f"{process.config.name} does not stay up; {self.where(process.config.name)}")
-        # Before this event, Supervisor has added 1 to ``backoff`` and begun a pause of that many seconds. So the next
-        # line limits the next pause, not this one.
+        # Before this event, Supervisor has added 1 to ``backoff`` and begun a pause of that many seconds. So the line
+        # below limits the pause after the next failure, not the pause that has begun.
         process.backoff = min(process.backoff, LONGEST_PAUSE[process.group.config.name] - 1)
         self.on_end(process.config.name)
 

@@ -27,8 +27,8 @@ HARMLESS = re.compile(r"[A-Za-z0-9._~-]{8,200}", re.ASCII)
 def make_passwords(folder: Path, environment: Mapping[str, str]) -> None:
     """Write the passwords of PostgreSQL and Redis, and the users of Redis, into ``folder``.
 
-    A password is the value of POSTGRES_PASSWORD or REDIS_PASSWORD. Otherwise the password of the last start stays, and
-    the first start makes a random one.
+    A password is the value of POSTGRES_PASSWORD or REDIS_PASSWORD. If the variable is not set, the password of the last
+    start stays; the first start makes a random password.
 
     Args:
         folder: a folder with the folders ``postgres`` and ``redis``.

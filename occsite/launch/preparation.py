@@ -24,7 +24,7 @@ from storage.models.locks import Lock
 from storage.services.provision import provision
 
 LIMIT = 60.0  # A program of this run has this many seconds to come up; the manager notices sooner if it ends.
-REACH_LIMIT = 6.0  # A server that runs elsewhere has this many seconds. Each attempt to connect may take three.
+REACH_LIMIT = 6.0  # A server that runs elsewhere has this many seconds to answer; each attempt may take three.
 PAUSE = 0.1
 REMEDIES = {
     "PostgreSQL": "start it, or correct DATABASE_URL",

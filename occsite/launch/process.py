@@ -30,8 +30,8 @@ def die_with_parent(signum: signal.Signals, parent: int) -> None:
 
 def dying_with_parent(signum: signal.Signals, argv: list[str]) -> list[str]:
     """A command that runs ``argv`` as a child of this process, and that gets ``signum`` when this process dies."""
-    # The parent may die before the kernel has been asked to watch it. The child then has another parent, and must not
-    # start.
+    # The parent may die before the kernel has been asked to watch it. If the parent has died by then, the child must
+    # not start ``argv``.
     guarded = ["sh", "-c", f'[ "$PPID" = {os.getpid()} ] && exec "$@"', "sh", *argv]
     return ["setpriv", "--pdeathsig", signum.name.removeprefix("SIG"), "--", *guarded]
 
@@ -41,7 +41,7 @@ def settle() -> None:
 
     Reference counts free nearly all objects of a batch, so the garbage collector can run seldom. After some chunks were
     freed, glibc would begin to put chunks into the heap among small objects, where freed chunks leave holes. A fixed
-    threshold prevents that.
+    threshold for large blocks prevents such holes.
     """
     gc.collect()
     gc.freeze()

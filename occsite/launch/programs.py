@@ -23,14 +23,14 @@ PROJECT = Path(__file__).resolve().parents[2]
 # programs while they load.
 FOREGROUND = ("api", "worker")
 BACKGROUND = ("maintenance",)
-MAINTENANCE_PROCESSES = 1  # This process does jobs. Sweeps, probes and reclaim run in other threads of it.
+MAINTENANCE_PROCESSES = 1  # This process does the jobs; other threads of it run sweeps, probes and reclaim.
 
 FOR_EVER = 10**9  # a number of starts that is never reached
 
 
 @dataclass(frozen=True)
 class Program:
-    """One child of the manager. It is killed if it still runs ``stop_within`` seconds after ``stop_signal``."""
+    """One child of the manager, which is killed if it still runs ``stop_within`` seconds after ``stop_signal``."""
 
     name: str
     argv: list[str]

@@ -16,8 +16,8 @@ MEMORY = Path("/dev/shm")  # noqa: S108  owner and mode of the folder in it are 
 def runtime_dir(storage_dir: Path) -> Path:
     """The folder of the sockets that belong to ``storage_dir``, the same for every process of one user.
 
-    Its path is short even if ``storage_dir`` is long: the path of a Unix socket must stay below 107 bytes. The folder
-    does not depend on TMPDIR, which may differ between two terminals.
+    The path of this folder is short even if ``storage_dir`` is long: the path of a Unix socket must stay below 107
+    bytes. The folder does not depend on TMPDIR, which may differ between two terminals.
     """
     digest = hashlib.sha256(os.fsencode(storage_dir.resolve())).hexdigest()
     return Path(f"/tmp/occ-{os.geteuid()}-{digest[:12]}")  # noqa: S108  owner and mode are checked below

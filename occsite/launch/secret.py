@@ -39,7 +39,7 @@ def _owners(storage_dir: Path) -> str:
             return pwd.getpwuid(uid).pw_name
         return str(uid)
 
-    # The folder above may be closed to others too. Then it belongs to the same user.
+    # If the folder above is closed to other users too, both folders belong to the same user.
     for folder in (storage_dir, *storage_dir.parents):
         with suppress(OSError):
             owner = folder.stat().st_uid

@@ -58,7 +58,7 @@ def _prepare(configuration: Configuration, folders: list[Path]) -> None:
         )
     try:
         for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)  # A killed run may have left files in it.
+            shutil.rmtree(folder, ignore_errors=True)  # A killed run may have left files in this folder.
             make_own_dir(folder)
         make_secret(storage_dir)
         (storage_dir / "logs").mkdir(exist_ok=True)

@@ -36,7 +36,7 @@ def lock_state(storage_dir: Path) -> IO[str]:
     """Take the state folder for this process, for as long as the returned file is open.
 
     The lock is a flock: the kernel frees it however the process ends. The programs that the process starts do not
-    inherit it.
+    inherit the lock.
 
     Raises:
         ConfigurationError: another run has the lock.

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 INTERVAL = 2.0  # seconds between two looks
 PATIENCE = 8.0  # seconds that /health may take to answer
 SILENCE = "api"  # the key of the trouble that /health does not answer
-# The manager has said that a program has ended, so the trouble that follows from that is not announced as well.
+# The manager has said that a program has ended, so the trouble that follows from its end is not announced as well.
 # EXPLAINED maps the program to the key of that trouble in /health.
 EXPLAINED = {"api": SILENCE, "postgres": "postgresql", "valkey": "Redis does not answer, or refuses"}
 _NUMBER = re.compile(r"\b\d[\d.,]*\b")

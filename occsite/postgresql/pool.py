@@ -20,7 +20,7 @@ from psycopg.pq import TransactionStatus
 from occsite.postgresql.connection import ImpatientConnection
 
 QUEUE_SECONDS = 5.0  # A thread waits this long for another thread to give a connection back.
-OUTAGE_SECONDS = 5.0  # In this time after the first failure, threads go on trying: a restart is over sooner.
+OUTAGE_SECONDS = 5.0  # For this time after the first failure, threads go on trying, because a restart takes less time.
 RETRY_PAUSE = 0.05  # seconds
 IDLE_SECONDS = 60.0  # A connection that was not needed for this long is closed.
 LIFE_SECONDS = 3600.0  # A connection is closed at this age, because the memory of its server process grows.
@@ -49,8 +49,8 @@ class Pool:
         with self._lock:
             if self._pid == os.getpid():
                 return
-            # The connections belong to the parent. To close them here would end them there, so this process keeps them
-            # and does not use them.
+            # The connections belong to the parent process. If this process closed them, the parent would lose them. So
+            # this process keeps the connections and does not use them.
             self._parents = (self._idle, self._made_at)
             self._idle, self._made_at = deque(), {}
             self._places = BoundedSemaphore(self._size)
@@ -69,7 +69,7 @@ class Pool:
         except BaseException:
             self._places.release()
             raise
-        lent._pool = cast(Any, self)  # Django gives the connection back to this attribute.
+        lent._pool = cast(Any, self)  # Django gives the connection back to the pool in this attribute.
         return lent
 
     def putconn(self, connection: psycopg.Connection[Any]) -> None:

@@ -14,7 +14,7 @@ from storage.api.wsgi.transfers import FREE, THREADS
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
 
-MOST_CONNECTIONS = 4000  # Each process takes this many at most: more connections cost memory, and help no client.
+MOST_CONNECTIONS = 4000  # Each process takes this many connections at most: more cost memory, and help no client.
 DESCRIPTORS = 8  # The files and database sockets of one thread need this many descriptors.
 
 

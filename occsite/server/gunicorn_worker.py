@@ -1,9 +1,9 @@
 """gunicorn's thread worker, changed so that silent clients hold no thread, no event loop, and no other client's place.
 
-gunicorn's own worker gives a thread to each client that connects, until the whole head of a request has come. When it
-closes a connection, it lingers in the event loop itself, for up to two seconds each time. So a few dozen clients that
-stall stop the service for everybody, /health included. At its limit of connections it accepts no more, however idle the
-others are.
+gunicorn's own worker gives a thread to each client that connects, until the whole head of a request has come. When
+gunicorn's worker closes a connection, its event loop waits for the client, for up to two seconds each time. So a few
+dozen clients that stall stop the service for everybody, /health included. At its limit of connections, gunicorn's
+worker accepts no more, although many connections may be idle.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if enabled or self.alive:
             return
         # gunicorn would keep the port open until the worker has stopped. Clients that connect in that time would wait,
-        # and be cut off in the end. If they are refused at once, they or their proxy can go to another container.
+        # and be cut off in the end. If clients are refused at once, they or their proxy can go to another container.
         for listener in self.sockets:
             taken = -1
             while taken != self.nr_conns:
@@ -148,7 +148,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         return len(self.keepalived_conns) + len(self._arriving) + len(self._leaving)
 
     def _make_do(self) -> None:
-        """Close half of the idle connections, and keep no more for a while: files and databases need descriptors too.
+        """Close half of the idle connections, and keep fewer of them for a while: files and databases need descriptors
+        too.
 
         The limit is for idle connections only. A limit for all connections could be used up by connections that threads
         work on, and /health would get none. If no connection is idle, the worker accepts none for a moment.

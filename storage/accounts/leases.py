@@ -36,8 +36,8 @@ FULL, PERHAPS_FULL = 0, -1
 
 # A lease that ends later than is possible was taken before Redis's clock was set back, and is removed. If its transfer
 # is still under way, the lease is renewed soon. When the limit is reached, other processes may be keeping leases
-# without a transfer. Only a lease that was taken less than GOOD_SECONDS ago, while at most half of the limit was in
-# use, can be one of these.
+# without a transfer. A process keeps only leases that were taken less than GOOD_SECONDS ago, while at most half of the
+# limit was in use.
 _TAKE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -79,7 +79,7 @@ class Lease:
         try:
             count = self._take(most, token)
             if count == PERHAPS_FULL:
-                time.sleep(2 * KEEP_SECONDS)  # Leases without transfers are given back by then.
+                time.sleep(2 * KEEP_SECONDS)  # In this time, other processes give back leases without transfers.
                 count = self._take(most, token)
         except redis.RedisError:
             count = most
@@ -100,7 +100,7 @@ class Lease:
 
 
 def begin(owner: str, most: int) -> Lease:
-    """Begin a transfer; its lease ends with ``end``. The arguments and errors are those of ``Lease``."""
+    """Begin a transfer; its lease ends with ``end``. ``Lease`` has the same arguments and errors."""
     lease = _leases.reuse(KEY + owner) or Lease(owner, most)
     _leases.add(lease)
     return lease
@@ -175,7 +175,7 @@ class _Leases:
             for key, own in tokens.items():
                 _script(_RENEW)(keys=[key], args=[LEASE_SECONDS, *own])
         except redis.RedisError:
-            return  # The next round tries it again.
+            return  # The next round tries to renew the leases again.
         # A transfer may have ended since the leases were listed, and its lease have been given back before it was
         # renewed.
         with self._lock:

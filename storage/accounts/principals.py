@@ -74,7 +74,7 @@ class _Remembered:
         return monotonic() - self.read_at < GOOD_SECONDS
 
     def opens_with(self, secret: str) -> bool:
-        """True if the key is good and has this secret. The comparison takes as long for an id that does not exist."""
+        """True if the key is good and has this secret. For an id that does not exist, it takes as long."""
         return hmac.compare_digest(digest(secret), self.digest) and self.principal is not None
 
 

@@ -62,7 +62,7 @@ class Allowance:
 def allowance(owner_id: int, name: str | None) -> Allowance | None:
     """Read what an owner may upload under a name; None if the owner has no quota.
 
-    For an owner without a quota this costs no query, except one for all owners every ``GOOD_SECONDS``.
+    For an owner without a quota, the call needs no query, except one for all owners every ``GOOD_SECONDS``.
 
     Args:
         owner_id: the owner.
@@ -131,11 +131,11 @@ def parse(text: str, field: str) -> int | None:
     """The number in a text such as ``500``, ``10GB`` or ``1.5 GiB``; None for ``none``.
 
     Args:
-        text: the text. A unit with an ``i`` is a power of 1024, one without is a power of 1000.
+        text: the text. A unit with an ``i`` is a power of 1024; a unit without an ``i`` is a power of 1000.
         field: the name of the field or option, for the message.
 
     Raises:
-        InvalidRequest: the text is neither, or the number is too large, or not whole.
+        InvalidRequest: the text is neither a size nor ``none``, or the number is too large, or not whole.
     """
     if text.strip().lower() == NO_LIMIT:
         return None

@@ -1,6 +1,6 @@
 """How often a key or an address may ask: a limit of requests in any span of time, shared by all processes.
 
-The ``limits`` library counts in Redis. While Redis does not answer, every request is let through.
+The ``limits`` library counts in Redis. While Redis does not answer, no request is refused.
 
 A call of Redis would take a tenth of the time of a small download. So if the limit is high, a process counts a block of
 future requests of a busy client in one call, and then lets these requests through without a call.
@@ -120,8 +120,8 @@ class _Block:
 
     Attributes:
         size: the number of requests that were counted together.
-        left: how many of them have not come yet.
-        ends_at: the time until which they may come, in seconds of the monotonic clock.
+        left: how many of these requests have not come yet.
+        ends_at: the time until which the requests may come, in seconds of the monotonic clock.
     """
 
     size: int

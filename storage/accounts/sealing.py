@@ -31,8 +31,8 @@ def unseal(sealed: bytes, key_id: str) -> str:
     """Decrypt the secret of a key.
 
     Raises:
-        SecretUnreadable: it was encrypted under a SECRET_KEY that is neither the present one nor one of
-            SECRET_KEY_FALLBACKS, or for another key.
+        SecretUnreadable: the secret was encrypted for another key, or under a SECRET_KEY that is neither the present
+            one nor one of SECRET_KEY_FALLBACKS.
     """
     version, nonce, ciphertext = sealed[:1], sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
     if version == VERSION:

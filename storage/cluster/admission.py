@@ -20,7 +20,8 @@ from storage.volumes.base import Lack
 # Bodies up to this size are admitted without re-reading what uploads have reserved: the headroom covers all small
 # bodies that can arrive between two looks.
 SMALL = 256 << 10
-# A look at the free space is used for up to twice this time. In that time, small bodies cannot fill the headroom.
+# A look at the free space is used for up to twice this time. While a look is used, small bodies cannot fill the
+# headroom.
 LOOK_SECONDS = 0.25
 LACKING = {"bytes": "free space", "files": "free inodes"}
 
@@ -28,8 +29,8 @@ LACKING = {"bytes": "free space", "files": "free inodes"}
 def admit(size: int, factor: int) -> None:
     """Refuse a body that could not be acknowledged, before it is read.
 
-    A look that is a little old may admit a body, but never refuses one: nodes or room may have come back since then. So
-    the cluster is looked at again before a refusal.
+    A look that is a little old may admit a body, but never refuses a body: nodes or room may have come back since the
+    look. So the cluster is looked at again before a refusal.
 
     Args:
         size: the largest size of the body in bytes that the client announced; 0 if it announced none.

@@ -33,7 +33,7 @@ def difference() -> float:
 def report(program: str) -> None:
     """Compare this process's clock with PostgreSQL's; a difference is logged when it begins and when it ends.
 
-    While the difference lasts, ``differences`` shows it under the name ``program``.
+    While a difference lasts, ``differences`` shows it under the name ``program``.
     """
     ahead = difference()
     is_off = abs(ahead) > TOLERATED

@@ -3,7 +3,8 @@
 A generation is a span of about a minute in the life of a database. A generation is first committed in PostgreSQL, then
 written to every volume. Only then are copies written in this generation. Suppose that the database is replaced by an
 older backup: it does not know the generations that began after the backup. A volume that carries one of them holds
-copies that this database has never heard of. So the database may neither condemn nor reclaim anything.
+copies that this database has never heard of. So a database that does not know a volume's generation may neither condemn
+nor reclaim anything.
 
 No clock is compared with another clock: a database knows a volume's generation, or it does not.
 """

@@ -51,7 +51,7 @@ class Member:
 
     @property
     def counts(self) -> bool:
-        """True if a replica on this node counts towards a target; on a draining or offline node it does not."""
+        """True if a replica on this node counts towards a target: the node is neither draining nor offline."""
         return self.online and self.state == Node.State.ACTIVE
 
     @property

@@ -1,4 +1,4 @@
-"""Let the processes of one machine take turns. A turn saves work, but nothing may rely on it as on a lock.
+"""Let the processes of one machine take turns. A turn saves work, but is no lock: two processes may have it.
 
 When a process ends, the kernel ends its turn. If no file can be locked, every process has the turn.
 """

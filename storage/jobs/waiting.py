@@ -21,7 +21,8 @@ NAMES: Mapping[str, str] = {Job.Kind.INGEST: "upload", Job.Kind.INGEST_SEGMENT: 
 def wait(job_id: uuid.UUID, seconds: float) -> Job | Mapping[str, Any]:
     """Wait for at most ``seconds`` until the job has ended, or until it waits for nodes or space.
 
-    Redis announces the end. PostgreSQL is asked too, at least once a second, in case Redis loses the announcement.
+    Redis announces the end of a job. PostgreSQL is asked too, at least once a second, in case Redis loses the
+    announcement.
 
     Returns:
         The message that was announced with the job's success, or the job as it is now.
@@ -32,7 +33,7 @@ def wait(job_id: uuid.UUID, seconds: float) -> Job | Mapping[str, Any]:
     deadline = time.monotonic() + seconds
     pause = 0.0
     while True:
-        connection.close()  # The connection goes back to the pool: a waiting thread must not keep it from others.
+        connection.close()  # The connection goes back to the pool, for other threads to use while this thread waits.
         left = max(0.0, deadline - time.monotonic())
         message = wakeups.await_change(job_id, min(1.0, left)) if left else None
         if message:  # A message that is not empty is sent after the commit of the job's success.

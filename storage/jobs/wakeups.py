@@ -28,7 +28,7 @@ def on_commit(queue: Queue) -> None:
 
 
 def wake(queue: Queue, *, hushed: bool = False) -> None:
-    """Send a wake-up, unless an earlier one is pending that no worker has taken. If it is lost, a sweep sends another.
+    """Send a wake-up, unless an earlier wake-up is pending. If a wake-up is lost, a sweep sends another.
 
     A listening worker hears the wake-up at once. A Celery task costs far more, and is sent only if no worker listens.
 
@@ -74,7 +74,7 @@ def taken(queue: Queue) -> None:
 
 
 def hush(queue: Queue, seconds: float) -> None:
-    """Suppress wake-ups for ``seconds``, or until ``taken`` is called. The caller looks into the queue before then."""
+    """Suppress wake-ups for ``seconds``, or until ``taken`` is called. The caller checks the queue before then."""
     try:
         connect().set(_pending(queue), 1, px=int(seconds * 1000))
     except redis.RedisError as error:
@@ -111,7 +111,8 @@ def await_change(job_id: UUID, seconds: float) -> Mapping[str, Any] | None:
         the caller must pause between calls.
     """
     try:
-        # The element is moved from the list to the same list. So it stays for the next waiting thread, and expires.
+        # BLMOVE moves the element from the list to the same list, so the element stays for the next waiting thread, and
+        # expires.
         moved = connect().blmove(_changed(job_id), _changed(job_id), seconds, "LEFT", "RIGHT")  # type: ignore[arg-type]  # Redis takes fractions
     except redis.RedisError:
         return None

@@ -1,4 +1,4 @@
-"""Ask the volumes which nodes hold which chunks. Unlike ``routing``, the answers are exact."""
+"""Ask the volumes which nodes hold which chunks. The answers are exact; those of ``routing`` are not."""
 
 from __future__ import annotations
 

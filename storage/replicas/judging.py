@@ -1,4 +1,4 @@
-"""Judge suspect copies. Readers only report them; a worker decides here (RACES 16)."""
+"""Judge suspect copies. Readers only report suspect copies; a worker decides in this module (RACES 16)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Bring chunks to their targets: first plan the moves (pure), then carry them out. Most maintenance jobs use this."""
+"""Bring chunks to their targets: first plan the moves (pure), then carry them out. Most maintenance jobs use
+``moving``."""
 
 from __future__ import annotations
 

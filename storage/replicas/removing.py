@@ -30,7 +30,7 @@ def remove_replicas(topology: Topology, copies: Mapping[str, Sequence[Member]]) 
     chunk without references must be condemned. A chunk without a row is left alone: it first has to get a condemned row
     (RACES 11).
 
-    If a node fails, it is not known whether a copy was removed. The copy then stays counted.
+    If a node fails, it is not known whether a copy was removed. A copy that may have been removed stays counted.
 
     Args:
         topology: the nodes.
@@ -145,7 +145,8 @@ def _purge_or_restore(member: Member, trashed: Trashed) -> int | None:
     """Unlink one entry, and return the bytes freed; or put the copy back if its chunk needs it, and return None.
 
     The topology is read again for each entry, while its chunk is locked. A pass may take long, and copies may have
-    moved to a node that was added during the pass. Without that node in the topology they would seem to be missing.
+    moved to a node that was added during the pass. Without the new node in the topology, these copies would seem to be
+    missing.
     """
     with transaction.atomic():
         chunk = Chunk.objects.select_for_update().filter(hash=trashed.chunk_hash).first()

@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 REMEMBERED = 4096  # A process remembers this many reported chunks, and as many contents: half a megabyte for each kind.
 FORGET_CHUNK = 300.0  # After this many seconds a chunk is reported again: a worker has had the time to mend it.
 FORGET_CONTENT = 60.0  # After this many seconds a content is reported again.
-REPORTS_PER_SECOND = 4  # A worker needs tens of milliseconds per report. One process must not keep it from other work.
+REPORTS_PER_SECOND = 4  # A worker needs tens of milliseconds per report, and must have time for other work.
 NODE_MISSES = 20  # A node that lacks this many chunks within NODE_SPAN seconds is listed as a whole.
 NODE_SPAN = 60.0
 NODE_PAUSE = 600.0  # For this many seconds no chunk of a listed node is reported: to list and mend a node takes time.
@@ -125,7 +125,7 @@ _readable_lock = Lock()
 
 
 def report(chunk_hash: str) -> None:
-    """Queue the repair of a chunk with a bad copy. Without PostgreSQL, the next reader or an audit finds it again."""
+    """Queue the repair of a chunk with a bad copy. If PostgreSQL is away, a later read or audit finds the copy."""
     with _or_lost(chunk=chunk_hash):
         Job.request(Job.Kind.REPAIR, chunk_hash)
 
@@ -133,9 +133,9 @@ def report(chunk_hash: str) -> None:
 def report_miss(topology: Topology, chunk_hash: str, member: Member, factor: int) -> None:
     """Queue the repair of a chunk that a node lacks although the node's sketch is nearly certain of it.
 
-    The sketch is asked again first. Readers use sketches that are up to a second old: such a sketch may lack a chunk
-    that was just written, or still count a copy that was just removed. A node that lacks many chunks is listed as a
-    whole instead. A wrong report costs one look at all nodes.
+    The sketch in Redis is asked again first. Readers use sketches that are up to a second old: such a sketch may lack a
+    chunk that was just written, or still count a copy that was just removed. A node that lacks many chunks is listed as
+    a whole instead. A wrong report costs one look at all nodes.
 
     Args:
         topology: the nodes.

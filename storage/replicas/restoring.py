@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 Entry: TypeAlias = tuple[Member, Trashed]
 
 LOST_NAMED = 20  # One log line names at most this many lost chunks; `/files` names their files.
-PROGRESS_EVERY = 32  # Chunks between two progress reports. Restoring them takes far less time than a lease lasts.
+PROGRESS_EVERY = 32  # Chunks between two progress reports: to restore them takes far less time than a lease lasts.
 
 
 def bring_back(

@@ -1,4 +1,5 @@
-"""Decide which nodes get which chunks next, until every chunk has its target. Nothing here asks or writes a volume."""
+"""Decide which nodes get which chunks next, until every chunk has its target. The module asks no volume and writes to
+none."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def store(
     generations.before_writing(topology)
     with batches.batch_in_flight():
         # The ids are read while this batch is in flight. A drain marks its node, and then waits for all batches in
-        # flight. A batch that begins after the mark reads it here, and does not write to the node.
+        # flight. A batch that begins after the node was marked reads the mark here, and does not write to the node.
         accepting = Node.accepting_ids()
         nodes = {h: [member for member in preferences[h] if member.node_id in accepting] for h in data}
         waves = Waves(targets, holders, nodes)
@@ -140,7 +140,7 @@ class _Writer:
             yield from ((member, portion) for portion in _portions(hashes, self.data))
 
     def _write_run(self, member: Member, hashes: Sequence[str], keep_cached: Sequence[str]) -> None:
-        """Write in the node's lane. On a disk that hangs, this may end long after the batch has ended."""
+        """Write in the node's lane. On a disk that hangs, the write may end long after the batch has ended."""
         member.lane.volume.write({chunk_hash: self.data[chunk_hash] for chunk_hash in hashes}, keep_cached=keep_cached)
         if self.ended.is_set():
             # A rebuild may have listed the node and swapped its sketch since the batch ended, so the copies are counted

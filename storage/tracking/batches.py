@@ -1,4 +1,5 @@
-"""Batches of chunks that are counted and then written, or removed. A rebuild of a sketch waits for them (RACES 24)."""
+"""Batches of chunks that are counted and then written, or removed. A sketch's rebuild waits for such batches (RACES
+24)."""
 
 from __future__ import annotations
 

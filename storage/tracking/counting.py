@@ -35,8 +35,8 @@ def count(
         log.warning("sketch.uncounted", nodes=sorted(add), error=str(error))
         return
     if missing:
-        # Perhaps the sketches are not gone, but N_PRIME has changed. While this process uses the old N_PRIME, it cannot
-        # count in the new sketches.
+        # Perhaps the sketches are not gone, but N_PRIME has changed. A process that uses the old N_PRIME cannot count
+        # in the new sketches.
         Node.distrust_sketches(missing)
         log.info("sketch.missing", nodes=sorted(missing))
 

@@ -2,9 +2,9 @@
 
 An estimate says how many chunks lack a copy. A proof says in which registers these chunks are; one pass over the hashes
 of all chunks on record then finds the chunks. All chunks of a register at level l lie on the same l nodes or fewer. If
-each of them should have more than l copies, a level l above 0 proves that at least one chunk has too few. The proof
-needs trusted sketches of all nodes. A register that counts a copy that does not exist can hide a loss, but cannot
-invent one.
+each chunk of the register should have more than l copies, a level l above 0 proves that at least one of these chunks
+has too few. The proof needs trusted sketches of all nodes. A register that counts a copy that does not exist can hide a
+loss, but cannot invent one.
 
 A chunk is *settled* if all its copies should be there now. ``Chunk.objects.unsettled`` returns the chunks that are not
 settled.

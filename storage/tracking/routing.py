@@ -30,8 +30,8 @@ LIKELY = 0.5
 STALE_LOSS = 0.5  # An untrusted sketch is assumed to lack this share of its node's chunks.
 CERTAIN = 0.95  # A missing copy is reported if its node held it with this probability, so few reports are false.
 RECENT = 1.0  # Reads use the sketches that this process has fetched for this many seconds.
-# If the sketches of all nodes are larger than this together, they are not fetched each second: Redis is then asked for
-# the registers of each chunk.
+# If the sketches of all nodes together have more bytes than this, they are not fetched each second: Redis is then asked
+# for the registers of each chunk.
 RECENT_BYTES = 4 << 20
 
 # Probabilities, shape [2, 256, m]: by whether placement prefers the node (0 or 1), by its register, by node.
@@ -46,8 +46,9 @@ class Routes:
         members: all nodes.
         registers: the chunk's register on each node; 0 if the node has no sketch.
         probabilities: the probability of each node to hold the chunk.
-        order: indices into ``members``, in the order in which to ask. Online nodes come before offline ones. Within
-            both, the likely nodes come first in the order of placement, then the others by falling probability.
+        order: indices into ``members``, in the order in which to ask. Online nodes come before offline nodes. Within
+            each of these two groups, the likely nodes come first in the order of placement, then the other nodes by
+            falling probability.
     """
 
     members: tuple[Member, ...]
@@ -59,7 +60,7 @@ class Routes:
 def routes(topology: Topology, chunk_hashes: Sequence[str], target: int, mean_replicas: float) -> Routes:
     """Find where chunks probably are, from the registers of all nodes and from where placement would put them now.
 
-    The order is that of downloads. A zero register of a trusted sketch makes a node improbable, not impossible: the
+    Downloads use the same order. A zero register of a trusted sketch makes a node improbable, not impossible: the
     register decides about the order only (RACES 14), and every node is in every order.
 
     Args:
@@ -143,7 +144,7 @@ def locate(topology: Topology, chunk_hashes: Sequence[str], factor: int | None =
         topology: the nodes.
         chunk_hashes: the chunks.
         factor: the number of replicas that these chunks should have, by default REPLICATION_FACTOR. Only
-            ``Route.is_certain`` uses it: the order always rests on REPLICATION_FACTOR.
+            ``Route.is_certain`` uses ``factor``: the order always rests on REPLICATION_FACTOR.
     """
     target = configuration().replication_factor
     if len(topology.members) * sketch_size(topology.cluster.n_prime) > RECENT_BYTES:

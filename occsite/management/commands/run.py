@@ -11,7 +11,7 @@ from storage.conf import configuration
 
 class Command(BaseCommand):
     help = "Becomes one program of the system, on databases that `prepare` has seen: for a container of its own."
-    requires_system_checks = ()  # The program runs the checks itself.
+    requires_system_checks = ()  # The program runs Django's checks itself.
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("program", choices=commands(configuration()))

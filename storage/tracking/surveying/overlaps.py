@@ -85,9 +85,9 @@ def overlap_of(
 def epochs_of(replicas: Mapping[int, int], spans: Sequence[Span], node_ids: Sequence[str]) -> list[Epoch]:
     """Divide the chunks with each number of replicas among the spans in which they were stored.
 
-    Sometimes no chunk has a replication factor equal to this number, for example while a node is away. Then the chunks
-    are divided in proportion to all chunks of each span. Chunks with more replicas than a span had nodes were placed
-    later, over all nodes: they count in the last span. An epoch is the nodes and chunks of one span.
+    Sometimes no chunk has a replication factor equal to this number, for example while a node is away. In that case the
+    chunks are divided in proportion to all chunks of each span. Chunks with more replicas than a span had nodes were
+    placed later, over all nodes: they count in the last span. An epoch is the nodes and chunks of one span.
 
     Args:
         replicas: number of replicas → number of chunks, as the sketches tell.

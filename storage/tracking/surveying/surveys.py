@@ -23,8 +23,8 @@ from storage.tracking.surveying.overlaps import Overlap, overlap_of, replicas_of
 from storage.tracking.surveying.targets import leaving, lined_up, targets, under_ingest
 
 LARGE = 100_000  # registers of all nodes together
-# With many chunks, chance does not explain even a small excess. An overlap up to this multiple of the expected one does
-# no harm.
+# In a cluster with many chunks, chance does not explain even a small excess. An overlap up to this multiple of the
+# expected overlap does no harm.
 TIMES_EXPECTED = 1.25
 
 
