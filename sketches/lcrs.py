@@ -142,8 +142,8 @@ def level_counts(sketches: Sequence[LCRS], tau: int) -> NDArray[np.int64]:
 
     Args:
         sketches: one per node, of one cluster.
-        tau: the cap, 1 to 255. If it is less than the number of sketches, the last entry counts the registers at level
-            ``tau`` or above.
+        tau: the cap, 1 to 255. If ``tau`` is less than the number of sketches, the last entry counts the registers at
+            level ``tau`` or above.
 
     Returns:
         int64 ``Z`` of shape ``[min(tau, len(sketches)) + 1]``, which sums to N'; ``[0]`` if there are no sketches.

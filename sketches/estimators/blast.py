@@ -9,8 +9,8 @@ not Poisson.
 For a healthy placement, the expected number c of chunks confined to A follows from the weights that explain how full
 the nodes are: r replicas lie within A if the first r arrivals of the race (see `race`) do. As placement is random, each
 of the F(A) registers then holds a confined chunk with probability ``1 - e^(-c/N')``. The number of registers that hold
-one is binomial, exactly so if the number of confined chunks is Poisson. The scores use the binomial law: a healthy
-placement confines only few chunks to a set, and the normal law fails for small numbers.
+a confined chunk is binomial, exactly so if the number of confined chunks is Poisson. The scores use the binomial law: a
+healthy placement confines only few chunks to a set, and the normal law fails for small numbers.
 """
 
 import math
@@ -62,12 +62,12 @@ def worst_sets(registers: NDArray[np.uint8], size: int, most: int) -> list[tuple
     """Find the sets of ``size`` nodes whose loss would cost most chunks.
 
     Every set is examined if the sets have at most 4 million subsets together: triples of up to 147 nodes, or sets of
-    four of up to 51 nodes. Beyond that, only some sets are examined. A register *shows* the set of nodes on which it is
-    not zero. The search takes the 64 sets of at most ``size`` nodes that are shown by the most registers. To each of
-    them it adds nodes one by one, each time the node that adds most registers. The search then compares the grown sets
-    with all sets of ``size`` nodes that some register shows. A set is therefore missed if no register shows it and none
-    of the 64 sets grows into it. The chunks confined to such a set have fewer than ``size`` replicas, or share their
-    registers with other chunks.
+    four of up to 51 nodes. If the sets have more subsets, only some sets are examined. A register *shows* the set of
+    nodes on which it is not zero. The search takes the 64 sets of at most ``size`` nodes that are shown by the most
+    registers. To each of these sets it adds nodes one by one, each time the node that adds most registers. The search
+    then compares the grown sets with all sets of ``size`` nodes that some register shows. A set is therefore missed if
+    no register shows it and none of the 64 sets grows into it. The chunks confined to such a set have fewer than
+    ``size`` replicas, or share their registers with other chunks.
 
     Args:
         registers: uint8 ``[m, N']``, sketches of all online nodes; it only matters whether registers are zero.

@@ -11,7 +11,8 @@ solution is
     ``c_l = C(m, l) sum_{k=1..l} (-1)^(l-k) C(l, k) A[k]``.
 
 The covariance is that of a multinomial over registers (delta method) less ``diag(c)``. The multinomial would be right
-if the numbers of chunks were Poisson. Here they are fixed, and a Poisson number adds its mean to the variance.
+if the numbers of chunks were Poisson. Here the numbers are fixed, and a Poisson number would add its mean to the
+variance.
 """
 
 import math

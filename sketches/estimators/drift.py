@@ -12,7 +12,7 @@ from sketches.exceptions import IncompatibleSketches
 from sketches.lcrs import LCRS
 
 STUCK_SHARE = 1e-3
-"""A sketch with a larger share of saturated registers is rebuilt: they do not come down when chunks are removed."""
+"""A sketch with a larger share of saturated registers is rebuilt: these do not come down when chunks are removed."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Comparison:
         registers: N', the number of registers of each of the two sketches.
         differing: registers that differ.
         over_counts: registers above those of the listing, which are harmless: they only cause useless reads.
-        under_counts: registers below those of the listing. Each is a false negative or can become one.
+        under_counts: registers below those of the listing. Each under-count is a false negative or can become one.
         false_negatives: registers at zero although the listing has chunks in them: the sketch denies these chunks now.
         saturated: registers at tau in the sketch in use.
     """
@@ -77,8 +77,9 @@ def disagreement(sketch: LCRS) -> Disagreement:
     and its register is not empty either: the two numbers agree, and only a comparison with a listing shows the error.
 
     The test has little power. If a share s of the chunks is counted twice, the score is ``s sqrt(2 N')`` on average at
-    low loads, and a sixth less at a load of 1. With 2 % of the chunks at N' = 10^4 it is 2.4 to 2.8, so less than half
-    of such sketches are beyond 3. A sketch that passes the test may still be wrong; only `compare` finds every error.
+    low loads, and a sixth less at a load of 1. With 2 % of the chunks at N' = 10^4 the score is 2.4 to 2.8, so less
+    than half of such sketches are beyond 3. A sketch that passes the test may still be wrong; only `compare` finds
+    every error.
 
     Args:
         sketch: the sketch of one node.

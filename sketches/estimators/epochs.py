@@ -110,8 +110,8 @@ def fitted_history(epochs: Sequence[Epoch], chunks_per_node: ArrayLike) -> Histo
 
     `Race.inclusion` is the gradient of a convex function of the log weights: the expected sum of the r largest of
     independent Gumbel variables, each located at the log weight of one node (their order is that of the race). Sums
-    over epochs are convex as well. There is one solution, up to scale. Newton's method finds it, beginning with the
-    weights that would fit if nodes took chunks independently.
+    over epochs are convex as well. There is one solution, up to scale. Newton's method finds the solution, beginning
+    with the weights that would fit if nodes took chunks independently.
 
     Args:
         epochs: where chunks were placed.

@@ -37,7 +37,8 @@ LONGEST_STEP = 4.0
 """The most by which one step changes the logarithm of the factor that scales the odds."""
 
 TAIL_TERMS = 256
-"""Terms of the series for the mean of a saturated register: enough up to loads of 100. Above, the mean is the load."""
+"""Terms of the series for the mean of a saturated register: enough up to loads of 100. At higher loads it is the
+load."""
 
 
 @dataclass(frozen=True)

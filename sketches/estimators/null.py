@@ -44,7 +44,7 @@ class ExpectedOverlap:
 
     @classmethod
     def summed(cls, nodes: int, parts: Iterable[tuple[Sequence[int], "ExpectedOverlap"]]) -> Self:
-        """Sum the nulls of epochs, each over some of ``nodes`` nodes. Simulated placements need this.
+        """Sum the nulls of epochs, each over some of ``nodes`` nodes. Simulated placements need this method.
 
         Args:
             nodes: m.

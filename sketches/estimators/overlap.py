@@ -120,7 +120,7 @@ def overlap(registers: NDArray[np.uint8]) -> Overlap:
     The pattern of a register is the set of nodes where it is not zero, and Y(P) is the number of registers with pattern
     P. Inclusion and exclusion computes the number I of common chunks from all Y(P). The derivative of I by Y(P) is
     ``d(P) = N' sum over B disjoint from P of (-1)^|B| / E(B)``. As ``sum d Y = 0``, the multinomial variance is
-    ``sum d^2 Y``. I is subtracted from it, because the number of chunks is fixed and not Poisson:
+    ``sum d^2 Y``. I is subtracted from this variance, because the number of chunks is fixed and not Poisson:
     ``Var I = sum d^2 Y - I``.
 
     Args:

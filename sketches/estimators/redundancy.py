@@ -43,10 +43,10 @@ def proven_below(level_counts: ArrayLike, nodes: int, target: int) -> int:
 def below_targets(spectrum: Spectrum, targets: ArrayLike, z: float = Z_95) -> Estimate:
     """Estimate how many chunks have replicas, but fewer than they should.
 
-    Under one common target this is ``spectrum.below(target)``. Under several targets, a replica missing from one chunk
-    and a replica too many of another chunk can cancel, so the spectrum only gives a lower bound. Let F(l) chunks have
-    at most l replicas, and F_target(l) chunks have a target of at most l. Only chunks with a target of at most l can
-    have enough with l replicas or fewer. Therefore at least ``max_l (F(l) - F_target(l))`` chunks are below their
+    Under one common target the answer is ``spectrum.below(target)``. Under several targets, a replica missing from one
+    chunk and a replica too many of another chunk can cancel, so the spectrum only gives a lower bound. Let F(l) chunks
+    have at most l replicas, and F_target(l) chunks have a target of at most l. Only chunks with a target of at most l
+    can have enough with l replicas or fewer. Therefore at least ``max_l (F(l) - F_target(l))`` chunks are below their
     targets (derived here; the one-sided distance of Kolmogorov and Smirnov). If all is well, only the levels with
     F_target(l) > 0 are noisy: the quantile is raised for the number of these levels (Bonferroni).
 

@@ -76,7 +76,7 @@ class Spectrum:
 
         Args:
             target: replicas that a chunk should have. If ``target`` is above the number of nodes, every chunk has
-                fewer. If it is above R and up to the number of nodes, only "at least those below R" is known.
+                fewer. If ``target`` is above R and up to the number of nodes, only "at least those below R" is known.
             z: standard normal quantile of the interval's ends, 1.96 for two-sided 95 %.
         """
         if target <= 1:

@@ -59,8 +59,9 @@ def spectrum_from_sums(
         tau: the level at which these registers saturate. Replica numbers from tau on are not told apart.
         replication_factor: RF, at least 1.
         most_replicas: the largest number of replicas that any chunk has, such as RF + 1 while chunks are moved; RF if
-            not given. If it is one too large, the other classes are ten times noisier. If it is one too small, a chunk
-            of r + s replicas looks like a chunk of r replicas and a chunk of s replicas.
+            not given. If ``most_replicas`` is one too large, the other classes are ten times noisier. If
+            ``most_replicas`` is one too small, a chunk of r + s replicas looks like a chunk of r replicas and a chunk
+            of s replicas.
 
     Returns:
         The spectrum, of at most ``tau`` classes; saturated where fewer than 20 registers are empty. While sums rarely
