@@ -65,7 +65,7 @@ class LCRS:
         return int(self.registers.sum(dtype=np.int64)) / self.n_prime
 
     def stuck(self, chunks: int) -> float:
-        """Number of registers at ``tau`` that ``chunks`` chunks and chance do not explain. A rebuild lowers them.
+        """Number of registers at ``tau`` that a rebuild lowers: ``chunks`` chunks and chance do not explain them.
 
         ``chunks`` chunks fill ``N' P(X >= tau)`` registers on average, where X is Poisson with mean ``chunks / N'``.
         The variance is at most as large as this mean (occupancies are negatively associated). Three standard deviations

@@ -48,7 +48,7 @@ header_map = "drop"
 
 
 def post_fork(_server: Any, worker: Any) -> None:
-    """Gunicorn calls this in every new worker process."""
+    """Gunicorn calls this function in every new worker process."""
     die_with_parent(signal.SIGKILL, worker.ppid)
     try:
         seats.claim(make_own_dir(scratch_dir(_configuration.storage_dir)) / "metrics")

@@ -37,8 +37,7 @@ LONGEST_STEP = 4.0
 """The most by which one step changes the logarithm of the factor that scales the odds."""
 
 TAIL_TERMS = 256
-"""Terms of the series for the mean of a saturated register: enough up to loads of 100. At higher loads it is the
-load."""
+"""Terms of the series for the mean of a saturated register. Above loads of about 100, the mean is taken as the load."""
 
 
 @dataclass(frozen=True)

@@ -42,5 +42,6 @@ def union_estimate(zero_registers: int, n_prime: int) -> Estimate:
         return Estimate(estimate, max(estimate - Z_95 * sd, float(occupied)), estimate + Z_95 * sd, saturated=False)
     half = Z_95 * sd + math.exp(t) / 2
     lower, upper = math.ceil(max(occupied, estimate - half)), math.floor(estimate + half)
-    # The interval includes the estimate, which need not be whole. Widening it to the estimate adds no whole number.
+    # The interval includes the estimate, which need not be whole. To widen the interval to the estimate adds no whole
+    # number.
     return Estimate(estimate, min(float(lower), estimate), max(float(upper), estimate), saturated=False)

@@ -2,8 +2,8 @@
 
 Each of ``m`` parties holds a uniformly random subset of a population of ``N`` elements; party ``i`` holds exactly
 ``n_i`` of them and the parties draw independently. How many elements does at least one party hold (the union), how many
-do all parties hold (the intersection), how many do exactly ``k`` parties hold, and how similar are the sets?
-Combinatorics knows this as the committee problem (Johnson and Kotz, *Urn Models and Their Application*, 1977).
+do all parties hold (the intersection), how many do exactly ``k`` parties hold, and how similar are the sets? In
+combinatorics, these questions are the committee problem (Johnson and Kotz, *Urn Models and Their Application*, 1977).
 
 All results follow from adding one party at a time. Let E of the N elements be held by no party yet. The next party, the
 newcomer, draws some of these E elements, and the number that remains is hypergeometric given E. Therefore:

@@ -68,7 +68,7 @@ def uniform(nodes: int) -> Placement:
 
 
 def weighted(nodes: int) -> Placement:
-    """Weights from 1 to 4."""
+    """The nodes have weights from 1 to 4."""
     return Placement(np.linspace(1, 4, nodes), np.arange(nodes))
 
 

@@ -156,7 +156,7 @@ class _Blocks:
             block = self._blocks.get((limit, subject))
             left = size - 1
             if block is not None and now < block.ends_at:
-                # Several threads may have asked Redis at once. Together they keep at most the requests of one block.
+                # Several threads may have asked Redis at once; together they keep at most the requests of one block.
                 left = min(left + block.left, max(left, block.size - 1))
             self._blocks[limit, subject] = _Block(size, left, now + BLOCK_SECONDS)
 

@@ -136,7 +136,7 @@ def _differs(now: Topology, then: Topology) -> bool:
 
 def _look_for_room(topology: Topology) -> Room:
     # The promised room is read before the volumes are asked. A replica that is written in between is then counted
-    # twice, as promised and as used space. In the other order it might not be counted at all.
+    # twice, as promised and as used space. In the other order the replica might not be counted at all.
     promised = _promised()
     staging = staging_space()
     spaces: dict[str, Space] = {}

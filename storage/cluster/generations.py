@@ -41,7 +41,7 @@ _good_until = 0.0  # The volumes need no look before this time on the monotonic 
 
 
 def before_writing(topology: Topology) -> None:
-    """Make sure that the volumes carry a generation that is at most about two minutes old. Call this before writing.
+    """Before copies are written, make sure that the volumes carry a generation of at most about two minutes.
 
     A backup of the database that was made earlier is then recognised as older than the copies that are written now.
     """

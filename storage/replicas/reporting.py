@@ -150,7 +150,7 @@ def report_miss(topology: Topology, chunk_hash: str, member: Member, factor: int
 
 
 def report_rescue(chunk_hash: str) -> None:
-    """Queue the repair of a chunk that a reader found only in the trash. The repair brings it back."""
+    """Queue the repair of a chunk that a reader found only in the trash. The repair brings the chunk back."""
     _look_for(chunk_hash)
 
 

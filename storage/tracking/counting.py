@@ -42,7 +42,7 @@ def count(
 
 
 def builds(topology: Topology, node_ids: Sequence[str]) -> dict[str, bytes]:
-    """Node id → id of the rebuild that made its sketch. Read it before a removal: ``uncount`` skips later sketches."""
+    """Node id → id of the rebuild that made its sketch, read before a removal: ``uncount`` skips later sketches."""
     try:
         headers = store_of(topology.cluster).lookup(node_ids, []).headers
     except StoreUnavailable:

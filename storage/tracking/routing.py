@@ -183,7 +183,8 @@ def _routes(
 
     If as many registers are 1 as the chunk has replicas, and all others are 0, no other chunk shares these registers.
     The registers then tell where the chunk is, wherever placement would put it now. At a load of 0.25 this holds for
-    most chunks. Apart from placement this is plain Python, which is faster than NumPy for rows of about five numbers.
+    most chunks. Apart from placement, this function is plain Python, which is faster than NumPy for rows of about five
+    numbers.
     """
     members, offline = topology.members, [2.0 * (not member.online) for member in topology.members]
     probabilities, order = [], []

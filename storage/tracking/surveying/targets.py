@@ -36,7 +36,7 @@ def targets() -> NDArray[np.int64]:
 def under_ingest() -> int:
     """The number of pinned chunks, which may not have all copies yet.
 
-    Call this after the sketches are read: an ingest pins a chunk before it counts the chunk's copies.
+    Call this function after the sketches are read: an ingest pins a chunk before it counts the chunk's copies.
     """
     return Pin.objects.values("chunk").distinct().count()
 
@@ -44,7 +44,8 @@ def under_ingest() -> int:
 def leaving() -> int:
     """The number of condemned chunks that may have any number of copies: orphans, and chunks that reclaim may remove.
 
-    Call this before the sketches are read: a chunk whose row is deleted before ``targets`` is called then still counts.
+    Call this function before the sketches are read: a chunk whose row is deleted before ``targets`` is called then
+    still counts.
     """
     due = Q(condemned_at__lt=Now() - timedelta(seconds=configuration().reclaim_grace))
     return Chunk.objects.filter(due | Q(condemned_factor=0), condemned_at__isnull=False).count()
