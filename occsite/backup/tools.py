@@ -164,7 +164,7 @@ def _connection() -> list[str]:
 
 
 def _environment() -> Mapping[str, str]:
-    """The environment of a program. The password is not in its arguments, which other users can see."""
+    """The environment of a program, with the password: other users can see the arguments of a program."""
     parameters: dict[str, Any] = connection.get_connection_params()
     return {**os.environ, "PGPASSWORD": str(parameters.get("password") or ""), "PGOPTIONS": _QUIET, "LC_ALL": "C"}
 

@@ -1,4 +1,4 @@
-"""All checks, in the order of the report. If one check fails, the others go on."""
+"""All checks, in the order of the report. If one check fails, the other checks go on."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def read_secret(storage_dir: Path) -> str | None:
 
 
 def _owners(storage_dir: Path) -> str:
-    """The reason why the secret cannot be read, in words: mostly, another user owns the folder."""
+    """The reason why the secret cannot be read, in words: usually another user owns the folder."""
 
     def name(uid: int) -> str:
         with suppress(KeyError):

@@ -13,7 +13,7 @@ from gunicorn.http.parser import RequestParser
 from storage.api.wsgi.forwarding import is_trusted
 from storage.conf import configuration
 
-LARGE = 1 << 20  # bytes: a connection is not kept if this much of a body is unread, or a rest of unknown length
+LARGE = 1 << 20  # bytes: a connection ends if this much of a body is unread, or an unknown number of bytes
 SOON = 1.0  # A read returns the bytes that have come within this many seconds, and does not wait for more.
 WITH_BODY = ("PATCH", "POST", "PUT")  # With these methods, a client may send a body that no field announces.
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -66,8 +66,8 @@ class Request(message.Request):  # type: ignore[misc]
     def should_close(self) -> bool:
         """Tell whether the connection ends with this request: its body was announced, and much of it is unread.
 
-        The server asks when it sends the head of the answer, and again after the answer. Both times the result is the
-        same, because the client was told the first one.
+        gunicorn calls this method when it sends the head of the answer, and again after the answer. The second result
+        must equal the first, which the head has told the client.
         """
         if self.body.is_expected or self.body.unread >= LARGE:
             self.force_close()
@@ -117,7 +117,7 @@ class RequestBody(body.Body):  # type: ignore[misc]
 
     @property
     def unread(self) -> int:
-        """The number of bytes of the body that nobody has read; ``LARGE`` if it is unknown, and not 0."""
+        """The number of bytes of the body that are not read yet; ``LARGE`` if some are, and their number is unknown."""
         if isinstance(self.reader, ChunkedReader):
             return LARGE if self.reader.parser else 0
         return int(self.reader.length)

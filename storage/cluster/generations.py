@@ -133,7 +133,7 @@ def _current() -> Generation:
 
 
 def _give(current: Generation, members: Sequence[Member]) -> None:
-    """On each volume, replace the generations that this database knows by the current one; unknown ones stay."""
+    """On each volume, replace the generations that this database knows by the current one. Unknown generations stay."""
     if not members:
         return
     identities = look(members)

@@ -176,7 +176,7 @@ def _read(topology: Topology, moves: Sequence[Move]) -> tuple[dict[str, bytes], 
             # asked all nodes, and knows which copies are missing.
             data[move.chunk_hash] = read(topology, move.chunk_hash, Route(route.order))
         except (ContentGone, ContentUnavailable) as error:
-            # A chunk that cannot be read must not keep the others from being mended.
+            # A chunk that cannot be read must not keep other chunks from being mended.
             log.error("chunk.unreadable", chunk=move.chunk_hash, error=str(error))
     return data, len(moves) - len(data)
 
