@@ -165,7 +165,7 @@ def _shared_out(counted: Floats, odds: Floats, wanted: Floats, mean_replicas: fl
 
     Args:
         counted: registers, float64 ``[chunks, nodes]``.
-        odds: the factor of each node's odds that its register does not change, ``[chunks, nodes]``.
+        odds: the factor of each node's odds that does not depend on its register, ``[chunks, nodes]``.
         wanted: replicas that each chunk should have, ``[chunks]`` or one for all.
         mean_replicas: mean number of replicas of the other chunks.
     """
