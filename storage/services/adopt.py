@@ -1,4 +1,5 @@
-"""Adopt volumes that were written to under another copy of the database, as after an older backup was restored.
+"""Adopt volumes that were written to under another copy of the database, for example after a restore of an older
+backup.
 
 Until the operator has decided what happens to the copies that this database does not know, nothing is condemned and
 nothing is reclaimed (RACES 12). Such copies may belong to files that were acknowledged under the other database, which

@@ -6,7 +6,7 @@ compares all nodes.
 The work goes by ranges of hashes. In each range, short chunks are noted for repair, surplus copies are trimmed, orphans
 are condemned, leftovers of dead processes are removed, and bad copies are reported, so that a worker judges them. At
 the end the node's sketch is rebuilt. A node that was away is reconciled when it is back. A census lists all nodes and
-reads no bytes. It has a sketch rebuilt if the sketch contradicts the listing. The phases: ``audit.list``,
+reads no bytes. It queues a rebuild of each sketch that contradicts the listing. The phases: ``audit.list``,
 ``audit.trim``, ``audit.read``.
 """
 
@@ -184,14 +184,14 @@ def _settle(job: Job, topology: Topology, members: Sequence[Member], listing: Ce
             report(chunk_hash)
     orphans.condemn(topology, _orphans(members, listing))
     if short := [chunk_hash for chunk_hash, entry in listing.entries.items() if entry.short]:
-        moving.outdate_health(short)  # The sweep finds the short contents by new summaries (RACES 18).
+        moving.outdate_health(short)  # The sweep finds contents by their new summaries (RACES 18).
     _trim(topology, listing)
     counts["leftovers"] = _clear_leftovers(members, step)
     return counts
 
 
 def _trim(topology: Topology, listing: Census) -> None:
-    """Remove surplus copies from the nodes that placement prefers least. Copies on silent nodes are not counted."""
+    """Remove surplus copies from the nodes that placement prefers least. Copies on absent nodes are not counted."""
     holders = {chunk_hash: entry.holders for chunk_hash, entry in listing.entries.items() if entry.surplus}
     moves = moving.plan(topology, holders, {chunk_hash: listing.entries[chunk_hash].target for chunk_hash in holders})
     for batch in moving.batches([Move(move.chunk_hash, move.target, [], move.drop) for move in moves]):
@@ -246,8 +246,8 @@ def _read_one(member: Member, chunk_hash: str) -> str:
     except ReplicaCorrupt:
         return "corrupt"
     except VolumeOffline as error:
-        # Either one sector is bad or the whole disk. If the identity cannot be read either, the disk is bad, and the
-        # audit ends.
+        # Either one sector of the disk is bad, or the whole disk. If the identity file cannot be read either, the whole
+        # disk is bad, and the audit ends.
         member.lane.call(member.lane.volume.identity)
         log.warning("replica.unreadable", chunk=chunk_hash, node=member.node_id, error=str(error))
         return "unreadable"
@@ -320,7 +320,7 @@ def _sample(listing: Census) -> dict[str, list[Member]]:
 
 
 def _exact_tallies() -> list[Node]:
-    """Read the nodes when every batch has ended that was in flight: their tallies have all that was written by then."""
+    """Wait for the batches in flight, and then read the nodes: their tallies now include all earlier writes."""
     batches.wait_for_batches()
     return list(Node.objects.all())
 

@@ -1,4 +1,4 @@
-"""Cancel maintenance jobs. The work that a job has done stays done, and the rest is not begun."""
+"""Cancel maintenance jobs. What a job has already done is kept, and its remaining work is not begun."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Page:
     """Some of an owner's files, in the order that was asked for.
 
     Attributes:
-        total: the number of all files of the owner whose content is ready, whatever names were asked for.
+        total: the number of all files of the owner whose content is ready. A filter by name does not change it.
         files: the files of this page.
         last: the position of the page's last file if there are more files after it, otherwise None.
     """
@@ -96,8 +96,8 @@ Permit = Callable[[Sequence[File]], None]
 def rename(*files: File, name: str, permit: Permit = lambda _: None) -> File:
     """Give another name to files of one owner and content. Files that then have the same name become one file.
 
-    The file that had the name before is kept, or otherwise the newest file. It gets the largest replication factor of
-    all.
+    If a file already has the new name, that file is kept; otherwise the newest of the given files is kept. The kept
+    file gets the largest replication factor of all these files.
 
     Raises:
         NoSuchFile: all of the files have been deleted since they were read.
@@ -139,8 +139,8 @@ def delete(*files: File, permit: Permit = lambda _: None) -> None:
 def give_all(giver: User, receiver: User) -> int:
     """Make all files of one user the files of another user; return their number.
 
-    A file becomes one with a file that the receiver has already, if both have the same name and content. The files are
-    given in batches: a call that is interrupted goes on when it is made again.
+    If the receiver already has a file of the same name and content, the two files become one. The files are given in
+    batches: a call that is interrupted goes on when it is made again.
     """
     count = 0
     while batch := list(File.objects.filter(owner=giver).order_by("id")[:GIVEN_AT_ONCE]):
@@ -165,7 +165,7 @@ def _give(file_ids: Sequence[int], giver: User, receiver: User) -> int:
 
 
 def _merge(kept: File, others: Sequence[File]) -> None:
-    """Make one file of several, which have the same content. All are locked."""
+    """Merge ``others``, files on the same content, into ``kept``. The caller has locked all of them."""
     kept.replication_factor = max(file.replication_factor for file in (kept, *others))
     Upload.objects.filter(file__in=others).update(file=kept)
     Link.objects.filter(file__in=others).update(file=kept)

@@ -109,7 +109,8 @@ def drain(job: Job) -> dict[str, Any]:
         _empty_range(job, step)
     result["passes"] += 1
     if not _retire(str(job.subject)):
-        # Copies are left, often because other nodes lack room or good copies. A retry begins at the first range.
+        # Copies are left on the node: often other nodes lack room, or no good copy could be read. A retry begins at the
+        # first range.
         job.done = 0
         job.progress(done=0)
         raise VolumeError(f"{job.subject} is not empty yet")
@@ -141,7 +142,7 @@ def _empty_range(job: Job, step: int) -> None:
 
 def _retire(node_id: str) -> bool:
     """Retire the node if no copy is left on it; returns True if so."""
-    # Batches that chose this node before it was draining have ended after this wait. Later batches have seen its state.
+    # After this wait, batches that chose this node before the drain began have ended. Later batches do not choose it.
     batches.wait_for_batches()
     phases.enter("drain.retire")
     topology = Topology.load()

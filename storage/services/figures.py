@@ -1,4 +1,4 @@
-"""Figures for metrics: PostgreSQL and Redis are asked for what they keep already. Nothing is surveyed or listed here.
+"""Figures for metrics, as PostgreSQL and Redis keep them. No sketch is surveyed and no volume is listed for them.
 
 The figures from the volumes are those of ``health``, which looks at them every few seconds anyway.
 """
@@ -88,7 +88,7 @@ class Tracked:
 
     Attributes:
         counts: the counts of events and jobs.
-        sketches: online node → the reason why its sketch has to be rebuilt, or "" if it has not.
+        sketches: online node → the reason why its sketch has to be rebuilt, or "" if it need not be rebuilt.
         untrusted: the nodes whose sketches are not trusted.
         memory: bytes that Redis uses; None if Redis does not say.
         most_memory: bytes that Redis may use; None if Redis does not say, or has no limit.

@@ -1,8 +1,8 @@
 """Tell whether the cluster can serve now, and describe each trouble in words, together with what to do about it.
 
-A trouble is *failing* if uploads or downloads are refused because of it. A trouble is *degraded* if it costs
-redundancy, speed or knowledge while uploads and downloads go on. The words of a trouble begin with a clause that stays
-the same until the trouble is over. The text after the first colon may change, and says what to do.
+A trouble is *failing* if uploads or downloads are refused because of it. A trouble is *degraded* if uploads and
+downloads go on, but with less redundancy, lower speed or less exact figures. The words of a trouble begin with a clause
+that stays the same until the trouble is over. The text after the first colon may change, and says what to do.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def _number(files: int) -> str:
 
 
 def _look_at_uploads(health: Health) -> None:
-    """Look for uploads that no worker takes: the workers are away, or a service that they need is."""
+    """Look for uploads that no worker takes, because no worker runs or a service that workers need is down."""
     waiting = (
         Job.objects.queued(Job.Queue.INGEST)
         .filter(waiting_for="")
@@ -226,7 +226,7 @@ def _compare_clocks(health: Health) -> None:
 
 
 def _ask_redis(topology: Topology | None, health: Health) -> None:
-    """Look whether Redis answers. Redis is only a hint: without it the sketches are not read, and the rest goes on."""
+    """Look whether Redis answers. Without Redis no sketch is read, but files are stored and served."""
     try:
         connect().set("occ:health", 1, ex=60)
         stale = [member.node_id for member in trust.untrusted(topology)] if topology is not None else []

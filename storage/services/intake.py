@@ -290,7 +290,7 @@ def finish(accepted: Accepted, seconds: float) -> Stored | None:
 def keep(upload_id: uuid.UUID, job_id: uuid.UUID) -> None:
     """Make an accepted upload durable.
 
-    The acceptance of an upload does not wait for the disk if the client is to be answered after the ingest.
+    If the client gets its answer after the ingest, the acceptance of its upload has not waited for the disk.
 
     Raises:
         ClusterUnavailable: PostgreSQL has crashed and lost the upload.

@@ -132,7 +132,7 @@ def _queue_audit(topology: Topology) -> None:
 
 
 def _queue_census(topology: Topology) -> None:
-    """Queue a census once in CENSUS_INTERVAL. A running audit makes way for it: audits take days, a census minutes."""
+    """Queue a census once in CENSUS_INTERVAL. A running audit pauses for it: audits take days, a census minutes."""
     interval = configuration().census_interval
     census = Job.objects.filter(kind=Job.Kind.CENSUS)
     if not interval or not topology.online or census.open().exists():
@@ -161,7 +161,7 @@ def _queue_rebuilds(topology: Topology) -> None:
 
 
 def _inspect_one(topology: Topology) -> dict[str, Reason]:
-    """Inspect the registers of one node, in each round of another node, so that no round reads more than one sketch."""
+    """Inspect the registers of one node. Each round takes the next node, so each round reads one sketch."""
     if not topology.online:
         return {}
     member = topology.online[_round() % len(topology.online)]

@@ -27,7 +27,7 @@ def provision(configuration: Configuration) -> None:
     """Make the cluster row and the nodes that the environment asks for, and record changes of the sketches' shape.
 
     The first start makes NUM_NODES nodes. A later start adds nodes only if NUM_NODES was raised since the start before:
-    then it adds as many as are lacking. Nodes come and go by other operations, and NUM_NODES need not follow them.
+    then it adds the missing nodes. Nodes come and go by other operations, and NUM_NODES need not follow them.
 
     Raises:
         ConfigurationError: a node cannot be created, or the cluster has too few nodes for REPLICATION_FACTOR.
@@ -131,9 +131,10 @@ def _present() -> QuerySet[Node]:
 
 
 def _commit_nodes(number: int) -> None:
-    """Insert the rows of new nodes until there are so many, before their volumes exist (RACES 20).
+    """Insert the rows of new nodes until there are ``number`` nodes, before their volumes exist (RACES 20).
 
-    A volume without a row would be taken for a stranger's. For a row without a volume, ``provision`` makes the volume.
+    A volume without a row would look like a volume of another cluster. A row without a volume does no harm:
+    ``provision`` makes the volume.
     """
     for _ in range(number - _present().count()):
         node_id = _free_id()

@@ -192,8 +192,8 @@ def _take(topology: Topology, step: int) -> Census:
 def _placement() -> str:
     """A digest of the nodes as placement sees them. A new node, a drain, another zone or another disk size changes it.
 
-    A node that is offline for a while does not change the digest: its copies are repaired where the same order of
-    placement puts them.
+    A node that is offline for a while does not change the digest: repair makes its copies again on the nodes that come
+    next in the same order of placement.
     """
     active = [member.candidate for member in Topology.load().members if member.state == "active"]
     return sha256(repr(active).encode()).hexdigest()[:16]

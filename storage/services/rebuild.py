@@ -151,8 +151,8 @@ def _correct_tally(before: Node, listed: Replicas) -> tuple[int, bool]:
 def _raise_alarm(before: Node, result: dict[str, Any]) -> None:
     """Log that copies have vanished, and queue a comparison of the node with what it should hold (reconcile).
 
-    This cannot go round in a circle. A reconcile ends with a rebuild, and that rebuild queues no further reconcile. The
-    tally has been corrected, too, so that rebuild finds no copies missing.
+    Reconciles and rebuilds do not queue each other without end. A reconcile ends with a rebuild, and that rebuild
+    queues no further reconcile. The tally has been corrected, too, so that rebuild finds no copies missing.
     """
     counters.add(Event.COPIES_MISSED, result["missed"])
     fields = {name: result[name] for name in ("reason", "missed", "quiet", "differences")}

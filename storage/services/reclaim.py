@@ -151,10 +151,11 @@ def preview(grace: float) -> Preview:
 
 
 def _due(grace: float) -> list[tuple[str, int]]:
-    """Select condemned chunks whose grace period is over, in the order of their hashes from a random hash on.
+    """Select condemned chunks whose grace period is over, in the order of their hashes, beginning at a random hash.
 
-    Chunks that a silent node may hold keep their rows. Without the random begin, such chunks could fill every pass.
-    ``Now()`` is constant during the query. With ``Clock()``, which advances, PostgreSQL would not use the index.
+    The rows of chunks stay while a node that does not answer may hold them. If each pass began at the same hash, such
+    chunks could fill every pass. ``Now()`` is constant during the query. With ``Clock()``, which advances, PostgreSQL
+    would not use the index.
     """
     due = _unreferenced().filter(condemned_at__lt=Now() - timedelta(seconds=grace)).order_by("hash")
     begin = secrets.token_hex(32)
@@ -275,7 +276,7 @@ def _forget(topology: Topology, sizes: Mapping[str, int]) -> int:
     """
     locked = Chunk.objects.select_for_update().filter(hash__in=list(sizes)).order_by("hash")
     ids = {chunk.hash: chunk.pk for chunk in locked}
-    # This is a statement of its own: it sees the references that were committed while the rows were being locked.
+    # This statement begins after the rows were locked, so it sees the references that were committed until then.
     free = dict(_unreferenced().filter(pk__in=ids.values()).values_list("hash", "size"))
     if not free:
         return 0

@@ -53,7 +53,7 @@ def repair(job: Job) -> dict[str, int]:
         counters.add(Event.REPLICAS_REPAIRED, stored.written)
         changed |= stored.written > 0
     # If this repair has changed no copy, only the summaries that contradict the copies found are made again. So a wrong
-    # report costs no more than this look, and a lost chunk does not cause repairs and summaries without end.
+    # report costs only this check of the copies, and a lost chunk does not cause repairs and summaries without end.
     contradicted = ~Q(retrievable=bool(good)) | Q(min_replication__gt=len(good))
     moving.outdate_health([chunk.hash], of=None if changed else contradicted)
     log.info("repair.done", job=str(job.pk), chunk=chunk.hash, quarantined=quarantined, good=len(good))
@@ -118,7 +118,10 @@ def repair_all(job: Job) -> dict[str, Any]:
 
 
 def _is_worth(copies: int, result: dict[str, Any]) -> bool:
-    """True if the first pass met short chunks with ``copies`` copies. The last pass also mends chunks with more."""
+    """True if the first pass met short chunks with ``copies`` copies.
+
+    The last pass also mends short chunks with more copies.
+    """
     last = copies == result["levels"]
     return any(had == copies or (last and had > copies) for had in result["short"])
 

@@ -1,4 +1,4 @@
-"""Downloads: the needed chunks of a file, in order. Each is found through the sketches, verified and streamed."""
+"""Downloads: each needed chunk of a file is found through the sketches, verified and streamed, in order."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def retrieve(file: OpenFile, ranges: Sequence[range] | None = None) -> Iterator[
 
 
 def _against_the_summary(file: OpenFile, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the pieces of a whole file whose summary says "unretrievable", and report if all could be read."""
+    """Yield the pieces of a whole file. If all can be read, report that its summary wrongly says "unretrievable"."""
     yield from pieces
     report_readable(file.content_id)
 

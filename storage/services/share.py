@@ -60,7 +60,7 @@ def revoke(files: Sequence[File], link_id: str) -> None:
 def token_of(link: Link) -> str:
     """The secret part of a link's address: the link's id, signed with SECRET_KEY.
 
-    A token that nobody was given is refused by its signature, without a query.
+    The signature of an invented token is wrong, so the token is refused without a query.
     """
     return _signer().sign(link.pk.hex)
 
@@ -69,7 +69,7 @@ def file_behind(token: str) -> File:
     """The file that a link's token opens.
 
     Raises:
-        NoSuchLink: the token is not one of ours, or its link has expired or was revoked.
+        NoSuchLink: this service did not make the token, or its link has expired or was revoked.
     """
     try:
         link_id = uuid.UUID(_signer().unsign(token))
@@ -82,4 +82,4 @@ def file_behind(token: str) -> File:
 
 
 def _signer() -> Signer:
-    return Signer(salt="storage.links", sep=".")  # No link's address needs an escape.
+    return Signer(salt="storage.links", sep=".")  # A dot needs no escape in a URL.

@@ -31,7 +31,7 @@ class NodeStatistics:
         union_size: the number of distinct chunks that its sketch estimates; None while there is no estimate.
         foreign_writes: True if the volume was written to under a database that this one does not know.
         online: True if it answers.
-        since: the time since when it answers, or does not; None if it always did.
+        since: the time since when it answers, or does not answer; None if it has always answered.
         zone: the name that it shares with nodes which can fail together; empty without one.
         disk_bytes: the size of its file system; None if it is not known.
         free_share: the share of the file system that is free, rounded to sixteenths; 0 if the node is full.
@@ -91,7 +91,10 @@ class Statistics:
 
     @property
     def average_replication(self) -> float:
-        """The copies on online nodes by the tallies, divided by the chunks on record. The sketches estimate it, too."""
+        """The copies on online nodes, by the tallies, divided by the chunks on record.
+
+        The sketches also estimate this average.
+        """
         counted = sum(node.chunks for node in self.nodes if node.online)
         return counted / self.chunks if self.chunks else 0.0
 

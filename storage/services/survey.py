@@ -106,7 +106,10 @@ def _seek_losses(topology: Topology, figures: Survey) -> None:
 
 
 def _news(evidence: Evidence) -> tuple[int, int]:
-    """Count the registers that are too low and the chunks on no node, without those that the last trace left."""
+    """Count the registers that are too low and the chunks on no node.
+
+    Those that the last trace left are not counted.
+    """
     last = Job.objects.last_of(Job.Kind.TRACE)
     result = (last.result or {}) if last else {}
     if last is None or not result.get("complete"):
@@ -114,6 +117,6 @@ def _news(evidence: Evidence) -> tuple[int, int]:
     lately = Job.objects.filter(pk=last.pk, finished_at__range=(Clock() - PAUSE, Clock())).exists()
     registers = {*result["registers"]} if lately and evidence.n_prime == result["n_prime"] else set()
     if lately and result["remaining"] > len(result["registers"]):
-        return 0, 0  # The last trace left more registers than its result names, so new ones cannot be told.
+        return 0, 0  # The last trace left more registers than its result names, so new registers cannot be recognised.
     low = len({*evidence.low.tolist()} - registers) if registers else len(evidence.low)
     return low, max(0, int(evidence.lost) - result["lost"])

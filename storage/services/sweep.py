@@ -31,7 +31,7 @@ FAILED_UPLOAD_KEPT = timedelta(days=7)
 TERMINAL_JOBS_KEPT = timedelta(days=7)
 AUDITS_KEPT = timedelta(days=400)
 LAST_KEPT = (Job.Kind.CENSUS, Job.Kind.TRACE)  # The last job of each of these kinds is kept, however old it is.
-GENERATIONS_KEPT = timedelta(days=400)  # A volume that was away for longer is taken for a stranger's.
+GENERATIONS_KEPT = timedelta(days=400)  # After a longer absence, a volume is taken for another database's.
 HEAL_CONTENTS = 100
 LOOK_AGAIN_CONTENTS = 500  # At most this many lost contents are looked at in one round, and others in the next round.
 TRIED_RECENTLY = timedelta(seconds=60)
@@ -99,8 +99,8 @@ def _drop_abandoned_uploads() -> None:
 def _drop_expired_uploads() -> None:
     """Drop resumable uploads to which no bytes have come for RESUMABLE_UPLOAD_EXPIRES.
 
-    Each is watched for as long as a silent client has, too: when PostgreSQL's clock jumps ahead, no upload looks
-    expired while its bytes arrive (RACES 27).
+    An expired upload is dropped only after it was watched, and did not change, for longer than a client may be silent.
+    So an upload whose bytes arrive is not dropped when PostgreSQL's clock jumps ahead (RACES 27).
     """
     expired = dict(Resumable.objects.expired().values_list("pk", "expires_at"))
     for upload_id in _expiries.unchanged(expired, 2 * configuration().stall_timeout + SLACK):
@@ -130,7 +130,7 @@ def _drop(upload: Upload) -> bool:
 
 
 def _remove_forgotten_staging() -> None:
-    """Remove staged files without a row. A file without a row is spared for a while: its row may be being committed."""
+    """Remove staged files without a row. A new file is spared for a while: the commit of its row may be under way."""
     staged = files.present()
     upload_ids = set(Upload.objects.values_list("id", flat=True)) if staged else set()
     for upload_id in _unrecorded.unchanged(dict.fromkeys(staged - upload_ids), UNRECORDED):

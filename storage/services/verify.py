@@ -81,7 +81,7 @@ def distribution(file: File) -> dict[str, list[str]]:
 
 
 def refresh_health(job: Job) -> int:
-    """Make the summaries exact that are older than the present topology, the worst ones first.
+    """Ask the volumes again about contents whose summaries are older than the present topology, the worst first.
 
     Returns how many summaries were made.
     """

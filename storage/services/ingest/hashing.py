@@ -72,9 +72,12 @@ def identify(job: Job, upload: Upload) -> Upload:
 
 
 def _record(job: Job, body: Body, parts: list[uuid.UUID]) -> None:
-    """Record content and file. The parts of a joined upload are gone with this commit, and their files after it."""
+    """Record content and file.
+
+    The same commit deletes the rows of a joined upload's parts. Their staged files are removed after the commit.
+    """
     with transaction.atomic():
-        rows = Resumable.objects.locked([body.upload_id, *parts])  # These come before contents and uploads (RACES 41).
+        rows = Resumable.objects.locked([body.upload_id, *parts])  # Other rows are locked later (RACES 41).
         if record_acceptance(body, durable=True) is None:
             raise LeaseLost("the upload has been dropped")
         job.progress(done=0, total=body.chunk_count)
@@ -111,7 +114,7 @@ def _copied(upload: Upload, parts: list[uuid.UUID], size: int) -> Iterator[bytes
 
 
 def _beating(job: Job, pieces: Iterator[bytes], piece_size: int) -> Iterator[bytes]:
-    """Yield the pieces, and report from time to time that this worker is alive and how far it is.
+    """Yield the pieces, and report from time to time that this worker is alive and how much it has done.
 
     Raises:
         LeaseLost: the job is another worker's, or was cancelled.

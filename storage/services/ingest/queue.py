@@ -29,8 +29,8 @@ class Claimed(IntEnum):
 def run_all(until: float) -> None:
     """Ingest queued uploads, batch by batch, until none is queued, or the monotonic clock reaches ``until``.
 
-    Two workers would only divide small batches between them. So after a small batch, only the worker that has the turn
-    goes on.
+    Two workers would only divide small batches between them. So after a small batch, only one worker of the machine
+    goes on: the one that holds the turn.
     """
     with in_turn("ingest") as is_mine:
         claimed = Claimed.MUCH
@@ -42,8 +42,8 @@ def run_queued(*, goes_on: bool = False) -> Claimed:
     """Claim as many queued uploads as fit a batch, and ingest them together.
 
     Args:
-        goes_on: True if this worker looks into the queue again afterwards, so that no other worker need be woken for
-            uploads that arrive in the meantime.
+        goes_on: True if this worker looks into the queue again afterwards. Then no other worker is woken for uploads
+            that arrive until then.
     """
     jobs = _claim(goes_on)
     if not jobs:

@@ -1,4 +1,4 @@
-"""Receive the bytes of one request: into staging, and from time to time on the disk and into the row (RACES 41)."""
+"""Receive the bytes of one request: stage them, and now and then make them durable and raise the offset (RACES 41)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def receive(
     limit = configuration().max_upload_size if upload.length is None else upload.length
     if offset + announced > limit:
         raise BodyTooLarge(f"the upload has at most {limit} bytes")
-    if upload.job_id is not None:  # All bytes are there, but the client has not heard of it.
+    if upload.job_id is not None:  # All bytes are there, but no answer has told the client so.
         if any(pieces):
             raise BodyTooLarge(f"the upload has {limit} bytes")
         return
@@ -160,7 +160,7 @@ class _Arrival:
             if not self._upload.has_writer():
                 refuse(
                     self._upload
-                )  # A newer request may have sent the last byte, and a worker may have stored it all.
+                )  # A newer request may have sent the last byte, and a worker may have stored the upload.
             log.error("upload.damaged", upload=str(self._upload.pk), error=str(error))
             raise NoSuchUpload(f"{error}: begin the upload again") from None
         return self
@@ -178,13 +178,13 @@ class _Arrival:
         self._offset += len(data)
 
     def keep_at_times(self) -> None:
-        """Keep what has arrived if that is much, or if the last time was a while ago."""
+        """Call ``keep`` if many bytes have arrived since the last call, or if that call was a while ago."""
         much = self._offset - self._upload.offset >= KEEP_BYTES
         if much or time.monotonic() - self._kept_at >= KEEP_SECONDS:
             self.keep()
 
     def beat_at_times(self) -> None:
-        """Put the expiry off while bytes arrive that are not kept yet."""
+        """Postpone the upload's expiry while bytes arrive that are kept only later."""
         if time.monotonic() - self._kept_at >= KEEP_SECONDS:
             change(self._upload)
             connection.close()  # The connection goes back to the pool, as above.

@@ -39,7 +39,7 @@ def require_room(upload: Resumable, size: int, factor: int, *, is_whole: bool = 
 
 
 def require_quota(upload: Resumable, size: int, *, is_whole: bool) -> None:
-    """Refuse bytes for which the owner's quota has no room beside the owner's other uploads that are under way.
+    """Refuse bytes that do not fit into the owner's quota together with the owner's other uploads that are under way.
 
     This only refuses early. Uploads at the same time may all pass, and then the acceptance decides.
 
@@ -98,7 +98,7 @@ def refuse(upload: Resumable) -> NoReturn:
 
 
 def queue_ingest(upload_id: uuid.UUID, owner_id: int, size: int) -> Job:
-    """Queue the job that hashes and stores an upload. The upload's row is a worker's from here on."""
+    """Queue the job that hashes and stores an upload. From here on only a worker changes the upload's row."""
     row = Upload.objects.filter(pk=upload_id).first() or missing(upload_id)
     row.state = Upload.State.ACCEPTED
     row.reserved = size * row.replication_factor

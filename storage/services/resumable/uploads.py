@@ -28,7 +28,7 @@ class Plan:
     Attributes:
         name: the file's name; None if the client gives none.
         factor: the number of replicas that the file should have.
-        metadata: the client's own words about the upload, which it can ask for.
+        metadata: text about the upload that the client gives and can read back later.
         length: bytes of the whole body; None if the client does not know them yet.
         is_partial: True if the upload becomes a part of another one.
     """
@@ -66,7 +66,7 @@ def find(owner: User, upload_id: str) -> Resumable:
 
 
 def take_over(owner: User, upload_id: str) -> Resumable:
-    """Become the only writer of an upload, and learn where it goes on. A request that still sends bytes is stopped.
+    """Become the only writer of an upload, and learn its offset. A request that still sends bytes to it is stopped.
 
     Raises:
         NoSuchUpload: the owner has no such upload.
@@ -94,7 +94,7 @@ def join(owner: User, plan: Plan, part_ids: Sequence[str]) -> Resumable:
             if not (part.is_partial and part.is_complete):
                 raise InvalidRequest("a part is not ready", {"Upload-Concat": [f"{part_id} is not a whole part."]})
         length = sum(parts[part_id].offset for part_id in ids)
-        Upload.objects.filter(pk__in=parts).update(reserved=0)  # The parts leave their room to the whole.
+        Upload.objects.filter(pk__in=parts).update(reserved=0)  # The whole upload reserves this room.
         upload = _planned(owner, replace(plan, length=length), ids)
         require_room(upload, length, plan.factor)
         _record(upload, plan.factor)
@@ -107,7 +107,7 @@ def join(owner: User, plan: Plan, part_ids: Sequence[str]) -> Resumable:
 
 
 def end(owner: User, upload_id: str) -> None:
-    """Forget an upload, and drop its bytes unless they have become a file's.
+    """Forget an upload, and drop its bytes unless they have become a file.
 
     Raises:
         NoSuchUpload: the owner has no such upload.
@@ -134,7 +134,7 @@ def _planned(owner: User, plan: Plan, parts: Sequence[uuid.UUID] | None = None) 
 
 
 def _record(upload: Resumable, factor: int) -> None:
-    """Record an upload, and the row that will own its staged bytes and has its room reserved."""
+    """Record an upload, and the row that will own its staged bytes and that reserves room for them."""
     Upload.objects.create(
         pk=upload.pk,
         owner_id=upload.owner_id,
