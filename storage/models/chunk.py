@@ -95,7 +95,8 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         Args:
             ahead: a time at most this far in the future does not show that the clock was set back.
         """
-        # Now() is the time at which the statement began. PostgreSQL cannot use the index for a time that advances.
+        # Now() is constant during the statement. PostgreSQL cannot use the index for a time that advances, like
+        # Clock().
         with transaction.atomic():
             later = self.filter(condemned_at__gt=Now() + ahead).order_by("hash").select_for_update(skip_locked=True)
             self.filter(pk__in=list(later.values_list("pk", flat=True))).update(condemned_at=Now())
@@ -118,7 +119,7 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
 
     @transaction.atomic
     def condemn_kept(self, prefix: str) -> None:
-        """Condemn the chunks that ``kept`` finds for this prefix: they are reclaimed after all."""
+        """Condemn the chunks that ``kept`` finds for this prefix, so that they are reclaimed."""
         self.condemn_unreferenced(self.kept(prefix).values_list("id", flat=True))
 
     def condemn_orphans(self, sizes: Mapping[str, int]) -> int:
@@ -179,7 +180,8 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         """The chunks that may rightly have fewer copies than their target now, and the number of all chunks.
 
         A chunk is unsettled if it is condemned or pinned, or if a job is open for the chunk or for a content that has
-        it, or if such a content is being uploaded again, perhaps with a larger factor. All is read in one snapshot.
+        it, or if such a content is being uploaded again, perhaps with a larger factor. One snapshot of the database
+        gives all figures.
         """
         ((chunks, digests),) = prepared.rows(UNSETTLED, [])
         return Unsettled(int(chunks or 0), bytes(digests or b""))

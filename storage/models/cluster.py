@@ -50,8 +50,8 @@ class Cluster(models.Model):
     def grow(cls, n_prime: int) -> bool:
         """Raise the number of registers per sketch; the probe then has the sketches rebuilt, one after the other.
 
-        The number never falls, so this may be called twice, late, or by several processes at once. Until its rebuild
-        a sketch of the former size counts and routes as before, and is trusted.
+        The number never falls, so this function may be called twice, late, or by several processes at once. Until its
+        rebuild a sketch of the former size counts and routes as before, and is trusted.
 
         Args:
             n_prime: ``base_n_prime`` times a power of two. It is halved until it is at most ``LARGEST_SKETCH``.

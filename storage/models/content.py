@@ -15,7 +15,7 @@ from storage.models.statements.prepared import rows
 from storage.models.tally import Tally
 
 SHORTEST_PAUSE = 60.0  # The smallest number of seconds between two looks at an unretrievable content.
-LONGEST_PAUSE = 86_400.0  # The largest number of seconds between two looks.
+LONGEST_PAUSE = 86_400.0  # The largest number of seconds between two such looks.
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Health:
 
 class ContentQuerySet(models.QuerySet["Content"]):
     def unreadable(self) -> ContentQuerySet:
-        """Stored contents of which some chunk was found on no node."""
+        """Stored contents with a chunk that was found on no node."""
         return self.filter(state=Content.State.READY, retrievable=False)
 
     def short(self) -> ContentQuerySet:
-        """Stored contents that can be read, and of which some chunk has fewer copies than it should."""
+        """Stored contents that can be read and have a chunk with fewer copies than it should have."""
         ready = self.filter(state=Content.State.READY, retrievable=True, chunk_count__gt=0)
         return ready.filter(min_replication__lt=F("target"))
 

@@ -14,7 +14,7 @@ from django.db.models.functions import Collate, Now
 from storage.models.content import Content
 
 NOBODY = "nobody"
-MAX_LENGTH = 255  # Characters of a name, which have at most 1020 bytes in UTF-8.
+MAX_LENGTH = 255  # The most characters of a name. They take at most 1020 bytes in UTF-8.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -65,7 +65,7 @@ class FileQuerySet(models.QuerySet["File"]):
         return files if end is None else files.filter(by_code_point__lt=end)
 
     def sorted(self, sort: Sort, after: Position | None = None) -> Self:
-        """The files in an order, all of them or those that come after a position."""
+        """The files in an order: all of them, or only the files after a position."""
         key = SORT_KEYS[sort.key]
         files = self
         if key is None:
@@ -85,7 +85,7 @@ def end_of_prefix(prefix: str) -> str | None:
     for position in reversed(range(len(prefix))):
         code_point = ord(prefix[position])
         if code_point < 0x10FFFF:
-            following = 0xE000 if code_point == 0xD7FF else code_point + 1  # surrogates are no characters
+            following = 0xE000 if code_point == 0xD7FF else code_point + 1  # Surrogates are not characters.
             return prefix[:position] + chr(following)
     return None
 
@@ -154,8 +154,8 @@ class File(models.Model):
     def remove(self) -> set[int]:
         """Delete this file, and also its content if no other file is left on it; return the row ids of the chunks.
 
-        The caller holds the lock of the content's row. The caller condemns all returned chunks of its transaction at
-        once, in one order (RACES 6).
+        The caller holds the lock of the content's row. The caller collects the returned ids of its whole transaction,
+        and condemns these chunks in one statement (RACES 6).
         """
         content = self.content
         self.delete()

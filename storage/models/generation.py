@@ -10,10 +10,12 @@ from storage.models.clock import Clock
 
 
 class Generation(models.Model):
-    """A span of time in the life of this database. Volumes remember the database by it (RACES 12, ADR 18).
+    """A span of time in the life of this database. Volumes remember the generations in which they were written (RACES
+    12, ADR 18).
 
     While the cluster runs, a generation lasts for about a minute. A copy of the database that was made during one
-    generation does not know the next generation, and so does not know the volumes that were written to in the next.
+    generation does not know the next generation, so it does not know the volumes that were written to during the next
+    one.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -55,8 +57,8 @@ class Generation(models.Model):
 
     @classmethod
     def forget(cls, older_than: timedelta) -> None:
-        """Delete the generations that began more than ``older_than`` ago, because hardly any volume carries them still.
+        """Delete the generations that began more than ``older_than`` ago, because hardly any volume remembers them.
 
-        A volume that still carries a deleted generation is taken for a volume of another database.
+        A volume that still remembers a deleted generation is taken for a volume of another database.
         """
         cls.objects.filter(begun_at__lt=Clock() - older_than).exclude(pk=cls.latest()).delete()

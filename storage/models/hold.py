@@ -13,8 +13,8 @@ LONGEST = timedelta(days=2)  # A hold that ends later than this was begun before
 class Hold(models.Model):
     """A backup that keeps reclaim from removing anything (RACES 39).
 
-    A hold ends by itself: the backup puts the end off while it runs, so a backup that was killed holds up nothing for
-    long.
+    A hold ends by itself: the backup postpones the end while it runs. After a backup was killed, reclaim therefore goes
+    on soon.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

@@ -29,7 +29,7 @@ LONGEST_DELAY = timedelta(seconds=60)  # A ``not_before`` further ahead shows th
 MAX_ATTEMPTS = 5
 RETRY_DELAYS = (0, 1, 5, 15, 30)
 TURN = 60.0  # After this number of seconds a long job lets other jobs of its priority go first.
-LOOK_AROUND = 1.0  # seconds between two looks for more urgent jobs
+LOOK_AROUND = 1.0  # Seconds between two looks for more urgent jobs.
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -42,7 +42,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Running jobs whose lease is over: it has expired, or it expires later than any lease that begins now.
 
         In the second case the lease began before PostgreSQL's clock was set back. A worker that still runs such a job
-        finds its lease lost, and the job is done again.
+        notices at its next commit that its lease is lost, and the job is done again.
         """
         over = Q(lease_expires_at__lt=Clock()) | Q(lease_expires_at__gt=Clock() + LEASE)
         return self.filter(over, state=Job.State.RUNNING)
@@ -73,7 +73,8 @@ class JobQuerySet(models.QuerySet["Job"]):
             most: the largest number of jobs.
             most_bytes: the largest sum of the jobs' sizes in bytes. The first job is claimed whatever its size.
 
-        A job that has failed before is claimed alone: a poison job must not burn the others' attempts (RACES 28).
+        A job that has failed before is claimed alone: a job that fails every time must not use up the attempts of other
+        jobs (RACES 28).
         """
         return self._take(
             """
@@ -353,7 +354,7 @@ class Job(models.Model):
     def ensure(cls, kind: Job.Kind, subject: str) -> Job:
         """Return the open job of this kind and subject, or queue one if there is none.
 
-        This is for work that one job does completely: a job that runs already is enough.
+        This is for work of which one run is enough: a job that is already running also serves this call.
         """
         return cls.objects.open().filter(kind=kind, subject=subject).first() or cls.request(kind, subject)
 
@@ -395,7 +396,8 @@ class Job(models.Model):
             raise TurnEnded(str(self.pk))
 
     def progress(self, *, done: int | None = None, total: int | None = None) -> None:
-        """Report progress, keep the ``result`` so far, and extend the lease. Every commit of the work includes this.
+        """Report progress, keep the ``result`` so far, and extend the lease. Every commit of the job's work includes
+        this call.
 
         Raises:
             LeaseLost: the fencing token is no longer this worker's.
@@ -454,7 +456,10 @@ class Job(models.Model):
 
     @classmethod
     def cancel(cls, job_ids: Iterable[uuid.UUID]) -> int:
-        """Cancel the jobs that have not ended. A worker that runs one finds its lease lost at its next commit."""
+        """Cancel the jobs that have not ended.
+
+        A worker that runs such a job notices at its next commit that its lease is lost.
+        """
         return cls.objects.filter(id__in=list(job_ids)).open()._end(cls.State.CANCELLED)
 
     def _fenced(self, changes: dict[str, Any]) -> None:

@@ -32,7 +32,8 @@ class Scope(models.TextChoices):
 class Key(models.Model):
     """A key with which programs of its owner use the API.
 
-    All may know its id. Its secret is shown once. The row has the secret's SHA-256, and the secret encrypted.
+    The id is not secret. The secret is shown once. The row has the SHA-256 of the secret, and the secret in encrypted
+    form.
     """
 
     id = models.CharField(max_length=20, primary_key=True, editable=False)

@@ -22,13 +22,13 @@ class Lock(IntEnum):
     MIGRATING = 0x0CC5_7043  # One process at a time brings the schema up to date.
     PROVISIONING = 0x0CC0_B007  # One process at a time makes the cluster's row, its nodes and their volumes.
     RECLAIMING = 0x0CC0_F4EE  # One pass of reclaim runs at a time: no other pass may act on the chunks of its plan.
-    GIVING = 0x0CC0_6E4E  # One process at a time gives volumes a generation: two might leave the older one.
-    BATCHES_IN_FLIGHT = 0x0CC0_5E7C  # Writers share the lock. A rebuild takes it alone, to wait for earlier writers.
+    GIVING = 0x0CC0_6E4E  # One process at a time gives volumes a generation. Two might leave them the older one.
+    BATCHES_IN_FLIGHT = 0x0CC0_5E7C  # Batches share the lock. A rebuild takes it alone, and so waits for them.
 
 
 @contextmanager
 def advisory_lock(lock: Lock) -> Iterator[None]:
-    """Wait for the lock, and hold it while the body runs."""
+    """Wait for the lock, and hold it during the ``with`` block."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [lock.value])
         try:
@@ -39,7 +39,7 @@ def advisory_lock(lock: Lock) -> Iterator[None]:
 
 @contextmanager
 def free_advisory_lock(lock: Lock) -> Iterator[bool]:
-    """Hold the lock while the body runs if no other session holds it. Yield True if the lock is held; never wait."""
+    """Hold the lock during the ``with`` block if no other session holds it. Yield True if it is held; never wait."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", [lock.value])
         (is_held,) = cursor.fetchone()
@@ -52,7 +52,10 @@ def free_advisory_lock(lock: Lock) -> Iterator[bool]:
 
 @contextmanager
 def shared_advisory_lock(lock: Lock) -> Iterator[None]:
-    """Hold the lock in shared mode while the body runs. Each batch of writes runs this SQL: it is prepared."""
+    """Hold the lock in shared mode during the ``with`` block.
+
+    The SQL is prepared, because each batch of writes runs it.
+    """
     connection.ensure_connection()  # The thread keeps this connection, so the unlock goes to the same session.
     prepared.rows("SELECT pg_advisory_lock_shared(%s)", [lock.value])
     try:

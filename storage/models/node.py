@@ -69,8 +69,8 @@ class Node(models.Model):
     def listed_until(self, now: Node) -> tuple[int, int]:
         """The fewest and the most replicas that a listing can have found between two exact tallies of a node.
 
-        A listing finds what was there before it, without some of the replicas that were removed while it went on, and
-        with some of those that were written. A tally is exact right after all batches have ended.
+        A listing finds the replicas that were there before it, without some of those that were removed during it, and
+        with some of those that were written during it. A tally is exact right after all batches have ended.
 
         Args:
             now: the node after the listing; this object is the node before it.
@@ -121,8 +121,9 @@ class Node(models.Model):
     def record_file_systems(cls, file_systems: Mapping[str, tuple[str, int]]) -> None:
         """Record the file system on which each node lies: node id → (name of the file system, its size in bytes).
 
-        Placement goes by the size. The size of some file systems (ZFS, Btrfs) changes all the time. A change of at most
-        ``SAME_SIZE`` is not recorded, because each change of a weight makes copies misplaced.
+        Placement gives nodes on larger file systems more chunks. The size of some file systems (ZFS, Btrfs) changes all
+        the time. A change of at most ``SAME_SIZE`` is not recorded, because each change of a weight makes copies
+        misplaced.
         """
         for node in cls.objects.filter(node_id__in=list(file_systems)):
             name, size = file_systems[node.node_id]

@@ -19,7 +19,10 @@ _LARGEST = "SELECT max(size) FROM storage_file WHERE owner_id = %s"
 
 @dataclass(frozen=True)
 class Usage:
-    """What an owner has stored: files under ingest are included. Copies do not count, and neither do other owners."""
+    """What an owner has stored, including files under ingest.
+
+    Each file counts once, however many copies its chunks have.
+    """
 
     files: int
     bytes: int
@@ -56,7 +59,7 @@ class Quota(models.Model):
         """Lock the owner's quota until the transaction ends, and return it; None if the owner has no limit.
 
         The statements that follow in the transaction see what the last holder of the lock has committed. The statement
-        that waits for the lock would not: its snapshot is older.
+        that waits for the lock does not see it, because its snapshot is older.
         """
         return cls._read(owner_id, _LIMITS + " FOR UPDATE")
 

@@ -1,4 +1,4 @@
-"""The errors with which PostgreSQL says that it cannot serve. Errors in a statement are not among them.
+"""The errors with which PostgreSQL says that it cannot serve. Mistakes in a statement are other errors.
 
 The codes are SQLSTATEs (PostgreSQL's manual, appendix A).
 """
@@ -10,7 +10,10 @@ import time
 from django.db import InterfaceError, InternalError, OperationalError
 
 UNAVAILABLE = (OperationalError, InterfaceError, InternalError)
-"""Django's exceptions for a PostgreSQL that is away or refuses. A read-only server raises ``InternalError``."""
+"""Django's exceptions for a PostgreSQL server that does not answer or refuses.
+
+A read-only server raises ``InternalError``.
+"""
 
 READ_ONLY = "PostgreSQL is read-only, as after a failover: connect DATABASE_URL to the primary server"
 DISK_FULL = "PostgreSQL's disk is full: make room on it"

@@ -20,12 +20,14 @@ class ResumableQuerySet(models.QuerySet["Resumable"]):
         return self.filter(owner_id=owner_id, expires_at__gt=Clock())
 
     def expired(self) -> ResumableQuerySet:
-        """The expired ones. An upload that has arrived and is not stored yet is left to its job."""
+        """The resumable uploads that have expired, without those that have arrived completely and that their jobs still
+        store.
+        """
         over = Q(job=None) | Q(job__state__in=Job.TERMINAL)
         return self.filter(over, expires_at__lte=Clock())
 
     def take_over(self, owner_id: int, upload_id: uuid.UUID, lifetime: timedelta) -> Resumable | None:
-        """Make the caller the only writer of an upload. An earlier writer finds out at its next write (RACES 41).
+        """Make the caller the only writer of an upload. An earlier writer learns of it at its next write (RACES 41).
 
         Args:
             owner_id: the owner of the upload.
@@ -41,7 +43,7 @@ class ResumableQuerySet(models.QuerySet["Resumable"]):
         mine.filter(job=None).update(writer=token, expires_at=Clock() + lifetime)
         upload = mine.first()
         if upload is not None:
-            upload.writer = token  # A third request may be the writer by now. This request then writes nothing.
+            upload.writer = token  # If another request has become the writer since, this one writes nothing.
         return upload
 
     def locked(self, upload_ids: list[uuid.UUID]) -> list[Resumable]:
@@ -50,7 +52,7 @@ class ResumableQuerySet(models.QuerySet["Resumable"]):
 
 
 class Resumable(models.Model):
-    """A body that arrives in several requests, with what its next request must know.
+    """A body that arrives in several requests, with all that the next of these requests needs to know.
 
     While its bytes are staged, an ``Upload`` with the same id owns them. The row stays until it expires, so that a
     client can ask how its upload has ended.
@@ -79,7 +81,7 @@ class Resumable(models.Model):
 
     @property
     def is_complete(self) -> bool:
-        """True if all bytes have arrived. An upload that is joined from others gets its bytes from a worker."""
+        """True if all bytes have arrived. A worker copies the bytes of an upload that is joined from others."""
         return self.offset == self.length
 
     def has_writer(self) -> bool:
@@ -89,7 +91,7 @@ class Resumable(models.Model):
 
     @transaction.atomic
     def drop(self) -> bool:
-        """Delete the row and, unless the bytes have become a file's, all that the upload owns.
+        """Delete the row and, unless the bytes have become a file, all that the upload owns.
 
         The caller has locked the row.
 

@@ -21,5 +21,5 @@ class LastSurvey(models.Model):
 
     @classmethod
     def keep(cls, taken_at: datetime, document: dict[str, Any]) -> None:
-        """Put this survey in the place of the last one."""
+        """Replace the last survey by this one."""
         cls.objects.update_or_create(id=1, defaults={"taken_at": taken_at, "document": document})

@@ -9,8 +9,8 @@ class Tally(models.Model):
     """Totals that PostgreSQL keeps itself (ADR 12): a row is the amount that one statement added; a total is a sum.
 
     Triggers insert the rows (migrations 0005, 0019), in the transaction whose changes they count. A change that is
-    rolled back is therefore not counted. Rows are only added and never updated, so no transaction waits for another's
-    commit.
+    rolled back is therefore not counted. Rows are only added and never updated, so no transaction waits until another
+    one commits.
     """
 
     class What(models.TextChoices):

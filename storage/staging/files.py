@@ -49,7 +49,7 @@ def append(staged: FileIO, data: bytes) -> None:
 def reopen(upload_id: uuid.UUID, offset: int) -> FileIO:
     """Open the file of an upload whose body arrives in several requests, to write at ``offset``.
 
-    The file is made if nothing has arrived yet. The caller cuts off what lies behind ``offset``, under the lock.
+    The file is made if nothing has arrived yet. The caller cuts off the bytes behind ``offset``, under the file's lock.
 
     Raises:
         OSError: there is no room, or the folder is missing.
@@ -71,7 +71,7 @@ def reopen(upload_id: uuid.UUID, offset: int) -> FileIO:
 
 @contextmanager
 def alone(staged: FileIO) -> Iterator[None]:
-    """Hold the file's lock while the body runs. The kernel releases the lock of a process that dies."""
+    """Hold the file's lock during the ``with`` block. The kernel releases the lock of a process that dies."""
     fcntl.flock(staged, fcntl.LOCK_EX)
     try:
         yield
@@ -81,7 +81,7 @@ def alone(staged: FileIO) -> Iterator[None]:
 
 @contextmanager
 def explaining() -> Iterator[None]:
-    """Say in the words of the domain why staging cannot be written to.
+    """Turn an error of the operating system into an error that says why staging cannot be written to.
 
     Raises:
         OutOfSpace: staging is full.

@@ -15,7 +15,10 @@ from storage.exceptions import StagingDamaged
 
 
 class PieceChecksums:
-    """Computes the CRC-32 of each piece of ``piece_size`` bytes of a stream. Parts of any size are fed in (RACES 5)."""
+    """Computes the CRC-32 of each piece of ``piece_size`` bytes of a stream.
+
+    The stream may come in parts of any size (RACES 5).
+    """
 
     def __init__(self, piece_size: int) -> None:
         self.piece_size = piece_size
@@ -48,7 +51,7 @@ class PieceChecksums:
         return self.of(range(len(self._done)))
 
     def forget(self, pieces: int) -> None:
-        """Forget the first pieces, which another part of the system knows now."""
+        """Forget the checksums of the first ``pieces`` pieces, because they have been recorded elsewhere."""
         del self._done[:pieces]
 
     def update(self, data: bytes | memoryview) -> None:

@@ -101,7 +101,7 @@ class Accepted:
     """An upload that the database knows, with the file that it made or found.
 
     Attributes:
-        replication_factor: the file's, which is the largest that was wanted so far.
+        replication_factor: the file's factor: the largest that any of its uploads asked for.
         created: True if the owner had no file of this content and name before.
         deduplicated: True if the owner had a file on this content before, under this name or another one.
     """
@@ -151,7 +151,7 @@ def record_acceptance(body: Body, *, durable: bool) -> Accepted | None:
     Args:
         body: the body to record.
         durable: True if the upload must survive a crash from here on. False if the caller waits for the ingest: the
-            commit that ends the ingest comes later in the same log, and one wait for the disk is enough.
+            commit that ends the ingest comes later in the same log, and its wait for the disk is enough.
 
     Returns:
         None if the upload was known but has been dropped since.
@@ -159,7 +159,7 @@ def record_acceptance(body: Body, *, durable: bool) -> Accepted | None:
     Raises:
         ByteQuotaExceeded, FileQuotaExceeded: the file is new, and does not fit into its owner's quota.
     """
-    # The statement records nothing for an owner who has a quota, so only such an owner pays for the check.
+    # The first call records nothing if the owner has a quota. So only owners with quotas need the second, slower call.
     return _record(body, durable=durable, is_checked=False) or _record_under_quota(body, durable=durable)
 
 

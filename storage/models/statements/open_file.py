@@ -61,7 +61,7 @@ class OpenFile:
 
     @classmethod
     def find(cls, owner_id: int, file_hash: str, name: str | None = None) -> OpenFile | None:
-        """The owner's file on a content: the newest one, or the one of this name. None if there is none."""
+        """The owner's file on a content: the newest file, or the file of this name. None if there is no such file."""
         rows = prepared.rows(_FIND, [HEAD, bytes.fromhex(file_hash), owner_id, name, name])
         if not rows:
             return None
@@ -87,7 +87,8 @@ class OpenFile:
     def chunk_hashes(self, positions: range) -> Iterator[str]:
         """The hashes of the chunks at ``positions``, in order.
 
-        No connection to PostgreSQL is held between two windows, because a download waits for its client there.
+        Between two windows this function holds no connection to PostgreSQL, because a download waits for its client
+        there.
 
         Raises:
             NoSuchFile: the content was deleted during the download.

@@ -24,8 +24,8 @@ def rows(statement: str, parameters: Mapping[str, Any] | Sequence[Any]) -> list[
     """Execute a statement and return its rows; the list is empty if the statement returns no rows.
 
     If the thread is in a transaction or has a connection already, the statement runs on that connection. Otherwise it
-    borrows a connection from the pool for itself alone, without the work that Django does for each connection that it
-    opens. Arguments need a cast where PostgreSQL cannot tell their types; lists do above all.
+    borrows a connection from the pool for itself alone, and saves the work that Django does for each connection.
+    Arguments, above all lists, need a cast where PostgreSQL cannot tell their types.
     """
     django: Any = connections[DEFAULT_DB_ALIAS]
     with django.wrap_database_errors:
