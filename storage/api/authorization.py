@@ -20,10 +20,10 @@ PRINCIPAL = "occ.principal"
 READS = ("GET", "HEAD")
 # These paths ask for no key. The pages of the administration ask for a session of their own.
 PUBLIC = r"/health|/livez|/readyz|/static/.*|/favicon\.ico|/robots\.txt|/\.well-known/security\.txt"
-# The console asks the API with the session of its user, and asks a browser without one to log in.
+# The console asks the API with the session of its user, and asks a browser without a session to log in.
 OPEN = re.compile(rf"{PUBLIC}|/schema|/docs|/share/.*|/admin(/.*)?|/console(/.*)?", re.DOTALL)
 UNLIMITED = re.compile(PUBLIC, re.DOTALL)
-HOME = "/"  # The console for browsers, and a document of the API for others.
+HOME = "/"  # Browsers get the console here; other clients get a document of the API.
 LINKS = re.compile(r"/files/[^/]+/links(/.*)?", re.DOTALL)
 UPLOADS = re.compile(r"/uploads(/.*)?", re.DOTALL)
 FOR_ADMINS = re.compile(r"/status|/metrics|/route/.*", re.DOTALL)
@@ -61,7 +61,7 @@ def authorize(environ: MutableMapping[str, Any]) -> Principal:
 def is_limited(environ: MutableMapping[str, Any]) -> bool:
     """True if a request counts towards RATE_LIMIT. Health checks and the files of the pages do not.
 
-    The view of resumable uploads counts a PATCH itself, if it brings few bytes.
+    A PATCH of a resumable upload is not counted here: its view counts it if it brings few bytes.
     """
     if environ["REQUEST_METHOD"] == "PATCH" and UPLOADS.fullmatch(environ["PATH_INFO"]):
         return False
@@ -125,13 +125,13 @@ def _require_same_site(environ: MutableMapping[str, Any]) -> None:
 
 
 def _require_own_page(environ: Mapping[str, Any]) -> None:
-    """Refuse a change in a session unless the browser says that a page of ours asks for it.
+    """Refuse a change in a session unless the browser says that a page of this service asks for it.
 
-    Browsers add the cookie of the session by themselves, also to requests of pages that others have written. Every
-    browser says where a change comes from, so a request without a word about it is refused too.
+    Browsers add the cookie of the session by themselves, also to requests from pages of other sites. Every browser says
+    where a change comes from, so a request that does not say it is refused too.
 
     Raises:
-        Forbidden: neither Sec-Fetch-Site nor Origin says that the page is ours.
+        Forbidden: neither Sec-Fetch-Site nor Origin says that the page belongs to this service.
     """
     if environ["REQUEST_METHOD"] in READS or environ.get("HTTP_SEC_FETCH_SITE") == "same-origin":
         return

@@ -51,7 +51,10 @@ class Endpoint(APIView):
     content_negotiation_class: type[BaseContentNegotiation] = Negotiation
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Look at the key, negotiate, and check the query: nothing else of DRF's preparations is needed."""
+        """Check the key, choose the format of the answer, and check the query.
+
+        DRF's other preparations are not needed.
+        """
         if needs_key(request.META):
             authorize(request.META)
         self.format_kwarg = None
@@ -68,7 +71,7 @@ class Endpoint(APIView):
         )
 
     def http_method_not_allowed(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        """Show a browser the page with the form if all that a view takes is a POST. Other clients get the 405."""
+        """Show a browser the page with the form if the view takes nothing but POST. Other clients get the 405."""
         is_page = isinstance(getattr(request, "accepted_renderer", None), PageRenderer)
         if is_page and request.method in READS and "POST" in self.allowed_methods:
             return Response(self.above_form(request, **kwargs))

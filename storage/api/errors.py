@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 RETRY_AFTER = 5
 CHALLENGE = 'Basic realm="OCC Storage", charset="UTF-8", Bearer realm="OCC Storage"'
-# A browser would answer the other challenge to a script of the console with its own dialogue.
+# Scripts of the console get this challenge. To a Basic challenge a browser would react with its own login dialogue.
 CHALLENGE_OF_SCRIPTS = 'Bearer realm="OCC Storage"'
 
 STATUS: Mapping[type[Exception], int] = {
@@ -269,7 +269,10 @@ def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Refuse a form without a good token. Django's own page has an inline style, which our policy forbids."""
+    """Refuse a form without a good token.
+
+    Django's own page has an inline style, which Content-Security-Policy forbids here.
+    """
     detail = "the form has no good token: load its page again, with cookies allowed"
     return _answer(request.META, _counted(request.META, problem(403, FORBIDDEN, detail)), {})
 

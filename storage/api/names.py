@@ -33,7 +33,7 @@ def valid_part(text: str, field: str) -> str:
     """Return a text unchanged if the names of files can contain it.
 
     Args:
-        text: the beginning or a part of a name; empty if every name will do.
+        text: the beginning or a part of a name; empty if every name is wanted.
         field: the part of the request that errors are reported for.
 
     Raises:

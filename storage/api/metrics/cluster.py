@@ -1,7 +1,8 @@
-"""The figures of the whole cluster as metrics. Every process of the API answers the same ones.
+"""The figures of the whole cluster as metrics. Every process of the API shows the same figures.
 
-PostgreSQL, Redis and the volumes are asked side by side, each with a time limit: a part that is away costs its own
-figures only. A part that still hangs is not asked again. What was found is shown for a few seconds.
+PostgreSQL, Redis and the volumes are asked at the same time, each with a time limit. If one of these parts does not
+answer, only its own figures are missing. A part that still hangs is not asked again. The figures are kept for a few
+seconds.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from storage.services.health import Health
 
 log = structlog.get_logger(__name__)
 
-GOOD_SECONDS = 5.0  # What was found is shown for this long.
-PATIENCE = 4.0  # seconds that a part may take: Prometheus waits ten for all of them
+GOOD_SECONDS = 5.0  # The answers of the parts are kept for this long.
+PATIENCE = 4.0  # The seconds that each part may take. Prometheus waits ten seconds for the whole answer.
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Part:
     Attributes:
         name: its name.
         ask: asks it for its figures; any error means that it is away.
-        figures: the metrics that are made of them.
+        figures: the metrics that are made of its figures.
     """
 
     name: str
@@ -116,5 +117,5 @@ def _asked(part: Part) -> Answer:
 
 
 def _is_ready(found: Health | None) -> bool:
-    """True if the health check has answered, and has found nothing that fails."""
+    """True if the health check has answered, and has found no failing trouble."""
     return found is not None and not found.failing

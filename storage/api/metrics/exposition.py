@@ -25,7 +25,7 @@ def text() -> bytes:
 
 
 class _Own:
-    """The counts of this machine's processes, also those of metrics that no request has counted yet."""
+    """The counts of this machine's processes, including metrics that are still 0."""
 
     def collect(self) -> Iterator[Metric]:
         gathered = seats.gathered()

@@ -18,12 +18,12 @@ Value: TypeAlias = Mapping[Any, float] | float | None
 
 @dataclass(frozen=True)
 class Figure(Generic[T]):
-    """A metric that is read from what a part of the system has found.
+    """A metric whose value is read from the answer of a part of the system.
 
     Attributes:
         name: its name; the name of a counter ends in ``_total``.
-        documentation: what it says.
-        read: takes its value from what was found.
+        documentation: the meaning of the metric.
+        read: a function that takes the value from the part's answer.
         labels: the names of its labels.
     """
 
@@ -33,7 +33,7 @@ class Figure(Generic[T]):
     labels: tuple[str, ...] = ()
 
     def show(self, found: T | None) -> Metric:
-        """The metric; without samples if nothing was found."""
+        """The metric; without samples if the part has not answered."""
         value = None if found is None else self.read(found)
         values = value if isinstance(value, Mapping) else {} if value is None else {(): value}
         make = CounterMetricFamily if self.name.endswith("_total") else GaugeMetricFamily
@@ -44,7 +44,7 @@ class Figure(Generic[T]):
 
 
 def show(figures: Iterable[Figure[T]], found: T | None) -> Iterator[Metric]:
-    """The metrics of a part; without samples if the part has found nothing."""
+    """The metrics of a part; without samples if the part has not answered."""
     for figure in figures:
         yield figure.show(found)
 

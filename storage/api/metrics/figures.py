@@ -1,4 +1,4 @@
-"""The metrics of the cluster: their names, what they say, and from which figure they are read."""
+"""The metrics of the cluster: their names, their meanings, and the figures that they are read from."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The metrics of requests. Each process counts the requests that it has answered.
 
-The labels have few values: routes, methods, classes of statuses, codes of problems. None has a hash or an owner.
+The labels have few values: routes, methods, classes of statuses, codes of problems. No label has a hash or an owner.
 """
 
 from __future__ import annotations

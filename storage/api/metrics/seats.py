@@ -1,4 +1,4 @@
-"""The seats of the API's processes: the counts of each process lie in files that the next process goes on with.
+"""The seats of the API's processes: a process counts in the files of its seat, and its successor counts on in them.
 
 A process has a seat as long as it lives, and holds it by a file lock. The kernel frees the lock when the process ends,
 however it ends. The next process takes the first free seat, and with it the counts of the process before. So restarts
@@ -21,7 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 log = structlog.get_logger(__name__)
 
-KINDS = ("counter", "histogram")  # the kinds of metrics that ``requests`` has: a file for each, in each seat
+KINDS = ("counter", "histogram")  # The kinds of metrics in ``requests``. Each seat has one file for each kind.
 FILE_BYTES = 512 << 10  # There is room for every combination of labels, in case a client tries them all.
 
 _descriptor: int | None = None  # The lock of this process's seat is held through this descriptor.
@@ -31,7 +31,8 @@ def claim(folder: Path) -> int | None:
     """Take a seat for this process. This is called before the first metric of the process is made.
 
     Args:
-        folder: where the files of all processes lie. It is made if it is missing; its parent is this user's alone.
+        folder: where the files of all processes lie. It is made if it is missing; only this user can write to its
+            parent.
 
     Returns:
         The number of the seat. None if the folder cannot be used: then this process counts in memory of its own.
@@ -75,7 +76,7 @@ def _take(folder: Path) -> tuple[int, int]:
 
 
 def _make_sound(path: Path) -> None:
-    """Make the file, or replace one that cannot be read, and give it all the room that it needs.
+    """Make the file, or replace it if it cannot be read, and allocate all the room that it needs.
 
     A process that wrote to a page for which there is no room would be killed.
     """

@@ -26,7 +26,7 @@ NAMES = (FILE_NAME, "names")
 
 
 def described(text: str) -> SafeString:
-    """The paragraphs of a description, all but the first folded. Text between backticks is shown as code."""
+    """The paragraphs of a description. All but the first are folded. Text between backticks is shown as code."""
     escaped = (CODE.sub(r"<code>\1</code>", html.escape(part)) for part in PARAGRAPHS.split(text.strip()))
     first, *others = (f"<p>{part}</p>" for part in escaped)
     more = f"<details><summary>More</summary>{''.join(others)}</details>" if others else ""
@@ -74,7 +74,7 @@ def _scalar(value: Any, key: str, around: Mapping[str, Any]) -> str:
 
 
 def _path(value: str, key: str, around: Mapping[str, Any]) -> str | None:
-    """The address that a string stands for, or None. It is relative to the root of the API unless it is a whole one."""
+    """The address that a string stands for, or None. It is relative to the API's root unless it is a full URL."""
     if key in NAMES:
         file_hash = around.get("file_hash")
         known = isinstance(file_hash, str) and HEX_DIGEST.fullmatch(file_hash)

@@ -80,7 +80,7 @@ def problem_page(environ: Mapping[str, Any], problem: Mapping[str, Any], headers
 
 
 def icon(request: HttpRequest) -> HttpResponse:
-    """Redirect the address where browsers look for an icon of their own accord."""
+    """Redirect from the address at which browsers look for an icon, even if no page names it, to the icon."""
     return HttpResponseRedirect(static("occ/favicon.svg"))
 
 
@@ -104,7 +104,7 @@ def security_contact(request: HttpRequest) -> HttpResponse:
 
 
 def _links(file_hash: str, path: str) -> list[tuple[str, str]]:
-    """Names and addresses of what else there is about a file."""
+    """The names and addresses of the other pages about a file."""
     addresses = [(name, f"{get_script_prefix()}{part}/{file_hash}") for name, part in ABOUT_A_FILE]
     return [(name, address) for name, address in addresses if address != path]
 

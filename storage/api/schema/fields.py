@@ -1,4 +1,4 @@
-"""What the schema says about the parameters of requests, and about the header fields of requests and answers."""
+"""Descriptions of query parameters, and of header fields of requests and answers, for the schema."""
 
 from __future__ import annotations
 

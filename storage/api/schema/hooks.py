@@ -1,4 +1,4 @@
-"""What is added to the whole schema after drf-spectacular has made it."""
+"""Changes to the whole schema after drf-spectacular has made it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add_example_of_problem(result: dict[str, Any], **_: Any) -> dict[str, Any]:
 
 
 def drop_marks(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Drop the marks by which another hook of drf-spectacular would know equal enumerations."""
+    """Drop the marks of enumerations: only a hook of drf-spectacular that is not used here reads them."""
     stack: list[Any] = [result]
     for item in stack:  # The list grows during the loop.
         if isinstance(item, dict):

@@ -1,7 +1,7 @@
 """Operations: what the schema says about one method of a view.
 
-drf-spectacular finds the addresses, and makes components of serializers. What all operations share is added here: the
-view's query parameters, the problems that every request can meet, and the key that a request needs.
+drf-spectacular finds the addresses, and makes components of serializers. This module adds what all operations share:
+the view's query parameters, the problems that every request can meet, and the key that a request needs.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Reply:
         words: what the answer means.
         document: its body; None if it has none.
         headers: the names of its header fields, which ``fields.ANSWER`` describes.
-        may_have: the names of the header fields that not each such answer has.
+        may_have: the names of the header fields that only some of these answers have.
         media_type: the type of its body.
         example: an example of its body; None if there is none.
     """
@@ -111,7 +111,7 @@ def describe(summary: str, replies: Replies, **more: Any) -> Callable[[Method], 
 
 
 def by_status(codes: tuple[str, ...]) -> dict[int, list[str]]:
-    """Status → those of the codes that have it."""
+    """Status → the codes among ``codes`` that have this status."""
     statuses = sorted({STATUS_OF[code] for code in codes})
     return {status: [code for code in codes if STATUS_OF[code] == status] for status in statuses}
 

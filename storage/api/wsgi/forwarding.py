@@ -32,8 +32,8 @@ class Forwarded:
     """WSGI middleware: if a trusted proxy sent the request, the proxy's header fields replace client, scheme and host.
 
     The fields are X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host. The last entry of a list is what the proxy
-    itself has seen. The client is the last address in X-Forwarded-For that is no trusted proxy. The entries before it
-    are only the client's own word.
+    itself has seen. The client is the last address in X-Forwarded-For that is no trusted proxy. The client may have
+    invented the entries before it.
     """
 
     def __init__(self, application: WSGIApplication) -> None:
@@ -57,7 +57,7 @@ def _client(field: str, peer: str, proxies: tuple[IPv4Network | IPv6Network, ...
     for hop in reversed(field.split(",")):
         address = _without_port(hop.strip())
         if address is None:
-            return client  # The addresses before one that cannot be read are not believed.
+            return client  # If an address cannot be read, those before it are not believed.
         client = address
         if not is_trusted(client, proxies):
             return client

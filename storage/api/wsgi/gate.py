@@ -44,7 +44,7 @@ def _owner(environ: WSGIEnvironment) -> str | None:
 
 
 def _admit(environ: WSGIEnvironment) -> None:
-    """Let a request pass if its key allows it, and count it: also a request that is refused.
+    """Let a request pass if its key allows it. Count every request, even if it is refused.
 
     Raises:
         TooManyRequests: the key, or without a good key the address, has sent too many requests.

@@ -25,7 +25,10 @@ SHOWN = 100  # At most this many characters of a refused host are logged.
 
 
 class Hosts:
-    """WSGI middleware that refuses requests for hosts outside ALLOWED_HOSTS. The request's log line has the host."""
+    """WSGI middleware that refuses requests for hosts outside ALLOWED_HOSTS.
+
+    The log line of the request has the host.
+    """
 
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application

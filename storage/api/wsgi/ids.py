@@ -15,7 +15,9 @@ TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9
 
 
 def id_for(environ: Mapping[str, Any]) -> str:
-    """Choose the id of a request: X-Request-ID if that is short and harmless, or the id of the trace, or a new id."""
+    """Choose the id of a request: X-Request-ID if it is short and has harmless characters only; or the trace's id; or a
+    new id.
+    """
     given: str = environ.get("HTTP_X_REQUEST_ID", "")
     if GOOD.fullmatch(given):
         return given

@@ -21,7 +21,8 @@ PROBES = ("GET /health", "GET /livez", "GET /metrics", "GET /readyz")
 
 
 class RequestLog:
-    """Middleware that counts each answered request, and logs one line for it. The answer and the lines have its id.
+    """Middleware that counts each answered request, and logs one line for it. The answer and all its log lines have its
+    id.
 
     In the line ``ip`` is the client's address. If a trusted proxy is in between, ``peer`` is the proxy's address.
     """
@@ -71,7 +72,7 @@ class RequestLog:
 
 
 class _Body:
-    """A body that reports when it has been sent, and how many bytes were. The server sends no body after a HEAD."""
+    """A body that reports when and how many of its bytes have been sent. The server sends no body after a HEAD."""
 
     def __init__(
         self, pieces: Iterable[bytes], sent: Callable[[int], None], finished: Callable[..., None], *, is_sent: bool
@@ -95,7 +96,7 @@ class _Body:
             raise
 
     def close(self) -> None:
-        """End the response. The server calls this once, when it is through with the response."""
+        """End the response. The server calls this method once, when it needs the response no more."""
         try:
             if (close := getattr(self._pieces, "close", None)) is not None:
                 close()

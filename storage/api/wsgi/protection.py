@@ -1,4 +1,4 @@
-"""The header fields that tell browsers what they may do with an answer, for every answer of every door."""
+"""The header fields that tell browsers what they may do with an answer, for all answers of the service."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class Protection:
         self._application = application
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # Whoever makes a share link gives its address to others. Django changes the path in place, so it is read first.
+        # Pages of other sites may embed what a share link leads to. Django changes the path in place, so it is read
+        # first.
         origin = {ORIGIN: "cross-origin"} if environ["PATH_INFO"].lower().startswith("/share/") else {}
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:

@@ -39,7 +39,7 @@ class Slot:
         """Take a place, without waiting.
 
         Raises:
-            TooManyTransfers: all places are taken. To wait for a place would take the threads that must stay free.
+            TooManyTransfers: all places are taken. Waiting for a place would occupy threads that must stay free.
             TooManyOwnTransfers: the owner has as many transfers as MAX_TRANSFERS_PER_OWNER allows.
         """
         self._places = _slots
@@ -70,10 +70,10 @@ def _lease() -> Lease | None:
 
 @contextmanager
 def on_behalf_of(owner: str | None) -> Iterator[None]:
-    """Count the slots that this thread takes while the body runs as transfers of an owner.
+    """Count the slots that this thread takes within the ``with`` block as transfers of an owner.
 
     Args:
-        owner: the owner's id; None if the transfers are nobody's.
+        owner: the owner's id; None if the transfers count for no owner.
     """
     _thread.owner = owner
     try:
@@ -83,16 +83,18 @@ def on_behalf_of(owner: str | None) -> Iterator[None]:
 
 
 def on_behalf_of_visitors(owner: str) -> None:
-    """Count the slots that this thread takes for the present request as transfers of an owner's visitors.
+    """Count the slots that this thread takes for the present request as transfers of visitors, who use a share link of
+    the owner.
 
-    The visitors have places apart from those of the owner: neither can take the other's.
+    Visitors and owner have separate places, so neither can take the places of the other.
     """
     _thread.owner = f"visitors:{owner}"
 
 
 @contextmanager
 def transfer() -> Iterator[None]:
-    """Hold a place while the body runs. It decorates views that read a body or wait for a worker or a disk.
+    """Hold a place during the call of a view. This decorates views that read a request's body or wait for a worker or a
+    disk.
 
     Raises:
         TooManyTransfers: all places are taken.
@@ -106,7 +108,8 @@ def transfer() -> Iterator[None]:
 
 @contextmanager
 def waiting_for_client(since: float, cut_off: Callable[[], object]) -> Iterator[None]:
-    """Let this thread wait for its client while the body runs: within a transfer, or in one of ``WAITS`` other places.
+    """Let this thread wait for its client within the ``with`` block: in the place of its transfer, or in one of
+    ``WAITS`` other places.
 
     When all of these places are taken, the request that has been waiting for longest is cut off. A slow client can
     therefore hold up other slow clients, but neither /health nor a request that needs no wait.
