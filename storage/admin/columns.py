@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from storage import plans
 
 MOST = 32  # A name of more characters is cut in a list.
-ENDING = 10  # The number of characters of a name that are shown after the cut: its number, its type.
+ENDING = 10  # The number of last characters of a cut name that are shown: often a number and a file type.
 HASH_CUT = 13  # The number of characters that a hash is cut to.
 NOTHING = "-"  # Django shows the same where a row has no value.
 

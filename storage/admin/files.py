@@ -20,7 +20,7 @@ from storage.models.file import fault_of
 from storage.services import catalogue, rebalance
 
 HASH_PREFIX = re.compile(r"[0-9a-f]{4,64}")
-FOUND_BY_HASH = 1000  # The largest number of files that a hash finds: nobody looks through more.
+FOUND_BY_HASH = 1000  # A search by hash finds at most this many files.
 
 
 FACTOR = shown("replication_factor", "wanted")
@@ -71,7 +71,7 @@ class Rename(forms.ModelForm[File]):
 
 @admin.register(File)
 class FileAdmin(Page[File]):
-    """The file inventory. The operator may rename and delete files, as their owners may."""
+    """The file inventory. The operator may rename and delete files, as owners may."""
 
     form = Rename
 

@@ -76,7 +76,7 @@ class KeyAdmin(Page[Key]):
         return (*self.list_display, shown("created_at", "made"), shown("revoked_at", "revoked"))
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Only the owner may be filtered by: filters on digests would tell them bit by bit."""
+        """Allow filters by owner only. Filters on the digests of secrets would disclose them bit by bit."""
         return lookup.partition("__")[0] == "owner"
 
     def has_change_permission(self, request: HttpRequest, obj: Key | None = None) -> bool:
@@ -123,7 +123,7 @@ class KeyAdmin(Page[Key]):
         return key.state(clock.now())
 
     def _show(self, request: HttpRequest, new: Sequence[keys.NewKey]) -> HttpResponse:
-        """A page with the secrets of new keys. No cookie, no other page and no cache ever has them."""
+        """A page with the secrets of new keys. The secrets are in no cookie, on no other page and in no cache."""
         title = "A new key" if len(new) == 1 else "New keys"
         context = {**self.admin_site.each_context(request), "opts": self.opts, "title": title, "new": new}
         response = TemplateResponse(request, "admin/storage/secrets.html", context)

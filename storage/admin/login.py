@@ -15,7 +15,7 @@ def login(request: HttpRequest) -> HttpResponse:
     """Django's page, except that an attempt beyond the limits gets a 429 and checks no password."""
     if request.method == "POST":
         try:
-            # The form reads the name in this way too. Otherwise each spelling of a name would have attempts of its own.
+            # The form normalises the name in the same way. Otherwise each spelling of a name would have its own limit.
             name = str(UsernameField().to_python(request.POST.get("username", "")))
             rates.take_login(request.META.get("REMOTE_ADDR", ""), name)
         except TooManyRequests as error:

@@ -22,7 +22,7 @@ from storage.plans import Words
 
 M = TypeVar("M", bound=Model)
 
-CONFIRMED = "confirmed"  # The field of the form that says that the operator has seen the plan.
+CONFIRMED = "confirmed"  # This field of the form says that the operator has confirmed the plan.
 MOST_AT_ONCE = 100  # The largest number of rows that one plan is made for.
 
 

@@ -10,7 +10,7 @@ from django.db.models import Model, QuerySet
 
 M = TypeVar("M", bound=Model)
 
-COUNTED = 10_000  # No more rows than these are counted: a hundred pages.
+COUNTED = 10_000  # At most this many rows, a hundred pages, are counted.
 
 
 class PatientPaginator(Paginator[M]):

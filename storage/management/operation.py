@@ -18,11 +18,11 @@ from storage.models import Job, clock
 from storage.models.refusals import UNAVAILABLE
 from storage.plans import Table, Words, is_number, size
 
-PAUSE = 0.5  # seconds between two looks at a job
+PAUSE = 0.5  # Seconds between two looks at a job.
 
 
 class _Parser(CommandParser):
-    """A parser that escapes the words of the caller when it cannot parse them."""
+    """A parser whose error messages show the arguments of the caller with special characters escaped."""
 
     def error(self, message: str) -> Any:
         return super().error(printable(message))
@@ -46,7 +46,7 @@ class OperatorCommand(BaseCommand):
         connection.settings_dict["OPTIONS"].pop("pool", None)
         try:
             super().run_from_argv(argv)
-        except BrokenPipeError:  # `head` has closed the pipe, and Python would still flush at its end.
+        except BrokenPipeError:  # A program such as `head` has closed the pipe. Python would flush once more.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
 
@@ -63,7 +63,7 @@ class OperatorCommand(BaseCommand):
             raise CommandError(message) from error
 
     def act(self, options: Mapping[str, Any]) -> None:
-        """Do what the command is for."""
+        """Carry out the command."""
         raise NotImplementedError
 
 
