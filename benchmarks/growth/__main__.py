@@ -1,4 +1,4 @@
-"""Measures what grows with the number of files and chunks, on this machine: ``make bench-growth``.
+"""Measures which times and sizes grow with the number of files and chunks, on this machine: ``make bench-growth``.
 
     python -m benchmarks.growth [--files F] [--chunks C] [--repeat N] [--plans PATH]
 
@@ -37,7 +37,7 @@ def main() -> int:
             os.environ |= {"STORAGE_DIR": str(many.state), "DATABASE_PATIENCE": "3600"}
             for name in FOREIGN:
                 os.environ.pop(name, None)
-            django.setup()  # only now does the environment name the installation that gets rows
+            django.setup()  # The environment names the installation that gets rows only from here on.
             from benchmarks.growth.measuring import Scale, report
 
             print(report(few, many, UPLOADED, Scale(options.files, options.chunks, options.repeat), options.plans))

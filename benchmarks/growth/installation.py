@@ -22,13 +22,13 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
-START_LIMIT = 120.0  # seconds for the system to become ready
-TIMEOUT = 120.0  # seconds for one answer
+START_LIMIT = 120.0  # Seconds for the system to become ready.
+TIMEOUT = 120.0  # Seconds for one answer.
 FOREIGN = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY")
 
 
 class Failure(Exception):
-    """The system fails at an operation that is measured."""
+    """An operation that is measured has failed."""
 
 
 class Client:
@@ -100,7 +100,7 @@ class Installation:
 def installation() -> Iterator[Installation]:
     """Run the whole system on an empty folder of the project's disk.
 
-    Audits and censuses are off: they would find that the chunks of the made rows are on no volume.
+    Audits and censuses are off: they would find that most chunks on record are on no volume.
     """
     (PROJECT / "var").mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="growth-", dir=PROJECT / "var"))
@@ -128,7 +128,8 @@ def _await_ready(port: int, process: subprocess.Popen[bytes], output: Path) -> s
     while True:
         try:
             client = Client(port)
-            said = re.search(r"password (\S+)", output.read_text())  # The API may answer before this is said.
+            # The API may answer before the password is printed.
+            said = re.search(r"password (\S+)", output.read_text())
             is_ready = client.get("/health")["ready"] and client.get("/status")["network"]["sketches"] == "trusted"
             if said and is_ready:
                 return said[1]

@@ -57,7 +57,7 @@ def report(few: Installation, many: Installation, uploaded: int, scale: Scale, p
 
 
 def _timed(small: Installed, large: Installed, alone: dict[str, float], scale: Scale) -> dict[str, list[float]]:
-    """Return name → milliseconds with few rows and with many.
+    """Return name of the operation → milliseconds with few rows and with many.
 
     ``alone`` has the times of the periodic work with few rows, which were measured before the rows were made.
     """

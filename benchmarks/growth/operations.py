@@ -19,8 +19,8 @@ from storage.models import Body, Chunk, Content, File, ManifestEntry, Sort, Uplo
 from storage.models.content import Health
 from storage.services import catalogue, probe, reclaim, survey, sweep
 
-SMALL = 4096  # bytes
-SEARCHED = 77  # number of the file that the requests ask for
+SMALL = 4096  # The size of an uploaded file in bytes.
+SEARCHED = 77  # The number of the file that the requests ask for.
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def periodic() -> dict[str, Callable[[], Any]]:
 
 
 def statements(installed: Installed) -> dict[str, Callable[[], Any]]:
-    """Return the operations whose statements are explained."""
+    """Return the operations whose statements PostgreSQL explains."""
     one = installed.hashes[SEARCHED]
     return {
         "/files": lambda: catalogue.page(nobody(), limit=100),
@@ -124,7 +124,7 @@ def milliseconds(operation: Callable[[], Any]) -> float:
 
 
 def medians(operations: Sequence[Callable[[], Any]], repeat: int) -> list[float]:
-    """Return the median milliseconds of each operation. They run in turn, and the first three rounds do not count."""
+    """Return the median milliseconds of each operation. They run in turn. The first three rounds do not count."""
     rounds = [[milliseconds(operation) for operation in operations] for _ in range(repeat + 3)]
     return [statistics.median(times) for times in zip(*rounds[3:], strict=True)]
 

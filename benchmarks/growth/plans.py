@@ -11,7 +11,7 @@ from django.db import connection, transaction
 
 EXPLAINED = re.compile(r"\s*(SELECT(?! pg_)|WITH|INSERT|UPDATE|DELETE)\b")
 TOOK = re.compile(r"Execution Time: ([0-9.]+) ms")
-LARGEST_PLAN = 60  # lines
+LARGEST_PLAN = 60  # The most lines of a plan that are shown.
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ class Size:
 
 
 def name_of(number: int) -> str:
-    """Return the name of a file that is uploaded: it is like the names in the rows, but ends in ``.txt``."""
+    """Return the name of a file that is uploaded: it is like the names in the generated rows, but ends in ``.txt``."""
     return f"{WORDS[number % 15]} {WORDS[number // 15 % 15]} {number}.txt"
 
 

@@ -1,8 +1,9 @@
 """Measures finding three chunks that lost a copy, among all chunks: from the sketches, and by listing every node.
 
-Most chunks on record have no bytes. The volumes of this process claim them: each of these chunks seems to lie on three
-nodes, which the first digits of its hash determine. Like any volume, they look at the disk first. The sketches in Redis
-are made to agree with that. The three chunks that lose a copy really exist, so the trace can also repair them.
+Most chunks on record have no bytes. The volumes of this process claim to hold them: each of these chunks seems to lie
+on three nodes, which the first digits of its hash determine. Like any volume, these volumes look at the disk first. The
+sketches in Redis are made to agree with these claims. The three chunks that lose a copy really exist, so the trace can
+also repair them.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ from storage.volumes import Identity, Volume
 from storage.volumes.filesystem import FilesystemVolume
 
 QUEUE = "growth"  # No worker serves this queue.
-LOST = 3  # chunks that lose a copy
+LOST = 3  # The number of chunks that lose a copy.
 IDS = 1 << 20
-LISTED = 200_000  # files in the directory tree whose listing is timed
+LISTED = 200_000  # The number of files in the directory tree whose listing is timed.
 NODES = 5
-CHUNK_SIZE = 262144  # The rows are of chunks of this size.
+CHUNK_SIZE = 262144  # The chunks on record have this size.
 HOLDERS = list(combinations(range(NODES), 3))
 
 
@@ -52,9 +53,9 @@ class Traced:
     Attributes:
         chunks: number of chunks on record.
         n_prime: registers of each sketch.
-        proof: seconds of one look at the registers.
-        naming: seconds until the last of the chunks was found and named.
-        trace: seconds until the chunks were also repaired, and the registers were looked at again.
+        proof: seconds to read the registers once and see that copies are missing.
+        naming: seconds until the hash of the last of these chunks was known.
+        trace: seconds until these chunks were also repaired, and the registers were read again.
         stream: seconds to read and hash all chunks on record once, which a trace also does.
         asked: number of chunks that the nodes were asked for.
         named: True if exactly the chunks that had lost a copy were found and repaired.
@@ -87,7 +88,7 @@ class Traced:
 
 @contextmanager
 def untraced() -> Iterator[None]:
-    """Keep the workers from tracing losses: the chunks of the made rows are on no volume."""
+    """Keep the workers from tracing losses, because most chunks on record are on no volume."""
     Job.objects.create(kind=Job.Kind.REPAIR_ALL, queue=QUEUE, subject=QUEUE)
     try:
         yield
@@ -109,7 +110,7 @@ def measure(hashes: Sequence[str]) -> Traced:
         assert expected is not None
         return SaidToHold(url, expected, nodes, there)
 
-    topology.open_volume = opened  # type: ignore[attr-defined]  # topology calls it by this name
+    topology.open_volume = opened  # type: ignore[attr-defined]  # The module topology calls it by this name.
     topology._lanes.clear()
     topology.forget()
     losing = hashes[:LOST]

@@ -28,7 +28,9 @@ def writing(size: int, threads: int) -> str:
 
 
 def ceilings(folder: Path, sizes: Collection[int], amount: int = 512) -> dict[str, float]:
-    """Measure each ceiling once: write ``amount`` chunks of each size; hash and send ``amount`` of the largest."""
+    """Measure each ceiling once: write ``amount`` chunks of each size; hash and send ``amount`` chunks of the largest
+    size.
+    """
     chunk = b"".join(blocks(max(sizes)))
     whole = amount * len(chunk)
     found = {

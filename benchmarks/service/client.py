@@ -11,11 +11,11 @@ from typing import Any
 
 from benchmarks.service.workloads import MIB
 
-PATIENCE = 300.0  # seconds without a byte after which a request fails
+PATIENCE = 300.0  # A request fails after this many seconds without a byte.
 
 
 class BenchError(Exception):
-    """A server fails at an operation that is measured."""
+    """An operation that is measured has failed on a server."""
 
 
 class Body:
@@ -30,7 +30,7 @@ class Body:
         return cls(sum(len(p) if isinstance(p, bytes) else p.stat().st_size for p in pieces), pieces)
 
     def send(self, connection: socket.socket, head: bytes) -> None:
-        if self.size <= MIB:  # one call: the head is not sent in a packet of its own
+        if self.size <= MIB:  # With one call, the head is not sent in a packet of its own.
             parts = (piece if isinstance(piece, bytes) else piece.read_bytes() for piece in self.pieces)
             return connection.sendall(b"".join((head, *parts)))
         connection.sendall(head)
@@ -62,7 +62,7 @@ class Answer:
         self.headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         if self.status != 204 and "content-length" not in self.headers:
             raise BenchError(f"an answer {self.status} does not say how long it is")
-        self.left = int(self.headers.get("content-length", 0))  # bytes of the body that are not yet read
+        self.left = int(self.headers.get("content-length", 0))  # The bytes of the body that are not yet read.
         self._connection = connection
 
     def receive(self, room: memoryview) -> int:

@@ -23,9 +23,11 @@ from occsite.launch.process import dying_with_parent
 from occsite.launch.programs import FOREGROUND, PROJECT, manager_proxy
 from occsite.launch.runtime import runtime_dir
 
-START_LIMIT = 120.0  # seconds for the system to become ready, and as many again for it to come to rest
-REST = 0.1  # The system is at rest if all its processes use less than this: seconds of processor time in a second.
-FOREIGN = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY")  # not inherited: they name another installation
+START_LIMIT = 120.0  # Seconds for the system to become ready, and then for it to come to rest.
+# The system is at rest if its processes together use less than this many seconds of processor time per second.
+REST = 0.1
+# These variables are not inherited: they name another installation.
+FOREIGN = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Installation:
 
     storage_dir: Path
     base_url: str
-    manager: int  # its pid
+    manager: int  # The process id of the manager.
 
     def programs(self) -> dict[str, list[int]]:
         """Return the processes of every program.

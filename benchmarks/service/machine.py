@@ -14,7 +14,7 @@ from benchmarks.service.workloads import GIB
 from occsite.launch.embedded import postgres_argv, valkey_argv
 from occsite.launch.programs import PROJECT
 
-BUSY = 90.0  # percent; a resource that is at least this busy is the bottleneck
+BUSY = 90.0  # A resource that is busy for at least this many percent of the time is the bottleneck.
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,17 @@ class Busy:
     disk: float | None
 
     def saturated(self) -> str:
-        """Return the resource that was always busy. Cores count together: one full core does not stop the others."""
+        """Return the resource that was the bottleneck.
+
+        The cores count as one resource, because work can move to a free core.
+        """
         cores = sum(self.cores) / len(self.cores)
         busiest, name = max((cores, "cores"), (self.disk or 0.0, "disk"))
         return name if busiest >= BUSY else f"neither, {name} nearest"
 
 
 def watch_busy(folder: Path) -> Callable[[], Busy]:
-    """Begin to watch the machine. The returned function tells how busy the machine has been since."""
+    """Begin to watch the machine. The returned function tells how busy the machine has been since then."""
     cores, (disk, clock) = _core_ticks(), _disk_milliseconds(folder)
 
     def end() -> Busy:
@@ -67,13 +70,16 @@ def _core_ticks() -> list[tuple[int, int]]:
     for line in Path("/proc/stat").read_text().splitlines():
         if line.startswith("cpu") and not line.startswith("cpu "):
             ticks = [int(word) for word in line.split()[1:9]]
-            idle = ticks[3] + ticks[4] + ticks[7]  # including waits for the disk, and time that other guests had
+            # Waits for the disk count as idle, and so does the time that other virtual machines had.
+            idle = ticks[3] + ticks[4] + ticks[7]
             found.append((sum(ticks) - idle, sum(ticks)))
     return found
 
 
 def _disk_milliseconds(folder: Path) -> tuple[int | None, int]:
-    """Return how long the disk has been busy (None if not known), and the uptime, in milliseconds."""
+    """Return how long the disk has been busy (None if not known), and how long the machine has been up, in
+    milliseconds.
+    """
     disk = _disk(folder)
     uptime = round(float(Path("/proc/uptime").read_text().split()[0]) * 1000)
     return (None if disk is None else int((disk / "stat").read_text().split()[9])), uptime
@@ -87,7 +93,9 @@ def _disk(folder: Path) -> Path | None:
 
 
 def _file_system(folder: Path) -> tuple[str, str]:
-    """Return the type and the device of the file system that holds ``folder``: the one mounted nearest above it."""
+    """Return the type and the device of the file system that holds ``folder``: the one that is mounted nearest above
+    the folder.
+    """
     place = _existing(folder).resolve()
     found = ("", "unknown file system", "unknown device")
     for line in Path("/proc/mounts").read_text().splitlines():

@@ -23,14 +23,17 @@ Operation = Callable[[Connection, Sample], None]
 
 @dataclass(frozen=True)
 class Figures:
-    """The figures of one direction. Processor time and writes are None if the server's processes are not known."""
+    """The figures of uploads or of downloads.
+
+    Processor time and writes are None if the server's processes are not known.
+    """
 
     mib_per_second: float
     operations_per_second: float
-    p50: float  # milliseconds
+    p50: float  # The median latency in milliseconds.
     p99: float
-    cpu_per_gib: float | None  # seconds
-    written: float | None  # bytes that the server wrote for each byte that was moved
+    cpu_per_gib: float | None  # Seconds of processor time.
+    written: float | None  # Bytes that the server wrote for each byte that was moved.
     peaks: dict[str, float]  # program → peak memory of its largest process, in MiB
     busy: Busy
 
@@ -79,13 +82,13 @@ def median_of_known(values: Iterable[float | None]) -> float | None:
 
 
 def upload(target: Target, workload: Workload, made: Sequence[Sample], folder: Path) -> Figures:
-    """Upload every sample; disks are synced first."""
+    """Upload every sample. The disks are synced first."""
     os.sync()
     return run(target, workload, made, lambda c, sample: target.upload(c, sample, raw=workload.raw), folder)
 
 
 def download(target: Target, workload: Workload, made: Sequence[Sample], folder: Path) -> Figures:
-    """Download every sample, and compare the bytes once the clock has stopped; disks are synced first."""
+    """Download every sample, and compare the bytes when the clock has stopped. The disks are synced first."""
     os.sync()
     figures = run(target, workload, made, target.download, folder)
     for sample in made:

@@ -1,4 +1,7 @@
-"""Measures the memory of the processes, for a small file and for a large file that no process holds as a whole."""
+"""Measures the memory of the processes, for a small file and for a large file.
+
+No process may hold the large file as a whole.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ from benchmarks.service.workloads import GIB, MIB, WARM_UP, blocks, samples
 from occsite.launch.programs import FOREGROUND
 
 SMALL = MIB
-ROOM = 4.5  # disk space relative to the size of the file: staging, three replicas, and a reserve
-PATIENCE = 3600  # seconds
+ROOM = 4.5  # Disk space needed, as a multiple of the file's size: staging, three replicas, and a reserve.
+PATIENCE = 3600  # Seconds without a byte after which a request fails.
 MOST, FLAT = 150.0, 20.0
 """Limits in MiB: the memory of a process, and how much more it may use for a large file than for a small file."""
 
@@ -31,7 +34,7 @@ LEGEND = f"""MiB in memory of the largest process of each program at its peak: a
 
 @dataclass(frozen=True)
 class Transfer:
-    """One file in one direction."""
+    """The upload or the download of one file."""
 
     size: int
     direction: str
@@ -85,7 +88,7 @@ def measure(folder: Path, size: int) -> Memory:
 
 
 def _warm_up(installation: Installation, folder: Path) -> None:
-    """Let every process serve a request first, so that modules loaded once are not part of the measurement."""
+    """Let every process serve a request first, so that the measurement excludes modules that load at first use."""
     target = installation.target()
     with samples(WARM_UP) as made:
         upload(target, WARM_UP, made, folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.service.workloads import MIB
 
-TICKS = os.sysconf("SC_CLK_TCK")  # clock ticks in a second
+TICKS = os.sysconf("SC_CLK_TCK")  # Clock ticks per second.
 
 Trees = Mapping[str, list[int]]
 """The processes of each program."""
@@ -21,7 +21,7 @@ class Usage:
     """Processor time and writes of processes since they began, including their children that have ended."""
 
     seconds: float
-    written: int  # bytes, to page cache or disk
+    written: int  # Bytes written to the page cache or the disk.
 
     def __sub__(self, other: Usage) -> Usage:
         return Usage(self.seconds - other.seconds, self.written - other.written)
@@ -36,7 +36,7 @@ def trees(roots: Mapping[str, int]) -> dict[str, list[int]]:
     found = {}
     for name, root in roots.items():
         found[name] = [root]
-        for pid in found[name]:  # the list grows in the loop
+        for pid in found[name]:  # The list grows during the loop.
             found[name] += children.get(pid, [])
     return found
 
@@ -44,7 +44,7 @@ def trees(roots: Mapping[str, int]) -> dict[str, list[int]]:
 def usage(programs: Trees) -> Usage:
     """Return the sum over all programs.
 
-    The figures of a process that has ended are included in those of the parent that waited for it. Nothing is therefore
+    The kernel adds the figures of a process that has ended to those of the parent that waited for it. So nothing is
     lost between two calls, as long as the root processes live.
     """
     seconds, written = 0.0, 0
@@ -57,7 +57,7 @@ def usage(programs: Trees) -> Usage:
 
 
 def forget_peaks(programs: Trees) -> None:
-    """Reset the kernel's record of each process's peak memory. Where the kernel refuses, the older peak stays."""
+    """Reset the kernel's record of each process's peak memory. If the kernel refuses, the older peak stays."""
     for pid in _all(programs):
         with suppress(OSError):
             Path(f"/proc/{pid}/clear_refs").write_text("5")
@@ -77,7 +77,7 @@ class Used:
 
 
 def watch(programs: Callable[[], Trees]) -> Callable[[], Used]:
-    """Begin to watch a server. The returned function tells what the server has used since."""
+    """Begin to watch a server. The returned function tells what the server has used since then."""
     first = programs()
     forget_peaks(first)
     before = usage(first)
@@ -100,7 +100,7 @@ def _all(programs: Trees) -> Iterable[int]:
 
 
 def _fields(stat: Path) -> list[str]:
-    """Return the fields after the process name, which may contain any character: state, parent, …"""
+    """Return the fields after the process name: state, parent and so on. The name may contain any character."""
     return stat.read_text().rpartition(")")[2].split()
 
 

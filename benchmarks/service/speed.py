@@ -49,7 +49,7 @@ class Speed:
         )
 
     def _rows(self, name: str, direction: str) -> Iterator[Sequence[Cell]]:
-        """Yield the row of our server, the rows of the ceilings, and the rows of the other servers."""
+        """Yield the row of OCC Storage, the rows of the ceilings, and the rows of the other servers."""
         found = {
             target: Figures.median(many)
             for (workload, towards, target), many in self.figures.items()
@@ -82,13 +82,14 @@ def measure(
         connection = ours.connect()
         speed = Speed(workloads, get_json(connection, "/status")["config"], {}, [])
         connection.close()
-        kept = None if base_url else ours  # our own system is removed with all its files
+        kept = None if base_url else ours  # The system that this benchmark starts is removed with all its files.
         for _ in _round(WARM_UP, [ours, *others], kept, folder):
             pass
         for _ in range(repeats):
             speed.ceilings.append(ceilings(folder, {speed.chunk(workload) for workload in workloads.values()}))
             for name, workload in workloads.items():
-                targets = [ours] if workload.raw else [ours, *others]  # other servers only get raw bodies, as in W1
+                # Other servers only take raw bodies, as in workload W1.
+                targets = [ours] if workload.raw else [ours, *others]
                 for direction, target, figures in _round(workload, targets, kept, folder):
                     speed.figures.setdefault((name, direction, target), []).append(figures)
                     print(".", end="", flush=True, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Makes tables in Markdown, for pasting into a page."""
+"""Makes tables in Markdown that can be copied into a document."""
 
 from __future__ import annotations
 

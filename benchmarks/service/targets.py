@@ -1,4 +1,4 @@
-"""The servers that are measured: ours, and other servers that keep files under names."""
+"""The servers that are measured: OCC Storage, and other servers that keep files under names."""
 
 from __future__ import annotations
 

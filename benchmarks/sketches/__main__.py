@@ -30,13 +30,15 @@ NODES = (3, 5, 20)
 PLACEMENTS = ("uniform", "weighted", "zoned")
 SIZES, QUICK_SIZES = (10**3, 10**4, 10**5, 10**6), (10**3, 10**4)
 RUNS, QUICK_RUNS = (100, 40), (3, 40)
-"""Number of placements of each cell, and number of hashings of each placement."""
+"""The number of placements of each cell of the grid, and the number of times that each placement is hashed."""
 
 VISIBLE = 50
-"""If registers would show at least this many chunks below target, their interval should cover 93 to 97 %."""
+"""If registers would show at least this many chunks below target, their interval should contain the true number in 93
+to 97 % of the runs.
+"""
 
 FEW = 30
-"""If any node of a placement has fewer chunks, there is no target for the scores of its pairs of nodes."""
+"""If a node of a placement has fewer chunks than this, no target is set for the overlap scores of that placement."""
 
 UNION = """## Union
 

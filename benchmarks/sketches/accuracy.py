@@ -20,7 +20,7 @@ SHARES = {1: 0.02, 2: 0.08, 3: 0.9}
 """Number of replicas r → share of the chunks that have r replicas. All chunks should have three."""
 
 PAIRED = 4
-"""Number of nodes of a placement that are drawn at random; all their pairs are scored."""
+"""The number of nodes that are drawn at random from a placement. The overlap of each pair of them gets a score."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ class UnionError:
 
 
 def union_error(hit: Throws, chunks: int) -> UnionError:
-    """Return bias, RMSE and coverage of the estimated union, by the exact distribution of the registers above zero."""
+    """Return bias, RMSE and coverage of the estimated union, from the exact distribution of the number of registers
+    above zero.
+    """
     n_prime, occupied = hit.n_prime, hit.occupied[chunks]
     probabilities = occupied.probabilities
     answers = [union_estimate(n_prime - occupied.first - at, n_prime) for at in range(len(probabilities))]
@@ -68,7 +70,7 @@ class Cell:
 
     @property
     def replicas(self) -> dict[int, int]:
-        """Number of replicas r → number of chunks that have r replicas; the last number takes the rounding error."""
+        """Number of replicas r → number of chunks that have r replicas; the last number absorbs the rounding error."""
         chunks = round(self.load * self.n_prime)
         first, second = round(chunks * SHARES[1]), round(chunks * SHARES[2])
         return {1: first, 2: second, 3: chunks - first - second}
@@ -86,7 +88,7 @@ class CellError:
             are too few collisions for a result.
         below_coverage: coverage of the interval for "below three replicas".
         visible: the number B of chunks below three replicas, times the share φ of registers in which they would show.
-        beyond: share of the healthy pairs beyond a score of 3.
+        beyond: the share of pairs of nodes whose overlap gets a score beyond 3 although no replica is missing.
         fewest: chunks on the node with the fewest.
     """
 
@@ -126,7 +128,7 @@ def try_cell(cell: Cell, hit: Throws, seed: int) -> CellError:
 
 
 def share_beyond(placed: Placed, null: ExpectedOverlap, hit: Throws, runs: int, rng: np.random.Generator) -> float:
-    """Return the share of the pairs of `PAIRED` random nodes whose overlap scores beyond 3."""
+    """Return the share of the pairs of `PAIRED` random nodes whose overlap has a score beyond 3."""
     nodes = np.sort(rng.permutation(placed.nodes)[:PAIRED])
     those, above = np.ix_(nodes, nodes), np.triu_indices(len(nodes), 1)
     of_nodes = ExpectedOverlap(null.mean[those], null.variance[those])
@@ -135,7 +137,7 @@ def share_beyond(placed: Placed, null: ExpectedOverlap, hit: Throws, runs: int, 
 
 
 def healthy(cell: Cell, rng: np.random.Generator) -> Callable[[Placed], ExpectedOverlap]:
-    """Return a function from a placement to the null for its overlaps if no replica is missing."""
+    """Return a function that computes, for a placement without missing replicas, the overlaps that are expected."""
     if cell.placement == "weighted":
         return lambda placed: fitted_overlap(cell.replicas, placed.chunks_per_node)
     if cell.placement == "uniform":

@@ -1,4 +1,4 @@
-"""Measures how often missing replicas are detected, how often there are false alarms, and how lookups answer."""
+"""Measures how often missing replicas are detected, how often alarms are false, and how often lookups are wrong."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from sketches.simulate.placement import sketch, weighted
 
 NODES = 5
 HASHINGS = 10
-"""Number of hashings of each placement."""
+"""The number of times that each placement is hashed."""
 
 
 def proofs(n_prime: int, chunks: int, missing: int, runs: int, seed: int) -> int:
@@ -30,7 +30,9 @@ def proofs(n_prime: int, chunks: int, missing: int, runs: int, seed: int) -> int
 
 
 def shifts(n_prime: int, chunks: int, missing: int, runs: int, seed: int) -> int:
-    """Count alarms if half of the chunks should have two and half three replicas; ``missing`` of these have two."""
+    """Count alarms if half of the chunks should have two replicas and half three, and ``missing`` chunks of the second
+    half have two.
+    """
     rng, alarms, half = np.random.default_rng(seed), 0, chunks // 2
     replicas = np.repeat([2, 3], [half + missing, half - missing])
     for run in range(runs):
@@ -62,7 +64,10 @@ class Lookups:
 
 
 def lookups(n_prime: int, tau: int, loads: Sequence[float], seed: int) -> list[Lookups]:
-    """Count chunks and look for all of them, and for N' absent chunks; un-count half, and look for the other half."""
+    """Count chunks and look for all of them, and for N' absent chunks.
+
+    Then un-count half of the chunks, and look for the other half.
+    """
     rng = np.random.default_rng(seed)
     found = []
     for load in loads:

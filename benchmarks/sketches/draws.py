@@ -1,8 +1,8 @@
 """Draws the registers of sketches from their exact distribution, without hashing every chunk.
 
-Estimators only read how many registers are not zero on which nodes. Chunks on the same nodes are alike: of a placement,
-only the number of chunks on each set of nodes is needed. Registers are alike too: of a throw of chunks into registers,
-only the number of registers that it hits is needed.
+Estimators only read how many registers are not zero on which nodes. Chunks on the same nodes are alike, so a placement
+is described by the number of chunks on each set of nodes. Registers are alike too, so a throw of chunks into registers
+is described by the number of registers that it hits.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 NEGLIGIBLE = 1e-25
-"""The ends of a distribution are cut off where the probability is smaller than this."""
+"""The tails of a distribution are cut off where the probability is smaller than this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Distribution:
 
 @dataclass(frozen=True, eq=False)
 class Throws:
-    """The numbers of registers that chunks hit.
+    """The distributions of the number of registers that chunks hit.
 
     Attributes:
         n_prime: N', number of registers.
@@ -55,7 +55,7 @@ class Throws:
     def draw(self, chunks: int, runs: int, rng: np.random.Generator) -> Integers:
         """Draw how many registers ``chunks`` chunks occupy, int64 ``[runs]``.
 
-        The chunks are thrown in several groups, of numbers whose distribution is known. Two throws hit independent
+        The chunks are thrown in several groups, for whose sizes the distributions are known. Two throws hit independent
         random sets of registers, so the number of registers that both hit is hypergeometric.
         """
         hit = np.zeros(runs, np.int64)
@@ -78,7 +78,7 @@ def occupied_registers(n_prime: int, stops: Sequence[int]) -> Iterator[tuple[int
     If u registers are occupied, the next chunk occupies a new register with probability (N' - u)/N'.
 
     Yields:
-        For every n in ``stops``, ascending: n, and the distribution, exact up to rounding.
+        For every n in ``stops``, ascending: n, and the distribution, which is exact except for rounding.
     """
     stays = np.arange(n_prime + 2) / n_prime
     first, probabilities, chunks = 0, np.ones(1), 0
@@ -136,8 +136,8 @@ def node_sets(placement: Placement, size: int) -> tuple[Integers, Floats]:
     """Return the sets of nodes that may hold a chunk of ``size`` replicas, and the probability of each set.
 
     ``size`` is at most the number of zones. The best node of each zone comes before all second-best nodes. If nodes
-    have exponential times with their weights w as rates, node i is first with probability ``w_i/sum w``, whatever the
-    first time is. Zones, and the nodes in them, are therefore drawn by weight and without replacement.
+    have exponential times with their weights w as rates, node i is first with probability ``w_i/sum w``, independently
+    of the first time. Zones, and the nodes in them, are therefore drawn by weight and without replacement.
 
     Returns:
         int64 ``[k, size]`` and float64 ``[k]``, which sum to 1.
@@ -166,7 +166,8 @@ def occupancies(placed: Placed, depth: int, hit: Throws, runs: int, rng: np.rand
         landed = rng.binomial(chunks, free / hit.n_prime)
         seen = np.zeros(free, np.uint32)
         np.bitwise_or.at(seen, rng.integers(0, free, landed.sum()), np.repeat(sets, landed))
-        seen = np.append(seen[seen > 0], np.uint32(0))  # one empty register stays, as at least one is needed
+        # One empty register is added, because at least one register is needed.
+        seen = np.append(seen[seen > 0], np.uint32(0))
         low = count_occupancy((seen >> np.arange(placed.nodes, dtype=np.uint32)[:, None] & 1).astype(np.uint8), depth)
         levels = low.level_counts.copy()
         levels[0], levels[-1] = free - (len(seen) - 1), levels[-1] + high
@@ -182,11 +183,11 @@ def registers(
     other. The numbers of registers of each kind that a throw hits are multivariate hypergeometric.
 
     Yields:
-        uint8 ``[len(nodes), N']``; it only means something whether a register is zero.
+        uint8 ``[len(nodes), N']``; only zero and non-zero registers are distinguished.
     """
     sets = sum((placed.sets >> node & 1) << at for at, node in enumerate(nodes))
     chunks = np.bincount(sets, placed.chunks, 1 << len(nodes)).astype(np.int64)
-    kinds = np.zeros((len(chunks), runs), np.int64)  # number of registers of each kind
+    kinds = np.zeros((len(chunks), runs), np.int64)  # The number of registers of each kind.
     kinds[0] = hit.n_prime
     for thrown in range(1, len(chunks)):
         if chunks[thrown]:

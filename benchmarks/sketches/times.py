@@ -30,9 +30,12 @@ NODES = [f"node_{number:03}" for number in range(5)]
 REPLICAS = 3
 FILE_CHUNKS = 1000
 OTHER_CHUNKS = 20_000
-"""Other chunks on each node. Their number matters little: the time of a lookup does not depend on register values."""
+"""The number of other chunks on each node.
 
-LIMIT = 30.0  # seconds that a server may take to start
+It matters little, because the time of a lookup does not depend on register values.
+"""
+
+LIMIT = 30.0  # Seconds that a server may take to start.
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ def with_server(client: redis.Redis, n_prime: int, repeat: int) -> list[Took]:
         node_id: [chunk for chunk, start in zip(file, first, strict=True) if (node - start) % len(NODES) < REPLICAS]
         for node, node_id in enumerate(NODES)
     }
-    batches = iter([chunk_names(FILE_CHUNKS, rng) for _ in range(repeat + 1)])  # new chunks: no register fills up
+    # Each batch has new chunks, so no register fills up.
+    batches = iter([chunk_names(FILE_CHUNKS, rng) for _ in range(repeat + 1)])
     held = [OTHER_CHUNKS + len(add[node_id]) for node_id in NODES]
     try:
         for node_id in NODES:
