@@ -23,7 +23,7 @@ from occsite.launch.programs import FOREGROUND
 
 SMALL = MIB
 ROOM = 4.5  # Disk space needed, as a multiple of the file's size: staging, three replicas, and a reserve.
-PATIENCE = 3600  # Seconds without a byte after which a request fails.
+PATIENCE = 3600  # The client waits this many seconds for an answer.
 MOST, FLAT = 150.0, 20.0
 """Limits in MiB: the memory of a process, and how much more it may use for a large file than for a small file."""
 
