@@ -1,4 +1,4 @@
-"""The real Docker engine: commands as an operator types them. Each stack has its own name and its own ports."""
+"""Commands for the real Docker engine, as an operator types them. Each stack has its own name and its own ports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.system import free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
 IMAGE = "occ-storage"
-START_LIMIT = 120.0  # seconds
+START_LIMIT = 120.0  # Seconds for the containers to start.
 
 
 def docker(*arguments: str, check: bool = True) -> str:
@@ -36,7 +36,7 @@ def pid_of(container: str) -> int:
 def crash(container: str) -> None:
     """Send SIGKILL to the container's first process, from the host.
 
-    The engine takes this for a crash and starts the container again. It does not do so after ``docker kill``.
+    The engine takes this for a crash and starts the container again. After ``docker kill`` it would not start it again.
     """
     os.kill(pid_of(container), signal.SIGKILL)
 
@@ -44,7 +44,8 @@ def crash(container: str) -> None:
 class Stack:
     """One compose project.
 
-    ``files`` are added to ``docker-compose.yml``, and ``environment`` to the environment of this process.
+    ``files`` are compose files in addition to ``docker-compose.yml``. ``environment`` has variables in addition to
+    those of this process.
     """
 
     def __init__(self, name: str, files: Sequence[str] = (), env_file: Path | None = None, **environment: str) -> None:

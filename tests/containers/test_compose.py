@@ -23,7 +23,7 @@ from tests.support.system import wait_until
 pytestmark = pytest.mark.containers
 
 LARGE = 96 << 20
-RECOVERY = 60.0  # seconds; the lease of a dead worker takes 20 of them
+RECOVERY = 60.0  # Seconds until work goes on after a crash; the lease of a dead worker ends only after 20.
 
 
 class Load:
@@ -179,7 +179,7 @@ def test_an_upload_outlives_its_worker(stack: Stack, blow: str) -> None:
         elif blow == "crash":
             crash(container)  # The engine starts the container again.
         else:
-            docker("kill", container)  # The engine leaves the restart to the operator.
+            docker("kill", container)  # The engine does not start it again: an operator must.
             stack.up()
 
     before = len(docker("logs", container))

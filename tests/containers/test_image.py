@@ -17,12 +17,12 @@ from tests.support.system import free_port, wait_until
 pytestmark = pytest.mark.containers
 
 NAME = f"occ-storage-test-{os.getpid()}"
-STOP_LIMIT = 8.0  # seconds; `docker stop` kills a container after ten
+STOP_LIMIT = 8.0  # Seconds that a stop may take; `docker stop` kills a container after ten.
 LARGE = 64 << 20
 
 
 class Container:
-    """One container on one volume. The volume outlives the container."""
+    """One container with one volume. The volume stays when the container is removed."""
 
     def __init__(self, image: str) -> None:
         self.image = image

@@ -24,9 +24,9 @@ from tests.support.system import wait_until
 pytestmark = pytest.mark.containers
 
 MAX_UPLOAD_SIZE = 70 << 20
-STALL_TIMEOUT = 4  # seconds
+STALL_TIMEOUT = 4  # Seconds, as the setting of this name.
 LARGE = 64 << 20
-NGINX_USER = 10042  # any number: nothing in the container needs a user of a name
+NGINX_USER = 10042  # This may be any number: no user in the container needs a name.
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = ["-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")]
     argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names, *files]
     subprocess.run(argv, check=True, capture_output=True)
-    folder.chmod(0o755)  # The containers run as other users. The key stays closed to all but its owner.
+    folder.chmod(0o755)  # The containers run as other users. Only the owner of the key may read it.
     return folder
 
 
@@ -191,7 +191,8 @@ def test_nothing_is_spooled_on_the_way(stack: Stack, session: requests.Session) 
 def written(container: str) -> set[str]:
     """Return the changes on the container's own file system.
 
-    If nginx has spooled a body, it may have deleted the file since. The folder of the file stays, and is in the result.
+    If nginx has written a body to a temporary file, it may have deleted the file since. The folder of the file stays,
+    and is in the result.
     """
     return set(docker("diff", container).splitlines())
 
@@ -237,7 +238,7 @@ def events(stack: Stack, service: str) -> list[dict[str, str]]:
 
 def test_without_an_api_the_answer_says_so(stack: Stack, session: requests.Session) -> None:
     stack.compose("stop", "public-api")
-    # For two seconds nginx remembers the address of the container, and a connection to nobody may end in a 504.
+    # For two seconds nginx still uses the address of the stopped container, and a connection to it may end in a 504.
     wait_until(lambda: session.get(f"{stack.public_url}/health").status_code == 503, 30)
     answer = session.get(f"{stack.public_url}/health")
     assert (answer.headers["Content-Type"], answer.headers["Retry-After"]) == ("application/problem+json", "2")

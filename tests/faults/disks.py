@@ -1,4 +1,4 @@
-"""Faults of the disks of a running installation: bytes rot, file systems fill up, disks hang and come loose."""
+"""Faults of disks in a running installation: bytes are damaged, file systems fill up, disks hang or are unmounted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def nodes_dir(installation: Installation) -> Path:
 
 
 def copies(installation: Installation, chunk: bytes) -> dict[str, Path]:
-    """Look up the copies of a chunk in the folders: node id → path. Disks that are put aside do not count."""
+    """Look up the copies of a chunk in the folders of the nodes: node id → path."""
     found = {path.parents[2].name: path for path in paths_of(installation, chunk)}
     return {node_id: path for node_id, path in found.items() if node_id.startswith("node_")}
 
@@ -81,7 +81,7 @@ DAMAGES: Mapping[str, Callable[[Path], None]] = {
 
 @contextmanager
 def emptied(folder: Path) -> Iterator[None]:
-    """Put an empty directory in the place of a node's directory while the body runs, as if no disk were mounted."""
+    """Replace a node's directory by an empty one during the ``with`` block, as if no disk were mounted."""
     away = folder.with_name(f"away-{folder.name}")
     folder.rename(away)
     folder.mkdir()
@@ -95,7 +95,7 @@ def emptied(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def exchanged(one: Path, other: Path) -> Iterator[None]:
-    """Exchange the directories of two nodes while the body runs."""
+    """Exchange the directories of two nodes during the ``with`` block."""
     _exchange(one, other)
     try:
         yield
@@ -112,7 +112,7 @@ def _exchange(one: Path, other: Path) -> None:
 
 @contextmanager
 def hanging(path: Path) -> Iterator[None]:
-    """Replace a file by a pipe while the body runs: an open for reading hangs, as on a disk that does not answer."""
+    """Replace a file by a pipe during the ``with`` block. A reader then hangs, as on a disk that does not answer."""
     volume = next(parent for parent in path.parents if parent.name.startswith("node_"))
     away, pipe = volume / f"hung-{path.name}", volume / f"pipe-{path.name}"
     os.link(path, away)
@@ -121,7 +121,8 @@ def hanging(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Put the file back before the waiting reader is let go. The reader gets an end of file from the pipe, no bytes.
+        # The file is put back before the waiting reader goes on. From the pipe the reader gets an end of file and no
+        # bytes.
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         away.rename(path)
         os.close(descriptor)
@@ -141,14 +142,14 @@ class Disk:
         """
         Args:
             folder: the node's directory, at which the disk appears.
-            backing: the mount point at which the disk stays mounted when it comes loose from ``folder``.
+            backing: a second mount point, at which the disk stays mounted while it is unmounted from ``folder``.
         """
         self.folder = folder
         self.backing = backing
 
     @contextmanager
     def full(self) -> Iterator[None]:
-        """Shrink the file system while the body runs, so that it has no room for another page."""
+        """Shrink the file system during the ``with`` block, so that it has no room for another page."""
         found = os.statvfs(self.backing)
         used = (found.f_blocks - found.f_bfree) * found.f_frsize
         mount("-o", f"remount,size={max(used, found.f_frsize)}", str(self.backing))
@@ -159,7 +160,7 @@ class Disk:
 
     @contextmanager
     def used_up(self, what: str) -> Iterator[None]:
-        """Take every free block, or every free inode, for files of another program while the body runs.
+        """Use up every free block, or every free inode, during the ``with`` block, as another program could.
 
         Args:
             what: ``"blocks"`` or ``"inodes"``.
@@ -182,7 +183,9 @@ class Disk:
 
     @contextmanager
     def loose(self) -> Iterator[None]:
-        """Unmount the disk from ``folder`` while the body runs, so that the empty directory below the mount appears."""
+        """Unmount the disk from ``folder`` during the ``with`` block, so that the empty directory below the mount
+        appears.
+        """
         unmount(self.folder)
         try:
             yield
@@ -193,7 +196,7 @@ class Disk:
 
 @contextmanager
 def all_of(conditions: Iterable[AbstractContextManager[None]]) -> Iterator[None]:
-    """Enter all context managers in ``conditions``, such as one per disk, while the body runs."""
+    """Enter all context managers in ``conditions``, such as one per disk, for the ``with`` block."""
     with ExitStack() as entered:
         for condition in conditions:
             entered.enter_context(condition)
@@ -202,7 +205,7 @@ def all_of(conditions: Iterable[AbstractContextManager[None]]) -> Iterator[None]
 
 @contextmanager
 def own_disks(installation: Installation, backings: Path) -> Iterator[dict[str, Disk]]:
-    """Move every node of a running installation to a disk of its own. The disks are unmounted in the end.
+    """Move every node of a running installation to a disk of its own. At the end the disks are unmounted.
 
     Raises:
         CannotMount: this process may not mount.
@@ -253,8 +256,8 @@ def freezable(folder: Path, backing: Path) -> Iterator[Callable[[], AbstractCont
     """Move a node of a running installation to an ext4 file system of its own, which is unmounted in the end.
 
     Yields:
-        A context manager that freezes the file system. While its body runs, reads are served, and a thread that writes
-        waits and cannot be killed.
+        A context manager that freezes the file system. During its ``with`` block, reads are served, and a thread that
+        writes waits and cannot be killed.
 
     Raises:
         CannotMount: this process may not mount.

@@ -1,4 +1,4 @@
-"""Holding the processes of a running system at the named phases of their work (see ``storage.phases``)."""
+"""Gates hold the processes of a running system at the named phases of their work (see ``storage.phases``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.support.system import alive, wait_until
 
-ARRIVAL_LIMIT = 60.0  # seconds until a process must have come to a gate; the machine may be busy with other things
+ARRIVAL_LIMIT = 60.0  # Seconds within which a process must come to a gate; the machine may be busy with other work.
 
 
 class Gates:
@@ -24,7 +24,7 @@ class Gates:
         (self.folder / phase).touch()
 
     def open(self, *phases: str) -> None:
-        """Let all processes go that are held at these phases."""
+        """Let all processes go on that are held at these phases."""
         for phase in phases:
             (self.folder / phase).unlink(missing_ok=True)
             for pid in self._announced(phase):  # A dead or stopped process does not remove its own announcement.
@@ -45,7 +45,7 @@ class Gates:
 
 @contextmanager
 def stopped(*pids: int) -> Iterator[None]:
-    """Stop processes while the body runs. A process that is stopped already is left alone."""
+    """Stop processes during the ``with`` block. A process that is already stopped is left as it is."""
     running = [pid for pid in pids if state_of(pid) not in "TX"]
     for pid in running:
         os.kill(pid, signal.SIGSTOP)

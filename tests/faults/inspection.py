@@ -1,6 +1,6 @@
-"""Functions that run in the system under test through ``manage.py shell``, and print what no client can see.
+"""Functions that run in the system under test through ``manage.py shell``, and print state that no client can see.
 
-Each rule is a function that returns what breaks it. A sound system at rest breaks no rule.
+Each rule is a function that returns a list of everything that breaks the rule. A sound system at rest breaks no rule.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ def untrusted_sketches() -> list[str]:
 def short_of_good_copies() -> list[str]:
     """List chunks of manifests with too few good copies.
 
-    A chunk needs as many as its target, or as there are nodes whose copies count, whichever is fewer.
+    A chunk needs as many good copies as its target says, or one on each node whose copies count if there are fewer such
+    nodes.
     """
     counting = len(_counting())
     return [

@@ -1,4 +1,4 @@
-"""A client of the API that records everything it attempts. It knows the server's contract and nothing else of it.
+"""A client of the API that records everything it attempts. It relies on the documented API and on nothing else.
 
 An attempt is in the journal before its first byte is sent. The server's answer decides the outcome of the attempt. The
 oracle finds out what the server really did.
@@ -24,7 +24,7 @@ BOUNDARY = "journal-8f2c1d"
 READ_SIZE = 256 << 10
 FRAMES = 20
 RESET = struct.pack("ii", 1, 0)  # A value of SO_LINGER: a close drops all unsent bytes and resets the connection.
-TERMINAL = {"succeeded", "failed", "cancelled"}  # the states of a job that has ended
+TERMINAL = {"succeeded", "failed", "cancelled"}  # The states of a job that has ended.
 
 
 class Action(StrEnum):
@@ -38,7 +38,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"  # The server said that the request was not done.
     # There was no whole answer, or the answer promises nothing: the request may have been done, or may still be done.
     UNKNOWN = "unknown"
-    WRONG = "wrong"  # No fault excuses the answer.
+    WRONG = "wrong"  # The answer is a defect, whatever fault there was.
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Journal:
         return self._attempt(attempt, send, _judge_upload)
 
     def download(self, file_hash: str) -> Attempt:
-        """Download a file and check every byte by the hash of the whole."""
+        """Download a file and check all bytes by the hash of the file."""
         name, size = self._known.get(file_hash, ("", 0))
         attempt = Attempt(Action.DOWNLOAD, file_hash, size, name)
         return self._attempt(attempt, lambda c: c.request("GET", f"/download/{file_hash}"), _judge_download)
@@ -203,7 +203,7 @@ class Journal:
 
 
 def _frames(body: bytes, chunked: bool) -> list[bytes]:
-    """Cut a body into at most FRAMES pieces, as they are sent. One more piece ends a chunked body."""
+    """Cut a body into at most FRAMES pieces, in the form in which they are sent. One more piece ends a chunked body."""
     step = len(body) // FRAMES + 1
     pieces = [body[start : start + step] for start in range(0, len(body), step)]
     if not chunked:

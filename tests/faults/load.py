@@ -31,7 +31,7 @@ def load(
     pause: float = 0.0,
     clients: int = CLIENTS,
 ) -> Iterator[list[Attempt]]:
-    """Let clients upload, download and delete while the body runs. The oracle judges their answers later.
+    """Let clients upload, download and delete during the ``with`` block. The oracle judges the answers later.
 
     Args:
         installation: the installation that gets the load.
@@ -45,7 +45,7 @@ def load(
         clients: how many clients there are.
 
     Yields:
-        A list of the attempts. It is complete when the body has ended.
+        A list of the attempts. It is complete when the ``with`` block has ended.
     """
     journal, stop, numbers = installation.journal, Event(), count()
     common = [bytes_of(f"{label} shared {i}", chunk_size) for i in range(SHARED_CHUNKS)]
@@ -75,11 +75,12 @@ def load(
 def clients_at_work(
     work: Callable[[random.Random], None], stop: Event, chance: random.Random, clients: int
 ) -> Iterator[None]:
-    """Run ``work`` in one thread per client while the body runs. An exception of a thread is raised after the body.
+    """Run ``work`` in one thread per client during the ``with`` block. An exception of a thread is raised after the
+    block.
 
     Args:
         work: the work of one client. It goes on until ``stop`` is set, and gets a random generator of its own.
-        stop: the event that is set when the body ends.
+        stop: the event that is set when the block ends.
         chance: the generator that the clients' generators are seeded from.
         clients: how many threads there are.
     """
@@ -95,14 +96,14 @@ def clients_at_work(
 
 @contextmanager
 def reclaiming(installation: Installation, stop: Path) -> Iterator[Counter[str]]:
-    """Reclaim again and again, without a grace period and without a pause, while the body runs.
+    """Reclaim again and again, without a grace period and without a pause, during the ``with`` block.
 
     Args:
         installation: the installation that reclaims.
         stop: a path at which no file is yet. A file is made there to end the reclaim.
 
     Yields:
-        The numbers of copies and rows that were reclaimed. They are filled in when the body has ended.
+        The numbers of copies and rows that were reclaimed. They are filled in when the block has ended.
     """
     done: Counter[str] = Counter()
     with installation.start("reclaim_until", repr(str(stop))) as process:

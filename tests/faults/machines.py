@@ -21,7 +21,7 @@ from occsite.launch.runtime import runtime_dir, scratch_dir
 from tests.faults.disks import CannotMount, mount, unmount
 from tests.support.system import PROJECT, System, children_of
 
-SIZE = 1300 << 20  # bytes
+SIZE = 1300 << 20  # The size of the file system in bytes.
 _ENTER = 'mount --bind "$0/tmp" /tmp && mount --bind "$0/tmp" /var/tmp && cd "$0/clone" && exec "$@"'
 _CLONED = ("manage.py", "occsite", "storage", "sketches")
 
@@ -65,7 +65,10 @@ class Machine(System):
 
     @contextmanager
     def full(self) -> Iterator[None]:
-        """Let another program's file fill the file system while the body runs. ``top_up`` fills it again."""
+        """Fill the file system with a file during the ``with`` block, as another program could.
+
+        ``top_up`` fills it again.
+        """
         try:
             self.top_up()
             yield
@@ -73,7 +76,7 @@ class Machine(System):
             (self.root / "filler").unlink()
 
     def top_up(self) -> None:
-        """Take every byte that is free now."""
+        """Use every byte that is free now for the file."""
         zeros = bytes(1 << 20)
         with suppress(OSError), (self.root / "filler").open("ab", buffering=0) as file:
             while True:

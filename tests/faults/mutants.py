@@ -1,4 +1,4 @@
-"""Guards are taken out one at a time, in a copy of the project, to check that a scenario notices.
+"""Mutants of the code, each without one guard. In a copy of the project with a mutant, a scenario must fail.
 
 An entry of ``MUTANTS`` has the text of a guard, the text that replaces it, the scenario that must then fail, and words
 of the failure. The text of the guard must be in its file exactly once. A test therefore fails after a change of the
@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 from tests.support.system import PROJECT
 
 ASSERTED = re.compile("assert |AssertionError")  # The message of a failed assertion begins like this.
-LIMIT = 1200.0  # seconds for one run of scenarios; the machine may be busy with other things
+LIMIT = 1200.0  # Seconds for one run of scenarios; the machine may be busy with other work.
 
 # Variables of this test run that the run in the copy must not inherit: that run has its own servers and state.
 FOREIGN = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "STORAGE_DIR", "PYTEST_CURRENT_TEST", "PYTEST_ADDOPTS")
@@ -31,7 +31,7 @@ class Mutant:
     """A change of the code that takes one guard out.
 
     Attributes:
-        name: the behaviour of the project without the guard.
+        name: what the project does wrong without the guard.
         file: the file of the guard.
         edits: old text → new text.
         scenario: the test that must fail, below ``tests``.

@@ -36,7 +36,7 @@ class Oracle:
         """List the broken promises of a service at rest. Each line begins with the kind of violation.
 
         Args:
-            inside: the findings that no client can see: name of a rule → everything that breaks it.
+            inside: findings about state that no client can see: name of a rule → everything that breaks it.
         """
         found = [f"{rule}: {list(broken)[:5]}" for rule, broken in (inside or {}).items() if broken]
         before = list(self.journal.attempts)
@@ -64,7 +64,7 @@ class Oracle:
         return found
 
     def _lost_jobs(self, attempts: Sequence[Attempt]) -> Iterator[str]:
-        """List jobs that a client knows and that are not terminal. All jobs must be terminal by now."""
+        """List jobs that a client knows and that have not ended. All jobs must have ended by now."""
         for attempt in attempts:
             if attempt.job and (state := self.journal.job_state(attempt)) not in TERMINAL:
                 yield f"job not terminal: it is {state or 'unknown'}: {attempt}"
@@ -137,12 +137,12 @@ def lost_files(violations: Sequence[str]) -> int:
 
 
 def wrong_answers(violations: Sequence[str]) -> int:
-    """Count the violations that report an answer which no fault excuses, such as wrong bytes."""
+    """Count the violations that report a wrong answer, such as wrong bytes. No fault may cause such an answer."""
     return sum(violation.startswith("wrong answer:") for violation in violations)
 
 
 def _dishonest_answers(attempts: Sequence[Attempt]) -> Iterator[str]:
-    """List the answers that were wrong at the time of the answer, whatever came later."""
+    """List the answers that were wrong at the time of the answer, whatever happened later."""
     by_hash = _by_hash(attempts)
     for attempt in attempts:
         if attempt.outcome is Outcome.WRONG:

@@ -20,9 +20,9 @@ class Row:
     Attributes:
         scenario: the name of the scenario.
         uploads: how many uploads were acknowledged.
-        downloads: how many downloads succeeded, of the scenario and of the oracle after it.
+        downloads: how many downloads succeeded, during the scenario and by the oracle after it.
         lost: how many files had to be there and could not be read.
-        wrong: how many answers no fault excuses, such as wrong bytes.
+        wrong: how many answers were wrong, such as wrong bytes. No fault may cause such an answer.
         recovery: seconds from the end of the fault until the system was at rest.
     """
 

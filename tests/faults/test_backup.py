@@ -133,7 +133,7 @@ def test_backups_under_load_are_whole(
     for line in manage(installation.system, "restore", target, "--list").splitlines():
         name = line.split()[0]
         assert f"{name} is whole" in manage(installation.system, "restore", target, "--backup", name, "--check")
-    # Reclaim was held back all the time, and has much to remove now.
+    # The backups held reclaim back all the time, so it has much to remove now.
     installation.settle("backups under load", within=4 * PATIENCE)
 
 
@@ -161,11 +161,11 @@ def test_a_backup_that_is_older_than_the_volumes_loses_nothing(
     wait_until(lambda: asks_for_adoption(installation), PATIENCE)
     require_all(journal, first)
     assert "-> put the newer database back, or see `manage.py adopt --dry-run`" in manage(system, "doctor", status=1)
-    manage(system, "audit")  # Reclaim also runs all the time, without a grace period, unless it is refused.
+    manage(system, "audit")  # Reclaim also runs all the time, without a grace period, unless the service refuses it.
     assert "does not know" in manage(system, "adopt", "--dry-run")
     require_all(journal, first)
 
-    # The newer database is put back: it was kept, and nothing that it knows has gone.
+    # The restore has kept the newer database. It is put back, and everything that it knows is still there.
     system.stop()
     (kept,) = system.storage_dir.glob("postgres.before-*")
     (system.storage_dir / "postgres").rename(system.storage_dir / "postgres.older")

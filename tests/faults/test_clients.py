@@ -1,4 +1,4 @@
-"""Clients that vanish, stall or change their mind, and an API that is killed while they send.
+"""Clients that vanish, stall or delete what they have just uploaded, and an API that is killed while they send.
 
 The tests share one installation and run in the order of this file.
 """
@@ -22,7 +22,7 @@ from tests.support.system import wait_until
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 65536
-VANISHING = 12  # clients of each kind
+VANISHING = 12  # The number of clients of each kind.
 IDENTICAL = 50
 
 

@@ -1,4 +1,4 @@
-"""Wall clocks jump by an hour, of PostgreSQL alone, of all other programs, or of all programs: nothing is delayed.
+"""The wall clock of PostgreSQL, of all other programs, or of all programs jumps by an hour: nothing is delayed.
 
 ``clock_step.c`` moves the wall clocks. The monotonic clocks stay right.
 """
@@ -28,8 +28,8 @@ pytestmark = [pytest.mark.system, pytest.mark.faults]
 SOURCE = Path(__file__).with_name("clock_step.c")
 COMPILER = shutil.which("cc")
 CHUNK_SIZE = 65536
-NOTICED = 30.0  # seconds until a node that goes or returns must have been noticed
-STORED_WITHIN = 5.0  # seconds that an upload may take
+NOTICED = 30.0  # Seconds within which the cluster must notice that a node has gone or returned.
+STORED_WITHIN = 5.0  # Seconds that an upload may take.
 WHOSE = {
     "PostgreSQL alone": {"CLOCK_STEP_ONLY": "postgres"},
     "all but PostgreSQL": {"CLOCK_STEP_SKIP": "postgres"},
@@ -62,7 +62,7 @@ def test_a_clock_that_jumps_by_an_hour_delays_nothing(
     installation = make_installation(
         INGEST_WORKERS="2",
         CHUNK_SIZE=str(CHUNK_SIZE),
-        RECLAIM_GRACE=str(86400),  # A day: an hour more must not end every grace period at once.
+        RECLAIM_GRACE=str(86400),  # A day is long enough that a jump by an hour ends no grace period.
         LD_PRELOAD=str(library),
         CLOCK_STEP=str(clock.path),
         **WHOSE[whose],

@@ -29,8 +29,8 @@ pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 1 * MIB
 CROWD = 2200
-WATCHED = 10.0  # seconds for which answers are timed
-PROMPTLY = 1.0  # seconds that a prompt answer may take
+WATCHED = 10.0  # Seconds for which answers are timed.
+PROMPTLY = 1.0  # Seconds that a prompt answer may take.
 # Bytes per second of a slow download. The client's kernel acknowledges 128 KiB at a time, and the server sees progress
 # only at an acknowledgement. 128 KiB must therefore take less than STALL_TIMEOUT, which is 2 s.
 SLOW = 120_000
@@ -76,7 +76,7 @@ def worst(system: System) -> dict[str, float]:
 
 @contextmanager
 def crowd(system: System, size: int, *beginnings: bytes) -> Iterator[None]:
-    """Let ``size`` clients connect, send the beginning of a request, and then be silent while the body runs."""
+    """Let ``size`` clients send the beginning of a request, and then nothing during the ``with`` block."""
     with ExitStack() as clients:
         for number in range(size):
             client = clients.enter_context(socket.create_connection(("127.0.0.1", system.port), timeout=10))
@@ -86,7 +86,7 @@ def crowd(system: System, size: int, *beginnings: bytes) -> Iterator[None]:
 
 @contextmanager
 def transfers(installation: Installation, label: str, chance: random.Random) -> Iterator[None]:
-    """Let clients upload and download while the body runs, and one slow client download."""
+    """Let clients upload and download, and one slow client download, during the ``with`` block."""
     data, ended = bytes_of(f"{label} slow", 6 * MIB), threading.Event()
     file_hash = installation.journal.upload(data, f"{label} slow").file_hash
     with ThreadPoolExecutor(1) as pool:
@@ -143,7 +143,10 @@ def test_a_crowd_of_idle_clients_takes_nobodys_place(
 
 
 def limit_with_free(pid: int, free: int) -> int:
-    """Find the descriptor limit that leaves a process exactly ``free`` descriptors. Open numbers may have gaps."""
+    """Find the limit that leaves a process exactly ``free`` descriptors.
+
+    The numbers of its open descriptors may have gaps.
+    """
     open_ones = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
     return next(limit for limit in count() if limit - sum(fd < limit for fd in open_ones) == free)
 

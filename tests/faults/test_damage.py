@@ -1,4 +1,4 @@
-"""Bytes rot on the disks: no client ever gets wrong bytes, and one good copy is enough to mend the others.
+"""Bytes on the disks are damaged: no client ever gets wrong bytes, and one good copy is enough to mend the others.
 
 The tests share one installation. Each test has files of its own.
 """
@@ -17,7 +17,7 @@ from tests.support.system import wait_until
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 16384
-CHUNKS = 12  # more chunks than a download reads ahead before it sends its headers
+CHUNKS = 12  # These are more chunks than a download reads before it sends its headers.
 
 
 @pytest.fixture(scope="module")

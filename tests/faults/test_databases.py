@@ -27,9 +27,9 @@ from tests.support.system import alive, wait_until
 pytestmark = pytest.mark.system
 
 CHUNK_SIZE = 65536
-AWAY = 60.0  # seconds for which Redis is stopped
-HANGING = 20.0  # seconds for which Redis does not answer
-RETURN_LIMIT = 20.0  # seconds after the return of a database until the service must be ready again
+AWAY = 60.0  # Seconds for which Redis is stopped.
+HANGING = 20.0  # Seconds for which Redis does not answer.
+RETURN_LIMIT = 20.0  # Seconds after the return of a database within which the service must be ready again.
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_redis_may_be_killed_under_load(installation: Installation, chance: rand
 
 @contextmanager
 def redis_away(installation: Installation) -> Iterator[None]:
-    """Have the manager stop Redis while the body runs."""
+    """Have the process manager stop Redis during the ``with`` block."""
     manager = manager_proxy(installation.system.storage_dir).supervisor
     manager.stopProcess("databases:valkey")
     try:
@@ -115,7 +115,7 @@ def gone(pid: int) -> bool:
 
 @pytest.mark.faults
 def test_postgresql_may_be_shut_down_immediately_under_load(installation: Installation, chance: random.Random) -> None:
-    """SIGQUIT cuts PostgreSQL's sessions without a farewell, and its next start recovers from the log."""
+    """SIGQUIT ends PostgreSQL's sessions at once, and its next start recovers from the log."""
     system = installation.system
     with load(installation, "while PostgreSQL restarts", chance, chunk_size=CHUNK_SIZE, pause=0.2) as attempts:
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Disks fill up, come loose, turn read-only, change places and hang. No stored file is said to be gone.
+"""Disks fill up, are unmounted, become read-only, change places and hang. No answer says that a stored file is gone.
 
 Uploads use the other disks while there are enough of them.
 
@@ -40,7 +40,7 @@ from tests.support.system import wait_until
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 16384
-CHUNKS = 24  # so many chunks that every node is chosen for some of them
+CHUNKS = 24  # There are so many chunks that every node is chosen for some of them.
 NODES = 5
 
 
@@ -87,7 +87,7 @@ def readable(installation: Installation, file: Attempt) -> bool:
 def upload_meeting(installation: Installation, label: str, fault: AbstractContextManager[None]) -> Iterator[Attempt]:
     """Upload, and begin the fault between the choice of the nodes and the first write to them.
 
-    The body runs when the upload has been answered. The fault lasts until the body ends.
+    The ``with`` block runs when the upload has been answered. The fault lasts until the block ends.
     """
     data = bytes_of(label, CHUNKS * CHUNK_SIZE)
     installation.gates.close("ingest.write")
@@ -111,7 +111,7 @@ def replication(installation: Installation, attempt: Attempt) -> set[int]:
 
 
 def test_empty_mount_points_never_say_that_a_file_is_gone(installation: Installation, file: Attempt) -> None:
-    """An empty directory stands for the mount point of a disk that is not mounted, so this test mounts nothing."""
+    """This test mounts nothing: an empty directory looks like the mount point of a disk that is not mounted."""
     with all_of(emptied(folder) for folder in sorted(nodes_dir(installation).glob("node_*"))):
         for moment in ("at once", "when the nodes are known to be away"):
             download = installation.journal.download(file.file_hash)
@@ -178,9 +178,9 @@ def test_a_read_that_hangs_is_served_by_another_node(installation: Installation,
 def test_a_node_that_is_back_takes_uploads_when_another_one_goes_at_once(
     make_installation: Callable[..., Installation],
 ) -> None:
-    """Breakers that processes opened while the first node was away do not matter once it is back.
+    """A breaker that a process opened while the first node was away does not matter when the node is back.
 
-    There are three nodes. A process that took two of them for away could acknowledge no upload.
+    There are three nodes. A process that believed two of them to be away could acknowledge no upload.
     """
     installation = make_installation(CHUNK_SIZE=str(CHUNK_SIZE), NUM_NODES="3")
     first, second, _ = sorted(nodes_dir(installation).glob("node_*"))

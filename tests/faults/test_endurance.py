@@ -26,11 +26,11 @@ pytestmark = [pytest.mark.system, pytest.mark.endurance]
 MINUTES = float(os.environ.get("MINUTES", "20"))
 CLIENTS = 8
 CHUNK_SIZE = 65536
-KEPT = 40  # files that each client does not delete
+KEPT = 40  # The number of files that each client does not delete.
 # A process may hold GROWTH times what it held after the first minute, and SPARE_MIB of memory in addition: caches fill,
 # and the figures of small processes vary.
 GROWTH = 1.25
-SHARED_BUFFERS_MIB = 128.0  # the size of PostgreSQL's cache, which fills with the pages that are read
+SHARED_BUFFERS_MIB = 128.0  # The size of PostgreSQL's cache, which fills with the pages that are read.
 SPARE_MIB = 24.0
 
 
@@ -126,7 +126,7 @@ def look(installation: Installation) -> Mapping[str, Figures]:
 
 
 def print_table(looks: Mapping[float, Mapping[str, Figures]]) -> None:
-    """Print the figures of each look. PostgreSQL has one process per session, and some processes of its own."""
+    """Print the figures of each reading. PostgreSQL has one process per session, and some processes of its own."""
     print("\n| program | minute | processes | memory, MiB | descriptors | threads | logs, MiB |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     for name in next(iter(looks.values())):

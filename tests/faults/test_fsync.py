@@ -1,8 +1,8 @@
 """The order of system calls shows that acknowledged data would survive a power cut.
 
-A verb is a method of a volume. It syncs bytes before it gives them their name, and syncs the name before it returns.
-No test cuts the power. The tests read the calls from the output of ``strace``, which comes from Debian's package of
-that name.
+A verb (a method of a volume) syncs the bytes of a file before it renames the file to its final name, and syncs the name
+before it returns. No test cuts the power. The tests read the calls from the output of the program ``strace`` (Debian's
+package strace).
 """
 
 from __future__ import annotations

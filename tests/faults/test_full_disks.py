@@ -1,4 +1,5 @@
-"""Disks of nodes have no block or no inode left. Deletions make room, and refused uploads are told what is lacking.
+"""Disks of nodes have no block or no inode left. Deletions make room, and the answer to a refused upload says what is
+lacking.
 
 Each node has a file system of its own, which needs root and the right to mount.
 """
@@ -22,8 +23,8 @@ from tests.support.system import wait_until
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 4096
-CHUNKS = 200  # so many that their names fill several blocks of a directory
-OWN_INODES = 300  # the inodes of an empty volume: 256 directories, and a few more
+CHUNKS = 200  # There are so many chunks that their names fill several blocks of a directory.
+OWN_INODES = 300  # The inodes of an empty volume: 256 directories, and a few more.
 NODES = ["node_000", "node_001", "node_002"]
 
 Kinds = Mapping[str, tuple[str, ...]]

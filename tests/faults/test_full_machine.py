@@ -21,10 +21,10 @@ from tests.support.system import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
-FULL = 60.0  # seconds without room; a program that cannot run without room ends within 25
-AT_ONCE = 2.0  # seconds within which an upload must be refused
-RETURN_LIMIT = 30.0  # seconds until uploads must succeed again after there is room
-PATIENCE = 30.0  # seconds that a request may take
+FULL = 60.0  # Seconds without room. A program that cannot run without room ends within 25 seconds.
+AT_ONCE = 2.0  # Seconds within which an upload must be refused.
+RETURN_LIMIT = 30.0  # Seconds within which uploads must succeed again when there is room.
+PATIENCE = 30.0  # Seconds that a request may take.
 
 
 def request(system: Machine, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 BASE, SIZES = 10_000, (40_000, 160_000, 1_280_000)
 CHUNK_SIZE = 4096
-GROWTH_LIMIT = 2 * PATIENCE  # seconds until the sketches of all nodes have the next size
+GROWTH_LIMIT = 2 * PATIENCE  # Seconds within which the sketches of all nodes must reach the next size.
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,10 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
 
 
 def grow_and_watch() -> None:
-    """Grow through all sizes. Look again and again for chunks that a trusted sketch denies, and print what was seen."""
+    """Grow through all sizes.
+
+    Look again and again for chunks that a trusted sketch denies, and print how many there were.
+    """
     seen: Counter[str] = Counter()
     mixed, denied = 0, []
     for size in SIZES:
@@ -73,7 +76,8 @@ def denials(topology: Topology, member: Member, seen: Counter[str]) -> list[str]
     before = copies(member)
     lookup = store_of(topology.cluster).lookup([member.node_id], list(before))
     after = copies(member)
-    # Epochs only rise. If the node still has the sketch's epoch after the lookup, it had that epoch during the lookup.
+    # A node's sketch epoch only rises. If the node and the sketch have the same epoch after the lookup, the sketch was
+    # trusted during the lookup.
     epochs = {now.node_id: now.sketch_epoch for now in Topology.load().members}
     if not trusted(lookup.headers[member.node_id], epochs[member.node_id], lookup.run_id):
         seen["untrusted"] += 1

@@ -1,4 +1,4 @@
-"""Situations whose outcome depends on a single guard. Most of them are races, held open at named phases.
+"""Situations whose outcome depends on a single guard. Most are races: gates hold processes at the decisive moment.
 
 Each guard has a mutant in ``mutants.py``. The tests share one installation, except a test that needs another one.
 """
@@ -24,7 +24,7 @@ from tests.support.system import wait_until
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 16384
-FILES = 24  # files of one chunk each; all chunks share one register
+FILES = 24  # The number of files, of one chunk each. All chunks share one register.
 TAU = 2
 
 
@@ -35,7 +35,7 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
 
 @pytest.fixture(scope="module")
 def crowded(make_installation: Callable[..., Installation]) -> Installation:
-    """An installation whose sketches have one register, which counts to two. All chunks of a node share it."""
+    """An installation whose sketches have one register, which counts up to two. All chunks of a node share it."""
     return make_installation(CHUNK_SIZE=str(CHUNK_SIZE), N_PRIME="1", TAU=str(TAU))
 
 
@@ -91,7 +91,8 @@ def test_a_worker_that_lost_its_lease_commits_nothing_while_its_successor_works(
     try:
         gates.close("ingest.read")
         gates.open("ingest.record")
-        successor = gates.await_arrival("ingest.read")  # The successor comes when the lease of the zombie has ended.
+        # Another worker takes the job when the lease of the zombie has ended.
+        successor = gates.await_arrival("ingest.read")
         assert successor != zombie
     finally:
         os.kill(zombie, signal.SIGCONT)
@@ -108,7 +109,9 @@ def gave_up(installation: Installation, attempt: Attempt) -> bool:
 
 
 def test_a_chunk_is_counted_before_it_is_written(installation: Installation) -> None:
-    """A worker that dies between count and write leaves a count too many, and never a copy that the sketches deny."""
+    """A worker that dies between count and write leaves a count that is too high, and never a copy that the sketches
+    deny.
+    """
     chunk = bytes_of("counted first", CHUNK_SIZE)
     installation.gates.close("ingest.write")
     attempt = accept(installation, "counted first", chunk)
@@ -157,7 +160,7 @@ def test_a_chunk_is_not_forgotten_before_every_node_has_been_asked(installation:
 
 
 def test_a_counter_that_is_full_denies_nothing_when_the_others_are_gone(crowded: Installation, tmp_path: Path) -> None:
-    crowded.gates.close("rebuild.open")  # No rebuild may replace the sketches.
+    crowded.gates.close("rebuild.open")  # This gate keeps rebuilds from replacing the sketches.
     chunks = [bytes_of(f"shares its register {i}", CHUNK_SIZE) for i in range(FILES)]
     kept, *others = [crowded.journal.upload(chunk, "shares its register") for chunk in chunks]
     assert {attempt.status for attempt in (kept, *others)} == {201}

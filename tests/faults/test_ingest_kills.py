@@ -1,7 +1,7 @@
 """SIGKILL in every phase of ingest, and of all programs: acknowledged uploads stay, and the others leave nothing.
 
-The kills come one right after the other, and then the tests wait for all recoveries together: recovery takes as long
-for one upload as for all. The tests share one installation and run in the order of this file.
+All kills come first, and then the tests wait for all recoveries together, because recovery takes as long for one upload
+as for all. The tests share one installation and run in the order of this file.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def killed(installation: Installation, zombie: tuple[int, Wreck]) -> Mapping[str
     """Kill worker processes at several places. Return place → the uploads of the process that was killed there."""
     large = {SEGMENT: kill_at_a_segment(installation), JOIN: kill_who_waits_for_segments(installation)}
     for struck in large.values():
-        struck.await_recovery(installation)  # Later, the gates hold the processes that a recovery needs.
+        struck.await_recovery(installation)  # The recovery must end now: later, gates hold the processes that it needs.
     held, wrecks = hold_in_every_phase(installation, PHASES, "process killed in")
     kill_all(list(held.values()))
     installation.gates.open(*PHASES)
@@ -128,7 +128,10 @@ def test_all_is_well_after_processes_were_killed(installation: Installation, kil
 
 @pytest.fixture(scope="module")
 def worker_killed(installation: Installation) -> Mapping[str, Wreck]:
-    """Kill the worker with all its processes, of which one is held in each phase. Return phase → its uploads."""
+    """Kill the worker with all its processes while one process is held in each phase.
+
+    Return phase → the uploads of its process.
+    """
     _, wrecks = hold_in_every_phase(installation, PHASES, "worker killed in")
     processes = installation.system.children("worker")
     installation.system.kill("worker")
@@ -140,7 +143,7 @@ def worker_killed(installation: Installation) -> Mapping[str, Wreck]:
 
 
 def once_staged(installation: Installation, victim: str) -> Callable[[], None]:
-    """Return a function that kills a program as soon as bytes of a new upload have come to staging."""
+    """Return a function that kills a program as soon as bytes of a new upload have arrived in staging."""
     staging = installation.system.storage_dir / "staging"
     before = set(staging.iterdir())
 

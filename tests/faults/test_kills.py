@@ -24,9 +24,9 @@ from tests.support.system import alive, wait_until
 pytestmark = pytest.mark.system
 
 CHUNK_SIZE = 65536
-CHUNKS = 10  # chunks of each file
+CHUNKS = 10  # The number of chunks of each file.
 ENVIRONMENT = {
-    "drain": {"NUM_NODES": "13"},  # Each of ten kills ends with one node less, and three must be left.
+    "drain": {"NUM_NODES": "13"},  # Each of ten kills drains one node, and three nodes must be left.
     "reclaim": {"RECLAIM_GRACE": "1"},
 }
 VICTIMS = ("process", "whole worker")

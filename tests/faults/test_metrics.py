@@ -1,5 +1,5 @@
-"""Metrics under faults: a process of the API that is killed takes no counts with it, and a database that is away costs
-only its own figures.
+"""Metrics under faults: when a process of the API is killed, no counts are lost, and while a database is away, only its
+own figures are missing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 KILLS = 50
 ROUTE = {"route": "/version", "method": "GET"}
-PATIENCE = 60.0  # seconds for a killed process to be replaced, on a busy machine
+PATIENCE = 60.0  # Seconds within which a killed process must be replaced, even on a busy machine.
 SCRAPE_LIMIT = 10.0  # Prometheus waits this many seconds by default.
 
 

@@ -1,4 +1,4 @@
-"""For every guard that is taken out, the scenario of its mutant fails by an assertion that names the symptom."""
+"""For every guard that is removed, the scenario of its mutant fails by an assertion that names the symptom."""
 
 from __future__ import annotations
 

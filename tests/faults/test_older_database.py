@@ -31,12 +31,12 @@ class Databases:
         self.folder = self.system.storage_dir / "postgres"
 
     def keep(self, name: str) -> None:
-        """Stop, and copy the folder."""
+        """Stop the installation, and copy the folder."""
         self.system.stop()
         shutil.copytree(self.folder, self._copy(name), dirs_exist_ok=False)
 
     def put_back(self, name: str) -> None:
-        """Stop, put a copy in the place of the folder, and start."""
+        """Stop the installation, put a copy in the place of the folder, and start the installation again."""
         self.system.stop()
         shutil.rmtree(self.folder)
         shutil.copytree(self._copy(name), self.folder)
@@ -67,7 +67,7 @@ def manage(installation: Installation, *arguments: str) -> str:
 
 
 def tidy(installation: Installation) -> None:
-    """Have all nodes audited. Reclaim also runs all the time, without a grace period, unless it is refused."""
+    """Have all nodes audited. Reclaim also runs all the time, without a grace period, unless the service refuses it."""
     manage(installation, "audit")
 
 

@@ -21,15 +21,18 @@ HASH = hashlib.sha256(DATA).hexdigest()
 
 
 class FakeServer(ThreadingHTTPServer):
-    """A server that implements the API in memory. A test changes its data or its answers behind the client's back."""
+    """A server that implements the API in memory.
+
+    A test changes its data or its answers without a request of the client.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
-        self.shown: dict[str, int] = {}  # hash → status of GET /files/<hash>, where the server lies about it
+        self.shown: dict[str, int] = {}  # Hash → a false status for GET /files/<hash>.
         self.nodes = ["node_000", "node_001", "node_002"]
         self.job_state = "succeeded"
-        self.declared: int | None = 0  # bytes added to Content-Length; None to leave the header out
+        self.declared: int | None = 0  # Bytes added to Content-Length; None to leave the header out.
         self.upload_status = 201
 
     @property

@@ -27,7 +27,7 @@ from tests.support.system import wait_until
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 65536
-BACK_WITHIN = 2.0  # seconds after the return of PostgreSQL until requests must succeed again
+BACK_WITHIN = 2.0  # Seconds after the return of PostgreSQL within which requests must succeed again.
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +63,9 @@ def answers_again(installation: Installation) -> float:
 
 
 def succeed_within(installation: Installation, back_at: float, label: str) -> float:
-    """Upload and download until both succeed five times in a row, because there are several processes.
+    """Upload and download until both succeed five times in a row, because several processes answer requests.
 
-    Returns the seconds from ``back_at`` to the first success of that row.
+    Returns the seconds from ``back_at`` to the first of these five successes.
     """
     tries, in_a_row = 0, 0
     while in_a_row < 5:

@@ -1,4 +1,4 @@
-"""The queue may deliver messages twice, late, or with garbage, and hold jobs that fail: other work is not held up.
+"""The queue may deliver messages twice, late, or with garbage, and may have jobs that always fail: other work goes on.
 
 The tests share one installation and run in the order of this file.
 """

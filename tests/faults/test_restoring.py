@@ -1,4 +1,4 @@
-"""A restore into a PostgreSQL that the environment names."""
+"""A restore into a PostgreSQL database that DATABASE_URL names."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAME = "restored"
 
 @pytest.fixture
 def database(cluster: ClusterUnderTest) -> Iterator[str]:
-    """An empty database on the server of the tests: its URL."""
+    """The URL of an empty database on the server of the tests."""
     parameters = connection.get_connection_params()
     with psycopg.connect(**parameters, autocommit=True) as session:
         session.execute(f"CREATE DATABASE {NAME}")
@@ -78,7 +78,7 @@ def test_a_database_of_the_environment_is_replaced_as_a_whole_or_not_at_all(
     with psycopg.connect(**{**connection.get_connection_params(), "dbname": NAME, "application_name": name}):
         assert "stop api first" in restore("--replace", status=1)
 
-    # A dump whose second half is gone, as far as a checksum cannot tell.
+    # The second half of the dump is missing. The checksum is changed too, so it does not show the loss.
     data = backup.database.read_bytes()
     backup.database.write_bytes(data[: len(data) // 2])
     text = backup.path / "backup.json"

@@ -25,17 +25,17 @@ __all__ = ["make_system"]
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 MIB = 1 << 20
-SIZE = 48 * MIB + 4321  # It has segments, which are stored while the rest still arrives.
+SIZE = 48 * MIB + 4321  # The upload has segments, which are stored while the rest still arrives.
 INTERRUPTIONS = 50
 KILLS = 20
-PATIENCE = 60.0  # seconds for one answer, the restart of the API included
+PATIENCE = 60.0  # Seconds for one answer, including a restart of the API.
 STALL_TIMEOUT = "60"
-PROMPT = 30.0  # seconds: no client waits until the one before it times out
+PROMPT = 30.0  # Seconds for a prompt answer: no client waits until the request of an earlier client times out.
 RESET = struct.pack("ii", 1, 0)  # A value of SO_LINGER: a close resets the connection.
 
 
 class Client:
-    """A client of tus that knows which offsets it was told."""
+    """A client of tus that remembers the offsets that the server told it."""
 
     def __init__(self, system: System, data: bytes) -> None:
         self.system = system
@@ -47,7 +47,7 @@ class Client:
         self.path = urlsplit(created.headers["Location"]).path
 
     def ask(self, method: str, path: str, fields: dict[str, str], body: bytes = b"") -> HTTPResponse:
-        """Send a whole request, and again while the API is away."""
+        """Send a whole request, and send it again until the API answers."""
         begun = time.monotonic()
         while True:
             with closing(self.connect()) as connection, suppress(OSError, HTTPException):
@@ -61,7 +61,10 @@ class Client:
             time.sleep(0.1)
 
     def offset(self) -> int:
-        """Ask where to go on. No offset that was told is taken back, and none is told of bytes that were not sent."""
+        """Ask for the offset.
+
+        It is never below an offset that was told before, and never above the number of bytes sent.
+        """
         response = self.ask("HEAD", self.path, {})
         assert response.status == 200, response.status
         offset = int(response.headers["Upload-Offset"])
@@ -81,7 +84,7 @@ class Client:
             assert response.status == 409, response.status  # The API died after it had kept the bytes.
 
     def begin_to_send(self, size: int) -> HTTPConnection:
-        """Announce all the rest, send ``size`` bytes of it, and return the connection."""
+        """Announce all the remaining bytes, send ``size`` of them, and return the connection."""
         offset = self.offset()
         connection = self.connect()
         connection.putrequest("PATCH", self.path)
@@ -118,11 +121,11 @@ def system(make_system: Callable[..., System]) -> System:
 
 
 def test_a_line_that_breaks_fifty_times_loses_nothing(system: System, chance: random.Random) -> None:
-    """A third of the clients close their connection, a third reset it, and a third hang on to it and say no more."""
+    """A third of the connections are closed, a third are reset, and a third stay open without any more bytes."""
     client = Client(system, bytes_of("fifty interruptions", SIZE))
     hanging: list[HTTPConnection] = []
     for number in range(INTERRUPTIONS):
-        # The rest may be shorter than what is sent; then the upload ends early, and another one begins.
+        # If fewer bytes than this remain, the upload ends early, and another one begins.
         size = chance.randrange(1, SIZE // INTERRUPTIONS)
         connection = client.begin_to_send(size)
         assert connection.sock is not None

@@ -1,7 +1,7 @@
-"""Copies vanish silently: the cluster notices by itself and becomes whole again. It never raises a false alarm.
+"""Copies vanish without an error: the cluster notices it by itself and makes them again. It never raises a false alarm.
 
-Each scenario prints one line: when the cluster noticed, when it was whole, and which jobs it made. A look into the
-folders tells whether the cluster is whole.
+Each scenario prints one line: when the cluster noticed, when it was whole, and which jobs it made. The tests look into
+the folders of the nodes to see whether the cluster is whole.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from tests.support.system import wait_until
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 1024
-GENERATION = 60.0  # seconds until volumes are given the next generation (ADR 18)
-CHURN = 60.0 * float(os.environ.get("MINUTES", "2"))  # seconds of uploads and deletions without any fault
+GENERATION = 60.0  # Seconds until volumes are given the next generation (ADR 18).
+CHURN = 60.0 * float(os.environ.get("MINUTES", "2"))  # Seconds of uploads and deletions without any fault.
 RECLAIMED = 5 * PATIENCE
 QUIET: Mapping[str, str] = {"CHUNK_SIZE": str(CHUNK_SIZE), "CENSUS_INTERVAL": "0", "AUDIT_INTERVAL": "0"}
 """Settings with which the cluster lists a volume only if it has a reason: there are no regular censuses and audits."""
@@ -91,7 +91,7 @@ def troubles(installation: Installation) -> list[str]:
 def test_a_node_that_is_rolled_back_is_recognised_and_made_whole(
     make_installation: Callable[..., Installation], tmp_path: Path, moment: str
 ) -> None:
-    """No client downloads anything. The only reason to list a node is that its volume carries an old generation."""
+    """No client downloads anything. The only reason to list a node is that its volume has an old generation."""
     installation = make_installation(**QUIET)
     system, node = installation.system, nodes_dir(installation) / "node_001"
     wanted = stored(installation, "before the snapshot", 8, chunks=25)
@@ -198,7 +198,8 @@ def test_readers_notice_copies_that_were_removed_by_hand(
 def first_asked(installation: Installation, chunk_hash: str, held: Mapping[str, list[Path]]) -> Path | None:
     """Return the copy of a chunk that downloads read first.
 
-    None is returned if other chunks share the chunk's registers: then the sketches are not certain of the copies.
+    Returns None if other chunks share the chunk's registers, because then the sketches do not show where the copies
+    are.
     """
     status, route = installation.journal.ask(f"/route/{chunk_hash}")
     assert status == 200, route
@@ -212,7 +213,10 @@ def first_asked(installation: Installation, chunk_hash: str, held: Mapping[str, 
 def test_a_chunk_of_which_one_copy_is_put_back_is_brought_to_its_factor(
     make_installation: Callable[..., Installation], found_by: str
 ) -> None:
-    """A download that succeeds reports the copy at once. Without one, the cluster looks again at lost contents."""
+    """A download that succeeds reports the copy at once.
+
+    Without a download, the cluster looks again at lost contents.
+    """
     installation = make_installation(**QUIET)
     wanted = stored(installation, "lost and found", 4, chunks=3)
     await_health(installation)

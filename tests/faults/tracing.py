@@ -14,7 +14,7 @@ from tests.support.system import wait_until
 
 NAMING = ("openat", "rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat")
 TRACED = ",".join(["write", "fsync", *NAMING, "sendto", "sendmsg"])
-LIMIT = 30.0  # seconds until strace must have attached to every thread; the machine may be busy with other things
+LIMIT = 30.0  # Seconds within which strace must attach to every thread; the machine may be busy with other work.
 
 _LINE = re.compile(r"(?P<thread>\d+) +(?P<call>.*)")
 _CALL = re.compile(r"(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>.*)")
@@ -45,7 +45,7 @@ def run(argv: Sequence[str], log: Path, **options: object) -> list[Call]:
 
 @contextmanager
 def attached(pids: Iterable[int], log: Path) -> Iterator[None]:
-    """Trace all threads of running processes while the body runs. The log is complete after the body."""
+    """Trace all threads of running processes during the ``with`` block. The log is complete after the block."""
     chosen = list(pids)
     process = subprocess.Popen([*_strace(log), *(f"-p{pid}" for pid in chosen)], stderr=subprocess.PIPE, text=True)
     try:
@@ -77,8 +77,8 @@ def calls(lines: Iterable[str]) -> list[Call]:
 def undone_by_a_power_cut(found: Iterable[Call], below: Path) -> list[str]:
     """List the bytes and names below a folder that a power cut right after these calls would undo.
 
-    Files that got their name before their bytes were durable are listed too. The model: bytes survive after their file
-    was synced, and names survive after their directory was synced. Nothing else makes them durable.
+    Files that got their name before their bytes were durable are listed too. The model: only a sync of the file makes
+    bytes durable, and only a sync of the directory makes names durable.
     """
     wrong, unsynced, unnamed = [], set[Path](), set[Path]()
     for call in found:

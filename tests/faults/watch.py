@@ -1,4 +1,4 @@
-"""Watch the log, the jobs and the estimates of an installation from a moment on, and print one line per scenario."""
+"""Watch the log, the jobs and the estimates of an installation during a scenario, and print one line about it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Watch:
         self._noticed = time.monotonic() - self._since
 
     def await_whole(self, is_whole: Callable[[], object], limit: float) -> float:
-        """Wait until ``is_whole`` says that nothing is missing. Return the seconds since the watch began to measure."""
+        """Wait until ``is_whole`` says that no copy is missing. Return the seconds since the watch began to measure."""
         wait_until(is_whole, limit, lambda: str(dict(self.events())))
         return time.monotonic() - self._since
 
@@ -82,7 +82,7 @@ class Watch:
 
         Args:
             scenario: the name of the scenario.
-            whole: seconds until nothing was missing.
+            whole: seconds until no copy was missing.
             true_alarms: the alarms that the scenario causes. Any other alarm fails the test.
         """
         asked = jobs(self.installation) - self._jobs

@@ -39,7 +39,7 @@ class Wreck:
 
 
 def accept(installation: Installation, label: str, data: bytes, midway: Callable[[], object] | None = None) -> Attempt:
-    """Upload and be answered with 202: the job is queued, and the staged bytes are durable.
+    """Upload a file, and expect the answer 202: the job is queued, and the staged bytes are durable.
 
     ``midway`` is called when half of the body has been sent.
     """
@@ -58,7 +58,7 @@ def accept_batch(installation: Installation, label: str) -> list[Attempt]:
 def hold_in_every_phase(
     installation: Installation, phases: Sequence[str], label: str
 ) -> tuple[dict[str, int], dict[str, Wreck]]:
-    """Hold one worker process in each phase. Return phase → its pid, and phase → its uploads.
+    """Hold one worker process in each phase. Return phase → pid of the process, and phase → its uploads.
 
     The last phase is closed first, so that no process has to pass a gate that is closed already.
     """

@@ -1,7 +1,7 @@
 """Hooks of schemathesis: most requests are about files, chunks, jobs and links that exist.
 
-Schemathesis makes up hashes that fit the schema, and would get a 404 each time. These hooks make real files first, and
-put their hashes, and what else there is of them, into the requests. Some made-up values are left, for the 404s.
+Schemathesis makes up hashes that fit the schema, and would get a 404 each time. These hooks first make real files, and
+put their hashes, chunks, jobs and links into the requests. Some made-up values are left, so that 404s occur too.
 
 This module runs in the virtual environment of schemathesis and can import nothing of the project.
 """
@@ -24,7 +24,7 @@ FACTOR, FILE_NAME = "replication_factor", "file_name"
 CONDITIONS = ("if-match", "if-unmodified-since")
 FILES = 6
 SIZES = (0, 1, 100, 5000, 300_000, 1_000_000)
-MADE_UP = 8  # One in so many made-up hashes stays as it is.
+MADE_UP = 8  # One in this many made-up hashes stays as it is.
 
 _session = requests.Session()
 _session.trust_env = False
@@ -96,7 +96,7 @@ def _is_made_up(value: object) -> bool:
 
 @schemathesis.hook
 def before_load_schema(context: Any, raw_schema: Any) -> None:
-    """Say that a factor is at most the number of nodes. The schema itself cannot, because nodes come and go."""
+    """Limit factors to the number of nodes. The schema itself cannot say this number, because nodes come and go."""
     stack: list[Any] = [raw_schema]
     for item in stack:  # The list grows during the loop.
         if isinstance(item, dict):
@@ -111,7 +111,7 @@ def before_load_schema(context: Any, raw_schema: Any) -> None:
 
 @schemathesis.hook
 def map_case(context: Any, case: Any) -> Any:
-    """Put what exists into those parts of a request that are meant to fit the schema."""
+    """Put hashes, ids and names that exist into those parts of a request that are meant to fit the schema."""
     if _is_valid(case, ParameterLocation.PATH) and case.path_parameters:
         case.path_parameters = _real_path(case)
     if _is_valid(case, ParameterLocation.QUERY) and "cursor" in (case.query or {}):
@@ -119,7 +119,7 @@ def map_case(context: Any, case: Any) -> Any:
     if _is_valid(case, ParameterLocation.QUERY) and FILE_NAME in (case.query or {}) and "file_hash" in case.path:
         case.query = _query_with_real_name(case)
     if _is_valid(case, ParameterLocation.HEADER) and case.headers and not _is_made_up(case.headers):
-        # With made-up conditions, nearly all answers would be a 412.
+        # With made-up preconditions, nearly all answers would be a 412.
         for name in CONDITIONS:
             case.headers.pop(name, None)
     return case

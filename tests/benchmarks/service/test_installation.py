@@ -1,6 +1,6 @@
-"""A benchmark starts a system for one measurement.
+"""A benchmark starts a system of its own for each measurement.
 
-The system answers requests, the pids of its programs are known, and no file and no process of it remains.
+The system answers requests, and the pids of its programs are known. In the end none of its files and processes remain.
 """
 
 from pathlib import Path

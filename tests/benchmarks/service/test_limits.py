@@ -1,4 +1,4 @@
-"""The report of the benchmarks on ceilings, bottlenecks and memory."""
+"""The parts of the benchmarks' report about ceilings, bottlenecks and memory."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The measurement itself, on a small HTTP server that stores and serves named files in memory."""
+"""The measurement, against a small HTTP server that stores and serves named files in memory."""
 
 import threading
 from collections.abc import Iterator

@@ -44,7 +44,7 @@ def test_a_tree_with_a_child_that_has_ended(child: subprocess.Popen[str]) -> Non
     child.stdin.flush()
     said = float(child.stdout.readline())
     used = end()
-    # The child used some processor time before it was watched, and the kernel counts in hundredths of a second.
+    # The child used some processor time before the measurement began, and the kernel counts in hundredths of a second.
     assert said >= 0.3
     assert said - 0.3 <= used.usage.seconds <= said + 0.1
     assert used.usage.seconds >= 0.25, "the grandchild has ended, but its time was used"
