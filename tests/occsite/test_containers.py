@@ -1,6 +1,6 @@
 """The files for containers agree with the code.
 
-Container tests run seldom. These tests always run, so they notice a difference first.
+The tests that run containers run seldom. These tests always run, so they notice a difference first.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def test_an_api_is_well_while_its_health_says_so(monkeypatch: pytest.MonkeyPatch
 
 @contextmanager
 def answering(status: int) -> Iterator[int]:
-    """Run a server that gives every request the same ``status`` while the body runs. Yields its port."""
+    """Run a server that answers every request with ``status`` during the ``with`` block. Yields its port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -1,4 +1,4 @@
-"""The lines of the log: our events through structlog, and those of libraries through ``logging``."""
+"""The lines of the log: events of OCC Storage through structlog, and events of libraries through ``logging``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ structlog.contextvars.bind_contextvars(request_id="abc")
 
 
 def logged(code: str, **environ: str) -> list[dict[str, Any]]:
-    """Run ``code`` in a process with our logging. Return the lines of its log from standard error."""
+    """Run ``code`` in a process with the service's logging. Return the lines of its log from standard error."""
     argv = [sys.executable, "-c", SETUP + code]
     done = subprocess.run(argv, cwd=PROJECT, env=environ, capture_output=True, check=True)
     return [json.loads(line) for line in done.stderr.splitlines()]
@@ -72,7 +72,7 @@ def test_a_form_that_is_refused_is_a_warning_without_a_traceback() -> None:
 # -- share links -------------------------------------------------------------
 
 TOKEN = "3dc0b0a4f6d84b3f9a1c2e5d7f8091a2.PIS3k-_xQ"
-QUOTED = {  # what a line would have → what it has
+QUOTED = {  # The text without the filter → the text in the log.
     f"GET /share/{TOKEN}/big.bin": "GET /share/.../big.bin",
     f"Service Unavailable: /Share//{TOKEN}": "Service Unavailable: /Share//...",
     f"'GET /share/{TOKEN}?x=1 HTTP/9'": "'GET /share/...?x=1 HTTP/9'",

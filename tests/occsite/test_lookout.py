@@ -116,7 +116,7 @@ def test_a_defect_does_not_end_the_rounds_and_the_wall_clock_does_not_move_them(
 
     def task() -> None:
         tries.append(time.monotonic())
-        monkeypatch.setattr(time, "time", lambda: 0.0)  # The wall clock is set back by half a century.
+        monkeypatch.setattr(time, "time", lambda: 0.0)  # The wall clock is set back to 1970.
         raise ValueError("a defect")
 
     begin(Round("a round", 0.01), task, None, stop)

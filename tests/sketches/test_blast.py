@@ -16,7 +16,9 @@ N_PRIME = 10_000
 
 
 def gathered(chunks: int, together: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Place chunks on five old and three new nodes: ``together`` chunks on the new nodes only, others mostly on old."""
+    """Place chunks on five old and three new nodes: ``together`` chunks on the new nodes only, the others mostly on the
+    old nodes.
+    """
     held = np.zeros((8, chunks), np.bool_)
     held[5:, :together] = True
     held[:5, together:] = uniform(5).hold(np.full(chunks - together, 3), rng)
@@ -28,7 +30,9 @@ def gathered(chunks: int, together: int, rng: np.random.Generator) -> NDArray[np
 
 @pytest.mark.parametrize(("chunks", "together"), [(2410, 577), (5000, 1221)])
 def test_the_chunks_of_three_nodes_that_were_filled_alike_are_counted(chunks: int, together: int) -> None:
-    """A cluster grew from 5 to 8 nodes: every run finds the worst triple, with its chunks within a few percent."""
+    """A cluster grew from 5 to 8 nodes: every run finds the worst three nodes, and the number of their chunks within a
+    few percent.
+    """
     rng, errors, covered = np.random.default_rng(50), [], []
     for _ in range(30):
         registers = sketch(gathered(chunks, together, rng), N_PRIME, rng)
@@ -39,7 +43,7 @@ def test_the_chunks_of_three_nodes_that_were_filled_alike_are_counted(chunks: in
         covered.append(answer.lower_bound <= together <= answer.upper_bound)
     assert abs(np.mean(errors)) < 0.01 * together
     assert np.std(errors) < 0.03 * together
-    assert np.mean(covered) >= 0.83  # .95, less 3 standard errors of 30 runs
+    assert np.mean(covered) >= 0.83  # The limit is .95 less 3 standard errors of 30 runs.
 
 
 @pytest.mark.parametrize("load", [0.1, 0.5, 1.0])
@@ -88,7 +92,7 @@ def test_what_gathers_is_out_of_bounds_and_what_keeps_apart_scores_below() -> No
 
 
 def test_a_chunk_where_hardly_one_is_expected_is_no_alarm() -> None:
-    """One chunk where .01 are expected would have a normal score of 10."""
+    """If one chunk is found where .01 are expected, a score by the normal distribution would be 10."""
     registers = np.zeros((20, 1000), np.uint8)
     registers[:3, 7] = 1
     score = float(confinement_scores(registers, [(0, 1, 2)], np.array([0.01]))[0])

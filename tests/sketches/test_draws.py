@@ -29,7 +29,9 @@ def held(placed: Placed) -> NDArray[np.bool_]:
 
 
 def assert_same(one: Sequence[Hashable], other: Sequence[Hashable]) -> None:
-    """Assert that two samples have one distribution: chi-squared, with rare outcomes pooled, is within 4.5 sd."""
+    """Assert that two samples are of one distribution: chi-squared, with rare outcomes pooled, is within 4.5 sd of its
+    mean.
+    """
     a, b = Counter(one), Counter(other)
     often = [outcome for outcome in a | b if a[outcome] + b[outcome] >= 30]
     pairs = [(a[outcome], b[outcome]) for outcome in often]

@@ -42,7 +42,10 @@ def test_chunks_counted_twice_and_lost_counts_show() -> None:
 
 
 def test_one_chance_collision_is_no_alarm() -> None:
-    """Two of 150 chunks in a million registers collide once in 90 times. A normal score of the collision would be 9."""
+    """In one of 90 runs, two of 150 chunks share one of a million registers.
+
+    A normal score of this collision would be 9.
+    """
     registers = np.zeros(10**6, np.uint8)
     registers[:148], registers[148] = 1, 2
     assert 0 < disagreement(sketch(registers)).score < 3

@@ -42,7 +42,7 @@ def placed(weights: NDArray[np.float64], epochs: Sequence[Epoch], rng: np.random
 
 
 def merged(epochs: Sequence[Epoch]) -> dict[int, float]:
-    """Return number of replicas → number of chunks, over all epochs."""
+    """Return number of replicas → number of chunks, summed over all epochs."""
     return {
         r: sum(epoch.replicas.get(r, 0) for epoch in epochs) for r in {r for epoch in epochs for r in epoch.replicas}
     }
@@ -64,11 +64,14 @@ def test_healthy_pairs_of_any_history_score_as_a_standard_normal(
     assert abs(scores.mean()) < 0.1
     assert 0.93 < scores.std() < 1.07
     assert np.mean(np.abs(scores) > 3) < 0.007
-    assert np.abs(flat).max(axis=1).min() > 4  # without epochs, a pair seems wrong in every survey
+    assert np.abs(flat).max(axis=1).min() > 4  # If the epochs are ignored, some pair seems wrong in every survey.
 
 
 def test_a_history_over_zones_is_the_sum_of_simulated_epochs() -> None:
-    """Three zones have one node each, later two. A simulation over today's nodes would find every survey wrong."""
+    """Each of three zones has one node at first, and two nodes later.
+
+    A simulation with the present nodes alone would find every survey wrong.
+    """
     rng, runs, flat = np.random.default_rng(33), [], []
     first, second = Placement(np.ones(3), np.arange(3)), Placement(np.ones(6), np.arange(6) % 3)
     old = simulated_overlap({2: 1000}, lambda chunks: first.rank(chunks, rng))
@@ -100,8 +103,8 @@ def test_replicas_that_gather_show_against_the_history() -> None:
 def test_the_null_of_a_history_is_exact(weights: tuple[float, ...], first: dict[int, int]) -> None:
     """The null is compared with an enumeration of all orders of the nodes of each epoch.
 
-    The expected variance is that of the residuals of a least-squares regression. It explains the pairs by the chunks
-    on each node, and has one row per order, epoch and number of replicas.
+    The expected variance is that of the residuals of a least-squares regression. The regression explains the overlap of
+    each pair by the chunks on each node, and has one row per order, epoch and number of replicas.
     """
     epochs = [Epoch((0, 1, 2), first), Epoch((2, 3, 4, 0, 1), {3: 700})]
     pair, targets, explaining = np.zeros((5, 5)), [], []
@@ -136,7 +139,7 @@ def test_many_nodes_cost_little_and_lose_little(
 ) -> None:
     """Above 16 nodes, the null regresses on sums over nodes. This makes its standard deviation at most a little larger.
 
-    The comparison is a regression on every single node.
+    It is compared with a regression on every single node.
     """
     rng = np.random.default_rng(32)
     everyone = tuple(range(24))

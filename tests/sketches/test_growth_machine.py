@@ -1,7 +1,7 @@
-"""No interleaving of writers, removers, rebuilds, growth, restarts and losses makes a trusted sketch lie.
+"""No order of steps of writers, removers, rebuilds, growth, restarts and losses makes a trusted sketch wrong.
 
-A state machine drives a real server through the store, one step of one actor at a time. It compares the sketch with a
-model of what is on the volume. The last test breaks the rules one by one and expects the machine to notice.
+A state machine uses a real server through the store, one step of one actor at a time. It compares the sketch with a
+model of the volume. The last test breaks the rules one by one and expects the machine to notice.
 """
 
 import os
@@ -25,18 +25,18 @@ from tests.support.sketches import Server
 
 SEED = 5
 CHUNKS = [f"{number:064x}" for number in range(8)]
-RANGES = [CHUNKS[:4], CHUNKS[4:]]  # a rebuild lists one range at a time
+RANGES = [CHUNKS[:4], CHUNKS[4:]]  # A rebuild lists one range at a time.
 TURNS = {
     "write": 12, "remove": 9, "rebuild": 12, "rebuild_quietly": 1, "give_a_rebuild_up": 1, "grow": 2, "save": 1,
     "restart_redis": 1, "flush": 1, "lose_a_key": 1, "restart_with_another_shape": 1,
 }  # fmt: skip
 turns = st.sampled_from([name for name, weight in TURNS.items() for _ in range(weight)])
-LARGEST = 8  # largest size of a sketch, as a multiple of the base size
+LARGEST = 8  # The largest size of a sketch, as a multiple of the base size.
 
 
 @dataclass(frozen=True)
 class Row:
-    """The rows about the sketches in PostgreSQL."""
+    """A model of the rows in PostgreSQL that are about the sketches."""
 
     base_n_prime: int = 4
     n_prime: int = 4
@@ -46,10 +46,10 @@ class Row:
 
 @dataclass(eq=False)
 class Batch:
-    """Chunks that a writer brings.
+    """The chunks of one batch of a writer.
 
-    The registers of chunks that it found on the volume are raised to at least 1. The other chunks are counted, and then
-    written.
+    For chunks that the writer finds on the volume, it raises the registers to at least 1. It counts the other chunks,
+    and then writes them.
     """
 
     row: Row
@@ -59,7 +59,7 @@ class Batch:
 
 @dataclass(eq=False)
 class Removal:
-    """A chunk to remove under its row's lock, and the build that the sketch had before the removal."""
+    """A removal of a chunk under the lock of the chunk's row, and the build that the sketch had before it."""
 
     row: Row
     chunk: str
@@ -98,7 +98,7 @@ class GrowthMachine(RuleBasedStateMachine):
 
     @initialize(tau=st.sampled_from([2, 5]), seed=st.integers(0, 2**64 - 1))
     def begin(self, tau: int, seed: int) -> None:
-        self.chance = Random(seed)  # seeded random choices: Hypothesis only shrinks the turns
+        self.chance = Random(seed)  # The random choices have a seed. Hypothesis shrinks only the list of turns.
         self.row = replace(self.row, tau=tau)
         self.rebuild_quietly()
         self.save()
@@ -245,7 +245,9 @@ class GrowthMachine(RuleBasedStateMachine):
         self.saved = {key: self.client.get(key) for key in self.client.scan_iter(_type="string")}  # type: ignore[misc]
 
     def restart_redis(self) -> None:
-        """Imitate a restart that loses unsaved values: all values are of an earlier moment and have another run id."""
+        """Imitate a restart that loses unsaved values: the server has the values of an earlier moment, and another run
+        id.
+        """
         self.client.flushall()
         for key, value in self.saved.items():
             self.client.set(key, of_another_server(value))
@@ -302,7 +304,7 @@ def test_nor_does_a_server_that_is_really_killed(spare_server: Server) -> None:
 
 
 def without(script: str, line: str, replacement: str = "") -> Callable[[pytest.MonkeyPatch], None]:
-    """Return a patch of a server script: one line is removed or replaced."""
+    """Return a function that patches a server script: one line is removed or replaced."""
 
     def break_it(patch: pytest.MonkeyPatch) -> None:
         whole: str = getattr(scripts, script)
@@ -349,8 +351,9 @@ BREAKS = {
     ),
     "trusted though it could not be counted": instead(GrowthMachine, "distrust", lambda machine: None),
 }
-# Two more broken rules need some hundred examples, too many for a quick test: a saturated register that comes down, and
-# a swap of another build's shadow. A shadow that is swapped in after a restart does no harm: its run id is not trusted.
+# Two more broken rules would need some hundred examples, too many for a quick test: a saturated register that is
+# decremented, and a swap of another build's shadow. A shadow that is swapped in after a restart does no harm: its run
+# id is not trusted.
 
 
 @pytest.mark.parametrize("name", BREAKS)

@@ -21,7 +21,7 @@ def _mix(value: int) -> int:
 
 
 def murmur3_x64_128(data: bytes, seed: int) -> bytes:
-    """MurmurHash3_x64_128 after Appleby's public-domain source."""
+    """MurmurHash3_x64_128, written after Appleby's public-domain source."""
     c1, c2 = 0x87C37B91114253D5, 0x4CF5AD432745937F
     h1 = h2 = seed
     whole = len(data) // 16 * 16
@@ -94,7 +94,10 @@ KNOWN = [
     ],
 )
 def test_the_registers_of_known_chunks_do_not_drift(seed: int, hashes: list[int], registers: list[int]) -> None:
-    """An earlier version may have counted the sketch in Redis. With other registers now, it would deny chunks."""
+    """An earlier version may have counted the sketches that are in Redis.
+
+    If chunks had other registers now, these sketches would deny chunks.
+    """
     found = hash_chunks(KNOWN, seed)
     assert found.tolist() == hashes
     assert registers_of(found, 20_000).tolist() == registers

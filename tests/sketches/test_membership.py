@@ -48,7 +48,9 @@ def test_what_is_said_to_be_probable_is_so_often(tau: int) -> None:
 
 
 def test_bayes_by_hand() -> None:
-    """A value of 2 at a load of 1/4 is eight times as likely if the node holds the chunk; 0.6 : 0.4 becomes 12 : 1."""
+    """At a load of 1/4, a register value of 2 is eight times as likely if the node holds the chunk: odds of 0.6 : 0.4
+    become 12 : 1.
+    """
     assert posterior(2, 250, 1000, prior=0.6) == pytest.approx(12 / 13)
     assert posterior(0, 250, 1000, prior=0.6, loss=0.5) == pytest.approx(0.3 / 0.7)
     assert posterior(2, 250, 1000, prior=0.6, loss=0.5) == pytest.approx(0.6 * 4.5 / (0.6 * 4.5 + 0.4))
@@ -58,7 +60,7 @@ def test_bayes_by_hand() -> None:
     st.integers(0, TAU),
     st.floats(0, 1e9),
     st.integers(1, 10**8),
-    st.just(0.0) | st.floats(1e-200, 1),  # half of a smaller number might round to 0
+    st.just(0.0) | st.floats(1e-200, 1),  # Half of a smaller number might round to 0.
     st.floats(0.01, 1),
     st.integers(1, TAU),
 )
@@ -90,7 +92,7 @@ def test_a_node_holds_no_fewer_chunks_than_a_register_counts() -> None:
 def test_a_saturated_register_weighs_its_mean() -> None:
     """A saturated register has at least tau chunks.
 
-    At load 1 with tau 1, it has 1 / (1 - 1/e) chunks on average. At a load far above tau, it has as many as the load.
+    At load 1 with tau 1, it has 1 / (1 - 1/e) chunks on average. At a load far above tau, its average is the load.
     """
     mean = 1 / (1 - np.exp(-1))
     assert posterior(1, 1000, 1000, prior=0.5, tau=1) == pytest.approx(mean / (1 + mean))
@@ -145,9 +147,9 @@ def sharing(values: list[list[int]], replicas: int = 3, prior: float = 0.6, mean
 
 def test_a_chunk_alone_in_its_register_is_where_the_register_counts() -> None:
     assert sharing([[1, 0, 1, 1, 0]], prior=0.1) == [[1, 0, 1, 1, 0]]
-    assert sharing([[1, 0, 1, 0, 0]]) == [[1, 0, 1, 0, 0]]  # one replica is lost
+    assert sharing([[1, 0, 1, 0, 0]]) == [[1, 0, 1, 0, 0]]  # One replica is lost.
     assert sharing([[0, 0, 0, 0, 0]]) == [[0, 0, 0, 0, 0]]
-    assert sharing([[2, 2, 2, 0, 0]], prior=0.1) == [[1, 1, 1, 0, 0]]  # two chunks, both on the same three nodes
+    assert sharing([[2, 2, 2, 0, 0]], prior=0.1) == [[1, 1, 1, 0, 0]]  # Two chunks are on the same three nodes.
 
 
 def test_chunks_that_share_a_register_share_it_out() -> None:
@@ -167,7 +169,7 @@ def test_a_full_node_is_no_likelier_than_its_count() -> None:
 
 
 def test_chunks_that_lack_a_replica_share_the_lack() -> None:
-    """A register counts five replicas of two chunks: either chunk may be the one on the fourth node."""
+    """A register counts five replicas of two chunks on four nodes: either chunk may be the one that lacks a replica."""
     assert sharing([[0, 2, 2, 1, 0]])[0] == pytest.approx([0, 1, 1, 0.5, 0])
 
 
@@ -216,7 +218,10 @@ def test_where_the_sum_says_nothing_each_node_is_judged_for_itself(
 @pytest.mark.parametrize("load", [0.05, 0.25, 1.0])
 @pytest.mark.parametrize("mixed", [False, True])
 def test_a_cluster_that_grew_is_known_better_by_all_registers_together(load: float, mixed: bool) -> None:
-    """Five nodes became eight, and no replica was moved. Placement prefers new nodes for many chunks."""
+    """A cluster grew from five nodes to eight, and no replica was moved.
+
+    Placement now prefers new nodes for many chunks.
+    """
     rng, n_prime = np.random.default_rng(60), 20_000
     chunks = int(load * n_prime)
     times = rng.standard_exponential((chunks, 8))

@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 
 def ranked(placement: Placement) -> Callable[[int], NDArray[np.integer]]:
-    """Return the placement that the product uses, as a function that ranks nodes."""
+    """Return a function that ranks the nodes of ``placement`` for chunks, as the service does."""
     nodes = [
         Candidate(str(node), placement.weights[node], f"z{placement.zones[node]}") for node in range(placement.nodes)
     ]
@@ -67,7 +67,10 @@ def test_few_chunks_raise_no_false_alarm() -> None:
 
 
 def test_replicas_that_keep_together_show() -> None:
-    """One chunk in ten lies on the first two nodes, against the placement. A null of independent sets would miss it."""
+    """One chunk in ten lies on the first two nodes, against the placement.
+
+    A null model of independent sets would miss it.
+    """
     rng = np.random.default_rng(16)
     held = uniform(5).hold(np.full(2500, 3), rng)
     held[:, :250] = np.array([True, True, False, False, True])[:, None]
@@ -76,7 +79,8 @@ def test_replicas_that_keep_together_show() -> None:
 
 
 def test_shares_alone_do_not_make_a_null() -> None:
-    """The pairs of unequal nodes are far from the uniform null, and within the fitted null."""
+    """Overlaps of unequal nodes are far from the null model of equal nodes, and agree with the fitted null model.
+    """
     rng = np.random.default_rng(17)
     held = weighted(5).hold(np.full(5000, 3), rng)
     pairs = pairwise_overlaps(sketch(held, 20_000, rng))
@@ -87,9 +91,9 @@ def test_shares_alone_do_not_make_a_null() -> None:
 @pytest.mark.parametrize("how", ["the product", "the simulation"])
 @pytest.mark.parametrize("replicas", [{1: 200, 2: 800, 3: 9000}, {1: 3000, 3: 7000}])
 def test_the_fit_holds_for_mixed_factors(how: str, replicas: dict[int, int]) -> None:
-    """True overlaps, which have no errors of sketches, have the mean of the null.
+    """True overlaps, which have no errors of sketches, have the mean of the null model.
 
-    They spread about it as the null expects for the given number of chunks on each node.
+    They vary around it as the null model expects for the given number of chunks on each node.
     """
     rng, placement = np.random.default_rng(19), weighted(5)
     wanted = np.repeat(list(replicas), list(replicas.values()))
@@ -106,17 +110,17 @@ def test_the_fit_holds_for_mixed_factors(how: str, replicas: dict[int, int]) -> 
         found.append((held.T @ held - null.mean)[above] / np.sqrt(null.variance[above]))
     scores = np.array(found)
     assert 0.85 < scores.std() < 1.15
-    assert np.abs(scores.mean(axis=0)).max() < 0.5  # four standard errors for each pair
+    assert np.abs(scores.mean(axis=0)).max() < 0.5  # The limit is four standard errors of each pair.
     assert np.mean(np.abs(scores) > 3) < 0.01
 
 
 @pytest.mark.parametrize("weights", [(1, 1, 1, 1, 1), (1, 2, 3, 4, 5), (0.1, 1, 1, 1, 20)])
 @pytest.mark.parametrize("replicas", [{1: 1000}, {2: 1000}, {3: 1000}, {4: 1000}, {1: 300, 3: 700}, {2: 500, 5: 500}])
 def test_the_fit_is_exact(weights: tuple[float, ...], replicas: dict[int, int]) -> None:
-    """The null is compared with an enumeration of all orders of the nodes.
+    """The null model is compared with an enumeration of all orders of the nodes.
 
-    The expected variance is that of the residuals of a least-squares regression. It explains the pairs by the chunks
-    on each node, and has one row per order and number of replicas.
+    The expected variance is that of the residuals of a least-squares regression. The regression explains the overlap of
+    each pair by the chunks on each node, and has one row per order and number of replicas.
     """
     orders = list(permutations(range(5)))
     left = np.array([[sum(weights[node] for node in order[at:]) for at in range(5)] for order in orders])

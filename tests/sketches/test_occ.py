@@ -1,4 +1,4 @@
-"""Overlaps of random sets: compared with all configurations of small sets, and properties of sets of any size."""
+"""Overlaps of random sets: comparisons with all configurations of small sets, and properties of sets of any size."""
 
 import itertools
 import math

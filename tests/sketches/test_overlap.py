@@ -146,7 +146,7 @@ def test_overlaps_of_three_and_four(load: float) -> None:
 def test_nodes_that_differ_by_little_are_not_called_identical() -> None:
     """At one chunk per register, two of three chunks share their register with another chunk.
 
-    The one chunk that only one node has may therefore leave no difference between the registers of the nodes.
+    So if only one of two nodes has a certain chunk, their sketches may still have the same registers above zero.
     """
     rng = np.random.default_rng(9)
     covered = 0

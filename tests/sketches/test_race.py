@@ -22,7 +22,8 @@ WEIGHTS = {
 
 
 def enumerated(weights: Floats, replicas: dict[int, float]) -> tuple[Floats, Floats, Floats]:
-    """Return the chunks on each node, on each two and on each three nodes, from the probabilities of all orders."""
+    """Return the chunks on each node, each pair and each triple of nodes, from the probabilities of all orders.
+    """
     nodes = len(weights)
     one, two, three = np.zeros(nodes), np.zeros(2 * (nodes,)), np.zeros(3 * (nodes,))
     for r, chunks in replicas.items():
@@ -105,7 +106,10 @@ def test_sensitivity_is_the_derivative() -> None:
 @pytest.mark.parametrize("nodes", [2, 3, 5, 20, 50])
 @pytest.mark.parametrize("spread", [0, 1.5, 6, 18])
 def test_the_fit_finds_the_weights_from_the_shares(nodes: int, spread: float) -> None:
-    """Nodes have shares of the chunks from 1e-8 to 1 - 1e-8. Even if extreme weights are not found, pairs are right."""
+    """The nodes' shares of the chunks are from 1e-8 to 1 - 1e-8.
+
+    If extreme weights are not found, the pairs are right nevertheless.
+    """
     weights = np.exp(np.linspace(0, spread, nodes))
     for replicas in [{min(3, nodes - 1): 1.0}, {1: 0.3, nodes - 1: 0.7}, {r: 1.0 / r for r in range(1, min(4, nodes))}]:
         true = Race(weights, max(replicas))

@@ -33,7 +33,10 @@ def test_low_levels_prove_and_the_last_one_may_not() -> None:
 
 @pytest.mark.parametrize("placement", [weighted(5), zoned(5)], ids=["weighted", "zoned"])
 def test_three_chunks_with_a_missing_replica_are_found(placement: Placement) -> None:
-    """At a load of a tenth, each chunk is hidden with probability .095. In one of a thousand runs, all three are."""
+    """At a load of a tenth, other chunks hide each chunk with probability .095.
+
+    In one of a thousand runs, all three are hidden.
+    """
     rng, chunks = np.random.default_rng(1), 10_000
     replicas = np.full(chunks, 3)
     clean, replicas[:3] = placement.hold(replicas, rng), 2
@@ -44,7 +47,7 @@ def test_three_chunks_with_a_missing_replica_are_found(placement: Placement) -> 
         spectrum = spectrum_from_registers(registers, 3)
         found += alarming(spectrum, [0, 0, 0, chunks], 0)
         assert alarming(spectrum, [0, 0, 0, chunks], 0) == (proven_below(levels_of(registers), 5, 3) > 0)
-        assert not alarming(spectrum, [0, 0, 0, chunks], 3)  # an upload in flight may pin these three
+        assert not alarming(spectrum, [0, 0, 0, chunks], 3)  # An upload under way may pin these three chunks.
         assert not alarming(spectrum_from_registers(sketch(clean, 100_000, rng), 3), [0, 0, 0, chunks], 0)
     assert found >= 59
 
@@ -60,7 +63,7 @@ def test_proof_never_exceeds_the_truth() -> None:
 
 @pytest.mark.parametrize(("shift", "least", "most"), [(0, 0, 3), (126, 56, 60)])
 def test_a_shift_among_mixed_targets_is_seen(shift: int, least: int, most: int) -> None:
-    """The shift is 4.6 standard deviations, as is a shift of .4 % of 10^5 chunks in 10^6 registers."""
+    """The shift is 4.6 standard deviations, like a shift of .4 % of 10^5 chunks in 10^6 registers."""
     rng, half = np.random.default_rng(3), 5000
     held = weighted(5).hold(np.repeat([2, 3], [half + shift, half - shift]), rng)
     alarms = 0

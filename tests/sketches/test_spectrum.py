@@ -54,7 +54,7 @@ def repeated(
 ) -> tuple[NDArray[np.int64], list[Spectrum]]:
     """Return the true numbers of chunks with one, two and three replicas, and the spectrum of each trial.
 
-    Each trial hashes the same chunks into other registers. With ``replace_each``, it also places them on other nodes.
+    Each trial hashes the same chunks into other registers. With ``replace_each``, it also places them on nodes again.
     """
     rng = np.random.default_rng(20240502)
     replicas = mixture(round(n_prime * load), shares)
@@ -177,7 +177,7 @@ def test_no_trace_of_missing_replicas() -> None:
         below, average = spectrum.below(3), spectrum.average
         assert (below.estimate, below.lower_bound, below.upper_bound) == (0, 0, math.ceil(1.96**2 * spectrum.hidden[2]))
         assert (average.estimate, average.upper_bound) == (3, 3)
-        missing = 2 * 1.96**2 * spectrum.hidden[2]  # Each chunk that may be hidden may lack two replicas.
+        missing = 2 * 1.96**2 * spectrum.hidden[2]  # Each chunk that the registers cannot show may lack two replicas.
         assert average.lower_bound == pytest.approx(3 - missing / union.estimate)
 
 
@@ -314,10 +314,12 @@ def test_impossible_registers_are_refused(shape: tuple[int, ...], factor: int) -
 
 
 @given(st.floats(1, 1e7))
-@example(96.25609168420155)  # 3 * chunks / chunks is 2.9999999999999996
+@example(96.25609168420155)  # With this number, 3 * chunks / chunks is 2.9999999999999996.
 @example(2791.1691919265822)
 def test_the_average_of_a_healthy_cluster_is_its_factor(chunks: float) -> None:
-    """Rounding must not put it below the factor: an interval without the factor says that replicas are missing."""
+    """Rounding must not put the average below the factor: an interval without the factor says that replicas are
+    missing.
+    """
     covariance, hidden = np.diag([0.0, 0.0, 50.0]), np.array([0.0, 0.1, 0.2])
     union = Estimate(chunks, chunks - 1, chunks + 1, saturated=False)
     counts = np.array([0.0, 0.0, chunks])

@@ -36,7 +36,8 @@ def lcrs(chunks: list[str], n_prime: int = 16, tau: int = 5) -> LCRS:
 
 
 def instrumented(client: redis.Redis, *, lose_answers: bool = False) -> tuple[redis.Redis, list[bool]]:
-    """Return a client of the same server that retries, and a list that gets True for each script it sends, else False.
+    """Return a client of the same server that retries, and a list. The list gets True for each script that the client
+    sends, and False for any other command.
 
     If ``lose_answers`` is True, the client loses the answers to its scripts.
     """
@@ -144,7 +145,10 @@ def test_removals_are_for_the_build_they_name(store: SketchStore, chunk_names: N
 
 @pytest.mark.parametrize("size", [16, 64, 16 << 12])
 def test_a_lookup_is_the_model(store: SketchStore, chunk_names: Names, build_sketch: Build, size: int) -> None:
-    """Of 65536 registers, a few are read one by one, for many the whole sketch is read. 16 are always read whole."""
+    """Of 65536 registers, a few are read one by one; if many are wanted, the whole sketch is read.
+
+    A sketch of 16 registers is always read whole.
+    """
     few, many = size // BYTES_PER_LOOK or 1, size // BYTES_PER_LOOK + 1
     held = {"a": chunk_names(0, 900, 3), "b": chunk_names(0, 900, 2), "d": []}
     for node_id, chunks in held.items():

@@ -1,4 +1,4 @@
-"""Rebuilding in the shadow: which rebuilds are exact, and which are refused."""
+"""Rebuilds of sketches: which rebuilds are exact, and which are refused."""
 
 from collections.abc import Callable
 

@@ -119,7 +119,7 @@ def test_one_missing_replica_is_seen() -> None:
 def test_counts_left_over_after_a_crash_pass_for_single_replicas() -> None:
     """Leftover counts hardly change which registers are zero, so estimates from zeros hardly see them.
 
-    Zeros are therefore the primary signal, and a difference between zeros and sums means drift.
+    Estimates from zeros are therefore used first, and a difference between them and estimates from sums means drift.
     """
     rng = np.random.default_rng(3)
     registers = sketch(uniform(5).hold(np.full(2000, 3), rng), 2000, rng)

@@ -51,7 +51,7 @@ def test_round_trip(data: st.DataObject) -> None:
 
 
 def test_the_format_does_not_drift() -> None:
-    """Every byte is a literal of the first version, because later versions must read the sketches in Redis."""
+    """The test has every byte of the first version's format, because later versions must read the sketches in Redis."""
     assert SKETCH.hex() == (
         "4c435253" "0100" "0a000000" "fe63bedc797b6ed0" "0900" "14000000" "ffffffffffffffff"
         "000102030405060708090a0b0c0d0e0f" "000102030405060708090a0b0c0d0e0f10111213" "45222ea9"

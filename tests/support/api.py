@@ -22,7 +22,7 @@ STREAMED = ("application/octet-stream", "multipart/byteranges")
 
 @pytest.fixture
 def workers(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> ClusterUnderTest:
-    """A cluster whose queued work is done as soon as it is committed, as if workers were always idle."""
+    """A cluster whose queued jobs are done as soon as they are committed, as if workers were always idle."""
 
     def wake(queue: Job.Queue, **_: object) -> None:
         if queue == Job.Queue.INGEST:
@@ -90,12 +90,13 @@ class WholeClient(Client):
 
 @pytest.fixture(params=[Client, WholeClient], ids=["through Django", "past Django"])
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run each test twice: its clients ask Django directly, and then the whole WSGI application."""
+    """Run each test twice: first its client asks Django directly, then it asks the whole WSGI application.
+    """
     monkeypatch.setattr(request.module, "Client", request.param)
 
 
 class Socket:
-    """A ``wsgi.input`` that gives ``data``, and then raises ``then`` or, if that is None, ends."""
+    """A ``wsgi.input`` that gives ``data``, and then raises the exception ``then``, or ends if ``then`` is None."""
 
     def __init__(self, data: bytes, then: Exception | None = None) -> None:
         self._data = data

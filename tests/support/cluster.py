@@ -1,4 +1,7 @@
-"""A cluster for one test, with a real PostgreSQL, a real Valkey and real folders. The test runs the work itself."""
+"""A cluster for one test, with a real PostgreSQL, a real Valkey and real folders.
+
+The test does the work of the workers.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ CHUNK_SIZE = 4096
 
 @dataclasses.dataclass(frozen=True)
 class AcceptedRows:
-    """The rows that the database has of an accepted upload."""
+    """The rows of an accepted upload in the database."""
 
     recorded: Accepted
     job: Job
@@ -74,7 +77,10 @@ class ClusterUnderTest:
             pass
 
     def maintain(self) -> list[Job]:
-        """Do the queued maintenance jobs, and return the jobs that have ended. The exception of a job is passed on."""
+        """Do the queued maintenance jobs, and return the jobs that have ended.
+
+        If a job raises an exception, the test gets it.
+        """
         done = []
         while jobs := Job.objects.claim(Job.Queue.MAINTENANCE, most=1, most_bytes=0):
             for job in jobs:

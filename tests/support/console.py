@@ -36,7 +36,7 @@ class Browser(WholeClient):
         return response
 
     def open(self, address: str, status: int = 200, **headers: str) -> str:
-        """The text of a page as it is seen, with its markup."""
+        """Open a page, and return its HTML."""
         response = self.get(address, headers={**BROWSER, **headers})
         assert response.status_code == status, (address, response.status_code, response.headers, response.content[:500])
         return str(response.content.decode())

@@ -32,8 +32,8 @@ __all__ = ["make_system"]
 
 # The job of a dead worker goes back into the queue when its lease has ended (20 s) and the next sweep has run (5 s).
 # The sweep wakes a worker (5 s). STALL_TIMEOUT is 2 s here, so uploads that went silent are dropped before that.
-RECOVERY = 30.0  # seconds
-PATIENCE = 60.0  # seconds for the work itself; the machine may be busy with other things
+RECOVERY = 30.0  # The sum of these times, in seconds.
+PATIENCE = 60.0  # Seconds for the work itself; the machine may be busy with other work.
 
 STALL_TIMEOUT = "2"
 REPAIR_DELAY = "0"  # Repair need not wait: a node that is away at the end of a scenario does not come back.
@@ -48,7 +48,7 @@ class Installation:
         self.journal = Journal(system.base_url)
         self.oracle = Oracle(self.journal)
         self._rows = rows
-        self._judged = 0  # the number of attempts that earlier scenarios have made
+        self._judged = 0  # The number of attempts that earlier scenarios have made.
 
     def settle(self, scenario: str, *, since: float | None = None, within: float = RECOVERY + PATIENCE) -> None:
         """End a scenario: wait until the system is at rest, and fail if the system has broken a promise.
@@ -84,7 +84,7 @@ class Installation:
                 app.send_task(task, arguments, queue=queue.value, countdown=countdown or None)
 
     def findings(self, within: float = RECOVERY + PATIENCE) -> tuple[float, Findings]:
-        """Wait until the system is at rest, for at most ``within`` seconds, and look inside it.
+        """Wait until the system is at rest, for at most ``within`` seconds, and collect the findings of ``inspection``.
 
         Returns the time of the monotonic clock at which the wait ended, and the findings.
         """

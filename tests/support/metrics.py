@@ -19,7 +19,7 @@ class Scrape:
 
     Attributes:
         samples: (name, sorted labels) → value.
-        names: the names of all samples that the metrics can have, also of those that are absent now.
+        names: the names of all samples that the metrics can have, including samples that are absent now.
     """
 
     samples: Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -52,7 +52,7 @@ def _names(name: str, kind: str) -> set[str]:
 
 
 def scrape(headers: Mapping[str, str] | None = None) -> Scrape:
-    """Ask for the metrics. The figures of the cluster are new ones, and not those of a moment ago."""
+    """Ask for the metrics. The figures of the cluster are read again, and not taken from a cache."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(exposition, "_cluster", Cluster())
         answer = WholeClient().get("/metrics", headers=dict(headers or {}))

@@ -1,4 +1,4 @@
-"""A cluster on paper, without volumes and database: the plans of the services move copies between sets of node ids."""
+"""A model of a cluster without volumes and database: the plans of the services move copies between sets of node ids."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from storage.replicas.census import Entry
 from storage.services import rebalance_all
 from storage.volumes import Identity, Lane
 
-SIZE = 1000  # bytes of every chunk
+SIZE = 1000  # The size of every chunk in bytes.
 JOINED = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -74,7 +74,8 @@ class PaperCluster:
     def repair(self) -> int:
         """Add copies of short chunks, and trim surplus ones.
 
-        A copy on a draining node goes when there are enough copies elsewhere. Returns the number of chunks with a move.
+        A copy on a draining node is removed when there are enough copies on other nodes. Returns the number of chunks
+        with a move.
         """
         entries = self.entries()
         plan = moving.plan(self.topology, {h: entry.holders for h, entry in entries.items()}, self.targets)

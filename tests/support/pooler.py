@@ -19,14 +19,14 @@ from django.db import connection
 from occsite.launch.process import dying_with_parent
 from tests.support.system import free_port
 
-LIMIT = 10.0  # seconds
+LIMIT = 10.0  # Seconds until pgbouncer answers.
 
 
 @contextmanager
 def pooler(folder: Path, mode: str) -> Iterator[dict[str, Any]]:
-    """Run pgbouncer while the body runs. Yield the parameters of a connection through it, for psycopg.
+    """Run pgbouncer during the ``with`` block. Yield the parameters of a connection through it, for psycopg.
 
-    The pooler drops the options of connections: with its default settings it would refuse such connections at once.
+    The pooler is set to drop the options of connections. By default it would refuse connections with options at once.
 
     Args:
         folder: an empty folder for its files.

@@ -25,12 +25,12 @@ from occsite.launch import embedded
 from occsite.launch.runtime import runtime_dir
 from occsite.launch.secret import make_secret
 
-LIMIT = 30.0  # seconds a server may take to start
+LIMIT = 30.0  # Seconds that a server may take to start.
 OWNER = "OCC_TEST_SERVERS_OF"  # This variable holds the id of the process whose servers the environment names.
 
 
 class Services:
-    """The servers of this session, each started when it is first needed."""
+    """The servers of this test session. Each is started when it is first needed."""
 
     def __init__(self) -> None:
         self.storage_dir = Path(tempfile.mkdtemp(prefix="occ-tests-"))

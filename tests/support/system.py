@@ -26,7 +26,7 @@ from occsite.launch.runtime import lingering, runtime_dir, scratch_dir
 PROJECT = Path(__file__).resolve().parents[2]
 START_LIMIT = 60.0  # seconds
 STOP_LIMIT = 10.0  # seconds
-INHERITED_LIMIT = 5.0  # seconds for everything to be gone after a SIGKILL
+INHERITED_LIMIT = 5.0  # Seconds within which the children of a killed process must end.
 
 
 class System:
@@ -50,7 +50,10 @@ class System:
         return self.process.pid
 
     def serve(self, **environment: str) -> subprocess.Popen[bytes]:
-        """Run the command with ``environment`` in addition. Its output is appended to the file at ``output_path``."""
+        """Run ``manage.py serve`` with additional environment variables.
+
+        Its output is appended to the file at ``output_path``.
+        """
         argv = dying_with_parent(signal.SIGKILL, [sys.executable, "manage.py", "serve"])
         with self.output_path.open("ab") as output:
             return subprocess.Popen(
@@ -66,12 +69,12 @@ class System:
         """Start the system and wait until it is ready. Return the seconds it took."""
         begun, banners = time.monotonic(), self.banners()
         self.process = self.serve()
-        # The banner is awaited, and not an answer: a run that is being killed may still answer.
+        # Wait for the banner and not for an answer, because a run that is being killed may still answer.
         wait_until(lambda: self.is_running() and self.banners() > banners, START_LIMIT, self.output)
         return time.monotonic() - begun
 
     def stop(self, signum: signal.Signals = signal.SIGTERM) -> float:
-        """End the run in order. Return the seconds it took."""
+        """Ask the run to end by a signal, and wait for its end. Return the seconds it took."""
         if self.process is None:
             return 0.0
         begun = time.monotonic()

@@ -1,4 +1,4 @@
-"""Backups of a cluster: what they hold, what holds reclaim back meanwhile, and what is refused."""
+"""Backups of a cluster: their contents, the hold that stops reclaim during a backup, and folders that are refused."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def archive(tmp_path: Path) -> Archive:
 
 @pytest.fixture
 def take(cluster: ClusterUnderTest, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Backup]:
-    """Take a backup. The names of two backups differ by at least a second, so each gets a time of its own."""
+    """Take a backup. A backup is named after a time in whole seconds, so the fixture gives each backup another time."""
     taken = iter(range(100))
 
     def facts(session: Any) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def chunks_in(archive: Archive) -> set[str]:
 
 
 def delete(file: File) -> None:
-    """Delete a file, and let the grace period of its chunks be over."""
+    """Delete a file, and set times back so that the grace period of its chunks is over."""
     catalogue.delete(file)
     Chunk.objects.filter(condemned_at__isnull=False).update(condemned_at=Clock() - timedelta(days=1))
 
@@ -160,7 +160,7 @@ def test_volumes_carry_a_generation_that_the_backup_does_not_know(
 
 @contextmanager
 def in_the_middle(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> Iterator[None]:
-    """Call ``act`` once the database has been dumped and before chunks are copied."""
+    """Call ``act`` after the dump of the database and before chunks are copied."""
     dump = tools.dump
 
     def dump_and_act(path: Path, snapshot: str) -> None:

@@ -1,4 +1,4 @@
-"""The command as an operator runs it: its report, its exit status, and its work while servers are away."""
+"""The command ``doctor`` as an operator runs it: its report, its exit status, and its work while servers are down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks of disks, volumes, staging, the user and passwords, each seen failing."""
+"""The doctor's checks of disks, volumes, staging, the user and passwords. Each check is seen to fail."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_small_disk_is_told(
 
 
 def test_an_fsync_that_waits_for_nothing_is_told(cluster: ClusterUnderTest) -> None:
-    # The cluster of the tests is in memory.
+    # The files of the test's cluster are in memory, where an fsync does nothing.
     finding = only(disks.fsync_waits)
     assert finding.level is Level.WARNING
     assert "node_004" in finding.found
@@ -157,7 +157,7 @@ def test_default_passwords_and_secrets_are_told(settings: Any, monkeypatch: pyte
 
 @pytest.mark.django_db
 def test_administrators_with_well_known_passwords_are_told(settings: Any) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # The usual one is slow.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # The usual hasher is slow.
     users = get_user_model()._default_manager
     users.create_superuser("careful", "", "a long and quiet river")
     assert only(passwords.administrators_have_passwords_of_their_own).level is Level.OK

@@ -1,4 +1,4 @@
-"""The checks of PostgreSQL, Redis and the running programs, each seen failing on real servers."""
+"""The doctor's checks of PostgreSQL, Redis and the running programs. Each check is seen to fail, on real servers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def only(check: Callable[[], Iterable[Finding]]) -> Finding:
 
 @contextmanager
 def sessions(*names: str) -> Iterator[None]:
-    """Hold a session with each of these names while the body runs."""
+    """Hold a session of PostgreSQL with each of these names during the ``with`` block."""
     parameters = connection.get_connection_params()
     with ExitStack() as stack:
         for name in names:
@@ -47,7 +47,7 @@ def sessions(*names: str) -> Iterator[None]:
 
 def test_postgresql_tells_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
     assert only(postgresql.version_is_known).level is Level.OK
-    monkeypatch.setattr(postgresql, "OLDEST", 99)  # An old server cannot run here.
+    monkeypatch.setattr(postgresql, "OLDEST", 99)  # No old server is installed here.
     assert "too old" in only(postgresql.version_is_known).found
 
 
@@ -97,7 +97,7 @@ def test_migrations_that_are_lacking_or_unknown_are_problems() -> None:
 
 @contextmanager
 def configured(client: redis.Redis, **values: str) -> Iterator[None]:
-    """Change the configuration of the server while the body runs."""
+    """Change the configuration of the server during the ``with`` block."""
     before = {name: str(client.config_get(name)[name]) for name in values}
     for name, value in values.items():
         client.config_set(name, value)
@@ -175,7 +175,7 @@ def test_settings_that_do_not_fit_the_cluster_are_told(cluster: ClusterUnderTest
 
 def test_clocks_that_differ_are_told(redis_client: redis.Redis) -> None:
     assert only(programs.clocks_agree).level is Level.OK
-    # No clock is set here: this is what a worker reports whose clock differs.
+    # No clock is set here: a worker whose clock is an hour slow reports this value.
     redis_client.hset(clocks.KEY, "the ingest worker", "-3600.0")
     finding = only(programs.clocks_agree)
     assert finding.level is Level.WARNING

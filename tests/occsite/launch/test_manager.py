@@ -1,4 +1,7 @@
-"""How the manager treats programs that do not stay up. The tests set the clock of supervisor's own state machine."""
+"""How the process manager treats programs that end again and again.
+
+The tests set the clock of supervisor's state machine.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from storage.exceptions import ConfigurationError
 
 @pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
-    """A manager that is subscribed to the events of its programs, and whose main loop does not run."""
+    """A manager that receives the events of its programs, and whose main loop does not run."""
     configuration = Configuration.from_environment({"STORAGE_DIR": str(tmp_path / "100% s'#; x")})
     path = make_runtime_dir(configuration.storage_dir) / "manager.conf"
     path.write_text(supervisor_configuration(configuration))

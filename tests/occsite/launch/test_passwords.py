@@ -130,7 +130,7 @@ def test_wakeups_need_no_more_rights(narrow_url: str) -> None:
 
 
 def test_the_service_needs_no_more_rights(narrow_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything that the service itself keeps in Redis, through the connection that its processes share."""
+    """The test does everything that the service itself does in Redis, through a connection with these rights."""
     monkeypatch.setattr(settings, "REDIS_URL", narrow_url)
     connect.cache_clear()
     rates._limiter.cache_clear()

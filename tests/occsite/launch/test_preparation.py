@@ -18,9 +18,9 @@ REFUSED_PASSWORD = b"SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed\0\0
 
 
 class Postgres:
-    """A server that speaks just enough of PostgreSQL's protocol to refuse. It ends after ``times`` refusals.
+    """A server that knows just enough of PostgreSQL's protocol to refuse connections. It ends after ``times`` refusals.
 
-    The server is a process of its own, because libpq's ping lets no other thread of Python run.
+    The server is a process of its own, because no other Python thread can run during libpq's ping.
     """
 
     def __init__(self, refusal: bytes, times: int) -> None:

@@ -16,5 +16,6 @@ def test_a_program_starts_under_the_parent_it_was_meant_for() -> None:
 
 def test_a_program_whose_parent_has_died_already_does_not_start() -> None:
     argv = dying_with_parent(signal.SIGKILL, ["echo", "started"])
-    another = ["sh", "-c", f"{shlex.join(argv)}; true"]  # The shell is the parent, not this process.
+    # The program's parent is this shell and not the test's process.
+    another = ["sh", "-c", f"{shlex.join(argv)}; true"]
     assert subprocess.run(another, capture_output=True, text=True, check=True).stdout == ""

@@ -1,4 +1,6 @@
-"""The terminal gets one line when /health reports a trouble, one line when the trouble ends, and none in between."""
+"""The terminal gets one line when /health reports a trouble, one line when the trouble ends, and no other line about
+it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a connection finds out whether it still works."""
+"""How a connection to PostgreSQL checks whether it still works."""
 
 from __future__ import annotations
 

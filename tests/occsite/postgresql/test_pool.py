@@ -1,4 +1,5 @@
-"""The pool copes with a real PostgreSQL whose sessions are cut, and with a server that refuses for a while."""
+"""The pool of connections, with a real PostgreSQL that ends sessions, and with a server that refuses for a while.
+"""
 
 from __future__ import annotations
 

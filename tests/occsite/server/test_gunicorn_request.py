@@ -1,4 +1,4 @@
-"""The application gets the received part of a body soon, and the whole body if it asks for the whole."""
+"""The application soon gets the part of a body that has arrived, and the whole body if it asks for the whole."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ from storage.api.wsgi import transfers
 from storage.api.wsgi.transfers import WAITS, Slot, transfer
 
 SILENCE = 1.0
-MSS = 64 << 10  # segment size of loopback: the client's kernel announces free room in steps of this size
+# The segment size of the loopback network. The client's kernel announces free room in steps of this size.
+MSS = 64 << 10
 
 
 @pytest.fixture(autouse=True)
