@@ -79,8 +79,7 @@ def test_replicas_that_keep_together_show() -> None:
 
 
 def test_shares_alone_do_not_make_a_null() -> None:
-    """Overlaps of unequal nodes are far from the null model of equal nodes, and agree with the fitted null model.
-    """
+    """Overlaps of unequal nodes are far from the null model of equal nodes, and agree with the fitted null model."""
     rng = np.random.default_rng(17)
     held = weighted(5).hold(np.full(5000, 3), rng)
     pairs = pairwise_overlaps(sketch(held, 20_000, rng))

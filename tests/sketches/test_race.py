@@ -22,8 +22,7 @@ WEIGHTS = {
 
 
 def enumerated(weights: Floats, replicas: dict[int, float]) -> tuple[Floats, Floats, Floats]:
-    """Return the chunks on each node, each pair and each triple of nodes, from the probabilities of all orders.
-    """
+    """Return the chunks on each node, each pair and each triple of nodes, from the probabilities of all orders."""
     nodes = len(weights)
     one, two, three = np.zeros(nodes), np.zeros(2 * (nodes,)), np.zeros(3 * (nodes,))
     for r, chunks in replicas.items():

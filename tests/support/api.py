@@ -90,8 +90,7 @@ class WholeClient(Client):
 
 @pytest.fixture(params=[Client, WholeClient], ids=["through Django", "past Django"])
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run each test twice: first its client asks Django directly, then it asks the whole WSGI application.
-    """
+    """Run each test twice: first its client asks Django directly, then it asks the whole WSGI application."""
     monkeypatch.setattr(request.module, "Client", request.param)
 
 

@@ -1,5 +1,4 @@
-"""The pool of connections, with a real PostgreSQL that ends sessions, and with a server that refuses for a while.
-"""
+"""The pool of connections, with a real PostgreSQL that ends sessions, and with a server that refuses for a while."""
 
 from __future__ import annotations
 
