@@ -41,7 +41,7 @@ def run(*arguments: str, out: StringIO | None = None) -> str:
 
 @pytest.fixture
 def working(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> ClusterUnderTest:
-    """A cluster whose worker carries out the queued jobs whenever a command waits."""
+    """A cluster whose queued jobs are carried out whenever a command waits."""
     monkeypatch.setattr(operation, "sleep", lambda _: tasks.maintain())
     return cluster
 
@@ -136,7 +136,7 @@ def test_the_plan_for_a_file_keeps_what_another_file_wants(cluster: ClusterUnder
     cluster.upload(shared, factor=4)
     file = cluster.upload(shared + b"end", factor=4)
     plan = rebalance.plan(file, 2)
-    assert sum(copies for copies, _ in plan.removed.values()) == 2  # only the last chunk is not shared
+    assert sum(copies for copies, _ in plan.removed.values()) == 2  # The other file has all chunks but the last.
 
 
 def test_the_plan_for_a_file_says_what_is_lost(cluster: ClusterUnderTest) -> None:
@@ -338,7 +338,8 @@ def test_what_cannot_be_done_is_one_line(cluster: ClusterUnderTest, command: str
     assert state_of(cluster) == before
 
 
-STEERING, BYTES = "a\x1b[2Jm\r\n\u202eb", "a\udcff"  # A terminal obeys the first; the second is not UTF-8.
+# The first text would control a terminal; the second text is not UTF-8.
+STEERING, BYTES = "a\x1b[2Jm\r\n\u202eb", "a\udcff"
 NAMED = (
     *("keys create", "keys create ann --name", "keys rotate", "keys revoke", "quota", "quota nobody --bytes"),
     *("give_files", "cancel", "rebalance", "restore SOURCE --backup", "drain", "retire", "audit node_000"),
@@ -355,7 +356,7 @@ def test_words_that_a_terminal_would_obey_or_that_are_no_text_are_refused_in_a_p
             with pytest.raises(CommandError) as refused:
                 run(*command.replace("SOURCE", str(tmp_path)).split(), word)
             assert str(refused.value).isprintable(), command
-            if word == BYTES and command != "jobs":  # ``jobs`` takes no word, so its parser refuses this one.
+            if word == BYTES and command != "jobs":  # ``jobs`` takes no arguments, so its parser refuses this one.
                 assert str(refused.value) == r"'a\udcff' is not UTF-8", command
     assert state_of(cluster) == before
     assert [user.username for user in User.objects.all()] == ["nobody"]

@@ -21,7 +21,7 @@ def test_events_are_summed_over_processes_and_kept_while_redis_is_away(
         patched.setattr(counters, "connect", lambda: redis.Redis(unix_socket_path="/nowhere"))
         counters.flush()
     counters.flush()
-    redis_client.hincrby(counters.KEY, Event.FAILOVERS, 4)  # as another process does
+    redis_client.hincrby(counters.KEY, Event.FAILOVERS, 4)  # Another process would count like this.
     assert counters.totals() == dict.fromkeys(Event, 0) | {Event.FAILOVERS: 7}
 
 

@@ -12,7 +12,7 @@ from tests.support.system import wait_until
 
 
 class Sight:
-    """The value that a ``Recent`` caches: the number of looks so far. A look can be made to wait."""
+    """The value that a ``Recent`` caches: the number of calls of ``look`` so far. A test can make a call wait."""
 
     def __init__(self) -> None:
         self.looks = 0
@@ -27,10 +27,11 @@ class Sight:
 
     @contextmanager
     def held(self, things: Recent[int], threads: int = 1) -> Iterator[list[int]]:
-        """Run the body while ``threads`` threads ask ``things`` for the value and the look of one of them waits.
+        """Run the ``with`` block while ``threads`` threads ask ``things`` for the value, and one of them waits in
+        ``look``.
 
         Yields:
-            A list. When the body has ended, the list has the values that the threads got.
+            A list. When the block has ended, the list has the values that the threads got.
         """
         seen: list[int] = []
         together = threading.Barrier(threads)

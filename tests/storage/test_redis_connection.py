@@ -1,4 +1,4 @@
-"""A Redis that is away costs one time limit now and then, and not one for each call."""
+"""If Redis does not answer, a process waits for the time limit only now and then, and not at each call."""
 
 from __future__ import annotations
 

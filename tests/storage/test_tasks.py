@@ -20,7 +20,7 @@ from storage.services import catalogue, reclaim
 from tests.support.cluster import ClusterUnderTest, content_of
 from tests.support.system import wait_until
 
-wake, listen = wakeups.wake, wakeups.listen  # the real functions, even where a test replaces them
+wake, listen = wakeups.wake, wakeups.listen  # These are the real functions, even where a test replaces them.
 
 
 def job_of(kind: str) -> Job:

@@ -27,7 +27,7 @@ def run(*words: str) -> str:
 
 
 def shown(text: str) -> Principal:
-    """The principal of the key and the secret that the text shows."""
+    """The principal whose key and secret the text shows."""
     found = re.search(r"(OCC[A-Z0-9]{17})(?:\W+secret\W+|</code></td><td><code>)([A-Za-z0-9]{40})\b", text)
     assert found, text
     return identify({"HTTP_AUTHORIZATION": f"Bearer {found[1]}:{found[2]}"})

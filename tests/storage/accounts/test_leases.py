@@ -1,4 +1,4 @@
-"""MAX_TRANSFERS_PER_OWNER: exact among all processes, and given back by a process that dies."""
+"""MAX_TRANSFERS_PER_OWNER: the limit is exact among all processes, and a process that dies gives its places back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["keys_on", "workers"]
 
 @pytest.fixture(autouse=True)
 def another_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """Have no leases, as in a new process; a call of the value begins one more process."""
+    """Let this process have no leases, like a new process. A call of the yielded function imitates one more process."""
     processes = []
 
     def start() -> None:
@@ -91,7 +91,7 @@ def test_of_40_at_once_exactly_as_many_get_through_as_may(redis_client: redis.Re
 def test_a_lease_lasts_as_long_as_its_transfer(redis_client: redis.Redis, hasty: None) -> None:
     lease = taken("ann", 1)
     assert lease
-    until = time.monotonic() + 2.5  # longer than a lease that is not renewed
+    until = time.monotonic() + 2.5  # A lease that is not renewed ends earlier.
     while time.monotonic() < until:
         assert not taken("ann", 1)
         time.sleep(0.05)

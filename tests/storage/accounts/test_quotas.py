@@ -1,4 +1,4 @@
-"""Quotas: what an owner may store, however many uploads come at once (ADR 22)."""
+"""Quotas: an owner never stores more than the quota allows, however many uploads come at once (ADR 22)."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_deletion_frees_at_once(cluster: ClusterUnderTest) -> None:
 def test_uploads_that_come_to_nothing_cost_nothing(cluster: ClusterUnderTest) -> None:
     ann = limited(owner("ann"), max_bytes=1 << 20)
     with Reception(ann, declared_size=600_000, name="a") as reception:
-        reception.write(content_of(100))  # The client goes away here.
+        reception.write(content_of(100))  # The client goes away before the body is complete.
     assert require_recount(ann) == Usage(0, 0)
     withdrawn = accept(ann, b"x" * 5000, "b")
     assert require_recount(ann) == Usage(1, 5000)
@@ -323,7 +323,7 @@ def test_uploads_deletions_and_renames_at_once_never_exceed_the_quota(cluster: C
 
 
 def statements_of(monkeypatch: pytest.MonkeyPatch, act: Callable[[], Any]) -> int:
-    """The number of statements that ``act`` sends to PostgreSQL, past the ORM and through it."""
+    """The number of statements that ``act`` sends to PostgreSQL, through the ORM and without it."""
     count = 0
     execute = prepared._execute
 

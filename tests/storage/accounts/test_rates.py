@@ -145,5 +145,5 @@ def test_blocks_let_no_more_through_than_the_limit(
     settings.OCC = dataclasses.replace(settings.OCC, rate_limit="5000/hour")
     with ThreadPoolExecutor(8) as clients:
         passed = sum(clients.map(lambda _: through("crowd", 750), range(8)))
-    # What several threads counted at once beyond one block is lost; nothing is let through twice.
+    # If several threads take blocks at once, the rest of a block may be lost, but no request is let through twice.
     assert 4900 <= passed <= 5000

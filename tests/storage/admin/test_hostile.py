@@ -1,4 +1,6 @@
-"""Requests to the administration that no page of it makes: they are refused, and are no defects of the service."""
+"""Requests to the administration that none of its pages makes are refused, and are not logged as defects of the
+service.
+"""
 
 from __future__ import annotations
 

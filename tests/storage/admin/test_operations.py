@@ -1,4 +1,6 @@
-"""Operations from the admin pages: the plan is shown, the operator confirms it, and only then a job is queued."""
+"""Operations from the admin pages: the plan is shown, and a job is queued only when the operator has confirmed the
+plan.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies that are cut, stall, grow or make no sense get a fitting 4xx and leave nothing behind."""
+"""Bodies that are cut, stall, grow or are malformed get a fitting 4xx and leave nothing behind."""
 
 from __future__ import annotations
 

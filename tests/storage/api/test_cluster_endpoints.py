@@ -193,7 +193,8 @@ def test_status_estimates_with_intervals(cluster: ClusterUnderTest) -> None:
         for b in range(5):
             assert overlap["observed"][a][b] == overlap["observed"][b][a]
             assert abs(overlap["z"][a][b]) < 4
-    assert sum(map(sum, overlap["expected"])) == pytest.approx(200 * 9, rel=0.02)  # 3 × 3 pairs of nodes per chunk
+    # The matrix counts 3 × 3 pairs of nodes for each chunk.
+    assert sum(map(sum, overlap["expected"])) == pytest.approx(200 * 9, rel=0.02)
 
 
 def test_status_sees_chunks_that_lost_a_replica(cluster: ClusterUnderTest) -> None:

@@ -102,7 +102,7 @@ def test_a_download_is_resumed(url: str, source: Path, tmp_path: Path) -> None:
         target.write_bytes(data[:begun])
         assert curl("-C", "-", "-o", target, url)[0] == (206 if begun else 200)
         assert target.read_bytes() == data
-    # The target is whole, so curl asks for a range that begins at its end.
+    # The local file is already whole, so curl asks for a range that begins at its end.
     assert curl("-C", "-", "-o", target, url)[0] == 416
     assert target.read_bytes() == data
 

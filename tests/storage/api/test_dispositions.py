@@ -20,7 +20,7 @@ def by_a_browser(name: str) -> str:
 
 
 def by_an_older_client(name: str) -> str:
-    """Quote a name as RFC 822 quotes a string. Go does this, and curl before 7.81."""
+    """Quote a name as RFC 822 quotes a string, as Go does, and as curl did before 7.81."""
     return '"{}"'.format(name.replace("\\", "\\\\").replace('"', '\\"'))
 
 
@@ -62,7 +62,7 @@ def test_a_name_is_what_an_older_client_means(name: str) -> None:
         ('; name="a"; filename="100%.txt"', ("a", "100%.txt")),
         ('; name="a"; filename="%41%0a%2F.txt"', ("a", "%41%0a%2F.txt")),
         ('; name="a"; filename="%0D%0A"', ("a", "\r\n")),
-        ("; name=a; filename=\"_.txt\"; filename*=UTF-8'en'%E6%97%A5.txt", ("a", "日.txt")),  # .NET clients send this
+        ("; name=a; filename=\"_.txt\"; filename*=UTF-8'en'%E6%97%A5.txt", ("a", "日.txt")),  # .NET clients send this.
         ("; name=a; filename*=iso-8859-1''%E9.txt", ("a", "é.txt")),
         ("; name=a; filename*=utf-8''%FF", ("a", "\udcff")),
     ],
@@ -125,7 +125,7 @@ def test_a_client_that_knows_ascii_alone_gets_a_name_that_can_be_one(name: str) 
         ("日.本", HASH),
         ("a.日", "a"),
         ("．．", HASH),
-        ("㎏.txt", f"{HASH}.txt"),  # ㎏ is not expanded to two letters
+        ("㎏.txt", f"{HASH}.txt"),  # The character ㎏ is not expanded to two letters.
         ("..／日", HASH),
         ('say "hi".txt', "say _hi_.txt"),
         ("back\\slash.txt", "back_slash.txt"),

@@ -43,12 +43,12 @@ def test_a_file_is_listed_with_the_fields_of_the_readme(cluster: ClusterUnderTes
 
 def test_json_is_indented_for_whoever_asks_and_says_the_same(cluster: ClusterUnderTest) -> None:
     cluster.upload(b"x", name="Übersicht.pdf")
-    for url in ("/files", "/status", f"/jobs/{Job.objects.get().pk}"):  # answers with names, numbers and times
+    for url in ("/files", "/status", f"/jobs/{Job.objects.get().pk}"):  # These answers have names, numbers and times.
         compact, indented = Client().get(url), Client().get(url, headers={"Accept": "application/json; indent=2"})
         assert compact.content.count(b"\n") == 1, "only at its end"
         assert b"\n  " in indented.content
         assert compact.json().keys() == indented.json().keys()
-        if url != "/status":  # /status contains ages, which change between the two requests
+        if url != "/status":  # /status contains ages, which change between the two requests.
             assert compact.json() == indented.json()
 
 

@@ -67,9 +67,11 @@ def test_a_form_says_the_same_in_pieces_of_any_size(data: bytes, size: int) -> N
         ('name="file"; filename="a b.txt"', "a b.txt"),
         ("name=file; filename=a.txt", "a.txt"),
         ('filename="a.txt"; name="file"', "a.txt"),
-        ('name="file"; filename="../\xff"', "../\xff"),  # the parser leaves it to ``valid_name`` to judge names
+        # The parser accepts any name; ``valid_name`` refuses this one later.
+        ('name="file"; filename="../\xff"', "../\xff"),
         ('name="file"; filename="100%.txt"', "100%.txt"),
-        ("name=\"file\"; filename*=utf-8''na%C3%AFve.txt", "naïve.txt"),  # the client "requests" with an older urllib3
+        # The client "requests" with an older urllib3 sends this.
+        ("name=\"file\"; filename*=utf-8''na%C3%AFve.txt", "naïve.txt"),
         ('name="file"; filename="é☃.txt"', "é☃.txt"),
     ],
 )

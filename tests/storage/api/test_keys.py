@@ -270,7 +270,7 @@ def test_a_page_of_another_site_changes_nothing_with_a_key_that_a_browser_rememb
         {"Sec-Fetch-Site": "cross-site", "Origin": foreign},
         {"Sec-Fetch-Site": "same-site"},
         {"Sec-Fetch-Site": "none", "Origin": foreign},
-        {"Origin": foreign},  # as over plain HTTP, where browsers do not send the other field
+        {"Origin": foreign},  # Over plain HTTP, browsers do not send Sec-Fetch-Site.
         {"Origin": "null"},
         {"Origin": "https://testserver"},
         {"Origin": "http://testserver:81"},

@@ -22,7 +22,7 @@ HOSTILE = """<script>alert("1")<b>&'`x`\u202efdp.exe"""
 
 
 class Page(HTMLParser):
-    """What a browser makes of a page: its title, its visible text, its links and its other elements."""
+    """A page as a browser parses it: its title, its visible text, its links and its other elements."""
 
     def __init__(self, response: Any) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Downloads that are answered without Django (ADR 15). test_downloads.py tests all else, with and without Django."""
+"""Downloads that are answered without Django (ADR 15). All other tests of downloads are in test_downloads.py."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def test_a_plain_download_does_not_reach_django(cluster: ClusterUnderTest, monke
 
 def test_an_address_that_is_not_utf_8_is_refused_in_words(cluster: ClusterUnderTest, settings: Any) -> None:
     file_hash = cluster.upload(b"bytes").content.file_hash
-    for origins in ([], ["https://app.example"]):  # without Django, then through Django
+    # The first download is answered without Django, the second by Django.
+    for origins in ([], ["https://app.example"]):
         settings.CORS_ALLOWED_ORIGINS = origins
         for path in (f"/download/{file_hash}/%FF.txt", "/download/%FF", f"/files/{file_hash}%FF"):
             assert "UTF-8" in str(assert_problem(WholeClient().get(path), 400)), path
@@ -54,7 +55,7 @@ def test_the_answer_is_the_same(cluster: ClusterUnderTest) -> None:
                 for client in (Client(), WholeClient())
             )
             assert through.status_code == past.status_code
-            # Only the whole stack gives a request an id, which a problem document then has too.
+            # Only the whole stack of middleware gives a request an id, and the id is part of problem documents.
             one, other = body_of(through), body_of(past).replace(b', "request_id": "same"', b"")
             assert one == other
             compared = through.headers.keys() - ({"Content-Length"} if through.status_code >= 400 else set())

@@ -1,4 +1,6 @@
-"""The header fields that protect browsers, on every door: also where Django, or this service, is never reached."""
+"""The header fields that protect browsers are in every answer, also in answers that gunicorn or nginx gives without
+Django.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ __all__ = ["keys_on"]
 NGINX = Path(__file__).resolve().parents[3] / "nginx"
 HTML = {"Accept": "text/html"}
 
-# The name of the door: method, path, status, whether the answer is a page, header fields of the request.
+# A name → method, path, status, whether the answer is a page, header fields of the request.
 DOORS: dict[str, tuple[str, str, int, bool, Mapping[str, str]]] = {
     "JSON": ("GET", "/files", 200, False, {}),
     "a question of a browser": ("OPTIONS", "/files", 200, False, {}),
@@ -144,7 +146,7 @@ def test_what_gunicorn_itself_refuses_is_protected() -> None:
 
 
 def test_nginx_gives_its_own_answers_the_same_fields() -> None:
-    """``tests/containers`` asks a real nginx. This test notices earlier if one list grows and the other does not."""
+    """``tests/containers`` asks a real nginx, but runs seldom. This test notices at once if the two lists differ."""
     maps = dict(re.findall(r'map \S+ \$(\w+) \{ "" ("[^"]*"|\S+);', (NGINX / "nginx.conf").read_text()))
     fields = re.findall(r"^add_header (\S+) \$(\w+) always;$", (NGINX / "protection.conf").read_text(), re.MULTILINE)
     told = {name: maps[variable].strip('"') for name, variable in fields if variable in maps}

@@ -19,7 +19,7 @@ from tests.support.cluster import ClusterUnderTest, content_of
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The log entries of requests, each with the context variables that were bound when it was logged."""
+    """The log entries of requests, each with the context variables that structlog had at that time."""
     kept: list[dict[str, Any]] = []
 
     class Log:

@@ -35,7 +35,7 @@ NOT_OF_THE_API = (
     renderer.robots,
     renderer.security_contact,
     login,
-    occsite.urls.root,  # The API's part of it is the view at the same address in the API's own list.
+    occsite.urls.root,  # This address is tested as the view of the API at the same path.
 )
 
 
@@ -55,7 +55,7 @@ def closed(part: Any) -> Any:
 
 
 def assert_described(document: Any, path: str, response: Any, method: str = "get") -> None:
-    """Check that an answer has a documented status, type and header fields, and no member that is not documented."""
+    """Check that an answer has a documented status, type and header fields, and only documented members."""
     reply = document["paths"][path][method]["responses"][str(response.status_code)]
     for name, field in reply.get("headers", {}).items():
         assert name in response.headers or not field.get("required"), name
@@ -182,7 +182,7 @@ def test_the_page_answers_every_method_that_it_names(cluster: ClusterUnderTest, 
 
 
 def test_a_form_with_a_query_is_taken_at_its_word(workers: ClusterUnderTest, send: Send) -> None:
-    """The query of a form was ignored before, even if its values were not possible."""
+    """An earlier version ignored the query of a form, even if its values were not possible."""
 
     def post(query: str, **fields: Any) -> Any:
         return Client().post(f"/upload?{query}", {"file": SimpleUploadedFile("form.txt", b"bytes"), **fields})

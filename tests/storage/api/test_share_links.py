@@ -1,4 +1,4 @@
-"""Share links: made with a key, used without."""
+"""Share links are made with a key and used without one."""
 
 from __future__ import annotations
 

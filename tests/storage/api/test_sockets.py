@@ -42,7 +42,7 @@ LIMIT = 2_000_000
 PROJECT = Path(__file__).resolve().parents[3]
 BEGIN = b'--BB\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
 FORM = BEGIN + b"the bytes" * 100 + b"\r\n--BB--\r\n"
-RAW = b"the bytes" * 40_000  # larger than a body that is held in memory
+RAW = b"the bytes" * 40_000  # These bytes are too many to be held in memory, so they are staged.
 
 Begin = Callable[..., bytes]
 
@@ -137,7 +137,7 @@ def put(body: bytes, *headers: str, length: int | str | None = None) -> bytes:
 
 
 def chunked(body: bytes, *headers: str, begin: Begin = upload) -> bytes:
-    """A chunked request without the last chunk, which would end it."""
+    """A request with a chunked body that is not ended by a last chunk."""
     pieces = (body[i : i + 100] for i in range(0, len(body), 100))
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
     return begin(b"", "Transfer-Encoding: chunked", *headers) + chunks
@@ -167,7 +167,7 @@ def server(django_db_setup: None, django_db_blocker: Any) -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def nothing_left(server: Server) -> Iterator[None]:
-    """Whatever a test sends, the server keeps neither staged bytes nor rows."""
+    """Check after each test that the server has kept neither staged bytes nor rows."""
     yield
     deadline = time.monotonic() + 5
     while list(server.staging.iterdir()) or Upload.objects.exists():
@@ -358,7 +358,10 @@ def test_a_body_that_is_not_announced_is_refused_and_not_taken_for_a_request(ser
 
 
 def test_a_client_cannot_say_where_the_api_is_mounted(server: Server) -> None:
-    """SCRIPT_NAME is ignored, because the peer is no trusted proxy. It would get around a proxy's rules on paths."""
+    """SCRIPT_NAME is ignored, because the client is no trusted proxy.
+
+    With it, a client could avoid a proxy's rules about paths.
+    """
     for prefix in ("/files", "/evil"):
         status, listing = server.ask(request("GET", "/files", b"", f"SCRIPT_NAME: {prefix}"))
         assert (status, listing["total_files"]) == (200, 0)
@@ -450,7 +453,7 @@ def test_clients_that_send_slowly_and_steadily_are_not_cut_off(server: Server) -
 def test_health_answers_while_clients_stall(server: Server, data: bytes) -> None:
     clients = [server.connect(data) for _ in range(3 * THREADS)]
     begun = time.monotonic()
-    # This time covers the stall, and the closing of the connections after it.
+    # In this time the clients stall, and the server then closes their connections.
     while time.monotonic() - begun < STALL + 1.5:
         assert server.health(timeout=4.0) == 200
     for client in clients:

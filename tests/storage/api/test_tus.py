@@ -1,4 +1,4 @@
-"""Resumable uploads in the language of tus 1.0: what a client sends, and what it is answered."""
+"""Resumable uploads by the protocol tus 1.0: requests of clients, and their answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DATA = os.urandom(5 * CHUNK_SIZE + 17)
 
 @pytest.fixture(autouse=True)
 def at_once(cluster: ClusterUnderTest, settings: Any) -> None:
-    """No answer waits for a worker: there is none, or it has done its work before the answer."""
+    """Let no answer wait for a worker: either there is no worker, or it has done its work before the answer."""
     settings.OCC = dataclasses.replace(settings.OCC, upload_wait=0)
 
 
@@ -374,7 +374,7 @@ def test_staged_bytes_that_are_gone_end_the_upload(cluster: ClusterUnderTest) ->
 
 
 def test_bytes_behind_the_offset_do_not_count(cluster: ClusterUnderTest) -> None:
-    """A process that died may have written more than it had kept: after a power cut these bytes may be anything."""
+    """A process that died may have staged bytes behind the offset. After a power cut their values may be wrong."""
     address = begin(len(DATA))
     append(address, 0, DATA[:100])
     (name,) = cluster.staged()

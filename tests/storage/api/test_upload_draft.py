@@ -1,4 +1,4 @@
-"""Resumable uploads in the language of the IETF's draft 05 (interop version 6), on the same resource."""
+"""Resumable uploads by the IETF's draft 05 (interop version 6), at the same addresses as tus."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DATA = os.urandom(10_000)
 
 @pytest.fixture(autouse=True)
 def at_once(cluster: ClusterUnderTest, settings: Any) -> None:
-    """No answer waits for a worker: there is none, or it has done its work before the answer."""
+    """Let no answer wait for a worker: either there is no worker, or it has done its work before the answer."""
     settings.OCC = dataclasses.replace(settings.OCC, upload_wait=0)
 
 

@@ -1,4 +1,4 @@
-"""Clocks that were set back or forward: no work waits until a clock shows the former time again."""
+"""Clocks that are set back or forward: no work waits until a clock shows the former time again."""
 
 from __future__ import annotations
 

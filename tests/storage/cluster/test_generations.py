@@ -1,4 +1,4 @@
-"""RACES 12: a database that was put back never treats copies that it does not know as garbage."""
+"""RACES 12: a restored older database never treats copies that it does not know as garbage."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_what_was_acknowledged_under_either_of_two_databases_stays(
     older_later.put_back()
     tidy(cluster)
     assert cluster.download(File.objects.get(name="diverged")) == diverged
-    if "first" in known:  # the newer database has not reclaimed its bytes
+    if "first" in known:  # In this case the newer database has not reclaimed the bytes of this file.
         assert cluster.download(File.objects.get(name="first")) == first
 
 
@@ -145,7 +145,9 @@ def test_a_node_whose_writes_are_unknown_is_enough(cluster: ClusterUnderTest) ->
 
 
 def test_what_was_written_last_is_followed_by_another_generation(cluster: ClusterUnderTest) -> None:
-    """A copy of the database made just before the last write is recognised too, after one more round of the probe."""
+    """If a copy of the database was made just before the last write, it is recognised too, after one more round of the
+    probe.
+    """
     generations.before_writing(Topology.load())
     older = DatabaseCopy()
     upload(cluster, "late")
@@ -172,7 +174,7 @@ def test_its_own_volumes_are_known_whatever_became_of_nodes_and_clocks(cluster: 
     for _ in range(3):
         probe.probe()
     cluster.bring_back("node_000")
-    Generation.objects.update(begun_at="2100-01-01T00:00Z")  # as if the clock was ahead and has been set back
+    Generation.objects.update(begun_at="2100-01-01T00:00Z")  # This looks as if a clock that was fast has been set back.
     probe.probe()
     upload(cluster, "second")
     reclaim.reclaim(0)
@@ -181,7 +183,7 @@ def test_its_own_volumes_are_known_whatever_became_of_nodes_and_clocks(cluster: 
 
 @pytest.fixture
 def put_back(cluster: ClusterUnderTest) -> Iterator[bytes]:
-    """Put an older database back, which does not know the file "late"; gives the bytes of that file."""
+    """Put back an older database, which does not know the file "late". Yields the bytes of that file."""
     upload(cluster, "first")
     older = DatabaseCopy()
     late = upload(cluster, "late")
@@ -254,7 +256,7 @@ def test_more_databases_than_a_volume_has_room_for_stay_unknown(cluster: Cluster
 
 
 def test_a_volume_that_is_older_than_it_was_left_is_reconciled(cluster: ClusterUnderTest) -> None:
-    """An older snapshot of a volume is put back while the cluster runs. It lacks the copies written since."""
+    """While the cluster runs, a volume is replaced by an older snapshot, which lacks the newest copies."""
     upload(cluster, "first")
     shutil.copytree(cluster.folder("node_000"), cluster.folder("node_000").with_suffix(".old"))
     data = {name: upload(cluster, name) for name in ("one", "two", "three")}

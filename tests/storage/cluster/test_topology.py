@@ -58,7 +58,7 @@ def test_before_anything_was_prepared_there_is_no_topology(db: None) -> None:
 
 
 def opened_breaker(member: Member) -> None:
-    """Open the member's breaker as after several back-offs, so that it stays open for half a minute."""
+    """Open the breaker of a node as if several back-offs had passed, so that it stays open for half a minute."""
     for _ in range(5):
         member.lane.breaker.trip()
         member.lane.breaker._closed_again_at = 0.0

@@ -11,7 +11,7 @@ from storage.jobs import wakeups
 from storage.models import Job
 from tests.support.system import wait_until
 
-wake = wakeups.wake  # the real function, even where a test replaces ``wakeups.wake``
+wake = wakeups.wake  # This is the real function, even where a test replaces ``wakeups.wake``.
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_who_listens_hears_a_wake_up_and_no_task_is_sent(sent: list[str], redis_
 
 
 def test_a_wake_up_that_nobody_heard_is_there_for_who_listens_next(sent: list[str]) -> None:
-    for _ in range(3):  # several wake-ups, as when all workers are busy
+    for _ in range(3):  # Several wake-ups come, as when all workers are busy.
         wake(Job.Queue.INGEST)
         wakeups.taken(Job.Queue.INGEST)
     assert sent == ["storage.ingest"] * 3

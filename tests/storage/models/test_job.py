@@ -41,7 +41,7 @@ def test_a_job_larger_than_any_batch_is_claimed_alone() -> None:
 
 @pytest.mark.django_db
 def test_a_job_that_failed_before_is_claimed_alone() -> None:
-    """RACES 28: a poison job must not cost the other jobs of its batch an attempt."""
+    """RACES 28: a job that fails every time must not cost the other jobs of its batch an attempt."""
     jobs = queued(3)
     Job.objects.filter(pk=jobs[1].pk).update(attempts=1)
     assert [job.pk for job in claim()] == [jobs[0].pk]

@@ -1,4 +1,4 @@
-"""The totals that PostgreSQL keeps equal a count of the rows, whatever statement changed the rows (ADR 12)."""
+"""The totals that PostgreSQL keeps are equal to a count of the rows, whatever statement changed the rows (ADR 12)."""
 
 from __future__ import annotations
 
@@ -135,9 +135,10 @@ def execute(statement: str, *params: str | int) -> None:
 
 @contextmanager
 def meanwhile(act: Callable[[], object]) -> Iterator[None]:
-    """Run the body in a transaction, and then ``act`` in another session.
+    """Run the ``with`` block in a transaction, and then ``act`` in another session.
 
-    The transaction is committed when ``act`` waits for one of its locks. Then ``act`` is waited for.
+    The transaction is committed when ``act`` waits for one of its locks. Then this function waits for the end of
+    ``act``.
     """
 
     def in_session() -> None:

@@ -22,7 +22,10 @@ HASH, DATA = chunk()
 
 
 class Volume(MemoryVolume):
-    """A volume that counts the reads that come through its lane. While ``answers`` is clear, these reads wait."""
+    """A volume that counts the reads that come through its lane.
+
+    These reads wait until the event ``answers`` is set.
+    """
 
     def __init__(self, identity: Identity) -> None:
         super().__init__(identity.node_id)
@@ -79,7 +82,7 @@ def test_what_is_in_memory_is_read_in_place(
 def test_what_has_to_come_from_a_disk_comes_through_the_lane(
     volumes: list[Volume], members: list[Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If that disk hangs, the chunk comes from another node."""
+    """If the disk hangs, the chunk is read from another node."""
     for volume in volumes:
         monkeypatch.setattr(volume, "read_cached", lambda chunk_hash: None)
     assert read(members, monkeypatch) == DATA

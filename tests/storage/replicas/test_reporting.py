@@ -168,7 +168,7 @@ def test_a_report_of_a_chunk_that_is_nowhere_short_changes_nothing(cluster: Clus
 
 
 def test_a_miss_that_the_sketch_no_longer_vouches_for_is_not_reported(cluster: ClusterUnderTest) -> None:
-    """The sketches that the reader relied on may be up to a second old."""
+    """A reader may have used sketches that were up to a second old."""
     chunk_hash = cluster.upload(content_of(1)).content.manifest()[0][0]
     seen = Topology.load()
     for member in seen.members:
@@ -196,7 +196,7 @@ def test_a_report_without_a_database_breaks_no_read(cluster: ClusterUnderTest, m
 def test_healthy_churn_raises_no_alarm(
     cluster: ClusterUnderTest, settings: Any, misses: Misses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The churn: sketches as full as they get, files of several factors, deletions, new nodes and a rebalance."""
+    """The test has nearly full sketches, files with several factors, deletions, new nodes and a rebalance."""
     weighed: list[tuple[str, str]] = []
 
     def weigh(chunk_hash: str, node_id: str) -> Worth:

@@ -40,7 +40,8 @@ def deleted_and_needed_again(cluster: ClusterUnderTest, data: bytes) -> File:
     hashes = [chunk_hash for chunk_hash, _ in file.content.manifest()]
     catalogue.delete(file)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reclaim, "purge_trash", lambda *_, **__: (0, 0))  # the grace period has not passed
+        # Nothing is purged, as if the grace period had not passed.
+        patch.setattr(reclaim, "purge_trash", lambda *_, **__: (0, 0))
         reclaim.reclaim(0)
     assert not Chunk.objects.exists()
     assert len(trash(cluster)) == 3 * len(hashes)

@@ -191,7 +191,7 @@ def test_a_node_that_comes_back_with_old_content_is_reconciled(cluster: ClusterU
     away = cluster.holders(gone)[0]
     cluster.take_offline(away)
     catalogue.delete(deleted)
-    Chunk.objects.filter(entries=None).delete()  # as if an old backup of the volume was restored
+    Chunk.objects.filter(entries=None).delete()  # The volume then looks as if an old backup of it was restored.
     cluster.bring_back(away)
     cluster.maintain()
     reclaim.reclaim(0)
@@ -250,8 +250,8 @@ def test_a_node_that_comes_back_as_an_older_snapshot_is_made_whole(cluster: Clus
 def test_a_reconcile_alone_has_what_is_short_mended(cluster: ClusterUnderTest) -> None:
     """A reconcile marks the health summaries of short contents as outdated.
 
-    This includes summaries that are exact and of this topology epoch. The summaries are then made again, and the copies
-    that they show to be missing are made.
+    This includes summaries that are exact and of this topology epoch. The summaries are then made again, and so the
+    missing copies are found and made.
     """
     file, before = cluster.upload(content_of(40)), counted_misses()
     for path in cluster.folder("node_004").glob("chunks/*/*"):

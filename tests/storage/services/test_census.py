@@ -201,7 +201,10 @@ def test_the_last_census_is_kept_however_old_it_is(cluster: ClusterUnderTest) ->
 def test_files_that_come_and_go_during_a_census_contradict_no_tally(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The tallies at both ends are alike, and in between the nodes have nearly nothing, or three times as much."""
+    """The tallies are the same before and after the census.
+
+    During it the nodes have nearly no copies, or three times as many.
+    """
     files = [cluster.upload(content_of(100, "goes"))]
     take = census.take
 

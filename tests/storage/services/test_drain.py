@@ -126,7 +126,7 @@ def test_a_chunk_that_cannot_be_read_elsewhere_keeps_the_node(cluster: ClusterUn
 def test_an_upload_that_chose_the_node_before_it_drained_does_not_write_there_after_it_was_empty(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RACES 20: a drain waits until all earlier leases have ended, and then needs an empty listing to end."""
+    """RACES 20: a drain waits until all batches in flight have ended, and ends only if the next listing is empty."""
     data = content_of(3)
     accepted = cluster.accept(data)
     before = Topology.load()
@@ -146,7 +146,7 @@ def test_an_upload_that_chose_the_node_before_it_drained_does_not_write_there_af
     def load_early() -> Topology:
         found = real_load()
         if not held_up.is_set():
-            held_up.set()  # the worker has read the nodes; before it writes, one of them is drained
+            held_up.set()  # The worker has read the nodes. One of them is drained before the worker writes.
             drain.request(preferred)
             thread = threading.Thread(target=drain_everything, args=(cluster.maintain,))
             thread.start()

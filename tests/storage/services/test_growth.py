@@ -1,6 +1,6 @@
-"""Sketches grow, drift, collect stuck registers, and are rebuilt.
+"""Sketches that grow, that drift, or that have stuck registers are rebuilt.
 
-During a rebuild there is no moment in which a trusted sketch denies a copy that exists.
+At no moment of a rebuild does a trusted sketch deny a copy that exists.
 """
 
 from __future__ import annotations
@@ -192,7 +192,10 @@ def test_what_loses_counts_during_a_growing_rebuild_ends_trust(
 
 
 def during(monkeypatch: pytest.MonkeyPatch, phase: str, act: Callable[[], Any]) -> list[Any]:
-    """Have ``act`` called once, when ``phase`` is entered; its result is appended to the list that is returned."""
+    """Have ``act`` called once, when a process enters ``phase``.
+
+    Its result is appended to the list that is returned.
+    """
     results: list[Any] = []
 
     def enter(entered: str) -> None:
@@ -207,7 +210,7 @@ def during(monkeypatch: pytest.MonkeyPatch, phase: str, act: Callable[[], Any]) 
 
 
 def test_who_has_not_heard_of_another_n_prime_ends_trust_before_it_writes(cluster: ClusterUnderTest) -> None:
-    """A worker has loaded the topology before the restart, and counts after the rebuild."""
+    """A worker loads the topology before the restart with another N_PRIME, and counts after the rebuild."""
     late = Topology.load()
     provision(dataclasses.replace(cluster.configuration, n_prime=500))
     rebuild_all(cluster)

@@ -15,7 +15,7 @@ from tests.support.cluster import ClusterUnderTest
 
 
 def test_an_upload_that_is_kept_is_in_the_log_on_disk(cluster: ClusterUnderTest) -> None:
-    """The acceptance of an upload does not wait for the disk if the client waits for the ingest.
+    """If the client waits for the ingest, the acceptance of its upload does not wait for the disk.
 
     ``keep`` makes the acceptance durable.
     """
@@ -51,7 +51,7 @@ def test_an_upload_whose_ingest_has_ended_meanwhile_is_not_lost(cluster: Cluster
 def test_whoever_comes_when_there_is_room_again_is_not_refused_for_what_was_seen_before(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Node.objects.update(writable=False)  # as the probe records it for a full disk
+    Node.objects.update(writable=False)  # The probe records a full disk like this.
     topology.forget()
     with monkeypatch.context() as full, pytest.raises(OutOfSpace):
         full.setattr(FilesystemVolume, "space", lambda self: Space("disk", 100, 1000))

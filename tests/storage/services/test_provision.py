@@ -25,7 +25,7 @@ def test_a_raised_num_nodes_adds_nodes(cluster: ClusterUnderTest) -> None:
 
 
 def test_num_nodes_need_not_follow_the_nodes(cluster: ClusterUnderTest) -> None:
-    """Only a NUM_NODES that was raised since the start before makes nodes, and none ever removes one."""
+    """A start makes nodes only if NUM_NODES was raised since the last start. No start removes a node."""
 
     def start(num_nodes: int) -> int:
         provision(dataclasses.replace(cluster.configuration, num_nodes=num_nodes))

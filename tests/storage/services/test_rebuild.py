@@ -48,7 +48,7 @@ def test_level_counts_of_ten_fresh_chunks_on_three_of_five_nodes(cluster: Cluste
     levels = gathered.survey.level_counts
     assert sum(levels) == 10_000
     assert len(levels) == 6
-    # With about 45 of 10,000 seeds, two chunks share a register. That register is then at a higher level.
+    # With about 45 of 10,000 seeds, two of the chunks share a register, and this register is at a higher level.
     assert levels[0] >= 9990
     assert levels[3] >= 8
     assert round(gathered.survey.union.estimate) == 10_000 - levels[0]
@@ -177,7 +177,7 @@ def maintain_in_another_session(cluster: ClusterUnderTest) -> None:
 def test_a_write_that_ends_after_its_batch_counts_once_more(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk of a node hangs during a write. A rebuild lists the node before the copy is there."""
+    """The disk of a node hangs during a write. A rebuild lists the node before the write ends."""
     write = FilesystemVolume.write
     go_on, written = threading.Event(), threading.Event()
 
@@ -285,13 +285,14 @@ def test_removals_during_a_rebuild_raise_no_alarm(cluster: ClusterUnderTest, mon
 def replace_in_another_session(cluster: ClusterUnderTest, file: File) -> None:
     """Remove every copy of ``file``, and raise the tally of node_000 as if as many copies were written there.
 
-    These copies are taken to lie where the rebuild has listed already.
+    The test assumes that these copies are in a range that the rebuild has already listed.
     """
     try:
         had = Node.objects.get(node_id="node_000")
         catalogue.delete(file)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(reclaim, "purge_trash", lambda *_, **__: (0, 0))  # the grace period has not passed
+            # Nothing is purged, as if the grace period had not passed.
+            patch.setattr(reclaim, "purge_trash", lambda *_, **__: (0, 0))
             reclaim.reclaim(0)
         Node.tally({"node_000": (had.chunks, had.bytes)})
     finally:

@@ -62,7 +62,7 @@ def test_a_reupload_within_the_grace_keeps_the_bytes(cluster: ClusterUnderTest) 
 def test_a_pin_that_comes_after_the_plan_stops_the_removal(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Invariant 7: the references are looked at again under the chunk's lock."""
+    """Invariant 7: reclaim looks for references again while it holds the lock of the chunk."""
     data = content_of(1)
     catalogue.delete(cluster.upload(data))
     plan = reclaim.plan
@@ -104,7 +104,7 @@ def test_one_chunk_that_is_needed_again_keeps_no_other_of_its_batch(
 def test_a_node_that_fails_during_a_batch_keeps_its_copies_and_all_rows(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RACES 13 and 25: its copies stay counted, and the rows of all chunks wait for it."""
+    """RACES 13 and 25: the copies on the node stay counted, and the rows of all chunks stay until the node answers."""
     catalogue.delete(cluster.upload(content_of(20)))
     trash_of = FilesystemVolume.trash
 
@@ -183,7 +183,7 @@ def test_a_surplus_copy_goes_only_if_the_others_are_good(cluster: ClusterUnderTe
 
 
 def test_trash_that_turns_out_to_be_needed_is_put_back(cluster: ClusterUnderTest) -> None:
-    """RACES 10: the purge looks at the references again."""
+    """RACES 10: before the purge deletes a copy, it looks for references again."""
     file = cluster.upload(content_of(1))
     chunk_hash = chunk_of(file)
     for node_id in cluster.holders(chunk_hash):
@@ -216,7 +216,7 @@ def test_the_tallies_follow_what_is_removed(cluster: ClusterUnderTest) -> None:
 
 
 def test_a_plan_changes_nothing(cluster: ClusterUnderTest) -> None:
-    """Invariant 10: to make a plan changes neither rows nor volumes."""
+    """Invariant 10: a plan changes neither rows nor volumes."""
     file = cluster.upload(content_of(2))
     hashes = sorted(chunk_hash for chunk_hash, _ in file.content.manifest())
     catalogue.delete(file)

@@ -55,7 +55,7 @@ def stored(cluster: ClusterUnderTest) -> bytes:
 def test_a_newer_request_stops_the_one_that_still_sends(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RACES 41: what the older request had kept stays, and it writes nothing more."""
+    """RACES 41: the bytes that the older request has kept stay, and that request writes nothing more."""
     monkeypatch.setattr(arrival, "KEEP_SECONDS", 0)
     older = begun()
 
@@ -76,7 +76,10 @@ def test_a_newer_request_stops_the_one_that_still_sends(
 def test_a_writer_in_the_middle_of_a_write_is_waited_for(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RACES 41: the older request passed its check and is then held up. The newer one writes after it, not before."""
+    """RACES 41: the older request is held up after its check and before its write.
+
+    The newer request writes after it.
+    """
     older = begun()
     writes, goes_on, order = Event(), Event(), []
     append = files.append
@@ -93,7 +96,7 @@ def test_a_writer_in_the_middle_of_a_write_is_waited_for(
     assert writes.wait(20)
     newer = again(older)
     done = in_thread(lambda: send(newer, 0, DATA))
-    time.sleep(0.2)  # The newer request has time to overtake, if nothing holds it back.
+    time.sleep(0.2)  # In this time the newer request would write, if nothing held it back.
     assert order == []
     goes_on.set()
     assert isinstance(failed(), UploadTakenOver)
@@ -113,8 +116,8 @@ def test_of_many_requests_at_once_each_byte_is_taken_once(cluster: ClusterUnderT
             try:
                 send(mine, mine.offset, *(DATA[at : at + 997] for at in range(mine.offset, len(DATA), 997)))
             except (UploadTakenOver, OffsetMismatch):
-                # Clients wait before they try again, each for another time. Without that, each one stops the others
-                # before they get far, and how long that goes on is a matter of luck.
+                # Each client waits for a random time before it tries again. Otherwise the clients would stop each other
+                # again and again, for an unpredictable time.
                 time.sleep(draw.uniform(0, 0.2))
 
     for ended in [in_thread(push) for _ in range(4)]:
@@ -194,7 +197,10 @@ def test_without_postgresql_nothing_is_kept_and_nothing_is_lost(
 def test_an_offset_is_told_after_its_bytes_are_durable(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RACES 41: a power cut takes back no offset that was told. A durable commit comes after the sync."""
+    """RACES 41: an offset that a client was told survives a power cut.
+
+    The durable commit of the offset follows the sync of its bytes.
+    """
     order: list[str] = []
     sync = files.sync
 
@@ -264,7 +270,10 @@ def test_what_has_come_is_kept_when_the_client_goes_away(cluster: ClusterUnderTe
 
 
 def in_thread(work: Callable[[], None]) -> Callable[[], Exception | None]:
-    """Begin work in a thread. The function that is returned waits for its end, and returns its error."""
+    """Begin ``work`` in a thread.
+
+    The function that is returned waits for the end of the thread, and returns its error.
+    """
     errors: list[Exception] = []
 
     def run() -> None:

@@ -14,7 +14,7 @@ from tests.support.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 
 
 def test_a_corrupt_copy_is_passed_over_reported_and_mended(cluster: ClusterUnderTest) -> None:
-    """Invariant 8: every byte is verified; readers report, workers judge."""
+    """Invariant 8: every byte is verified; readers report bad copies, and workers judge them."""
     data = content_of(4)
     file = cluster.upload(data)
     for chunk_hash, _ in file.content.manifest():
@@ -93,7 +93,7 @@ def test_one_good_copy_is_enough_whichever_nodes_are_away(cluster: ClusterUnderT
 
 
 def test_what_only_absent_nodes_may_have_is_unavailable_not_gone(cluster: ClusterUnderTest) -> None:
-    """RACES 14: 410 needs every node to answer."""
+    """RACES 14: the answer is 410 only if every node has answered."""
     file = cluster.upload(content_of(1))
     for node_id in cluster.holders(file.content.manifest()[0][0]):
         cluster.take_offline(node_id)
@@ -172,7 +172,10 @@ def test_a_long_manifest_is_read_in_windows(cluster: ClusterUnderTest) -> None:
 
 @pytest.mark.usefixtures("small_windows")
 def test_a_file_that_is_deleted_while_it_is_read_breaks_off(cluster: ClusterUnderTest) -> None:
-    """RACES 15: a download that has begun gives the whole file or ends in an error, never in a clean early end."""
+    """RACES 15: a download that has begun gives the whole file or ends with an error.
+
+    It never ends early without an error.
+    """
     data = content_of(12)
     file = cluster.upload(data)
     stream = cluster.read(file)

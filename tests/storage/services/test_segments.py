@@ -23,7 +23,7 @@ from storage.staging import files
 from storage.volumes import FilesystemVolume
 from tests.support.cluster import CHUNK_SIZE, AcceptedRows, ClusterUnderTest, content_of
 
-SEGMENT = 4  # chunks per segment
+SEGMENT = 4  # The number of chunks per segment.
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The periodic survey keeps large surveys, and lets sketches grow before they fill up."""
+"""The periodic survey of the sketches stores its result, and lets the sketches grow before they fill up."""
 
 from __future__ import annotations
 

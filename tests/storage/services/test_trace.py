@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("first_look")
 
 @pytest.fixture
 def first_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has seen no survey of another test's cluster, and the same sketch seed in every test.
+    """Make this process forget the surveys of earlier tests, and use the same sketch seed in every test.
 
     With random seeds, about one loss in five hundred would not show, because the lost chunk would share its register
     with a chunk that has all its copies.
@@ -123,7 +123,7 @@ def test_copies_that_are_all_there_convict_the_sketch(cluster: ClusterUnderTest)
 def test_a_count_of_a_copy_that_has_gone_is_suspected_and_no_loss(
     cluster: ClusterUnderTest, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A rebuild leaves such a count if it has listed a copy just before the copy was removed."""
+    """Such a count stays if a rebuild lists a copy just before the copy is removed."""
     chunks = chunks_of(cluster.upload(content_of(20)))
     counting.count(Topology.load(), {"node_000": ["0" * 64]})
     (job,) = look()
@@ -141,7 +141,7 @@ def test_an_orphan_asks_for_one_census_and_not_for_a_trace_each_round(cluster: C
     chunk = chunks_of(cluster.upload(content_of(1, "strange"), "strange"))[0]
     holder, *others = cluster.holders(chunk)
     catalogue.delete(File.objects.get(content__chunk_count=1))
-    Chunk.objects.filter(hash=chunk).delete()  # as if an older database did not know the chunk
+    Chunk.objects.filter(hash=chunk).delete()  # It is now as if an older database did not know the chunk.
     for other in others:
         cluster.replica_path(other, chunk).unlink()
         Job.request(Job.Kind.REBUILD_SKETCH, other)
@@ -213,7 +213,7 @@ def test_copies_on_their_way_out_prove_nothing(cluster: ClusterUnderTest) -> Non
 
 
 def test_an_hour_of_healthy_churn_raises_no_alarm(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A survey every 15 seconds looks 240 times an hour, and may see work that is half done."""
+    """There are 240 surveys in an hour, one every 15 seconds, and each may see work that is half done."""
     drawn = random.Random(17)
     looks = 0
 
@@ -255,7 +255,10 @@ def test_an_hour_of_healthy_churn_raises_no_alarm(cluster: ClusterUnderTest, mon
 
 
 def test_a_loss_behind_a_chunk_that_has_its_copies_is_traced_with_another(cluster: ClusterUnderTest) -> None:
-    """The level of the shared register is not too low, but it counts fewer copies than two chunks should have."""
+    """Two chunks share a register.
+
+    Its level is not too low, but it counts fewer copies than the two chunks should have.
+    """
     Cluster.objects.update(base_n_prime=16, n_prime=16)
     probe.probe()
     cluster.maintain()

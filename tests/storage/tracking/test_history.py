@@ -48,8 +48,8 @@ def test_a_span_without_files_is_empty(cluster: ClusterUnderTest) -> None:
 def test_chunks_are_divided_as_they_were_stored() -> None:
     five, six = frozenset("abcde"), frozenset("abcdef")
     history = [Span(five, {3: 300, 2: 50}), Span(six, {3: 100})]
-    # No file has factor 4, so chunks with four copies are divided in proportion to all chunks of each span. There are
-    # more chunks with two copies than were stored with factor 2: some chunks of factor 3 have lost a copy.
+    # No file has factor 4, so chunks with four copies are divided in proportion to all chunks of each span. More chunks
+    # have two copies than were stored with factor 2, because some chunks of factor 3 have lost a copy.
     found = epochs_of({2: 60, 3: 400, 4: 9}, history, ["a", "b", "c", "d", "e", "f"])
     assert found == [
         Epoch((0, 1, 2, 3, 4), {2: 60, 3: 300, 4: 7}),

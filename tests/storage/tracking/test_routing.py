@@ -84,7 +84,9 @@ def test_without_nodes_there_is_nowhere_to_look(cluster: ClusterUnderTest) -> No
 
 
 def test_a_trusted_sketch_is_certain_of_the_copies_that_it_counted(cluster: ClusterUnderTest) -> None:
-    """The sketch is also certain of copies that have gone. This is how a reader knows that a copy is missing."""
+    """The sketch is also certain of copies that have vanished, so a reader that does not find such a copy knows that it
+    is missing.
+    """
     hashes = [chunk_hash for chunk_hash, _ in cluster.upload(content_of(40)).content.manifest()]
     topology = Topology.load()
     certain = 0
@@ -110,7 +112,9 @@ def test_nothing_is_certain_without_trusted_sketches(
 
 
 def test_registers_that_count_more_copies_than_the_chunk_has_make_nobody_certain(cluster: ClusterUnderTest) -> None:
-    """After nodes were added, placement may prefer a node without the chunk. Another chunk may fill its register."""
+    """After nodes were added, placement may prefer a node that lacks the chunk, where another chunk is counted in the
+    same register.
+    """
     members = Topology.load().members
     route = routing.Route(members, members, [True] * 5, [1, 1, 1, 1, 0], [0.99, 0.4, 0.4, 0.4, 0.0], target=3)
     assert not route.is_certain(members[0])

@@ -1,4 +1,4 @@
-"""A volume in a directory whose file system is full, or whose process lacks file descriptors or memory."""
+"""A volume on a full file system, and a volume in a process that lacks file descriptors or memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def failing(error: int) -> object:
 
 
 def older(volume: FilesystemVolume) -> None:
-    """Make the volume as an older version left it: without a spare, and with an identity file of any length."""
+    """Make the volume look as an older version left it: without a spare, and with an identity file shorter than a
+    sector.
+    """
     (volume.root / "spare").unlink()
     fields = {"cluster": "cluster", "node_id": "node_000", "node": "node", "generation": 9}
     (volume.root / "identity").write_text(json.dumps({"format": 1, **fields}))

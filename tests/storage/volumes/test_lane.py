@@ -110,7 +110,7 @@ def test_of_many_calls_to_a_hung_volume_none_waits_longer_than_the_first() -> No
 
 def test_a_slow_volume_has_the_time_it_needs() -> None:
     lane = Lane(MemoryVolume("slow"), threads=1, timeout=0.5)
-    futures = [lane.submit(time.sleep, 0.1) for _ in range(12)]  # the last call ends long after the time limit
+    futures = [lane.submit(time.sleep, 0.1) for _ in range(12)]  # The last call ends long after the time limit.
     assert [lane.result(future) for future in futures] == [None] * 12
 
 
@@ -118,7 +118,7 @@ def test_a_slow_volume_has_the_time_it_needs() -> None:
 
 
 def away_and_back() -> tuple[Lane, MemoryVolume, Clock]:
-    """A lane whose breaker is half-way through the longest back-off, its volume, which is back, and the clock."""
+    """A lane whose breaker is half-way through the longest back-off; its volume, which answers again; and the clock."""
     volume, clock = MemoryVolume(), Clock()
     volume.create(Identity("cluster", "node_000", "node"))
     lane = Lane(volume)
@@ -187,7 +187,8 @@ def test_while_a_look_hangs_no_other_look_waits_or_takes_a_thread(monkeypatch: p
                 lane.look(hangs)
         assert time.monotonic() - begun < 0.3
         assert len(entered) == 1
-        monkeypatch.setattr("storage.volumes.lane.BACK_OFF", (0.0,))  # the longest back-off has passed
+        # With this back-off, the breaker tries again at once.
+        monkeypatch.setattr("storage.volumes.lane.BACK_OFF", (0.0,))
         with pytest.raises(VolumeOffline, match="no answer"):
             lane.look(hangs)
         assert len(entered) == 2, "a thread that hangs for ever does not hide a disk that was replaced"

@@ -36,7 +36,7 @@ def drop(path: Path, but_for: int) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)  # nothing is read ahead
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)  # With this advice, the kernel reads nothing ahead.
         os.pread(descriptor, 1, len(DATA) - 1 if but_for else len(DATA))
     finally:
         os.close(descriptor)
@@ -56,7 +56,7 @@ def test_what_is_in_memory_is_read(file: Path) -> None:
 
 @pytest.mark.parametrize("left", [0, 1])
 def test_what_is_not_in_memory_is_neither_read_nor_fetched(file: Path, left: int) -> None:
-    """Even to start a read would mean to wait if the disk is busy."""
+    """If the disk is busy, even the start of a read would wait."""
     drop(file, but_for=left)
     assert pages(file) == left
     assert page_cache.read(str(file)) is None
@@ -75,7 +75,7 @@ def test_what_is_not_a_file_makes_nobody_wait(file: Path) -> None:
     link.symlink_to(pipe)
     names = [str(path) for path in (pipe, link, file.parent)]
     for name in names:
-        os.stat(name)  # so that the kernel caches the name
+        os.stat(name)  # Now the kernel has the name in its cache.
     answers: list[bytes | None] = []
     reader = threading.Thread(target=lambda: answers.extend(map(page_cache.read, names)), daemon=True)
     reader.start()

@@ -38,5 +38,5 @@ def test_what_fits_leaves_a_volume_that_is_not_full(free: int, free_files: int |
 
 def test_a_file_system_without_a_limit_of_files_lacks_none(tmp_path: Path) -> None:
     found = list(os.statvfs(tmp_path))
-    found[5] = found[6] = found[7] = 0  # f_files, f_ffree and f_favail, as Btrfs reports them
+    found[5] = found[6] = found[7] = 0  # Btrfs reports 0 for f_files, f_ffree and f_favail.
     assert Space.of(os.statvfs_result(found), "disk", writable=True).free_files is None

@@ -1,4 +1,4 @@
-"""What /metrics shows, and that each part of it answers for itself."""
+"""What /metrics shows. If a part of the system does not answer, the figures of the other parts are still shown."""
 
 from __future__ import annotations
 
@@ -307,6 +307,6 @@ def test_the_probes_are_open_and_the_version_is_not(keys_on: ClusterUnderTest) -
 
 
 def test_livez_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no database here: a test without a mark may not use one."""
+    """A test without the mark ``django_db`` may not use a database, so this test shows that /livez asks none."""
     monkeypatch.setattr(Topology, "recent", None)
     assert WholeClient().get("/livez").status_code == 200

@@ -1,4 +1,4 @@
-"""Seats: whatever ends a process, the next one goes on with its counts, in the same files."""
+"""Seats: however a process ends, the next process continues its counts, in the same files."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_there_is_room_for_every_combination_of_labels(tmp_path: Path) -> None:
 
 @pytest.fixture
 def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process counts as before when the test is over."""
+    """Make this process count as before when the test is over."""
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
     monkeypatch.setattr(seats, "_descriptor", None)
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
