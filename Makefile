@@ -11,8 +11,8 @@ BROWSER := .venv-browser
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-# The manager replaces the shell. The manager stops in order when make is interrupted or terminated. When make itself is
-# killed, the kernel kills the manager, and every program with it.
+# The process manager replaces the shell. When make is interrupted or terminated, the manager stops all programs in
+# order. When make itself is killed, the kernel kills the manager, and every program with it.
 run: $(VENV)/requirements.stamp ## start the whole system, in the foreground
 	@exec setpriv --pdeathsig KILL -- $(VENV)/bin/python manage.py serve
 
@@ -24,12 +24,13 @@ lint: $(VENV)/requirements-dev.stamp ## check style, types and import contracts
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# Files of tests run side by side, each process with databases of its own. WORKERS=0 runs them one after the other.
+# Files of tests run in several processes at the same time, each process with its own databases. WORKERS=0 runs them one
+# after the other.
 test: $(VENV)/requirements-dev.stamp ## run the tests, and list the ten slowest
 	$(VENV)/bin/python -m pytest -n $(or $(WORKERS),2) --dist loadfile --durations 10
 
-# Each operation gets a few made-up requests, within two minutes. MINUTES=10 goes on for that long, twice: with keys off
-# and on.
+# Each operation gets a few made-up requests, within two minutes. MINUTES=10 runs for ten minutes with keys off, and
+# then for ten minutes with keys on.
 fuzz: $(VENV)/requirements-dev.stamp $(FUZZ)/requirements.stamp ## compare the live API with its schema, by made-up requests
 	$(MINUTES:%=FUZZ_MINUTES=%) $(VENV)/bin/python -m pytest -m fuzz tests/fuzz
 
@@ -62,20 +63,21 @@ test-browser: $(VENV)/requirements-dev.stamp $(BROWSER)/requirements.stamp ## te
 test-containers: $(VENV)/requirements-dev.stamp ## test image, compose files and nginx, with a Docker engine
 	$(VENV)/bin/python -m pytest -m containers tests/containers
 
-# PARTS="speed workers memory" chooses parts. BESIDE="swift=URL webdav=URL" names servers to compare with. BASE_URL names
-# a running OCC Storage. JSON=path writes every figure to that file. OPTIONS=--help lists more.
+# PARTS="speed workers memory" chooses parts. BESIDE="swift=URL webdav=URL" names servers to compare with. BASE_URL
+# names a running OCC Storage to measure. JSON=path writes every figure to that file. OPTIONS=--help lists more.
 bench: $(VENV)/requirements.stamp ## measure speed, workers and memory: a quarter of an hour
 	$(VENV)/bin/python -m benchmarks.service $(PARTS:%=--part %) $(BESIDE:%=--beside %) $(JSON:%=--json %) $(OPTIONS)
 
 bench-sketches: $(VENV)/requirements.stamp ## measure how good and how fast the sketches are: twenty minutes
 	$(VENV)/bin/python -m benchmarks.sketches
 
-# FILES=10000 makes fewer than a million files, of ten chunks each. PLANS=path writes the plans of PostgreSQL too.
+# FILES=10000 makes fewer than a million files, of ten chunks each. PLANS=path also writes PostgreSQL's plans to that
+# file.
 bench-growth: $(VENV)/requirements.stamp ## measure what takes longer with ten million chunks: a quarter of an hour
 	$(VENV)/bin/python -m benchmarks.growth $(FILES:%=--files %) $(PLANS:%=--plans %)
 
-# The files of requirements have a hash of every file that pip may download, for Python 3.11 and later. Versions that the
-# files have already stay, unless UPGRADE="--upgrade" or UPGRADE="--upgrade-package NAME" asks for newer ones.
+# requirements.txt and requirements-dev.txt have a hash of every file that pip may download, for Python 3.11 and later.
+# Versions in these files stay, unless UPGRADE="--upgrade" or UPGRADE="--upgrade-package NAME" asks for newer ones.
 LOCK = $(VENV)/tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock" $(UPGRADE)
 lock: $(VENV)/tools.stamp ## pin and hash what requirements.in and requirements-dev.in need
@@ -117,7 +119,7 @@ $(FUZZ)/requirements.stamp: tests/fuzz/requirements.txt | $(VENV)/bin/python
 	@$(FUZZ)/bin/python -m pip install --disable-pip-version-check --quiet -r tests/fuzz/requirements.txt
 	@touch $@
 
-# These two programs have many dependencies of their own, so they live in an environment of their own.
+# uv and cyclonedx-bom have many dependencies, so they have a virtual environment of their own.
 $(VENV)/tools.stamp: | $(VENV)/bin/python
 	@$(PYTHON) -m venv $(VENV)/tools
 	@$(VENV)/tools/bin/python -m pip install --disable-pip-version-check --quiet uv==0.13.9 cyclonedx-bom==7.5.0

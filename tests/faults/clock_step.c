@@ -1,6 +1,7 @@
-/* Preloaded into programs, it moves their wall clock by the seconds in the file that CLOCK_STEP names (int64_t).
- * CLOCK_STEP_ONLY and CLOCK_STEP_SKIP restrict it by the name of the program. The monotonic clock stays the real one:
- * libfaketime's clock_nanosleep fails there, which every Python program sleeps in. */
+/* A library that is preloaded into programs. It moves their wall clocks by the number of seconds (int64_t) in the file
+ * that CLOCK_STEP names. CLOCK_STEP_ONLY and CLOCK_STEP_SKIP limit it to one program, or exclude one, by name. The
+ * monotonic clock is not changed. libfaketime is not used: with it, clock_nanosleep fails for the monotonic clock, and
+ * every Python program sleeps by this call. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
