@@ -23,7 +23,7 @@ DOCUMENTS = sorted(
 README_LINES = 300
 SET_BY_THE_IMAGE = {"HOST", "PORT", "STORAGE_DIR", "LOG_TO"}
 
-# The README that described the wanted service had these headings. Their order and their words stay.
+# The README that described the wanted service had these headings. The order and the words of these headings stay.
 HEADINGS = """
 Quick Start
 Using Docker Compose (Recommended)

@@ -124,7 +124,10 @@ def milliseconds(operation: Callable[[], Any]) -> float:
 
 
 def medians(operations: Sequence[Callable[[], Any]], repeat: int) -> list[float]:
-    """Return the median milliseconds of each operation. They run in turn. The first three rounds do not count."""
+    """Return the median milliseconds of each operation.
+
+    The operations run in turn. The first three rounds do not count.
+    """
     rounds = [[milliseconds(operation) for operation in operations] for _ in range(repeat + 3)]
     return [statistics.median(times) for times in zip(*rounds[3:], strict=True)]
 

@@ -47,7 +47,7 @@ NOTHING = Body(0, ())
 
 
 class Answer:
-    """The status and the headers of an answer, with names in lower case. Its body can be read once, by `receive`."""
+    """The status and the headers of an answer, with names in lower case. The body can be read once, by `receive`."""
 
     def __init__(self, connection: socket.socket) -> None:
         head = b""

@@ -156,8 +156,9 @@ def node_sets(placement: Placement, size: int) -> tuple[Integers, Floats]:
 def occupancies(placed: Placed, depth: int, hit: Throws, runs: int, rng: np.random.Generator) -> Iterator[Occupancy]:
     """Hash the chunks ``runs`` times, and count the registers as `count_occupancy` would.
 
-    Registers with a chunk of more than ``depth`` replicas are at levels above ``depth``. Their sets of nodes do not
-    matter: all of them are counted at the last level. Only the few other chunks are thrown, into the other registers.
+    Registers with a chunk of more than ``depth`` replicas are at levels above ``depth``. On which nodes these registers
+    are above zero does not matter: all of them are counted at the last level. Only the chunks with fewer replicas are
+    thrown, into the other registers.
     """
     few = np.bitwise_count(placed.sets) <= depth
     sets, chunks = placed.sets[few], placed.chunks[few]

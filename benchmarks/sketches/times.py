@@ -32,7 +32,7 @@ FILE_CHUNKS = 1000
 OTHER_CHUNKS = 20_000
 """The number of other chunks on each node.
 
-It matters little, because the time of a lookup does not depend on register values.
+This number matters little, because the time of a lookup does not depend on register values.
 """
 
 LIMIT = 30.0  # Seconds that a server may take to start.

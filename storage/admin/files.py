@@ -46,7 +46,7 @@ class FilePaginator(PatientPaginator[File]):
 
 
 class FactorFilter(admin.SimpleListFilter):
-    """A filter that offers every factor that a file can have. It does not ask which factors files do have."""
+    """A filter that offers every factor that a file can have, without a query for the factors that files have."""
 
     title = "replication factor"
     parameter_name = "replication_factor"

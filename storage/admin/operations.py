@@ -55,7 +55,7 @@ class Page(admin.ModelAdmin[M]):
         return capfirst(str(self.opts.verbose_name_plural))
 
     def called(self, row: M) -> str:
-        """The name of a row in a message. It stands within a sentence."""
+        """The name of a row, in a form that fits into the sentence of a message."""
         return str(row)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:

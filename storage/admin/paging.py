@@ -16,7 +16,8 @@ COUNTED = 10_000  # At most this many rows, a hundred pages, are counted.
 class PatientPaginator(Paginator[M]):
     """A paginator that does not count all rows of a table for each page.
 
-    It counts at most ``COUNTED`` rows, because nobody reads more. A subclass may know the number of all rows.
+    The paginator counts at most ``COUNTED`` rows, because nobody reads more. A subclass may know the number of all
+    rows.
     """
 
     @cached_property

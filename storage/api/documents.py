@@ -51,7 +51,10 @@ def account(owned: Account, principal: Principal) -> dict[str, Any]:
 
 
 def file_tag(files: Sequence[File]) -> str:
-    """The strong entity tag of an owner's files on one content. It covers their names and replication factors."""
+    """The strong entity tag of an owner's files on one content.
+
+    The tag covers the names and the replication factors of the files.
+    """
     entries = "".join(f" {file.replication_factor} {file.name}" for file in files)
     text = f"{files[0].content.file_hash}{entries}"
     return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'

@@ -54,7 +54,7 @@ class Cluster(models.Model):
         rebuild a sketch of the former size counts and routes as before, and is trusted.
 
         Args:
-            n_prime: ``base_n_prime`` times a power of two. It is halved until it is at most ``LARGEST_SKETCH``.
+            n_prime: ``base_n_prime`` times a power of two. The number is halved until it is at most ``LARGEST_SKETCH``.
 
         Returns:
             True if the number was raised.

@@ -297,7 +297,7 @@ class Job(models.Model):
 
     objects = JobQuerySet.as_manager()
 
-    _turn_ends = _next_look = 0.0  # Both are times of the monotonic clock, in seconds.
+    _turn_ends = _next_look = 0.0  # Both values are times of the monotonic clock, in seconds.
 
     class Meta:
         ordering = ("created_at", "id")

@@ -20,7 +20,7 @@ class LastCensus:
         lost: the number of chunks without a copy.
         surplus: the number of chunks with more copies than they should have.
         orphans: the number of chunks that have copies but are not on record.
-        silent: the nodes that could not be listed. Their copies are not in these figures.
+        silent: the nodes that could not be listed. The figures do not include the copies on these nodes.
     """
 
     taken_at: datetime

@@ -47,7 +47,7 @@ class ResumableQuerySet(models.QuerySet["Resumable"]):
         return upload
 
     def locked(self, upload_ids: list[uuid.UUID]) -> list[Resumable]:
-        """Lock these rows, in the order of their ids. They are locked before contents, uploads and jobs (RACES 41)."""
+        """Lock these rows in the order of their ids. Callers lock contents, uploads and jobs only later (RACES 41)."""
         return list(self.filter(pk__in=upload_ids).order_by("pk").select_for_update(of=("self",)))
 
 

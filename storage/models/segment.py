@@ -73,8 +73,8 @@ class SegmentQuerySet(models.QuerySet["Segment"]):
     def results(self, segments: Sequence[Segment]) -> dict[uuid.UUID, dict[str, Any]]:
         """Job id → result of the job, for segments that are all stored.
 
-        A result has lists of ``chunks`` and ``replications``, one entry per chunk in order. It also has the ``factor``
-        and the topology ``epoch`` with which the segment was stored.
+        A result has lists of ``chunks`` and ``replications``, one entry per chunk in order. A result also has the
+        ``factor`` and the topology ``epoch`` with which the segment was stored.
 
         Args:
             segments: the first segments of an upload, without a gap.

@@ -16,9 +16,9 @@ class UploadQuerySet(models.QuerySet["Upload"]):
     def pin(self, wanted: Mapping[tuple[uuid.UUID, str], int], sizes: Mapping[str, int]) -> dict[str, int]:
         """Pin chunks before the volumes are asked for them; return chunk hash → row id.
 
-        The statement inserts rows for new chunks, and takes back the condemnation of the other chunks. It does so in
-        the order of their hashes, so two batches cannot deadlock (RACES 6). Reclaim either sees the pins, or has ended
-        its work on these chunks before.
+        In the order of the hashes, the statement inserts rows for new chunks, and takes back the condemnation of the
+        other chunks. Because of this order, two batches cannot deadlock (RACES 6). Reclaim either sees the pins, or has
+        ended its work on these chunks before.
 
         Args:
             wanted: (upload id, chunk hash) → the number of replicas that the upload wants of the chunk.
@@ -58,7 +58,8 @@ class UploadQuerySet(models.QuerySet["Upload"]):
         """Delete uploads with their segments and pins; return the row ids of the chunks that were pinned."""
         ids = {"ids": sorted(upload_ids)}
         with transaction.atomic(savepoint=False):
-            # A worker that is pinning holds the row. Its pins must be visible before the next statement looks for pins.
+            # A worker that is pinning holds the row. The worker's pins must be visible before the next statement looks
+            # for pins.
             rows("SELECT id FROM storage_upload WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR UPDATE", ids)
             unpinned = rows(
                 """
@@ -80,7 +81,8 @@ class UploadQuerySet(models.QuerySet["Upload"]):
 
 
 class Upload(models.Model):
-    """A body that has arrived, or is arriving. It owns its staged bytes and its pins until its ingest ends (RACES 1).
+    """A body that has arrived, or is arriving. An upload owns its staged bytes and its pins until its ingest ends
+    (RACES 1).
 
     The staged bytes are needed while the row exists; a staged file without a row is garbage.
     """

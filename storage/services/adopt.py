@@ -29,8 +29,8 @@ log = structlog.get_logger(__name__)
 class Unknown(StrEnum):
     """The operator's decision about the chunks that the database does not know."""
 
-    KEEP = "keep"  # Their copies stay. A later database finds them, and an upload of the same bytes reuses them.
-    CONDEMN = "condemn"  # Their copies are removed when RECLAIM_GRACE is over.
+    KEEP = "keep"  # The copies stay. A later database finds them, and an upload of the same bytes reuses them.
+    CONDEMN = "condemn"  # The copies of these chunks are removed when RECLAIM_GRACE is over.
 
 
 @dataclass

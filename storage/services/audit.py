@@ -6,7 +6,7 @@ compares all nodes.
 The work goes by ranges of hashes. In each range, short chunks are noted for repair, surplus copies are trimmed, orphans
 are condemned, leftovers of dead processes are removed, and bad copies are reported, so that a worker judges them. At
 the end the node's sketch is rebuilt. A node that was away is reconciled when it is back. A census lists all nodes and
-reads no bytes. It queues a rebuild of each sketch that contradicts the listing. The phases: ``audit.list``,
+reads no bytes. A census queues a rebuild of each sketch that contradicts the listing. The phases: ``audit.list``,
 ``audit.trim``, ``audit.read``.
 """
 

@@ -90,7 +90,7 @@ def find_all(owner: User, file_hash: str, name: str | None = None, *, ready: boo
 
 
 Permit = Callable[[Sequence[File]], None]
-"""A function of files whose rows are locked. It raises an error if the client must not change these files."""
+"""A function of files whose rows are locked, which raises an error if the client must not change these files."""
 
 
 def rename(*files: File, name: str, permit: Permit = lambda _: None) -> File:

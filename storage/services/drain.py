@@ -39,7 +39,7 @@ class Plan:
         replicas: the number of copies on it.
         bytes: the size of these copies.
         to_write: bytes to write elsewhere first, for chunks that would otherwise be short.
-        orphans: the number of copies on it that the database does not know. They are only removed.
+        orphans: the number of copies on it that the database does not know. These copies are only removed.
     """
 
     node_id: str

@@ -29,7 +29,7 @@ class Waiting:
 
     Attributes:
         number: the number of jobs.
-        seconds: the time since the first of them could have begun. It begins again at 0 with each new attempt.
+        seconds: the time since the first of them could have begun. This time begins again at 0 with each new attempt.
         age: the time since the first of them was queued, in seconds.
     """
 

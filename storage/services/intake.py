@@ -46,7 +46,7 @@ HELD_BYTES = 256 << 10  # A body up to this size is kept in memory until it is c
 
 
 class Reception:
-    """One body that is arriving. It is hashed while it arrives, so it need not be read again for its hash.
+    """One body that is arriving. The body is hashed while it arrives, so it need not be read again for its hash.
 
     A small body is kept in memory, a larger one in staging. A reception is used as a context manager: leaving it
     without ``accept`` drops the upload, its row and its staged bytes.
@@ -305,8 +305,8 @@ def keep(upload_id: uuid.UUID, job_id: uuid.UUID) -> None:
 def withdraw(accepted: Accepted) -> bool:
     """Take back an upload whose client is told that it has failed; False if the upload has succeeded after all.
 
-    The owner's file is deleted too, whichever upload made it. It stays if its content is ready, or if another upload of
-    the same owner may still make the content ready.
+    The owner's file is deleted too, whichever upload made it, unless its content is ready, or another upload of the
+    same owner may still make the content ready.
     """
     with transaction.atomic():
         content = Content.objects.select_for_update().filter(pk=accepted.content_id).first()

@@ -107,8 +107,8 @@ def _record_change(online: dict[str, bool]) -> None:
         Node.objects.filter(node_id=node_id).update(online=is_online, online_changed_at=Clock())
         log.warning("node.online" if is_online else "node.offline", node=node_id)
         if is_online:
-            # While the node was away, files may have been deleted and copies made elsewhere. Its disk may also have
-            # come back in an older state.
+            # While the node was away, files may have been deleted and copies made elsewhere. The node's disk may also
+            # have come back in an older state.
             Job.ensure(Job.Kind.RECONCILE, node_id)
     Cluster.bump_topology()
 

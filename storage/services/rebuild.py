@@ -32,8 +32,8 @@ PROGRESS_EVERY = 8  # Prefixes between two progress reports. Even on a large nod
 def rebuild(job: Job) -> dict[str, Any]:
     """Carry out a rebuild job, whose subject is a node id.
 
-    If the sketches grow during the rebuild, the new sketch has the former size, and its header says so. It can be used
-    like the sketch before it, and the probe queues another rebuild.
+    If the sketches grow during the rebuild, the new sketch has the former size, and its header says so. This sketch can
+    be used like the sketch before it, and the probe queues another rebuild.
 
     Returns:
         The ``reason`` for the rebuild; the ``chunks`` and ``bytes`` listed; ``n_prime``, the size of the new sketch in

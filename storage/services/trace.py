@@ -186,8 +186,8 @@ def _explain(topology: Topology, registers: NDArray[np.uint32], n_prime: int) ->
     """Queue the jobs that find out why registers are too low although no chunk on record lacks copies.
 
     Either such registers count copies of chunks that are not on record. A census condemns these copies. Or the
-    registers count copies that do not exist. A rebuild of the sketches removes these counts. It is queued for registers
-    that are still unexplained in the first trace after a census.
+    registers count copies that do not exist. A rebuild of the sketches removes these counts. Such a rebuild is queued
+    for registers that are still unexplained in the first trace after a census.
     """
     last, census = Job.objects.last_of(Job.Kind.TRACE), Job.objects.last_of(Job.Kind.CENSUS)
     if last and census and _ended(census) > _ended(last) and (last.result or {}).get("n_prime") == n_prime:

@@ -14,8 +14,8 @@ from pathlib import Path
 from tests.support.installation import Installation
 from tests.support.installation import copies as paths_of
 
-# The size of a disk in bytes. It exceeds the 256 MiB that must stay free (HEADROOM): a node with less free space counts
-# as full and gets no replicas. A file system in memory takes memory only for the bytes that are written to it.
+# The size of a disk in bytes. This size exceeds the 256 MiB that must stay free (HEADROOM): a node with less free space
+# counts as full and gets no replicas. A file system in memory takes memory only for the bytes that are written to it.
 ROOMY = 400 << 20
 
 

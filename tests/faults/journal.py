@@ -1,4 +1,4 @@
-"""A client of the API that records everything it attempts. It relies on the documented API and on nothing else.
+"""A client of the API that records everything it attempts. The client relies on the documented API and on nothing else.
 
 An attempt is in the journal before its first byte is sent. The server's answer decides the outcome of the attempt. The
 oracle finds out what the server really did.

@@ -45,7 +45,7 @@ def load(
         clients: how many clients there are.
 
     Yields:
-        A list of the attempts. It is complete when the ``with`` block has ended.
+        A list of the attempts. The list is complete when the ``with`` block has ended.
     """
     journal, stop, numbers = installation.journal, Event(), count()
     common = [bytes_of(f"{label} shared {i}", chunk_size) for i in range(SHARED_CHUNKS)]
@@ -79,7 +79,8 @@ def clients_at_work(
     block.
 
     Args:
-        work: the work of one client. It goes on until ``stop`` is set, and gets a random generator of its own.
+        work: the work of one client, a function that returns when ``stop`` is set, and that gets a random generator of
+            its own.
         stop: the event that is set when the block ends.
         chance: the generator that the clients' generators are seeded from.
         clients: how many threads there are.
@@ -103,7 +104,7 @@ def reclaiming(installation: Installation, stop: Path) -> Iterator[Counter[str]]
         stop: a path at which no file is yet. A file is made there to end the reclaim.
 
     Yields:
-        The numbers of copies and rows that were reclaimed. They are filled in when the block has ended.
+        The numbers of copies and rows that were reclaimed. The numbers are filled in when the ``with`` block has ended.
     """
     done: Counter[str] = Counter()
     with installation.start("reclaim_until", repr(str(stop))) as process:

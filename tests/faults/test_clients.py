@@ -36,7 +36,10 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
 def test_clients_that_vanish_leave_nothing(
     installation: Installation, chance: random.Random, chunked: bool, raw: bool
 ) -> None:
-    """Clients vanish at 60 % of the body and at random points. They never send the piece that ends a chunked body."""
+    """Clients vanish at 60 % of the body and at random points.
+
+    The clients never send the piece that ends a chunked body.
+    """
     journal = installation.journal
     kind = f"{'a raw body' if raw else 'a form'} in {'chunks' if chunked else 'a declared length'}"
     points = [0.6, 0.6, *(chance.uniform(0.05, 0.95) for _ in range(VANISHING - 2))]

@@ -54,7 +54,7 @@ def many_descriptors() -> Iterator[None]:
 
 
 def seconds(system: System, path: str) -> float:
-    """Return how many seconds an answer takes on a new connection. Its status must be 200."""
+    """Return how many seconds an answer takes on a new connection. The status of the answer must be 200."""
     begun = time.monotonic()
     client = http.client.HTTPConnection("127.0.0.1", system.port, timeout=20)
     client.request("GET", path)

@@ -1,4 +1,5 @@
-"""Situations whose outcome depends on a single guard. Most are races: gates hold processes at the decisive moment.
+"""Situations whose outcome depends on a single guard. Most situations are races, and gates hold processes at the
+decisive moment.
 
 Each guard has a mutant in ``mutants.py``. The tests share one installation, except a test that needs another one.
 """

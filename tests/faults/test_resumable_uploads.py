@@ -63,7 +63,7 @@ class Client:
     def offset(self) -> int:
         """Ask for the offset.
 
-        It is never below an offset that was told before, and never above the number of bytes sent.
+        An answer must not be below an offset that was told before, or above the number of bytes sent.
         """
         response = self.ask("HEAD", self.path, {})
         assert response.status == 200, response.status

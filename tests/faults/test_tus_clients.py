@@ -1,4 +1,4 @@
-"""Clients of tus that others wrote, against the real system. They are installed outside the repository.
+"""Clients of tus that others wrote, against the real system. The clients are installed outside the repository.
 
 ``TUS_CLIENTS`` is a folder with a virtual environment (``python -m venv``, ``pip install tuspy aiotus``) and with
 ``node_modules`` (``npm install tus-js-client@4.3.1``).

@@ -1,4 +1,5 @@
-"""Copies vanish without an error: the cluster notices it by itself and makes them again. It never raises a false alarm.
+"""Copies vanish without an error: the cluster notices it by itself and makes them again. The cluster never raises a
+false alarm.
 
 Each scenario prints one line: when the cluster noticed, when it was whole, and which jobs it made. The tests look into
 the folders of the nodes to see whether the cluster is whole.
@@ -156,7 +157,10 @@ def test_a_census_notices_copies_that_were_removed_by_hand(
 def test_readers_notice_copies_that_were_removed_by_hand(
     make_installation: Callable[..., Installation], chance: random.Random, share: str
 ) -> None:
-    """A reader asks one node for each chunk. It notices if the copy there is missing, and looks at no other copy."""
+    """A reader asks one node for each chunk.
+
+    The reader notices if the copy there is missing, and looks at no other copy.
+    """
     installation = make_installation(**{**QUIET, "N_PRIME": "100000"})
     wanted = stored(installation, "read by all", 20, chunks=100)
     await_health(installation)
@@ -287,7 +291,10 @@ def test_deleted_files_of_two_copies_are_no_losses(make_installation: Callable[.
 
 
 def test_healthy_churn_raises_no_alarm(make_installation: Callable[..., Installation], chance: random.Random) -> None:
-    """Censuses and rebuilds run all the time. They compare the counts with the copies that are there."""
+    """Censuses and rebuilds run all the time.
+
+    Both compare the counts of the sketches with the copies on the volumes.
+    """
     installation = make_installation(**{**QUIET, "CENSUS_INTERVAL": "15", "RECLAIM_GRACE": "2"})
     watch, stop, numbers = Watch(installation), Event(), count()
 

@@ -139,7 +139,7 @@ def test_many_nodes_cost_little_and_lose_little(
 ) -> None:
     """Above 16 nodes, the null regresses on sums over nodes. This makes its standard deviation at most a little larger.
 
-    It is compared with a regression on every single node.
+    The standard deviation is compared with that of a regression on every single node.
     """
     rng = np.random.default_rng(32)
     everyone = tuple(range(24))

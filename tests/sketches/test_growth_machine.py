@@ -1,7 +1,7 @@
 """No order of steps of writers, removers, rebuilds, growth, restarts and losses makes a trusted sketch wrong.
 
-A state machine uses a real server through the store, one step of one actor at a time. It compares the sketch with a
-model of the volume. The last test breaks the rules one by one and expects the machine to notice.
+A state machine uses a real server through the store, one step of one actor at a time. The machine compares the sketch
+with a model of the volume. The last test breaks the rules one by one and expects the machine to notice.
 """
 
 import os
@@ -48,8 +48,8 @@ class Row:
 class Batch:
     """The chunks of one batch of a writer.
 
-    For chunks that the writer finds on the volume, it raises the registers to at least 1. It counts the other chunks,
-    and then writes them.
+    For chunks that the writer finds on the volume, it raises the registers to at least 1. The writer counts the other
+    chunks, and then writes them.
     """
 
     row: Row
@@ -69,7 +69,7 @@ class Removal:
 
 @dataclass(eq=False)
 class Rebuild:
-    """One running rebuild. It lists the volume after the batches that it waits for have ended."""
+    """One running rebuild, which lists the volume after the batches that it waits for have ended."""
 
     row: Row
     build: bytes | None = None

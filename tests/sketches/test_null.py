@@ -92,7 +92,7 @@ def test_shares_alone_do_not_make_a_null() -> None:
 def test_the_fit_holds_for_mixed_factors(how: str, replicas: dict[int, int]) -> None:
     """True overlaps, which have no errors of sketches, have the mean of the null model.
 
-    They vary around it as the null model expects for the given number of chunks on each node.
+    The overlaps vary around this mean as the null model expects for the given number of chunks on each node.
     """
     rng, placement = np.random.default_rng(19), weighted(5)
     wanted = np.repeat(list(replicas), list(replicas.values()))

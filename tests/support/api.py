@@ -45,7 +45,7 @@ def send(cluster: ClusterUnderTest) -> Send:
 
 
 class Served:
-    """The body of an answer. It is closed as a server closes it: once, at its end or before."""
+    """The body of an answer. The body is closed as a server closes it: once, at its end or before."""
 
     def __init__(self, body: Any) -> None:
         self._body = body

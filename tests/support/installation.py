@@ -132,7 +132,10 @@ def make_installation(
 
 @pytest.fixture
 def chance(request: pytest.FixtureRequest) -> random.Random:
-    """The random generator of a test. It depends on the seed of the run and on the test, so a run can be repeated."""
+    """The random generator of a test.
+
+    The random numbers depend on the seed of the run and on the test, so a run can be repeated.
+    """
     return random.Random(f"{request.config.stash[SEED]} {request.node.nodeid}")
 
 

@@ -30,7 +30,7 @@ OWNER = "OCC_TEST_SERVERS_OF"  # This variable holds the id of the process whose
 
 
 class Services:
-    """The servers of this test session. Each is started when it is first needed."""
+    """The servers of this test session. Each server is started when it is first needed."""
 
     def __init__(self) -> None:
         self.storage_dir = Path(tempfile.mkdtemp(prefix="occ-tests-"))

@@ -16,7 +16,7 @@ from sketches.store import SketchStore
 
 
 class Server:
-    """A Valkey on a unix socket, as a child process. Its data is in ``folder``, whose path must be short."""
+    """A Valkey on a unix socket, as a child process. The server's data is in ``folder``, whose path must be short."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

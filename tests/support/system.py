@@ -52,7 +52,7 @@ class System:
     def serve(self, **environment: str) -> subprocess.Popen[bytes]:
         """Run ``manage.py serve`` with additional environment variables.
 
-        Its output is appended to the file at ``output_path``.
+        The output is appended to the file at ``output_path``.
         """
         argv = dying_with_parent(signal.SIGKILL, [sys.executable, "manage.py", "serve"])
         with self.output_path.open("ab") as output:
@@ -188,7 +188,10 @@ def _parents() -> dict[int, int]:
 
 @pytest.fixture(scope="module")
 def make_system() -> Iterator[Callable[..., System]]:
-    """Make installations that are not started yet. They are stopped and removed after the module's last test."""
+    """Make installations that are not started yet.
+
+    The installations are stopped and removed after the module's last test.
+    """
     root = Path(tempfile.mkdtemp(prefix="occ-system-"))
     made: list[System] = []
 
@@ -207,7 +210,10 @@ def make_system() -> Iterator[Callable[..., System]]:
 
 @pytest.fixture(scope="module")
 def system(make_system: Callable[..., System]) -> System:
-    """A running installation that the tests of a module share. Its folder's name has blanks and special characters."""
+    """A running installation that the tests of a module share.
+
+    The name of its folder has blanks and special characters.
+    """
     found = make_system("Daten 100% für; #1 'd\"")
     found.start()
     return found

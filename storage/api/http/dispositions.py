@@ -75,9 +75,9 @@ def _extended(text: str) -> str:
 def attachment(name: str, otherwise: str) -> str:
     """The value that makes a client save a download under a name.
 
-    The parameter ``filename`` is ASCII, for clients that know no other parameter. It has nothing that some clients
-    misread: no backslash, no quotation mark, no percent-encoding (RFC 6266, appendix D). A name that cannot be written
-    like this is also given whole in ``filename*``, which other clients prefer.
+    The parameter ``filename`` is ASCII, for clients that know no other parameter. This value has nothing that some
+    clients misread: no backslash, no quotation mark, no percent-encoding (RFC 6266, appendix D). If the name cannot be
+    written like this, the whole name is also given in ``filename*``, which other clients prefer.
 
     Args:
         name: a valid file name.

@@ -31,8 +31,8 @@ def claim(folder: Path) -> int | None:
     """Take a seat for this process. This is called before the first metric of the process is made.
 
     Args:
-        folder: where the files of all processes lie. It is made if it is missing; only this user can write to its
-            parent.
+        folder: where the files of all processes lie. The folder is made if it is missing; only this user can write to
+            its parent.
 
     Returns:
         The number of the seat. None if the folder cannot be used: then this process counts in memory of its own.

@@ -74,7 +74,7 @@ def _scalar(value: Any, key: str, around: Mapping[str, Any]) -> str:
 
 
 def _path(value: str, key: str, around: Mapping[str, Any]) -> str | None:
-    """The address that a string stands for, or None. It is relative to the API's root unless it is a full URL."""
+    """The address that a string stands for, or None. The address is relative to the API's root or a full URL."""
     if key in NAMES:
         file_hash = around.get("file_hash")
         known = isinstance(file_hash, str) and HEX_DIGEST.fullmatch(file_hash)

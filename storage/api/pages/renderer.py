@@ -53,7 +53,7 @@ class PageRenderer(BrowsableAPIRenderer):
         return context
 
     def _form(self, method: str, view: Any, shown: Any) -> Any:
-        """The fields of the form for ``method``. They have the present values if the page shows all of them."""
+        """The fields of the form for ``method``. The fields have the present values if the page shows all of them."""
         if method not in view.allowed_methods or not hasattr(view, "get_serializer"):
             return None
         form = view.get_serializer()

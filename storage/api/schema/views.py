@@ -54,7 +54,7 @@ class DocsView(Endpoint):
 
 @lru_cache(maxsize=8)
 def _rendered(renderer: Any, prefix: str, *, keys: bool) -> bytes:
-    """The schema as a renderer writes it. It takes a tenth of a second, so each process makes it once.
+    """The schema as a renderer writes it. Making the schema takes a tenth of a second, so each process makes it once.
 
     Args:
         renderer: the class of the renderer.

@@ -20,7 +20,7 @@ from storage.exceptions import InvalidRequest
 
 # A name may have underscores, as names of containers do, and a port may be empty (RFC 3986 §3.2).
 HOST = re.compile(r"(?P<name>[a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{0,5}))?", re.IGNORECASE | re.ASCII)
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")  # These are always allowed, for this machine's health checks.
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")  # These hosts are always allowed, for this machine's health checks.
 SHOWN = 100  # At most this many characters of a refused host are logged.
 
 
@@ -55,7 +55,8 @@ class Request(WSGIRequest):
         return host
 
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
-        """Read the Content-Type. Its charset is ignored: a query is UTF-8, and forms say so themselves.
+        """Read the Content-Type. The charset in it is ignored: a query is UTF-8, and the parser of a form reads the
+        charset itself.
 
         Raises:
             InvalidRequest: the field is malformed.

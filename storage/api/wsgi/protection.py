@@ -33,7 +33,8 @@ class Protection:
 
     While keys are on, it also makes every answer private. The files of the pages are public.
 
-    It does the work of Django's SecurityMiddleware and XFrameOptionsMiddleware, which do not see every answer.
+    This middleware does the work of Django's SecurityMiddleware and XFrameOptionsMiddleware, which do not see every
+    answer.
     """
 
     def __init__(self, application: WSGIApplication) -> None:

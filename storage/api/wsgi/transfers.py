@@ -33,7 +33,7 @@ _thread = _Thread()
 
 
 class Slot:
-    """The place of one transfer. It is given back once, however often it is released."""
+    """The place of one transfer. Several calls of ``release`` give the place back only once."""
 
     def __init__(self) -> None:
         """Take a place, without waiting.

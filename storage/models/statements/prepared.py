@@ -1,7 +1,7 @@
 """SQL statements that bypass the ORM, for operations that happen many times a second.
 
 The ORM's cursors put the arguments into the text of a statement, so PostgreSQL plans each statement again. PostgreSQL
-plans the statements of this module once in each connection. They take part in Django's transactions.
+plans the statements of this module once in each connection. The statements take part in Django's transactions.
 
 A statement with ``set_config('synchronous_commit', 'off', true) AS lazily`` in its FROM clause does not wait for the
 disk when it commits. This is for work that is done again after a crash of PostgreSQL. PostgreSQL writes its log in

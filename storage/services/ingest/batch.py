@@ -91,7 +91,10 @@ def _record(batch: Sequence[Piece], ids: dict[str, int]) -> None:
 
 
 def _end_segments(works: Sequence[Work]) -> None:
-    """End the jobs of segments. Their results tell the whole upload's job the row ids and replica counts of chunks."""
+    """End the jobs of segments.
+
+    The results of these jobs have the row ids and the replica counts of chunks, for the job of the whole upload.
+    """
     results = {
         work.job: {
             "chunks": work.ids,

@@ -74,7 +74,8 @@ def identify(job: Job, upload: Upload) -> Upload:
 def _record(job: Job, body: Body, parts: list[uuid.UUID]) -> None:
     """Record content and file.
 
-    The same commit deletes the rows of a joined upload's parts. Their staged files are removed after the commit.
+    The same commit deletes the rows of a joined upload's parts. The staged files of the parts are removed after the
+    commit.
     """
     with transaction.atomic():
         rows = Resumable.objects.locked([body.upload_id, *parts])  # Other rows are locked later (RACES 41).
@@ -97,8 +98,8 @@ def _staged(upload: Upload, size: int) -> Iterator[bytes]:
 def _copied(upload: Upload, parts: list[uuid.UUID], size: int) -> Iterator[bytes]:
     """Copy the parts into the upload's own staged file, one after the other, and yield their bytes.
 
-    Another worker may do the same at the same time, after this worker has lost its lease. Both write the same bytes to
-    the same positions.
+    Another worker may do the same at the same time, after this worker has lost its lease. This does no harm: both
+    workers write the same bytes to the same positions.
     """
     known = Upload.objects.in_bulk(parts)
     sizes = dict(Resumable.objects.filter(pk__in=parts).values_list("pk", "offset"))

@@ -40,7 +40,7 @@ class Work:
         job: the upload's own job, or the job of one of its segments.
         upload: the upload.
         content: the content of the body; None for a segment's job.
-        segments: the segments, which have jobs of their own. They come before the chunks of this job.
+        segments: the segments, which have jobs of their own. The segments come before the chunks of this job.
         chunks: (hash, bytes) of the chunks of this job, in order.
         count: the number of ``chunks``.
         position: the position in the manifest of the next chunk.

@@ -57,7 +57,7 @@ def receive(
     all.
 
     Args:
-        upload: the upload, of which the caller is the writer. It is brought up to date.
+        upload: the upload. The caller is its writer. This function updates the attributes of the object.
         offset: the position at which the bytes belong, as the client says.
         pieces: the bytes.
         announced: the number of bytes that the client has announced; 0 if it has announced none.
@@ -169,7 +169,7 @@ class _Arrival:
         self._staged.close()
 
     def write(self, data: bytes) -> None:
-        """Stage the next bytes. They do not count before ``keep``."""
+        """Stage the next bytes. The bytes do not count before ``keep``."""
         if self._offset + len(data) > self._limit:
             raise BodyTooLarge(f"the upload has at most {self._limit} bytes")
         with files.explaining(), self._alone():

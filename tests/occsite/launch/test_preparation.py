@@ -18,7 +18,8 @@ REFUSED_PASSWORD = b"SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed\0\0
 
 
 class Postgres:
-    """A server that knows just enough of PostgreSQL's protocol to refuse connections. It ends after ``times`` refusals.
+    """A server that knows just enough of PostgreSQL's protocol to refuse connections. The server ends after ``times``
+    refusals.
 
     The server is a process of its own, because no other Python thread can run during libpq's ping.
     """

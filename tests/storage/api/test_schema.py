@@ -1,4 +1,7 @@
-"""The schema of the API: it is complete, and its documents are those that clients get. Its page has no inline code."""
+"""The schema of the API: it is complete, and its documents are those that clients get.
+
+The page that shows the schema has no inline code.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ HASH, DATA = chunk()
 class Volume(MemoryVolume):
     """A volume that counts the reads that come through its lane.
 
-    These reads wait until the event ``answers`` is set.
+    These reads through the lane wait until the event ``answers`` is set.
     """
 
     def __init__(self, identity: Identity) -> None:

@@ -106,7 +106,10 @@ def test_a_cancelled_drain_leaves_the_node_active(cluster: ClusterUnderTest, mon
 
 
 def test_a_chunk_that_cannot_be_read_elsewhere_keeps_the_node(cluster: ClusterUnderTest) -> None:
-    """A drain never removes the last good copy. It ends with an error, and the node keeps draining."""
+    """A drain never removes the last good copy.
+
+    If the last good copy is on the node, the drain ends with an error, and the node keeps draining.
+    """
     file = cluster.upload(content_of(1))
     chunk_hash, _ = file.content.manifest()[0]
     kept, *others = cluster.holders(chunk_hash)

@@ -194,7 +194,7 @@ def test_what_loses_counts_during_a_growing_rebuild_ends_trust(
 def during(monkeypatch: pytest.MonkeyPatch, phase: str, act: Callable[[], Any]) -> list[Any]:
     """Have ``act`` called once, when a process enters ``phase``.
 
-    Its result is appended to the list that is returned.
+    The result of ``act`` is appended to the list that is returned.
     """
     results: list[Any] = []
 

@@ -174,7 +174,7 @@ def test_a_long_manifest_is_read_in_windows(cluster: ClusterUnderTest) -> None:
 def test_a_file_that_is_deleted_while_it_is_read_breaks_off(cluster: ClusterUnderTest) -> None:
     """RACES 15: a download that has begun gives the whole file or ends with an error.
 
-    It never ends early without an error.
+    A download never ends early without an error.
     """
     data = content_of(12)
     file = cluster.upload(data)

@@ -141,7 +141,7 @@ def test_an_orphan_asks_for_one_census_and_not_for_a_trace_each_round(cluster: C
     chunk = chunks_of(cluster.upload(content_of(1, "strange"), "strange"))[0]
     holder, *others = cluster.holders(chunk)
     catalogue.delete(File.objects.get(content__chunk_count=1))
-    Chunk.objects.filter(hash=chunk).delete()  # It is now as if an older database did not know the chunk.
+    Chunk.objects.filter(hash=chunk).delete()  # An older database would not know the chunk either.
     for other in others:
         cluster.replica_path(other, chunk).unlink()
         Job.request(Job.Kind.REBUILD_SKETCH, other)
@@ -257,7 +257,7 @@ def test_an_hour_of_healthy_churn_raises_no_alarm(cluster: ClusterUnderTest, mon
 def test_a_loss_behind_a_chunk_that_has_its_copies_is_traced_with_another(cluster: ClusterUnderTest) -> None:
     """Two chunks share a register.
 
-    Its level is not too low, but it counts fewer copies than the two chunks should have.
+    The level of the register is not too low, but the register counts fewer copies than the two chunks should have.
     """
     Cluster.objects.update(base_n_prime=16, n_prime=16)
     probe.probe()
