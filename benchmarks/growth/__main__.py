@@ -4,7 +4,7 @@
 
 The benchmark starts the system twice, on free ports with empty folders below ``var``, and uploads a thousand small
 files to each system. In the second system, PostgreSQL makes the rows of F more files of C chunks each. Then both
-systems get the same requests, in turn. A million files of ten chunks take about 10 GB of disk, and a quarter of an
+systems get the same requests, alternately. A million files of ten chunks take about 10 GB of disk, and a quarter of an
 hour.
 """
 
@@ -37,7 +37,7 @@ def main() -> int:
             os.environ |= {"STORAGE_DIR": str(many.state), "DATABASE_PATIENCE": "3600"}
             for name in FOREIGN:
                 os.environ.pop(name, None)
-            django.setup()  # The environment names the installation that gets rows only from here on.
+            django.setup()  # Only now does the environment name the installation that gets the rows.
             from benchmarks.growth.measuring import Scale, report
 
             print(report(few, many, UPLOADED, Scale(options.files, options.chunks, options.repeat), options.plans))

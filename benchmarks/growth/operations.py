@@ -91,7 +91,7 @@ def statements(installed: Installed) -> dict[str, Callable[[], Any]]:
 
 
 def upload() -> None:
-    """Execute the statements of an upload of sixteen chunks, from its record to its end."""
+    """Execute the statements of an upload of sixteen chunks, from the recording of the upload to its end."""
     hashes = [secrets.token_hex(32) for _ in range(16)]
     body = Body(
         upload_id=uuid.uuid4(),

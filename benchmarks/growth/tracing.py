@@ -54,8 +54,8 @@ class Traced:
         chunks: number of chunks on record.
         n_prime: registers of each sketch.
         proof: seconds to read the registers once and see that copies are missing.
-        naming: seconds until the hash of the last of these chunks was known.
-        trace: seconds until these chunks were also repaired, and the registers were read again.
+        naming: seconds until the hashes of all three chunks were known.
+        trace: seconds until the three chunks were also repaired, and the registers were read again.
         stream: seconds to read and hash all chunks on record once, which a trace also does.
         asked: number of chunks that the nodes were asked for.
         named: True if exactly the chunks that had lost a copy were found and repaired.

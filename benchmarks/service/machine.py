@@ -86,7 +86,7 @@ def _disk_milliseconds(folder: Path) -> tuple[int | None, int]:
 
 
 def _disk(folder: Path) -> Path | None:
-    """Return the kernel's folder about the device that holds ``folder``; None if the kernel has none."""
+    """Return the folder in /sys about the device that holds ``folder``; None if there is no such folder."""
     device = _existing(folder).stat().st_dev
     found = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
     return found.resolve() if found.exists() else None

@@ -1,4 +1,4 @@
-"""Measures uploads with more and fewer ingest workers, and which resource is saturated."""
+"""Measures uploads with different numbers of ingest workers, and which resource is saturated."""
 
 from __future__ import annotations
 

@@ -17,10 +17,13 @@ from sketches.simulate.scenario import PLACEMENTS
 Floats = NDArray[np.float64]
 
 SHARES = {1: 0.02, 2: 0.08, 3: 0.9}
-"""Number of replicas r → share of the chunks that have r replicas. All chunks should have three."""
+"""Number of replicas r → share of the chunks that have r replicas. All chunks should have three replicas."""
 
 PAIRED = 4
-"""The number of nodes that are drawn at random from a placement. The overlap of each pair of them gets a score."""
+"""The number of nodes that are drawn at random from a placement.
+
+The overlap of each pair of these nodes gets a score.
+"""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class CellError:
         below_coverage: coverage of the interval for "below three replicas".
         visible: the number B of chunks below three replicas, times the share φ of registers in which they would show.
         beyond: the share of pairs of nodes whose overlap gets a score beyond 3 although no replica is missing.
-        fewest: chunks on the node with the fewest.
+        fewest: the number of chunks on the node that has the fewest.
     """
 
     cell: Cell

@@ -44,14 +44,14 @@ def shifts(n_prime: int, chunks: int, missing: int, runs: int, seed: int) -> int
 
 @dataclass(frozen=True)
 class Lookups:
-    """Results of looking for chunks in sketches of one load.
+    """Results of lookups of chunks in sketches of one load.
 
     Attributes:
         load: chunks per register.
-        held: looks for chunks that were counted.
-        denied: looks for counted chunks that the sketch denied: false negatives.
-        absent: looks for chunks that were never counted.
-        believed: looks for these chunks that the sketch answered with "perhaps": false positives.
+        held: lookups of chunks that were counted.
+        denied: lookups of counted chunks that the sketch denied: false negatives.
+        absent: lookups of chunks that were never counted.
+        believed: lookups of absent chunks that the sketch answered with "perhaps": false positives.
         predicted: predicted share of ``believed`` in ``absent``.
     """
 

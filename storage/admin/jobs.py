@@ -19,7 +19,7 @@ from storage.jobs.naming import name_of, noun_of
 from storage.models import File, Job
 from storage.services import cancel
 
-SHORT = 8  # The number of characters of an id that a list shows. An operator may search for them.
+SHORT = 8  # The number of characters of an id that a list shows. An operator may search for these characters.
 SHORT_ID = re.compile(r"[0-9a-f]{8}")
 
 SIZE = shown("size", "size", size)
@@ -118,7 +118,7 @@ class JobAdmin(NoHandEdits[Job]):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Job], search_term: str
     ) -> tuple[QuerySet[Job], bool]:
-        """Find a job by its id, whichever list it is in, and others by their subject."""
+        """Find a job by its id, whichever list it is in, and maintenance jobs by their subject."""
         term = search_term.strip().lower()
         everywhere = self.get_queryset(request).order_by(*self.ordering)
         try:

@@ -155,7 +155,7 @@ class NodeAdmin(NoHandEdits[Node]):
 
     @admin.display(description="found by the last audit")
     def verdict(self, node: Node) -> str:
-        """The number of each finding of the last audit; only the audit's state if it was cancelled or failed."""
+        """The numbers that the last audit found; only the audit's state if it was cancelled or failed."""
         state = getattr(node, "audit_state", None)
         if state != Job.State.SUCCEEDED:
             return state or NOTHING

@@ -59,7 +59,7 @@ def authorize(environ: MutableMapping[str, Any]) -> Principal:
 
 
 def is_limited(environ: MutableMapping[str, Any]) -> bool:
-    """True if a request counts towards RATE_LIMIT. Health checks and the files of the pages do not.
+    """True if a request counts towards RATE_LIMIT. Health checks and the files of the pages do not count.
 
     A PATCH of a resumable upload is not counted here: its view counts it if it brings few bytes.
     """
@@ -76,7 +76,7 @@ def is_unlimited(path: str) -> bool:
 def needs_key(environ: MutableMapping[str, Any]) -> bool:
     """True if a request needs a key.
 
-    OPTIONS needs none: before a page of another site sends a request, the browser asks with OPTIONS for permission
+    OPTIONS needs no key: before a page of another site sends a request, the browser asks with OPTIONS for permission
     (CORS), and does not send a key.
     """
     if not configuration().auth_required or environ["REQUEST_METHOD"] == "OPTIONS":
@@ -95,7 +95,7 @@ def is_open(path: str) -> bool:
 
 
 def scopes_of(method: str, path: str) -> tuple[Scope, ...]:
-    """The scopes that a request needs. A share link lets others read, so whoever sees or makes one may read."""
+    """The scopes that a request needs. A share link lets others read, so its maker must be allowed to read."""
     if FOR_ADMINS.fullmatch(path):
         return (Scope.ADMIN,)
     if LINKS.fullmatch(path):

@@ -97,7 +97,8 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> HttpRespon
 
     Args:
         error: the error.
-        context: ``request`` is the request, of DRF or of Django. Without one, ``environ`` is the WSGI environment.
+        context: ``request`` is the request, of DRF or of Django. Without a request, ``environ`` is the WSGI
+            environment.
     """
     status = _status(error)
     if status is None:
@@ -120,7 +121,8 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> HttpRespon
 
 def send_problem(error: Exception, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Answer a WSGI request directly with the problem document of ``error``, bypassing Django."""
-    set_script_prefix(get_script_name(environ))  # The addresses on a page need it, and only Django's handler sets it.
+    # Addresses on a page need this prefix, which only Django's handler sets.
+    set_script_prefix(get_script_name(environ))
     response = problem_response(error, {"environ": environ})
     if settings.CORS_ALLOWED_ORIGINS:
         _allow_origin(response, environ)

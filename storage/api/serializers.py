@@ -18,7 +18,7 @@ DAY = 86400
 LONGEST_SHARE = 366 * DAY
 
 
-# Swagger UI fills in the example. Without one, it would fill in the minimum: a single copy.
+# Swagger UI fills in the example. Without an example, Swagger UI would fill in the minimum: a single copy.
 @extend_schema_field({"type": "integer", "minimum": 1, "examples": [3]})
 class ReplicationFactorField(serializers.IntegerField):
     """A number of replicas: at least one, and at most the number of nodes."""

@@ -51,7 +51,7 @@ class MetricsView(Endpoint):
     """The metrics of the service, in the text format of Prometheus."""
 
     content_negotiation_class: type[BaseContentNegotiation] = AnyAccept
-    renderer_classes = (JsonRenderer,)  # This is for problems. The metrics are text, whatever a client accepts.
+    renderer_classes = (JsonRenderer,)  # Problems are JSON. The metrics are text, whatever a client accepts.
 
     @describe("Show the metrics", {200: Reply("metrics for Prometheus", {"type": "string"}, media_type="text/plain")})
     def get(self, request: Request) -> HttpResponse:

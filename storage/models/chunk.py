@@ -27,7 +27,8 @@ class Unsettled:
 
     Attributes:
         chunks: the number of all chunks on record, whether settled or not.
-        digests: the SHA-256 digests of the unsettled chunks, 32 bytes each, joined. A digest may occur more than once.
+        digests: the SHA-256 digests of the unsettled chunks, 32 bytes each, concatenated. A digest may occur more than
+            once.
     """
 
     chunks: int
@@ -90,7 +91,8 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         return dict(condemned.annotate(models.Count("id")))
 
     def condemn_anew(self, ahead: timedelta) -> None:
-        """Begin the grace period again for chunks that were condemned in the future: the clock was set back since.
+        """Begin the grace period again for chunks whose condemnation lies in the future: the clock was set back since
+        then.
 
         Args:
             ahead: a time at most this far in the future does not show that the clock was set back.
@@ -164,9 +166,9 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         return (Wanted(chunk_hash, size, targets[chunk_id]) for chunk_id, chunk_hash, size in rows if targets[chunk_id])
 
     def digests(self, ids: range) -> bytes:
-        """The SHA-256 digests of all chunks whose row ids are in ``ids``, 32 bytes each, joined in no order.
+        """The SHA-256 digests of all chunks whose row ids are in ``ids``, 32 bytes each, concatenated in any order.
 
-        PostgreSQL joins the digests, because to fetch ten million rows one by one would take a minute.
+        PostgreSQL concatenates the digests, because fetching ten million rows one by one would take a minute.
         """
         statement = "SELECT string_agg(hash, ''::bytea) FROM storage_chunk WHERE id >= %s::bigint AND id < %s::bigint"
         ((digests,),) = prepared.rows(statement, [ids.start, ids.stop])

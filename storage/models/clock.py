@@ -1,7 +1,7 @@
 """PostgreSQL's clock: times in the database are compared with this clock only (RACES 27).
 
 PostgreSQL's clock may be set back, like any other clock. Times that were written before can then lie further in the
-future than any process sets a time. A lease or a pause with such a time is taken to be over, or begins again now: no
+future than any time that a process sets. A lease or a pause with such a time counts as over, or begins again now: no
 process waits until the clock reaches the old time again.
 """
 

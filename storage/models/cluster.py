@@ -36,7 +36,7 @@ class Cluster(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        verbose_name_plural = "cluster"  # There is a single one.
+        verbose_name_plural = "cluster"  # The table has one row.
         constraints = (models.CheckConstraint(condition=models.Q(id=1), name="cluster_is_single"),)
 
     def __str__(self) -> str:
@@ -51,7 +51,7 @@ class Cluster(models.Model):
         """Raise the number of registers per sketch; the probe then has the sketches rebuilt, one after the other.
 
         The number never falls, so this function may be called twice, late, or by several processes at once. Until its
-        rebuild a sketch of the former size counts and routes as before, and is trusted.
+        rebuild, a sketch of the former size is used as before, and is trusted.
 
         Args:
             n_prime: ``base_n_prime`` times a power of two. The number is halved until it is at most ``LARGEST_SKETCH``.

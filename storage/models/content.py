@@ -101,17 +101,17 @@ class ContentQuerySet(models.QuerySet["Content"]):
         return list(contents)
 
     def look_again_at_lost(self, most: int) -> int:
-        """Outdate the health summaries of unretrievable contents whose pause since the last look is over.
+        """Mark as outdated the health summaries of unretrievable contents whose pause since the last look is over.
 
         The pause is half of the time for which the content had been lost at the last look, but at least a minute and
         at most a day. Each pause is therefore 1.5 times as long as the pause before. If the last look lies more than
         a minute in the future, PostgreSQL's clock was set back since, and the pause is over too.
 
         Args:
-            most: the largest number of contents to outdate.
+            most: the largest number of contents to mark.
 
         Returns:
-            The number of contents that were outdated.
+            The number of contents that were marked.
         """
         with connection.cursor() as cursor:
             cursor.execute(

@@ -14,7 +14,10 @@ HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class DigestField(models.Field[str, str]):
-    """A SHA-256: 64 lower-case hex digits in Python, 32 bytes in PostgreSQL. Hashes with one prefix form a range."""
+    """A SHA-256: 64 lower-case hex digits in Python, 32 bytes in PostgreSQL.
+
+    Hashes with the same prefix form a range.
+    """
 
     description = "SHA-256"
 

@@ -35,7 +35,7 @@ SORT_KEYS = {"created_at": None, "file_name": BY_CODE_POINT, "file_size": models
 
 @dataclass(frozen=True)
 class Sort:
-    """An order of files. Files of equal keys are in the order of their row ids.
+    """An order of files. Files with equal sort keys are in the order of their row ids.
 
     Attributes:
         key: one of ``SORT_KEYS``.

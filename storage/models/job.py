@@ -239,7 +239,7 @@ def _columns() -> tuple[Columns, Columns, Columns]:
 
 
 class Job(models.Model):
-    """A durable unit of background work. PostgreSQL is the queue of record; Celery only wakes workers.
+    """A durable unit of background work. The rows in PostgreSQL are the queue; Celery only wakes workers.
 
     No column ever says which node has which chunk (RACES 29).
     """
@@ -331,10 +331,10 @@ class Job(models.Model):
 
         Args:
             kind: the kind of the job.
-            subject: the thing that is maintained.
+            subject: the thing that is maintained, such as a node id.
             owner_id: the row id of the user who asks for it, and may look at the job; None for the system itself.
             file_hash: SHA-256 of the content that is maintained, in hex.
-            size: bytes of work.
+            size: the number of bytes that the job has to handle.
         """
         with transaction.atomic():
             with connection.cursor() as cursor:
@@ -426,7 +426,10 @@ class Job(models.Model):
         _count(self.kind, Outcome.FAILED)
 
     def retry(self, title: str, detail: str) -> None:
-        """Put the job back after a failed attempt, with a longer delay each time. Fail it after ``MAX_ATTEMPTS``."""
+        """Put the job back into the queue after a failed attempt, with a longer delay each time.
+
+        After ``MAX_ATTEMPTS`` it fails.
+        """
         if self.attempts >= MAX_ATTEMPTS:
             self.fail(title, detail)
             return
@@ -438,12 +441,15 @@ class Job(models.Model):
         _count(self.kind, Outcome.RETRIED)
 
     def end_turn(self) -> None:
-        """Put the job back, to go on in a later turn. The count of attempts begins again at 0."""
+        """Put the job back into the queue, to go on in a later turn. The count of attempts begins again at 0."""
         self._fenced({"state": self.State.QUEUED, "attempts": 0, "not_before": Clock()})
         self.state = self.State.QUEUED
 
     def wait(self, lack: Job.Lack, delay: timedelta = timedelta(seconds=5)) -> None:
-        """Put the job back for ``delay``, until ``lack`` may have ended. This costs no attempt (RACES 18)."""
+        """Put the job back into the queue for ``delay``, because it lacks ``lack``.
+
+        This costs no attempt (RACES 18).
+        """
         self._fenced(
             {
                 "state": self.State.QUEUED,

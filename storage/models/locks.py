@@ -22,8 +22,10 @@ class Lock(IntEnum):
     MIGRATING = 0x0CC5_7043  # One process at a time brings the schema up to date.
     PROVISIONING = 0x0CC0_B007  # One process at a time makes the cluster's row, its nodes and their volumes.
     RECLAIMING = 0x0CC0_F4EE  # One pass of reclaim runs at a time: no other pass may act on the chunks of its plan.
-    GIVING = 0x0CC0_6E4E  # One process at a time gives volumes a generation. Two might leave them the older one.
-    BATCHES_IN_FLIGHT = 0x0CC0_5E7C  # Batches share the lock. A rebuild takes it alone, and so waits for them.
+    # One process at a time gives volumes a generation. Two processes might leave the older generation.
+    GIVING = 0x0CC0_6E4E
+    # Batches share the lock. A rebuild locks it exclusively, and so waits for all batches.
+    BATCHES_IN_FLIGHT = 0x0CC0_5E7C
 
 
 @contextmanager

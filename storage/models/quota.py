@@ -84,7 +84,7 @@ class Quota(models.Model):
         return None if size is None else int(size)
 
     def require(self, used: Usage, size: int, *, so_far: bool = False) -> None:
-        """Refuse a new file that does not fit.
+        """Refuse a new file that does not fit into the quota.
 
         Args:
             used: what the owner has stored without the new file.

@@ -1,4 +1,5 @@
-"""The errors with which PostgreSQL says that it cannot serve. Mistakes in a statement are other errors.
+"""The errors with which PostgreSQL says that it cannot serve. Errors because of a mistake in a statement are not among
+these.
 
 The codes are SQLSTATEs (PostgreSQL's manual, appendix A).
 """

@@ -35,8 +35,8 @@ class ResumableQuerySet(models.QuerySet["Resumable"]):
             lifetime: how long the upload is kept from now on.
 
         Returns:
-            The upload, with the token of its new writer. An upload that has arrived completely takes no writer. None if
-            the owner has no such upload.
+            The upload, with the token of its new writer. An upload that has arrived completely gets no new writer. None
+            if the owner has no such upload.
         """
         mine = self.of(owner_id).select_related("job").filter(pk=upload_id)
         token = uuid.uuid4()

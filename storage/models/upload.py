@@ -16,8 +16,8 @@ class UploadQuerySet(models.QuerySet["Upload"]):
     def pin(self, wanted: Mapping[tuple[uuid.UUID, str], int], sizes: Mapping[str, int]) -> dict[str, int]:
         """Pin chunks before the volumes are asked for them; return chunk hash → row id.
 
-        In the order of the hashes, the statement inserts rows for new chunks, and takes back the condemnation of the
-        other chunks. Because of this order, two batches cannot deadlock (RACES 6). Reclaim either sees the pins, or has
+        In the order of the hashes, the statement inserts rows for new chunks, and ends the condemnation of chunks that
+        have rows. Because of this order, two batches cannot deadlock (RACES 6). Reclaim either sees the pins, or has
         ended its work on these chunks before.
 
         Args:
@@ -123,6 +123,9 @@ class Upload(models.Model):
         return type(self).objects.release([self.pk])
 
     def drop(self) -> None:
-        """Give the upload up. Chunks that only this upload referred to are condemned, and reclaim frees their bytes."""
+        """Give up the upload, and delete its row.
+
+        Chunks that only this upload referred to are condemned, and reclaim frees their bytes.
+        """
         with transaction.atomic():
             Chunk.objects.condemn_unreferenced(self.release())

@@ -3,11 +3,11 @@
 An audit compares one node and reads every byte of it. A reconcile compares one node without reading bytes. A census
 compares all nodes.
 
-The work goes by ranges of hashes. In each range, short chunks are noted for repair, surplus copies are trimmed, orphans
-are condemned, leftovers of dead processes are removed, and bad copies are reported, so that a worker judges them. At
-the end the node's sketch is rebuilt. A node that was away is reconciled when it is back. A census lists all nodes and
-reads no bytes. A census queues a rebuild of each sketch that contradicts the listing. The phases: ``audit.list``,
-``audit.trim``, ``audit.read``.
+The job goes through the ranges of hashes, one after the other. In each range, short chunks are noted for repair,
+surplus copies are trimmed, orphans are condemned, leftovers of dead processes are removed, and bad copies are reported,
+so that a worker judges them. At the end the node's sketch is rebuilt. A node that was away is reconciled when it is
+back. A census lists all nodes and reads no bytes. A census queues a rebuild of each sketch that contradicts the
+listing. The phases: ``audit.list``, ``audit.trim``, ``audit.read``.
 """
 
 from __future__ import annotations
@@ -108,7 +108,10 @@ def audit(job: Job) -> dict[str, Any]:
 
 
 def reconcile(job: Job) -> dict[str, Any]:
-    """Carry out an audit without reading bytes, for a node that has come back. Otherwise it is like ``audit``."""
+    """Carry out an audit without reading bytes, for a node that has come back.
+
+    Apart from that, this is like ``audit``.
+    """
     return _examine(job, reading=False)
 
 

@@ -29,8 +29,9 @@ class Waiting:
 
     Attributes:
         number: the number of jobs.
-        seconds: the time since the first of them could have begun. This time begins again at 0 with each new attempt.
-        age: the time since the first of them was queued, in seconds.
+        seconds: the time in seconds since the first of these jobs could have begun. This time begins again at 0 with
+            each new attempt.
+        age: the time in seconds since the first of these jobs was queued.
     """
 
     number: int

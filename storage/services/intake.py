@@ -69,7 +69,8 @@ class Reception:
             replication_factor: the replicas that the client wants; None if that is not known yet, and then
                 REPLICATION_FACTOR is assumed.
             name: the client's name of the file; None if the client gave none.
-            overhead: the largest part of ``declared_size`` that is not of the file, as in a form.
+            overhead: the most bytes of ``declared_size`` that may not belong to the file, such as the boundaries of a
+                form.
 
         Raises:
             BodyTooLarge: the body is larger than MAX_UPLOAD_SIZE.
@@ -241,7 +242,8 @@ class Reception:
         if self._staged is not None:
             self._staged.close()
         with transaction.atomic():
-            # The acceptance may have been committed although its answer was lost. Then the upload is a worker's now.
+            # The acceptance may have been committed although its answer was lost. In that case the upload belongs to a
+            # worker now.
             mine = Upload.objects.select_for_update().filter(pk=self.upload_id)
             if mine.filter(state=Upload.State.ACCEPTED).exists():
                 return

@@ -17,7 +17,7 @@ class Candidate:
     Attributes:
         node_id: its id.
         online: whether it answers.
-        register: the number of its chunks that share the chunk's register; 0 if it has no sketch.
+        register: the value of the chunk's register in the node's sketch; 0 if the node has no sketch.
         probability: the probability that it holds the chunk.
     """
 

@@ -65,7 +65,7 @@ class Sight:
     Attributes:
         weight: the share of its file system that is free, rounded to sixteenths; 0 if it is full.
         writable: True if it can be written to.
-        lack: for a full node, what it has no more of: ``"bytes"`` or ``"files"``; otherwise empty.
+        lack: the resource that a full node lacks: ``"bytes"`` or ``"files"``; otherwise empty.
         space: the room on its file system; None if this process could not ask.
     """
 

@@ -70,10 +70,10 @@ def plan(url: str = "", zone: str = "") -> Node:
 
 
 def add(url: str = "", zone: str = "") -> Node:
-    """Add a node to the running cluster. A rebalance then moves its share of the copies to it.
+    """Add a node to the running cluster. A rebalance then moves the new node's share of the copies to it.
 
     Args:
-        url: where to make its volume, such as ``file:///srv/disk6``; by default in a folder next to the other nodes.
+        url: the address of its volume, such as ``file:///srv/disk6``; by default in a folder next to the other nodes.
         zone: its zone; replicas go to distinct zones first.
 
     Raises:

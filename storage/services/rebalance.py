@@ -1,6 +1,6 @@
 """Bring a file's chunks to their targets.
 
-The phases of acting: ``rebalance.locate``, ``rebalance.count``, ``rebalance.write``, ``rebalance.trim``.
+The phases of the job: ``rebalance.locate``, ``rebalance.count``, ``rebalance.write``, ``rebalance.trim``.
 """
 
 from __future__ import annotations
@@ -107,7 +107,10 @@ def _possible_factor(topology: Topology, file: File, replication_factor: int | N
 
 
 def _targets(file: File, factor: int | None) -> dict[str, int]:
-    """Chunk hash → its target, now or with a new factor. Another file that has the chunk may want more replicas."""
+    """Chunk hash → its target, with the present factor or with a new one.
+
+    Another file that has the chunk may want more replicas.
+    """
     ids = dict(Chunk.objects.filter(entries__content=file.content_id).values_list("hash", "id"))
     own = [] if factor is None else _of_one_owner(file).values_list("pk", flat=True)
     wanted = Chunk.objects.targets(ids.values(), without_files=own)

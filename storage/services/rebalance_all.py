@@ -145,7 +145,7 @@ def rebalance_all(job: Job) -> dict[str, Any]:
 
     Each range of hashes is planned when its turn comes, from what the nodes hold then. So a turn or an attempt that
     ended early, or uploads at the same time, do not change the final state. If nodes have been added or drained since
-    the first range, all ranges are gone through once more.
+    the first range, the job goes through all ranges once more.
 
     Raises:
         LeaseLost: the job is another worker's.
@@ -190,7 +190,7 @@ def _take(topology: Topology, step: int) -> Census:
 
 
 def _placement() -> str:
-    """A digest of the nodes as placement sees them. A new node, a drain, another zone or another disk size changes it.
+    """A digest of the nodes as placement sees them. A new node, a drain, another zone or disk size changes it.
 
     A node that is offline for a while does not change the digest: repair makes its copies again on the nodes that come
     next in the same order of placement.
@@ -213,7 +213,7 @@ def _add_up(loads: Mapping[str, Load], entries: Mapping[str, Entry], chosen: Map
 
 
 def _draw(drawing: Drawing, entries: Mapping[str, Entry], chosen: Mapping[str, Move]) -> None:
-    """Add the copies of a range to the drawing, on the nodes where they will lie after the moves."""
+    """Add the copies of a range to ``drawing``, the sketches of the state after the moves."""
     planned: dict[str, list[str]] = {}
     for chunk_hash, entry in entries.items():
         move = chosen.get(chunk_hash)

@@ -26,7 +26,8 @@ log = structlog.get_logger(__name__)
 
 FILL_CHUNKS = 2000
 PREFIXES = 256
-PROGRESS_EVERY = 8  # Prefixes between two progress reports. Even on a large node, listing them takes less than a lease.
+# The prefixes listed between two progress reports. On a large node too, this takes less than a lease.
+PROGRESS_EVERY = 8
 
 
 def rebuild(job: Job) -> dict[str, Any]:

@@ -52,7 +52,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Trash:
-    """The number of ``copies`` in the trash of a node. The ``due`` copies have been there longer than the grace."""
+    """The number of ``copies`` in the trash of a node.
+
+    The ``due`` copies have been there for longer than the grace period.
+    """
 
     node_id: str
     copies: int
@@ -61,7 +64,7 @@ class Trash:
 
 @dataclass(frozen=True)
 class Preview:
-    """The things that the next passes find, for an operator.
+    """The things that the next passes would find and remove, for an operator.
 
     Attributes:
         grace: the grace period in seconds.
@@ -71,7 +74,7 @@ class Preview:
         is_capped: True if the next pass would reach its limit, so that later passes remove more.
         trash: the trash of each node that answers.
         absent: ids of the nodes that do not answer.
-        held_until: the time until which a backup holds reclaim back; None if none does.
+        held_until: the time until which a backup holds reclaim back; None if no backup does.
     """
 
     grace: float

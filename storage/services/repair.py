@@ -118,7 +118,7 @@ def repair_all(job: Job) -> dict[str, Any]:
 
 
 def _is_worth(copies: int, result: dict[str, Any]) -> bool:
-    """True if the first pass met short chunks with ``copies`` copies.
+    """True if the first pass found short chunks with ``copies`` copies.
 
     The last pass also mends short chunks with more copies.
     """

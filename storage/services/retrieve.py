@@ -77,7 +77,7 @@ def _pieces(file: OpenFile, ranges: Sequence[range]) -> Iterator[bytes]:
 
 
 def _needed(file: OpenFile, spans: Sequence[range]) -> Iterator[str]:
-    """Yield the hashes of the chunks of ascending spans, each once. Neighbouring spans may share one chunk."""
+    """Yield the hashes of the chunks of ascending spans, each hash once. Neighbouring spans may share one chunk."""
     reached = 0
     for span in spans:
         yield from file.chunk_hashes(range(max(span.start, reached), span.stop))

@@ -19,15 +19,15 @@ MOST_LINKS = 100  # One file has at most this many links.
 
 
 def share(file: File, seconds: int) -> Link:
-    """Make a link to a file that expires after some seconds.
+    """Make a link to a file. The link expires after ``seconds`` seconds.
 
     Raises:
         NoSuchFile: the file has been deleted since it was read.
         TooManyLinks: the file has ``MOST_LINKS`` links.
     """
     with transaction.atomic():
-        # The lock keeps the file until the link is committed. A deletion or a merge then takes the link along. Links
-        # to the same file are made one after the other, so the limit is exact.
+        # The lock keeps the file until the link is committed. A deletion or a merge of the file after that also finds
+        # the link. Links to the same file are made one after the other, so the limit is exact.
         if not File.objects.select_for_update().filter(pk=file.pk).exists():
             raise NoSuchFile(f"no file {file.content.file_hash}")
         if Link.objects.good().filter(file=file).count() >= MOST_LINKS:
@@ -43,7 +43,7 @@ def links_to(files: Sequence[File]) -> list[Link]:
 
 
 def revoke(files: Sequence[File], link_id: str) -> None:
-    """Make a link to one of these files open nothing any more.
+    """Revoke a link to one of these files: its address opens nothing any more.
 
     Raises:
         NoSuchLink: no link of this id leads to one of the files.

@@ -1,5 +1,6 @@
 """Survey the sketches regularly: keep results that are too costly to compute for every request, let the sketches grow
-in time, and queue a trace when the sketches prove losses."""
+before they are full, and queue a trace when the sketches prove losses.
+"""
 
 from __future__ import annotations
 
@@ -83,8 +84,8 @@ def _seek_losses(topology: Topology, figures: Survey) -> None:
     """Queue a trace of the losses that two consecutive surveys have seen in the same registers.
 
     Work that one survey sees half done, such as a removal, is finished by the next survey. If a node loses copies
-    during a rebuild of its sketch, the sketch may keep counts of copies that have gone. Such counts look like losses:
-    the trace tells them apart.
+    during a rebuild of its sketch, the sketch may keep counts of copies that have gone. Such counts look like losses,
+    and only the trace finds out what they are.
     """
     global _before
     before, _before = _before, None
@@ -108,7 +109,7 @@ def _seek_losses(topology: Topology, figures: Survey) -> None:
 def _news(evidence: Evidence) -> tuple[int, int]:
     """Count the registers that are too low and the chunks on no node.
 
-    Those that the last trace left are not counted.
+    Registers and chunks that the last trace could not mend are not counted.
     """
     last = Job.objects.last_of(Job.Kind.TRACE)
     result = (last.result or {}) if last else {}

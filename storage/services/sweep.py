@@ -1,4 +1,4 @@
-"""The guarantee behind every wake-up: find stale leases, abandoned uploads, forgotten staged files and short contents.
+"""Find stale leases, abandoned uploads, forgotten staged files and short contents, even if every wake-up was lost.
 
 All of this is found from the state of PostgreSQL and of the staging folder, so no lost message matters.
 """

@@ -63,7 +63,7 @@ class Answer:
 def answer(environ: dict[str, Any], file_hash: str, name: str = "") -> Answer:
     """Answer a GET or a HEAD.
 
-    A HEAD gets the status and the header fields of a GET of the whole file, because HEAD knows no ranges.
+    A HEAD gets the status and the header fields of a GET of the whole file, because ranges do not apply to HEAD.
 
     Args:
         environ: the WSGI environment of the request.

@@ -81,7 +81,7 @@ def attachment(name: str, otherwise: str) -> str:
 
     Args:
         name: a valid file name.
-        otherwise: ASCII text. If nothing of the name can be written in ASCII, it replaces all but the extension.
+        otherwise: ASCII text. If nothing of the name can be written in ASCII, this text replaces all but the extension.
     """
     if _PLAIN.fullmatch(name):
         return f'attachment; filename="{name}"'

@@ -38,7 +38,7 @@ class Part:
 
     Attributes:
         name: its name.
-        ask: asks it for its figures; any error means that it is away.
+        ask: a function that asks the part for its figures; any error means that the part is away.
         figures: the metrics that are made of its figures.
     """
 
@@ -60,7 +60,7 @@ class Answer:
     """The answer of a part.
 
     Attributes:
-        found: its figures; None if it gave none.
+        found: the figures of the part; None if the part gave none.
         seconds: the time that it took.
     """
 

@@ -28,7 +28,10 @@ BYTES = re.compile("^bytes_(.*)$")
 
 
 def _waiting(stored: Stored) -> dict[tuple[str, str], Waiting]:
-    """(queue, the thing that jobs wait for) → the queued jobs. Both queues are there, even if they are empty."""
+    """(queue, the thing that jobs wait for) → the queued jobs.
+
+    Both queues are in the result, even if they are empty.
+    """
     found = {(queue.value, "worker"): Waiting(0, 0.0, 0.0) for queue in Queue}
     return found | {(queue, lack or "worker"): jobs for (queue, lack), jobs in stored.waiting.items()}
 

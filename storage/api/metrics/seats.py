@@ -1,4 +1,5 @@
-"""The seats of the API's processes: a process counts in the files of its seat, and its successor counts on in them.
+"""The seats of the API's processes: a process counts in the files of its seat, and the next process with this seat
+continues the counts.
 
 A process has a seat as long as it lives, and holds it by a file lock. The kernel frees the lock when the process ends,
 however it ends. The next process takes the first free seat, and with it the counts of the process before. So restarts
@@ -28,7 +29,7 @@ _descriptor: int | None = None  # The lock of this process's seat is held throug
 
 
 def claim(folder: Path) -> int | None:
-    """Take a seat for this process. This is called before the first metric of the process is made.
+    """Take a seat for this process. This function must be called before the first metric of the process is made.
 
     Args:
         folder: where the files of all processes lie. The folder is made if it is missing; only this user can write to

@@ -26,7 +26,8 @@ ABOUT_A_FILE = (("Show", "files"), ("Download", "download"), ("Verify", "verify"
 
 
 class PageRenderer(BrowsableAPIRenderer):
-    """DRF's browsable renderer with our own page. A form sends the serializer's fields; there are no raw forms.
+    """DRF's browsable renderer with the page of OCC Storage. A form sends the serializer's fields; there are no raw
+    forms.
 
     The ``heading`` of a view replaces its name.
     """

@@ -207,7 +207,7 @@ class Schema(AutoSchema):
         return by_status(tuple(codes))
 
     def _statuses_of_headers(self) -> dict[tuple[str, bool], list[int]]:
-        """Name of each header field of the answers, and whether they must have it → the statuses of these answers."""
+        """(Name of a header field, True if every such answer has it) → the statuses of the answers with this field."""
         statuses: dict[tuple[str, bool], list[int]] = {}
         for status in self._problems():
             for name in HEADERS_OF_PROBLEMS.get(status, ()):

@@ -19,7 +19,7 @@ OF_VIEWS = (
     PreconditionFailed,
     RangeNotSatisfiable,
 )
-# The server and the proxy in front of it send these. Requests with these problems never reach the API.
+# The server and the proxy in front of it send these problems. Requests with these problems never reach the API.
 OF_SERVERS = {
     "head_stalled": 408,
     "address_too_long": 414,

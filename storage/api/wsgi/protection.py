@@ -41,8 +41,8 @@ class Protection:
         self._application = application
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # Pages of other sites may embed what a share link leads to. Django changes the path in place, so it is read
-        # first.
+        # Pages of other sites may embed what a share link leads to. Django changes the path in place, so the path is
+        # read first.
         origin = {ORIGIN: "cross-origin"} if environ["PATH_INFO"].lower().startswith("/share/") else {}
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:

@@ -78,7 +78,7 @@ def _usual() -> str:
 
 
 def _owner(username: str) -> User:
-    """The user of this name, made without a password if there is none.
+    """The user of this name, made without a password if there is no such user.
 
     Raises:
         CommandError: the user may have no key: it is inactive, or it is ``nobody``, the owner while keys are off.

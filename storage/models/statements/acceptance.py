@@ -74,7 +74,7 @@ class Body:
         owner_id: the row id of the user who owns the file.
         file_hash: SHA-256 in hex.
         name: the file's name, as the client gave it. None stands for the newest name that the owner has for these
-            bytes, or for their hash if the owner has none.
+            bytes, or for the hash if the owner has no name for them.
         size: the size of the body in bytes.
         chunk_size: bytes of each chunk, and of each piece that has a checksum.
         chunk_count: the number of entries in the manifest.

@@ -111,7 +111,7 @@ def _end_segments(works: Sequence[Work]) -> None:
 
 
 def close(works: Mapping[Work, Content]) -> list[Work]:
-    """Make contents ready. The caller has locked their rows.
+    """Make contents ready. The caller has locked the rows of these contents.
 
     Returns the uploads that were closed: those with a whole manifest, whose jobs were still this worker's.
     """

@@ -78,7 +78,7 @@ def _record(job: Job, body: Body, parts: list[uuid.UUID]) -> None:
     commit.
     """
     with transaction.atomic():
-        rows = Resumable.objects.locked([body.upload_id, *parts])  # Other rows are locked later (RACES 41).
+        rows = Resumable.objects.locked([body.upload_id, *parts])  # These rows are locked first (RACES 41).
         if record_acceptance(body, durable=True) is None:
             raise LeaseLost("the upload has been dropped")
         job.progress(done=0, total=body.chunk_count)

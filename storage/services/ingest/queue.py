@@ -42,15 +42,15 @@ def run_queued(*, goes_on: bool = False) -> Claimed:
     """Claim as many queued uploads as fit a batch, and ingest them together.
 
     Args:
-        goes_on: True if this worker looks into the queue again afterwards. Then no other worker is woken for uploads
-            that arrive until then.
+        goes_on: True if this worker looks into the queue again afterwards. In this case no other worker is woken for
+            uploads that arrive before that.
     """
     jobs = _claim(goes_on)
     if not jobs:
         return Claimed.NOTHING
     is_much = len(jobs) == CLAIM_JOBS or sum(job.size for job in jobs) >= ALONE_BYTES
     if is_much:
-        wakeups.wake(Job.Queue.INGEST, hushed=goes_on)  # There may be more work.
+        wakeups.wake(Job.Queue.INGEST, hushed=goes_on)  # The queue may hold more jobs.
     ingest(jobs)
     return Claimed.MUCH if is_much else Claimed.LITTLE
 
@@ -61,6 +61,7 @@ def _claim(goes_on: bool) -> list[Job]:
         wakeups.hush(Job.Queue.INGEST, ALONE_SECONDS)
         if jobs := Job.objects.claim(Job.Queue.INGEST, most=CLAIM_JOBS, most_bytes=CLAIM_BYTES):
             return jobs
-    # The pending flag is cleared before the claim. Otherwise a job queued between the two would wake no worker.
+    # The pending flag is cleared before the claim. Otherwise a job that is queued between claim and clearing would wake
+    # no worker.
     wakeups.taken(Job.Queue.INGEST)
     return Job.objects.claim(Job.Queue.INGEST, most=CLAIM_JOBS, most_bytes=CLAIM_BYTES)

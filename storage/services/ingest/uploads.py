@@ -111,7 +111,7 @@ def _raise_for(segment: Job, *, tried: bool) -> None:
 def _put_back(jobs: Sequence[Job], error: Exception, waiting_for: Job.Lack | None = None) -> None:
     """Put jobs back into the queue after an error that stopped all of them.
 
-    If this fails too, the jobs' leases run out and the sweeper puts the jobs back.
+    If PostgreSQL refuses this change too, the jobs' leases run out and the sweeper puts the jobs back.
     """
     for job in jobs:
         try:

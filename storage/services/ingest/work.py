@@ -109,7 +109,7 @@ def begin(job: Job) -> Work:
         checksums = bytes(segment.checksums)
     else:
         chunk_size = content.chunk_size
-        # A content that was known before keeps its former chunk size. Then segments do not fit, and are not used.
+        # A content that was known before keeps its former chunk size. Segments of another chunk size are not used.
         if chunk_size == upload.piece_size:
             segments = Segment.objects.of(upload)
         start = sum(segment.count for segment in segments)

@@ -30,7 +30,7 @@ from storage.staging.pieces import PieceChecksums
 
 log = structlog.get_logger(__name__)
 
-KEEP_SECONDS = 2.0  # A client whose line breaks sends at most the bytes of this time again.
+KEEP_SECONDS = 2.0  # If its connection breaks, a client sends again at most the bytes of this many seconds.
 KEEP_BYTES = segment.SEGMENT_BYTES
 
 
@@ -65,7 +65,7 @@ def receive(
         ends: True if the client says that the body ends with these bytes.
 
     Raises:
-        OffsetMismatch: the bytes belong elsewhere.
+        OffsetMismatch: the bytes belong at another position.
         BodyTooLarge: the body would be longer than its length or than MAX_UPLOAD_SIZE.
         InvalidRequest: the body would end before its length.
         ChecksumMismatch: the bytes do not have the digest.
@@ -214,7 +214,8 @@ class _Arrival:
             elif length is None:
                 Upload.objects.filter(pk=upload.pk).update(reserved=self._offset * self._row.replication_factor)
             with connection.cursor() as cursor:
-                # A segment may be lost in a crash of PostgreSQL. An offset may not, so its commit waits for the disk.
+                # A segment may be lost in a crash of PostgreSQL. An offset must not be lost: its commit waits for the
+                # disk.
                 cursor.execute("SET LOCAL synchronous_commit TO DEFAULT")
         connection.close()  # The connection goes back to the pool, as above.
         self._kept_at = time.monotonic()
@@ -225,8 +226,8 @@ class _Arrival:
     def _alone(self) -> Iterator[None]:
         """Hold the lock of the staged file, if this request is still the writer.
 
-        A newer request becomes the writer first, and then waits for this lock. So a request that has been the writer
-        under the lock writes nothing later (RACES 41).
+        A newer request becomes the writer first, and then waits for this lock. When an older request gets the lock
+        after that, it finds that it is not the writer any more, and writes nothing (RACES 41).
         """
         with files.alone(self._staged):
             if not self._upload.has_writer():

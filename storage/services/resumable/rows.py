@@ -1,4 +1,4 @@
-"""Steps that beginning, receiving and joining share: admission, changes under the writer's token, the ingest job."""
+"""Steps that several operations share: admission, changes with the writer's token, queueing of the ingest."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def require_room(upload: Resumable, size: int, factor: int, *, is_whole: bool = 
 def require_quota(upload: Resumable, size: int, *, is_whole: bool) -> None:
     """Refuse bytes that do not fit into the owner's quota together with the owner's other uploads that are under way.
 
-    This only refuses early. Uploads at the same time may all pass, and then the acceptance decides.
+    This check only refuses early. Concurrent uploads may all pass it, and the acceptance then decides.
 
     Args:
         upload: the upload, which may have no row yet.

@@ -143,7 +143,7 @@ def _record(upload: Resumable, factor: int) -> None:
         reserved=(upload.length or 0) * factor,
         piece_size=configuration().chunk_size,
     )
-    upload.expires_at = Clock() + lifetime()  # PostgreSQL computes it.
+    upload.expires_at = Clock() + lifetime()  # PostgreSQL computes this time.
     upload.save(force_insert=True)
     upload.refresh_from_db()
 
