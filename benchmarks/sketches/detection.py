@@ -64,9 +64,9 @@ class Lookups:
 
 
 def lookups(n_prime: int, tau: int, loads: Sequence[float], seed: int) -> list[Lookups]:
-    """Count chunks and look for all of them, and for N' absent chunks.
+    """Count chunks, and look up all of them and N' absent chunks.
 
-    Then un-count half of the chunks, and look for the other half.
+    Then un-count half of the chunks, and look up the other half.
     """
     rng = np.random.default_rng(seed)
     found = []

@@ -1,4 +1,4 @@
-"""The base classes of the pages: operations show their plan and ask for confirmation; most rows are not edited by hand."""
+"""The base classes of the pages: operations ask for confirmation of their plan; most rows are not edited by hand."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def is_open(path: str) -> bool:
 
 
 def scopes_of(method: str, path: str) -> tuple[Scope, ...]:
-    """The scopes that a request needs. A share link lets others read, so its maker must be allowed to read."""
+    """The scopes that a request needs. A share link lets others read, so a key for links must also allow reading."""
     if FOR_ADMINS.fullmatch(path):
         return (Scope.ADMIN,)
     if LINKS.fullmatch(path):

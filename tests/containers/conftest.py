@@ -24,7 +24,7 @@ def image() -> str:
 
 @pytest.fixture(scope="module")
 def make_stack(image: str) -> Iterator[Callable[..., Stack]]:
-    """Make compose projects. After the module's last test they are removed together with their volumes."""
+    """Make compose projects. After the module's last test the projects are removed together with their volumes."""
     made: list[Stack] = []
 
     def make(files: Sequence[str] = (), env_file: Path | None = None, **environment: str) -> Stack:

@@ -23,7 +23,7 @@ from tests.support.system import wait_until
 pytestmark = pytest.mark.containers
 
 LARGE = 96 << 20
-RECOVERY = 60.0  # Seconds until work goes on after a crash; the lease of a dead worker ends only after 20.
+RECOVERY = 60.0  # Seconds until work goes on after a crash; the lease of a dead worker ends only after 20 seconds.
 
 
 class Load:
@@ -83,7 +83,7 @@ def test_every_container_turns_healthy(stack: Stack) -> None:
         return [c["Name"] for c in running if c["State"]["Health"]["Status"] != "healthy"]
 
     wait_until(lambda: not ailing(), START_LIMIT, lambda: str(ailing()))
-    assert len(stack.all_containers()) == 8  # Two of them have ended: `passwords` and `prepare`.
+    assert len(stack.all_containers()) == 8  # Two of these containers have ended: `passwords` and `prepare`.
 
 
 def test_no_container_may_do_more_than_it_has_to(stack: Stack) -> None:

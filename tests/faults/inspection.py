@@ -104,7 +104,7 @@ def open_jobs() -> list[str]:
 
 
 def uploads_under_way() -> list[str]:
-    """List all uploads, except those whose job has failed: these are kept until an operator decides."""
+    """List all uploads, except those whose job has failed: such uploads are kept until an operator decides."""
     uploads = Upload.objects.exclude(jobs__state=Job.State.FAILED)
     return [f"{upload.pk}: {upload.state}, {upload.pins.count()} pins" for upload in uploads]
 

@@ -117,11 +117,11 @@ class Journal:
             data: the bytes of the file.
             name: the name of the file, in the journal and on the server.
             factor: the replication factor to ask for; None to ask for none.
-            respond_async: ask for a 202.
-            midway: called when half of the body has been sent.
-            chunked: send the body with chunked transfer coding, without a Content-Length.
-            raw: send the file as the body of a PUT; by default it is a field of a form.
-            vanish: how the client vanishes before it has sent everything; by default it stays.
+            respond_async: True to ask for a 202.
+            midway: a function that is called when half of the body has been sent.
+            chunked: True to send the body with chunked transfer coding, without a Content-Length.
+            raw: True to send the file as the body of a PUT; by default the file is a field of a form.
+            vanish: how the client vanishes before it has sent everything; by default the client stays.
         """
         attempt = Attempt(Action.UPLOAD, hashlib.sha256(data).hexdigest(), len(data), name, factor)
         self._known[attempt.file_hash] = (name, len(data))
@@ -273,7 +273,7 @@ def _judge_delete(attempt: Attempt, response: HTTPResponse) -> None:
 def _end_without_success(attempt: Attempt, response: HTTPResponse, body: bytes) -> None:
     """End an attempt that the server did not acknowledge.
 
-    A 4xx promises that nothing was done. A 5xx does not: a server that lost its database cannot know.
+    A 4xx promises that nothing was done. A 5xx does not promise it: a server that lost its database cannot know.
     """
     refused = 400 <= response.status < 500
     attempt.end(Outcome.REFUSED if refused else Outcome.UNKNOWN, body.decode(errors="replace")[:200])

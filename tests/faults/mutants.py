@@ -1,8 +1,8 @@
 """Mutants of the code, each without one guard. In a copy of the project with a mutant, a scenario must fail.
 
 An entry of ``MUTANTS`` has the text of a guard, the text that replaces it, the scenario that must then fail, and words
-of the failure. The text of the guard must be in its file exactly once. A test therefore fails after a change of the
-guard until the entry is changed too.
+of the failure's message. The text of the guard must be in its file exactly once. A test therefore fails after a change
+of the guard until the entry is changed too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FOREIGN = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "STORAGE_DIR", "PYTEST_CUR
 
 @dataclass(frozen=True)
 class Mutant:
-    """A change of the code that takes one guard out.
+    """A change of the code that removes one guard.
 
     Attributes:
         name: what the project does wrong without the guard.
@@ -278,7 +278,7 @@ def copy_project(target: Path) -> None:
 
 
 def mutate(mutant: Mutant, project: Path) -> None:
-    """Take the guard out of a copy of the project.
+    """Remove the guard from a copy of the project.
 
     Raises:
         StaleMutant: an old text is not in the file exactly once.

@@ -133,7 +133,7 @@ def test_backups_under_load_are_whole(
     for line in manage(installation.system, "restore", target, "--list").splitlines():
         name = line.split()[0]
         assert f"{name} is whole" in manage(installation.system, "restore", target, "--backup", name, "--check")
-    # The backups held reclaim back all the time, so it has much to remove now.
+    # The backups held reclaim back all the time, so reclaim has much to remove now.
     installation.settle("backups under load", within=4 * PATIENCE)
 
 

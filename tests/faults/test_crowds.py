@@ -64,7 +64,7 @@ def seconds(system: System, path: str) -> float:
 
 
 def worst(system: System) -> dict[str, float]:
-    """Ask for two pages for WATCHED seconds. Return the slowest answer of each, in seconds."""
+    """Ask for two pages for WATCHED seconds. Return the slowest answer of each page, in seconds."""
     found = {"/health": 0.0, "/admin/login/": 0.0}
     until = time.monotonic() + WATCHED
     while time.monotonic() < until:
@@ -183,7 +183,7 @@ def test_a_client_that_reads_slowly_gets_the_whole_file(installation: Installati
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with a declared length", "in chunks"])
 def test_an_upload_that_comes_slowly_is_stored(installation: Installation, chunked: bool) -> None:
-    """The upload sends 1 kB/s for 25 s. Without a sign of life, the sweep would drop it after 14 s."""
+    """The upload sends 1 kB/s for 25 s. Without a sign of life, the sweep would drop the upload after 14 s."""
     first, steady = 300_000, [bytes_of(f"steady {chunked} {i}", 100) for i in range(250)]
     data = bytes_of(f"slow sender {chunked}", first) + b"".join(steady)
     framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(data)}"

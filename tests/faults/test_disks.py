@@ -102,7 +102,7 @@ def upload_meeting(installation: Installation, label: str, fault: AbstractContex
 
 
 def replication(installation: Installation, attempt: Attempt) -> set[int]:
-    """Count the copies of each chunk of a file on the disks. Return the distinct numbers."""
+    """Count the copies of each chunk of a file on the disks. Return the distinct numbers of copies."""
     data = bytes_of(attempt.name, attempt.size)
     return {len(copies(installation, data[i : i + CHUNK_SIZE])) for i in range(0, len(data), CHUNK_SIZE)}
 

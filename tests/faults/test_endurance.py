@@ -1,7 +1,7 @@
 """Mixed load for a long time: the resources of every process must not grow with time (``make endurance``).
 
-The variable MINUTES says for how long. Resident memory, descriptors, threads, sessions of PostgreSQL and sizes of logs
-are read at three moments: after a minute, half-way, and at the end.
+The variable MINUTES sets the length of the load. Resident memory, descriptors, threads, sessions of PostgreSQL and
+sizes of logs are read at three moments: after a minute, half-way, and at the end.
 """
 
 from __future__ import annotations

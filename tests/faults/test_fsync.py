@@ -24,7 +24,7 @@ from tests.support.system import PROJECT
 DATA = bytes_of("durable", 5000)
 HASH = hashlib.sha256(DATA).hexdigest()
 
-# Verb → two statements. The first one prepares the volume and is not judged. The second one calls the verb.
+# Verb → two statements. The first statement prepares the volume and is not judged. The second calls the verb.
 VERBS = {
     "create": ("", "volume.create(identity)"),
     "set_generations": ("volume.create(identity)", "volume.set_generations(['7' * 32])"),

@@ -36,7 +36,10 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
 
 @pytest.fixture(scope="module")
 def crowded(make_installation: Callable[..., Installation]) -> Installation:
-    """An installation whose sketches have one register, which counts up to two. All chunks of a node share it."""
+    """An installation whose sketches have one register, which counts up to two.
+
+    All chunks of a node share this register.
+    """
     return make_installation(CHUNK_SIZE=str(CHUNK_SIZE), N_PRIME="1", TAU=str(TAU))
 
 

@@ -1,4 +1,4 @@
-"""SIGKILL in every phase of ingest, and of all programs: acknowledged uploads stay, and the others leave nothing.
+"""SIGKILL in every phase of ingest, and of all programs: acknowledged uploads stay, and other uploads leave nothing.
 
 All kills come first, and then the tests wait for all recoveries together, because recovery takes as long for one upload
 as for all. The tests share one installation and run in the order of this file.
@@ -156,7 +156,10 @@ def once_staged(installation: Installation, victim: str) -> Callable[[], None]:
 
 @pytest.fixture(scope="module")
 def api_killed(installation: Installation, worker_killed: Mapping[str, Wreck]) -> str:
-    """Kill the API while it receives one upload and waits for the ingest of another. Return the hash of the second."""
+    """Kill the API while it receives one upload and waits for the ingest of another.
+
+    Return the second upload's hash.
+    """
     journal, system = installation.journal, installation.system
     waiting = bytes_of("waited for", MIB)
     file_hash = hashlib.sha256(waiting).hexdigest()
@@ -174,7 +177,7 @@ def api_killed(installation: Installation, worker_killed: Mapping[str, Wreck]) -
 
 @pytest.fixture(scope="module")
 def manager_killed(installation: Installation, api_killed: str) -> Mapping[str, Wreck]:
-    """Kill the manager, and so everything, while one upload arrives, some are ingested and one is queued."""
+    """Kill the manager, and so all programs, while one upload arrives, some are ingested and one is queued."""
     system, gates, journal = installation.system, installation.gates, installation.journal
     gates.close("ingest.write")
     written = Wreck(accept_batch(installation, "everything killed in ingest.write"))

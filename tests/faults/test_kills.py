@@ -166,7 +166,10 @@ def kill_in_all_phases(installation: Installation, operation: str) -> None:
 
 
 def kill_in(installation: Installation, phase: str, begin: Begin, victim: str) -> None:
-    """Hold a process of the maintenance worker in the phase. Kill it, or all of them, and check that all recovers."""
+    """Hold a process of the maintenance worker in the phase.
+
+    Kill this process, or all processes of the worker, and check that the system recovers.
+    """
     system, gates = installation.system, installation.gates
     gates.close(phase)
     begin(installation, f"{victim} killed in {phase}")

@@ -43,7 +43,7 @@ def scrape(system: System) -> Scrape:
 
 
 def starts(system: System) -> float | None:
-    """Return how many processes of the API have been started; None while none of them answers."""
+    """Return how many processes of the API have been started; None while no process answers."""
     try:
         return scrape(system)("occ_api_process_starts_total")
     except (OSError, HTTPException):
@@ -56,7 +56,7 @@ def counts(found: Scrape) -> dict[object, float]:
 
 
 def test_fifty_kills_of_processes_make_no_files_and_no_count_goes_backwards(watched: System) -> None:
-    wait_until(lambda: starts(watched) == 2, PATIENCE)  # The run is ready as soon as one of them answers.
+    wait_until(lambda: starts(watched) == 2, PATIENCE)  # The system is ready as soon as one process answers.
     folder = scratch_dir(watched.storage_dir) / "metrics"
     files = sorted(folder.iterdir())
     before = scrape(watched)

@@ -1,4 +1,4 @@
-"""An earlier copy of the database folder is put back and used for a while. Then the newer one is put back.
+"""An earlier copy of the database folder is put back and used for a while. Then the newer database is put back.
 
 Files that were acknowledged under either database can be read whenever that database is in use. A database neither
 condemns nor reclaims chunks that it does not know, until an operator adopts the volumes.

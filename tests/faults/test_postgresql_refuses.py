@@ -1,4 +1,4 @@
-"""PostgreSQL is killed, its sessions are cut, or it refuses: clients wait only a short time, and errors say why.
+"""PostgreSQL is killed, ends sessions, or refuses statements: clients wait only a short time, and errors say why.
 
 The tests share one installation and run in the order of this file.
 """
@@ -48,7 +48,7 @@ def session(installation: Installation) -> psycopg.Connection[Any]:
 
 
 def answers_again(installation: Installation) -> float:
-    """Wait until PostgreSQL itself answers. Return the moment, of the monotonic clock."""
+    """Wait until PostgreSQL itself answers. Return the time of the monotonic clock at that moment."""
 
     def is_back() -> bool:
         try:

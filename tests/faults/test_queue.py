@@ -73,7 +73,7 @@ def test_messages_that_nobody_understands_hold_up_nobody(installation: Installat
     assert system.pids() == before
     with redis.Redis.from_url(redis_url(system.storage_dir)) as client:
         for queue in Queue:
-            client.lpush(queue, b"not a message")  # The worker that reads this ends and is restarted.
+            client.lpush(queue, b"not a message")  # The worker that reads this message ends and is restarted.
     upload_some(installation, "after what is no message")
     installation.settle("messages that nobody understands")
 
@@ -141,7 +141,7 @@ def test_an_upload_that_kills_every_worker_fails_and_holds_up_nobody(installatio
 
 
 def end_failed(installation: Installation, poison: Attempt) -> None:
-    """Check that the job of an impossible upload has failed and that a download is refused.
+    """Check that the job of an upload that cannot be stored has failed and that a download is refused.
 
     The service cannot keep the promise of the upload's 202, so the attempt then counts as unknown.
     """

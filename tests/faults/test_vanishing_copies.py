@@ -353,7 +353,7 @@ def test_copies_stay_spread_while_a_cluster_grows(
 
 
 def require_spread(installation: Installation, nodes: int) -> None:
-    """Fail if three nodes together hold many more chunks than expected, by the folders or by the sketches."""
+    """Fail if three nodes together hold many more chunks than expected, according to the folders or the sketches."""
     held = [frozenset(path.parents[2].name for path in paths) for paths in copies(installation).values()]
     triples = Counter(node_ids for node_ids in held if len(node_ids) == 3)
     expected = triples.total() / comb(nodes, 3)

@@ -1,4 +1,4 @@
-"""Watch the log, the jobs and the estimates of an installation during a scenario, and print one line about it."""
+"""Watch the log, the jobs and the estimates of an installation during a scenario, and print one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ ALARMS = frozenset(
         "volume.behind",
     }
 )
-"""Events of the log which say that copies vanished or are badly spread. On a healthy cluster, each is a false alarm."""
+"""Events of the log which say that copies vanished or are badly spread.
+
+On a healthy cluster, each event is a false alarm.
+"""
 
 
 class Watch:

@@ -133,7 +133,7 @@ def _query_with_real_name(case: Any) -> dict[str, Any]:
 
 
 def _real_path(case: Any) -> dict[str, Any]:
-    """The parts of the path, in most cases those of something that exists."""
+    """The parts of the path, in most cases with hashes and ids that exist."""
     path = dict(case.path_parameters)
     pick = _number(sorted(path.items()))
     if _is_made_up(tuple(path.values())) or case.meta.phase.name.value == "stateful":

@@ -1,7 +1,7 @@
 """Schemathesis sends requests that fit the schema, or nearly fit it: each answer of the service is one that the schema
 describes.
 
-``make fuzz`` makes the virtual environment of schemathesis and runs these tests. FUZZ_MINUTES makes them longer.
+``make fuzz`` makes the virtual environment of schemathesis and runs these tests. FUZZ_MINUTES makes the tests longer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COMMAND = PROJECT / ".venv-schemathesis" / "bin" / "schemathesis"
 CONFIGURATION = PROJECT / "tests" / "fuzz" / "schemathesis.toml"
 EXAMPLES = 5  # The largest number of requests that are made up for an operation, in each phase.
 SEED = 1  # The short run makes up the same requests each time; the long run makes up new ones.
-LIMIT = 600  # Seconds, in addition to FUZZ_MINUTES.
+LIMIT = 600  # A run may take this many seconds in addition to FUZZ_MINUTES.
 
 
 def key_of(system: System) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The project, the image and the command tell the same version."""
+"""The project, the image and the command show the same version."""
 
 from __future__ import annotations
 

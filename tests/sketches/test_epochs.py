@@ -101,7 +101,7 @@ def test_replicas_that_gather_show_against_the_history() -> None:
 @pytest.mark.parametrize("weights", [(1, 1, 1, 1, 1), (1, 2, 3, 4, 5), (20, 1, 1, 1, 0.1)])
 @pytest.mark.parametrize("first", [{2: 300}, {1: 100, 2: 200}, {3: 300}])
 def test_the_null_of_a_history_is_exact(weights: tuple[float, ...], first: dict[int, int]) -> None:
-    """The null is compared with an enumeration of all orders of the nodes of each epoch.
+    """The null model is compared with an enumeration of all orders of the nodes of each epoch.
 
     The expected variance is that of the residuals of a least-squares regression. The regression explains the overlap of
     each pair by the chunks on each node, and has one row per order, epoch and number of replicas.
@@ -137,7 +137,7 @@ def test_the_null_of_a_history_is_exact(weights: tuple[float, ...], first: dict[
 def test_many_nodes_cost_little_and_lose_little(
     spread: NDArray[np.float64], most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Above 16 nodes, the null regresses on sums over nodes. This makes its standard deviation at most a little larger.
+    """Above 16 nodes, the null model regresses on sums over nodes. So its standard deviation is only a little larger.
 
     The standard deviation is compared with that of a regression on every single node.
     """

@@ -59,7 +59,7 @@ class Batch:
 
 @dataclass(eq=False)
 class Removal:
-    """A removal of a chunk under the lock of the chunk's row, and the build that the sketch had before it."""
+    """A removal of a chunk under the lock of the chunk's row, and the build that the sketch had before the removal."""
 
     row: Row
     chunk: str

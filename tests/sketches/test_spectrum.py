@@ -67,7 +67,7 @@ def repeated(
 
 
 def check_accuracy(truth: NDArray[np.int64], spectra: list[Spectrum]) -> None:
-    """Assert that the spectra are unbiased, spread as stated, and that all intervals cover the truth."""
+    """Assert that the spectra are unbiased and vary as much as they state, and that all intervals cover the truth."""
     errors = np.array([spectrum.counts for spectrum in spectra]) - truth
     sd = errors.std(axis=0)
     stated = np.sqrt(np.mean([np.diag(spectrum.covariance) for spectrum in spectra], axis=0))

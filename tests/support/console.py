@@ -17,7 +17,7 @@ Page = Callable[..., Any]
 
 
 class Browser(WholeClient):
-    """A client that keeps cookies, follows no redirect, and sends forms with the token of the page before."""
+    """A client that keeps cookies, follows no redirect, and sends forms with the token of the last page."""
 
     token = ""
 

@@ -140,7 +140,7 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
 
 
 def copies(installation: Installation, chunk: bytes) -> list[Path]:
-    """Look up the copies of a chunk in the folders, without the code under test."""
+    """Look up the copies of a chunk in the folders of the nodes, without the code under test."""
     chunk_hash = hashlib.sha256(chunk).hexdigest()
     return list(installation.system.storage_dir.glob(f"nodes/*/chunks/{chunk_hash[:2]}/{chunk_hash}"))
 

@@ -24,7 +24,7 @@ def keys_on(cluster: ClusterUnderTest, settings: Any) -> Iterator[ClusterUnderTe
 
 
 def owner(name: str) -> User:
-    """The user of this name, made if there is none."""
+    """The user of this name, made if there is no such user."""
     return User.objects.get_or_create(username=name, defaults={"password": "!"})[0]
 
 

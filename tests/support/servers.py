@@ -126,6 +126,6 @@ def redis_client() -> Iterator[redis.Redis]:
 @pytest.fixture(autouse=True)
 def free_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test all places for transfers: answers that earlier tests have not read to their ends hold places."""
-    from storage.api.wsgi import transfers  # Django must have been configured before.
+    from storage.api.wsgi import transfers  # This import needs a configured Django.
 
     monkeypatch.setattr(transfers, "_slots", BoundedSemaphore(transfers.TRANSFERS))

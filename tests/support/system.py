@@ -24,9 +24,9 @@ from occsite.launch.programs import manager_proxy
 from occsite.launch.runtime import lingering, runtime_dir, scratch_dir
 
 PROJECT = Path(__file__).resolve().parents[2]
-START_LIMIT = 60.0  # seconds
-STOP_LIMIT = 10.0  # seconds
-INHERITED_LIMIT = 5.0  # Seconds within which the children of a killed process must end.
+START_LIMIT = 60.0  # Seconds until the system is ready.
+STOP_LIMIT = 10.0  # Seconds for a stop in order.
+INHERITED_LIMIT = 5.0  # Seconds within which the children of a killed process end.
 
 
 class System:

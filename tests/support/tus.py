@@ -77,7 +77,7 @@ def offset_of(address: str) -> int:
 
 
 def status_of(address: str) -> dict[str, Any]:
-    """What the upload shows to a person."""
+    """The document about an upload that a person can read."""
     shown: dict[str, Any] = Client().get(address).json()
     return shown
 

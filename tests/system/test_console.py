@@ -1,4 +1,4 @@
-"""The console in a real browser: uploads, downloads, deletes, and what every page keeps."""
+"""The console in a real browser: uploads, downloads, deletes, and rules that hold for every page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the whole system starts, refuses to start, fails and ends. Operators rely on this.
+"""How the whole system starts, refuses to start, fails and ends. Operators rely on this behaviour.
 
 The tests share one installation and run in the order of this file.
 """
@@ -166,7 +166,7 @@ def test_a_failed_boot_ends_the_run(make_system: Callable[..., System]) -> None:
     system = make_system()
     system.start()
     system.stop()
-    assert system.serve(REPLICATION_FACTOR="9").wait(START_LIMIT) == 1  # The boot refuses this, not serve.
+    assert system.serve(REPLICATION_FACTOR="9").wait(START_LIMIT) == 1  # The program ``boot`` refuses this.
     assert system.output().splitlines()[-2].startswith("occ-storage: REPLICATION_FACTOR=9")
     assert not lingering(system.storage_dir)
 

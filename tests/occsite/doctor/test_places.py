@@ -1,4 +1,4 @@
-"""The doctor's checks of disks, volumes, staging, the user and passwords. Each check is seen to fail."""
+"""The doctor's checks of disks, volumes, staging, the user and passwords. The tests make each check fail."""
 
 from __future__ import annotations
 

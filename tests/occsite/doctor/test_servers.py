@@ -1,4 +1,7 @@
-"""The doctor's checks of PostgreSQL, Redis and the running programs. Each check is seen to fail, on real servers."""
+"""The doctor's checks of PostgreSQL, Redis and the running programs.
+
+The tests make each check fail, on real servers.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def sessions(*names: str) -> Iterator[None]:
 
 def test_postgresql_tells_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
     assert only(postgresql.version_is_known).level is Level.OK
-    monkeypatch.setattr(postgresql, "OLDEST", 99)  # No old server is installed here.
+    monkeypatch.setattr(postgresql, "OLDEST", 99)  # Every server counts as too old.
     assert "too old" in only(postgresql.version_is_known).found
 
 

@@ -48,7 +48,7 @@ class Postgres:
 
 @pytest.fixture
 def postgres(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes, int], Postgres]]:
-    """Start such a server, and point Django's connection to it."""
+    """Start a server that refuses, and point Django's connection to it."""
     started: list[Postgres] = []
 
     def start(refusal: bytes, times: int) -> Postgres:

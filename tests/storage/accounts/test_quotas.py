@@ -62,7 +62,7 @@ def accept(
 
 
 def require_recount(user: User) -> Usage:
-    """Check that the usage is the number and the size of the owner's rows, and return it."""
+    """Check that a user's usage equals a count of the rows of the user's files, and return the usage."""
     used = Usage.of(user.pk)
     sizes = list(File.objects.filter(owner=user).values_list("size", flat=True))
     assert (used.files, used.bytes) == (len(sizes), sum(sizes))

@@ -360,7 +360,7 @@ def test_a_body_that_is_not_announced_is_refused_and_not_taken_for_a_request(ser
 def test_a_client_cannot_say_where_the_api_is_mounted(server: Server) -> None:
     """SCRIPT_NAME is ignored, because the client is no trusted proxy.
 
-    With it, a client could avoid a proxy's rules about paths.
+    With SCRIPT_NAME, a client could avoid a proxy's rules about paths.
     """
     for prefix in ("/files", "/evil"):
         status, listing = server.ask(request("GET", "/files", b"", f"SCRIPT_NAME: {prefix}"))
@@ -418,7 +418,7 @@ def test_a_refusal_has_its_own_reason_phrase(server: Server) -> None:
 def test_clients_that_send_slowly_and_steadily_are_not_cut_off(server: Server) -> None:
     """The clients send for longer than STALL_TIMEOUT, in pieces so small that a single read could gather all of them.
 
-    Then they close their sending side.
+    Then the clients close their sending side.
     """
     in_chunks = b"%x\r\n%s\r\n" % (len(BEGIN), BEGIN)
     sized = [server.connect(begin(BEGIN, length=5000)) for begin in (upload, put)]

@@ -145,8 +145,8 @@ def test_a_node_whose_writes_are_unknown_is_enough(cluster: ClusterUnderTest) ->
 
 
 def test_what_was_written_last_is_followed_by_another_generation(cluster: ClusterUnderTest) -> None:
-    """If a copy of the database was made just before the last write, it is recognised too, after one more round of the
-    probe.
+    """If a copy of the database was made just before the last write, the service recognises it as older too, after one
+    more round of the probe.
     """
     generations.before_writing(Topology.load())
     older = DatabaseCopy()

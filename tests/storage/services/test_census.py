@@ -203,7 +203,7 @@ def test_files_that_come_and_go_during_a_census_contradict_no_tally(
 ) -> None:
     """The tallies are the same before and after the census.
 
-    During it the nodes have nearly no copies, or three times as many.
+    During the census the nodes have nearly no copies, or three times as many.
     """
     files = [cluster.upload(content_of(100, "goes"))]
     take = census.take
