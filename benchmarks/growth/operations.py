@@ -28,7 +28,7 @@ class Installed:
     """An installation with some files that were really uploaded.
 
     Attributes:
-        hashes: hashes of these files. File number i, from 0 on, has the name ``name_of(i)``.
+        hashes: hashes of the files that were really uploaded. File number i, from 0 on, has the name ``name_of(i)``.
     """
 
     installation: Installation

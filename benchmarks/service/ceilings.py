@@ -81,7 +81,10 @@ def _write_all(folder: Path, chunk: bytes, amount: int, threads: int) -> float:
 
 
 def _send(chunk: bytes, amount: int) -> None:
-    """Send from one thread to another. The interpreter releases its lock for both, so they run at the same time."""
+    """Send from one thread to another.
+
+    The interpreter releases its lock for both threads, so they run at the same time.
+    """
     room = memoryview(bytearray(MIB))
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as receiver:
         sender, _ = server.accept()

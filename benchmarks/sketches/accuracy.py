@@ -87,8 +87,8 @@ class CellError:
         cell: the cell.
         bias: float64 ``[3]``, the bias for chunks with one, two, and three or more replicas, in predicted sd; NaN if
             there are no such chunks.
-        rmse: float64 ``[3]``, the root mean square error likewise; NaN where the sd is below one chunk, because there
-            are too few collisions for a result.
+        rmse: float64 ``[3]``, the root mean square error in predicted sd; NaN where the sd is below one chunk, because
+            there are too few collisions for a result.
         below_coverage: coverage of the interval for "below three replicas".
         visible: the number B of chunks below three replicas, times the share φ of registers in which they would show.
         beyond: the share of pairs of nodes whose overlap gets a score beyond 3 although no replica is missing.

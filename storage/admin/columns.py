@@ -14,7 +14,7 @@ from storage import plans
 MOST = 32  # A name of more characters is cut in a list.
 ENDING = 10  # The number of last characters of a cut name that are shown: often a number and a file type.
 HASH_CUT = 13  # The number of characters that a hash is cut to.
-NOTHING = "-"  # Django shows the same where a row has no value.
+NOTHING = "-"  # Django shows the same text where a row has no value.
 
 Column = Callable[[Any], Any]
 

@@ -31,8 +31,8 @@ STATES = tuple(Job.State.values)
 class JobsView(Endpoint):
     """Your background jobs, the newest first, page by page. A key with the scope `admin` lists every job.
 
-    `work` is `uploads` or `maintenance`. `state` is one of the states of a job. `limit` is the size of a page
-    (1000). The address in `next` has the next `cursor`. A job is kept for a week after its end.
+    `work` is `uploads` or `maintenance`. `state` is one of the states of a job. `limit` is the size of a page, by
+    default 1000. The address in `next` has the next `cursor`. A job is kept for a week after its end.
     """
 
     parameters = ("work", "state", "limit", CURSOR)

@@ -93,7 +93,8 @@ class AccountView(Endpoint):
 
 
 class FilesView(Endpoint):
-    """The files, page by page. `limit` is the size of a page (1000); the address in `next` has the next `cursor`.
+    """The files, page by page. `limit` is the size of a page, by default 1000. The address in `next` has the next
+    `cursor`.
 
     `prefix` selects names that begin with it, in upper and lower case as given. `name` selects names that contain it,
     in upper or lower case. `sort` is `created_at`, `file_name` or `file_size`, or one of these after a `-` for the
@@ -133,7 +134,7 @@ class FileView(Endpoint):
     """One file: show it, rename it (`PATCH` with `file_name`), remove it (`DELETE`).
 
     The same bytes may have several names. `GET` shows the newest file and lists all `names`. `PATCH` and `DELETE` are
-    for all files of these bytes. `?file_name=` chooses one of them.
+    for all files of these bytes. `?file_name=` chooses one of these files.
 
     `ETag` covers what the file's owner can change, and `Last-Modified` is the time of the last such change. The health
     of the copies changes by itself and is not part of either. `PATCH` and `DELETE` honour `If-Match` and

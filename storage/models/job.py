@@ -332,7 +332,7 @@ class Job(models.Model):
         Args:
             kind: the kind of the job.
             subject: the thing that is maintained, such as a node id.
-            owner_id: the row id of the user who asks for it, and may look at the job; None for the system itself.
+            owner_id: the row id of the user who asks for the job, and may look at it; None for the system itself.
             file_hash: SHA-256 of the content that is maintained, in hex.
             size: the number of bytes that the job has to handle.
         """

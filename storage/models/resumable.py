@@ -43,7 +43,7 @@ class ResumableQuerySet(models.QuerySet["Resumable"]):
         mine.filter(job=None).update(writer=token, expires_at=Clock() + lifetime)
         upload = mine.first()
         if upload is not None:
-            upload.writer = token  # If another request has become the writer since, this one writes nothing.
+            upload.writer = token  # If another request has become the writer since, this request writes nothing.
         return upload
 
     def locked(self, upload_ids: list[uuid.UUID]) -> list[Resumable]:

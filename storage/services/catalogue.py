@@ -166,7 +166,7 @@ def _give(file_ids: Sequence[int], giver: User, receiver: User) -> int:
 
 
 def _merge(kept: File, others: Sequence[File]) -> None:
-    """Merge ``others``, files on the same content, into ``kept``. The caller has locked all of them."""
+    """Merge ``others``, files on the same content, into ``kept``. The caller has locked all these files."""
     kept.replication_factor = max(file.replication_factor for file in (kept, *others))
     Upload.objects.filter(file__in=others).update(file=kept)
     Link.objects.filter(file__in=others).update(file=kept)

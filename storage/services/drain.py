@@ -36,10 +36,10 @@ class Plan:
 
     Attributes:
         node_id: the node.
-        replicas: the number of copies on it.
+        replicas: the number of copies on the node.
         bytes: the size of these copies.
         to_write: bytes to write elsewhere first, for chunks that would otherwise be short.
-        orphans: the number of copies on it that the database does not know. These copies are only removed.
+        orphans: the number of copies on the node that the database does not know. These copies are only removed.
     """
 
     node_id: str
@@ -141,8 +141,8 @@ def _empty_range(job: Job, step: int) -> None:
 
 
 def _retire(node_id: str) -> bool:
-    """Retire the node if no copy is left on it; returns True if so."""
-    # After this wait, batches that chose this node before the drain began have ended. Later batches do not choose it.
+    """Retire the node if no copy is left on it; returns True if the node was retired."""
+    # After this wait, batches that chose this node before the drain began have ended. Later batches choose other nodes.
     batches.wait_for_batches()
     phases.enter("drain.retire")
     topology = Topology.load()

@@ -139,7 +139,7 @@ class Reception:
             Upload(pk=self.upload_id).beat()
             if self._allowance is not None:  # Other uploads of the owner may have been accepted since the last look.
                 self._allowance = quotas.allowance(self._owner_id, self._name)
-            # The connection goes back to the pool: a thread that waits for a client must not keep it from others.
+            # The connection goes back to the pool: a thread that waits for a client must not keep a connection.
             connection.close()
 
     def _cut_off_segments(self) -> None:
@@ -160,7 +160,10 @@ class Reception:
             wakeups.wake(Job.Queue.INGEST)
 
     def _stage(self) -> None:
-        """Begin to stage a body that is too large for memory. The row comes first: it owns the bytes (RACES 1)."""
+        """Begin to stage a body that is too large for memory.
+
+        The row is inserted first, because a row must own the bytes (RACES 1).
+        """
         self._is_known = True  # If PostgreSQL fails during the next call, the row may exist: ``abandon`` looks for it.
         record_reception(
             self.upload_id,
@@ -256,7 +259,7 @@ class Stored:
     """An upload that has been stored.
 
     Attributes:
-        distribution: chunk hash → ids of the nodes that hold it; None if the worker has not announced it.
+        distribution: chunk hash → ids of the nodes that hold the chunk; None if the worker has not announced it.
     """
 
     distribution: dict[str, list[str]] | None

@@ -15,10 +15,10 @@ class Candidate:
     """A node that may hold the chunk.
 
     Attributes:
-        node_id: its id.
-        online: whether it answers.
+        node_id: the id of the node.
+        online: whether the node answers.
         register: the value of the chunk's register in the node's sketch; 0 if the node has no sketch.
-        probability: the probability that it holds the chunk.
+        probability: the probability that the node holds the chunk.
     """
 
     node_id: str

@@ -63,10 +63,10 @@ class Sight:
     """The state of a node that answers.
 
     Attributes:
-        weight: the share of its file system that is free, rounded to sixteenths; 0 if it is full.
-        writable: True if it can be written to.
+        weight: the share of the node's file system that is free, rounded to sixteenths; 0 if the node is full.
+        writable: True if the volume of the node can be written to.
         lack: the resource that a full node lacks: ``"bytes"`` or ``"files"``; otherwise empty.
-        space: the room on its file system; None if this process could not ask.
+        space: the room on the node's file system; None if this process could not ask.
     """
 
     weight: float
@@ -132,7 +132,10 @@ def _queue_audit(topology: Topology) -> None:
 
 
 def _queue_census(topology: Topology) -> None:
-    """Queue a census once in CENSUS_INTERVAL. A running audit pauses for it: audits take days, a census minutes."""
+    """Queue a census once in CENSUS_INTERVAL.
+
+    A running audit pauses for a census: audits take days, a census minutes.
+    """
     interval = configuration().census_interval
     census = Job.objects.filter(kind=Job.Kind.CENSUS)
     if not interval or not topology.online or census.open().exists():

@@ -27,7 +27,8 @@ def provision(configuration: Configuration) -> None:
     """Make the cluster row and the nodes that the environment asks for, and record changes of the sketches' shape.
 
     The first start makes NUM_NODES nodes. A later start adds nodes only if NUM_NODES was raised since the start before:
-    then it adds the missing nodes. Nodes come and go by other operations, and NUM_NODES need not follow them.
+    then it adds the missing nodes. Nodes come and go by other operations, and NUM_NODES need not be equal to their
+    number.
 
     Raises:
         ConfigurationError: a node cannot be created, or the cluster has too few nodes for REPLICATION_FACTOR.
@@ -160,7 +161,7 @@ def _create_volume(cluster: Cluster, node: Node) -> None:
     node.save(update_fields=["state", "online", "file_system", "file_system_bytes"])
     Cluster.bump_topology()
     if Content.objects.exists():
-        # The new node is empty, and the others are not. A new job is queued even if a rebalance is running, because
-        # the running job may not look for new nodes any more.
+        # The new node is empty, and the other nodes are not. A new job is queued even if a rebalance is running,
+        # because the running job may not look for new nodes any more.
         Job.request(Job.Kind.REBALANCE_ALL, "cluster")
     log.info("node.created", node=node.node_id)

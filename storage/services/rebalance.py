@@ -33,7 +33,7 @@ class Plan:
     Attributes:
         added: node id → (copies, bytes) that the node gets.
         removed: node id → (copies, bytes) that the node loses.
-        lost: the number of chunks without a copy on a node that answers. No copy can be written for them.
+        lost: the number of chunks without a copy on a node that answers. No copy can be written for these chunks.
     """
 
     added: dict[str, tuple[int, int]]
@@ -122,7 +122,7 @@ def rebalance(job: Job) -> dict[str, int]:
 
     Raises:
         LeaseLost: the job is another worker's.
-        ContentUnavailable: some chunks could not be read; the others are at their targets.
+        ContentUnavailable: some chunks could not be read; all other chunks are at their targets.
     """
     content = Content.objects.filter(file_hash=job.file_hash).first()
     if content is None:

@@ -38,12 +38,12 @@ class Load:
     """How full a node is now, and how full it will be after the moves.
 
     Attributes:
-        node_id: its id.
-        bytes: bytes of the copies on it whose chunks have a target above 0.
-        copies_in: number of copies that would be made on it.
-        bytes_in: size in bytes of the copies that would be made on it.
-        copies_out: number of copies that would be removed from it.
-        bytes_out: size in bytes of the copies that would be removed from it.
+        node_id: the id of the node.
+        bytes: bytes of the copies on the node whose chunks have a target above 0.
+        copies_in: number of copies that would be made on the node.
+        bytes_in: size in bytes of the copies that would be made on the node.
+        copies_out: number of copies that would be removed from the node.
+        bytes_out: size in bytes of the copies that would be removed from the node.
     """
 
     node_id: str
@@ -190,7 +190,7 @@ def _take(topology: Topology, step: int) -> Census:
 
 
 def _placement() -> str:
-    """A digest of the nodes as placement sees them. A new node, a drain, another zone or disk size changes it.
+    """A digest of the nodes as placement sees them. A new node, a drain, a new zone or disk size changes the digest.
 
     A node that is offline for a while does not change the digest: repair makes its copies again on the nodes that come
     next in the same order of placement.

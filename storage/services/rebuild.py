@@ -1,7 +1,7 @@
 """Rebuild a node's sketch from a listing of its volume (RACES 24).
 
-The new sketch is made as a *shadow* next to the sketch in use. Workers count in both, until the shadow replaces the
-sketch in use.
+The new sketch is made as a *shadow* next to the sketch in use. Workers count in both sketches, until the shadow
+replaces the sketch in use.
 
 The phases: ``rebuild.open``, ``rebuild.list``, ``rebuild.swap``.
 """
@@ -41,7 +41,8 @@ def rebuild(job: Job) -> dict[str, Any]:
         registers; the ``differences`` between the sketch that was in use just before the swap and the new one, by the
         fields of ``Comparison``, None if no sketch was in use; how many copies the listing ``missed`` that the node
         should have had; and ``quiet``, True if the node gained and lost no copy during the rebuild. On a quiet node all
-        differences are wrong counts, which are now mended. On a busy node they are upper bounds: a chunk that was both
+        differences are wrong counts, which are now mended. On a busy node the differences are upper bounds: a chunk
+            that was both
         written and listed is counted twice in the new sketch, and a chunk that was listed and then removed is counted
         in the new sketch only.
 

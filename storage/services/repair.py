@@ -30,7 +30,8 @@ log = structlog.get_logger(__name__)
 
 
 def repair(job: Job) -> dict[str, int]:
-    """Carry out a repair job, whose subject is a chunk hash: judge its copies, quarantine the bad ones, add new ones.
+    """Carry out a repair job, whose subject is a chunk hash: judge its copies, quarantine bad copies, make missing
+    copies.
 
     Raises:
         LeaseLost: the job is another worker's.

@@ -24,17 +24,17 @@ class NodeStatistics:
     """The tallies and the state of one node.
 
     Attributes:
-        node_id: its id.
-        condition: its state in a word.
-        chunks: the number of its copies.
-        bytes: their size.
-        union_size: the number of distinct chunks that its sketch estimates; None while there is no estimate.
+        node_id: the id of the node.
+        condition: the state of the node in a word.
+        chunks: the number of copies on the node.
+        bytes: the size of these copies.
+        union_size: the number of distinct chunks, estimated from the node's sketch; None while there is no estimate.
         foreign_writes: True if the volume was written to under a database that this one does not know.
-        online: True if it answers.
-        since: the time since when it answers, or does not answer; None if it has always answered.
-        zone: the name that it shares with nodes which can fail together; empty without one.
-        disk_bytes: the size of its file system; None if it is not known.
-        free_share: the share of the file system that is free, rounded to sixteenths; 0 if the node is full.
+        online: True if the node answers.
+        since: the time since when the node answers or does not answer; None if it has always answered.
+        zone: the zone of the node; empty if it has none.
+        disk_bytes: the size of the node's file system; None if this size is not known.
+        free_share: the share of this file system that is free, rounded to sixteenths; 0 if the node is full.
     """
 
     node_id: str
@@ -59,7 +59,7 @@ class Statistics:
     """The whole cluster.
 
     Attributes:
-        cluster: its row.
+        cluster: the cluster's row.
         generation: the number of the database's last generation (RACES 12).
         nodes: all nodes that are not retired.
         files: number of files.
@@ -104,7 +104,7 @@ class Statistics:
 
 
 def gather() -> Statistics:
-    """Read PostgreSQL and the sketches. If the sketches are large, their last survey is read instead of them."""
+    """Read PostgreSQL and the sketches. If the sketches are large, the last survey is read instead of the sketches."""
     topology = Topology.load()
     survey, surveyed_at = None, timezone.now()
     sketch_state = "unavailable"

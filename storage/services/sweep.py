@@ -42,7 +42,7 @@ _unrecorded: Stillness[UUID, None] = Stillness()
 
 
 def sweep() -> None:
-    """Make one round. Every part of it is idempotent and may be interrupted anywhere."""
+    """Make one round. Every part of a round is idempotent and may be interrupted anywhere."""
     requeued = Job.objects.requeue_stale()
     if requeued:
         log.warning("jobs.requeued", count=requeued)

@@ -92,7 +92,7 @@ def _chunks_by_register(job: Job, levels: Levels) -> tuple[NDArray[np.uint16], d
 
     Returns:
         The number of chunks of each register, shape ``[N']``; and step → the registers of its chunks, for the first
-        ``KEPT_STEPS`` steps. A step that is kept is read again only if it has a suspect chunk.
+        ``KEPT_STEPS`` steps. A kept step is read again only if a chunk in it has a register that is too low.
     """
     chunks = np.zeros(levels.n_prime, np.uint16)
     kept: dict[int, NDArray[np.uint32]] = {}
@@ -116,7 +116,7 @@ def _suspects(digests: bytes, registers: NDArray[np.int64], low: Mask) -> Iterat
 
 
 def _examine(job: Job, chunk_hashes: Sequence[str]) -> list[str]:
-    """Ask all nodes for chunks, and mend the short ones; returns the chunks that lacked copies."""
+    """Ask all nodes for chunks, and mend the short chunks; returns the chunks that lacked copies."""
     phases.enter("trace.ask")
     result = job.result or {}
     chunks = {chunk.chunk_hash: chunk for chunk in Chunk.objects.settled_among(chunk_hashes)}

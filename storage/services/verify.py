@@ -126,7 +126,7 @@ def _refresh(job: Job, contents: Sequence[Content]) -> int:
 
 
 def _verified(holders: dict[str, list[Member]]) -> dict[str, list[Member]]:
-    """Read all copies and return the good ones. A worker judges the bad ones."""
+    """Read all copies and return the good copies. A worker judges the bad copies."""
     good, bad = verified(holders)
     for chunk_hash in sorted(bad):
         Job.request(Job.Kind.REPAIR, chunk_hash)

@@ -122,7 +122,8 @@ def read(
         checksums: the checksums of the pieces of the span, 4 bytes each.
 
     Raises:
-        StagingDamaged: the staged file is gone. The iterator raises it if the bytes are not the bytes that arrived.
+        StagingDamaged: the staged file is gone. The iterator also raises this error if the bytes are not the bytes that
+            arrived.
     """
     chunks = cut(pieces(upload_id, span, piece_size, checksums), chunk_size)
     return ((hashlib.sha256(data).hexdigest(), data) for data in chunks)

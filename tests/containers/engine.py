@@ -36,7 +36,8 @@ def pid_of(container: str) -> int:
 def crash(container: str) -> None:
     """Send SIGKILL to the container's first process, from the host.
 
-    The engine takes this for a crash and starts the container again. After ``docker kill`` it would not start it again.
+    The engine takes this for a crash and starts the container again. After ``docker kill`` the engine would not start
+    it again.
     """
     os.kill(pid_of(container), signal.SIGKILL)
 

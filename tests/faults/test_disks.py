@@ -1,6 +1,6 @@
 """Disks fill up, are unmounted, become read-only, change places and hang. No answer says that a stored file is gone.
 
-Uploads use the other disks while there are enough of them.
+Uploads use the other disks while enough disks are left.
 
 Most tests give each node a disk of its own: a file system in memory, mounted while the installation runs. This needs
 root and the right to mount. The tests share one installation. The tests that need no such disks come first.

@@ -104,7 +104,7 @@ def copies(member: Member) -> dict[str, tuple[int, int]]:
 def print_inexact() -> None:
     """Compare each node's sketch with a sketch of the volume's listing.
 
-    Print for each node its number of registers, and how many of them count too much and too little.
+    Print for each node its number of registers, and how many registers count too much and too little.
     """
     topology = Topology.load()
     snapshot = store_of(topology.cluster).snapshot([member.node_id for member in topology.members])

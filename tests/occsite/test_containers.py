@@ -1,6 +1,7 @@
 """The files for containers agree with the code.
 
-The tests that run containers run seldom. These tests always run, so they notice a difference first.
+The tests that run containers run seldom. The tests of this file always run, so they notice differences between these
+files and the code first.
 """
 
 from __future__ import annotations

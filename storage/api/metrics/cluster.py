@@ -37,9 +37,9 @@ class Part:
     """A part of the system that has figures.
 
     Attributes:
-        name: its name.
+        name: the name of the part.
         ask: a function that asks the part for its figures; any error means that the part is away.
-        figures: the metrics that are made of its figures.
+        figures: the metrics that are made of the part's figures.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Answer:
 
     Attributes:
         found: the figures of the part; None if the part gave none.
-        seconds: the time that it took.
+        seconds: the time until the part answered.
     """
 
     found: Any

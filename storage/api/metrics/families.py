@@ -21,10 +21,10 @@ class Figure(Generic[T]):
     """A metric whose value is read from the answer of a part of the system.
 
     Attributes:
-        name: its name; the name of a counter ends in ``_total``.
+        name: the name of the metric; the name of a counter ends in ``_total``.
         documentation: the meaning of the metric.
         read: a function that takes the value from the part's answer.
-        labels: the names of its labels.
+        labels: the names of the metric's labels.
     """
 
     name: str

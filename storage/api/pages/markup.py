@@ -26,7 +26,10 @@ NAMES = (FILE_NAME, "names")
 
 
 def described(text: str) -> SafeString:
-    """The paragraphs of a description. All but the first are folded. Text between backticks is shown as code."""
+    """The paragraphs of a description.
+
+    All paragraphs but the first are folded. Text between backticks is shown as code.
+    """
     escaped = (CODE.sub(r"<code>\1</code>", html.escape(part)) for part in PARAGRAPHS.split(text.strip()))
     first, *others = (f"<p>{part}</p>" for part in escaped)
     more = f"<details><summary>More</summary>{''.join(others)}</details>" if others else ""

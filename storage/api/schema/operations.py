@@ -62,11 +62,11 @@ class Reply:
 
     Attributes:
         words: what the answer means.
-        document: its body; None if it has none.
-        headers: the names of its header fields, which ``fields.ANSWER`` describes.
+        document: the body of the answer; None if the answer has no body.
+        headers: the names of the answer's header fields, which ``fields.ANSWER`` describes.
         may_have: the names of the header fields that only some of these answers have.
-        media_type: the type of its body.
-        example: an example of its body; None if there is none.
+        media_type: the type of the body.
+        example: an example of the body; None if there is no example.
     """
 
     words: str
@@ -82,11 +82,12 @@ class Operation:
     """What one method of a view does.
 
     Attributes:
-        summary: what it does, in a few words. The id of the operation is made of these words.
+        summary: what the method does, in a few words. The id of the operation is made of these words.
         replies: status → the answer, or several answers of different types.
         problems: the codes of the problems that the method can answer with, besides those that every method has.
-        headers: the names of the header fields that it reads, which ``fields.REQUEST`` describes.
-        bodies: media type → the body that it takes; empty if the view's serializer says so, or if it takes none.
+        headers: the names of the header fields that the method reads, which ``fields.REQUEST`` describes.
+        bodies: media type → the body that the method takes; empty if the view's serializer says so, or if it takes
+            none.
         needs_body: whether a request without a body is refused; None if the view's serializer says so.
         query: query parameter → its description, for parameters that ``fields.QUERY`` does not describe well.
     """

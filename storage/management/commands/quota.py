@@ -61,7 +61,7 @@ def _owner(username: str) -> User:
 
 
 def _change(owner: User, limits: Mapping[str, int | None]) -> None:
-    """Change the limits that are named, and keep the other one. Without any name, both limits are removed."""
+    """Change the limits that are named, and keep the other limit. Without any name, both limits are removed."""
     old = quotas.account(owner)
     limits = limits or {"bytes": None, "files": None}
     quotas.limit(

@@ -1,12 +1,12 @@
-"""From staging to the node volumes: whole batches of chunks, of one large upload or of many small ones.
+"""From staging to the node volumes: whole batches of chunks, of one large upload or of many small uploads.
 
 The phases, in order: ``ingest.read``, and for each batch ``ingest.pin``, ``ingest.locate``, ``ingest.count``,
 ``ingest.write``, ``ingest.record``, then ``ingest.join`` if there are segments, and ``ingest.close``. A worker may die
 in any of them: the next worker starts the upload again, finds the copies that are already there, and finishes it.
 
 Segments of a large body are ingested by free workers while the rest of the body still arrives. The upload's own job
-stores the chunks after the last segment, helps with segments that no worker has, waits for the others, and closes the
-content.
+stores the chunks after the last segment, helps with segments that no worker has, waits for the other segments, and
+closes the content.
 """
 
 from storage.services.ingest.queue import run_all, run_queued

@@ -115,7 +115,8 @@ def _copied(upload: Upload, parts: list[uuid.UUID], size: int) -> Iterator[bytes
 
 
 def _beating(job: Job, pieces: Iterator[bytes], piece_size: int) -> Iterator[bytes]:
-    """Yield the pieces, and report from time to time that this worker is alive and how much it has done.
+    """Yield the pieces, and report from time to time that this worker is alive and how much of the upload it has
+    hashed.
 
     Raises:
         LeaseLost: the job is another worker's, or was cancelled.

@@ -78,7 +78,7 @@ def _join(work: Work) -> None:
 
 
 def _await_segments(work: Work) -> None:
-    """Store the segments that no worker has, and wait for the others."""
+    """Store the segments that no worker has, and wait for the other segments."""
     if not work.segments:
         return
     phases.enter("ingest.join")
@@ -97,7 +97,7 @@ def _await_segments(work: Work) -> None:
 
 
 def _raise_for(segment: Job, *, tried: bool) -> None:
-    """Raise an error if a segment has failed, or if this worker has just tried it without success."""
+    """Raise an error if a segment has failed, or if this worker has just tried to store it without success."""
     error = segment.error or {}
     detail = str(error.get("detail"))
     if segment.state in (Job.State.FAILED, Job.State.CANCELLED):
@@ -109,7 +109,7 @@ def _raise_for(segment: Job, *, tried: bool) -> None:
 
 
 def _put_back(jobs: Sequence[Job], error: Exception, waiting_for: Job.Lack | None = None) -> None:
-    """Put jobs back into the queue after an error that stopped all of them.
+    """Put jobs back into the queue after an error that stopped all these jobs.
 
     If PostgreSQL refuses this change too, the jobs' leases run out and the sweeper puts the jobs back.
     """

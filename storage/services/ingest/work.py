@@ -46,7 +46,7 @@ class Work:
         position: the position in the manifest of the next chunk.
         ids: for a segment's job, the row ids of the chunks stored so far, in order.
         replications: the number of copies of each chunk stored so far, in order.
-        distribution: chunk hash → ids of the nodes that hold it.
+        distribution: chunk hash → ids of the nodes that hold the chunk.
         epoch: the topology epoch when the first batch was stored; negative before that.
         over: True if this run does no more for the job.
     """

@@ -1,6 +1,6 @@
 """Uploads that arrive in several requests: begin, receive, join, end. A worker hashes and stores what has arrived.
 
-The offset in an upload's row is the truth: bytes that lie behind it in staging do not count (RACES 41).
+Only the offset in an upload's row counts: bytes behind it in staging are ignored (RACES 41).
 """
 
 from storage.services.resumable.arrival import Proof, declare_length, receive

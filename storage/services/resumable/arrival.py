@@ -235,7 +235,7 @@ class _Arrival:
             yield
 
     def _cut_off_segments(self) -> None:
-        """Queue the segments that are durable. Workers store them while the rest still arrives."""
+        """Queue the segments that are durable. Workers store segments while the rest of the body still arrives."""
         upload, count = self._upload, self._segment_chunks
         size, segments = count * self._row.piece_size, upload.segments
         while not upload.is_partial and self._offset >= max(segment.SEGMENT_BYTES, (segments + 1) * size):

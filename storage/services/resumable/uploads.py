@@ -66,7 +66,8 @@ def find(owner: User, upload_id: str) -> Resumable:
 
 
 def take_over(owner: User, upload_id: str) -> Resumable:
-    """Become the only writer of an upload, and learn its offset. A request that still sends bytes to it is stopped.
+    """Become the only writer of an upload, and learn its offset. A request that still sends bytes to the upload is
+    stopped.
 
     Raises:
         NoSuchUpload: the owner has no such upload.
@@ -77,7 +78,8 @@ def take_over(owner: User, upload_id: str) -> Resumable:
 
 
 def join(owner: User, plan: Plan, part_ids: Sequence[str]) -> Resumable:
-    """Make an upload of parts, one after the other. A worker copies their bytes, and then the parts are gone.
+    """Make an upload of parts, one after the other. A worker copies the bytes of the parts, and then the parts are
+    gone.
 
     Raises:
         NoSuchUpload: the owner has no such part.
