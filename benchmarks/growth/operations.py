@@ -1,4 +1,4 @@
-"""The measured operations: requests, periodic work, and the statements behind both."""
+"""The measured operations: requests, periodic work, and the SQL statements of both."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 NEGLIGIBLE = 1e-25
-"""The tails of a distribution are cut off where the probability is smaller than this."""
+"""The tails of a distribution are cut off where probabilities are smaller than this number."""
 
 
 @dataclass(frozen=True, eq=False)

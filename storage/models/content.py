@@ -231,7 +231,7 @@ class Content(models.Model):
 
     @classmethod
     def chunks_by_span(cls, boundaries: Sequence[datetime]) -> list[dict[int, int]]:
-        """For each span of time, target → number of chunks in the manifests of the contents that were made in it.
+        """For each span of time, target → number of chunks in the manifests of contents that were made in this span.
 
         The query reads every content, which takes a second for some millions of contents.
 

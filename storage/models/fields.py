@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-DIGEST_SIZE = 32  # Bytes of a SHA-256.
+DIGEST_SIZE = 32  # The number of bytes of a SHA-256.
 HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 

@@ -137,7 +137,7 @@ class File(models.Model):
         """The number of files whose content is ready: the owner's files, or everybody's if ``owner`` is None.
 
         One statement subtracts the files under ingest from the tally of all files, so both figures are of one moment.
-        The files under ingest are counted row by row, but there are few of them.
+        The files under ingest are counted row by row, but there are few such files.
         """
         with connection.cursor() as cursor:
             cursor.execute(

@@ -428,7 +428,7 @@ class Job(models.Model):
     def retry(self, title: str, detail: str) -> None:
         """Put the job back into the queue after a failed attempt, with a longer delay each time.
 
-        After ``MAX_ATTEMPTS`` it fails.
+        After ``MAX_ATTEMPTS`` the job fails.
         """
         if self.attempts >= MAX_ATTEMPTS:
             self.fail(title, detail)

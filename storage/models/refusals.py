@@ -1,5 +1,5 @@
-"""The errors with which PostgreSQL says that it cannot serve. Errors because of a mistake in a statement are not among
-these.
+"""The errors with which PostgreSQL says that it cannot serve. Errors because of a mistake in a statement are not
+included.
 
 The codes are SQLSTATEs (PostgreSQL's manual, appendix A).
 """

@@ -54,8 +54,8 @@ class ResumableQuerySet(models.QuerySet["Resumable"]):
 class Resumable(models.Model):
     """A body that arrives in several requests, with all that the next of these requests needs to know.
 
-    While its bytes are staged, an ``Upload`` with the same id owns them. The row stays until it expires, so that a
-    client can ask how its upload has ended.
+    While the bytes of the body are staged, an ``Upload`` with the same id owns them. The row stays until it expires, so
+    that a client can ask how its upload has ended.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

@@ -39,7 +39,7 @@ class Plan:
         replicas: the number of copies on the node.
         bytes: the size of these copies.
         to_write: bytes to write elsewhere first, for chunks that would otherwise be short.
-        orphans: the number of copies on the node that the database does not know. These copies are only removed.
+        orphans: the number of copies on the node that the database does not know. Such copies are only removed.
     """
 
     node_id: str

@@ -107,7 +107,7 @@ def _possible_factor(topology: Topology, file: File, replication_factor: int | N
 
 
 def _targets(file: File, factor: int | None) -> dict[str, int]:
-    """Chunk hash → its target, with the present factor or with a new one.
+    """Chunk hash → its target, with the present factor or with a new factor.
 
     Another file that has the chunk may want more replicas.
     """

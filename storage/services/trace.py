@@ -35,7 +35,7 @@ from storage.tracking.proof import Evidence, Levels, Mask
 
 log = structlog.get_logger(__name__)
 
-IDS = 1 << 20  # Row ids per step. PostgreSQL answers with 32 MiB of hashes at most.
+IDS = 1 << 20  # The number of row ids per step. PostgreSQL answers with 32 MiB of hashes at most.
 KEPT_STEPS = 16  # The registers of the chunks of the first 16 steps are kept in memory, at most 64 MiB.
 KEPT_REGISTERS = 1000  # A result names at most this many registers.
 COUNTED = ("streamed", "asked", "short", "lost", "added", "unreadable", "denied")

@@ -197,7 +197,7 @@ class Journal:
                 return 0, None
 
     def job_state(self, attempt: Attempt) -> str:
-        """Return the state of the job that a 202 named, or ``""`` if the server does not tell it."""
+        """Return the state of the job that a 202 named, or ``""`` if the server does not tell the state."""
         status, body = self.ask(f"/jobs/{attempt.job}")
         return str(body["state"]) if status == 200 else ""
 

@@ -135,7 +135,7 @@ def test_a_crowd_of_idle_clients_takes_nobodys_place(
         transfers(installation, request.node.name, chance),
         crowd(installation.system, CROWD, *beginnings),
     ):
-        seconds(installation.system, "/health")  # The requests of the crowd are answered before this one.
+        seconds(installation.system, "/health")  # The requests of the crowd are answered before this request.
         found = worst(installation.system)
     print(found)
     assert max(found.values()) < PROMPTLY

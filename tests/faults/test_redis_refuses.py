@@ -25,7 +25,7 @@ from tests.support.system import wait_until
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 65536
-REFUSING = 12.0  # Seconds for which Redis refuses.
+REFUSING = 12.0  # Seconds for which Redis refuses to work.
 STORED_WITHIN = 5.0  # Seconds that an upload may take.
 WELL_AGAIN = 30.0  # Seconds within which /health must say "healthy" again.
 

@@ -12,7 +12,10 @@ from tests.support.system import wait_until
 
 
 class Sight:
-    """The value that a ``Recent`` caches: the number of calls of ``look`` so far. A test can make a call wait."""
+    """The value that a ``Recent`` caches: the number of calls of ``look`` so far.
+
+    A test can make a call of ``look`` wait.
+    """
 
     def __init__(self) -> None:
         self.looks = 0

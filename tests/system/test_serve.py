@@ -166,7 +166,7 @@ def test_a_failed_boot_ends_the_run(make_system: Callable[..., System]) -> None:
     system = make_system()
     system.start()
     system.stop()
-    assert system.serve(REPLICATION_FACTOR="9").wait(START_LIMIT) == 1  # The program ``boot`` refuses this.
+    assert system.serve(REPLICATION_FACTOR="9").wait(START_LIMIT) == 1  # The program ``boot`` refuses this value.
     assert system.output().splitlines()[-2].startswith("occ-storage: REPLICATION_FACTOR=9")
     assert not lingering(system.storage_dir)
 

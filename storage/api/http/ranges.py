@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from rest_framework.exceptions import APIException
 
 MAX_RANGES = 100  # If a request has more ranges, the whole file is sent.
-MAX_FIELD = 4000  # Characters of the field. Python reads no number of more than 4300 digits.
+MAX_FIELD = 4000  # A field with more characters is ignored. Python reads no number of more than 4300 digits.
 
 _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
 

@@ -10,7 +10,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 OTHER = "other"
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-STATIC = "static"  # WhiteNoise serves these files, and Django's list of addresses does not have them.
+STATIC = "static"  # WhiteNoise serves static files, and Django's list of addresses does not have them.
 _FIRST = re.compile(r"\^?/*([\w.-]+)")
 
 

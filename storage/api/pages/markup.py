@@ -63,7 +63,7 @@ def _value(value: Any, key: str, around: Mapping[str, Any], line: str) -> str:
 
 
 def _key(name: str) -> str:
-    """The key of a member. A distribution has hashes of chunks as its keys."""
+    """The key of a member of an object. A distribution has hashes of chunks as its keys."""
     return _linked(name, f"route/{name}" if HEX_DIGEST.fullmatch(name) else None, "key")
 
 

@@ -1,6 +1,6 @@
 """The JSON documents of answers, as serializers: the schema makes components of them, and nothing else uses them.
 
-``storage.api.documents`` makes the documents. A test compares both.
+``storage.api.documents`` makes the documents. A test compares the documents with these serializers.
 """
 
 from __future__ import annotations

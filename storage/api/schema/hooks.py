@@ -30,9 +30,10 @@ def drop_marks(result: dict[str, Any], **_: Any) -> dict[str, Any]:
 
 
 def add_heads(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Add HEAD where the bytes of a file can be fetched: clients ask there for size and digest. HEAD knows no ranges.
+    """Add HEAD where the bytes of a file can be fetched: clients ask there for size and digest. Ranges do not apply to
+    HEAD.
 
-    HEAD works wherever GET does, but elsewhere there is no use for it.
+    HEAD works wherever GET works, but at other addresses it is of no use.
     """
     for item in result["paths"].values():
         if BYTES not in item.get("get", {}).get("responses", {}).get("200", {}).get("content", {}):

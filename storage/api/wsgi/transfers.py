@@ -116,7 +116,7 @@ def waiting_for_client(since: float, cut_off: Callable[[], object]) -> Iterator[
 
     Args:
         since: the time at which the request began to wait, in seconds of the monotonic clock.
-        cut_off: a function that ends the wait of this thread. Another thread may call it.
+        cut_off: a function that ends the wait of this thread. Another thread may call this function.
     """
     if _thread.slots:
         yield

@@ -12,7 +12,7 @@ from storage.management.operation import OperatorCommand, table
 from storage.models import Job
 
 ENDED = 10  # The number of ended jobs that are shown.
-HOUSEKEEPING = (Job.Kind.REFRESH_HEALTH, Job.Kind.REBUILD_SKETCH)  # Only the system asks for these.
+HOUSEKEEPING = (Job.Kind.REFRESH_HEALTH, Job.Kind.REBUILD_SKETCH)  # Only the system asks for such jobs.
 
 
 class Command(OperatorCommand):

@@ -98,7 +98,7 @@ def _staged(upload: Upload, size: int) -> Iterator[bytes]:
 def _copied(upload: Upload, parts: list[uuid.UUID], size: int) -> Iterator[bytes]:
     """Copy the parts into the upload's own staged file, one after the other, and yield their bytes.
 
-    Another worker may do the same at the same time, after this worker has lost its lease. This does no harm: both
+    Another worker may copy the parts at the same time, after this worker has lost its lease. This does no harm: both
     workers write the same bytes to the same positions.
     """
     known = Upload.objects.in_bulk(parts)

@@ -43,7 +43,7 @@ def run_queued(*, goes_on: bool = False) -> Claimed:
 
     Args:
         goes_on: True if this worker looks into the queue again afterwards. In this case no other worker is woken for
-            uploads that arrive before that.
+            uploads that arrive until then.
     """
     jobs = _claim(goes_on)
     if not jobs:

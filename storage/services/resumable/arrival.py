@@ -57,7 +57,7 @@ def receive(
     all.
 
     Args:
-        upload: the upload. The caller is its writer. This function updates the attributes of the object.
+        upload: the upload, whose writer is the caller. This function updates the attributes of the object.
         offset: the position at which the bytes belong, as the client says.
         pieces: the bytes.
         announced: the number of bytes that the client has announced; 0 if it has announced none.

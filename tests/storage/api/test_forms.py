@@ -70,7 +70,7 @@ def test_a_form_says_the_same_in_pieces_of_any_size(data: bytes, size: int) -> N
         # The parser accepts any name; ``valid_name`` refuses this one later.
         ('name="file"; filename="../\xff"', "../\xff"),
         ('name="file"; filename="100%.txt"', "100%.txt"),
-        # The client "requests" with an older urllib3 sends this.
+        # The client "requests" with an older urllib3 sends such a field.
         ("name=\"file\"; filename*=utf-8''na%C3%AFve.txt", "naïve.txt"),
         ('name="file"; filename="é☃.txt"', "é☃.txt"),
     ],

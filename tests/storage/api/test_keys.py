@@ -1,4 +1,4 @@
-"""Most requests need a key that allows them. One owner learns nothing about the files of another."""
+"""Most requests need a key that allows the request. One owner learns nothing about the files of another."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def test_no_history_gathers_more_than_twice_the_expected_chunks_on_any_set_of_no
             case "add" if len(cluster.members) < MOST_NODES:
                 cluster.members[f"node_{added:03d}"] = member(added)
                 added += 1
-                cluster.rebalance()  # The service ``provision`` does the same when it adds a node.
+                cluster.rebalance()  # The service ``provision`` also queues a rebalance when it adds a node.
                 owing = bool(away)
             case "drain" if len(active) > 4:
                 cluster.drain(one)
