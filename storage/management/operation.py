@@ -46,8 +46,8 @@ class OperatorCommand(BaseCommand):
         connection.settings_dict["OPTIONS"].pop("pool", None)
         try:
             super().run_from_argv(argv)
-        # A program such as `head` has closed the pipe, to which Python would write once more at its end.
-        except BrokenPipeError:
+        except BrokenPipeError:  # A program such as `head` has closed the pipe.
+            # Without this, Python would flush its output to the closed pipe at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
 

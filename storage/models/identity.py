@@ -6,10 +6,11 @@ from django.db.models.functions import Now
 
 
 class Identity(models.Model):
-    """A person whom an OpenID provider knows, and the user who they are here.
+    """A person whom an OpenID provider knows, and the Django user as whom this person logs in.
 
-    A provider promises that its subjects stay the same and are never given to somebody else. It promises neither of
-    names and addresses of mail, so these do not lead to a user (OpenID Connect Core 1.0, §5.7).
+    A provider promises that a person's subject (the provider's id of the person) never changes and is never given to
+    another person. Names and mail addresses may change hands, so a user is never found by them (OpenID Connect Core
+    1.0, §5.7).
     """
 
     issuer = models.CharField(max_length=255)
