@@ -1,6 +1,6 @@
 """Measures finding three chunks that lost a copy, among all chunks: from the sketches, and by listing every node.
 
-Most chunks on record have no bytes. The volumes of this process claim to hold them: each of these chunks seems to lie
+Most chunks on record have no bytes. The volumes of this process claim to hold these chunks: each of them seems to lie
 on three nodes, which the first digits of its hash determine. Like any volume, these volumes look at the disk first. The
 sketches in Redis are made to agree with these claims. The three chunks that lose a copy really exist, so the trace can
 also repair them.

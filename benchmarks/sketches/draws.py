@@ -140,7 +140,7 @@ def node_sets(placement: Placement, size: int) -> tuple[Integers, Floats]:
     of the first time. Zones, and the nodes in them, are therefore drawn by weight and without replacement.
 
     Returns:
-        int64 ``[k, size]`` and float64 ``[k]``, which sum to 1.
+        The sets, int64 ``[k, size]``, and the probabilities, float64 ``[k]``, which sum to 1.
     """
     members = subsets(placement.nodes, size)
     members = members[(np.diff(np.sort(placement.zones[members], axis=1), axis=1) > 0).all(axis=1)]

@@ -110,8 +110,8 @@ def scopes_of(method: str, path: str) -> tuple[Scope, ...]:
 def _require_same_site(environ: MutableMapping[str, Any]) -> None:
     """Refuse a change that a page of another site asks for: the browser would add the key that it remembers.
 
-    Browsers say in Sec-Fetch-Site, and in Origin, which site a request comes from. Over plain HTTP they may send Origin
-    alone. Other clients send neither field.
+    Browsers say in Sec-Fetch-Site, and in Origin, which site a request comes from. Over plain HTTP, browsers may send
+    Origin alone. Other clients send neither field.
 
     Raises:
         Forbidden: the page belongs to another site, which CORS_ALLOWED_ORIGINS does not name.

@@ -1,4 +1,4 @@
-"""The JSON documents of answers. ``docs/api.md`` describes their fields."""
+"""The JSON documents of answers. ``docs/api.md`` describes the fields of these documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Share links to files: make, list and revoke them. ``downloads`` answers under their addresses."""
+"""Share links to files: make, list and revoke them. ``downloads`` answers requests for their addresses."""
 
 from __future__ import annotations
 

@@ -14,7 +14,10 @@ def draw_seed() -> int:
 
 
 class Cluster(models.Model):
-    """The single row of values that must outlive Redis. Processes read them here, not in the environment (RACES 22)."""
+    """The single row of values that must outlive Redis.
+
+    Processes read these values here, not in the environment (RACES 22).
+    """
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
     uuid = models.UUIDField(default=uuid.uuid4, editable=False)

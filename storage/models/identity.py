@@ -9,8 +9,8 @@ class Identity(models.Model):
     """A person whom an OpenID provider knows, and the Django user as whom this person logs in.
 
     A provider promises that a person's subject (the provider's id of the person) never changes and is never given to
-    another person. Names and mail addresses may change hands, so a user is never found by them (OpenID Connect Core
-    1.0, §5.7).
+    another person. A name or a mail address may later belong to another person, so no user is found by it (OpenID
+    Connect Core 1.0, §5.7).
     """
 
     issuer = models.CharField(max_length=255)

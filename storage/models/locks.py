@@ -1,4 +1,4 @@
-"""Advisory locks of PostgreSQL. A session holds them, so PostgreSQL releases them when the process dies.
+"""Advisory locks of PostgreSQL. A session holds such a lock, so PostgreSQL releases it when the process dies.
 
 ``Job.request`` locks a kind and a subject by a pair of 32-bit numbers. PostgreSQL keeps such pairs apart from the keys
 of this module.

@@ -63,7 +63,10 @@ def sweep() -> None:
 
 
 def _begin_times_anew() -> None:
-    """Set start times that lie in the future to now. PostgreSQL's clock was set back after they were recorded."""
+    """Set start times that lie in the future to now.
+
+    PostgreSQL's clock was set back after these times were recorded.
+    """
     Node.objects.filter(online_changed_at__gt=Clock() + AHEAD).update(online_changed_at=Clock())
     Cluster.objects.filter(gathered_since__gt=Clock() + AHEAD).update(gathered_since=Clock())
     Chunk.objects.condemn_anew(AHEAD)

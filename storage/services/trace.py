@@ -166,7 +166,10 @@ def _mend(job: Job, topology: Topology, short: Mapping[str, list[Member]], targe
 
 
 def _what_remains(topology: Topology, before: Evidence, unmended: Sequence[str]) -> dict[str, Any]:
-    """Describe the registers that are still too low, for the result. No new trace begins for them at once."""
+    """Describe the registers that are still too low, for the result.
+
+    No new trace begins for these registers at once.
+    """
     after = proof.find(topology)
     left = after.and_of(before).low if after else before.low[:0]
     unmended_registers = proof.registers_of_chunks(topology, unmended, before.n_prime)

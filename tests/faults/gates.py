@@ -27,7 +27,8 @@ class Gates:
         """Let all processes go on that are held at these phases."""
         for phase in phases:
             (self.folder / phase).unlink(missing_ok=True)
-            for pid in self._announced(phase):  # A dead or stopped process does not remove its own announcement.
+            # A dead or stopped process does not remove the file by which it announced itself.
+            for pid in self._announced(phase):
                 (self.folder / f"{phase}.{pid}").unlink(missing_ok=True)
 
     def held(self, phase: str) -> list[int]:

@@ -54,7 +54,8 @@ def repeated(
 ) -> tuple[NDArray[np.int64], list[Spectrum]]:
     """Return the true numbers of chunks with one, two and three replicas, and the spectrum of each trial.
 
-    Each trial hashes the same chunks into other registers. With ``replace_each``, it also places them on nodes again.
+    Each trial hashes the same chunks into other registers. With ``replace_each``, each trial also places the chunks on
+    nodes again.
     """
     rng = np.random.default_rng(20240502)
     replicas = mixture(round(n_prime * load), shares)

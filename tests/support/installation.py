@@ -77,7 +77,10 @@ class Installation:
         assert not violations, "\n".join([f"{len(violations)} violations after {scenario}:", *violations])
 
     def send(self, task: str, *, arguments: Sequence[object] = (), times: int = 1, countdown: float = 0.0) -> None:
-        """Send ``times`` messages of a Celery task to its queue. No worker runs them before ``countdown`` seconds."""
+        """Send ``times`` messages of a Celery task to its queue.
+
+        No worker runs the task before ``countdown`` seconds.
+        """
         queue = Queue.INGEST if task == "storage.ingest" else Queue.MAINTENANCE
         with Celery(broker=broker_url(redis_url(self.system.storage_dir))) as app:
             for _ in range(times):

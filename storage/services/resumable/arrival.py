@@ -184,7 +184,7 @@ class _Arrival:
             self.keep()
 
     def beat_at_times(self) -> None:
-        """Postpone the upload's expiry while bytes arrive that are kept only later."""
+        """Postpone the upload's expiry while bytes arrive that ``keep`` has not made durable yet."""
         if time.monotonic() - self._kept_at >= KEEP_SECONDS:
             change(self._upload)
             connection.close()  # The connection goes back to the pool, as above.

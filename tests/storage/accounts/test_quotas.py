@@ -70,7 +70,10 @@ def require_recount(user: User) -> Usage:
 
 
 def at_once(acts: list[Callable[[], Any]]) -> list[Any]:
-    """Run all functions at the same time, each in a session of its own. Return their results or domain errors."""
+    """Run all functions at the same time, each in a session of its own.
+
+    Return the results of the functions, or their domain errors.
+    """
     ready = Barrier(len(acts))
 
     def run(act: Callable[[], Any]) -> Any:
