@@ -188,9 +188,9 @@ def _what_remains(topology: Topology, before: Evidence, unmended: Sequence[str])
 def _explain(topology: Topology, registers: NDArray[np.uint32], n_prime: int) -> None:
     """Queue the jobs that find out why registers are too low although no chunk on record lacks copies.
 
-    Either such registers count copies of chunks that are not on record. A census condemns these copies. Or the
-    registers count copies that do not exist. A rebuild of the sketches removes these counts. Such a rebuild is queued
-    for registers that are still unexplained in the first trace after a census.
+    Either such registers count copies of chunks that are not on record, and a census condemns these copies. Or the
+    registers count copies that do not exist, and a rebuild of the sketches removes these counts. Such a rebuild is
+    queued for registers that are still unexplained in the first trace after a census.
     """
     last, census = Job.objects.last_of(Job.Kind.TRACE), Job.objects.last_of(Job.Kind.CENSUS)
     if last and census and _ended(census) > _ended(last) and (last.result or {}).get("n_prime") == n_prime:

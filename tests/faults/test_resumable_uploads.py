@@ -25,7 +25,7 @@ __all__ = ["make_system"]
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 MIB = 1 << 20
-SIZE = 48 * MIB + 4321  # The upload has segments, which are stored while the rest still arrives.
+SIZE = 48 * MIB + 4321  # The upload has segments, which are stored while the rest of it still arrives.
 INTERRUPTIONS = 50
 KILLS = 20
 PATIENCE = 60.0  # Seconds for one answer, including a restart of the API.

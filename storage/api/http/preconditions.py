@@ -35,7 +35,7 @@ def check(environ: Mapping[str, str], etag: str, modified: datetime) -> bool:
         True if the client of a GET or HEAD has this version already: the answer is 304. False if the request goes on.
 
     Raises:
-        PreconditionFailed: the request must not be carried out: 412.
+        PreconditionFailed: the request must not be carried out, and the answer is 412.
     """
     is_safe = environ["REQUEST_METHOD"] in SAFE
     if (wanted := environ.get("HTTP_IF_MATCH")) is not None:
@@ -60,7 +60,7 @@ def require(environ: Mapping[str, str], etags: Collection[str], modified: dateti
         modified: as for ``check``.
 
     Raises:
-        PreconditionFailed: the change must not be made: 412.
+        PreconditionFailed: the change must not be made, and the answer is 412.
     """
     wanted = environ.get("HTTP_IF_MATCH")
     named = set(http.parse_etags(wanted)) & set(etags) if wanted is not None else set()

@@ -78,7 +78,7 @@ class Cluster:
         self._recent: Recent[dict[str, Answer]] = Recent(GOOD_SECONDS)
 
     def collect(self) -> Iterator[Metric]:
-        """Ask all parts, unless they were asked a moment ago."""
+        """Ask all parts of the system, unless they were asked a moment ago."""
         answers = self._recent.see(self._ask)
         yield INFO.show(VERSION)
         yield READY.show(_is_ready(answers[HEALTH].found) if HEALTH in answers else None)

@@ -69,7 +69,7 @@ def test_health_without_postgresql_is_503_and_says_what_to_do(
 
 @pytest.fixture
 def read_only(cluster: ClusterUnderTest) -> Iterator[None]:
-    """Make PostgreSQL read-only, as after a failover: it answers, but accepts no changes."""
+    """Make PostgreSQL read-only, as after a failover: PostgreSQL answers, but accepts no changes."""
     with connection.cursor() as cursor:
         cursor.execute("SET default_transaction_read_only = on")
         yield

@@ -1,4 +1,4 @@
-"""Segments: the parts of a large body are ingested while the rest still arrives (RACES 1, 2, 4, 5)."""
+"""Segments: the first parts of a large body are ingested while its other parts still arrive (RACES 1, 2, 4, 5)."""
 
 from __future__ import annotations
 
