@@ -79,7 +79,7 @@ class SegmentQuerySet(models.QuerySet["Segment"]):
         Args:
             segments: the first segments of an upload, without a gap.
         """
-        return dict(_jobs(segments).values_list("pk", "result"))  # type: ignore[arg-type]  # they have results
+        return dict(_jobs(segments).values_list("pk", "result"))  # type: ignore[arg-type]  # no result is null here
 
     def reopen(self, upload: Upload) -> int:
         """Queue again the segments stored with fewer replicas than the upload wants now; return their number."""
