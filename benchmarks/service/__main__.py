@@ -5,8 +5,8 @@
 
 The part "speed" compares uploads and downloads of three kinds with other servers and with the limits of the machine.
 The part "workers" measures uploads with 1, 2 and 4 ingest workers, and which resource is saturated. The part "memory"
-measures the peaks of memory for a small and for a large file, which needs more than four times its size on the disk.
-Without --part, all three parts run.
+measures the peaks of memory for a small and for a large file. The large file needs disk space of more than four times
+its size. Without --part, all three parts run.
 
 Systems are started on empty folders, with the settings of the environment. Client and servers share the machine's
 cores. Files are made before the clock starts, come from memory, and no two chunks are equal, so nothing can be

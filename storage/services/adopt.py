@@ -39,7 +39,7 @@ class Plan:
 
     Attributes:
         foreign: ids of the nodes that were written to under another database.
-        silent: ids of the nodes that do not answer. The chunks that only these nodes hold are not counted here.
+        silent: ids of the nodes that do not answer. Chunks that only silent nodes hold are not counted here.
         unknown: number of chunks that the database does not know.
         unknown_bytes: the size of these chunks, one copy of each.
         kept: number of chunks that an earlier adoption kept and that nothing refers to.

@@ -103,7 +103,7 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
 @pytest.mark.system
 @pytest.mark.faults
 def test_a_202_is_sent_after_its_bytes_are_durable(strace: None, installation: Installation, tmp_path: Path) -> None:
-    installation.gates.close("ingest.read")  # The staged file stays in the staging folder.
+    installation.gates.close("ingest.read")  # This gate keeps the staged file in the staging folder.
     staging = installation.system.storage_dir / "staging"
     api = installation.system.pids()["api"]
     with attached([api, *installation.system.children("api")], tmp_path / "log"):

@@ -38,7 +38,7 @@ def test_an_identity_of_the_first_format_is_read(name: str, generation: int) -> 
 def test_a_file_that_is_half_overwritten_still_names_its_volume(
     old: tuple[str, ...], new: tuple[str, ...], data: st.DataObject
 ) -> None:
-    """The file has new bytes up to any position, and old bytes after it."""
+    """The file has new bytes up to any position, and old bytes after that position."""
     identity = Identity(UUID, "node_000", UUID)
     before, after = identity_file.encode(identity.at(*old)), identity_file.encode(identity.at(*new))
     cut = data.draw(st.integers(0, identity_file.SIZE))
