@@ -74,10 +74,10 @@ MUTANTS = (
     ),
     Mutant(
         "commits carry no fencing token",
-        "storage/models/job.py",
+        "storage/models/job_queue.py",
         (
             ("ON j.id = w.id AND j.fence = w.fence", "ON j.id = w.id"),
-            ("filter(pk=self.pk, fence=self.fence, state", "filter(pk=self.pk, state"),
+            ("filter(pk=job.pk, fence=job.fence, state", "filter(pk=job.pk, state"),
         ),
         "faults/test_guards.py::test_a_worker_that_lost_its_lease_commits_nothing_while_its_successor_works",
         "a worker without a lease has ended the job",

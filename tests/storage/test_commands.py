@@ -19,7 +19,7 @@ from storage.cluster.topology import Topology
 from storage.management import operation
 from storage.models import Cluster, File, Job, Node, clock, nobody
 from storage.models.clock import Clock
-from storage.models.job import MAX_ATTEMPTS
+from storage.models.job_queue import MAX_ATTEMPTS
 from storage.services import catalogue, provision, rebalance, resumable
 from tests.support.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 from tests.support.database import DatabaseCopy

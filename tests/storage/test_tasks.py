@@ -15,7 +15,7 @@ from storage.exceptions import ContentUnavailable, VolumeOffline
 from storage.jobs import wakeups
 from storage.models import Chunk, Job
 from storage.models.clock import Clock
-from storage.models.job import MAX_ATTEMPTS
+from storage.models.job_queue import MAX_ATTEMPTS
 from storage.services import catalogue, reclaim
 from tests.support.cluster import ClusterUnderTest, content_of
 from tests.support.system import wait_until

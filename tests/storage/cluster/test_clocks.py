@@ -11,7 +11,7 @@ from storage.cluster import clocks
 from storage.jobs import stillness
 from storage.models import Chunk, Cluster, Content, Job, Node, Upload, nobody, segment
 from storage.models.clock import Clock
-from storage.models.job import LEASE
+from storage.models.job_queue import LEASE
 from storage.redis_connection import connect
 from storage.services import intake, sweep
 from storage.tasks import look_for_uploads

@@ -10,7 +10,7 @@ from django.db import connection
 from storage.exceptions import LeaseLost, TurnEnded
 from storage.models import Job
 from storage.models.clock import Clock
-from storage.models.job import LEASE, MAX_ATTEMPTS
+from storage.models.job_queue import LEASE, MAX_ATTEMPTS
 from tests.support.cluster import ClusterUnderTest
 
 

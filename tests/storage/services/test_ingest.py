@@ -16,7 +16,7 @@ from storage.jobs import wakeups
 from storage.jobs.wakeups import wake
 from storage.models import Chunk, Content, File, Job, ManifestEntry, Pin, Upload
 from storage.models.clock import Clock
-from storage.models.job import MAX_ATTEMPTS
+from storage.models.job_queue import MAX_ATTEMPTS
 from storage.replicas import finding, writing
 from storage.services import ingest
 from storage.services.ingest import batch, queue

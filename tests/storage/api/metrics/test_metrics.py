@@ -19,7 +19,7 @@ from storage.api.metrics.routes import OTHER, route_of
 from storage.cluster.topology import Topology
 from storage.counters import Event, Outcome
 from storage.models import Job, Key, Scope
-from storage.models.job import MAX_ATTEMPTS
+from storage.models.job_queue import MAX_ATTEMPTS
 from storage.recent import Recent
 from storage.services import audit, figures, survey
 from tests.support.api import WholeClient, assert_problem
