@@ -31,7 +31,7 @@ class Moments:
         """Return the central interval of the normal approximation, cut to the support.
 
         From a standard deviation of 3 on, the 95 % intervals of union and intersection cover 93 to 97 %, because whole
-        numbers come in steps. For a smaller standard deviation, use `Distribution.interval`.
+        numbers come in steps. If the standard deviation is smaller than that, use `Distribution.interval`.
 
         Args:
             coverage: the probability that the interval should have.

@@ -24,8 +24,8 @@ from storage.tracking.store import StoreUnavailable, sketch_size, store_of
 log = structlog.get_logger(__name__)
 
 PREFERRED = 0.9  # This share of all replicas is assumed to lie where placement would put them now.
-# Nodes with at least this probability are asked in the order of placement. So reads are spread over the nodes, and each
-# chunk is read from the node that has its bytes in memory.
+# Nodes with at least this probability are asked in the order of placement. The order differs from chunk to chunk, so
+# reads are spread over the nodes. It is the same for each read of a chunk, so the kernel caches one copy of it only.
 LIKELY = 0.5
 STALE_LOSS = 0.5  # An untrusted sketch is assumed to lack this share of its node's chunks.
 CERTAIN = 0.95  # A missing copy is reported if its node held it with this probability, so few reports are false.
