@@ -4,8 +4,8 @@ Each transfer has a lease in Redis, which its process renews. If a process dies,
 soon no longer count. While Redis does not answer, no transfer is refused; the lease of a transfer is recorded as soon
 as Redis is back.
 
-A small download takes a millisecond, and two calls of Redis would take a third of that. So a process keeps a lease for
-a moment after its transfer, for the owner's next one, as long as the owner is far from the limit.
+A small download takes a millisecond, and two calls of Redis would take a third of a millisecond. So a process keeps a
+lease for a moment after its transfer, for the owner's next transfer, as long as the owner is far from the limit.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ KEY = "occ:transfers:"
 BRIEF, LONG = b"b", b"l"  # The first byte of a lease's token: whether its process may keep it for the next transfer.
 FULL, PERHAPS_FULL = 0, -1
 
-# A lease that ends later than is possible was taken before Redis's clock was set back, and is removed. If its transfer
-# is still under way, the lease is renewed soon. When the limit is reached, other processes may be keeping leases
-# without a transfer. A process keeps only leases that were taken less than GOOD_SECONDS ago, while at most half of the
-# limit was in use.
+# A lease whose end lies too far in the future was taken before Redis's clock was set back, and is removed. If the
+# transfer of a removed lease is still under way, the lease is renewed soon. When the limit is reached, other processes
+# may be keeping leases without a transfer. A process keeps only leases that were taken less than GOOD_SECONDS ago,
+# while at most half of the limit was in use.
 _TAKE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -72,7 +72,7 @@ class Lease:
             most: the number of transfers that the owner may have at once.
 
         Raises:
-            TooManyOwnTransfers: the owner has as many transfers under way.
+            TooManyOwnTransfers: the owner has ``most`` transfers under way already.
         """
         self.key = KEY + owner
         token = uuid.uuid4().bytes
@@ -100,7 +100,7 @@ class Lease:
 
 
 def begin(owner: str, most: int) -> Lease:
-    """Begin a transfer; its lease ends with ``end``. ``Lease`` has the same arguments and errors."""
+    """Begin a transfer; its lease ends with ``end``. The arguments and errors are those of ``Lease``."""
     lease = _leases.reuse(KEY + owner) or Lease(owner, most)
     _leases.add(lease)
     return lease
@@ -113,7 +113,9 @@ def end(lease: Lease) -> None:
 
 
 class _Leases:
-    """The leases of this process. While there are any, a thread renews them, and gives back those kept unused."""
+    """The leases of this process. While the process has leases, a thread renews them, and gives back leases that were
+    kept and not used.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -176,7 +178,7 @@ class _Leases:
                 _script(_RENEW)(keys=[key], args=[LEASE_SECONDS, *own])
         except redis.RedisError:
             return  # The next round tries to renew the leases again.
-        # A transfer may have ended since the leases were listed, and its lease have been given back before it was
+        # A transfer may have ended since the leases were listed, and its lease may have been given back before it was
         # renewed.
         with self._lock:
             ended = leases - self._leases - {lease for kept in self._kept.values() for lease, _ in kept}

@@ -74,7 +74,9 @@ class _Remembered:
         return monotonic() - self.read_at < GOOD_SECONDS
 
     def opens_with(self, secret: str) -> bool:
-        """True if the key is good and has this secret. For an id that does not exist, it takes as long."""
+        """True if the key is good and has this secret. For an id that does not exist, the comparison takes as long as
+        for a key.
+        """
         return hmac.compare_digest(digest(secret), self.digest) and self.principal is not None
 
 

@@ -50,7 +50,7 @@ class Allowance:
 
         Args:
             size: a number of bytes that the body has at least.
-            so_far: True if the body may have more.
+            so_far: True if the body may have more than ``size`` bytes.
 
         Raises:
             ByteQuotaExceeded, FileQuotaExceeded: the body is a new file, and does not fit into the quota.

@@ -2,8 +2,8 @@
 
 The ``limits`` library counts in Redis. While Redis does not answer, no request is refused.
 
-A call of Redis would take a tenth of the time of a small download. So if the limit is high, a process counts a block of
-future requests of a busy client in one call, and then lets these requests through without a call.
+A call of Redis would take a tenth of the time of a small download. If the limit is high, a process therefore counts a
+block of future requests of a busy client in one call, and then lets these requests through without a call.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from storage.redis_connection import connect
 log = structlog.get_logger(__name__)
 
 LOGINS_OF_ADDRESS = "10/5 minutes"
-SIGN_ONS_OF_ADDRESS = "30/5 minutes"  # Each login with an OpenID provider asks twice.
+SIGN_ONS_OF_ADDRESS = "30/5 minutes"  # Each login with an OpenID provider sends two requests.
 LOGINS_OF_NAME = "20/5 minutes"  # A name may be tried from many addresses.
 SUBSCRIBER = 64  # The provider sets this many first bits of an IPv6 address; the subscriber chooses the others.
 
@@ -120,7 +120,7 @@ class _Block:
 
     Attributes:
         size: the number of requests that were counted together.
-        left: how many of these requests have not come yet.
+        left: how many of the counted requests have not come yet.
         ends_at: the time until which the requests may come, in seconds of the monotonic clock.
     """
 

@@ -38,7 +38,8 @@ def admit(size: int, factor: int) -> None:
 
     Raises:
         ClusterUnavailable: too few nodes are online.
-        OutOfSpace: staging or too many nodes have no room for the body next to what is promised to other uploads.
+        OutOfSpace: staging or too many nodes have no room for the body in addition to what is promised to other
+            uploads.
         StagingUnavailable: staging is missing or cannot be written to.
     """
     try:
@@ -67,8 +68,8 @@ def staging_space() -> Space:
         statistics, device = os.statvfs(folder), folder.stat().st_dev
     except OSError as error:
         raise StagingUnavailable(f"the staging folder cannot be used: {error.strerror}") from error
-    # ``os.access`` checks the rights of the effective user here. On a file system that is mounted read-only the answer
-    # is false, for root too.
+    # ``os.access`` checks the rights of the effective user here. On a file system that is mounted read-only,
+    # ``os.access`` returns False, even for root.
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
         raise StagingUnavailable("the staging folder cannot be written to: its rights or its file system forbid it")
     return Space.of(statistics, str(device), writable=True)
@@ -135,8 +136,8 @@ def _differs(now: Topology, then: Topology) -> bool:
 
 
 def _look_for_room(topology: Topology) -> Room:
-    # The promised room is read before the volumes are asked. A replica that is written in between is then counted
-    # twice, as promised and as used space. In the other order the replica might not be counted at all.
+    # The promised room is read before the volumes are asked. A replica that is written between the two readings counts
+    # twice, as promised and as used space. If the volumes were asked first, such a replica might not count at all.
     promised = _promised()
     staging = staging_space()
     spaces: dict[str, Space] = {}

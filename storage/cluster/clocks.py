@@ -1,7 +1,7 @@
 """Reports of clocks that differ from PostgreSQL's clock.
 
-No part of the service relies on these other clocks: all times that the service compares are PostgreSQL's. But if a
-clock is wrong, times in logs disagree and certificates may seem invalid, so an operator should know.
+No part of the service relies on clocks other than PostgreSQL's: all times that the service compares are PostgreSQL's.
+But if a clock is wrong, times in logs disagree and certificates may seem invalid, so an operator should know.
 """
 
 from __future__ import annotations

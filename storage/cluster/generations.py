@@ -1,10 +1,10 @@
 """Generations: volumes remember the database that last wrote to them, so an older database is recognised (ADR 18).
 
 A generation is a span of about a minute in the life of a database. A generation is first committed in PostgreSQL, then
-written to every volume. Only then are copies written in this generation. Suppose that the database is replaced by an
-older backup: it does not know the generations that began after the backup. A volume that carries one of them holds
-copies that this database has never heard of. So a database that does not know a volume's generation may neither condemn
-nor reclaim anything.
+written to every volume. Copies are written only after all volumes carry the generation. Suppose that the database is
+replaced by an older backup: it does not know the generations that began after the backup. A volume that carries such a
+later generation holds copies that the older database has never heard of. So a database that does not know a volume's
+generation may neither condemn nor reclaim anything.
 
 No clock is compared with another clock: a database knows a volume's generation, or it does not.
 """
@@ -43,7 +43,8 @@ _good_until = 0.0  # The volumes need no look before this time on the monotonic 
 def before_writing(topology: Topology) -> None:
     """Before copies are written, make sure that the volumes carry a generation of at most about two minutes.
 
-    A backup of the database that was made earlier is then recognised as older than the copies that are written now.
+    A backup of the database that was made before this generation began is recognised as older than copies that are
+    written now.
     """
     global _good_until
     if time.monotonic() < _good_until and all(member.generation for member in topology.accepting):
@@ -68,7 +69,7 @@ def begin(topology: Topology) -> None:
     """Begin a generation, however young the last one is: called when the cluster starts, and when it stops.
 
     So a new generation follows the last copies that were written before a stop or a crash. A backup of the database
-    that was made during these writes is recognised as older, even if it is put back before the minute is over.
+    that was made during the last writes is recognised as older, even if it is put back before the minute is over.
     """
     with _one_at_a_time():
         _give(Generation.begin(), topology.online)
@@ -142,8 +143,8 @@ def _give(current: Generation, members: Sequence[Member]) -> None:
     for member, identity in identities.items():
         foreign = tuple(name for name in identity.generations if name not in numbers)
         names[member] = (*(foreign if len(foreign) < GENERATIONS else (MANY,)), current.name)
-        # A volume with foreign generations need not be older than this database left it, because the other database has
-        # replaced the generation that this database had left there.
+        # A foreign generation shows that another database has replaced this database's generation on the volume. A
+        # volume with a foreign generation need not be an old snapshot.
         if not foreign and max(map(numbers.__getitem__, identity.generations), default=0) < member.generation:
             behind.append(member)
     _report_behind(behind)
@@ -155,7 +156,7 @@ def _give(current: Generation, members: Sequence[Member]) -> None:
 def _report_behind(members: Sequence[Member]) -> None:
     """Queue a reconcile of volumes that are older than this database left them, such as restored snapshots.
 
-    Such a volume may lack copies, and copies that were removed may be back.
+    An older volume may lack copies, and may have copies that were removed since.
     """
     for member in members:
         # The job is committed before the volume gets the current generation, which would hide that the volume is older.

@@ -22,9 +22,9 @@ class Candidate:
 
     Attributes:
         node_id: its id.
-        weight: its share of new replicas, relative to the other nodes' weights; with 0 it gets none.
-        zone: the name of its zone, as replicas go to distinct zones first. If it is empty, the node is a zone of its
-            own.
+        weight: its share of new replicas, relative to the other nodes' weights; a node with weight 0 gets none.
+        zone: the name of its zone, as replicas go to distinct zones first. If the name is empty, the node is a zone of
+            its own.
     """
 
     node_id: str

@@ -24,7 +24,7 @@ class Stillness(Generic[K, V]):
         """The keys whose values have been the same for at least ``seconds``.
 
         Args:
-            values: key → value now. Other keys are forgotten.
+            values: key → value now. Keys that are not in ``values`` are forgotten.
             seconds: the time since a value was first shown.
         """
         now = monotonic()

@@ -47,7 +47,7 @@ def _is_heard(queue: Queue) -> bool:
     """Push an element onto the bell, a Redis list; True if a worker was listening.
 
     Redis hands the element to a waiting client before it runs the next command. If the next command finds the element
-    still in the list, no worker was waiting. The element stays there, for a worker that is just about to listen.
+    still in the list, no worker was waiting. The element stays in the list, for a worker that is just about to listen.
     """
     with connect().pipeline(transaction=False) as pipe:
         pipe.lpush(_bell(queue), 1)
@@ -66,7 +66,8 @@ def listen(queue: Queue, seconds: float) -> bool:
 
 
 def taken(queue: Queue) -> None:
-    """Clear the pending flag: from here on, new work sends a new wake-up. Called before the first claim."""
+    """Clear the pending flag: from here on, new work sends a new wake-up. A worker calls this before its first claim.
+    """
     try:
         connect().delete(_pending(queue))
     except redis.RedisError as error:
@@ -74,7 +75,9 @@ def taken(queue: Queue) -> None:
 
 
 def hush(queue: Queue, seconds: float) -> None:
-    """Suppress wake-ups for ``seconds``, or until ``taken`` is called. The caller checks the queue before then."""
+    """Suppress wake-ups for ``seconds``, or until ``taken`` is called. The caller looks into the queue before this time
+    is over.
+    """
     try:
         connect().set(_pending(queue), 1, px=int(seconds * 1000))
     except redis.RedisError as error:

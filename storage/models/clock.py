@@ -1,8 +1,8 @@
 """PostgreSQL's clock: times in the database are compared with this clock only (RACES 27).
 
-PostgreSQL's clock may be set back, like any other clock. Times that were written before can then lie further in the
-future than any time that a process sets. A lease or a pause with such a time counts as over, or begins again now: no
-process waits until the clock reaches the old time again.
+PostgreSQL's clock may be set back, like any other clock. After such a step, times that were written earlier can lie
+further in the future than any time that a process sets. A lease or a pause whose end lies too far in the future counts
+as over, or begins again now: no process waits until the clock reaches the old time again.
 """
 
 from __future__ import annotations

@@ -57,10 +57,11 @@ class Cluster(models.Model):
         rebuild, a sketch of the former size is used as before, and is trusted.
 
         Args:
-            n_prime: ``base_n_prime`` times a power of two. The number is halved until it is at most ``LARGEST_SKETCH``.
+            n_prime: ``base_n_prime`` times a power of two. The number of registers is halved until it is at most
+                ``LARGEST_SKETCH``.
 
         Returns:
-            True if the number was raised.
+            True if the number of registers per sketch was raised.
 
         Raises:
             ValueError: sketches of this size would not fold onto sketches of the base size.

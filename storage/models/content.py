@@ -15,7 +15,7 @@ from storage.models.statements.prepared import rows
 from storage.models.tally import Tally
 
 SHORTEST_PAUSE = 60.0  # The smallest number of seconds between two looks at an unretrievable content.
-LONGEST_PAUSE = 86_400.0  # The largest number of seconds between two such looks.
+LONGEST_PAUSE = 86_400.0  # The largest number of seconds between two looks at an unretrievable content.
 
 
 @dataclass(frozen=True)
@@ -305,7 +305,7 @@ class ManifestEntry(models.Model):
 
     @staticmethod
     def of(contents: Sequence[Content]) -> dict[int, list[tuple[str, int]]]:
-        """Row id of each content → its (chunk hash, size in bytes) in order, as far as the manifest is recorded."""
+        """Row id of each content → its manifest, as far as it is recorded: (chunk hash, size in bytes) in order."""
         manifests: dict[int, list[tuple[str, int]]] = {content.pk: [] for content in contents}
         entries = ManifestEntry.objects.filter(content__in=contents).order_by("content_id", "position")
         for content_id, chunk_hash, size in entries.values_list("content_id", "chunk__hash", "chunk__size"):

@@ -14,7 +14,7 @@ from django.db.models.functions import Collate, Now
 from storage.models.content import Content
 
 NOBODY = "nobody"
-MAX_LENGTH = 255  # The most characters of a name. So many characters take at most 1020 bytes in UTF-8.
+MAX_LENGTH = 255  # The most characters of a name. 255 characters take at most 1020 bytes in UTF-8.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 

@@ -30,7 +30,7 @@ class Hold(models.Model):
         return cls.objects.create(ends_at=Clock() + span)
 
     def put_off(self, span: timedelta) -> bool:
-        """Let the hold end ``span`` from now. Returns False if it was over already, so reclaim may have run."""
+        """Let the hold end ``span`` from now. Returns False if the hold was over already, so reclaim may have run."""
         return bool(Hold.objects.filter(pk=self.pk, ends_at__gt=Clock()).update(ends_at=Clock() + span))
 
     @classmethod

@@ -140,7 +140,7 @@ class Job(models.Model):
     def ensure(cls, kind: Job.Kind, subject: str) -> Job:
         """Return the open job of this kind and subject, or queue one if there is none.
 
-        This is for work of which one run is enough: a job that is already running also serves this call.
+        Call this for work of which one run is enough: a job that is already running also serves this call.
         """
         return cls.objects.open().filter(kind=kind, subject=subject).first() or cls.request(kind, subject)
 
@@ -234,7 +234,7 @@ class Job(models.Model):
     def wait(self, lack: Job.Lack, delay: timedelta = timedelta(seconds=5)) -> None:
         """Put the job back into the queue for ``delay``, because it lacks ``lack``.
 
-        This costs no attempt (RACES 18).
+        A job that waits for a lack uses up no attempt (RACES 18).
         """
         self._fenced(
             {

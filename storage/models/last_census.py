@@ -14,13 +14,13 @@ class LastCensus:
     Attributes:
         taken_at: the time at which the census ended.
         chunks: the number of chunks on record that have a copy.
-        copies: the number of copies of these chunks.
-        bytes: the bytes of these copies.
+        copies: the number of copies of all chunks on record.
+        bytes: the bytes of the copies of all chunks on record.
         short: the number of chunks with fewer copies than they should have.
         lost: the number of chunks without a copy.
         surplus: the number of chunks with more copies than they should have.
         orphans: the number of chunks that have copies but are not on record.
-        silent: the nodes that could not be listed. The figures do not include the copies on these nodes.
+        silent: the nodes that could not be listed. The copies on silent nodes are in no figure of a census.
     """
 
     taken_at: datetime

@@ -1,7 +1,7 @@
 """Advisory locks of PostgreSQL. A session holds such a lock, so PostgreSQL releases it when the process dies.
 
-``Job.request`` locks a kind and a subject by a pair of 32-bit numbers. PostgreSQL keeps such pairs apart from the keys
-of this module.
+``Job.request`` locks a kind and a subject by a pair of 32-bit numbers. In PostgreSQL, a pair never locks the same thing
+as a single number of this module.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ class Lock(IntEnum):
     MIGRATING = 0x0CC5_7043  # One process at a time brings the schema up to date.
     PROVISIONING = 0x0CC0_B007  # One process at a time makes the cluster's row, its nodes and their volumes.
     RECLAIMING = 0x0CC0_F4EE  # One pass of reclaim runs at a time: no other pass may act on the chunks of its plan.
-    # One process at a time gives volumes a generation. Two processes might leave the older generation.
+    # One process at a time gives volumes a generation. Two processes at once might leave the older one of their
+    # generations on a volume.
     GIVING = 0x0CC0_6E4E
-    # Batches share the lock. A rebuild locks it exclusively, and so waits for all batches.
+    # Batches in flight share this lock. A rebuild takes the lock alone, and so waits until all batches in flight have
+    # ended.
     BATCHES_IN_FLIGHT = 0x0CC0_5E7C
 
 
@@ -41,7 +43,9 @@ def advisory_lock(lock: Lock) -> Iterator[None]:
 
 @contextmanager
 def free_advisory_lock(lock: Lock) -> Iterator[bool]:
-    """Hold the lock during the ``with`` block if no other session holds it. Yield True if it is held; never wait."""
+    """Hold the lock during the ``with`` block if no other session holds it. Yield True if this session holds the lock.
+    The call never waits.
+    """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", [lock.value])
         (is_held,) = cursor.fetchone()

@@ -59,7 +59,7 @@ class Quota(models.Model):
         """Lock the owner's quota until the transaction ends, and return it; None if the owner has no limit.
 
         The statements that follow in the transaction see what the last holder of the lock has committed. The statement
-        that waits for the lock does not see it, because its snapshot is older.
+        that waits for the lock does not see this commit, because its snapshot is older.
         """
         return cls._read(owner_id, _LIMITS + " FOR UPDATE")
 
@@ -89,7 +89,7 @@ class Quota(models.Model):
         Args:
             used: what the owner has stored without the new file.
             size: the size of the new file in bytes.
-            so_far: True if the file may turn out to be larger.
+            so_far: True if the file may turn out to be larger than ``size``, because its body still arrives.
 
         Raises:
             FileQuotaExceeded: the owner has as many files as the quota allows.

@@ -68,7 +68,8 @@ def words(error: BaseException) -> str:
 def lately() -> str | None:
     """The reason why PostgreSQL refused a write of this process in the last ``REMEMBERED_SECONDS``, or None.
 
-    Only a write finds out that a disk is full. A health check therefore learns it from requests that wrote.
+    Only a write finds out that a disk is full. A health check therefore learns from the writes of requests that the
+    disk is full.
     """
     if _last is None or time.monotonic() - _last[0] > REMEMBERED_SECONDS:
         return None

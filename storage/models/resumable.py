@@ -27,7 +27,8 @@ class ResumableQuerySet(models.QuerySet["Resumable"]):
         return self.filter(over, expires_at__lte=Clock())
 
     def take_over(self, owner_id: int, upload_id: uuid.UUID, lifetime: timedelta) -> Resumable | None:
-        """Make the caller the only writer of an upload. An earlier writer learns of it at its next write (RACES 41).
+        """Make the caller the only writer of an upload. An earlier writer notices at its next write that it may not
+        write any more (RACES 41).
 
         Args:
             owner_id: the owner of the upload.

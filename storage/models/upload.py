@@ -58,8 +58,8 @@ class UploadQuerySet(models.QuerySet["Upload"]):
         """Delete uploads with their segments and pins; return the row ids of the chunks that were pinned."""
         ids = {"ids": sorted(upload_ids)}
         with transaction.atomic(savepoint=False):
-            # A worker that is pinning holds the lock of the row. The worker's pins must be visible before the next
-            # statement looks for pins.
+            # A worker that pins chunks for an upload holds the lock of the upload's row. The worker's pins must be
+            # visible before the next statement looks for pins.
             rows("SELECT id FROM storage_upload WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR UPDATE", ids)
             unpinned = rows(
                 """
@@ -118,7 +118,7 @@ class Upload(models.Model):
     def release(self) -> set[int]:
         """Delete the row and its pins; return the row ids of the chunks that were pinned.
 
-        The caller removes the staged file after this has committed.
+        The caller removes the staged file after the commit.
         """
         return type(self).objects.release([self.pk])
 

@@ -20,7 +20,7 @@ class Entry:
     """One chunk that PostgreSQL knows.
 
     Attributes:
-        size: its size in bytes.
+        size: the size of the chunk in bytes.
         target: the number of replicas wanted; 0 if nothing refers to the chunk.
         holders: nodes with a copy of the right size.
         misfits: nodes with a copy of another size, which is corrupt.

@@ -62,7 +62,9 @@ def judge(topology: Topology, chunk_hash: str, size: int) -> tuple[list[Member],
 
 
 def _quarantine(topology: Topology, chunk_hash: str, size: int, member: Member) -> _Verdict:
-    """Move the copy to the quarantine and hash the moved file. A copy that was good after all goes back."""
+    """Move the copy to the quarantine and hash the moved file. If the moved copy is good after all, it goes back to its
+    place.
+    """
     token = secrets.token_hex(16)
     volume = member.lane.volume
     builds = counting.builds(topology, [member.node_id])

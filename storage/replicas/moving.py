@@ -64,10 +64,10 @@ class Moved:
 
 
 def plan(topology: Topology, holders: Mapping[str, Sequence[Member]], targets: Mapping[str, int]) -> list[Move]:
-    """Plan the moves of every chunk. A copy is added where placement wants it most, and dropped where it wants it
-    least.
+    """Plan the moves of every chunk. A new copy goes to the node that placement prefers most, and a surplus copy is
+    dropped from the node that placement prefers least.
 
-    All other copies stay, even on nodes where placement would not put them now.
+    Copies that are not surplus stay, even on nodes where placement would not put them now.
 
     Args:
         topology: the nodes.
@@ -134,7 +134,7 @@ def carry_out(topology: Topology, moves: Sequence[Move], *, operation: str) -> M
 
     Args:
         topology: the nodes.
-        moves: at most one batch of moves, because their chunks are held in memory. A chunk occurs at most once.
+        moves: at most one batch of moves, because their chunks are held in memory. No chunk occurs in two moves.
         operation: the prefix of the phases that are entered: ``<operation>.locate``, ``.count``, ``.write``, ``.trim``.
     """
     moved = _add(topology, [move for move in moves if move.add], operation)
@@ -172,8 +172,8 @@ def _read(topology: Topology, moves: Sequence[Move]) -> tuple[dict[str, bytes], 
     data = {}
     for move, route in zip(moves, routes, strict=True):
         try:
-            # The read gets the order only, without probabilities, and so reports no missing copies: the caller has
-            # asked all nodes, and knows which copies are missing.
+            # The read below gets the order only, without probabilities, and so reports no missing copies: the caller
+            # has asked all nodes, and knows which copies are missing.
             data[move.chunk_hash] = read(topology, move.chunk_hash, Route(route.order))
         except (ContentGone, ContentUnavailable) as error:
             # A chunk that cannot be read must not keep other chunks from being mended.

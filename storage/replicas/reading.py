@@ -1,4 +1,6 @@
-"""Read chunks. Every chunk is verified before a byte of it leaves. If one node fails, the next node is asked."""
+"""Read chunks. Every chunk is verified before a caller gets a byte of the chunk. If one node fails, the next node is
+asked.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ class _Begun:
 
     Attributes:
         chunk_hash: SHA-256 in hex.
-        route: where to look for the chunk.
+        route: the nodes in the order in which to ask them for the chunk.
         data: the bytes, if they were in memory.
         first: the read that was started on the first node of the route.
     """
@@ -48,12 +50,12 @@ def read(topology: Topology, chunk_hash: str, route: Route, first: Future[bytes]
     """Read one chunk from the first node on its route that has a good copy.
 
     Three findings on the way are reported: a bad copy, a copy that is missing although a sketch was nearly certain of
-    it, and a copy that was only in the trash. The reader judges nothing (RACES 16).
+    it, and a copy that was only in the trash. The reader itself neither moves nor mends a copy (RACES 16).
 
     Args:
         topology: the nodes. The nodes that are not on the route are asked after it.
         chunk_hash: SHA-256 in hex.
-        route: where to look.
+        route: the nodes in the order in which to ask them for the chunk.
         first: the read that was already started on the first node of the route, if there is one.
 
     Raises:
@@ -129,7 +131,7 @@ def _begin(chunk_hash: str, route: Route) -> _Begun:
 
 
 def _read_in_place(lane: Lane, chunk_hash: str) -> bytes | None:
-    """Return the chunk if a good copy is in memory, else None. This read cannot hang, so it needs no lane.
+    """Return the chunk if a good copy is in memory, else None. A read from memory cannot hang, so it needs no lane.
 
     If the copy in memory is bad, the result is None too: the read in the lane then finds the bad copy and reports it.
     """

@@ -125,8 +125,9 @@ def purge_trash(member: Member, *, older_than: float, most: int) -> tuple[int, i
         batch = due[start : start + PURGED_AT_ONCE]
         hashes = [trashed.chunk_hash for trashed in batch]
         known = set(Chunk.objects.filter(hash__in=hashes).values_list("hash", flat=True))
-        # Chunks that PostgreSQL does not know have no row that could be locked, and nothing refers to them. If such a
-        # chunk is uploaded now, the upload writes all its copies: copies in the trash never count for an upload.
+        # Chunks that PostgreSQL does not know have no row that could be locked, and nothing refers to them. If a chunk
+        # without a row is uploaded now, the upload writes all copies of the chunk: copies in the trash never count for
+        # an upload.
         unlinked = _unlink(member, [trashed for trashed in batch if trashed.chunk_hash not in known])
         unlinked += [
             size for t in batch if t.chunk_hash in known and (size := _purge_or_restore(member, t)) is not None
@@ -145,7 +146,7 @@ def _purge_or_restore(member: Member, trashed: Trashed) -> int | None:
     """Unlink one entry, and return the bytes freed; or put the copy back if its chunk needs it, and return None.
 
     The topology is read again for each entry, while its chunk is locked. A pass may take long, and copies may have
-    moved to a node that was added during the pass. Without the new node in the topology, these copies would seem to be
+    moved to a node that was added during the pass. Without the new node in the topology, copies on it would seem to be
     missing.
     """
     with transaction.atomic():

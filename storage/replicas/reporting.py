@@ -1,7 +1,8 @@
 """Readers report, workers judge (RACES 16): bad copies, missing copies, and contents that can be read after all.
 
-A bad copy is reported each time. The other reports are limited in number, so that a node that lost many chunks causes
-no storm of jobs. A finding that is not reported is found again by the next reader, or by an audit.
+A bad copy is reported each time that a reader meets it. Reports of missing copies and of readable contents are limited
+in number, so that a node that lost many chunks causes no storm of jobs. A finding that is not reported is found again
+by the next reader, or by an audit.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ NODE_PAUSE = 600.0  # For this many seconds no chunk of a listed node is reporte
 
 
 class Lately:
-    """Remembers which things were done in the last seconds, up to a number of things. Its callers hold a lock."""
+    """Remembers for some seconds which things were done, at most ``most`` of them. Its callers hold a lock."""
 
     def __init__(self, seconds: float, most: int = REMEMBERED) -> None:
         """
@@ -88,11 +89,11 @@ class Misses:
             return self._is_known(chunk_hash, node_id, self._clock())
 
     def weigh(self, chunk_hash: str, node_id: str = "") -> Worth:
-        """Decide what to do about one missing copy, and remember it as reported if it is to be reported.
+        """Decide what to do about one missing copy, and remember it as reported if the caller should report it.
 
         Args:
             chunk_hash: the chunk.
-            node_id: the node that lacks it; empty if no node is to blame.
+            node_id: the node that lacks the chunk; empty if no node is to blame.
         """
         with self._lock:
             now = self._clock()
@@ -133,9 +134,9 @@ def report(chunk_hash: str) -> None:
 def report_miss(topology: Topology, chunk_hash: str, member: Member, factor: int) -> None:
     """Queue the repair of a chunk that a node lacks although the node's sketch is nearly certain of it.
 
-    The sketch in Redis is asked again first. Readers use sketches that are up to a second old: such a sketch may lack a
-    chunk that was just written, or still count a copy that was just removed. A node that lacks many chunks is listed as
-    a whole instead. A wrong report costs one look at all nodes.
+    The register is read from Redis again before the miss is reported. Readers use sketches that are up to a second old:
+    such a sketch may lack a chunk that was just written, or still count a copy that was just removed. A node that lacks
+    many chunks is listed as a whole instead. A wrong report costs one look at all nodes.
 
     Args:
         topology: the nodes.

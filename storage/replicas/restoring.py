@@ -39,7 +39,7 @@ def bring_back(
         progress: called regularly, so that the caller's lease is extended.
 
     Returns:
-        The hashes of the chunks that have a copy back.
+        The hashes of the chunks of which a copy was restored.
     """
     restored = set()
     for number, (chunk_hash, entries) in enumerate(sorted(_trashed(topology, frozenset(chunk_hashes)).items())):
@@ -56,7 +56,7 @@ def bring_back_or_tell(
     """Restore chunks that no node has a copy of, as in ``bring_back``, and log those that are not in the trash as lost.
 
     Returns:
-        The hashes of the chunks that have a copy back, and the hashes of the lost chunks.
+        The hashes of the chunks of which a copy was restored, and the hashes of the lost chunks.
     """
     restored = bring_back(topology, chunk_hashes, progress) if chunk_hashes else set[str]()
     lost = [chunk_hash for chunk_hash in chunk_hashes if chunk_hash not in restored]

@@ -20,8 +20,8 @@ class Waves:
         holders: chunk hash → nodes with a good and durable copy.
         written: (node, hashes of the chunks that were written to it together) for each successful write.
         readers_ask: chunk hash → the node that readers will ask first, for chunks that had no copy before.
-        lack: what chunks below their targets lack, nodes or space; None if nothing. The value is not cleared if a later
-            wave helps.
+        lack: what chunks below their targets lack, nodes or space; None if nothing. ``lack`` keeps its value even if
+            the next wave brings these chunks to their targets.
     """
 
     def __init__(
@@ -58,7 +58,8 @@ class Waves:
                 self.lack = self.lack or Job.Lack.NODES
             if chosen:
                 if not holders:
-                    # Readers ask equally likely nodes in the order of placement, so they ask this node first.
+                    # Readers ask equally likely nodes in the order of placement, so they ask the first chosen node
+                    # first.
                     self.readers_ask[chunk_hash] = chosen[0]
                 self._untried[chunk_hash] = [member for member in untried if member not in chosen]
                 wave[chunk_hash] = chosen

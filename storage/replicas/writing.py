@@ -73,8 +73,8 @@ def store(
         preferences = dict(zip(data, routing.preferences(topology, list(data)), strict=True))
     generations.before_writing(topology)
     with batches.batch_in_flight():
-        # The ids are read while this batch is in flight. A drain marks its node, and then waits for all batches in
-        # flight. A batch that begins after the node was marked reads the mark here, and does not write to the node.
+        # A drain first changes the state of its node, and then waits for all batches in flight. A batch that begins
+        # after the change reads the new state here, and does not write to the node.
         accepting = Node.accepting_ids()
         nodes = {h: [member for member in preferences[h] if member.node_id in accepting] for h in data}
         waves = Waves(targets, holders, nodes)
@@ -144,8 +144,8 @@ class _Writer:
         member.lane.volume.write({chunk_hash: self.data[chunk_hash] for chunk_hash in hashes}, keep_cached=keep_cached)
         if self.ended.is_set():
             # A rebuild may have listed the node and swapped its sketch since the batch ended, so the copies are counted
-            # once more. The count is added, not ensured: a register above zero may count another chunk, which may be
-            # removed later.
+            # once more. The copies are counted even if the register is above zero: the register may count another
+            # chunk, which may be removed later.
             counting.count(self.topology, {member.node_id: hashes})
 
 

@@ -116,14 +116,14 @@ def read(
 
     Args:
         upload_id: the upload.
-        span: the range of byte positions to read. It begins where a piece begins.
+        span: the range of byte positions to read. The span begins where a piece begins.
         chunk_size: bytes per chunk.
         piece_size: bytes per piece; each checksum covers one piece.
         checksums: the checksums of the pieces of the span, 4 bytes each.
 
     Raises:
-        StagingDamaged: the staged file is gone. The iterator also raises this error if the bytes are not the bytes that
-            arrived.
+        StagingDamaged: the staged file is gone. The iterator also raises StagingDamaged if the bytes are not the bytes
+            that arrived.
     """
     chunks = cut(pieces(upload_id, span, piece_size, checksums), chunk_size)
     return ((hashlib.sha256(data).hexdigest(), data) for data in chunks)

@@ -81,7 +81,7 @@ def read_pieces(staged: BinaryIO, span: range, piece_size: int, checksums: bytes
 
     Args:
         staged: the open file of the body.
-        span: the range of byte positions to read. It begins where a piece begins.
+        span: the range of byte positions to read. The span begins where a piece begins.
         piece_size: bytes per piece.
         checksums: the checksums of the pieces of the span, 4 bytes each.
 

@@ -1,5 +1,6 @@
-"""Batches of chunks that are counted and then written, or removed. A sketch's rebuild waits for such batches (RACES
-24)."""
+"""Batches of chunks that are counted and then written, or removed. The rebuild of a sketch waits until all batches in
+flight have ended (RACES 24).
+"""
 
 from __future__ import annotations
 
@@ -15,8 +16,9 @@ def batch_in_flight() -> Iterator[None]:
 
     A rebuild waits for the batch, because the new sketch misses what the batch counted before the rebuild began.
 
-    The mark is a shared advisory lock of this thread's PostgreSQL session. If a worker dies, the lock is released, and
-    the worker's writes have ended too. A worker that only loses its session fails at its next commit.
+    The mark of a batch in flight is a shared advisory lock of this thread's PostgreSQL session. If a worker dies, the
+    lock is released, and the worker's writes have ended too. A worker that only loses its session fails at its next
+    commit.
     """
     with shared_advisory_lock(Lock.BATCHES_IN_FLIGHT):
         yield

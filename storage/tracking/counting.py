@@ -29,8 +29,8 @@ def count(
     try:
         missing = store_of(topology.cluster).update(add, {}, ensure or {})
     except StoreUnavailable as error:
-        # The copies are not counted, so a zero register no longer proves absence. The new epoch is committed before the
-        # write (RACES 23).
+        # The copies are not counted, so a zero register no longer proves absence. The new sketch epoch is committed
+        # before the copies are written (RACES 23).
         Node.distrust_sketches({*add, *(ensure or {})})
         log.warning("sketch.uncounted", nodes=sorted(add), error=str(error))
         return
@@ -42,7 +42,7 @@ def count(
 
 
 def builds(topology: Topology, node_ids: Sequence[str]) -> dict[str, bytes]:
-    """Node id → id of the rebuild that made its sketch, read before a removal: ``uncount`` skips later sketches."""
+    """Node id → id of the rebuild that made its sketch. ``uncount`` skips a sketch that was made after this call."""
     try:
         headers = store_of(topology.cluster).lookup(node_ids, []).headers
     except StoreUnavailable:

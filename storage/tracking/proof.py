@@ -1,4 +1,4 @@
-"""Proofs, from the registers alone, that some chunk has too few copies. No volume is asked.
+"""Proofs, from the registers alone, that some chunk has too few copies. A proof asks no volume.
 
 An estimate says how many chunks lack a copy. A proof says in which registers these chunks are; one pass over the hashes
 of all chunks on record then finds the chunks. All chunks of a register at level l lie on the same l nodes or fewer. If
@@ -45,7 +45,7 @@ def smallest_target(topology: Topology) -> int:
 
 
 def is_possible(topology: Topology) -> bool:
-    """Tell whether copies count on every node. On a node where they do not count, copies look like missing copies."""
+    """Tell whether copies count on every node. Copies on a node where they do not count look like missing copies."""
     return bool(topology.members) and all(member.counts for member in topology.members)
 
 
@@ -87,8 +87,9 @@ class Levels:
     def without_copies(self, chunks: NDArray[np.uint16], target: int) -> Mask:
         """The registers that count fewer copies than their chunks should have, shape ``[N']``.
 
-        This method finds every lack that the counts can show. The level alone shows nothing if a chunk that has all its
-        copies shares the register. At a load of 0.25, one chunk in five shares its register with another chunk.
+        This method compares sums of registers, and so finds every lack that registers can show. The level alone shows
+        nothing if a chunk that has all its copies shares the register. At a load of 0.25, one chunk in five shares its
+        register with another chunk.
 
         Args:
             chunks: number of settled chunks on record in each register, shape ``[N']``.

@@ -1,6 +1,7 @@
 """Which nodes probably hold a chunk: where readers ask first.
 
-Redis holds only hints. If Redis fails, the order of reads is worse, and the statistics say so. Nothing else is harmed.
+Redis holds only hints. If Redis fails, the order of reads is worse, and the statistics say so. A failure of Redis harms
+nothing else.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ log = structlog.get_logger(__name__)
 
 PREFERRED = 0.9  # This share of all replicas is assumed to lie where placement would put them now.
 # Nodes with at least this probability are asked in the order of placement. The order differs from chunk to chunk, so
-# reads are spread over the nodes. It is the same for each read of a chunk, so the kernel caches one copy of it only.
+# reads are spread over the nodes. All reads of one chunk have the same order, so the kernel caches only one copy of the
+# chunk.
 LIKELY = 0.5
 STALE_LOSS = 0.5  # An untrusted sketch is assumed to lack this share of its node's chunks.
 CERTAIN = 0.95  # A missing copy is reported if its node held it with this probability, so few reports are false.
 RECENT = 1.0  # Reads use the sketches that this process has fetched for this many seconds.
-# If the sketches of all nodes together have more bytes than this, they are not fetched each second: Redis is then asked
-# for the registers of each chunk.
+# If the sketches of all nodes together have more bytes than RECENT_BYTES, no process fetches them each second: a read
+# asks Redis for the registers of its chunk alone.
 RECENT_BYTES = 4 << 20
 
 # Probabilities, shape [2, 256, m]: by whether placement prefers the node (0 or 1), by its register, by node.
@@ -46,9 +48,9 @@ class Routes:
         members: all nodes.
         registers: the chunk's register on each node; 0 if the node has no sketch.
         probabilities: the probability of each node to hold the chunk.
-        order: indices into ``members``, in the order in which to ask. Online nodes come before offline nodes. Within
-            each of these two groups, the likely nodes come first in the order of placement, then the other nodes by
-            falling probability.
+        order: indices into ``members``, in the order in which to ask. Online nodes come before offline nodes. Among the
+            online nodes, and among the offline nodes, the likely nodes come first in the order of placement, then the
+            other nodes by falling probability.
     """
 
     members: tuple[Member, ...]
@@ -60,8 +62,8 @@ class Routes:
 def routes(topology: Topology, chunk_hashes: Sequence[str], target: int, mean_replicas: float) -> Routes:
     """Find where chunks probably are, from the registers of all nodes and from where placement would put them now.
 
-    Downloads use the same order. A zero register of a trusted sketch makes a node improbable, not impossible: the
-    register decides about the order only (RACES 14), and every node is in every order.
+    Downloads ask the nodes in the order of the result. A zero register of a trusted sketch makes a node improbable, not
+    impossible: the register decides about the order only (RACES 14), and every node is in every order.
 
     Args:
         topology: the nodes.
@@ -124,10 +126,10 @@ class Route(NamedTuple):
     def is_certain(self, member: Member) -> bool:
         """Tell whether a trusted sketch is nearly certain that the node holds the chunk.
 
-        The probability alone may rest on where placement would put the chunk now. After nodes were added, the chunk may
-        lie elsewhere. So the registers must also exclude that other chunks caused these counts: the copies that they
-        count, plus one for each node without a trusted sketch, must not be more than the copies that the chunk should
-        have.
+        A high probability is not enough: it may rest on where placement would put the chunk now, but the chunk may have
+        been placed before nodes were added. So the chunk's registers must also show that they count no other chunk:
+        their sum, plus one for each node without a trusted sketch, must not exceed the number of copies that the chunk
+        should have.
         """
         if member not in self.members:
             return False
@@ -182,8 +184,8 @@ def _routes(
     """Weigh and order the nodes for each chunk.
 
     If as many registers are 1 as the chunk has replicas, and all others are 0, no other chunk shares these registers.
-    The registers then tell where the chunk is, wherever placement would put it now. At a load of 0.25 this holds for
-    most chunks. Apart from placement, this function is plain Python, which is faster than NumPy for rows of about five
+    Such registers tell where the chunk is, wherever placement would put it now. At a load of 0.25 most chunks have such
+    registers. Apart from placement, this function is plain Python, which is faster than NumPy for rows of about five
     numbers.
     """
     members, offline = topology.members, [2.0 * (not member.online) for member in topology.members]
@@ -220,8 +222,8 @@ def _odds(topology: Topology, answer: Lookup | Snapshot | None, target: int) -> 
     """The probability that a node holds a chunk, by whether placement prefers the node, by its register, and by node.
 
     Args:
-        topology: the nodes, m of them.
-        answer: the answer of Redis, with the headers of their sketches; None if there is none.
+        topology: the m nodes.
+        answer: the answer of Redis, with the header of each node's sketch; None if Redis does not answer.
         target: the number of replicas of the chunk.
     """
     members, prior = topology.members, _prior(topology, target)
@@ -256,7 +258,7 @@ def _prior(topology: Topology, target: int) -> NDArray[np.float64]:
     """The prior probability that a node holds a chunk, before its register is read, shape ``[2]``.
 
     The first number is for a node that is not among the first ``target`` nodes in the order of placement. The second
-    number is for a node among them.
+    number is for a node that is among the first ``target``.
     """
     others = max(len(topology.members) - target, 1)
     return np.array([min((1 - PREFERRED) * target / others, 1 - PREFERRED), PREFERRED])
@@ -289,7 +291,9 @@ class _Seen:
         return cls(topology, snapshot, _odds(topology, snapshot, target), _trusted(topology, snapshot))
 
     def is_of(self, topology: Topology) -> bool:
-        """True if these are the sketches of ``topology``. The tallies of ``topology`` may be a second newer."""
+        """True if these are the sketches of ``topology``. The tallies in ``topology`` may be a second newer than the
+        tallies with which this object was made.
+        """
         return self.topology is topology or self.topology.sketches == topology.sketches
 
     def registers(self, chunk_hashes: Sequence[str]) -> list[list[int]]:

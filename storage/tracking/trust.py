@@ -30,7 +30,8 @@ ENDS_TRUST = (Reason.MISSING, Reason.STALE)
 
 
 def outdated(topology: Topology) -> dict[str, Reason]:
-    """The online nodes whose sketches have to be rebuilt, as far as headers tell. The cost is the same for any N'.
+    """The online nodes whose sketches have to be rebuilt, as far as headers tell. The headers are as long for a large
+    sketch as for a small one.
 
     Raises:
         StoreUnavailable: Redis does not answer.
@@ -61,10 +62,10 @@ def untrusted(topology: Topology) -> list[Member]:
 def inspect(topology: Topology, member: Member) -> Reason | None:
     """Read a node's whole sketch, N' bytes; return WORN, DRIFTED or, if it is good or does not exist, None.
 
-    The sum of the registers should equal the node's tally. Batches in flight and writes that failed make the sum
-    larger. If the sum is smaller by more than a few removals under way, counts were lost, and each lost count may
-    become a false negative. The tally is read before the sketch, in ``member``, and again after it. Sum and tally are
-    compared only if both readings are equal.
+    The sum of the registers should equal the node's tally. Batches in flight and failed writes make the sum larger than
+    the tally. Removals under way make the sum a little smaller. If the sum is far smaller than the tally, counts were
+    lost, and each lost count may become a false negative. The tally in ``member`` was read before the sketch, and the
+    tally is read again after the sketch. The sum is compared only with a tally that has not changed in between.
 
     Raises:
         StoreUnavailable: Redis does not answer.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 HEADROOM = 256 << 20  # These bytes stay free on every file system, for PostgreSQL and for uploads under way.
-HEADROOM_FILES = 4096  # Room for this many files (inodes) stays free too, for the same uses.
+HEADROOM_FILES = 4096  # Room for this many files (inodes) also stays free on every file system.
 
 GENERATIONS = 4
 """A volume carries the generations of this many databases."""
@@ -186,20 +186,21 @@ class Volume(Protocol):
     def read_cached(self, chunk_hash: str) -> bytes | None:
         """The replica's bytes, unverified, if they can be read without waiting for a medium; otherwise None.
 
-        This call never waits and raises nothing. None says nothing about whether there is a replica.
+        This call never waits and raises nothing. If the result is None, there may be a replica nevertheless.
         """
 
     def rescue(self, chunk_hash: str) -> bytes:
-        """The bytes of a replica that lies in the trash, unverified. A read tries this last.
+        """The bytes of a replica that lies in the trash, unverified. A reader calls this verb last.
 
         Raises:
             ReplicaMissing: the trash has no replica of the chunk.
         """
 
     def write(self, replicas: Mapping[str, bytes], *, keep_cached: Collection[str] = ()) -> None:
-        """Store replicas. When this returns, all of them are whole and durable.
+        """Store replicas. When this verb returns, all the replicas are whole and durable.
 
-        When this raises, no replica is there in part. A replica that is there whole may not be durable.
+        When this verb raises an error, the volume has no part of a replica. It may have whole replicas that are not
+        durable.
 
         Args:
             replicas: chunk hash → bytes.
@@ -219,11 +220,12 @@ class Volume(Protocol):
     def leftovers(self, prefix: str = "") -> Iterator[str]:
         """The names of unfinished files, from writes that are under way and from writes whose process died.
 
-        ``prefix`` restricts them as in ``replicas``, as far as the volume knows which chunk such a file is for.
+        Only files for chunks with ``prefix`` are named, as far as the volume knows which chunk an unfinished file is
+        for.
         """
 
     def discard(self, leftover: str) -> int:
-        """Remove an unfinished file; returns the bytes freed. If its write is still under way, that write fails."""
+        """Remove an unfinished file; returns the bytes freed. If the file is still being written, the write fails."""
 
     def trash(self, chunk_hash: str, token: str) -> bool:
         """Rename the replica into the trash, durably, under a unique token; false if there is no replica.

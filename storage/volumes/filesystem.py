@@ -60,7 +60,7 @@ class FilesystemVolume:
                 place = place.parent
             if place == self.root:
                 self._carries(identity)
-            # Rights and mounts decide whether a folder can be made, and only making one tells.
+            # Rights and mounts decide whether a folder can be made. Only an attempt to make one shows it.
             Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=place)).rmdir()
 
     def _carries(self, identity: Identity) -> bool:
@@ -107,8 +107,9 @@ class FilesystemVolume:
             except OSError as error:
                 if error.errno not in spare.FULL:
                     raise
-                # There is no room for a second file, so this one is overwritten in place. Reclaim makes room, and it
-                # refuses while the volume carries an unknown generation. Only this function can replace a generation.
+                # There is no room for a second file, so the identity file is overwritten in place. Reclaim makes room,
+                # but it refuses to work while the volume carries an unknown generation. Only this function can replace
+                # a generation.
                 spare.with_spare(root, lambda: identity_file.overwrite(root, data))
 
     def keep_spare(self) -> None:
@@ -120,8 +121,8 @@ class FilesystemVolume:
     def space(self) -> Space:
         with _as_volume_errors(), self._opened(check=False) as root:
             statistics = os.fstatvfs(root)
-            # This checks the effective user's rights. On a file system that is mounted read-only the answer is false,
-            # for root too.
+            # ``os.access`` checks the rights of the effective user here. On a file system that is mounted read-only,
+            # ``os.access`` returns False, even for root.
             writable = os.access("chunks", os.W_OK, dir_fd=root, effective_ids=True)
             return Space.of(statistics, str(os.fstat(root).st_dev), writable=writable)
 
@@ -131,13 +132,13 @@ class FilesystemVolume:
 
     def read(self, chunk_hash: str, *, uncached: bool = False) -> bytes:
         with _as_volume_errors(), self._opened(check=False) as root:
-            # This call may wait for a disk, so it is made here and not in ``read_cached``. It is made at each read,
-            # because another file system may be mounted later.
+            # This call may wait for a disk, so it is made here and not in ``read_cached``. Each read asks again whether
+            # the file system is local, because another one may have been mounted since.
             self._is_local = page_cache.is_local(root)
             try:
                 return read_file(root, _replica(chunk_hash), uncached=uncached)
             except FileNotFoundError:
-                # An empty mount point has no files either. Only the right volume may say that a replica is missing.
+                # An empty mount point has no files. Only the right volume may say that a replica is missing.
                 self._require_expected(root)
                 raise ReplicaMissing(chunk_hash) from None
 
@@ -266,7 +267,7 @@ def _as_volume_errors(*, writing: bool = False) -> Iterator[None]:
             raise VolumeFull(str(error)) from error
         if error.errno in _OF_THIS_PROCESS:
             raise VolumeUnasked(str(error)) from error
-        # A volume that cannot be written to can still be read, so this must not open the breaker.
+        # A volume that cannot be written to can still be read, so this error must not open the breaker.
         if error.errno == errno.EROFS or (writing and error.errno in (errno.EACCES, errno.EPERM)):
             raise VolumeReadOnly(str(error)) from error
         raise VolumeOffline(str(error)) from error
@@ -313,7 +314,8 @@ def _write_durably(
                 descriptor = os.open(temporary, _NEW_FILE, 0o640, dir_fd=root)
                 opened[descriptor] = path
                 write_all(descriptor, files[path])
-                # This does not drop dirty pages. It makes the kernel begin to write them, and does not wait.
+                # The call below makes the kernel begin to write the bytes, and does not wait. Unwritten pages stay in
+                # memory.
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             for descriptor in opened:
                 os.fsync(descriptor)

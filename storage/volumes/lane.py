@@ -32,7 +32,9 @@ BACK_OFF = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
 class Breaker:
-    """Counts failures in a row. An open breaker refuses calls until its back-off has passed; the next call decides."""
+    """Counts failures in a row. An open breaker refuses calls until its back-off has passed. If the next call fails,
+    the breaker opens again.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -47,11 +49,13 @@ class Breaker:
 
     @property
     def is_closed(self) -> bool:
-        """True if nothing is wrong. If the breaker is neither open nor closed, the next call decides."""
+        """True if nothing is wrong. If the breaker is neither open nor closed, the next call opens it or closes it."""
         return self._failures < FAILURES_TO_OPEN
 
     def half_open(self) -> None:
-        """Let the next call decide, and begin with the shortest back-off again: the volume may have been replaced."""
+        """Let the next call open or close the breaker. The shortest back-off comes first again: the volume may be a new
+        one.
+        """
         with self._lock:
             self._openings = 0
             self._closed_again_at = self._clock()
@@ -118,13 +122,13 @@ class Lane:
     def look(self, verb: Callable[..., T], *arguments: object) -> T:
         """Call a verb even if the breaker is open: its success closes the breaker.
 
-        A look past an open breaker first reads the identity from the medium. The kernel answers other questions, such
-        as the free space, from memory; such an answer says nothing about a disk that hangs. While a look hangs, further
-        looks are refused for the time of the longest back-off. So looks at a disk that hangs block no more threads and
-        callers than ordinary calls.
+        A look past an open breaker first reads the identity from the medium. The kernel answers most questions, such as
+        the one for the free space, from memory, and so also while the disk hangs. While a look hangs, further looks are
+        refused for the time of the longest back-off. So looks at a disk that hangs block no more threads and callers
+        than ordinary calls do.
 
         Raises:
-            VolumeOffline: as ``result``, or because an earlier look hangs.
+            VolumeOffline: an earlier look hangs, or ``result`` raises this error.
             VolumeUnasked: this process can start no thread.
             VolumeError: the error of the verb.
         """
@@ -182,7 +186,7 @@ class Lane:
 
         The time limit counts from the moment when a thread begins the verb. While the verb still waits for a thread,
         the limit counts from its submission, or from the latest end of a call of this lane if that is later. So a slow
-        disk has all the time it needs, and if a disk hangs, no call waits longer than the first one.
+        disk has all the time it needs, and if a disk hangs, no later call waits longer than the first call that hangs.
 
         Raises:
             VolumeOffline: the volume cannot be reached, or did not answer in time; a write may still happen later.

@@ -3,8 +3,8 @@
 The file is opened only if its name is in the kernel's caches (openat2(2), RESOLVE_CACHED, Linux 5.12). O_NONBLOCK opens
 a FIFO in a file's place without waiting for its writer. The file is read only if all of it is in the page cache
 (cachestat(2), Linux 6.5), and then without waiting (preadv2(2), RWF_NOWAIT). RWF_NOWAIT alone is not enough: it would
-start to read missing pages, and wait if the disk is busy. O_NOATIME keeps the read from being recorded. So nothing here
-hangs with a disk (RACES 21).
+start to read missing pages, and wait if the disk is busy. O_NOATIME keeps the read from being recorded. So no call of
+this module hangs when a disk hangs (RACES 21).
 
 The file system has to be local. A file system over a network, or one that a process serves, asks its server even to
 open a cached file. If the kernel does not know or allow these calls, ``read`` always returns None.
@@ -35,7 +35,7 @@ class _How(ctypes.Structure):
 _HOW = _How(os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOATIME, 0, _RESOLVE_CACHED)
 _WHOLE = (ctypes.c_uint64 * 2)(0, 0)  # struct cachestat_range: the whole file, from offset 0 to the end
 _Pages = ctypes.c_uint64 * 5  # struct cachestat, whose first field is the number of pages in memory
-_FileSystem = ctypes.c_long * 32  # struct statfs, whose first field is the type; the struct is shorter than this
+_FileSystem = ctypes.c_long * 32  # struct statfs, whose first field is the type; the array is longer than the struct
 
 # These calls keep the interpreter's lock (GIL): they take less time than to release it.
 _syscalls = ctypes.PyDLL(None, use_errno=True)
@@ -82,7 +82,9 @@ def _pages(descriptor: int) -> int:
 
 
 def _buffer(size: int) -> memoryview:
-    """This thread's buffer of at least ``size`` bytes. It is reused: fresh pages would cost more than the copy."""
+    """This thread's buffer of at least ``size`` bytes. The buffer is reused, because a new buffer for each read would
+    cost more than to copy the bytes.
+    """
     buffer: bytearray | None = getattr(_mine, "buffer", None)
     if buffer is None or len(buffer) < size:
         buffer = _mine.buffer = bytearray(size)

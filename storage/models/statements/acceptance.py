@@ -144,9 +144,10 @@ def record_reception(upload_id: uuid.UUID, *, owner_id: int, factor: int, reserv
 def record_acceptance(body: Body, *, durable: bool) -> Accepted | None:
     """Record a complete body: insert its content, file, upload and job where they do not exist yet.
 
-    All of it is one statement, one round trip and one commit, unless the owner has a quota. The statement locks the
-    content's row. A concurrent deletion of the content either has ended, and the content is inserted again, or it waits
-    (RACES 30). A file is new if ``xmax`` of its row is 0: the statement inserted the row instead of updating it.
+    Unless the owner has a quota, one statement records everything, in one round trip and one commit. The statement
+    locks the content's row. A concurrent deletion of the content either has ended, and the content is inserted again,
+    or it waits (RACES 30). A file is new if ``xmax`` of its row is 0: the statement inserted the row instead of
+    updating it.
 
     Args:
         body: the body to record.
@@ -159,7 +160,8 @@ def record_acceptance(body: Body, *, durable: bool) -> Accepted | None:
     Raises:
         ByteQuotaExceeded, FileQuotaExceeded: the file is new, and does not fit into its owner's quota.
     """
-    # The first call records nothing if the owner has a quota. So only owners with quotas need the second, slower call.
+    # The first call records nothing if the owner has a quota. For owners with quotas, the second call follows, which is
+    # slower.
     return _record(body, durable=durable, is_checked=False) or _record_under_quota(body, durable=durable)
 
 

@@ -6,7 +6,7 @@ plans the statements of this module once in each connection. The statements take
 A statement with ``set_config('synchronous_commit', 'off', true) AS lazily`` in its FROM clause does not wait for the
 disk when it commits. This is for work that is done again after a crash of PostgreSQL. PostgreSQL writes its log in
 order: a later commit that relies on this work, and waits for the disk as usual, makes this work durable too. Other
-sessions see the changes at once, as after any commit.
+sessions see the changes of such a statement at once, as after any commit.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ M = TypeVar("M", bound=models.Model)
 def rows(statement: str, parameters: Mapping[str, Any] | Sequence[Any]) -> list[tuple[Any, ...]]:
     """Execute a statement and return its rows; the list is empty if the statement returns no rows.
 
-    If the thread is in a transaction or has a connection already, the statement runs on that connection. Otherwise it
-    borrows a connection from the pool for itself alone, and saves the work that Django does for each connection.
-    Arguments, above all lists, need a cast where PostgreSQL cannot tell their types.
+    If the thread is in a transaction or has a connection already, the statement runs on that connection. If the thread
+    has no connection, the statement borrows one from the pool for itself alone, and saves the work that Django does for
+    each connection. Arguments, above all lists, need a cast where PostgreSQL cannot tell their types.
     """
     django: Any = connections[DEFAULT_DB_ALIAS]
     with django.wrap_database_errors:

@@ -36,7 +36,9 @@ class Drawing:
                 self._sketches[node_id].add(chunk_hashes)
 
     def overlap(self) -> Overlap | None:
-        """What every two nodes would share in the planned state; None if the registers are too full to tell."""
+        """The number of chunks that every two nodes would share in the planned state; None if the registers are too
+        full.
+        """
         registers = lined_up(list(self._sketches.values()), self._n_prime)
         replicas = replicas_of(registers, self._tau, spectrum_from_registers(registers, len(targets()) - 1))
         if replicas is None:

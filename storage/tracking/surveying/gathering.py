@@ -1,7 +1,8 @@
-"""Blast radius: the sets of nodes that hold all copies of some chunks. These chunks are lost if the nodes are lost.
+"""Blast radius: the sets of nodes that hold all copies of some chunks. If all nodes of a set are lost, such chunks are
+lost.
 
-Placement spreads copies, so that only few chunks lie on any one set of nodes. A set may hold more chunks, for example
-after copies were moved without regard to placement. A rebalance mends that.
+Placement spreads copies, so that only few chunks lie on any one set of nodes. A set may hold more chunks than placement
+explains, for example after copies were moved without regard to placement. A rebalance spreads these copies again.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class Gathering:
         node_ids: the nodes.
         zone: the zone, if the nodes are all nodes of one zone; otherwise empty.
         chunks: the number of chunks that have all their copies on these nodes.
-        expected: the number of such chunks that healthy placement makes; None if it is not known, for example while a
-            node is away.
+        expected: the number that ``chunks`` has on average if placement is healthy; None if it is not known, for
+            example while a node is away.
         score: standard score of the difference between ``chunks`` and ``expected``.
         bound: in one healthy survey of a hundred, the largest score of all sets of this size exceeds this bound.
     """

@@ -34,7 +34,7 @@ class Overlap:
         observed: estimated from the registers that are empty on both nodes; None if there are too few such registers.
         expected: the number that placement makes on healthy nodes with this history that are as full as these nodes.
         z: standard score of the difference.
-        bound: in one healthy survey of a hundred, the largest of all these scores exceeds this bound.
+        bound: in one healthy survey of a hundred, the largest score of all pairs of nodes exceeds this bound.
     """
 
     observed: list[list[float | None]]
@@ -85,9 +85,9 @@ def overlap_of(
 def epochs_of(replicas: Mapping[int, int], spans: Sequence[Span], node_ids: Sequence[str]) -> list[Epoch]:
     """Divide the chunks with each number of replicas among the spans in which they were stored.
 
-    Sometimes no chunk has a replication factor equal to this number, for example while a node is away. In that case the
-    chunks are divided in proportion to all chunks of each span. Chunks with more replicas than a span had nodes were
-    placed later, over all nodes: they count in the last span. An epoch is the nodes and chunks of one span.
+    Chunks may have a number of replicas that is no file's replication factor, for example while a node is away. Chunks
+    with such a number are divided in proportion to all chunks of each span. Chunks with more replicas than a span had
+    nodes were placed later, over all nodes: they count in the last span. An epoch is the nodes and chunks of one span.
 
     Args:
         replicas: number of replicas → number of chunks, as the sketches tell.

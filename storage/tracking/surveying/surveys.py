@@ -39,16 +39,17 @@ class Survey:
         unions: distinct chunks on each node.
         union: distinct chunks on all nodes together.
         spectrum: chunks with exactly 1, 2, … replicas; the last class also has the chunks with more.
-        average_replication: replicas per chunk; of each chunk, no more than the largest target are counted.
+        average_replication: replicas per chunk; of one chunk, at most as many replicas as the largest target count.
         below_target: chunks with fewer replicas than they should have; a lower bound if there are several targets.
             Condemned chunks count as long as their copies are there. Chunks that may have any number of copies are
             left out.
         load: distinct chunks of the union per register.
         false_positive_rate: the predicted probability that a register is not zero for a chunk that its node does not
             hold.
-        overlap: what every two nodes share; None if the registers are too full to say what to expect.
+        overlap: the number of chunks that every two nodes share; None if the registers are too full to say what to
+            expect.
         gatherings: the sets of nodes with which most chunks would be lost.
-        trusted: True if all of these sketches are trusted.
+        trusted: True if the sketches of all online nodes are trusted.
     """
 
     node_ids: list[str]
