@@ -4,8 +4,8 @@ Playwright lives in a virtual environment of its own, so this program imports no
 
     visit.py URL CHROMIUM FOLDER [PASSWORD]
 
-With the password of the user admin, it logs in, and does nothing else.
-FOLDER has the files that are uploaded; the screenshots go to FOLDER/shots.
+If PASSWORD, the password of the user admin, is given, the program logs in and does nothing else. FOLDER has the files
+that are uploaded; the screenshots go to FOLDER/shots.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class Visit:
             self._delete_all(page, len(files))
 
     def _drop(self, page: Page, files: list[Path]) -> None:
-        """Drop files as a file manager does. Their bytes go to the page in the answer of a request."""
+        """Drop files as a file manager does. The page gets the bytes of the files by a request, which the test answers.
+        """
         page.route("**/dropped/*", lambda route: route.fulfill(path=self.folder / Path(route.request.url).name))
         transfer = page.evaluate_handle(
             """async (names) => {
@@ -247,7 +248,7 @@ class Visit:
 
 
 def paths_of(page: Page) -> dict[str, str]:
-    """The addresses of all pages; those of one file for each file."""
+    """The name and the address of every page, among them the pages of each file."""
     paths = {
         "files": "/",
         "health": "/console/health",

@@ -37,7 +37,7 @@ def crash(container: str) -> None:
     """Send SIGKILL to the container's first process, from the host.
 
     The engine takes this for a crash and starts the container again. After ``docker kill`` the engine would not start
-    it again.
+    the container again.
     """
     os.kill(pid_of(container), signal.SIGKILL)
 

@@ -179,7 +179,7 @@ def test_an_upload_outlives_its_worker(stack: Stack, blow: str) -> None:
         elif blow == "crash":
             crash(container)  # The engine starts the container again.
         else:
-            docker("kill", container)  # The engine does not start it again: an operator must.
+            docker("kill", container)  # The engine does not restart this container: an operator must.
             stack.up()
 
     before = len(docker("logs", container))

@@ -31,7 +31,7 @@ from storage.tracking.store import StoreUnavailable, store_of
 def print_findings(limit: float) -> None:
     """Wait until no work is left, for at most ``limit`` seconds. Print when the wait ended, and all findings.
 
-    The time is of the monotonic clock, which all processes of a machine share.
+    The end of the wait is a time of the monotonic clock, which all processes of a machine share.
     """
     deadline = time.monotonic() + limit
     while any(left := [rule() for rule in WORK.values()]) and time.monotonic() < deadline:

@@ -247,7 +247,8 @@ def _judge_upload(attempt: Attempt, response: HTTPResponse) -> None:
 
 def _judge_download(attempt: Attempt, response: HTTPResponse) -> None:
     if response.status != 200:
-        # A download promises only that the bytes are right. Any answer without bytes keeps that promise.
+        # A download promises only that the bytes are right. An answer that is not 200 has no bytes of the file, so it
+        # breaks no promise.
         return attempt.end(Outcome.REFUSED, response.read().decode(errors="replace")[:200])
     declared = response.getheader("Content-Length")
     if declared is None:
@@ -273,7 +274,8 @@ def _judge_delete(attempt: Attempt, response: HTTPResponse) -> None:
 def _end_without_success(attempt: Attempt, response: HTTPResponse, body: bytes) -> None:
     """End an attempt that the server did not acknowledge.
 
-    A 4xx promises that nothing was done. A 5xx does not promise it: a server that lost its database cannot know.
+    A 4xx promises that nothing was done. A 5xx promises nothing: a server that lost its database cannot know what was
+    done.
     """
     refused = 400 <= response.status < 500
     attempt.end(Outcome.REFUSED if refused else Outcome.UNKNOWN, body.decode(errors="replace")[:200])

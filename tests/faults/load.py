@@ -101,7 +101,7 @@ def reclaiming(installation: Installation, stop: Path) -> Iterator[Counter[str]]
 
     Args:
         installation: the installation that reclaims.
-        stop: a path at which no file is yet. A file is made there to end the reclaim.
+        stop: a path at which no file is yet. A file at this path ends the reclaim.
 
     Yields:
         The numbers of copies and rows that were reclaimed. The numbers are filled in when the ``with`` block has ended.

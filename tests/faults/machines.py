@@ -67,7 +67,7 @@ class Machine(System):
     def full(self) -> Iterator[None]:
         """Fill the file system with a file during the ``with`` block, as another program could.
 
-        ``top_up`` fills it again.
+        ``top_up`` fills the file system again after bytes were freed.
         """
         try:
             self.top_up()

@@ -137,7 +137,7 @@ def lost_files(violations: Sequence[str]) -> int:
 
 
 def wrong_answers(violations: Sequence[str]) -> int:
-    """Count the violations that report a wrong answer, such as wrong bytes. No fault may cause such an answer."""
+    """Count the violations that report a wrong answer, such as wrong bytes. No fault may cause a wrong answer."""
     return sum(violation.startswith("wrong answer:") for violation in violations)
 
 

@@ -22,7 +22,7 @@ class Row:
         uploads: how many uploads were acknowledged.
         downloads: how many downloads succeeded, during the scenario and by the oracle after it.
         lost: how many files had to be there and could not be read.
-        wrong: how many answers were wrong, such as wrong bytes. No fault may cause such an answer.
+        wrong: how many answers were wrong, such as wrong bytes. No fault may cause a wrong answer.
         recovery: seconds from the end of the fault until the system was at rest.
     """
 

@@ -165,7 +165,8 @@ def test_a_backup_that_is_older_than_the_volumes_loses_nothing(
     assert "does not know" in manage(system, "adopt", "--dry-run")
     require_all(journal, first)
 
-    # The restore has kept the newer database. This database is put back, and all files that it knows are still there.
+    # The restore has kept the newer database. The newer database is put back, and all files that it knows are still
+    # there.
     system.stop()
     (kept,) = system.storage_dir.glob("postgres.before-*")
     (system.storage_dir / "postgres").rename(system.storage_dir / "postgres.older")

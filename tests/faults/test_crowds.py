@@ -145,7 +145,7 @@ def test_a_crowd_of_idle_clients_takes_nobodys_place(
 def limit_with_free(pid: int, free: int) -> int:
     """Find the limit that leaves a process exactly ``free`` descriptors.
 
-    The numbers of its open descriptors may have gaps.
+    The numbers of the process's open descriptors may have gaps.
     """
     open_ones = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
     return next(limit for limit in count() if limit - sum(fd < limit for fd in open_ones) == free)

@@ -2,8 +2,8 @@
 
 Uploads use the other disks while enough disks are left.
 
-Most tests give each node a disk of its own: a file system in memory, mounted while the installation runs. This needs
-root and the right to mount. The tests share one installation. The tests that need no such disks come first.
+Most tests give each node a disk of its own: a file system in memory, mounted while the installation runs. These tests
+need root and the right to mount. The tests share one installation. The tests that need no such disks come first.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def test_a_node_that_is_back_takes_uploads_when_another_one_goes_at_once(
 ) -> None:
     """A breaker that a process opened while the first node was away does not matter when the node is back.
 
-    There are three nodes. A process that believed two of them to be away could acknowledge no upload.
+    There are three nodes. A process that took two nodes for absent could acknowledge no upload.
     """
     installation = make_installation(CHUNK_SIZE=str(CHUNK_SIZE), NUM_NODES="3")
     first, second, _ = sorted(nodes_dir(installation).glob("node_*"))

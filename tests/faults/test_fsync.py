@@ -24,7 +24,7 @@ from tests.support.system import PROJECT
 DATA = bytes_of("durable", 5000)
 HASH = hashlib.sha256(DATA).hexdigest()
 
-# Verb → two statements. The first statement prepares the volume and is not judged. The second calls the verb.
+# Verb → two statements. The first statement prepares the volume and is not judged. The second statement calls the verb.
 VERBS = {
     "create": ("", "volume.create(identity)"),
     "set_generations": ("volume.create(identity)", "volume.set_generations(['7' * 32])"),
@@ -90,7 +90,8 @@ def trace(verb: str, folder: Path) -> tuple[list[Call], int, int]:
 def test_what_a_verb_has_done_survives_a_power_cut(strace: None, tmp_path: Path, verb: str) -> None:
     found, begun, ended = trace(verb, tmp_path)
     assert any(call.name == "fsync" for call in found[begun:ended]), "the verb has nothing to make durable"
-    # `settle` must make a copy durable that another writer has not synced. The calls of that writer count too.
+    # `settle` must make a copy durable that another writer has not synced. For `settle`, the calls of that writer are
+    # judged, too.
     first = 0 if verb == "settle" else begun
     assert undone_by_a_power_cut(found[first:ended], below=tmp_path / "volume") == []
 

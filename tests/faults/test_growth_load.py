@@ -69,9 +69,10 @@ def sizes_of(topology: Topology) -> list[int | None]:
 
 
 def denials(topology: Topology, member: Member, seen: Counter[str]) -> list[str]:
-    """List copies for which a trusted sketch had a zero register, and that were there before and after that lookup.
+    """List copies for which a trusted sketch had a zero register, and that were there before and after the lookup in
+    the sketch.
 
-    A copy that was removed and written again in between has another change time, and is not listed.
+    A copy that was removed and written again during the lookup has another change time, and is not listed.
     """
     before = copies(member)
     lookup = store_of(topology.cluster).lookup([member.node_id], list(before))

@@ -38,7 +38,7 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
 def crowded(make_installation: Callable[..., Installation]) -> Installation:
     """An installation whose sketches have one register, which counts up to two.
 
-    All chunks of a node share this register.
+    All chunks of a node share the node's only register.
     """
     return make_installation(CHUNK_SIZE=str(CHUNK_SIZE), N_PRIME="1", TAU=str(TAU))
 

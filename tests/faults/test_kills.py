@@ -93,7 +93,7 @@ def drain_a_node(installation: Installation, label: str) -> None:
 
 
 def add_a_node(installation: Installation, label: str) -> None:
-    """Add a node. A rebalance then moves copies from the other nodes to it."""
+    """Add a node. A rebalance then moves copies from the other nodes to the new node."""
     upload(installation, label)
     installation.run("add_node")
 

@@ -48,7 +48,7 @@ def session(installation: Installation) -> psycopg.Connection[Any]:
 
 
 def answers_again(installation: Installation) -> float:
-    """Wait until PostgreSQL itself answers. Return the time of the monotonic clock at that moment."""
+    """Wait until PostgreSQL itself answers. Return the time of the monotonic clock when it does."""
 
     def is_back() -> bool:
         try:
@@ -65,7 +65,7 @@ def answers_again(installation: Installation) -> float:
 def succeed_within(installation: Installation, back_at: float, label: str) -> float:
     """Upload and download until both succeed five times in a row, because several processes answer requests.
 
-    Returns the seconds from ``back_at`` to the first of these five successes.
+    Returns the seconds from ``back_at`` to the first of the five successes in a row.
     """
     tries, in_a_row = 0, 0
     while in_a_row < 5:

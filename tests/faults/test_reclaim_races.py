@@ -67,7 +67,8 @@ def test_reclaim_spares_what_an_upload_relies_on(installation: Installation, tmp
     gates.await_arrival(phase)
     journal.delete(before.file_hash)
     with reclaiming(installation, tmp_path / "stop"):
-        # The pass that removes the chunk of the deleted file alone also looks at the other chunks.
+        # Only the deleted file has the chunk `tail`. The pass of reclaim that removes `tail` also looks at the other
+        # chunks.
         wait_until(lambda: not copies(installation, tail), PATIENCE)
     assert len(copies(installation, data[:CHUNK_SIZE])) == 3
     gates.open(phase)

@@ -159,7 +159,7 @@ def test_readers_notice_copies_that_were_removed_by_hand(
 ) -> None:
     """A reader asks one node for each chunk.
 
-    The reader notices if the copy there is missing, and looks at no other copy.
+    The reader notices if the copy on this node is missing, and looks at no other copy.
     """
     installation = make_installation(**{**QUIET, "N_PRIME": "100000"})
     wanted = stored(installation, "read by all", 20, chunks=100)
@@ -293,7 +293,7 @@ def test_deleted_files_of_two_copies_are_no_losses(make_installation: Callable[.
 def test_healthy_churn_raises_no_alarm(make_installation: Callable[..., Installation], chance: random.Random) -> None:
     """Censuses and rebuilds run all the time.
 
-    Both compare the counts of the sketches with the copies on the volumes.
+    A census, and a rebuild, compares the counts of the sketches with the copies on the volumes.
     """
     installation = make_installation(**{**QUIET, "CENSUS_INTERVAL": "15", "RECLAIM_GRACE": "2"})
     watch, stop, numbers = Watch(installation), Event(), count()

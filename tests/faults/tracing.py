@@ -38,7 +38,9 @@ class Call:
 
 
 def run(argv: Sequence[str], log: Path, **options: object) -> list[Call]:
-    """Run a command to its end under strace. Return its calls in the order in which they returned."""
+    """Run a command to its end under strace. Return the system calls of the command in the order in which they
+    returned.
+    """
     subprocess.run([*_strace(log), *argv], check=True, **options)  # type: ignore[call-overload]
     return calls(log.read_text().splitlines())
 

@@ -26,7 +26,9 @@ class Wreck:
         self.killed_at = time.monotonic()
 
     def await_recovery(self, installation: Installation) -> None:
-        """Fail unless every job succeeds within RECOVERY + PATIENCE after the kill. Print the seconds it took."""
+        """Fail unless every job succeeds within RECOVERY + PATIENCE after the kill. Print how many seconds after the
+        kill the last job succeeded.
+        """
         journal = installation.journal
 
         def states() -> set[str]:

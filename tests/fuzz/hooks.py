@@ -96,7 +96,7 @@ def _is_made_up(value: object) -> bool:
 
 @schemathesis.hook
 def before_load_schema(context: Any, raw_schema: Any) -> None:
-    """Limit factors to the number of nodes. The schema itself cannot say this number, because nodes come and go."""
+    """Limit factors to the number of nodes. The schema itself names no largest factor, because nodes come and go."""
     stack: list[Any] = [raw_schema]
     for item in stack:  # The list grows during the loop.
         if isinstance(item, dict):

@@ -26,7 +26,7 @@ LIMIT = 600  # A run may take this many seconds in addition to FUZZ_MINUTES.
 
 
 def key_of(system: System) -> tuple[str, str]:
-    """Make a key with all scopes. Return its id and its secret."""
+    """Make a key with all scopes. Return the id and the secret of the key."""
     scopes = [argument for scope in ("read", "write", "delete", "admin") for argument in ("--scope", scope)]
     output = subprocess.run(
         [sys.executable, "manage.py", "keys", "create", "ann", *scopes],

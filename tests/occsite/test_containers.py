@@ -1,7 +1,7 @@
 """The files for containers agree with the code.
 
-The tests that run containers run seldom. The tests of this file always run, so they notice differences between these
-files and the code first.
+The tests that run containers run seldom. The tests of this file always run, so they are the first to notice a
+difference between the files for containers and the code.
 """
 
 from __future__ import annotations

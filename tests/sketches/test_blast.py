@@ -16,8 +16,8 @@ N_PRIME = 10_000
 
 
 def gathered(chunks: int, together: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Place chunks on five old and three new nodes: ``together`` chunks on the new nodes only, the others mostly on the
-    old nodes.
+    """Place chunks on five old and three new nodes: ``together`` chunks go to the new nodes only, and most copies of
+    the other chunks go to the old nodes.
     """
     held = np.zeros((8, chunks), np.bool_)
     held[5:, :together] = True

@@ -137,9 +137,10 @@ def test_the_null_of_a_history_is_exact(weights: tuple[float, ...], first: dict[
 def test_many_nodes_cost_little_and_lose_little(
     spread: NDArray[np.float64], most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Above 16 nodes, the null model regresses on sums over nodes. So its standard deviation is only a little larger.
+    """Above 16 nodes, the null model regresses on sums over nodes. The test shows how little larger its standard
+    deviation is.
 
-    The standard deviation is compared with that of a regression on every single node.
+    The standard deviation is compared with the one that a regression on every single node gives.
     """
     rng = np.random.default_rng(32)
     everyone = tuple(range(24))

@@ -92,7 +92,8 @@ def test_a_node_holds_no_fewer_chunks_than_a_register_counts() -> None:
 def test_a_saturated_register_weighs_its_mean() -> None:
     """A saturated register has at least tau chunks.
 
-    At load 1 with tau 1, it has 1 / (1 - 1/e) chunks on average. At a load far above tau, its average is the load.
+    At load 1 with tau 1, a saturated register has 1 / (1 - 1/e) chunks on average. At a load far above tau, the average
+    number of chunks in such a register is the load.
     """
     mean = 1 / (1 - np.exp(-1))
     assert posterior(1, 1000, 1000, prior=0.5, tau=1) == pytest.approx(mean / (1 + mean))
@@ -138,7 +139,7 @@ def test_a_thousand_chunks_on_five_nodes_take_less_than_a_millisecond() -> None:
 
 
 def sharing(values: list[list[int]], replicas: int = 3, prior: float = 0.6, mean: float = 3.0) -> list[list[float]]:
-    """Return the probabilities of `holders` for a cluster of equal nodes."""
+    """Return the probabilities that the function `holders` finds for a cluster of equal nodes."""
     registers = np.array(values, np.uint8)
     fills = np.full(registers.shape[1], 100)
     found: list[list[float]] = holders(registers, replicas, fills, mean, 1000, TAU, prior, 0.0).probabilities.tolist()
@@ -161,7 +162,7 @@ def test_chunks_that_share_a_register_share_it_out() -> None:
 def test_a_full_node_is_no_likelier_than_its_count() -> None:
     """A prior that tells only how full the nodes are cannot tell the two chunks of a register apart.
 
-    Either chunk is then equally likely to be the one on a node.
+    Of two chunks in one register, each is equally likely to be the one on a node.
     """
     fills = np.array([90, 10, 60, 60, 80])
     found = holders(np.array([[1, 1, 2, 1, 1]], np.uint8), 3, fills, 3.0, 1000, TAU, fills / 100, 0.0)

@@ -69,7 +69,7 @@ def test_few_chunks_raise_no_false_alarm() -> None:
 def test_replicas_that_keep_together_show() -> None:
     """One chunk in ten lies on the first two nodes, against the placement.
 
-    A null model of independent sets would miss it.
+    A null model of independent sets would not show these chunks.
     """
     rng = np.random.default_rng(16)
     held = uniform(5).hold(np.full(2500, 3), rng)
@@ -92,7 +92,7 @@ def test_shares_alone_do_not_make_a_null() -> None:
 def test_the_fit_holds_for_mixed_factors(how: str, replicas: dict[int, int]) -> None:
     """True overlaps, which have no errors of sketches, have the mean of the null model.
 
-    The overlaps vary around this mean as the null model expects for the given number of chunks on each node.
+    Their variance around the mean is the variance that the null model expects, given the number of chunks on each node.
     """
     rng, placement = np.random.default_rng(19), weighted(5)
     wanted = np.repeat(list(replicas), list(replicas.values()))

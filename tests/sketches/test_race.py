@@ -83,8 +83,8 @@ def test_placements_are_races(how: str) -> None:
 def test_many_nodes_add_up(nodes: int, r: int, precision: float) -> None:
     """A chunk with r replicas is on r nodes.
 
-    The row of a node in the matrix of pairs therefore adds up to r times the share of that node. In the same way, the
-    triples of a pair add up to r times the share of that pair.
+    In the matrix of pairs, each row adds up to the number of replicas times the share of the row's node. In the same
+    way, the triples with a given pair add up to the number of replicas times the share of that pair.
     """
     race = Race(np.linspace(1, 4, nodes), r)
     one, two = race.inclusion({r: 1}), race.pairs({r: 1})
@@ -107,7 +107,7 @@ def test_sensitivity_is_the_derivative() -> None:
 def test_the_fit_finds_the_weights_from_the_shares(nodes: int, spread: float) -> None:
     """The nodes' shares of the chunks are from 1e-8 to 1 - 1e-8.
 
-    If extreme weights are not found, the pairs are right nevertheless.
+    Even where the fit misses extreme weights, the number of chunks of each pair of nodes is right.
     """
     weights = np.exp(np.linspace(0, spread, nodes))
     for replicas in [{min(3, nodes - 1): 1.0}, {1: 0.3, nodes - 1: 0.7}, {r: 1.0 / r for r in range(1, min(4, nodes))}]:

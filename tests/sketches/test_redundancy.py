@@ -85,7 +85,8 @@ def test_mixed_targets_bound_from_below() -> None:
         below_targets(spectrum_from_registers(sketch(held, 20_000, rng), 3), targets_of(targets)) for _ in range(60)
     ]
     assert np.mean([answer.lower_bound <= truth for answer in answers]) >= 0.95
-    # The truth is 320. `max_l (F(l) - F_target(l))` finds only the 200 chunks at l = 2.
+    # In truth, 320 chunks have fewer replicas than they should have. `max_l (F(l) - F_target(l))` finds only the 200
+    # chunks at l = 2.
     assert np.mean([answer.estimate for answer in answers]) == pytest.approx(200, abs=40)
     sums = [spectrum_from_sums(sketch(held, 20_000, rng), 255, 3) for _ in range(20)]
     assert np.mean([below_targets(s, targets_of(targets)).estimate for s in sums]) == pytest.approx(200, abs=15)

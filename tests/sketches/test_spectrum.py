@@ -157,7 +157,7 @@ def test_the_covariance_is_that_of_unions_of_nodes() -> None:
     sets = subsets_of(tuple(range(nodes)))
     union = {inside: -n_prime * math.log(empty_outside(registers, inside) / n_prime) for inside in sets}
     # A chunk is confined to a set B of nodes if no other node has it. The chunks not confined to B are the union of the
-    # nodes outside B. The number of chunks with l replicas is a weighted sum of such unions.
+    # nodes outside B. The number of chunks with l replicas is a weighted sum of unions of nodes.
     weights = np.zeros((3, len(sets)))
     for level in (1, 2):
         for inside in combinations(range(nodes), level):

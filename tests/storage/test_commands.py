@@ -356,7 +356,7 @@ def test_words_that_a_terminal_would_obey_or_that_are_no_text_are_refused_in_a_p
             with pytest.raises(CommandError) as refused:
                 run(*command.replace("SOURCE", str(tmp_path)).split(), word)
             assert str(refused.value).isprintable(), command
-            if word == BYTES and command != "jobs":  # ``jobs`` takes no arguments, so its parser refuses this one.
+            if word == BYTES and command != "jobs":  # ``jobs`` takes no arguments: its parser refuses any.
                 assert str(refused.value) == r"'a\udcff' is not UTF-8", command
     assert state_of(cluster) == before
     assert [user.username for user in User.objects.all()] == ["nobody"]

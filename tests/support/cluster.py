@@ -104,7 +104,7 @@ class ClusterUnderTest:
         return b"".join(self.read(file))
 
     def read(self, file: File) -> Iterator[bytes]:
-        """Begin to download a file. Return the iterator over its bytes."""
+        """Begin to download a file. Return the iterator over the file's bytes."""
         return retrieve.retrieve(retrieve.open_file(file.owner, file.content.file_hash))
 
     def members(self) -> tuple[Member, ...]:

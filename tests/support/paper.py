@@ -97,7 +97,7 @@ class PaperCluster:
         held |= {candidate.node_id for candidate in added}
         for each in move.drop:
             counting = sum(self.members[node_id].counts for node_id in held - {each.node_id})
-            if counting >= self.targets[move.chunk_hash]:  # `remove_replicas` has the same rule.
+            if counting >= self.targets[move.chunk_hash]:  # `remove_replicas` of the service follows this rule too.
                 held.discard(each.node_id)
 
     def drain(self, node_id: str) -> None:
@@ -158,7 +158,7 @@ class PaperCluster:
     def gather(self, newest: int) -> None:
         """Put the copies of every fourth chunk on the ``newest`` newest nodes.
 
-        This is the pattern of an earlier rebalance, which only made nodes equally full (ADR 19).
+        A rebalance that only makes nodes equally full leaves copies like this (ADR 19).
         """
         nodes = self.counting()[-newest:]
         for i, (h, held) in enumerate(self.holders.items()):

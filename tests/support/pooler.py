@@ -24,12 +24,12 @@ LIMIT = 10.0  # Seconds until pgbouncer answers.
 
 @contextmanager
 def pooler(folder: Path, mode: str) -> Iterator[dict[str, Any]]:
-    """Run pgbouncer during the ``with`` block. Yield the parameters of a connection through it, for psycopg.
+    """Run pgbouncer during the ``with`` block. Yield the parameters of a connection through pgbouncer, for psycopg.
 
-    The pooler is set to drop the options of connections. By default it would refuse connections with options at once.
+    The pooler is set to drop the options of connections. By default, pgbouncer refuses connections with options.
 
     Args:
-        folder: an empty folder for its files.
+        folder: an empty folder for the files of pgbouncer.
         mode: its ``pool_mode``.
     """
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")

@@ -85,7 +85,8 @@ class Services:
     def _launch(self, name: str, argv: list[str], stop: signal.Signals, probe: Callable[[], None]) -> None:
         log = self.storage_dir / f"{name}.log"
         with log.open("wb") as output:
-            # The server has a process group of its own, so Ctrl-C reaches pytest alone. Pytest then stops the servers.
+            # The server has a process group of its own, so Ctrl-C reaches pytest alone. After a Ctrl-C, pytest stops
+            # the servers.
             process = subprocess.Popen(argv, stdout=output, stderr=output, process_group=0)
         self.running.append((process, stop))
         deadline = time.monotonic() + LIMIT

@@ -25,7 +25,7 @@ from occsite.launch.runtime import lingering, runtime_dir, scratch_dir
 
 PROJECT = Path(__file__).resolve().parents[2]
 START_LIMIT = 60.0  # Seconds until the system is ready.
-STOP_LIMIT = 10.0  # Seconds for a stop in order.
+STOP_LIMIT = 10.0  # Seconds that an orderly stop may take.
 INHERITED_LIMIT = 5.0  # Seconds within which the children of a killed process end.
 
 
@@ -66,7 +66,7 @@ class System:
             )
 
     def start(self) -> float:
-        """Start the system and wait until it is ready. Return the seconds it took."""
+        """Start the system and wait until it is ready. Return the seconds that the start took."""
         begun, banners = time.monotonic(), self.banners()
         self.process = self.serve()
         # Wait for the banner and not for an answer, because a run that is being killed may still answer.
@@ -74,7 +74,7 @@ class System:
         return time.monotonic() - begun
 
     def stop(self, signum: signal.Signals = signal.SIGTERM) -> float:
-        """Ask the run to end by a signal, and wait for its end. Return the seconds it took."""
+        """Ask the run to end by a signal, and wait for its end. Return the seconds that the stop took."""
         if self.process is None:
             return 0.0
         begun = time.monotonic()
@@ -146,7 +146,7 @@ class System:
 
 
 def wait_until(condition: Callable[[], object], limit: float, why: Callable[[], str] = str) -> float:
-    """Fail the test unless ``condition`` becomes true within ``limit`` seconds. Return the seconds it took.
+    """Fail the test unless ``condition`` becomes true within ``limit`` seconds. Return the seconds until it was true.
 
     ``why`` returns words for the message of the failure.
     """

@@ -1,4 +1,4 @@
-"""How the whole system starts, refuses to start, fails and ends. Operators rely on this behaviour.
+"""How the whole system starts, refuses to start, fails and ends.
 
 The tests share one installation and run in the order of this file.
 """

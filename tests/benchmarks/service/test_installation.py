@@ -1,6 +1,7 @@
 """A benchmark starts a system of its own for each measurement.
 
-The system answers requests, and the pids of its programs are known. In the end none of its files and processes remain.
+The system answers requests, and the pids of its programs are known. In the end no files and no processes of the system
+remain.
 """
 
 from pathlib import Path

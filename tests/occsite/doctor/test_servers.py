@@ -64,7 +64,7 @@ def test_sessions_that_a_pooler_mixes_are_a_problem(tmp_path: Path, monkeypatch:
 
 
 def test_settings_that_lose_commits_are_problems() -> None:
-    # The server of the tests runs with all three settings off.
+    # The PostgreSQL server of the tests runs with fsync, full_page_writes and synchronous_commit off.
     found = list(postgresql.commits_are_durable())
     assert [finding.level for finding in found] == [Level.PROBLEM] * 3
     assert [finding.found.split()[0] for finding in found] == ["fsync", "full_page_writes", "synchronous_commit"]

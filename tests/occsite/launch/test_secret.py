@@ -24,7 +24,7 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 def test_another_user_is_told_who_to_be(open_folder: Path) -> None:
-    """The default folder lies in ``var``. The first start makes ``var``, and other users cannot enter it either."""
+    """The default folder lies in ``var``. The first start makes ``var`` so that other users cannot enter it."""
     storage_dir = open_folder / "var" / "occ_storage"
     storage_dir.mkdir(parents=True)
     (open_folder / "var").chmod(0o700)

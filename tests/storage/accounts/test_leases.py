@@ -91,7 +91,7 @@ def test_of_40_at_once_exactly_as_many_get_through_as_may(redis_client: redis.Re
 def test_a_lease_lasts_as_long_as_its_transfer(redis_client: redis.Redis, hasty: None) -> None:
     lease = taken("ann", 1)
     assert lease
-    until = time.monotonic() + 2.5  # A lease that is not renewed ends earlier.
+    until = time.monotonic() + 2.5  # A lease that is not renewed ends before this time.
     while time.monotonic() < until:
         assert not taken("ann", 1)
         time.sleep(0.05)

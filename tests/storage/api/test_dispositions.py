@@ -62,7 +62,7 @@ def test_a_name_is_what_an_older_client_means(name: str) -> None:
         ('; name="a"; filename="100%.txt"', ("a", "100%.txt")),
         ('; name="a"; filename="%41%0a%2F.txt"', ("a", "%41%0a%2F.txt")),
         ('; name="a"; filename="%0D%0A"', ("a", "\r\n")),
-        # .NET clients send such a field.
+        # .NET clients send both ``filename`` and ``filename*``.
         ("; name=a; filename=\"_.txt\"; filename*=UTF-8'en'%E6%97%A5.txt", ("a", "日.txt")),
         ("; name=a; filename*=iso-8859-1''%E9.txt", ("a", "é.txt")),
         ("; name=a; filename*=utf-8''%FF", ("a", "\udcff")),

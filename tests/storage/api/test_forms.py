@@ -67,10 +67,10 @@ def test_a_form_says_the_same_in_pieces_of_any_size(data: bytes, size: int) -> N
         ('name="file"; filename="a b.txt"', "a b.txt"),
         ("name=file; filename=a.txt", "a.txt"),
         ('filename="a.txt"; name="file"', "a.txt"),
-        # The parser accepts any name; ``valid_name`` refuses this one later.
+        # The parser accepts any name; ``valid_name`` refuses this name later.
         ('name="file"; filename="../\xff"', "../\xff"),
         ('name="file"; filename="100%.txt"', "100%.txt"),
-        # The client "requests" with an older urllib3 sends such a field.
+        # The client "requests" with an older urllib3 sends ``filename*`` like this.
         ("name=\"file\"; filename*=utf-8''na%C3%AFve.txt", "naïve.txt"),
         ('name="file"; filename="é☃.txt"', "é☃.txt"),
     ],

@@ -219,7 +219,7 @@ def test_an_encoded_body_is_a_415_and_a_part_of_a_file_a_400(workers: ClusterUnd
 
 def test_a_body_that_is_cut_or_stalls_leaves_nothing(workers: ClusterUnderTest) -> None:
     data = content_of(100)
-    for begun in (b"", data[:1000], data[:-1]):  # The first two are held in memory, the third is staged.
+    for begun in (b"", data[:1000], data[:-1]):  # The first two bodies are held in memory, the third is staged.
         assert_problem(stream("PUT", "/upload/x", Socket(begun), CONTENT_LENGTH=str(len(data))), 400)
         for error, status in ((ConnectionResetError(), 400), (TimeoutError(), 408)):
             body = Socket(begun, error)

@@ -374,7 +374,9 @@ def test_staged_bytes_that_are_gone_end_the_upload(cluster: ClusterUnderTest) ->
 
 
 def test_bytes_behind_the_offset_do_not_count(cluster: ClusterUnderTest) -> None:
-    """A process that died may have staged bytes behind the offset. After a power cut these bytes may be wrong."""
+    """A process that died may have staged bytes behind the offset. After a power cut, bytes behind the offset may be
+    wrong.
+    """
     address = begin(len(DATA))
     append(address, 0, DATA[:100])
     (name,) = cluster.staged()

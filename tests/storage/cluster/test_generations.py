@@ -95,7 +95,7 @@ def test_what_was_acknowledged_under_either_of_two_databases_stays(
     older_later.put_back()
     tidy(cluster)
     assert cluster.download(File.objects.get(name="diverged")) == diverged
-    if "first" in known:  # In this case the newer database has not reclaimed the bytes of this file.
+    if "first" in known:  # If the newer database knows the file, it has not reclaimed the file's bytes.
         assert cluster.download(File.objects.get(name="first")) == first
 
 
@@ -183,7 +183,7 @@ def test_its_own_volumes_are_known_whatever_became_of_nodes_and_clocks(cluster: 
 
 @pytest.fixture
 def put_back(cluster: ClusterUnderTest) -> Iterator[bytes]:
-    """Put back an older database, which does not know the file "late". Yields the bytes of that file."""
+    """Put back an older database, which does not know the file "late". Yields the bytes of the file "late"."""
     upload(cluster, "first")
     older = DatabaseCopy()
     late = upload(cluster, "late")

@@ -67,7 +67,7 @@ def opened_breaker(member: Member) -> None:
 
 
 def test_a_node_that_has_come_back_is_asked_at_once_by_every_process(cluster: ClusterUnderTest) -> None:
-    """Another process has seen the node return. This process learns of it from the node's row."""
+    """Another process has seen the node return. This process reads in the node's row that the node is back."""
     member = cluster.members()[2]
     cluster.take_offline("node_002")
     opened_breaker(member)

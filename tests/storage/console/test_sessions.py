@@ -82,7 +82,7 @@ def test_spellings_of_a_name_share_its_attempts(ann: User, monkeypatch: pytest.M
     browser.open("/console/login")
     fields = {"csrfmiddlewaretoken": browser.token, "password": "wrong"}
     for number in range(3):
-        name = ("ann", "ANN", "\uff41nn")[number % 3]  # The last one begins with a wide letter.
+        name = ("ann", "ANN", "\uff41nn")[number % 3]  # The last name begins with a wide letter.
         address = f"192.0.2.{number}"
         answer = browser.post("/console/login", {**fields, "username": name}, headers=OWN_PAGE, REMOTE_ADDR=address)
         assert answer.status_code == 200

@@ -61,7 +61,7 @@ def test_since_when_a_content_is_lost_is_kept_until_it_is_retrievable(cluster: C
         (timedelta(minutes=100), timedelta(minutes=34), True),
         (timedelta(days=300), timedelta(hours=23), False),
         (timedelta(days=300), timedelta(hours=25), True),
-        (timedelta(hours=-5), timedelta(hours=-5), True),  # PostgreSQL's clock was set back since then.
+        (timedelta(hours=-5), timedelta(hours=-5), True),  # PostgreSQL's clock was set back after the last look.
     ],
 )
 def test_a_lost_content_is_looked_at_again_ever_more_seldom(

@@ -49,6 +49,8 @@ def test_no_two_kinds_are_equally_urgent() -> None:
 
 
 def test_a_new_kind_needs_no_migration() -> None:
-    """Migrations name a function. If migrations listed the kinds, each new kind would need another migration."""
+    """Migrations name the function ``choices`` and list no kinds. If migrations listed the kinds, each new kind would
+    need another migration.
+    """
     arguments = Job._meta.get_field("kind").deconstruct()[3]
     assert callable(arguments["choices"])

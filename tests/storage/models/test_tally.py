@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from storage.models import Chunk, Content, File, Tally, tally
 
-# Statements that change one row or many: `$n` and `$m` are drawn. The numbers are small, so that statements often
-# change the same rows.
+# Statements that change one row or many. Hypothesis draws `$n` and `$m`. The numbers are small, so that statements
+# often change the same rows.
 CHUNKS_ARRIVE = (
     "INSERT INTO storage_chunk (hash, size) SELECT sha256(int4send(i)), 1 FROM generate_series($n, $n + $m) AS i"
     " ON CONFLICT (hash) DO UPDATE SET condemned_at = NULL"

@@ -122,8 +122,8 @@ def test_a_reader_that_misses_a_copy_has_it_made_again(cluster: ClusterUnderTest
     file = cluster.upload(data)
     missed = None
     for (chunk_hash, _), place in itertools.product(file.content.manifest(), range(3)):
-        # A reader misses only the copy that it asks for first. Placement decides which copy that is, so the test
-        # removes one copy after another until the reader misses one.
+        # A reader misses only the copy that it asks for first. Placement decides which copy the reader asks for first,
+        # so the test removes one copy after another until the reader misses one.
         path = cluster.replica_path(cluster.holders(chunk_hash)[place], chunk_hash)
         copy = path.read_bytes()
         path.unlink()

@@ -75,7 +75,7 @@ def test_a_missing_copy_is_found_from_any_node_and_made_good(cluster: ClusterUnd
 
 
 def test_an_orphan_is_condemned_and_leaves_by_reclaim(cluster: ClusterUnderTest) -> None:
-    """RACES 11: an audit gives an orphan a condemned row. Only then does reclaim remove the orphan."""
+    """RACES 11: an audit gives an orphan a condemned row. Reclaim removes the orphan only if it has this row."""
     stranger = write_stranger(cluster, "node_002")
     reclaim.reclaim(0)
     assert cluster.holders(stranger) == ["node_002"], "what has no row is left alone"
@@ -250,7 +250,7 @@ def test_a_node_that_comes_back_as_an_older_snapshot_is_made_whole(cluster: Clus
 def test_a_reconcile_alone_has_what_is_short_mended(cluster: ClusterUnderTest) -> None:
     """A reconcile marks the health summaries of short contents as outdated.
 
-    This includes summaries that are exact and of this topology epoch. The summaries are then made again, and so the
+    Summaries that are exact and of this topology epoch are marked, too. The summaries are then made again, and so the
     missing copies are found and made.
     """
     file, before = cluster.upload(content_of(40)), counted_misses()

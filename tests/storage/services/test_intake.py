@@ -51,7 +51,7 @@ def test_an_upload_whose_ingest_has_ended_meanwhile_is_not_lost(cluster: Cluster
 def test_whoever_comes_when_there_is_room_again_is_not_refused_for_what_was_seen_before(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Node.objects.update(writable=False)  # The probe records a full disk like this.
+    Node.objects.update(writable=False)  # The probe sets this field when a disk is full.
     topology.forget()
     with monkeypatch.context() as full, pytest.raises(OutOfSpace):
         full.setattr(FilesystemVolume, "space", lambda self: Space("disk", 100, 1000))

@@ -55,7 +55,7 @@ def stored(cluster: ClusterUnderTest) -> bytes:
 def test_a_newer_request_stops_the_one_that_still_sends(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RACES 41: the bytes that the older request has kept stay, and that request writes nothing more."""
+    """RACES 41: the bytes that the older request has kept stay, and the older request writes nothing more."""
     monkeypatch.setattr(arrival, "KEEP_SECONDS", 0)
     older = begun()
 
@@ -116,8 +116,8 @@ def test_of_many_requests_at_once_each_byte_is_taken_once(cluster: ClusterUnderT
             try:
                 send(mine, mine.offset, *(DATA[at : at + 997] for at in range(mine.offset, len(DATA), 997)))
             except (UploadTakenOver, OffsetMismatch):
-                # Each client waits for a random time before it tries again. Otherwise the clients would stop each other
-                # again and again, for an unpredictable time.
+                # Each client waits for a random time before it tries again. Without such waits, the clients would stop
+                # each other again and again, for an unpredictable time.
                 time.sleep(draw.uniform(0, 0.2))
 
     for ended in [in_thread(push) for _ in range(4)]:

@@ -25,7 +25,7 @@ def test_a_corrupt_copy_is_passed_over_reported_and_mended(cluster: ClusterUnder
         path.write_bytes(corrupt)
     for _ in range(2):
         assert cluster.download(file) == data
-    # The reads may have met only some of the bad copies. These repairs look at every copy.
+    # The downloads may have met only some of the bad copies. A repair of each chunk looks at every copy.
     for chunk_hash, _ in file.content.manifest():
         Job.request(Job.Kind.REPAIR, chunk_hash)
     repairs = [job for job in cluster.maintain() if job.kind == Job.Kind.REPAIR]

@@ -55,7 +55,7 @@ def test_an_upload_that_was_dropped_while_it_arrived_is_not_accepted(
 
 
 def test_a_large_body_has_its_room_promised_before_its_first_byte(cluster: ClusterUnderTest) -> None:
-    """RACES 7: a large body reserves room. A small body reserves none, because the headroom has room for it."""
+    """RACES 7: a large body reserves room. A small body reserves no room, because the headroom has enough."""
     with intake.Reception(nobody(), declared_size=10 << 20):
         assert Upload.objects.get().reserved == 3 * (10 << 20)
     with intake.Reception(nobody(), declared_size=1000):

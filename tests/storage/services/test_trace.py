@@ -123,7 +123,7 @@ def test_copies_that_are_all_there_convict_the_sketch(cluster: ClusterUnderTest)
 def test_a_count_of_a_copy_that_has_gone_is_suspected_and_no_loss(
     cluster: ClusterUnderTest, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Such a count stays if a rebuild lists a copy just before the copy is removed."""
+    """A rebuild that lists a copy just before the copy is removed leaves a count without a copy."""
     chunks = chunks_of(cluster.upload(content_of(20)))
     counting.count(Topology.load(), {"node_000": ["0" * 64]})
     (job,) = look()
