@@ -137,7 +137,7 @@ def _differs(now: Topology, then: Topology) -> bool:
 
 def _look_for_room(topology: Topology) -> Room:
     # The promised room is read before the volumes are asked. A replica that is written between the two readings counts
-    # twice, as promised and as used space. If the volumes were asked first, such a replica might not count at all.
+    # twice, as promised and as used space. If the volumes were asked first, a new replica might not count at all.
     promised = _promised()
     staging = staging_space()
     spaces: dict[str, Space] = {}

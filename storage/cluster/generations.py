@@ -2,8 +2,8 @@
 
 A generation is a span of about a minute in the life of a database. A generation is first committed in PostgreSQL, then
 written to every volume. Copies are written only after all volumes carry the generation. Suppose that the database is
-replaced by an older backup: it does not know the generations that began after the backup. A volume that carries such a
-later generation holds copies that the older database has never heard of. So a database that does not know a volume's
+replaced by an older backup: it does not know the generations that began after the backup. A volume that carries a later
+generation holds copies that the older database has never heard of. So a database that does not know a volume's
 generation may neither condemn nor reclaim anything.
 
 No clock is compared with another clock: a database knows a volume's generation, or it does not.

@@ -152,7 +152,7 @@ def absolute_url(node: Node) -> str:
 def _capacities(nodes: Sequence[Node]) -> list[float]:
     """Each node's part of its file system in bytes: nodes on one file system have equal parts.
 
-    A node that was not probed yet gets the average of the other nodes.
+    A node that was not probed yet counts with the average part of the other nodes.
     """
     sharing = Counter(node.file_system for node in nodes)
     parts = [node.file_system_bytes / sharing[node.file_system] for node in nodes]

@@ -21,7 +21,7 @@ class Stillness(Generic[K, V]):
         self._since: dict[K, tuple[V, float]] = {}
 
     def unchanged(self, values: Mapping[K, V], seconds: float) -> list[K]:
-        """The keys whose values have been the same for at least ``seconds``.
+        """The keys of ``values`` whose values have been the same for at least ``seconds``.
 
         Args:
             values: key → value now. Keys that are not in ``values`` are forgotten.

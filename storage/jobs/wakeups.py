@@ -66,7 +66,8 @@ def listen(queue: Queue, seconds: float) -> bool:
 
 
 def taken(queue: Queue) -> None:
-    """Clear the pending flag: from here on, new work sends a new wake-up. A worker calls this before its first claim.
+    """Clear the pending flag: from here on, new work sends a new wake-up. A worker calls this function before its first
+    claim.
     """
     try:
         connect().delete(_pending(queue))

@@ -14,7 +14,7 @@ class Tally(models.Model):
     """
 
     class What(models.TextChoices):
-        """The totals that are kept. Each label says what is counted, and by which key."""
+        """The totals that are kept. Each label says what is counted, and what ``key`` means."""
 
         FILES = "files", "files, by the id of their owner"
         BYTES = "bytes", "bytes of files, by the id of their owner"
@@ -30,7 +30,7 @@ class Tally(models.Model):
 
     @classmethod
     def totals(cls, what: What) -> dict[int, int]:
-        """Key → total. Keys whose total is 0 are left out."""
+        """``key`` of the rows → total. A total of 0 is left out."""
         sums = cls.objects.filter(what=what).values_list("key").annotate(total=models.Sum("amount"))
         return {key: int(total) for key, total in sums if total}
 

@@ -141,7 +141,7 @@ def report_miss(topology: Topology, chunk_hash: str, member: Member, factor: int
     Args:
         topology: the nodes.
         chunk_hash: the chunk.
-        member: the node that lacks it.
+        member: the node that lacks the chunk.
         factor: the number of replicas that the chunk should have.
     """
     if not _misses.is_known(chunk_hash, member.node_id):

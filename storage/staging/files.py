@@ -116,7 +116,7 @@ def read(
 
     Args:
         upload_id: the upload.
-        span: the range of byte positions to read. The span begins where a piece begins.
+        span: the byte positions to read. The first position is the beginning of a piece.
         chunk_size: bytes per chunk.
         piece_size: bytes per piece; each checksum covers one piece.
         checksums: the checksums of the pieces of the span, 4 bytes each.

@@ -34,7 +34,7 @@ class PieceChecksums:
             piece_size: bytes per piece.
             whole: the checksums of the last whole pieces, in the format of ``packed``.
             current: the checksum of the piece that has begun to arrive.
-            filled: the bytes of that piece that have arrived.
+            filled: the bytes that have arrived of the piece that has begun to arrive.
         """
         checksums = cls(piece_size)
         checksums._done = [checksum for (checksum,) in struct.iter_unpack("<I", whole)]
@@ -81,7 +81,7 @@ def read_pieces(staged: BinaryIO, span: range, piece_size: int, checksums: bytes
 
     Args:
         staged: the open file of the body.
-        span: the range of byte positions to read. The span begins where a piece begins.
+        span: the byte positions to read. The first position is the beginning of a piece.
         piece_size: bytes per piece.
         checksums: the checksums of the pieces of the span, 4 bytes each.
 

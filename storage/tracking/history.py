@@ -1,7 +1,7 @@
 """How many chunks were placed over which set of nodes.
 
-PostgreSQL records no location of a chunk. These numbers follow from dates alone: when each content was made, when each
-node joined, and when the cluster was last rebalanced.
+PostgreSQL records no location of a chunk. How many chunks were placed over a set of nodes follows from dates alone:
+when each content was made, when each node joined, and when the cluster was last rebalanced.
 """
 
 from __future__ import annotations

@@ -184,9 +184,9 @@ def _routes(
     """Weigh and order the nodes for each chunk.
 
     If as many registers are 1 as the chunk has replicas, and all others are 0, no other chunk shares these registers.
-    Such registers tell where the chunk is, wherever placement would put it now. At a load of 0.25 most chunks have such
-    registers. Apart from placement, this function is plain Python, which is faster than NumPy for rows of about five
-    numbers.
+    Such registers tell where the chunk is, wherever placement would put it now, and most chunks have such registers at
+    a load of 0.25. Apart from placement, this function is plain Python, which is faster than NumPy for rows of about
+    five numbers.
     """
     members, offline = topology.members, [2.0 * (not member.online) for member in topology.members]
     probabilities, order = [], []
@@ -257,8 +257,8 @@ def _sketches(topology: Topology, answer: Lookup | Snapshot | None) -> tuple[lis
 def _prior(topology: Topology, target: int) -> NDArray[np.float64]:
     """The prior probability that a node holds a chunk, before its register is read, shape ``[2]``.
 
-    The first number is for a node that is not among the first ``target`` nodes in the order of placement. The second
-    number is for a node that is among the first ``target``.
+    The first number is for a node that is not among the first ``target`` nodes in the order of placement; the second
+    number is for a node that is among them.
     """
     others = max(len(topology.members) - target, 1)
     return np.array([min((1 - PREFERRED) * target / others, 1 - PREFERRED), PREFERRED])

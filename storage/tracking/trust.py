@@ -64,8 +64,8 @@ def inspect(topology: Topology, member: Member) -> Reason | None:
 
     The sum of the registers should equal the node's tally. Batches in flight and failed writes make the sum larger than
     the tally. Removals under way make the sum a little smaller. If the sum is far smaller than the tally, counts were
-    lost, and each lost count may become a false negative. The tally in ``member`` was read before the sketch, and the
-    tally is read again after the sketch. The sum is compared only with a tally that has not changed in between.
+    lost, and each lost count may become a false negative. The tally is read before the sketch, in ``member``, and again
+    after the sketch. The sum is compared with the tally only if the two readings of the tally are equal.
 
     Raises:
         StoreUnavailable: Redis does not answer.

@@ -150,7 +150,8 @@ class Volume(Protocol):
         """
 
     def set_generations(self, generations: Sequence[str]) -> None:
-        """Replace the generations that the volume carries, durably. This works on a full volume too.
+        """Replace the generations that the volume carries, durably. The generations can be replaced even on a full
+        volume.
 
         Args:
             generations: tokens of 32 hex digits, at most ``GENERATIONS``.
@@ -199,7 +200,7 @@ class Volume(Protocol):
     def write(self, replicas: Mapping[str, bytes], *, keep_cached: Collection[str] = ()) -> None:
         """Store replicas. When this verb returns, all the replicas are whole and durable.
 
-        When this verb raises an error, the volume has no part of a replica. It may have whole replicas that are not
+        When this verb raises an error, the volume has no part of a replica, but may have whole replicas that are not
         durable.
 
         Args:
@@ -230,7 +231,7 @@ class Volume(Protocol):
     def trash(self, chunk_hash: str, token: str) -> bool:
         """Rename the replica into the trash, durably, under a unique token; false if there is no replica.
 
-        This works on a full volume too, as long as the volume has its spare.
+        The verb works even on a full volume, as long as the volume has its spare.
         """
 
     def trashed(self) -> Iterator[Trashed]:

@@ -60,7 +60,7 @@ class FilesystemVolume:
                 place = place.parent
             if place == self.root:
                 self._carries(identity)
-            # Rights and mounts decide whether a folder can be made. Only an attempt to make one shows it.
+            # Whether a folder can be made depends on rights and mounts: only an attempt to make one shows it.
             Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=place)).rmdir()
 
     def _carries(self, identity: Identity) -> bool:
@@ -133,7 +133,7 @@ class FilesystemVolume:
     def read(self, chunk_hash: str, *, uncached: bool = False) -> bytes:
         with _as_volume_errors(), self._opened(check=False) as root:
             # This call may wait for a disk, so it is made here and not in ``read_cached``. Each read asks again whether
-            # the file system is local, because another one may have been mounted since.
+            # the file system is local, because another file system may have been mounted since.
             self._is_local = page_cache.is_local(root)
             try:
                 return read_file(root, _replica(chunk_hash), uncached=uncached)

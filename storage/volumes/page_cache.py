@@ -7,7 +7,7 @@ start to read missing pages, and wait if the disk is busy. O_NOATIME keeps the r
 this module hangs when a disk hangs (RACES 21).
 
 The file system has to be local. A file system over a network, or one that a process serves, asks its server even to
-open a cached file. If the kernel does not know or allow these calls, ``read`` always returns None.
+open a cached file. If the kernel does not know or allow these system calls, ``read`` always returns None.
 """
 
 from __future__ import annotations

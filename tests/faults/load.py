@@ -38,7 +38,7 @@ def load(
         label: a name that no other load of this installation has.
         chance: the source of the clients' random numbers.
         chunk_size: the chunk size of the installation in bytes.
-        chunks: chunks of each file. A quarter of these chunks is taken from a pool that all files share.
+        chunks: chunks of each file. A quarter of the chunks of each file is taken from a pool that all files share.
         kept: share of the files that are not deleted again.
         pause: seconds between two files of one client. Without a pause, clients would flood a service that refuses at
             once.

@@ -130,7 +130,7 @@ def test_all_is_well_after_processes_were_killed(installation: Installation, kil
 def worker_killed(installation: Installation) -> Mapping[str, Wreck]:
     """Kill the worker with all its processes while one process is held in each phase.
 
-    Return phase → the uploads of its process.
+    Return phase → the uploads of the process that was held in the phase.
     """
     _, wrecks = hold_in_every_phase(installation, PHASES, "worker killed in")
     processes = installation.system.children("worker")

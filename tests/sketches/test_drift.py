@@ -44,7 +44,7 @@ def test_chunks_counted_twice_and_lost_counts_show() -> None:
 def test_one_chance_collision_is_no_alarm() -> None:
     """In one of 90 runs, two of 150 chunks share one of a million registers.
 
-    For one such collision, a score by the normal distribution would be 9.
+    For one collision of two chunks, a score by the normal distribution would be 9.
     """
     registers = np.zeros(10**6, np.uint8)
     registers[:148], registers[148] = 1, 2

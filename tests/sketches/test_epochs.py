@@ -137,8 +137,7 @@ def test_the_null_of_a_history_is_exact(weights: tuple[float, ...], first: dict[
 def test_many_nodes_cost_little_and_lose_little(
     spread: NDArray[np.float64], most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Above 16 nodes, the null model regresses on sums over nodes. The test shows how little larger its standard
-    deviation is.
+    """Above 16 nodes, the null model regresses on sums over nodes, and so its standard deviation is a little larger.
 
     The standard deviation is compared with the one that a regression on every single node gives.
     """

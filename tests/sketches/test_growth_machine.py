@@ -98,7 +98,7 @@ class GrowthMachine(RuleBasedStateMachine):
 
     @initialize(tau=st.sampled_from([2, 5]), seed=st.integers(0, 2**64 - 1))
     def begin(self, tau: int, seed: int) -> None:
-        self.chance = Random(seed)  # The random choices have a seed. Hypothesis shrinks only the list of turns.
+        self.chance = Random(seed)  # The random choices have a seed. Hypothesis shrinks only the list of steps.
         self.row = replace(self.row, tau=tau)
         self.rebuild_quietly()
         self.save()

@@ -92,7 +92,7 @@ def test_shares_alone_do_not_make_a_null() -> None:
 def test_the_fit_holds_for_mixed_factors(how: str, replicas: dict[int, int]) -> None:
     """True overlaps, which have no errors of sketches, have the mean of the null model.
 
-    Their variance around the mean is the variance that the null model expects, given the number of chunks on each node.
+    The variance of the overlaps is the variance that the null model expects, given the number of chunks on each node.
     """
     rng, placement = np.random.default_rng(19), weighted(5)
     wanted = np.repeat(list(replicas), list(replicas.values()))

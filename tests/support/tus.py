@@ -31,7 +31,7 @@ def tus(
         method: the method.
         path: the address.
         data: the body.
-        keys: header fields by their own names, such as a key.
+        keys: header fields under their names in HTTP, such as the ``Authorization`` field with a key.
         protocol: the fields that name the protocol.
         source: the ``wsgi.input`` of a body that is cut; ``content_length`` is then what the client declares.
         content_length: see ``source``.

@@ -1,8 +1,8 @@
-"""Blast radius: the sets of nodes that hold all copies of some chunks. If all nodes of a set are lost, such chunks are
-lost.
+"""Blast radius: the sets of nodes that hold all copies of some chunks. If all nodes of such a set are lost, these
+chunks are lost.
 
 Placement spreads copies, so that only few chunks lie on any one set of nodes. A set may hold more chunks than placement
-explains, for example after copies were moved without regard to placement. A rebalance spreads these copies again.
+explains, for example after copies were moved without regard to placement. A rebalance spreads such copies again.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ class Overlap:
 
     Attributes:
         observed: estimated from the registers that are empty on both nodes; None if there are too few such registers.
-        expected: the number that placement makes on healthy nodes with this history that are as full as these nodes.
+        expected: the number that healthy placement makes on nodes with the cluster's history that are as full as these
+            nodes.
         z: standard score of the difference.
         bound: in one healthy survey of a hundred, the largest score of all pairs of nodes exceeds this bound.
     """
@@ -85,9 +86,9 @@ def overlap_of(
 def epochs_of(replicas: Mapping[int, int], spans: Sequence[Span], node_ids: Sequence[str]) -> list[Epoch]:
     """Divide the chunks with each number of replicas among the spans in which they were stored.
 
-    Chunks may have a number of replicas that is no file's replication factor, for example while a node is away. Chunks
-    with such a number are divided in proportion to all chunks of each span. Chunks with more replicas than a span had
-    nodes were placed later, over all nodes: they count in the last span. An epoch is the nodes and chunks of one span.
+    Chunks may have a number of replicas that is no file's replication factor, for example while a node is away: such
+    chunks are divided in proportion to all chunks of each span. Chunks with more replicas than a span had nodes were
+    placed later, over all nodes: they count in the last span. An epoch is the nodes and chunks of one span.
 
     Args:
         replicas: number of replicas → number of chunks, as the sketches tell.

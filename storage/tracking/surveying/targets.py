@@ -21,8 +21,8 @@ def targets() -> NDArray[np.int64]:
     """The numbers of chunks that should have 0, 1, 2, … replicas. If there is no chunk: 0 up to the default factor.
 
     Condemned chunks are included, because they keep their copies until they are reclaimed. A chunk of two contents
-    counts twice. If there are several targets, to count such a chunk twice makes the lower bound of
-    ``Survey.below_target`` smaller, which is safe.
+    counts twice. If there are several targets, to count a chunk twice makes the lower bound of ``Survey.below_target``
+    smaller, which is safe.
     """
     chunks = Counter(Content.chunks_by_target()) + Counter(Chunk.objects.condemned_by_factor())
     del chunks[0]

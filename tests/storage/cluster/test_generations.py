@@ -174,7 +174,7 @@ def test_its_own_volumes_are_known_whatever_became_of_nodes_and_clocks(cluster: 
     for _ in range(3):
         probe.probe()
     cluster.bring_back("node_000")
-    Generation.objects.update(begun_at="2100-01-01T00:00Z")  # This looks as if a clock that was fast has been set back.
+    Generation.objects.update(begun_at="2100-01-01T00:00Z")  # A fast clock that was set back leaves times like this.
     probe.probe()
     upload(cluster, "second")
     reclaim.reclaim(0)

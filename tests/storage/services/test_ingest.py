@@ -84,7 +84,7 @@ def test_two_uploads_at_once_of_one_content_under_two_names_make_two_files(clust
 
 
 def test_a_known_content_heals_its_corrupt_copies_when_it_is_uploaded_again(cluster: ClusterUnderTest) -> None:
-    """RACES 3: the upload brings good bytes. New copies must be written from these good bytes, although corrupt copies
+    """RACES 3: the upload brings good bytes. New copies must be written from the good bytes, although corrupt copies
     exist already.
     """
     data = content_of(1)

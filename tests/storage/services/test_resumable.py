@@ -116,8 +116,8 @@ def test_of_many_requests_at_once_each_byte_is_taken_once(cluster: ClusterUnderT
             try:
                 send(mine, mine.offset, *(DATA[at : at + 997] for at in range(mine.offset, len(DATA), 997)))
             except (UploadTakenOver, OffsetMismatch):
-                # Each client waits for a random time before it tries again. Without such waits, the clients would stop
-                # each other again and again, for an unpredictable time.
+                # Each client waits for a random time before it tries again. Without random waits, the clients would
+                # stop each other again and again, for an unpredictable time.
                 time.sleep(draw.uniform(0, 0.2))
 
     for ended in [in_thread(push) for _ in range(4)]:

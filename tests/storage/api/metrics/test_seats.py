@@ -20,7 +20,7 @@ from tests.support.system import PROJECT
 RESTARTS, SIDE_BY_SIDE = 50, 3
 
 # The program forks a process that claims a seat, makes the metrics, counts one request, says which seat it has, and
-# waits to be killed. The program forks one such process for each line of its input.
+# waits to be killed. The program forks one process for each line of its input.
 PROGRAM = """
 import os, sys
 from pathlib import Path
