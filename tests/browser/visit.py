@@ -70,8 +70,7 @@ class Visit:
             self._delete_all(page, len(files))
 
     def _drop(self, page: Page, files: list[Path]) -> None:
-        """Drop files as a file manager does. The page gets the bytes of the files by a request, which the test answers.
-        """
+        """Drop files as a file manager does. The page asks for the bytes of the files, and the test answers."""
         page.route("**/dropped/*", lambda route: route.fulfill(path=self.folder / Path(route.request.url).name))
         transfer = page.evaluate_handle(
             """async (names) => {
