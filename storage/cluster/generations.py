@@ -84,8 +84,8 @@ def look(members: Iterable[Member]) -> dict[Member, Identity]:
 def strangers(identities: Mapping[Member, Identity]) -> list[Member]:
     """The members whose volumes carry a generation that this database does not know.
 
-    Such volumes are looked at twice: on a full disk the identity file is overwritten in place, and the first look may
-    have read it half done.
+    A volume with an unknown generation is looked at twice: on a full disk the identity file is overwritten in place,
+    and the first look may have read a file that was half overwritten.
     """
     suspects = _unknown(identities)
     return list(_unknown(look(suspects))) if suspects else []

@@ -17,8 +17,8 @@ class UploadQuerySet(models.QuerySet["Upload"]):
         """Pin chunks before the volumes are asked for them; return chunk hash → row id.
 
         In the order of the hashes, the statement inserts rows for new chunks, and ends the condemnation of chunks that
-        have rows. Because of this order, two batches cannot deadlock (RACES 6). Reclaim either sees the pins, or has
-        ended its work on these chunks before.
+        have rows. All batches lock chunks in the order of their hashes, so two batches cannot deadlock (RACES 6).
+        Reclaim either sees the pins, or has ended its work on these chunks before.
 
         Args:
             wanted: (upload id, chunk hash) → the number of replicas that the upload wants of the chunk.

@@ -1,4 +1,6 @@
-"""Find false negatives: copies that exist although a sketch denies them, which ends trust in it (invariant 3)."""
+"""Find false negatives: copies that exist although a sketch denies them. A false negative ends trust in the sketch
+(invariant 3).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ask the volumes which nodes hold which chunks. The answers are exact; those of ``routing`` are not."""
+"""Ask the volumes which nodes hold which chunks. Volumes answer exactly; ``routing`` does not."""
 
 from __future__ import annotations
 

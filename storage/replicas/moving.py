@@ -130,7 +130,8 @@ def batches(moves: Sequence[Move]) -> Iterator[Sequence[Move]]:
 
 
 def carry_out(topology: Topology, moves: Sequence[Move], *, operation: str) -> Moved:
-    """Make the new copies, then remove the old ones. A copy is only removed if the chunk keeps its target without it.
+    """Make the new copies, then remove the old ones. A copy is only removed if the chunk keeps its target without this
+    copy.
 
     Args:
         topology: the nodes.

@@ -53,7 +53,7 @@ def read(topology: Topology, chunk_hash: str, route: Route, first: Future[bytes]
     it, and a copy that was only in the trash. The reader itself neither moves nor mends a copy (RACES 16).
 
     Args:
-        topology: the nodes. The nodes that are not on the route are asked after it.
+        topology: the nodes. The nodes that are not on the route are asked last.
         chunk_hash: SHA-256 in hex.
         route: the nodes in the order in which to ask them for the chunk.
         first: the read that was already started on the first node of the route, if there is one.

@@ -166,7 +166,9 @@ def trash_token() -> str:
 
 
 def trashed_at(token: str) -> float:
-    """When the copy was removed, in seconds since 1970; infinity, as if just removed, for a token of another form."""
+    """When the copy was removed, in seconds since 1970. A token of another form counts as just made: the result is
+    infinity.
+    """
     try:
         return int(token[:12], 16) / 1000
     except ValueError:

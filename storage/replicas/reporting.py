@@ -135,8 +135,9 @@ def report_miss(topology: Topology, chunk_hash: str, member: Member, factor: int
     """Queue the repair of a chunk that a node lacks although the node's sketch is nearly certain of it.
 
     The register is read from Redis again before the miss is reported. Readers use sketches that are up to a second old:
-    such a sketch may lack a chunk that was just written, or still count a copy that was just removed. A node that lacks
-    many chunks is listed as a whole instead. A wrong report costs one look at all nodes.
+    such a sketch may lack a chunk that was just written, or still count a copy that was just removed. If a node lacks
+    many chunks, the whole node is listed, and its chunks are not reported one by one. A wrong report costs one look at
+    all nodes.
 
     Args:
         topology: the nodes.

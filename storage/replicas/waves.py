@@ -45,7 +45,9 @@ class Waves:
         self._failed: set[str] = set()
 
     def next(self) -> dict[str, list[Member]]:
-        """Choose the next wave: chunk hash → nodes to write to. Chunks at their target or without nodes are absent."""
+        """Choose the next wave: chunk hash → nodes to write to. A chunk is absent if it has its target, or no node is
+        left for it.
+        """
         wave = {}
         for chunk_hash, target in self._targets.items():
             holders = self.holders[chunk_hash]

@@ -1,10 +1,10 @@
 """Proofs, from the registers alone, that some chunk has too few copies. A proof asks no volume.
 
-An estimate says how many chunks lack a copy. A proof says in which registers these chunks are; one pass over the hashes
-of all chunks on record then finds the chunks. All chunks of a register at level l lie on the same l nodes or fewer. If
-each chunk of the register should have more than l copies, a level l above 0 proves that at least one of these chunks
-has too few. The proof needs trusted sketches of all nodes. A register that counts a copy that does not exist can hide a
-loss, but cannot invent one.
+An estimate says how many chunks lack a copy. A proof says in which registers chunks lack copies; one pass over the
+hashes of all chunks on record then finds these chunks. All chunks of a register at level l lie on the same l nodes or
+fewer. If each chunk of the register should have more than l copies, a level l above 0 proves that at least one of these
+chunks has too few. The proof needs trusted sketches of all nodes. A register that counts a copy that does not exist can
+hide a loss, but cannot invent one.
 
 A chunk is *settled* if all its copies should be there now. ``Chunk.objects.unsettled`` returns the chunks that are not
 settled.
@@ -153,7 +153,7 @@ class Evidence:
     lost: float
 
     def and_of(self, before: Evidence) -> Evidence:
-        """The evidence that is in both this object and ``before``; empty if the sketches have grown in between."""
+        """The evidence that is in both this object and ``before``; empty if the sketches grew after ``before``."""
         if self.n_prime != before.n_prime:
             return Evidence(self.target, self.n_prime, self.low[:0], 0.0)
         low = np.intersect1d(self.low, before.low, assume_unique=True)
@@ -190,7 +190,7 @@ def look(topology: Topology) -> tuple[Evidence, Levels] | None:
 def denied(topology: Topology, holders: Mapping[str, Sequence[Member]]) -> dict[str, list[str]]:
     """The copies for which a trusted sketch has a zero register: node id → chunk hashes.
 
-    Each such zero is a false negative, unless the copy was removed after it had been found.
+    Each zero is a false negative, unless the copy was removed after it had been found.
 
     Args:
         topology: the nodes.

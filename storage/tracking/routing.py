@@ -200,7 +200,7 @@ def _routes(
                 chances[node] = odds[place < target][row[node]][node]
         weights = [away - (1.0 if chance >= LIKELY else chance) for away, chance in zip(offline, chances, strict=True)]
         probabilities.append(chances)
-        order.append(sorted(places, key=weights.__getitem__))  # The sort keeps equals in the order of placement.
+        order.append(sorted(places, key=weights.__getitem__))  # Nodes of equal weight stay in the order of placement.
     return Routes(members, registers, probabilities, order)
 
 

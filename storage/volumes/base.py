@@ -205,7 +205,7 @@ class Volume(Protocol):
 
         Args:
             replicas: chunk hash → bytes.
-            keep_cached: the hashes of the chunks that are likely to be read from here soon.
+            keep_cached: the hashes of the chunks that are likely to be read from this volume soon.
 
         Raises:
             VolumeFull: no space is left.

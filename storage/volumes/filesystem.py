@@ -293,7 +293,8 @@ def _unlink(directory: int, name: str) -> int:
 def _write_durably(
     root: int, files: Mapping[str, bytes], *, keep_cached: Collection[str] = (), exclusive: bool = False
 ) -> None:
-    """Write files: temporary files in the same directories, fsync, rename or link, fsync of the directories.
+    """Write temporary files in the directories of the files, fsync them, rename or link them, and fsync the
+    directories.
 
     All bytes are on their way to the medium before the first fsync waits, so the file system can commit all files at
     once. A failed fsync is never retried on the same file: the kernel may have dropped the pages it could not write.

@@ -1,6 +1,6 @@
 """Room that a volume in a directory sets aside, so that a full file system can still remove something.
 
-A rename into another directory may need a block, because that directory grows. The spare is a file that holds some
+A rename into another directory may need a block, because the other directory grows. The spare is a file that holds some
 blocks and one inode. If a rename finds no free block, the spare is removed and the rename is tried again.
 """
 

@@ -265,7 +265,7 @@ def health_of(container: str) -> str:
 def journal_of_what_is_listed(stack: Stack, journal: Journal) -> Journal:
     """Delete the files of earlier tests and return ``journal``.
 
-    The oracle reports each listed file that the journal did not upload as a ghost.
+    The oracle reports each listed file that the journal did not upload as a broken promise.
     """
     known = {attempt.file_hash for attempt in journal.attempts}
     for entry in journal.ask("/files?limit=1000")[1]["files"]:

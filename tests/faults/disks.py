@@ -132,7 +132,7 @@ def hanging(path: Path) -> Iterator[None]:
 
 
 class CannotMount(Exception):
-    """This process cannot mount file systems. The message says why."""
+    """This process cannot mount file systems. The message of the exception says why."""
 
 
 class Disk:

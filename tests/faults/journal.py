@@ -203,7 +203,7 @@ class Journal:
 
 
 def _frames(body: bytes, chunked: bool) -> list[bytes]:
-    """Cut a body into at most FRAMES pieces, in the form in which they are sent. One more piece ends a chunked body."""
+    """Cut a body into at most FRAMES frames, in the form in which they are sent. One more frame ends a chunked body."""
     step = len(body) // FRAMES + 1
     pieces = [body[start : start + step] for start in range(0, len(body), step)]
     if not chunked:

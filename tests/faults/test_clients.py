@@ -38,7 +38,7 @@ def test_clients_that_vanish_leave_nothing(
 ) -> None:
     """Clients vanish at 60 % of the body and at random points.
 
-    The clients never send the piece that ends a chunked body.
+    The clients never send the end of a body.
     """
     journal = installation.journal
     kind = f"{'a raw body' if raw else 'a form'} in {'chunks' if chunked else 'a declared length'}"

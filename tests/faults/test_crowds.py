@@ -1,6 +1,6 @@
 """Crowds of idle clients, descriptors that run out, and clients that are slow but steady.
 
-The tests share one installation. Each of its API processes takes at most 448 connections, as under ``ulimit -n 1024``.
+The tests share one installation. Each API process takes at most 448 connections, as under ``ulimit -n 1024``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Disks fill up, are unmounted, become read-only, change places and hang. No answer says that a stored file is gone.
 
-Uploads use the other disks while enough disks are left.
+Uploads use the disks without a fault while enough such disks are left.
 
 Most tests give each node a disk of its own: a file system in memory, mounted while the installation runs. These tests
-need root and the right to mount. The tests share one installation. The tests that need no such disks come first.
+need root and the right to mount. The tests share one installation. The tests that mount nothing come first.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
 
 
 def grow_and_watch() -> None:
-    """Grow through all sizes.
+    """Let the sketches grow through all sizes.
 
     Look again and again for chunks that a trusted sketch denies, and print how many there were.
     """

@@ -23,7 +23,7 @@ HASH = hashlib.sha256(DATA).hexdigest()
 class FakeServer(ThreadingHTTPServer):
     """A server that implements the API in memory.
 
-    A test changes its data or its answers without a request of the client.
+    A test changes the data or the answers of the server without a request of the client.
     """
 
     def __init__(self) -> None:

@@ -86,7 +86,7 @@ class Watch:
         Args:
             scenario: the name of the scenario.
             whole: seconds until no copy was missing.
-            true_alarms: the alarms that the scenario causes. Any other alarm fails the test.
+            true_alarms: the alarms that the scenario causes. An alarm that is not in ``true_alarms`` fails the test.
         """
         asked = jobs(self.installation) - self._jobs
         before, after = (f"{z:.1f}" if z is not None else "?" for z in (self._z, largest_z(self.installation)))

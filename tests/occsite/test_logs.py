@@ -20,8 +20,7 @@ structlog.contextvars.bind_contextvars(request_id="abc")
 
 
 def logged(code: str, **environ: str) -> list[dict[str, Any]]:
-    """Run ``code`` in a process with the service's logging. Return the lines of the process's log, from standard error.
-    """
+    """Run ``code`` in a process with the service's logging. Return the lines of the process's log (standard error)."""
     argv = [sys.executable, "-c", SETUP + code]
     done = subprocess.run(argv, cwd=PROJECT, env=environ, capture_output=True, check=True)
     return [json.loads(line) for line in done.stderr.splitlines()]

@@ -212,7 +212,7 @@ def make_system() -> Iterator[Callable[..., System]]:
 def system(make_system: Callable[..., System]) -> System:
     """A running installation that the tests of a module share.
 
-    The name of its folder has blanks and special characters.
+    The name of the installation's folder has blanks and special characters.
     """
     found = make_system("Daten 100% für; #1 'd\"")
     found.start()

@@ -145,6 +145,6 @@ def survey(topology: Topology) -> Survey | None:
 
 
 def _without(estimate: Estimate, chunks: int) -> Estimate:
-    """Lower an estimate by ``chunks`` that may be counted in it and should not be; its upper bound stays."""
+    """Subtract ``chunks``, which an estimate may count and should not. The upper bound of the estimate stays."""
     lower = max(estimate.lower_bound - chunks, 0.0)
     return Estimate(max(estimate.estimate - chunks, lower), lower, estimate.upper_bound, estimate.saturated)

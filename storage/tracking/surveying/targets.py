@@ -18,7 +18,8 @@ from storage.tracking.surveying.overlaps import Registers
 
 
 def targets() -> NDArray[np.int64]:
-    """The numbers of chunks that should have 0, 1, 2, … replicas. If there is no chunk: 0 up to the default factor.
+    """The numbers of chunks that should have 0, 1, 2, … replicas. If there is no chunk, all numbers up to that of the
+    default factor are 0.
 
     Condemned chunks are included, because they keep their copies until they are reclaimed. A chunk of two contents
     counts twice. If there are several targets, to count a chunk twice makes the lower bound of ``Survey.below_target``

@@ -146,7 +146,9 @@ def test_what_gunicorn_itself_refuses_is_protected() -> None:
 
 
 def test_nginx_gives_its_own_answers_the_same_fields() -> None:
-    """``tests/containers`` asks a real nginx, but runs seldom. This test notices at once if the two lists differ."""
+    """``tests/containers`` asks a real nginx, but runs seldom. This test notices at once if the header fields of nginx
+    differ from those of the API.
+    """
     maps = dict(re.findall(r'map \S+ \$(\w+) \{ "" ("[^"]*"|\S+);', (NGINX / "nginx.conf").read_text()))
     fields = re.findall(r"^add_header (\S+) \$(\w+) always;$", (NGINX / "protection.conf").read_text(), re.MULTILINE)
     told = {name: maps[variable].strip('"') for name, variable in fields if variable in maps}
@@ -216,7 +218,7 @@ def test_a_contact_that_nobody_can_follow_is_refused(text: str) -> None:
 
 @pytest.fixture
 def admin(cluster: ClusterUnderTest, settings: Any) -> User:
-    """An operator whose password is ``secret``. The usual hash takes a second for each attempt."""
+    """An operator whose password is ``secret``. The usual hash of a password takes a second for each attempt."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     return User.objects.create_superuser("admin", "", "secret")
 

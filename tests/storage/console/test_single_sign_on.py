@@ -47,7 +47,7 @@ def provider(workers: ClusterUnderTest, keys_on: ClusterUnderTest, settings: Any
 
 
 def allowed(location: str, subject: str) -> str:
-    """The address to which the provider sends the browser of a person who lets us know who they are."""
+    """The address to which the provider sends the browser of a person who allows the login."""
     answer = requests.post(location, data={"sub": subject}, allow_redirects=False, timeout=10)
     assert answer.status_code == 302, answer.text
     back = urlsplit(answer.headers["Location"])

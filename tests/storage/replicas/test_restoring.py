@@ -32,7 +32,7 @@ def events(capfd: pytest.CaptureFixture[str], name: str) -> list[str]:
 
 
 def deleted_and_needed_again(cluster: ClusterUnderTest, data: bytes) -> File:
-    """Put an older database back: it refers to chunks whose copies have been moved to the trash since then."""
+    """Put an older database back: it refers to chunks whose copies are in the trash by now."""
     file = cluster.upload(data)
     models: tuple[type[Any], ...] = (Chunk, Content, File, ManifestEntry)
     rows = [(model, [field.attname for field in model._meta.concrete_fields]) for model in models]

@@ -149,7 +149,7 @@ def test_an_upload_that_chose_the_node_before_it_drained_does_not_write_there_af
     def load_early() -> Topology:
         found = real_load()
         if not held_up.is_set():
-            held_up.set()  # The worker has read the nodes. One of these nodes is drained before the worker writes.
+            held_up.set()  # The worker has read the nodes. One of the nodes is drained before the worker writes.
             drain.request(preferred)
             thread = threading.Thread(target=drain_everything, args=(cluster.maintain,))
             thread.start()

@@ -78,7 +78,7 @@ def test_a_writer_in_the_middle_of_a_write_is_waited_for(
 ) -> None:
     """RACES 41: the older request is held up after its check and before its write.
 
-    The newer request writes after that write.
+    The newer request writes only after the older request has written.
     """
     older = begun()
     writes, goes_on, order = Event(), Event(), []

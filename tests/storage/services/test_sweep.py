@@ -134,7 +134,7 @@ def test_lost_wake_ups_and_leases_are_made_good(cluster: ClusterUnderTest, monke
 
 
 def test_a_content_below_its_factor_is_found_from_its_state(cluster: ClusterUnderTest) -> None:
-    """RACES 18: the content's row shows that copies are missing. No job has to record it."""
+    """RACES 18: the content's row shows that copies are missing. No job has to record that copies are missing."""
     for node_id in ("node_000", "node_001", "node_002"):
         cluster.take_offline(node_id)
     file = cluster.upload(content_of(3))
