@@ -30,7 +30,8 @@ def on_commit(queue: Queue) -> None:
 def wake(queue: Queue, *, hushed: bool = False) -> None:
     """Send a wake-up, unless an earlier wake-up is pending. If a wake-up is lost, a sweep sends another.
 
-    A listening worker hears the wake-up at once. A Celery task costs far more, and is sent only if no worker listens.
+    A listening worker hears the wake-up at once. A Celery task costs far more than such a wake-up, and is sent only if
+    no worker listens.
 
     Args:
         queue: the queue that has work.

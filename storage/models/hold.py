@@ -7,7 +7,7 @@ from django.db import models
 
 from storage.models.clock import Clock
 
-LONGEST = timedelta(days=2)  # A hold that has a longer time left was begun before PostgreSQL's clock was set back.
+LONGEST = timedelta(days=2)  # A hold with more than two days left was begun before PostgreSQL's clock was set back.
 
 
 class Hold(models.Model):

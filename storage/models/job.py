@@ -21,7 +21,7 @@ from storage.models.upload import Upload
 
 RETRY_DELAYS = (0, 1, 5, 15, 30)
 TURN = 60.0  # After this number of seconds a long job lets other jobs of its priority go first.
-LOOK_AROUND = 1.0  # Seconds between two looks for more urgent jobs.
+LOOK_AROUND = 1.0  # Seconds between two looks for jobs that are more urgent than the present one.
 
 
 class Job(models.Model):

@@ -10,7 +10,7 @@ from storage.models.job import Job
 from storage.models.statements.prepared import rows
 from storage.models.upload import Upload
 
-SEGMENT_BYTES = 16 << 20  # A shorter body has no segments.
+SEGMENT_BYTES = 16 << 20  # A body of fewer bytes has no segments.
 
 
 class SegmentQuerySet(models.QuerySet["Segment"]):

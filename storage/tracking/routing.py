@@ -1,7 +1,7 @@
 """Which nodes probably hold a chunk: where readers ask first.
 
-Redis holds only hints. If Redis fails, the order of reads is worse, and the statistics say so. A failure of Redis harms
-nothing else.
+Redis holds only hints. If Redis fails, readers ask more nodes in vain, and the statistics say so. A failure of Redis
+harms nothing else.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from storage.tracking.store import store_of
 
 LOST_COUNTS = 16  # The sum of the registers may be this much below the node's tally: removals may be under way.
 SURPLUS_COUNTS = 1024  # The sum may exceed the tally by this plus a hundredth of the tally: batches may be in flight.
-DRIFT_SCORE = 6.0  # Chance does not reach this score. At a lower score, a rebuild would often change nothing.
+DRIFT_SCORE = 6.0  # Chance does not reach this score. With a lower limit, rebuilds would often change nothing.
 
 
 class Reason(StrEnum):

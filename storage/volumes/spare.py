@@ -34,7 +34,7 @@ def keep(root: int) -> None:
             return
     try:
         with open_at(root, NAME, _NEW_OR_OLD) as file:
-            # Random bytes take real blocks on every file system. Zeros may be compressed, or left out.
+            # Random bytes take real blocks on every file system. A file system may compress zeros, or leave them out.
             write_all(file, os.urandom(SIZE))
             os.fsync(file)
     except OSError:

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 CHUNK_SIZE = 4096
 CHUNKS = 200  # There are so many chunks that their names fill several blocks of a directory.
-OWN_INODES = 300  # The inodes of an empty volume: 256 directories, and a few more.
+OWN_INODES = 300  # The inodes of an empty volume: 256 directories, and a few files.
 NODES = ["node_000", "node_001", "node_002"]
 
 Kinds = Mapping[str, tuple[str, ...]]

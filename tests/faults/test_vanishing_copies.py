@@ -293,7 +293,7 @@ def test_deleted_files_of_two_copies_are_no_losses(make_installation: Callable[.
 def test_healthy_churn_raises_no_alarm(make_installation: Callable[..., Installation], chance: random.Random) -> None:
     """Censuses and rebuilds run all the time.
 
-    A census, and a rebuild, compares the counts of the sketches with the copies on the volumes.
+    A census and a rebuild each compare the counts of the sketches with the copies on the volumes.
     """
     installation = make_installation(**{**QUIET, "CENSUS_INTERVAL": "15", "RECLAIM_GRACE": "2"})
     watch, stop, numbers = Watch(installation), Event(), count()

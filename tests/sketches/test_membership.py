@@ -60,7 +60,7 @@ def test_bayes_by_hand() -> None:
     st.integers(0, TAU),
     st.floats(0, 1e9),
     st.integers(1, 10**8),
-    st.just(0.0) | st.floats(1e-200, 1),  # Half of a smaller number might round to 0.
+    st.just(0.0) | st.floats(1e-200, 1),  # Half of a number near 0 might round to 0.
     st.floats(0.01, 1),
     st.integers(1, TAU),
 )

@@ -305,7 +305,9 @@ def test_threads_lose_no_count(redis_client: redis.Redis, chunk_names: Names, bu
 
 @pytest.mark.parametrize("base", [1, 3, 16, 10_000, 65_536, 2**31 + 1])
 def test_every_size_finds_its_register(redis_client: redis.Redis, chunk_names: Names, base: int) -> None:
-    """The server reduces hashes exactly at any size, also at the largest size that the format can hold."""
+    """The server finds the register of a hash exactly for a sketch of any size, even of the largest size that the
+    format can hold.
+    """
     store = SketchStore(redis_client, "occ", seed=11, base_n_prime=base, tau=5)
     packed = np.frombuffer(store._pack(chunk_names(50)), "<u4").astype(np.uint64)
     size = base

@@ -161,7 +161,7 @@ def record_acceptance(body: Body, *, durable: bool) -> Accepted | None:
         ByteQuotaExceeded, FileQuotaExceeded: the file is new, and does not fit into its owner's quota.
     """
     # The first call records nothing if the owner has a quota. For owners with quotas, the second call follows, which is
-    # slower.
+    # slower than the first.
     return _record(body, durable=durable, is_checked=False) or _record_under_quota(body, durable=durable)
 
 

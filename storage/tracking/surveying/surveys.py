@@ -1,6 +1,7 @@
 """A survey: what the sketches of the online nodes say at one moment, as plain data.
 
-A periodic task takes the larger surveys and keeps them as JSON for the requests that show them.
+A periodic task takes the surveys that last too long for a request, and keeps them as JSON for the requests that show
+them.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Survey:
         level_counts: number of registers at each level.
         unions: distinct chunks on each node.
         union: distinct chunks on all nodes together.
-        spectrum: chunks with exactly 1, 2, … replicas; the last class also has the chunks with more.
+        spectrum: chunks with exactly 1, 2, … replicas; the last class also has the chunks with more replicas.
         average_replication: replicas per chunk; of one chunk, at most as many replicas as the largest target count.
         below_target: chunks with fewer replicas than they should have; a lower bound if there are several targets.
             Condemned chunks count as long as their copies are there. Chunks that may have any number of copies are

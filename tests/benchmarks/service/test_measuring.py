@@ -68,7 +68,8 @@ def target(files: Files) -> Target:
     return named(f"webdav=http://127.0.0.1:{files.server_port}/below")
 
 
-# The client sends a body of at most 1 MiB together with the head. The client sends a larger body from the file on disk.
+# The client sends a body of at most 1 MiB together with the head. The client sends a body of more than 1 MiB from the
+# file on disk.
 @pytest.mark.parametrize("size", [64 * KIB, 3 * MIB + 1])
 def test_everything_goes_up_and_comes_down(files: Files, target: Target, tmp_path: Path, size: int) -> None:
     workload = Workload(clients=2, files=6, size=size)
