@@ -1,7 +1,7 @@
 """How much an owner may store: read how large a new file may be, change the limits, list the usage (ADR 22).
 
-The acceptance of an upload makes the final decision (``record_acceptance``). This module refuses a body earlier: before
-it is read, or while it arrives.
+The acceptance of an upload makes the final decision (``record_acceptance``). This module refuses a body before its
+acceptance: before the body is read, or while it arrives.
 """
 
 from __future__ import annotations

@@ -78,7 +78,9 @@ class Census:
 
     @property
     def lost(self) -> list[str]:
-        """The hashes of the chunks without a copy on any node; empty if a node is silent, as it may have copies."""
+        """The hashes of the chunks without a copy on any node; empty if a node is silent, because a silent node may
+        have copies.
+        """
         if self.silent:
             return []
         return sorted(chunk_hash for chunk_hash, entry in self.entries.items() if entry.is_lost)

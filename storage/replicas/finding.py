@@ -1,4 +1,4 @@
-"""Ask the volumes which nodes hold which chunks. Volumes answer exactly; ``routing`` does not."""
+"""Ask the volumes which nodes hold which chunks. Volumes answer exactly; ``routing`` only estimates."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def _trashed(topology: Topology, chunk_hashes: frozenset[str]) -> dict[str, list
 def _list(member: Member, chunk_hashes: frozenset[str]) -> Sequence[Trashed]:
     """List the trash of a node, one entry per chunk; runs in the node's lane.
 
-    If the trash has several entries of a chunk, the first one is taken, because ``rescue`` reads that one too.
+    If the trash has several entries of a chunk, the first one is taken, because ``rescue`` also reads the first one.
     """
     entries: dict[str, Trashed] = {}
     for trashed in member.lane.volume.trashed():

@@ -190,7 +190,7 @@ def look(topology: Topology) -> tuple[Evidence, Levels] | None:
 def denied(topology: Topology, holders: Mapping[str, Sequence[Member]]) -> dict[str, list[str]]:
     """The copies for which a trusted sketch has a zero register: node id → chunk hashes.
 
-    Each zero is a false negative, unless the copy was removed after it had been found.
+    Each zero register is a false negative, unless the copy was removed after it had been found.
 
     Args:
         topology: the nodes.

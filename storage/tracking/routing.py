@@ -26,8 +26,8 @@ log = structlog.get_logger(__name__)
 
 PREFERRED = 0.9  # This share of all replicas is assumed to lie where placement would put them now.
 # Nodes with at least this probability are asked in the order of placement. The order differs from chunk to chunk, so
-# reads are spread over the nodes. All reads of one chunk have the same order, so the kernel caches only one copy of the
-# chunk.
+# reads are spread over the nodes. All reads of one chunk ask the nodes in the same order, so the kernel caches only one
+# copy of the chunk.
 LIKELY = 0.5
 STALE_LOSS = 0.5  # An untrusted sketch is assumed to lack this share of its node's chunks.
 CERTAIN = 0.95  # A missing copy is reported if its node held it with this probability, so few reports are false.

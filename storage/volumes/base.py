@@ -26,7 +26,7 @@ class Identity:
     Attributes:
         cluster: UUID of the cluster.
         node_id: such as ``node_000``.
-        node: UUID of the node; replacing a disk draws a new one.
+        node: UUID of the node; a node whose disk is replaced gets a new UUID.
         generations: tokens of 32 hex digits: the last generation of each database that has written here (RACES 12).
             There is more than one token only if another copy of the database has been in use.
     """

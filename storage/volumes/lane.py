@@ -1,9 +1,9 @@
 """The lane to one volume: its own bounded threads, a time limit, and a circuit breaker.
 
 A thread that waits for a hung disk cannot be interrupted. So each node has its own threads, and a node that hangs takes
-no threads from other nodes (RACES 21). After some failures in a row the breaker opens, and the lane refuses calls for a
-while. The lane accepts calls again before the end of this while if ``Lane.look`` reaches the volume, or if PostgreSQL
-says that the node has come back (``Lane.returned``).
+no threads from other nodes (RACES 21). After some failures in a row the breaker opens, and the lane refuses calls until
+a back-off has passed, ``Lane.look`` reaches the volume, or PostgreSQL says that the node has come back
+(``Lane.returned``).
 """
 
 from __future__ import annotations

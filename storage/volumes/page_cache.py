@@ -17,7 +17,7 @@ import os
 import stat
 import threading
 
-LARGEST = 1 << 20  # bytes of a file at most: each thread keeps a buffer of up to this size
+LARGEST = 1 << 20  # The most bytes of a file that is read: each thread keeps a buffer of up to this size.
 
 _LOCAL = {0xEF53, 0x58465342, 0x9123683E}  # ext2 to ext4, XFS, Btrfs
 _OPENAT2, _CACHESTAT = 437, 451  # the numbers of the system calls on all architectures except Alpha

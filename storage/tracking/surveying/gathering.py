@@ -1,5 +1,5 @@
-"""Blast radius: the sets of nodes that hold all copies of some chunks. If all nodes of such a set are lost, these
-chunks are lost.
+"""Blast radius: the sets of nodes that hold all copies of some chunks. A chunk is lost if all nodes of a set that holds
+all its copies are lost.
 
 Placement spreads copies, so that only few chunks lie on any one set of nodes. A set may hold more chunks than placement
 explains, for example after copies were moved without regard to placement. A rebalance spreads copies that lie together.
@@ -23,7 +23,8 @@ from storage.cluster.topology import Member
 from storage.tracking.history import Span
 from storage.tracking.surveying.overlaps import NULL_SAMPLES, Registers, epochs_of, placed_at_random
 
-# A gathering that lasts this long is reported. Gatherings that uploads and repairs make pass within a shorter time.
+# A gathering that lasts this long is reported. Uploads and repairs also make gatherings, but those end before this
+# time.
 GATHERED_FOR = timedelta(hours=1)
 SIZES = (2, 3)  # The sets that are searched have these numbers of nodes.
 SHOWN = 3  # This many of the worst sets of each size are shown.

@@ -23,7 +23,7 @@ from storage.tracking.surveying.gathering import Gathering, gatherings
 from storage.tracking.surveying.overlaps import Overlap, overlap_of, replicas_of
 from storage.tracking.surveying.targets import leaving, lined_up, targets, under_ingest
 
-LARGE = 100_000  # registers of all nodes together
+LARGE = 100_000  # A survey of more registers, of all nodes together, is large.
 # In a cluster with many chunks, chance does not explain even a small excess. An overlap up to this multiple of the
 # expected overlap does no harm.
 TIMES_EXPECTED = 1.25
