@@ -36,8 +36,8 @@ def pid_of(container: str) -> int:
 def crash(container: str) -> None:
     """Send SIGKILL to the container's first process, from the host.
 
-    The engine takes such an end for a crash and starts the container again. After ``docker kill`` the engine would not
-    start the container again.
+    The engine takes a SIGKILL from the host for a crash, and starts the container again. After ``docker kill`` the
+    engine would not start the container again.
     """
     os.kill(pid_of(container), signal.SIGKILL)
 

@@ -191,8 +191,8 @@ def test_nothing_is_spooled_on_the_way(stack: Stack, session: requests.Session) 
 def written(container: str) -> set[str]:
     """Return the changes on the container's own file system.
 
-    If nginx has written a body to a temporary file, it may have deleted the file since. The folder of the file stays,
-    and is in the result.
+    If nginx has written a body to a temporary file, it may have deleted the file since. The folder of the temporary
+    file stays, and is in the result.
     """
     return set(docker("diff", container).splitlines())
 

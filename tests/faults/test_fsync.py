@@ -90,8 +90,8 @@ def trace(verb: str, folder: Path) -> tuple[list[Call], int, int]:
 def test_what_a_verb_has_done_survives_a_power_cut(strace: None, tmp_path: Path, verb: str) -> None:
     found, begun, ended = trace(verb, tmp_path)
     assert any(call.name == "fsync" for call in found[begun:ended]), "the verb has nothing to make durable"
-    # `settle` must make a copy durable that another writer has not synced. For `settle`, the calls of that writer are
-    # judged, too.
+    # `settle` must make a copy durable that another writer has not synced. For `settle`, the calls of the other writer
+    # are judged, too.
     first = 0 if verb == "settle" else begun
     assert undone_by_a_power_cut(found[first:ended], below=tmp_path / "volume") == []
 

@@ -48,7 +48,7 @@ def session(installation: Installation) -> psycopg.Connection[Any]:
 
 
 def answers_again(installation: Installation) -> float:
-    """Wait until PostgreSQL itself answers. Return the time of the monotonic clock when it does."""
+    """Wait until PostgreSQL itself answers. Return the time of the monotonic clock at which PostgreSQL answered."""
 
     def is_back() -> bool:
         try:

@@ -159,7 +159,7 @@ def test_readers_notice_copies_that_were_removed_by_hand(
 ) -> None:
     """A reader asks one node for each chunk.
 
-    The reader notices if the copy on this node is missing, and looks at no other copy.
+    The reader notices if the copy on the node that it asks is missing, and looks at no other copy.
     """
     installation = make_installation(**{**QUIET, "N_PRIME": "100000"})
     wanted = stored(installation, "read by all", 20, chunks=100)

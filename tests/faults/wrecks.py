@@ -60,7 +60,7 @@ def accept_batch(installation: Installation, label: str) -> list[Attempt]:
 def hold_in_every_phase(
     installation: Installation, phases: Sequence[str], label: str
 ) -> tuple[dict[str, int], dict[str, Wreck]]:
-    """Hold one worker process in each phase. Return phase → pid of the process, and phase → its uploads.
+    """Hold one worker process in each phase. Return phase → pid of the process, and phase → uploads of the process.
 
     The last phase is closed first, so that no process has to pass a gate that is closed already.
     """

@@ -96,7 +96,7 @@ KNOWN = [
 def test_the_registers_of_known_chunks_do_not_drift(seed: int, hashes: list[int], registers: list[int]) -> None:
     """The counts in Redis may have been made by an earlier version of this code.
 
-    If chunks had other registers now than in that version, the sketches would deny chunks that are there.
+    If chunks had other registers than in the earlier version, the sketches would deny chunks that are there.
     """
     found = hash_chunks(KNOWN, seed)
     assert found.tolist() == hashes

@@ -25,7 +25,7 @@ def targets_of(replicas: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def test_low_levels_prove_and_the_last_one_may_not() -> None:
     assert proven_below([90, 2, 1, 7], 3, 3) == 3
-    assert proven_below([90, 2, 1, 7], 3, 4) == 10  # The target is four: even chunks on all three nodes lack one.
+    assert proven_below([90, 2, 1, 7], 3, 4) == 10  # The target is four: even chunks on all three nodes lack a copy.
     assert proven_below([90, 2, 1, 7], 5, 4) == 3  # The last level counts registers on three nodes or more.
     assert proven_below([90, 2, 1, 7], 5, 1) == 0
     assert proven_below([90], 0, 3) == 0

@@ -31,8 +31,8 @@ from tests.support.system import PROJECT, System, make_system
 __all__ = ["make_system"]
 
 # A dead worker's job runs again within 30 s: its lease ends (20 s), a sweep puts the job back into the queue (5 s), and
-# the sweep wakes a worker (5 s). An upload whose client is silent is dropped within this time too, because
-# STALL_TIMEOUT is 2 s here.
+# the sweep wakes a worker (5 s). An upload whose client is silent is dropped within 30 s too, because STALL_TIMEOUT is
+# 2 s here.
 RECOVERY = 30.0  # Seconds until a dead worker's job runs again.
 PATIENCE = 60.0  # Seconds for the work itself; the machine may be busy with other work.
 

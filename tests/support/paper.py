@@ -158,7 +158,7 @@ class PaperCluster:
     def gather(self, newest: int) -> None:
         """Put the copies of every fourth chunk on the ``newest`` newest nodes.
 
-        A rebalance that only makes nodes equally full leaves copies like this (ADR 19).
+        A rebalance that only makes nodes equally full gathers copies on the newest nodes like this (ADR 19).
         """
         nodes = self.counting()[-newest:]
         for i, (h, held) in enumerate(self.holders.items()):

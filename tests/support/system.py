@@ -146,7 +146,8 @@ class System:
 
 
 def wait_until(condition: Callable[[], object], limit: float, why: Callable[[], str] = str) -> float:
-    """Fail the test unless ``condition`` becomes true within ``limit`` seconds. Return the seconds until it was true.
+    """Fail the test unless ``condition`` becomes true within ``limit`` seconds. Return the seconds until the condition
+    was true.
 
     ``why`` returns words for the message of the failure.
     """

@@ -114,7 +114,7 @@ def test_too_few_nodes_answer_503_with_retry_after_and_keep_nothing(workers: Clu
 
 
 def vanish(cluster: ClusterUnderTest) -> None:
-    """Take all nodes away except one. The probe has not yet seen that they are away."""
+    """Take all nodes away except one. The probe has not yet seen that nodes are away."""
     for node_id in ("node_000", "node_001", "node_002", "node_003"):
         cluster.folder(node_id).rename(cluster.folder(node_id).with_suffix(".away"))
 

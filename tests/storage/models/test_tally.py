@@ -137,8 +137,8 @@ def execute(statement: str, *params: str | int) -> None:
 def meanwhile(act: Callable[[], object]) -> Iterator[None]:
     """Run the ``with`` block in a transaction, and then ``act`` in another session.
 
-    The transaction is committed when ``act`` waits for one of its locks. Then this function waits for the end of
-    ``act``.
+    The transaction is committed when ``act`` waits for one of its locks. After the commit, this function waits for the
+    end of ``act``.
     """
 
     def in_session() -> None:

@@ -75,7 +75,7 @@ def test_a_missing_copy_is_found_from_any_node_and_made_good(cluster: ClusterUnd
 
 
 def test_an_orphan_is_condemned_and_leaves_by_reclaim(cluster: ClusterUnderTest) -> None:
-    """RACES 11: an audit gives an orphan a condemned row. Reclaim removes the orphan only if it has this row."""
+    """RACES 11: an audit gives an orphan a condemned row. Reclaim removes only orphans with a condemned row."""
     stranger = write_stranger(cluster, "node_002")
     reclaim.reclaim(0)
     assert cluster.holders(stranger) == ["node_002"], "what has no row is left alone"

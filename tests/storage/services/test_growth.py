@@ -224,8 +224,8 @@ def test_a_flush_under_load_costs_two_rebuilds_at_most(
 ) -> None:
     """A worker that counts while a sketch is missing raises the node's sketch epoch.
 
-    Here a worker counts after the rebuild has read the epoch, and before it opens the shadow. The sketch that this
-    rebuild makes has an old epoch, so a second rebuild is needed.
+    Here a worker counts after the rebuild has read the epoch, and before it opens the shadow. The rebuild then makes a
+    sketch with an old epoch, so a second rebuild is needed.
     """
     redis_client.flushall()
     seen = Topology.load()

@@ -48,7 +48,7 @@ def test_level_counts_of_ten_fresh_chunks_on_three_of_five_nodes(cluster: Cluste
     levels = gathered.survey.level_counts
     assert sum(levels) == 10_000
     assert len(levels) == 6
-    # With about 45 of 10,000 seeds, two of the chunks share a register, and this register is at a higher level.
+    # With about 45 of 10,000 seeds, two of the chunks share a register, which is then at a higher level than others.
     assert levels[0] >= 9990
     assert levels[3] >= 8
     assert round(gathered.survey.union.estimate) == 10_000 - levels[0]
