@@ -106,7 +106,10 @@ class LCRS:
         return self.from_registers(sums, self.tau, self.seed)
 
     def capped(self, tau: int) -> Self:
-        """Return this sketch as if it saturated at ``tau``. If its own tau is lower, it keeps its own."""
+        """Return this sketch as if it saturated at ``tau``.
+
+        If the tau of this sketch is lower, the result keeps the lower tau.
+        """
         return self.from_registers(self.registers, min(tau, self.tau), self.seed)
 
     def merge(self, other: "LCRS") -> Self:

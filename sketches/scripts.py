@@ -44,10 +44,10 @@ end
 """
 
 # KEYS: sketch and shadow of each node. ARGV: lineage; then, for each node, the build that removals are meant for (an
-# empty string means any build) and the removed, added and ensured hashes.
-# Removals go first: the register of every added or ensured chunk then ends non-zero, whatever other chunks share it.
-# The answer lists the positions, from 0, of the nodes for which a count was lost: the node has neither sketch nor
-# shadow, or one of them is of another lineage or truncated. A client that can read such a sketch must not trust it.
+# empty string means any build) and the removed, added and ensured hashes. Removals go first: the register of every
+# added or ensured chunk then ends non-zero, whatever other chunks share it. The answer lists the positions, from 0, of
+# the nodes for which a count was lost: the node has neither sketch nor shadow, or one of them is of another lineage or
+# truncated. A client that can read a sketch with a lost count must not trust that sketch.
 UPDATE = (
     _SHAPE
     + _COUNT
@@ -144,7 +144,8 @@ return 1
 )
 
 # KEYS: shadow, sketch. ARGV: lineage, build. The answer is 1, or 0 if the shadow is not of that build and server. If
-# the sketch is of that build already, an earlier attempt of the same call has swapped it in, and its answer got lost.
+# the sketch is of the build ARGV[2] already, an earlier attempt of this call has made the swap, and its answer was
+# lost.
 SWAP = (
     _SHAPE
     + """

@@ -142,8 +142,8 @@ class SketchStore:
 
         Returns:
             The ids of the nodes for which a count was lost: the node has neither sketch nor shadow, or one of them is
-            damaged or of another base size or seed. Before anything is written to such a node, every sketch that was
-            built for it must lose its trust.
+            damaged or of another base size or seed. Before anything is written to a node whose count was lost, every
+            sketch that was built for the node must lose its trust.
 
         Raises:
             StoreUnavailable: the update may or may not have been carried out, but it is never sent twice.
@@ -225,7 +225,7 @@ class SketchStore:
             The id of this build.
 
         Raises:
-            IncompatibleSketches: ``n_prime`` is not the base times a power of two.
+            IncompatibleSketches: ``n_prime`` is not ``base_n_prime`` times a power of two.
         """
         build = secrets.token_bytes(BUILD_SIZE)
         with _unavailable():
@@ -307,7 +307,7 @@ class SketchStore:
     def _run_once(self, script: str, keys: Sequence[str], args: Sequence[bytes | int]) -> Any:
         """Run a script at most once, without the client's retries.
 
-        A retry would repeat a script that has run and whose answer got lost. A removal that runs twice un-counts
+        If an answer was lost, a retry would repeat a script that has run already. A removal that runs twice un-counts
         another chunk. An opening that runs twice empties a shadow that has already counted.
         """
         pool = self._client.connection_pool

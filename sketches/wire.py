@@ -16,8 +16,8 @@ offset  size  field         meaning
 ======  ====  ============  ==============================================================
 
 Integers are little-endian. The fields that the server's Lua scripts read (lineage, tau, n_prime, build, run_id) are at
-fixed offsets. These fields are integers of at most four bytes or plain bytes, because a Lua number holds no 64-bit
-integer.
+fixed offsets. The fields for the scripts are integers of at most four bytes or plain bytes, because a Lua number holds
+no 64-bit integer.
 """
 
 import hashlib

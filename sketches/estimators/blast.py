@@ -64,10 +64,10 @@ def worst_sets(registers: NDArray[np.uint8], size: int, most: int) -> list[tuple
     Every set is examined if the sets have at most 4 million subsets together: triples of up to 147 nodes, or sets of
     four of up to 51 nodes. If the sets have more subsets, only some sets are examined. A register *shows* the set of
     nodes on which it is not zero. The search takes the 64 sets of at most ``size`` nodes that are shown by the most
-    registers. To each of these sets it adds nodes one by one, each time the node that adds most registers. The search
-    then compares the grown sets with all sets of ``size`` nodes that some register shows. A set is therefore missed if
-    no register shows it and none of the 64 sets grows into it. If a missed set has confined chunks at all, each of them
-    has fewer than ``size`` replicas, or its register also counts another chunk.
+    registers. To each of these sets the search adds nodes one by one, each time the node that adds most registers. The
+    search then compares the grown sets with all sets of ``size`` nodes that some register shows. A set is therefore
+    missed if no register shows it and none of the 64 sets grows into it. If a missed set has confined chunks at all,
+    each of them has fewer than ``size`` replicas, or its register also counts another chunk.
 
     Args:
         registers: uint8 ``[m, N']``, sketches of all online nodes; it only matters whether registers are zero.

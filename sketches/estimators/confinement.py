@@ -11,8 +11,8 @@ solution is
     ``c_l = C(m, l) sum_{k=1..l} (-1)^(l-k) C(l, k) A[k]``.
 
 The covariance is that of a multinomial over registers (delta method) less ``diag(c)``. The multinomial would be right
-if the numbers of chunks were Poisson. Here the numbers are fixed, and a Poisson number would add its mean to the
-variance.
+if the numbers of chunks were Poisson. The numbers of chunks are fixed, though, and a Poisson number would add its mean
+to the variance.
 """
 
 import math
@@ -75,9 +75,10 @@ def spectrum_from_levels(level_counts: ArrayLike, nodes: int, replication_factor
     """Estimate the spectrum from level counts alone, for exchangeable placements.
 
     Here ``F[k] = sum_j Z[j] C(k, j)/C(m, j)``, the mean of ``F(B)`` over the sets of k nodes, replaces each ``F(B)``.
-    The replacement is right if every set of l nodes is equally likely to hold a chunk's l replicas. Weights and zones
-    bias it: little where most chunks have all replicas, but by six standard deviations with N' = 10^4, t = 1, weights
-    of 8, 8, 1, 1, 1 and 1 to 3 replicas. Only ``Z[0] … Z[RF - 1]`` are used, so a cap at RF or more changes nothing.
+    ``F[k]`` may replace ``F(B)`` if every set of l nodes is equally likely to hold a chunk's l replicas. Weights and
+    zones bias it: little where most chunks have all replicas, but by six standard deviations with N' = 10^4, t = 1,
+    weights of 8, 8, 1, 1, 1 and 1 to 3 replicas. Only ``Z[0] … Z[RF - 1]`` are used, so a cap at RF or more changes
+    nothing.
 
     Args:
         level_counts: Z, integers ``[L + 1]`` with L <= m: registers that are not zero on exactly l nodes, which sum to
@@ -148,8 +149,8 @@ def _confined_by_patterns(occupancy: Occupancy) -> _Confined:
 def _confined_by_levels(levels: NDArray[np.int64], nodes: int, resolution: int) -> _Confined:
     """Estimate the confined chunks from the logarithm of ``F[k]/Z0``, where ``F[k]`` is the mean over sets of k nodes.
 
-    ``ln F[k]`` is too low by half the variance of ``F[k]/E F[k]``, and ``ln Z0`` likewise. The level counts tell both
-    variances, and the estimate is corrected by half their difference.
+    ``ln F[k]`` is too low by half the variance of ``F[k]/E F[k]``, and ``ln Z0`` likewise. Both variances are computed
+    from the level counts, and half of their difference is added to the estimate.
     """
     n_prime, sizes = int(levels.sum()), range(resolution)
     cells = levels[:resolution].astype(np.float64)

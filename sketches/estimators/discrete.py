@@ -18,8 +18,8 @@ LONE_COLLISION_VARIANCE = 1 / 36
 def count_interval(estimate: float, sd: float, step: float, least: float, most: float) -> tuple[float, float]:
     """The 95 % interval of a number of chunks.
 
-    From a standard deviation of 5 on, the interval is normal. Below 5, the interval is widened by half a step and cut
-    to whole chunks.
+    From a standard deviation of 5 on, the interval is normal. With a standard deviation below 5, the interval is
+    widened by half a step and cut to whole chunks.
 
     Args:
         estimate: unbiased estimate, in chunks.

@@ -17,7 +17,8 @@ STUCK_SHARE = 1e-3
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Two counts of the chunks on a node. Both agree as long as every chunk is counted once and un-counted once.
+    """Two counts of the chunks on a node. The two counts agree as long as every chunk is counted once and un-counted
+    once.
 
     Attributes:
         counted: the sum of the registers; a lower bound on the counted chunks if registers are saturated.
@@ -77,9 +78,9 @@ def disagreement(sketch: LCRS) -> Disagreement:
     and its register is not empty either: the two numbers agree, and only a comparison with a listing shows the error.
 
     The test has little power. If a share s of the chunks is counted twice, the score is ``s sqrt(2 N')`` on average at
-    low loads, and a sixth less at a load of 1. With 2 % of the chunks at N' = 10^4 the score is 2.4 to 2.8, so less
-    than half of such sketches are beyond 3. A sketch that passes the test may still be wrong; only `compare` finds
-    every error.
+    low loads, and a sixth less at a load of 1. If 2 % of the chunks are counted twice at N' = 10^4, the score is 2.4 to
+    2.8 on average, so less than half of the sketches with this error score more than 3. A sketch that passes the test
+    may still be wrong; only `compare` finds every error.
 
     Args:
         sketch: the sketch of one node.

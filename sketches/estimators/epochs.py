@@ -3,7 +3,7 @@
 An epoch is a span of time in which the set of nodes was the same. The chunks of an epoch could only go to the nodes of
 that time. Nodes that joined late therefore share more chunks with each other, and fewer with the other nodes, than one
 placement over today's nodes would give. The database records how many chunks, with how many replicas, each epoch
-stored. The fit does not need to know on which nodes these chunks lie. One set of weights serves all epochs.
+stored. The fit does not need to know on which nodes the chunks of an epoch lie. One set of weights serves all epochs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

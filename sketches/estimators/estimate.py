@@ -41,7 +41,8 @@ def whole_chunks(estimate: float, lower: float, upper: float, proven: int) -> Es
     outward 98 to 100 %.
 
     Args:
-        estimate: the point estimate, in chunks. If it is outside the rounded interval, the nearer end replaces it.
+        estimate: the point estimate, in chunks. If the estimate is outside the rounded interval, the nearer end of the
+            interval replaces the estimate.
         lower: lower end of its interval.
         upper: upper end of its interval.
         proven: chunks that are there for certain.

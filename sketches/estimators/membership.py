@@ -7,12 +7,12 @@ at tau stands for the mean of the values it may have. A chunk that was never cou
 the other chunks. If a share ``loss`` of the chunks held was never counted, the ratio is
 ``(1 - loss) v N' / n + loss``.
 
-The registers of one chunk on all nodes together tell more. The sum of these registers is the number of replicas of all
-chunks that fall into them, and so tells the number K of these chunks. If a node counts v of the K chunks, two
-likelihoods are compared: that it holds the chunk in question, and that it does not. The ratio of the two likelihoods is
-``v/(K - v) (1 - b)/b``, with b the share of all chunks that the node holds (derived here: again two binomials, of K - 1
-others). If nothing is known of the placement, the probability is ``v/K``. A chunk that is alone in its register is on
-the nodes where the register is not zero.
+The registers of one chunk on all nodes together tell more about the chunk than each of them alone. The sum of these
+registers is the number of replicas of all chunks that fall into them, and so tells the number K of these chunks. If a
+node counts v of the K chunks, two likelihoods are compared: that it holds the chunk in question, and that it does not.
+The ratio of the two likelihoods is ``v/(K - v) (1 - b)/b``, with b the share of all chunks that the node holds (derived
+here: again two binomials, of K - 1 others). If nothing is known of the placement, the probability is ``v/K``. A chunk
+that is alone in its register is on the nodes where the register is not zero.
 """
 
 from dataclasses import dataclass
@@ -113,7 +113,7 @@ def holders(
     chunk, until the probabilities add up to the number of replicas that the chunk still has. That number of replicas is
     less than ``replicas`` if the registers count fewer replicas than their chunks should have: the lack is divided
     equally among these chunks. The sum of a register over the nodes is not known if a sketch is not trusted, if
-    sketches differ in size, or if a register of the chunk is saturated. In these three cases each node is judged by
+    sketches differ in size, or if a register of the chunk is saturated. If the sum is not known, each node is judged by
     itself, by `candidates`.
 
     Simulations of fresh, grown, drained and mixed clusters of 5 and 8 nodes, at loads of .05, .25 and 1, each with

@@ -44,7 +44,8 @@ class ExpectedOverlap:
 
     @classmethod
     def summed(cls, nodes: int, parts: Iterable[tuple[Sequence[int], "ExpectedOverlap"]]) -> Self:
-        """Sum the nulls of epochs, each over some of ``nodes`` nodes. Simulated placements need this method.
+        """Sum the nulls of epochs, each over some of ``nodes`` nodes. Simulated placements use this method to add up
+        their epochs.
 
         Args:
             nodes: m.
@@ -106,11 +107,11 @@ def epochs_overlap(epochs: Sequence[Epoch], chunks_per_node: ArrayLike) -> Expec
     under one replication factor, and by up to 4 % under several (weights from 1 to 100). The weights must have been the
     same for all chunks.
 
-    The variance is exact for up to 16 nodes. Beyond 16, the overlap of a pair is regressed on the chunks on each of its
-    two nodes, on the chunks on each of the nodes that were together in an epoch of 16 or fewer nodes, and on two sums
-    over the other nodes. The variance is then slightly too large. The root of the variance is too large by at most 0.13
-    % with weights from 1 to 4 and 2 % with weights from 1 to 100, at 17 to 50 nodes and up to five replicas. (With 19
-    replicas on 20 of 24 nodes, the root is too large by 3 % and 17 %.)
+    The variance is exact for up to 16 nodes. For more than 16 nodes, the overlap of a pair is regressed on the chunks
+    on each of its two nodes, on the chunks on each of the nodes that were together in an epoch of 16 or fewer nodes,
+    and on two sums over the other nodes. The variance for more than 16 nodes is therefore slightly too large. The root
+    of the variance is too large by at most 0.13 % with weights from 1 to 4 and 2 % with weights from 1 to 100, at 17 to
+    50 nodes and up to five replicas. (With 19 replicas on 20 of 24 nodes, the root is too large by 3 % and 17 %.)
 
     For each distinct set of nodes in ``epochs``, memory grows as m^2 and time as m^2 r.
 
@@ -176,8 +177,8 @@ def simulated_overlap(
 def _residual_variance(history: History) -> Floats:
     """The variance of every two nodes' overlap that the chunks on each node do not explain, float64 ``[m, m]``.
 
-    The overlap is regressed in two steps. The first uses the sums of `_explaining`, made uncorrelated. The second uses
-    the chunks on each of the two nodes, less the part that these sums explain.
+    The overlap is regressed in two steps. The first step uses the sums of `_explaining`, made uncorrelated. The second
+    step uses the chunks on each of the two nodes, less the part that these sums explain.
     """
     moments = _moments(history)
     between = moments.between_nodes
@@ -232,9 +233,9 @@ def _moments(history: History) -> _Moments:
 def _explaining(history: History) -> Floats:
     """The factors, float64 ``[k, m]``, of k weighted sums of the chunks on nodes, on which overlaps are regressed.
 
-    Beyond 16 nodes, two sums stand for most nodes: the chunks on them, and the same weighted by the nodes' shares. The
-    chunks on other nodes tell little about a pair, and nodes of similar share tell nearly the same. The more nodes
-    there are, the better this holds.
+    With more than 16 nodes, two sums stand for most nodes: the sum of the chunks on these nodes, and the same sum
+    weighted by the nodes' shares. The chunks on other nodes tell little about a pair, and nodes of similar share tell
+    nearly the same. The more nodes there are, the less is lost by these two sums.
     """
     nodes = len(history.weights)
     if nodes <= SINGLE:

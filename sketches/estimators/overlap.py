@@ -176,9 +176,9 @@ def _overlap(
     if union.estimate == 0:
         return Overlap(intersection, 0.0, Estimate(1.0, 1.0, 1.0, saturated=False), 0.0)
     # Z0 is ``empty``. A chunk that is not on all nodes can be seen in the registers only if no other chunk is in its
-    # register: the probability is Z0/N'. The variance of the number D of such chunks is therefore at least
-    # D (N'/Z0 - 1). The interval solves for D as Wilson's interval does. So nodes without a visible difference are not
-    # taken as certainly identical.
+    # register: the probability is Z0/N'. The variance of the number D of chunks that are not on all nodes is therefore
+    # at least D (N'/Z0 - 1). The interval solves for D as Wilson's interval does. So nodes without a visible difference
+    # are not taken as certainly identical.
     step = n_prime / empty
     hidden = Z_95 * (step - 1) / (2 * union.estimate)
     few = math.sqrt(jaccard_variance) * union.estimate < NORMAL_SD * step

@@ -8,13 +8,14 @@ among the first r if at most r - k other nodes have arrived when the last node o
     ``P(A) = integral of (sum over a in A of w_a q_a prod over b in A, not a, of p_b) P(N <= r - k) dt``
 
 N, the number of arrivals outside A, has the generating function ``prod (q + pz)`` over all nodes, divided by that over
-A. Its values at roots of unity, put through a discrete Fourier transform, are the probabilities of N. The number of
-roots is odd, so no ``q + pz`` is 0. All products are at most 1, so the division costs no digits. Only the coefficients
-up to ``z^r`` are needed, and some 4 r roots on a smaller circle are enough for them (Cauchy's formula). The price is an
+A. A discrete Fourier transform of its values at roots of unity gives the probabilities of N. The number of roots is
+odd, so no ``q + pz`` is 0. All products are at most 1, so the division costs no digits. Only the coefficients up to
+``z^r`` are needed, and some 4 r roots on a smaller circle are enough for them (Cauchy's formula). The price is an
 error: each coefficient then includes a higher one, whose power exceeds its own by the number of roots. The radius of
 the circle makes this error 10^13 times smaller than the higher coefficient. The integral is the trapezoidal rule in x
 for ``t = exp(x - e^(-x)) / sum w`` (Takahasi and Mori, Publ. RIMS 9, 1974), which converges exponentially for all
-weights."""
+weights.
+"""
 
 from collections.abc import Mapping
 from typing import TypeAlias
@@ -103,8 +104,8 @@ class Race:
         weight = self._at_most(replicas, 3)[:, None]
         valued_arriving, valued_arrived = values[:, None] * self._arriving, values[:, None] * self._arrived
         # A third node is any other node that holds the chunk. The sums over third nodes are made over all nodes, so
-        # they include the two nodes themselves. Here the two nodes are subtracted; their own values are added in
-        # ``summed``.
+        # they include the two nodes themselves. The next lines subtract the values of the two nodes; ``summed`` adds
+        # their own values.
         arrived = weight * (valued_arrived.sum(axis=1, keepdims=True) - valued_arrived)
         last = _summed(arrived * self._arriving, self._arrived)
         last -= _summed(weight * self._arriving, self._arrived * valued_arrived)

@@ -26,8 +26,8 @@ def proven_below(level_counts: ArrayLike, nodes: int, target: int) -> int:
     chunk if the level of its register is less than ``target`` with the over-count and 0 without it: a chunk that is
     gone seems to have one replica. In the register of a chunk that really lacks replicas, the over-count seems to be
     one more node, and may hide the lack. An *under-count* remains, for example, after a listing that misses a replica.
-    Because of an under-count, that replica seems to be missing. Over-counts and under-counts of other registers change
-    nothing.
+    Because of an under-count, a replica that is there seems to be missing. Over-counts and under-counts of other
+    registers change nothing.
 
     Args:
         level_counts: Z, integers ``[L + 1]``. If L is less than ``nodes``, the last entry counts the registers on L or

@@ -34,8 +34,8 @@ class Spectrum:
         hidden: float64 ``[R]``. A chunk of up to k replicas is visible if its register shows that it has no more. For
             each visible chunk, on average ``hidden[k]`` other chunks share a register with better replicated chunks.
             ``hidden[0]`` is for the union: a chunk is then visible if no other chunk is in its register.
-        proven: int64 ``[R]``: registers at levels 1 … k. Each of these registers proves a chunk of at most k replicas,
-            if that register is counted right on every node (see `redundancy.proven_below`).
+        proven: int64 ``[R]``: registers at levels 1 … k. Each register at one of these levels proves a chunk of at most
+            k replicas, if the register is counted right on every node (see `redundancy.proven_below`).
         saturated: fewer than `MIN_ZERO_REGISTERS` registers are empty; all answers but the union are only lower bounds.
     """
 

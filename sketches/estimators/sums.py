@@ -1,8 +1,8 @@
 """The spectrum from register sums: sharper than from zeros alone, where the counts are trusted.
 
-The sum T of a register over all nodes is compound Poisson: each chunk there adds its number of replicas, wherever they
-lie. With ``lambda_l`` chunks of l replicas per register, Panjer's recursion (1981) gives the probability ``P_k`` that T
-is k:
+The sum T of a register over all nodes is compound Poisson: each chunk of that register adds its number of replicas, on
+whichever nodes they lie. With ``lambda_l`` chunks of l replicas per register, Panjer's recursion (1981) gives the
+probability ``P_k`` that T is k:
 
     ``P_0 = exp(-sum_l lambda_l)``,  ``k P_k = sum_l l lambda_l P_(k-l)``,
 
@@ -12,8 +12,8 @@ is k:
 covariance of the numbers c of chunks is the inverse information less ``diag(c)``, because these numbers are fixed and
 not Poisson.
 
-A count left over after a crash looks like a chunk of one replica. The spectrum from zeros hardly sees such a count, so
-a difference between the two spectra reveals it.
+A count left over after a crash looks like a chunk of one replica. The spectrum from zeros hardly changes by one count
+too many, so a difference between the two spectra reveals such a count.
 """
 
 import math

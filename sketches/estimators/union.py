@@ -42,6 +42,6 @@ def union_estimate(zero_registers: int, n_prime: int) -> Estimate:
         return Estimate(estimate, max(estimate - Z_95 * sd, float(occupied)), estimate + Z_95 * sd, saturated=False)
     half = Z_95 * sd + math.exp(t) / 2
     lower, upper = math.ceil(max(occupied, estimate - half)), math.floor(estimate + half)
-    # The interval includes the estimate, which need not be whole. To widen the interval to the estimate adds no whole
-    # number.
+    # The interval must include the estimate, which need not be a whole number. An end that moves out to the estimate
+    # passes no whole number, so no further number of chunks becomes possible.
     return Estimate(estimate, min(float(lower), estimate), max(float(upper), estimate), saturated=False)

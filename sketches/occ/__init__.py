@@ -12,10 +12,10 @@ newcomer, draws some of these E elements, and the number that remains is hyperge
 * The intersection is the complement of the union of the complements: ``I(n_1 … n_m) = N - U(N - n_1 … N - n_m)``.
 * The number of missed elements is distributed as a sum of independent Bernoulli variables (Vatutin and Mikhailov,
   *Theory of Probability and its Applications* 27, 1982). Proof: a newcomer of n elements turns the generating function
-  ``Π(z + r_i)`` of that number into the coefficient of ``s^n`` in ``Π((1 + r_i)s + z + r_i)``. The new generating
-  function is a stable polynomial, so all zeros stay real. Bernstein's inequality therefore bounds the tails, and the
-  normal approximation of union and intersection is off by at most ``0.56/sd`` in distribution (Berry-Esseen, constant
-  of Shevtsova, 2010).
+  ``Π(z + r_i)`` of the number of missed elements into the coefficient of ``s^n`` in ``Π((1 + r_i)s + z + r_i)``. The
+  new generating function is a stable polynomial, so all zeros stay real. Bernstein's inequality therefore bounds the
+  tails, and the normal approximation of union and intersection is off by at most ``0.56/sd`` in distribution
+  (Berry-Esseen, constant of Shevtsova, 2010).
 
 Conventions: without any set, the union is empty and the intersection is the whole population, as the rule for
 complements requires. Empty sets are equal, so their Jaccard index is 1. The joint distributions of union and

@@ -17,7 +17,7 @@ def jaccard(population: int, sizes: Sequence[int]) -> Moments:
 
     Args:
         population: N, elements in all, at least 1.
-        sizes: ``n_i``, elements that each party holds, shape ``[m]``, ``m >= 1``. If all are 0, J is 1.
+        sizes: ``n_i``, elements that each party holds, shape ``[m]``, ``m >= 1``. If all sizes are 0, J is 1.
 
     Returns:
         Moments, dimensionless.

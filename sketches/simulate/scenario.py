@@ -25,8 +25,8 @@ class Scenario:
         tau: the level at which a register saturates, 1 to 255.
         placement: a key of `PLACEMENTS`.
         degraded: share of the chunks that have lost one of their replicas, in [0, 1].
-        offline: number of nodes that do not answer, fewer than m. Every realisation draws these nodes again, and leaves
-            out their sketches.
+        offline: number of nodes that do not answer, fewer than m. Every realisation draws the offline nodes again, and
+            leaves out their sketches.
     """
 
     nodes: int
