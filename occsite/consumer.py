@@ -13,7 +13,7 @@ PAUSE = 2.0  # seconds before a broker that cut or refused the connection is tri
 
 
 class PatientConsumer(Consumer):
-    """Waits after each connection error. The worker's child processes go on with their work in that time."""
+    """Waits after each connection error. The worker's child processes go on with their work during the wait."""
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         super().on_connection_error_before_connected(exc)

@@ -21,7 +21,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 OCC = Configuration.from_environment(os.environ)
 
 DEBUG = OCC.debug
-# Before the first start there is no secret. Django refuses to sign or to encrypt anything with an empty secret.
+# Before the first start there is no SECRET_KEY. Django refuses to sign or to encrypt anything with an empty secret.
 SECRET_KEY = OCC.secret_key or read_secret(OCC.storage_dir) or ""
 ALLOWED_HOSTS = [host for host in os.environ.get("ALLOWED_HOSTS", "*").split(",") if host]
 
@@ -120,8 +120,8 @@ _database["OPTIONS"] = {
     # The following options are for prepared statements and for the statements of triggers. All these statements look up
     # a few rows by their keys. By default PostgreSQL would make a new plan at each call of a statement with a list of
     # keys, because it expects longer lists. So PostgreSQL is told to keep plans. A plan may be made while a table is so
-    # small that a scan of the whole table seems best. Sequential scans are off, so such a plan stays good when the
-    # table grows.
+    # small that a scan of the whole table seems best. Sequential scans are off, so a plan that was made for a small
+    # table stays good when the table grows.
     " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off",
     "pool": 16,
 }

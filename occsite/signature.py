@@ -1,7 +1,8 @@
 """The name under which a process shows itself to PostgreSQL: its program, its version, and digests of its settings.
 
 PostgreSQL lists the names of all sessions. So `manage.py doctor` sees which programs run, and whether one of them has
-another version or other settings. No process has to record or to clean up anything for this.
+another version or other settings. PostgreSQL forgets a session when it ends, so no process has to record or clean up
+anything.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ LONGEST = 63  # PostgreSQL cuts longer names.
 PREFIX = "occ"
 SECRET_KEY = "SECRET_KEY"  # noqa: S105  the name of the variable
 _DIGITS = 2  # Each setting has a digest of two hex digits, so one change in 256 is overlooked.
-# These settings may differ between processes, or are read from PostgreSQL by all of them.
+# The settings in _OWN may differ between processes, or are read from PostgreSQL by all processes.
 _OWN = {
     *("storage_dir", "host", "port", "debug", "ingest_workers", "log_to_stdout", "trusted_proxies"),
     *("database_url", "redis_url", "num_nodes", "n_prime", "tau"),

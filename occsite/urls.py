@@ -13,7 +13,7 @@ from storage.console.files import FilesPage
 _console, _api = FilesPage.as_view(), RootView.as_view()
 
 
-@csrf_exempt  # Both views change nothing. The API answers other methods with a 405, as on every address.
+@csrf_exempt  # The two pages change nothing. The API answers other methods with a 405, as on every address.
 def root(request: HttpRequest) -> HttpResponseBase:
     """Show a browser the console. Answer every other client with the entry points of the API."""
     return (_console if is_for_console(request.META) else _api)(request)

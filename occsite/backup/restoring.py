@@ -103,8 +103,8 @@ def restore(
         configuration: the settings of the service.
         tell: is called with the bytes of chunks that are done, and with all bytes.
         replace: True if a database that is there may be replaced.
-        make_volumes: True to make missing volumes outside STORAGE_DIR too. If False, these missing volumes count as
-            disks that are not mounted.
+        make_volumes: True to make missing volumes outside STORAGE_DIR too. If False, missing volumes outside
+            STORAGE_DIR count as disks that are not mounted.
 
     Raises:
         BackupError: the backup is damaged or newer than this program, or a database is there.

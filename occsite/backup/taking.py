@@ -1,8 +1,9 @@
 """Take a backup while the service runs.
 
 The order matters. Reclaim is held back first, so that every chunk in the dump keeps its copies. Then a snapshot of the
-database is dumped, and the chunks that it knows are copied. Contents never change, so they may be copied later. A new
-generation begins after the snapshot: volumes that are written to from now on are recognised as newer than the dump.
+database is dumped, and the chunks that the dump knows are copied. Contents never change, so their chunks may be copied
+after the dump. A new generation begins after the snapshot: volumes that are written to from now on are recognised as
+newer than the dump.
 
 The phases: ``backup.dump``, ``backup.copy``, ``backup.complete``.
 """
@@ -83,7 +84,8 @@ def take(
     with_chunks: bool = True,
     hold_after: timedelta | None = None,
 ) -> Backup:
-    """Take a backup. If it is interrupted, no backup is left, but its chunks need not be copied again.
+    """Take a backup. If the call is interrupted, no backup is left, but the next backup need not copy the same chunks
+    again.
 
     Args:
         archive: the folder of backups.

@@ -78,8 +78,8 @@ def start_programs(configuration: Configuration, names: Iterable[str]) -> None:
 def await_api(url: str) -> None:
     """Wait until the API is ready.
 
-    An API that answers may go on saying that another part fails. In that case the wait ends without an error after
-    ``SETTLING``: a bad disk or database is no reason to end the run, and the manager reports the trouble.
+    If the API answers but says that another part fails, the wait ends without an error after ``SETTLING``: a bad disk
+    or database is no reason to end the run, and the manager reports the trouble.
 
     Raises:
         ConfigurationError: the API does not answer.

@@ -1,8 +1,8 @@
 """PostgreSQL and Valkey from Python wheels, which run if DATABASE_URL and REDIS_URL name no servers.
 
 Both servers listen on Unix sockets only, in a folder of mode 0700, and ask for a password. If root starts these
-servers, they run as the user nobody in a user namespace, because PostgreSQL refuses to run as root. The files of the
-servers still belong to root.
+servers, they run as the user nobody in a user namespace, because PostgreSQL refuses to run as root. Outside that
+namespace the files of the servers belong to root.
 """
 
 from __future__ import annotations

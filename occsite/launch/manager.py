@@ -46,8 +46,8 @@ class Options(ServerOptions):  # type: ignore[misc]  # supervisor has no types
 
     def process_groups_from_parser(self, parser: Any) -> Any:
         groups = super().process_groups_from_parser(parser)
-        # Supervisor interprets %, ; and # in its configuration file, and paths may have these characters. So commands
-        # and directories are set here and not in the file.
+        # Supervisor interprets %, ; and # in its configuration file, and paths may have these characters. So this
+        # method sets the commands and directories, and the configuration file does not have them.
         for process in (process for group in groups for process in group.process_configs):
             process.command, process.directory = self.commands[process.name], str(PROJECT)
         return groups
@@ -83,8 +83,8 @@ class Relay(loggers.Handler):  # type: ignore[misc]  # supervisor has no types
 class Manager(Supervisor):  # type: ignore[misc]  # supervisor has no types
     """A supervisor that starts failing programs again for ever, after the first start has succeeded.
 
-    Until the first start has succeeded, the run ends if a program does not stay up or ``boot`` fails. Then ``failed``
-    is true.
+    Until the first start has succeeded, the run ends if a program does not stay up or ``boot`` fails. ``failed`` is
+    true if the run ended for one of these reasons.
     """
 
     def __init__(self, configuration: Configuration) -> None:
@@ -107,7 +107,7 @@ class Manager(Supervisor):  # type: ignore[misc]  # supervisor has no types
 
         def gather(timeout: float) -> Any:
             time.sleep(GATHERING)
-            # A signal does not interrupt supervisor's wait, which lasts a second; ours is shorter.
+            # A signal does not interrupt supervisor's wait of a second, so POLL_INTERVAL is shorter than a second.
             return poll(min(timeout, POLL_INTERVAL))
 
         self.options.poller.poll = gather

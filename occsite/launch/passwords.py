@@ -19,7 +19,7 @@ from storage.exceptions import ConfigurationError
 
 USER = "occ"
 # The programs have these rights in Redis. The category "dangerous" has FLUSHALL, FLUSHDB, KEYS, CONFIG, DEBUG, SHUTDOWN
-# and more. INFO belongs to that category too, but the sketches need the id of the server's run.
+# and more. The category also has INFO, which is allowed: the sketches need the id of the server's run.
 RIGHTS = "~* &* +@all -@admin -@dangerous +info"
 HARMLESS = re.compile(r"[A-Za-z0-9._~-]{8,200}", re.ASCII)
 

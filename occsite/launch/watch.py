@@ -14,7 +14,7 @@ INTERVAL = 2.0  # seconds between two looks
 PATIENCE = 8.0  # seconds that /health may take to answer
 SILENCE = "api"  # the key of the trouble that /health does not answer
 # The manager has said that a program has ended, so the trouble that follows from its end is not announced as well.
-# EXPLAINED maps the program to the key of that trouble in /health.
+# EXPLAINED maps a program to the key under which /health reports the trouble that follows from its end.
 EXPLAINED = {"api": SILENCE, "postgres": "postgresql", "valkey": "Redis does not answer, or refuses"}
 _NUMBER = re.compile(r"\b\d[\d.,]*\b")
 
@@ -63,8 +63,8 @@ class Watch:
                 found.pop(key, None)
         for key in [key for key in self.shown if key not in found and key not in self._last]:
             self.announce(f"over: {self.shown.pop(key)}")
-        # While a part fails, a degraded part mostly has the same cause: a full disk makes every node full. So only the
-        # failing parts are announced then.
+        # While a part fails, a degraded part mostly has the same cause: a full disk makes every node full. So while a
+        # part fails, only failing parts are announced.
         failing = (document or {}).get("failing")
         for key, words in found.items():
             if key in self._last and key not in self.shown and (not failing or key in failing):

@@ -45,7 +45,7 @@ class Pool:
         self._away_since: float | None = None
 
     def open(self) -> None:
-        """Django calls this method before it borrows; a forked process begins with a pool of its own."""
+        """Django calls this method before it borrows a connection; a forked process begins with a pool of its own."""
         with self._lock:
             if self._pid == os.getpid():
                 return

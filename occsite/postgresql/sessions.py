@@ -1,7 +1,7 @@
 """Whether a connection to PostgreSQL is a session of its own, or shares sessions through a pooler such as pgbouncer.
 
 With pooling by transactions or statements, two statements of one client may run in two sessions, and two clients may
-meet in one session. In such a session, a lock that one client holds does not keep another client out, prepared
+meet in one session. In a shared session, a lock that one client holds does not keep another client out, prepared
 statements vanish, and options are lost: reclaim, migrations and rebuilds would no longer exclude each other (RACES 40).
 """
 

@@ -53,5 +53,6 @@ def post_fork(_server: Any, worker: Any) -> None:
     try:
         seats.claim(make_own_dir(scratch_dir(_configuration.storage_dir)) / "metrics")
     except ConfigurationError as error:
-        # Another user may have put something into the folder. The process then keeps its counts in its own memory.
+        # Another user may have put something into the folder. Without a seat the process keeps its counts in its own
+        # memory.
         worker.log.warning("metrics of this process alone: %s", error)

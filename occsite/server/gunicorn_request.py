@@ -66,8 +66,8 @@ class Request(message.Request):  # type: ignore[misc]
     def should_close(self) -> bool:
         """Tell whether the connection ends with this request: its body was announced, and much of it is unread.
 
-        gunicorn calls this method when it sends the head of the answer, and again after the answer. The second result
-        must equal the first, which the head has told the client.
+        gunicorn calls this method when it sends the head of the answer, and again after the answer. The result of the
+        second call must equal that of the first call, which the client knows from the head.
         """
         if self.body.is_expected or self.body.unread >= LARGE:
             self.force_close()

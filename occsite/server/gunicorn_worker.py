@@ -76,9 +76,9 @@ class Connection(TConn):  # type: ignore[misc]
 class Worker(ThreadWorker):  # type: ignore[misc]
     """A thread worker in which connections that need no thread wait in the event loop.
 
-    A connection waits there until a whole head has come, and again after its answer. While it waits there, it is called
-    idle. If there are too many connections, the one that has been idle for longest is closed, to make room for the next
-    client.
+    A connection waits there until a whole head has come, and again after its answer. A connection that waits in the
+    event loop is called idle. If there are too many connections, the one that has been idle for longest is closed, to
+    make room for the next client.
     """
 
     def init_process(self) -> None:
@@ -118,8 +118,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().set_accept_enabled(enabled)
         if enabled or self.alive:
             return
-        # gunicorn would keep the port open until the worker has stopped. Clients that connect in that time would wait,
-        # and be cut off in the end. If clients are refused at once, they or their proxy can go to another container.
+        # gunicorn would keep the port open until the worker has stopped. Clients that connect to a worker that is
+        # stopping would wait, and be cut off in the end. If clients are refused at once, they or their proxy can go to
+        # another container.
         for listener in self.sockets:
             taken = -1
             while taken != self.nr_conns:
