@@ -13,8 +13,8 @@ T = TypeVar("T")
 class Recent(Generic[T]):
     """A cached value, never None, that the threads of a process share.
 
-    When the value expires, one thread refreshes it. The other threads use the old value until it is twice as old, and
-    then wait.
+    When the value expires, one thread refreshes it. The other threads use the old value until its age is twice the
+    allowed age, and then wait.
     """
 
     def __init__(self, seconds: float) -> None:

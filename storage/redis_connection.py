@@ -1,7 +1,7 @@
 """This process's connections to Redis: no call waits long, and while Redis is away, nearly no call waits at all.
 
 Redis holds only hints (invariant 5). If Redis is away or hangs, one call of a process at a time tries it, and may reach
-its time limit. All other calls are refused at once.
+its time limit. All other calls of the process are refused at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PAUSE = 1.0  # After a failure, no call is tried for this many seconds.
 
 
 class Breaker:
-    """Refuses calls for a pause after each failure. After the pause, the result of one call decides for all."""
+    """Refuses calls for a pause after each failure. After the pause, one call is tried first, and decides for the others."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -41,7 +41,7 @@ class Breaker:
             now = time.monotonic()
             if self._failed and now < self._next_try:
                 raise redis.ConnectionError("not asked: Redis did not answer a moment ago")
-            # This call tries Redis for all others, which are refused until its result is known.
+            # This call tries Redis for all other calls, which are refused until the result is known.
             self._next_try = now + CONNECT_SECONDS + ANSWER_SECONDS
 
     def succeeded(self) -> None:

@@ -22,7 +22,7 @@ Column = Callable[[Any], Any]
 def elided(text: str, most: int = MOST) -> str:
     """The text, with its middle left out if it has more than ``most`` characters.
 
-    In that case its title has the whole text.
+    The title of a text that was cut has the whole text.
     """
     if len(text) <= most:
         return text
@@ -31,7 +31,7 @@ def elided(text: str, most: int = MOST) -> str:
 
 
 def short_hash(file_hash: str | None) -> str:
-    """The first and the last digits of a hash, in one line. Its title has the whole hash."""
+    """The first and the last digits of a hash, in one line. The title of this short text has the whole hash."""
     return unbroken(elided(file_hash, HASH_CUT)) if file_hash else NOTHING
 
 

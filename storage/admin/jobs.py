@@ -19,7 +19,7 @@ from storage.jobs.naming import name_of, noun_of
 from storage.models import File, Job
 from storage.services import cancel
 
-SHORT = 8  # The number of characters of an id that a list shows. An operator may search for these characters.
+SHORT = 8  # A list shows this many characters of an id, and an operator may search for them.
 SHORT_ID = re.compile(r"[0-9a-f]{8}")
 
 SIZE = shown("size", "size", size)
@@ -94,7 +94,8 @@ class JobAdmin(NoHandEdits[Job]):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
-        # While an upload is stored, its file is known. Later the owner's newest name for the same bytes is shown.
+        # While an upload is stored, its file is known. After the upload has ended, the owner's newest name for the same
+        # bytes is shown.
         same = File.objects.filter(owner=OuterRef("owner"), content__file_hash=OuterRef("file_hash")).order_by("-id")
         return (
             super()

@@ -111,7 +111,7 @@ def _require_same_site(environ: MutableMapping[str, Any]) -> None:
     """Refuse a change that a page of another site asks for: the browser would add the key that it remembers.
 
     Browsers say in Sec-Fetch-Site, and in Origin, which site a request comes from. Over plain HTTP, browsers may send
-    Origin alone. Other clients send neither field.
+    Origin alone. Clients other than browsers send neither Sec-Fetch-Site nor Origin.
 
     Raises:
         Forbidden: the page belongs to another site, which CORS_ALLOWED_ORIGINS does not name.

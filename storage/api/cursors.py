@@ -1,4 +1,4 @@
-"""Cursors. A cursor is a text that says where a page of a listing ends. Clients send it to get the next page."""
+"""Cursors. A cursor is a text that says where a page of a listing ends. Clients send a cursor to get the next page."""
 
 from __future__ import annotations
 

@@ -158,7 +158,10 @@ def estimates(survey: Survey) -> dict[str, Any]:
 
 
 def on_disk(statistics: Statistics) -> dict[str, Any]:
-    """The figures that listings and audits found on the disks. All other figures come from PostgreSQL and Redis."""
+    """The figures that listings and audits found on the disks.
+
+    All figures outside ``on_disk`` come from PostgreSQL and Redis.
+    """
     return {
         "census": asdict(statistics.census) if statistics.census else None,
         "audited_since": statistics.audited_since,

@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 RETRY_AFTER = 5
 CHALLENGE = 'Basic realm="OCC Storage", charset="UTF-8", Bearer realm="OCC Storage"'
-# Scripts of the console get this challenge. To a Basic challenge a browser would react with its own login dialogue.
+# Scripts of the console get a challenge without Basic: a browser answers a Basic challenge with its own login dialogue.
 CHALLENGE_OF_SCRIPTS = 'Bearer realm="OCC Storage"'
 
 STATUS: Mapping[type[Exception], int] = {

@@ -1,4 +1,4 @@
-"""Share links to files: make, list and revoke them. ``downloads`` answers requests for their addresses."""
+"""Share links to files: make, list and revoke them. ``downloads`` answers requests for the addresses of links."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from storage.services import catalogue, share
 
 
 class LinksView(Endpoint):
-    """The share links to a file. A `POST` makes one: whoever has its address may download the file without a key.
+    """The share links to a file. A `POST` makes a link: whoever has the address of the link may download the file
+    without a key.
 
     `expires_in` is the time in seconds after which the link expires: 604800, seven days, if you do not say. The link is
     for the newest name of the bytes, or for the name that `?file_name=` chooses.

@@ -137,8 +137,8 @@ class FileView(Endpoint):
     for all files of these bytes. `?file_name=` chooses one of these files.
 
     `ETag` covers what the file's owner can change, and `Last-Modified` is the time of the last such change. The health
-    of the copies changes by itself and is not part of either. `PATCH` and `DELETE` honour `If-Match` and
-    `If-Unmodified-Since`. `If-Match` may also name the tag of the file's bytes.
+    of the copies changes by itself, so it changes neither of these two fields. `PATCH` and `DELETE` honour `If-Match`
+    and `If-Unmodified-Since`. `If-Match` may also name the tag of the file's bytes.
     """
 
     parameters = (FILE_NAME,)
@@ -202,7 +202,10 @@ class VerifyView(Endpoint):
 
 
 class RouteView(Endpoint):
-    """The nodes that probably hold a chunk, in the order in which a download asks them. Only sketches are read."""
+    """The nodes that probably hold a chunk, in the order in which a download asks them.
+
+    The order is computed from the sketches, and no node is asked.
+    """
 
     @describe(
         "Route to a chunk",

@@ -18,7 +18,7 @@ from storage.conf import VERSION
 
 
 class LiveView(Endpoint):
-    """Tells that the process answers. Nothing else is asked: `/readyz` tells whether the service can serve."""
+    """Tells that the process answers, and asks nothing else: `/readyz` tells whether the service can serve."""
 
     @describe("Tell that the process answers", {200: Reply("it answers", answers.Live)})
     def get(self, request: Request) -> Response:

@@ -47,7 +47,7 @@ class OperatorCommand(BaseCommand):
         try:
             super().run_from_argv(argv)
         except BrokenPipeError:  # A program such as `head` has closed the pipe.
-            # Without this, Python would flush its output to the closed pipe at its end.
+            # If the output did not go to /dev/null, Python would flush it to the closed pipe at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
 

@@ -2,8 +2,8 @@
 backup.
 
 Until the operator has decided what happens to the copies that this database does not know, nothing is condemned and
-nothing is reclaimed (RACES 12). Such copies may belong to files that were acknowledged under the other database, which
-can still be restored.
+nothing is reclaimed (RACES 12). These unknown copies may belong to files that were acknowledged under the other
+database, which can still be restored.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 class Unknown(StrEnum):
     """The operator's decision about the chunks that the database does not know."""
 
-    KEEP = "keep"  # The copies stay. A later database finds them, and an upload of the same bytes reuses them.
+    KEEP = "keep"  # The copies stay. A later database, or an upload of the same bytes, can use them.
     CONDEMN = "condemn"  # The copies of these chunks are removed when RECLAIM_GRACE is over.
 
 
@@ -89,7 +89,7 @@ def request(unknown: Unknown) -> Job:
 def adopt(job: Job) -> dict[str, Any]:
     """Carry out an adoption job, whose subject is a value of ``Unknown``.
 
-    A node that does not answer is not adopted. When it is back, the operator has to ask for an adoption again.
+    A node that does not answer is not adopted. When such a node is back, the operator has to ask for an adoption again.
 
     Returns:
         The ids of the nodes ``adopted`` and of the ``silent`` nodes; the number of chunks that were ``unknown``; and

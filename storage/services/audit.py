@@ -110,7 +110,7 @@ def audit(job: Job) -> dict[str, Any]:
 def reconcile(job: Job) -> dict[str, Any]:
     """Carry out an audit without reading bytes, for a node that has come back.
 
-    Apart from that, this is like ``audit``.
+    In all other respects a reconcile is like ``audit``.
     """
     return _examine(job, reading=False)
 
@@ -140,7 +140,8 @@ def _examine(job: Job, *, reading: bool) -> dict[str, Any]:
 def _request_rebuild(node_id: str) -> None:
     """Queue a rebuild of the node's sketch, with the reason ``LISTED``.
 
-    An audit or a census has found the missing copies already. So a rebuild with this reason queues no reconcile.
+    An audit or a census has found the missing copies already. So a rebuild with the reason ``LISTED`` queues no
+    reconcile.
     """
     job = Job.request(Job.Kind.REBUILD_SKETCH, node_id)
     new = Job.objects.filter(pk=job.pk, state=Job.State.QUEUED, result__isnull=True)
@@ -317,7 +318,7 @@ def _pace(job: Job, start: float, names: int) -> None:
 
 
 def _sample(listing: Census) -> dict[str, list[Member]]:
-    """The first chunks of a range that have copies, and their holders. These copies are looked up in the sketches."""
+    """The first chunks of a range that have copies, and their holders. The caller looks them up in the sketches."""
     holders = ((chunk_hash, entry.holders) for chunk_hash, entry in listing.entries.items() if entry.holders)
     return dict(islice(holders, DENIED_SAMPLE))
 
@@ -331,7 +332,7 @@ def _exact_tallies() -> list[Node]:
 def _rebuild_what_contradicts(topology: Topology, result: Mapping[str, Any]) -> list[str]:
     """Rebuild the sketches of nodes whose listing and tallies differ by more than can have changed during the census.
 
-    Returns the ids of these nodes.
+    Returns the ids of the nodes whose sketches are rebuilt.
     """
     node_ids = []
     now = {node.node_id: node for node in _exact_tallies()}

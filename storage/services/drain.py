@@ -1,8 +1,8 @@
 """Empty a node, so that it can be removed.
 
-A draining node takes no new copies, and its copies do not count. So every chunk on it gets another copy elsewhere, and
-then its copy on the node is removed. When a listing finds no copy, the node is retired. The phases: ``drain.locate``,
-``drain.count``, ``drain.write``, ``drain.trim``, ``drain.retire``.
+A draining node takes no new copies, and its copies do not count. So every chunk on the node gets another copy
+elsewhere, and then its copy on the node is removed. When a listing finds no copy, the node is retired. The phases:
+``drain.locate``, ``drain.count``, ``drain.write``, ``drain.trim``, ``drain.retire``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Plan:
         replicas: the number of copies on the node.
         bytes: the size of these copies.
         to_write: bytes to write elsewhere first, for chunks that would otherwise be short.
-        orphans: the number of copies on the node that the database does not know. Such copies are only removed.
+        orphans: the number of copies on the node that the database does not know. Copies that the database does not
+            know are removed without a new copy elsewhere.
     """
 
     node_id: str

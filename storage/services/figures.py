@@ -1,6 +1,6 @@
-"""Figures for metrics, as PostgreSQL and Redis keep them. No sketch is surveyed and no volume is listed for them.
+"""Figures for metrics, as PostgreSQL and Redis keep them. No sketch is surveyed and no volume is listed for metrics.
 
-The figures from the volumes are those of ``health``, which looks at them every few seconds anyway.
+``health`` has the figures from the volumes, because it looks at the volumes every few seconds anyway.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Waiting:
 
     Attributes:
         number: the number of jobs.
-        seconds: the time in seconds since the first of these jobs could have begun. This time begins again at 0 with
+        seconds: the time in seconds since the first of these jobs could have begun. ``seconds`` begins again at 0 with
             each new attempt.
         age: the time in seconds since the first of these jobs was queued.
     """

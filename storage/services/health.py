@@ -2,7 +2,8 @@
 
 A trouble is *failing* if uploads or downloads are refused because of it. A trouble is *degraded* if uploads and
 downloads go on, but with less redundancy, lower speed or less exact figures. The words of a trouble begin with a clause
-that stays the same until the trouble is over. The text after the first colon may change, and says what to do.
+that stays the same until the trouble is over. The text after the first colon of the words may change, and says what to
+do.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ class Reception:
 
         The row is inserted first, because a row must own the bytes (RACES 1).
         """
-        self._is_known = True  # If PostgreSQL fails during the next call, the row may exist: ``abandon`` looks for it.
+        self._is_known = True  # If PostgreSQL fails during the next call, ``abandon`` looks for the row.
         record_reception(
             self.upload_id,
             owner_id=self._owner_id,
@@ -245,8 +245,8 @@ class Reception:
         if self._staged is not None:
             self._staged.close()
         with transaction.atomic():
-            # The acceptance may have been committed although its answer was lost. In that case the upload belongs to a
-            # worker now.
+            # The acceptance may have been committed although its answer was lost. An upload whose acceptance was
+            # committed belongs to a worker now.
             mine = Upload.objects.select_for_update().filter(pk=self.upload_id)
             if mine.filter(state=Upload.State.ACCEPTED).exists():
                 return
@@ -273,8 +273,8 @@ def finish(accepted: Accepted, seconds: float) -> Stored | None:
         seconds: how long to wait at most.
 
     Returns:
-        None if the upload is not stored yet. In this case the upload is durable, so the client may be told to ask
-        later.
+        None if the upload is not stored yet. An upload that is not stored yet is durable, so the client may be told to
+        ask later.
 
     Raises:
         ClusterUnavailable: the upload lacks nodes, or PostgreSQL has crashed and lost the upload.

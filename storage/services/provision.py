@@ -118,8 +118,8 @@ def _reconcile_cluster(configuration: Configuration) -> Cluster:
             "lower the one or add nodes"
         )
     if (configuration.n_prime, configuration.tau) != (cluster.base_n_prime, cluster.tau):
-        # The sketches of the former shape no longer fit. The probe finds these sketches untrusted and queues their
-        # rebuilds.
+        # The sketches of the former shape no longer fit. The probe finds that these sketches are not trusted, and
+        # queues their rebuilds.
         log.info("cluster.sketches_reshaped", n_prime=configuration.n_prime, tau=configuration.tau)
         cluster.base_n_prime = cluster.n_prime = configuration.n_prime
         cluster.tau = configuration.tau
@@ -162,7 +162,7 @@ def _create_volume(cluster: Cluster, node: Node) -> None:
     node.save(update_fields=["state", "online", "file_system", "file_system_bytes"])
     Cluster.bump_topology()
     if Content.objects.exists():
-        # The new node is empty, and the other nodes are not. A new job is queued even if a rebalance is running,
-        # because the running job may not look for new nodes any more.
+        # The new node holds no copies and the other nodes do, so copies have to move. A new job is queued even if a
+        # rebalance is running, because the running job may not look for new nodes any more.
         Job.request(Job.Kind.REBALANCE_ALL, "cluster")
     log.info("node.created", node=node.node_id)

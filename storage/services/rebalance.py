@@ -33,7 +33,7 @@ class Plan:
     Attributes:
         added: node id → (copies, bytes) that the node gets.
         removed: node id → (copies, bytes) that the node loses.
-        lost: the number of chunks without a copy on a node that answers. No copy can be written for these chunks.
+        lost: the number of chunks without a copy on a node that answers. No copy can be written for the lost chunks.
     """
 
     added: dict[str, tuple[int, int]]

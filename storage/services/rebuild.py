@@ -33,8 +33,8 @@ PROGRESS_EVERY = 8
 def rebuild(job: Job) -> dict[str, Any]:
     """Carry out a rebuild job, whose subject is a node id.
 
-    If the sketches grow during the rebuild, the new sketch has the former size, and its header says so. This sketch can
-    be used like the sketch before it, and the probe queues another rebuild.
+    If the sketches grow during the rebuild, the new sketch has the former size, and its header says so. A sketch of the
+    former size can be used until the probe has it rebuilt once more.
 
     Returns:
         The ``reason`` for the rebuild; the ``chunks`` and ``bytes`` listed; ``n_prime``, the size of the new sketch in
@@ -119,17 +119,16 @@ class Replicas:
 
 
 def _correct_tally(before: Node, listed: Replicas) -> tuple[int, bool]:
-    """Compare the node's tallies with the listing. If the node is quiet, replace the tallies by the listed numbers.
-
-    A node is quiet if it gained and lost no copy during the listing.
+    """Compare the node's tallies with the listing. If the node is quiet, replace its tallies by the numbers of the
+    listing. A node is quiet if it gained and lost no copy during the listing.
 
     A node's tally is the number of its copies that PostgreSQL keeps. A batch updates the tally before it ends, and this
     job has waited for the batches. So the tally is exact at two times: when the listing began (``before``), and now.
     ``Node.listed_until`` says how many copies the listing must have found at least.
 
-    If a busy node lacks copies, its tally is lowered by the largest number of copies that can be missing. Otherwise the
-    next rebuild would raise the same alarm again. A tally that is too low does no harm except that it hides losses,
-    until a rebuild of the quiet node makes the tally exact.
+    If a busy node lacks copies, its tally is lowered by the largest number of copies that can be missing. If the tally
+    was not lowered, the next rebuild would raise the same alarm again. A tally that is too low does no harm except that
+    it hides losses, until a rebuild during which the node gains and loses no copy makes the tally exact.
 
     Args:
         before: the node when the listing began.
@@ -154,7 +153,8 @@ def _raise_alarm(before: Node, result: dict[str, Any]) -> None:
     """Log that copies have vanished, and queue a comparison of the node with what it should hold (reconcile).
 
     Reconciles and rebuilds do not queue each other without end. A reconcile ends with a rebuild, and that rebuild
-    queues no further reconcile. The tally has been corrected, too, so that rebuild finds no copies missing.
+    queues no further reconcile. The tally has been corrected, so the rebuild at the end of the reconcile finds no
+    copies missing.
     """
     counters.add(Event.COPIES_MISSED, result["missed"])
     fields = {name: result[name] for name in ("reason", "missed", "quiet", "differences")}

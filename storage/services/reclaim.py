@@ -54,7 +54,7 @@ class Plan:
 class Trash:
     """The number of ``copies`` in the trash of a node.
 
-    The ``due`` copies have been there for longer than the grace period.
+    ``due`` of these copies have been in the trash for longer than the grace period.
     """
 
     node_id: str
@@ -111,7 +111,8 @@ def plan(topology: Topology, grace: float) -> Plan:
 
     Raises:
         ForeignDatabase: a volume belongs to another cluster, or was written to under a database that this one does not
-            know. In the second case this database is an older copy, and does not know all that the volumes hold.
+            know. If the volume was written to under another database, this database may be an older copy, which does
+            not know all that the volumes hold.
     """
     members: list[Member] = []
     absent: list[Member] = []
@@ -156,9 +157,9 @@ def preview(grace: float) -> Preview:
 def _due(grace: float) -> list[tuple[str, int]]:
     """Select condemned chunks whose grace period is over, in the order of their hashes, beginning at a random hash.
 
-    The rows of chunks stay while a node that does not answer may hold them. If each pass began at the same hash, such
-    chunks could fill every pass. ``Now()`` is constant during the query. With ``Clock()``, which advances, PostgreSQL
-    would not use the index.
+    The rows of chunks stay while a node that does not answer may hold them. If each pass began at the same hash, chunks
+    that wait for a silent node could fill every pass. ``Now()`` is constant during the query. With ``Clock()``, which
+    advances, PostgreSQL would not use the index.
     """
     due = _unreferenced().filter(condemned_at__lt=Now() - timedelta(seconds=grace)).order_by("hash")
     begin = secrets.token_hex(32)

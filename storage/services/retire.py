@@ -30,8 +30,8 @@ def plan(node_id: str) -> int:
 def retire(node_id: str) -> Job:
     """Take a dead node out of the cluster, and queue the repair of the chunks that it held.
 
-    From now on nothing waits for the node to come back. A download of a file whose last copies were there answers 410.
-    Reclaim deletes the rows of condemned chunks that the node may have held.
+    From now on nothing waits for the node to come back. A download of a file whose last copies were on this node
+    answers 410. Reclaim deletes the rows of condemned chunks that the node may have held.
 
     Raises:
         NoSuchNode: there is no such node.

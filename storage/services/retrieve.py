@@ -37,8 +37,8 @@ def open_file(owner: User, file_hash: str, name: str | None = None) -> OpenFile:
 def retrieve(file: OpenFile, ranges: Sequence[range] | None = None) -> Iterator[bytes]:
     """Read a file, or some ranges of it. Each piece that is yielded belongs to one range.
 
-    The first chunk is located and verified before this function returns. A failure after that cuts the stream short
-    (RACES 15).
+    The first chunk is located and verified before this function returns. If a later chunk cannot be read, the stream
+    ends early (RACES 15).
 
     Args:
         file: the file.
@@ -57,7 +57,10 @@ def retrieve(file: OpenFile, ranges: Sequence[range] | None = None) -> Iterator[
 
 
 def _against_the_summary(file: OpenFile, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the pieces of a whole file. If all can be read, report that its summary wrongly says "unretrievable"."""
+    """Yield the pieces of a whole file.
+
+    If all pieces can be read, report that the health summary of the content wrongly says "unretrievable".
+    """
     yield from pieces
     report_readable(file.content_id)
 

@@ -93,7 +93,7 @@ class Statistics:
     def average_replication(self) -> float:
         """The copies on online nodes, by the tallies, divided by the chunks on record.
 
-        The sketches also estimate this average.
+        The survey of the sketches also gives an estimate of this average.
         """
         counted = sum(node.chunks for node in self.nodes if node.online)
         return counted / self.chunks if self.chunks else 0.0

@@ -84,8 +84,8 @@ def _seek_losses(topology: Topology, figures: Survey) -> None:
     """Queue a trace of the losses that two consecutive surveys have seen in the same registers.
 
     Work that one survey sees half done, such as a removal, is finished by the next survey. If a node loses copies
-    during a rebuild of its sketch, the sketch may keep counts of copies that have gone. Such counts look like losses,
-    and only the trace finds out what they are.
+    during a rebuild of its sketch, the sketch may keep counts of copies that have gone. Counts of copies that have gone
+    look like losses of other copies, and only the trace tells the two apart.
     """
     global _before
     before, _before = _before, None
@@ -95,7 +95,7 @@ def _seek_losses(topology: Topology, figures: Survey) -> None:
     if not proof.is_suspect(figures, proof.smallest_target(topology), on_record):
         return
     if Job.objects.open().filter(kind__in=AT_WORK).exists():
-        return  # A job of these kinds mends losses itself, or moves thousands of copies.
+        return  # A job whose kind is in AT_WORK mends losses itself, or moves thousands of copies.
     _before = evidence = proof.find(topology)
     if evidence is None or before is None:
         return

@@ -1,6 +1,6 @@
 """Find stale leases, abandoned uploads, forgotten staged files and short contents, even if every wake-up was lost.
 
-All of this is found from the state of PostgreSQL and of the staging folder, so no lost message matters.
+The sweep finds everything from the state of PostgreSQL and of the staging folder, so no lost message matters.
 """
 
 from __future__ import annotations

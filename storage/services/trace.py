@@ -4,8 +4,8 @@ The phases: ``trace.read``, ``trace.count_chunks``, ``trace.stream``, ``trace.as
 ``trace.locate``, ``trace.count`` and ``trace.write``.
 
 Every chunk on record is hashed to its register twice, which takes seconds for ten million chunks. The first pass counts
-the chunks of each register. Then a register is too low if it counts fewer copies than its chunks should have. The
-second pass names the chunks of these registers. No node is listed, and the nodes are asked for no other chunk.
+the chunks of each register. A register is too low if it counts fewer copies than its chunks should have. The second
+pass names the chunks of these registers. No node is listed, and the nodes are asked for no other chunk.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ def _chunks_by_register(job: Job, levels: Levels) -> tuple[NDArray[np.uint16], d
 
     Returns:
         The number of chunks of each register, shape ``[N']``; and step → the registers of its chunks, for the first
-        ``KEPT_STEPS`` steps. A kept step is read again only if a chunk in it has a register that is too low.
+        ``KEPT_STEPS`` steps. A step whose registers are in this result is read again only if one of these registers is
+        too low.
     """
     chunks = np.zeros(levels.n_prime, np.uint16)
     kept: dict[int, NDArray[np.uint32]] = {}
@@ -189,8 +190,8 @@ def _explain(topology: Topology, registers: NDArray[np.uint32], n_prime: int) ->
     """Queue the jobs that find out why registers are too low although no chunk on record lacks copies.
 
     Either such registers count copies of chunks that are not on record, and a census condemns these copies. Or the
-    registers count copies that do not exist, and a rebuild of the sketches removes these counts. Such a rebuild is
-    queued for registers that are still unexplained in the first trace after a census.
+    registers count copies that do not exist, and a rebuild of the sketches removes these counts. A rebuild is queued
+    for registers that are still unexplained in the first trace after a census.
     """
     last, census = Job.objects.last_of(Job.Kind.TRACE), Job.objects.last_of(Job.Kind.CENSUS)
     if last and census and _ended(census) > _ended(last) and (last.result or {}).get("n_prime") == n_prime:

@@ -70,7 +70,7 @@ def _joined(ranges: list[range]) -> list[range]:
 
 
 def content_range(wanted: range | None, size: int) -> str:
-    """The value of ``Content-Range``. Without a range, it is the value for the answer 416."""
+    """The value of ``Content-Range``. If ``wanted`` is None, it is the value for the answer 416."""
     return f"bytes */{size}" if wanted is None else f"bytes {wanted.start}-{wanted.stop - 1}/{size}"
 
 

@@ -1,8 +1,8 @@
 """The figures of the whole cluster as metrics. Every process of the API shows the same figures.
 
-PostgreSQL, Redis and the volumes are asked at the same time, each with a time limit. If one of these parts does not
-answer, only its own figures are missing. A part that still hangs is not asked again. The figures are kept for a few
-seconds.
+PostgreSQL, Redis and the volumes are asked at the same time, each with a time limit. If PostgreSQL, Redis or the
+volumes do not answer, only the figures of that part are missing. A part that still hangs is not asked again. The
+figures are kept for a few seconds.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from storage.services.figures import Stored, Tracked, Waiting
 from storage.services.health import Health
 from storage.tracking.surveying import largest_z
 
-# A trouble of /health has one of these names, or the name of a node or of a program whose clock is wrong.
+# A trouble of /health is named in FAILING or TROUBLES, or has the name of a node or of a program whose clock is wrong.
 FAILING = ("postgresql", "staging", "nodes")
 TROUBLES = (*FAILING, "redis", "unreadable", "copies", "gathered", "database", "uploads", "sketches")
 NODE, CLOCK = "node", "clock"
@@ -201,7 +201,7 @@ STORED = (*NODES, *JOBS, *FILES, *DATABASE, *SURVEY)
 
 
 def _jobs(tracked: Tracked) -> Value:
-    # A counter begins with 0: Prometheus would not see the step from nothing to 1.
+    # A counter is shown as 0 before its first event: Prometheus would not see the step from nothing to 1.
     none = {(kind.value, outcome.value): 0 for kind in Job.Kind for outcome in Outcome}
     return none | dict(tracked.counts.jobs)
 

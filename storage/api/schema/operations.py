@@ -82,7 +82,7 @@ class Operation:
     """What one method of a view does.
 
     Attributes:
-        summary: what the method does, in a few words. The id of the operation is made of these words.
+        summary: what the method does, in a few words. The id of the operation is made of the words of the summary.
         replies: status → the answer, or several answers of different types.
         problems: the codes of the problems that the method can answer with, besides those that every method has.
         headers: the names of the header fields that the method reads, which ``fields.REQUEST`` describes.

@@ -59,7 +59,8 @@ def _rendered(renderer: Any, prefix: str, *, keys: bool) -> bytes:
     Args:
         renderer: the class of the renderer.
         prefix: the path under which the API is served; ``/`` if it is served at the root of its host.
-        keys: True while requests need keys. The schema depends on ``keys``, so it has to be an argument.
+        keys: True while requests need keys. The schema depends on ``keys``, so ``keys`` has to be an argument of this
+            cached function.
     """
     document = SchemaGenerator().get_schema(public=True)
     document["servers"] = [{"url": prefix.rstrip("/") or "/"}]

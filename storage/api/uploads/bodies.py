@@ -1,4 +1,4 @@
-"""Request bodies, chunked ones included. Their bytes are counted against the declared and the allowed size."""
+"""Request bodies, chunked ones included. Their size is compared with the declared and the allowed size."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ PARTS = 1000  # The largest number of parts of a form.
 
 BOUNDARY = re.compile(r"[ -~]{0,200}[!-~]")
 PLAIN_FORM = re.compile(r"multipart/form-data; boundary=([0-9A-Za-z'()+_,./:=?-]{1,200})")
-HEAD_CHARSET = "latin-1"  # It keeps every byte of a part's head; ``decoded`` then marks bytes that are not UTF-8.
+HEAD_CHARSET = "latin-1"  # Latin-1 keeps every byte of a part's head; ``decoded`` then marks bytes that are not UTF-8.
 AS_IT_IS = ("7bit", "8bit", "binary")
 
 Take = Callable[[bytes], object]
 
 
 class BodyStream:
-    """The body of one request. It may have at most ``SMALL`` bytes until ``allow`` sets another limit.
+    """The body of one request. The body may have at most ``SMALL`` bytes until ``allow`` sets another limit.
 
     ``wsgi.input`` is read directly: Django's own stream gives no bytes of a chunked body, and it takes a body that is
     shorter than declared for a complete body.
@@ -98,7 +98,8 @@ def require_length(environ: Mapping[str, Any]) -> None:
 
     Raises:
         LengthRequired: the request has neither Content-Length nor Transfer-Encoding.
-        InvalidRequest: the request has neither in HTTP/1.0, whose clients do not know 411 (RFC 1945 §7.2.2).
+        InvalidRequest: the request has neither of these fields and is in HTTP/1.0, whose clients do not know 411 (RFC
+            1945 §7.2.2).
     """
     if environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING"):
         return
@@ -183,8 +184,8 @@ def read_form(
     Args:
         environ: the WSGI environment of the request.
         body: the form.
-        begin_file: called for each file with its field name and file name, as the client wrote them. It returns the
-            function that takes the file's bytes, or None if the file is skipped.
+        begin_file: called for each file with its field name and file name, as the client wrote them. ``begin_file``
+            returns the function that takes the file's bytes, or None if the file is skipped.
 
     Returns:
         Name → value of the other fields. If several fields have one name, the last field counts. Bytes that are not
@@ -257,7 +258,7 @@ def _boundary(environ: Mapping[str, Any]) -> str:
 def _names(part: MultipartSegment) -> tuple[str, str]:
     """The field name and the file name of a part. A part without a file name is no file."""
     if part.header("Content-Transfer-Encoding", AS_IT_IS[0]).strip().lower() not in AS_IT_IS:
-        raise ParseError("malformed form: a part of it is encoded")  # RFC 7578 §4.7 deprecates this.
+        raise ParseError("malformed form: a part of it is encoded")  # RFC 7578 §4.7 deprecates encoded parts.
     try:
         name, file_name = form_names(decoded(part["Content-Disposition"].encode(HEAD_CHARSET)))
     except ValueError as error:

@@ -78,7 +78,8 @@ class StagingFormParser(BaseParser):
 class RawParser(BaseParser):
     """Parser for a body that is the file itself. The address has the name and the factor, a header has the digest.
 
-    The parser checks all three before it reads the body. If the body turns out to be bad, it ends the reception.
+    The parser checks name, factor and digest before it reads the body. If the body turns out to be bad, the parser ends
+    the reception.
     """
 
     media_type = "*/*"
@@ -144,7 +145,8 @@ class FormOrFile(Negotiation):
     """Negotiation that takes a body for a form if its media type says so, and otherwise for the file itself.
 
     A form of the type ``application/x-www-form-urlencoded`` cannot hold a file. A POST of this type is refused, because
-    POST expects a form with a file. With PUT the type is ignored: ``curl --data-binary -X PUT`` gives it to any file.
+    POST expects a form with a file. With PUT this type is ignored, because ``curl --data-binary -X PUT`` sends any file
+    with this type.
     """
 
     def select_parser(self, request: Request, parsers: Any) -> Any:

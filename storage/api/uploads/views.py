@@ -62,7 +62,7 @@ class UploadView(Endpoint):
     A body of any other type is the file itself; `?file_name=` and `?replication_factor=` say the rest. With a form, a
     name in the query comes before that of the file field, and a factor in the form before that in the query.
 
-    The answer is 201 for a new file, and 200 for bytes that you have already under this name. It is 202 with
+    The answer is 201 for a new file, and 200 for bytes that you have already under this name. The answer is 202 with
     `Prefer: respond-async`, or when storing the file takes longer than UPLOAD_WAIT.
     """
 
@@ -118,7 +118,7 @@ class UploadView(Endpoint):
             body["distribution"] = distribution
         body["deduplicated"] = accepted.deduplicated
         code = status.HTTP_201_CREATED if accepted.created else status.HTTP_200_OK
-        # This is what reverse() would return, but reverse() takes longer than all the rest of the answer.
+        # reverse() would return the same address, but takes longer than all the rest of the answer.
         location = f"{get_script_prefix()}files/{accepted.file_hash}"
         return Response(body, code, headers={"Location": location, **wishes.headers})
 

@@ -33,7 +33,7 @@ class Forwarded:
 
     The fields are X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host. The last entry of a list is what the proxy
     itself has seen. The client is the last address in X-Forwarded-For that is no trusted proxy. The client may have
-    invented the entries before it.
+    invented the addresses before its own.
     """
 
     def __init__(self, application: WSGIApplication) -> None:
@@ -57,7 +57,7 @@ def _client(field: str, peer: str, proxies: tuple[IPv4Network | IPv6Network, ...
     for hop in reversed(field.split(",")):
         address = _without_port(hop.strip())
         if address is None:
-            return client  # If an address cannot be read, those before it are not believed.
+            return client  # If an address cannot be read, the addresses before it are not believed.
         client = address
         if not is_trusted(client, proxies):
             return client

@@ -55,8 +55,8 @@ class Request(WSGIRequest):
         return host
 
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
-        """Read the Content-Type. The charset in it is ignored: a query is UTF-8, and the parser of a form reads the
-        charset itself.
+        """Read the Content-Type. The charset of the Content-Type is ignored: a query is UTF-8, and the parser of a form
+        reads the charset itself.
 
         Raises:
             InvalidRequest: the field is malformed.

@@ -31,7 +31,8 @@ CACHES, PRIVATE, PUBLIC = "Cache-Control", "private", "public"
 class Protection:
     """Middleware that gives every answer the fields of PROTECTION, unless the answer has such a field already.
 
-    While keys are on, it also makes every answer private. The files of the pages are public.
+    While keys are on, this middleware also marks every answer as private (``Cache-Control``). The files of the pages
+    are public.
 
     This middleware does the work of Django's SecurityMiddleware and XFrameOptionsMiddleware, which do not see every
     answer.
@@ -41,8 +42,8 @@ class Protection:
         self._application = application
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # Pages of other sites may embed what a share link leads to. Django changes the path in place, so the path is
-        # read first.
+        # Pages of other sites may embed the file of a share link. Django changes the path in place, so the path is read
+        # first.
         origin = {ORIGIN: "cross-origin"} if environ["PATH_INFO"].lower().startswith("/share/") else {}
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:

@@ -2,7 +2,7 @@
 
 The phases, in order: ``ingest.read``, and for each batch ``ingest.pin``, ``ingest.locate``, ``ingest.count``,
 ``ingest.write``, ``ingest.record``, then ``ingest.join`` if there are segments, and ``ingest.close``. A worker may die
-in any of them: the next worker starts the upload again, finds the copies that are already there, and finishes it.
+in any phase: the next worker starts the upload again, finds the copies that are already there, and finishes the upload.
 
 Segments of a large body are ingested by free workers while the rest of the body still arrives. The upload's own job
 stores the chunks after the last segment, helps with segments that no worker has, waits for the other segments, and

@@ -70,7 +70,8 @@ def _record(batch: Sequence[Piece], ids: dict[str, int]) -> None:
     if any(work.is_done for work in works):
         phases.enter("ingest.close")
     with transaction.atomic():
-        # Every transaction locks contents before jobs. So a concurrent deletion of a content has ended, or it waits.
+        # Every transaction locks contents before jobs. So a concurrent deletion of one of these contents has either
+        # ended, or waits for this transaction.
         contents = Content.objects.locked({work.content.pk for work in works if work.content})
         mine = Job.objects.heartbeat({work.job: len(work.replications) for work in works})
         for work in works:

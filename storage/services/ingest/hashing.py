@@ -98,8 +98,8 @@ def _staged(upload: Upload, size: int) -> Iterator[bytes]:
 def _copied(upload: Upload, parts: list[uuid.UUID], size: int) -> Iterator[bytes]:
     """Copy the parts into the upload's own staged file, one after the other, and yield their bytes.
 
-    Another worker may copy the parts at the same time, after this worker has lost its lease. This does no harm: both
-    workers write the same bytes to the same positions.
+    Another worker may copy the parts at the same time, after this worker has lost its lease. Two workers that copy the
+    parts do no harm: both write the same bytes to the same positions.
     """
     known = Upload.objects.in_bulk(parts)
     sizes = dict(Resumable.objects.filter(pk__in=parts).values_list("pk", "offset"))

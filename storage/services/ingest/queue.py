@@ -42,8 +42,8 @@ def run_queued(*, goes_on: bool = False) -> Claimed:
     """Claim as many queued uploads as fit a batch, and ingest them together.
 
     Args:
-        goes_on: True if this worker looks into the queue again afterwards. In this case no other worker is woken for
-            uploads that arrive until then.
+        goes_on: True if this worker looks into the queue again afterwards. Until that look, no other worker is woken
+            for uploads that arrive.
     """
     jobs = _claim(goes_on)
     if not jobs:
@@ -61,7 +61,7 @@ def _claim(goes_on: bool) -> list[Job]:
         wakeups.hush(Job.Queue.INGEST, ALONE_SECONDS)
         if jobs := Job.objects.claim(Job.Queue.INGEST, most=CLAIM_JOBS, most_bytes=CLAIM_BYTES):
             return jobs
-    # The pending flag is cleared before the claim. Otherwise a job that is queued between claim and clearing would wake
-    # no worker.
+    # The flag that a wake-up is pending is cleared before the claim. If the flag was cleared after the claim, a job
+    # that is queued between the two would wake no worker.
     wakeups.taken(Job.Queue.INGEST)
     return Job.objects.claim(Job.Queue.INGEST, most=CLAIM_JOBS, most_bytes=CLAIM_BYTES)

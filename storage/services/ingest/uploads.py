@@ -71,7 +71,8 @@ def _join(work: Work) -> None:
         ManifestEntry.record(rows)
         closed = close({work: content})
         if any(stored["factor"] > work.upload.replication_factor for stored in results.values()):
-            # The segments were stored with more replicas than are wanted now. A rebalance trims them (RACES 9).
+            # The segments were stored with more replicas than are wanted now. A rebalance trims the surplus replicas
+            # (RACES 9).
             Job.request(Job.Kind.REBALANCE, f"content {content.pk}", file_hash=content.file_hash, size=content.size)
             wakeups.on_commit(Job.Queue.MAINTENANCE)
     end(closed)

@@ -154,7 +154,7 @@ class _Arrival:
             with files.explaining():
                 self._staged = files.reopen(self._upload.pk, self._offset)
                 with self._alone():
-                    # An earlier request may have left bytes that were not kept, or whose digest was wrong.
+                    # Behind the offset, an earlier request may have left bytes that do not count.
                     self._staged.truncate(self._offset)
         except StagingDamaged as error:
             if not self._upload.has_writer():
@@ -226,8 +226,8 @@ class _Arrival:
     def _alone(self) -> Iterator[None]:
         """Hold the lock of the staged file, if this request is still the writer.
 
-        A newer request becomes the writer first, and then waits for this lock. When an older request gets the lock
-        after that, it finds that it is not the writer any more, and writes nothing (RACES 41).
+        A newer request becomes the writer first, and then waits for this lock. An older request that gets the lock
+        later finds that it is not the writer any more, and writes nothing (RACES 41).
         """
         with files.alone(self._staged):
             if not self._upload.has_writer():

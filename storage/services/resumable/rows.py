@@ -41,7 +41,8 @@ def require_room(upload: Resumable, size: int, factor: int, *, is_whole: bool = 
 def require_quota(upload: Resumable, size: int, *, is_whole: bool) -> None:
     """Refuse bytes that do not fit into the owner's quota together with the owner's other uploads that are under way.
 
-    This check only refuses early. Concurrent uploads may all pass it, and the acceptance then decides.
+    This check only refuses early. Concurrent uploads may all pass this check; the check at their acceptance then
+    decides.
 
     Args:
         upload: the upload, which may have no row yet.

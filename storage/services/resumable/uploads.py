@@ -41,7 +41,7 @@ class Plan:
 
 
 def begin(owner: User, plan: Plan) -> Resumable:
-    """Make an upload to which bytes can be sent. The caller is its writer.
+    """Make an upload to which bytes can be sent. The caller is the writer of the new upload.
 
     Raises:
         StorageError: one of the errors of ``require_room``.
@@ -96,7 +96,7 @@ def join(owner: User, plan: Plan, part_ids: Sequence[str]) -> Resumable:
             if not (part.is_partial and part.is_complete):
                 raise InvalidRequest("a part is not ready", {"Upload-Concat": [f"{part_id} is not a whole part."]})
         length = sum(parts[part_id].offset for part_id in ids)
-        Upload.objects.filter(pk__in=parts).update(reserved=0)  # The whole upload reserves this room.
+        Upload.objects.filter(pk__in=parts).update(reserved=0)  # The joined upload reserves their room.
         upload = _planned(owner, replace(plan, length=length), ids)
         require_room(upload, length, plan.factor)
         _record(upload, plan.factor)

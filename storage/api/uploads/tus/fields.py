@@ -29,7 +29,7 @@ def is_draft(environ: Mapping[str, Any]) -> bool:
     """True if a request speaks the IETF's draft, False if it speaks tus.
 
     Raises:
-        UnsupportedProtocol: the request speaks another version of either, or none.
+        UnsupportedProtocol: the request speaks another version of tus or of the draft, or names no version.
     """
     draft = environ.get(DRAFT_FIELD)
     if draft is not None:

@@ -35,12 +35,12 @@ CREATION_QUERY = (names.FIELD, "replication_factor")
 
 
 class Tus(Endpoint):
-    """A view for clients of tus 1.0, or of the IETF draft. These protocols describe it, and the schema does not."""
+    """A view for clients of tus 1.0, or of the IETF draft. The protocols describe it, not the schema."""
 
     schema = None
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> StrictRequest:
-        """Some clients can send only GET and POST. They name the method that they mean in a field (tus 1.0)."""
+        """Some clients can send only GET and POST. Such a client names the meant method in a header field (tus 1.0)."""
         meant = request.META.get(OVERRIDE)
         if request.method == "POST" and meant in ("PATCH", "DELETE", "HEAD"):
             request.method = meant
@@ -68,9 +68,9 @@ class Tus(Endpoint):
 
 
 class UploadsView(Tus):
-    """Begin a resumable upload, with tus 1.0 or with the IETF draft. The answer names its address in `Location`.
-
-    Send its bytes to that address with `PATCH`, in as many requests as you like. `HEAD` tells how many have arrived.
+    """Begin a resumable upload, with tus 1.0 or with the IETF draft. `Location` in the answer is the address of the
+    upload. Send the bytes to this address with `PATCH`, in as many requests as you like. `HEAD` tells how many bytes
+    have arrived.
     """
 
     parameters = CREATION_QUERY
@@ -100,7 +100,7 @@ class UploadsView(Tus):
 
 
 class ResumableView(Tus):
-    """One resumable upload. `GET` shows how far it is, and at last the hash of its file.
+    """One resumable upload. `GET` shows how many bytes of the upload are there, and in the end the hash of its file.
 
     `stage` is `sending`, `sent` (a part that waits to be joined), `hashing`, `storing`, `done` or `failed`. `HEAD` and
     `PATCH` are for clients of tus 1.0 and of the IETF draft. `DELETE` ends an upload, and drops what has arrived.
@@ -112,7 +112,7 @@ class ResumableView(Tus):
         return Response(documents.upload_status(resumable.find(owner_of(request), upload_id)))
 
     def head(self, request: Request, upload_id: str) -> Response:
-        """Where the upload goes on. A request that still sends bytes is stopped, so that this stays true."""
+        """Tell where the upload goes on. A request that still sends is stopped, so that the offset stays true."""
         draft = fields.is_draft(request.META)
         upload = resumable.take_over(owner_of(request), upload_id)
         code = status.HTTP_204_NO_CONTENT if draft else status.HTTP_200_OK
@@ -177,7 +177,7 @@ class _Body:
         return announced >= MUCH or (announced > 0 and upload.offset + announced == upload.length)
 
     def take(self, upload: Resumable, offset: int, *, ends: bool) -> Resumable:
-        """Receive the bytes. If they were the last ones, wait a little for the hash of the file.
+        """Receive the bytes. If the upload is complete with these bytes, wait a little for the hash of the file.
 
         Returns:
             The upload as it is then.
@@ -195,7 +195,8 @@ class _Body:
 
 
 def _count(request: Request) -> None:
-    """Count a PATCH towards RATE_LIMIT. Those that bring much do not count: an upload has as many as its client likes.
+    """Count a PATCH towards RATE_LIMIT. A PATCH that brings much does not count: a client may send one upload in as
+    many requests as it likes.
 
     Raises:
         TooManyRequests: the client has used up its requests.
