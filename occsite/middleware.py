@@ -38,7 +38,7 @@ class _ForPages:
             return self.get_response(request)
         response: Any = super().__call__(request)  # type: ignore[misc]
         if request.is_secure():
-            # A browser then sends the cookies of the session and of the CSRF check over TLS only.
+            # A browser sends Secure cookies, those of the session and of the CSRF check, over TLS only.
             for cookie in response.cookies.values():
                 cookie["secure"] = True
         return response

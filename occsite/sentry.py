@@ -17,7 +17,8 @@ LEVELS = ("error", "critical")
 
 
 def begin(dsn: str) -> None:
-    """Report the errors of this process, and of its children, from now on. Only now the library is loaded.
+    """Report the errors of this process, and of its children, from now on. The library is loaded only when this
+    function is called.
 
     A report has the event with its ids and the traceback: no body, no header field, no address of a client, and no
     variable of a function, because all of these may hold what belongs to the owners of files.

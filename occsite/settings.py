@@ -61,7 +61,7 @@ SILENCED_SYSTEM_CHECKS = [
     # console.
     "security.W003",
     # occsite.middleware marks the cookies of answers over TLS as Secure. Over plain HTTP on this machine, a browser
-    # would not send such a cookie back, and nobody could log in.
+    # would not send a Secure cookie back, and nobody could log in.
     "security.W010",
 ]
 
@@ -117,11 +117,11 @@ _database["OPTIONS"] = {
     "application_name": signature(os.environ.get(PROGRAM, COMMAND), OCC, SECRET_KEY),
     "prepare_threshold": 5,  # The setting lets statements ask to be prepared; the ORM's statements never ask.
     "options": f"-c statement_timeout={PATIENCE}s -c idle_in_transaction_session_timeout=120000"
-    # The following options are for prepared statements and for the statements of triggers. All these statements look up
-    # a few rows by their keys. By default PostgreSQL would make a new plan at each call of a statement with a list of
-    # keys, because it expects longer lists. So PostgreSQL is told to keep plans. A plan may be made while a table is so
-    # small that a scan of the whole table seems best. Sequential scans are off, so a plan that was made for a small
-    # table stays good when the table grows.
+    # The following options are for prepared statements and for the statements of triggers. All statements of these two
+    # kinds look up a few rows by their keys. By default PostgreSQL would make a new plan at each call of a statement
+    # with a list of keys, because it expects longer lists. So the options tell PostgreSQL to keep the plan of a
+    # statement. A plan may be made while a table is so small that a scan of the whole table seems best. Sequential
+    # scans are off, so a plan that was made for a small table stays good when the table grows.
     " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off",
     "pool": 16,
 }

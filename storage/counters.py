@@ -37,7 +37,7 @@ class Event(StrEnum):
     BYTES_RECLAIMED = "bytes_reclaimed"
     SKETCHES_REBUILT = "sketches_rebuilt"
     COPIES_MISSED = "copies_missed"  # copies that a node should have had, and that a rebuild did not find there
-    SKETCH_DRIFT = "sketch_drift"  # registers that were wrong, found by the rebuild of a quiet node
+    SKETCH_DRIFT = "sketch_drift"  # wrong registers that a rebuild found while no copy came or went
 
 
 class Outcome(StrEnum):

@@ -22,7 +22,7 @@ PAUSE = 1.0  # After a failure, no call is tried for this many seconds.
 
 
 class Breaker:
-    """Refuses calls for a pause after each failure. After the pause, one call is tried first, and decides for the others."""
+    """Refuses calls for a pause after each failure. Then the result of one call decides for all calls."""
 
     def __init__(self) -> None:
         self._lock = Lock()

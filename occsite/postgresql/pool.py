@@ -1,8 +1,9 @@
 """A pool of connections to PostgreSQL, each made by the thread that needs it.
 
 psycopg_pool makes connections in threads of its own, and pauses longer after each failure: a PostgreSQL that was back
-after 0.3 s was used again after 16 to 20 s, and a request waited a second for each broken connection that it met. Here
-a broken connection is replaced at once, and the caller gets PostgreSQL's own words when that fails.
+after 0.3 s was used again after 16 to 20 s, and a request waited a second for each broken connection that it met. The
+pool of this module replaces a broken connection at once, and the caller gets PostgreSQL's own words if no new
+connection can be made.
 """
 
 from __future__ import annotations

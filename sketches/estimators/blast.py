@@ -39,9 +39,9 @@ LARGEST_SET = 12
 def blast_radius(registers: NDArray[np.uint8], nodes: Collection[int]) -> Estimate:
     """Estimate how many chunks have all of their replicas on ``nodes``, and would be lost with them.
 
-    Every register that is zero on all other nodes and not zero on ``nodes`` proves such a chunk, unless the register
-    still counts a chunk that was removed. If a node outside ``nodes`` still counts a removed chunk in a register, that
-    register hides such chunks.
+    Every register that is zero on all other nodes and not zero on ``nodes`` proves a confined chunk, unless the
+    register still counts a chunk that was removed. If a node outside ``nodes`` still counts a removed chunk in a
+    register, that register hides confined chunks.
 
     Args:
         registers: uint8 ``[m, N']``, sketches of all online nodes; it only matters whether registers are zero.

@@ -23,8 +23,9 @@ class Disagreement:
     Attributes:
         counted: the sum of the registers; a lower bound on the counted chunks if registers are saturated.
         estimated: distinct chunks, from the registers that are not zero.
-        score: standard score of ``counted`` against the registers that are not zero, always finite. Above 3, chunks are
-            counted twice; below -3, counts are lost. Less than 1 % of sound sketches score beyond 3 or -3.
+        score: standard score of ``counted`` against the registers that are not zero, always finite. A score above 3
+            means that chunks are counted twice, a score below -3 that counts are lost. Less than 1 % of sound sketches
+            score beyond 3 or -3.
         saturated: registers at tau; if there are any, the score is not below 0.
     """
 

@@ -36,8 +36,8 @@ def at_least(bound: float) -> Estimate:
 def whole_chunks(estimate: float, lower: float, upper: float, proven: int) -> Estimate:
     """Return a number of chunks with an interval of whole numbers, none of them below ``proven``.
 
-    The ends are rounded to the nearest whole number. If the lower end is then 0, the upper end is rounded up instead.
-    In simulations with a standard deviation under 3 chunks, unrounded ends cover as little as 87 % and ends rounded
+    The ends are rounded to the nearest whole number. If the rounded lower end is 0, the upper end is rounded up. In
+    simulations with a standard deviation under 3 chunks, unrounded ends cover as little as 87 % and ends rounded
     outward 98 to 100 %.
 
     Args:

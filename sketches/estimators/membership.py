@@ -68,7 +68,7 @@ def candidates(
 
     Args:
         values: the registers that chunks fall into, shape ``[chunks, nodes]``.
-        chunks_per_node: n, shape ``[nodes]``. If a register counts more chunks than n, its value is taken instead.
+        chunks_per_node: n, shape ``[nodes]``. If a register counts more chunks than n, its value takes the place of n.
         n_prime: N', one size for all sketches, or a size for each: shape ``[nodes]``.
         tau: the level at which a register saturates.
         prior: probability before the registers are read, such as RF/m, or more for the nodes that placement prefers;
@@ -110,9 +110,9 @@ def holders(
     """Find the probability that nodes hold chunks, from the registers of all nodes together.
 
     The odds follow from how many chunks share a register (see above). The odds are scaled, by one factor for each
-    chunk, until the probabilities add up to the number of replicas that the chunk still has. That number of replicas is
-    less than ``replicas`` if the registers count fewer replicas than their chunks should have: the lack is divided
-    equally among these chunks. The sum of a register over the nodes is not known if a sketch is not trusted, if
+    chunk, until the probabilities add up to the number of replicas that the chunk still has. A chunk may still have
+    fewer replicas than ``replicas``, if the registers count fewer replicas than their chunks should have: the lack is
+    divided equally among these chunks. The sum of a register over the nodes is not known if a sketch is not trusted, if
     sketches differ in size, or if a register of the chunk is saturated. If the sum is not known, each node is judged by
     itself, by `candidates`.
 

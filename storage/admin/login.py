@@ -15,7 +15,7 @@ def login(request: HttpRequest) -> HttpResponse:
     """Django's page, except that an attempt beyond the limits gets a 429 and checks no password."""
     if request.method == "POST":
         try:
-            # The login form normalises the name (Unicode NFKC) as this line does. If it did not, each spelling of a
+            # The login form normalises the name (Unicode NFKC) as this line does. Without this step each spelling of a
             # name would have its own limit of attempts.
             name = str(UsernameField().to_python(request.POST.get("username", "")))
             rates.take_login(request.META.get("REMOTE_ADDR", ""), name)

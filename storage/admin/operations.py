@@ -117,7 +117,7 @@ class Page(admin.ModelAdmin[M]):
 class NoHandEdits(Page[M]):
     """The page of rows that only the system makes, changes and removes.
 
-    A user who has Django's permission to change the rows may start operations on them instead.
+    A user who has Django's permission to change the rows may start operations on them, but not edit them.
     """
 
     def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:

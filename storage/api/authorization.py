@@ -18,7 +18,7 @@ from storage.models import Scope
 
 PRINCIPAL = "occ.principal"
 READS = ("GET", "HEAD")
-# These paths ask for no key. The pages of the administration ask for a session of their own.
+# Requests for a path of PUBLIC or OPEN need no key. The pages of the administration ask for a session of their own.
 PUBLIC = r"/health|/livez|/readyz|/static/.*|/favicon\.ico|/robots\.txt|/\.well-known/security\.txt"
 # The console asks the API with the session of its user, and asks a browser without a session to log in.
 OPEN = re.compile(rf"{PUBLIC}|/schema|/docs|/share/.*|/admin(/.*)?|/console(/.*)?", re.DOTALL)

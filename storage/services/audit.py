@@ -116,8 +116,8 @@ def reconcile(job: Job) -> dict[str, Any]:
 
 
 def _examine(job: Job, *, reading: bool) -> dict[str, Any]:
-    # "read_to" is the last hash that was read in the current range. If it is set, an earlier turn or attempt of this
-    # job has compared the range already.
+    # "read_to" is the last hash that was read in the current range. If "read_to" is set, an earlier turn or attempt of
+    # this job has compared the range already.
     result: dict[str, Any] = dict.fromkeys(COUNTED, 0) | {"read_to": ""} | (job.result or {})
     job.result = result
     for step in job.steps(census.RANGES):

@@ -13,7 +13,8 @@ log = structlog.get_logger(__name__)
 
 
 def cancel(job: Job) -> None:
-    """End a maintenance job. Its worker stops at its next commit. If the job is a drain, its node is active again.
+    """End a maintenance job. The worker of the job stops at its next commit. If the job is a drain, the node is active
+    again.
 
     Raises:
         InvalidRequest: the job has ended, or it stores an upload. The message says how an upload is ended.

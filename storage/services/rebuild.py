@@ -26,7 +26,8 @@ log = structlog.get_logger(__name__)
 
 FILL_CHUNKS = 2000
 PREFIXES = 256
-# The prefixes listed between two progress reports. On a large node too, this takes less than a lease.
+# The prefixes listed between two progress reports. To list these prefixes takes less time than a lease, also on a large
+# node.
 PROGRESS_EVERY = 8
 
 
@@ -40,8 +41,9 @@ def rebuild(job: Job) -> dict[str, Any]:
         The ``reason`` for the rebuild; the ``chunks`` and ``bytes`` listed; ``n_prime``, the size of the new sketch in
         registers; the ``differences`` between the sketch that was in use just before the swap and the new one, by the
         fields of ``Comparison``, None if no sketch was in use; how many copies the listing ``missed`` that the node
-        should have had; and ``quiet``, True if the node gained and lost no copy during the rebuild. On a quiet node all
-        differences are wrong counts, which are now mended. On a busy node the differences are upper bounds: a chunk
+        should have had; and ``quiet``, True if the node gained and lost no copy during the rebuild. If the node was
+        quiet, all differences are wrong counts, which are now mended. On a busy node the differences are upper bounds:
+        a chunk
             that was both
         written and listed is counted twice in the new sketch, and a chunk that was listed and then removed is counted
         in the new sketch only.
@@ -119,8 +121,9 @@ class Replicas:
 
 
 def _correct_tally(before: Node, listed: Replicas) -> tuple[int, bool]:
-    """Compare the node's tallies with the listing. If the node is quiet, replace its tallies by the numbers of the
-    listing. A node is quiet if it gained and lost no copy during the listing.
+    """Compare the node's tallies with the listing. If the node is quiet, the numbers of the listing become its tallies.
+
+    A node is quiet if it gained and lost no copy during the listing.
 
     A node's tally is the number of its copies that PostgreSQL keeps. A batch updates the tally before it ends, and this
     job has waited for the batches. So the tally is exact at two times: when the listing began (``before``), and now.

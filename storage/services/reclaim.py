@@ -42,7 +42,7 @@ class Plan:
     Attributes:
         chunks: (hash, size in bytes) of condemned chunks whose grace period is over and that still have no reference.
         members: the nodes that take part.
-        absent: the nodes that do not answer. Chunks keep their rows until these nodes have been asked too.
+        absent: the nodes that do not answer. Chunks keep their rows until the absent nodes have been asked too.
     """
 
     chunks: list[tuple[str, int]]

@@ -86,8 +86,9 @@ def repair_all(job: Job) -> dict[str, Any]:
     """Bring every chunk to its target: chunks with one copy first, then chunks with two copies, and so on.
 
     The first pass lists the cluster, mends the chunks with one copy, and notes the numbers of copies of the other short
-    chunks. The cluster is then listed once more for each of these numbers. No chunk is remembered between the passes.
-    So a cluster that lost a node with ten million chunks needs no more memory than a healthy cluster.
+    chunks. After the first pass the cluster is listed once more for each number of copies that was noted. No chunk is
+    remembered between the passes. So a cluster that lost a node with ten million chunks needs no more memory than a
+    healthy cluster.
 
     Returns:
         The number of copies ``added``, of chunks ``lost`` (without a copy while all nodes answer) and of chunks

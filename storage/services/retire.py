@@ -1,4 +1,4 @@
-"""Give up a node that will not come back: its disk is dead. A node whose disk still works is drained instead."""
+"""Give up a node that will not come back, because its disk is dead. A node whose disk still works is drained."""
 
 from __future__ import annotations
 

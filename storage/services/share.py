@@ -26,8 +26,8 @@ def share(file: File, seconds: int) -> Link:
         TooManyLinks: the file has ``MOST_LINKS`` links.
     """
     with transaction.atomic():
-        # The lock keeps the file until the link is committed. A deletion or a merge of the file after that also finds
-        # the link. Links to the same file are made one after the other, so the limit is exact.
+        # The lock keeps the file until the link is committed. A later deletion or merge of the file also finds the
+        # link. Links to the same file are made one after the other, so the limit is exact.
         if not File.objects.select_for_update().filter(pk=file.pk).exists():
             raise NoSuchFile(f"no file {file.content.file_hash}")
         if Link.objects.good().filter(file=file).count() >= MOST_LINKS:

@@ -180,7 +180,7 @@ def _heal_short_contents() -> None:
 def _node_went_just_now() -> bool:
     """True if a node went offline less than REPAIR_DELAY ago.
 
-    Such a node may only be restarting, so its copies are not lost.
+    A node that went offline just now may only be restarting, so its copies are not lost.
     """
     since = Clock() - timedelta(seconds=configuration().repair_delay)
     return Node.objects.filter(state=Node.State.ACTIVE, online=False, online_changed_at__gt=since).exists()

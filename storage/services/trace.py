@@ -5,7 +5,7 @@ The phases: ``trace.read``, ``trace.count_chunks``, ``trace.stream``, ``trace.as
 
 Every chunk on record is hashed to its register twice, which takes seconds for ten million chunks. The first pass counts
 the chunks of each register. A register is too low if it counts fewer copies than its chunks should have. The second
-pass names the chunks of these registers. No node is listed, and the nodes are asked for no other chunk.
+pass names the chunks of the registers that are too low. No node is listed, and the nodes are asked for no other chunk.
 """
 
 from __future__ import annotations
@@ -189,9 +189,9 @@ def _what_remains(topology: Topology, before: Evidence, unmended: Sequence[str])
 def _explain(topology: Topology, registers: NDArray[np.uint32], n_prime: int) -> None:
     """Queue the jobs that find out why registers are too low although no chunk on record lacks copies.
 
-    Either such registers count copies of chunks that are not on record, and a census condemns these copies. Or the
-    registers count copies that do not exist, and a rebuild of the sketches removes these counts. A rebuild is queued
-    for registers that are still unexplained in the first trace after a census.
+    Either registers count copies of chunks that are not on record, and a census condemns these copies. Or registers
+    count copies that do not exist, and a rebuild of the sketches removes these counts. A rebuild is queued for
+    registers that are still unexplained in the first trace after a census.
     """
     last, census = Job.objects.last_of(Job.Kind.TRACE), Job.objects.last_of(Job.Kind.CENSUS)
     if last and census and _ended(census) > _ended(last) and (last.result or {}).get("n_prime") == n_prime:

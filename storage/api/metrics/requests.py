@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from storage.api.metrics.routes import method_of, route_of
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
-STREAMED = frozenset(("/download/*", "/share/*"))  # The time until these answers begin is measured too.
+STREAMED = frozenset(("/download/*", "/share/*"))  # The time until an answer of these routes begins is measured too.
 
 disable_created_metrics()  # The time at which a counter was made means nothing after a restart.
 REGISTRY = CollectorRegistry(auto_describe=True)

@@ -1,4 +1,4 @@
-"""HTML of descriptions and of JSON documents. This module escapes all text in them: clients choose names freely."""
+"""HTML of descriptions and of JSON documents. All text is escaped in this module: clients choose names freely."""
 
 from __future__ import annotations
 

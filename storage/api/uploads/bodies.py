@@ -1,4 +1,4 @@
-"""Request bodies, chunked ones included. Their size is compared with the declared and the allowed size."""
+"""Request bodies, also chunked ones. The size of a body is compared with the declared and the allowed size."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ PAGE = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; object-src 'none'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-DATA = "default-src 'none'; frame-ancestors 'none'"  # A browser that shows such an answer as a page runs nothing in it.
+DATA = "default-src 'none'; frame-ancestors 'none'"  # An answer with this policy runs nothing if a browser shows it.
 ORIGIN, POLICY = "Cross-Origin-Resource-Policy", "Content-Security-Policy"
 PROTECTION = {
     "X-Content-Type-Options": "nosniff",

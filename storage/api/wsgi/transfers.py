@@ -93,8 +93,8 @@ def on_behalf_of_visitors(owner: str) -> None:
 
 @contextmanager
 def transfer() -> Iterator[None]:
-    """Hold a place during the call of a view. This decorates views that read a request's body or wait for a worker or a
-    disk.
+    """Hold a place during the call of a view. ``transfer`` decorates views that read a request's body or wait for a
+    worker or a disk.
 
     Raises:
         TooManyTransfers: all places are taken.

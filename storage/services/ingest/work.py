@@ -70,7 +70,7 @@ class Work:
 
     @property
     def is_distribution_whole(self) -> bool:
-        """True if ``distribution`` gets every chunk. If it does not, the API asks the volumes where the chunks are."""
+        """True if ``distribution`` gets every chunk. If it lacks chunks, the API asks the volumes for them."""
         return not self.segments and self.count <= ANNOUNCED_CHUNKS
 
     @property

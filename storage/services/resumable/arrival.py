@@ -187,7 +187,7 @@ class _Arrival:
         """Postpone the upload's expiry while bytes arrive that ``keep`` has not made durable yet."""
         if time.monotonic() - self._kept_at >= KEEP_SECONDS:
             change(self._upload)
-            connection.close()  # The connection goes back to the pool, as above.
+            connection.close()  # The connection goes back to the pool.
             self._kept_at = time.monotonic()
 
     def keep(self, *, ends: bool = False) -> None:
@@ -217,7 +217,7 @@ class _Arrival:
                 # A segment may be lost in a crash of PostgreSQL. An offset must not be lost: its commit waits for the
                 # disk.
                 cursor.execute("SET LOCAL synchronous_commit TO DEFAULT")
-        connection.close()  # The connection goes back to the pool, as above.
+        connection.close()  # The connection goes back to the pool.
         self._kept_at = time.monotonic()
         if upload.job_id is not None or upload.segments > before:
             wakeups.wake(Job.Queue.INGEST)

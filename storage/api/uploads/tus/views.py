@@ -40,7 +40,7 @@ class Tus(Endpoint):
     schema = None
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> StrictRequest:
-        """Some clients can send only GET and POST. Such a client names the meant method in a header field (tus 1.0)."""
+        """Clients that can send only GET and POST name the method that they mean in a header field (tus 1.0)."""
         meant = request.META.get(OVERRIDE)
         if request.method == "POST" and meant in ("PATCH", "DELETE", "HEAD"):
             request.method = meant
@@ -180,7 +180,7 @@ class _Body:
         """Receive the bytes. If the upload is complete with these bytes, wait a little for the hash of the file.
 
         Returns:
-            The upload as it is then.
+            The upload after this request.
         """
         self._stream.allow(1 << 62)  # ``receive`` knows how many bytes the upload may still get.
         announced = self._stream.declared or 0
