@@ -34,7 +34,7 @@ app.conf.update(
     broker_transport_options={"visibility_timeout": 24 * 3600, "socket_timeout": 10, "socket_connect_timeout": 3},
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    broker_channel_error_retry=True,  # Redis refuses while it is full or a replica, and may accept again later.
+    broker_channel_error_retry=True,  # Redis refuses while it is full or a replica; later it may accept again.
     worker_consumer="occsite.consumer:PatientConsumer",
     worker_hijack_root_logger=False,
     worker_cancel_long_running_tasks_on_connection_loss=False,

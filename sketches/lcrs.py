@@ -91,7 +91,7 @@ class LCRS:
         self.registers[index] = np.where(before == self.tau, before, np.maximum(before - times, 0))
 
     def contains(self, chunk_hashes: Sequence[str]) -> NDArray[np.bool_]:
-        """Tell for each chunk whether it may be here: False is certain, True probable. Shape ``[n]``."""
+        """Tell for each chunk whether the node may hold it: False is certain, True probable. Shape ``[n]``."""
         return self.registers[registers_of(hash_chunks(chunk_hashes, self.seed), self.n_prime)].astype(np.bool_)
 
     def fold(self, n_prime: int) -> Self:

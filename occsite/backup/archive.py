@@ -52,7 +52,7 @@ class Description:
         database_sha256: SHA-256 of the dump.
         database_bytes: the size of the dump.
         chunks: the number of chunks that files need.
-        bytes: the size of these chunks.
+        bytes: the size of the chunks that files need.
         has_chunks: False if the operator copies the volumes with other tools.
         missing: the number of chunks of which no node had a good copy.
         nodes: the nodes that were not retired.

@@ -54,7 +54,7 @@ class Result:
         made: ids of the nodes whose volumes were made.
         away: node id → why its volume cannot be used.
         copied: chunks of which no node had a copy, and which were written.
-        bytes: the size of these chunks.
+        bytes: the size of the copied chunks.
         unplaced: chunks that no node has taken.
         missing: chunks of which neither a node nor the backup has a good copy.
         foreign: ids of the nodes that were written to after the backup was taken, or under another database.

@@ -131,7 +131,7 @@ class Manager(Supervisor):  # type: ignore[misc]  # supervisor has no types
 
     def on_boot_errors(self, event: Any) -> None:
         self._boot_errors = (self._boot_errors + event.data)[-10_000:]
-        # A refusal is not written to the terminal here, because ``end`` announces it there.
+        # This method does not write a refusal, because ``end`` writes it to the terminal.
         if not (self.configuration.log_to_stdout and event.data.startswith(REFUSAL.encode())):
             self.log("boot", event.data)
 

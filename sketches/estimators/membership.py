@@ -7,12 +7,12 @@ at tau stands for the mean of the values it may have. A chunk that was never cou
 the other chunks. If a share ``loss`` of the chunks held was never counted, the ratio is
 ``(1 - loss) v N' / n + loss``.
 
-The registers of one chunk on all nodes together tell more about the chunk than each of them alone. The sum of these
-registers is the number of replicas of all chunks that fall into them, and so tells the number K of these chunks. If a
-node counts v of the K chunks, two likelihoods are compared: that it holds the chunk in question, and that it does not.
-The ratio of the two likelihoods is ``v/(K - v) (1 - b)/b``, with b the share of all chunks that the node holds (derived
-here: again two binomials, of K - 1 others). If nothing is known of the placement, the probability is ``v/K``. A chunk
-that is alone in its register is on the nodes where the register is not zero.
+The registers of one chunk on all nodes together tell more about the chunk than each of them alone. The sum of one
+chunk's registers over all nodes is the number of replicas of all chunks that fall into them, and so tells the number K
+of these chunks. If a node counts v of the K chunks, two likelihoods are compared: that it holds the chunk in question,
+and that it does not. The ratio of the two likelihoods is ``v/(K - v) (1 - b)/b``, with b the share of all chunks that
+the node holds (derived here: again two binomials, of K - 1 others). If nothing is known of the placement, the
+probability is ``v/K``. A chunk that is alone in its register is on the nodes where the register is not zero.
 """
 
 from dataclasses import dataclass

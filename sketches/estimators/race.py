@@ -7,14 +7,14 @@ among the first r if at most r - k other nodes have arrived when the last node o
 
     ``P(A) = integral of (sum over a in A of w_a q_a prod over b in A, not a, of p_b) P(N <= r - k) dt``
 
-N, the number of arrivals outside A, has the generating function ``prod (q + pz)`` over all nodes, divided by that over
-A. A discrete Fourier transform of its values at roots of unity gives the probabilities of N. The number of roots is
-odd, so no ``q + pz`` is 0. All products are at most 1, so the division costs no digits. Only the coefficients up to
-``z^r`` are needed, and some 4 r roots on a smaller circle are enough for them (Cauchy's formula). The price is an
-error: each coefficient then includes a higher one, whose power exceeds its own by the number of roots. The radius of
-the circle makes this error 10^13 times smaller than the higher coefficient. The integral is the trapezoidal rule in x
-for ``t = exp(x - e^(-x)) / sum w`` (Takahasi and Mori, Publ. RIMS 9, 1974), which converges exponentially for all
-weights.
+N, the number of arrivals outside A, has the generating function ``prod (q + pz)`` over all nodes, divided by the same
+product over A. A discrete Fourier transform of the generating function at roots of unity gives the probabilities of N.
+The number of roots is odd, so no ``q + pz`` is 0. All products are at most 1, so the division costs no digits. Only the
+coefficients up to ``z^r`` are needed, and some 4 r roots on a smaller circle are enough for them (Cauchy's formula).
+The price is an error: each coefficient then includes a higher one, whose power exceeds its own by the number of roots.
+The radius of the circle makes this error 10^13 times smaller than the higher coefficient. The integral is the
+trapezoidal rule in x for ``t = exp(x - e^(-x)) / sum w`` (Takahasi and Mori, Publ. RIMS 9, 1974), which converges
+exponentially for all weights.
 """
 
 from collections.abc import Mapping

@@ -93,7 +93,7 @@ CODE: Mapping[type[Exception], str] = {
 def problem_response(error: Exception, context: Mapping[str, Any]) -> HttpResponse:
     """DRF's exception handler: answer every error of a view with a problem document, in JSON or on a browsable page.
 
-    An error without a status here is a defect: it is logged with its traceback, and the client gets a 500.
+    An error that has no status in STATUS is a defect: it is logged with its traceback, and the client gets a 500.
 
     Args:
         error: the error.

@@ -41,7 +41,7 @@ class Plan:
         foreign: ids of the nodes that were written to under another database.
         silent: ids of the nodes that do not answer. Chunks that only silent nodes hold are not counted here.
         unknown: number of chunks that the database does not know.
-        unknown_bytes: the size of these chunks, one copy of each.
+        unknown_bytes: the size of the unknown chunks, one copy of each.
         kept: number of chunks that an earlier adoption kept and that nothing refers to.
         lost: number of chunks that files need and that no answering node holds.
         short: number of chunks that files need and that have some copies, but fewer than their targets.

@@ -24,8 +24,7 @@ class Page:
     """Some of an owner's files, in the order that was asked for.
 
     Attributes:
-        total: the number of all files of the owner whose content is ready. A filter by name does not change this
-            number.
+        total: the number of all files of the owner whose content is ready. A filter by name does not change ``total``.
         files: the files of this page.
         last: the position of the page's last file if there are more files after it, otherwise None.
     """

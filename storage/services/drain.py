@@ -37,7 +37,7 @@ class Plan:
     Attributes:
         node_id: the node.
         replicas: the number of copies on the node.
-        bytes: the size of these copies.
+        bytes: the size of the copies on the node.
         to_write: bytes to write elsewhere first, for chunks that would otherwise be short.
         orphans: the number of copies on the node that the database does not know. Copies that the database does not
             know are removed without a new copy elsewhere.

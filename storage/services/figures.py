@@ -51,7 +51,7 @@ class Stored:
         unreadable: number of contents that cannot be read, up to ``COUNTED``.
         short: number of contents with too few copies, up to ``COUNTED``.
         uploads: number of bodies in staging, or on their way into it.
-        reserved: bytes that these bodies have reserved.
+        reserved: bytes that the bodies in staging have reserved.
         waiting: (queue, the thing that jobs wait for, or "" for a worker) → the queued jobs.
         running: kind of job → number of running jobs.
         census: the last census; None if there was none.
@@ -186,7 +186,10 @@ def _audited_since(cluster: Cluster, nodes: Collection[Node]) -> datetime:
 
 
 def _memory() -> tuple[int | None, int | None]:
-    """The bytes that Redis uses, and the most that it may use. A user of Redis may not be allowed to ask."""
+    """The bytes that Redis uses, and the most that it may use.
+
+    The user in Redis may not be allowed to ask for its memory.
+    """
     try:
         found = connect().info("memory")
     except redis.ResponseError:

@@ -114,7 +114,7 @@ def _ask_postgresql(health: Health) -> Topology | None:
 OFFLINE = "is offline: see that its disk is there and answers"
 READ_ONLY = "is read-only: see why its file system is mounted so"
 
-# A volume that hangs occupies one of these threads for its lane's time limit, and no other thread.
+# A volume that hangs occupies one of these LOOKS threads for the time limit of its lane, and no other thread.
 _eyes = ThreadPoolExecutor(LOOKS, thread_name_prefix="health")
 
 

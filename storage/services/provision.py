@@ -118,8 +118,8 @@ def _reconcile_cluster(configuration: Configuration) -> Cluster:
             "lower the one or add nodes"
         )
     if (configuration.n_prime, configuration.tau) != (cluster.base_n_prime, cluster.tau):
-        # The sketches of the former shape no longer fit. The probe finds that these sketches are not trusted, and
-        # queues their rebuilds.
+        # The sketches of the former shape no longer fit. The probe finds that sketches of another shape are not
+        # trusted, and queues their rebuilds.
         log.info("cluster.sketches_reshaped", n_prime=configuration.n_prime, tau=configuration.tau)
         cluster.base_n_prime = cluster.n_prime = configuration.n_prime
         cluster.tau = configuration.tau

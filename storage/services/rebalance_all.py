@@ -65,7 +65,7 @@ class Plan:
 
     Attributes:
         copies: number of copies that count towards a target above 0.
-        misplaced: number of these copies that would move.
+        misplaced: number of copies that would move.
         surplus: number of copies that would be removed only, because their chunks have too many copies.
         bytes: the size of the copies that would be made.
         loads: the load of every node whose copies count towards targets.

@@ -54,7 +54,7 @@ class Plan:
 class Trash:
     """The number of ``copies`` in the trash of a node.
 
-    ``due`` of these copies have been in the trash for longer than the grace period.
+    ``due`` copies of the trash have been there for longer than the grace period.
     """
 
     node_id: str
@@ -70,7 +70,7 @@ class Preview:
         grace: the grace period in seconds.
         condemned: number of chunks that belong to no file.
         due: number of chunks that the next pass would remove.
-        due_bytes: the size of these chunks, one copy of each.
+        due_bytes: the size of the due chunks, one copy of each.
         is_capped: True if the next pass would reach its limit, so that later passes remove more.
         trash: the trash of each node that answers.
         absent: ids of the nodes that do not answer.

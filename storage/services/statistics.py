@@ -27,7 +27,7 @@ class NodeStatistics:
         node_id: the id of the node.
         condition: the state of the node in a word.
         chunks: the number of copies on the node.
-        bytes: the size of these copies.
+        bytes: the size of the copies on the node.
         union_size: the number of distinct chunks, estimated from the node's sketch; None while there is no estimate.
         foreign_writes: True if the volume was written to under a database that this one does not know.
         online: True if the node answers.

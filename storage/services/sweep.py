@@ -150,7 +150,7 @@ def _look_again_at_lost_contents() -> None:
 def _heal_short_contents() -> None:
     """Queue the repair of contents below their target.
 
-    Every round finds these contents by their summaries, and does not depend on earlier jobs (RACES 18). A few contents
+    Every round finds short contents by their summaries, and does not depend on earlier jobs (RACES 18). A few contents
     are mended one by one. Many contents, as after the loss of a node, are mended by one job, which begins with the
     chunks that have the fewest copies. While a node has been away for less than REPAIR_DELAY, only contents with a
     chunk that is down to one copy are mended.

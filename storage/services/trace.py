@@ -169,7 +169,7 @@ def _mend(job: Job, topology: Topology, short: Mapping[str, list[Member]], targe
 def _what_remains(topology: Topology, before: Evidence, unmended: Sequence[str]) -> dict[str, Any]:
     """Describe the registers that are still too low, for the result.
 
-    No new trace begins for these registers at once.
+    No new trace begins at once for the registers in the result.
     """
     after = proof.find(topology)
     left = after.and_of(before).low if after else before.low[:0]

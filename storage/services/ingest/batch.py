@@ -130,7 +130,7 @@ def close(works: Mapping[Work, Content]) -> list[Work]:
     pinned = Upload.objects.release(work.upload.pk for work in closed)
     if any(content.chunk_size != work.upload.piece_size for work, content in closed.items()):
         # Segments of the upload may have been stored in chunks of another size than the content's. The content does not
-        # use these chunks, so perhaps nothing refers to them now.
+        # use chunks of another size, so perhaps nothing refers to them now.
         Chunk.objects.condemn_unreferenced(pinned)
     for work in works:
         work.over = True
