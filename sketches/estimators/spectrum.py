@@ -91,10 +91,10 @@ class Spectrum:
         """Replicas per chunk, counting at most RF of each; 0 if there are no chunks.
 
         With ``c_l`` chunks of l replicas and their sum U, the average is ``(sum_l l c_l)/U``; its variance follows by
-        the delta method. The ends come from the number ``D = sum_l (R - l) c_l`` of missing replicas, and solve the
-        same equation as in `below`. A chunk that lacks replicas lacks at least 1 (used for the lower end of D) and at
-        most ``R - 1`` (used for the upper end). A spectrum without a trace of missing replicas therefore answers RF,
-        with a lower end below RF.
+        the delta method. The ends of its interval come from an interval for ``D = sum_l (R - l) c_l``, the number of
+        missing replicas. Both ends of D solve the same equation as in `below`. At the lower end of D, each chunk that
+        lacks replicas lacks 1; at the upper end, each of them lacks ``R - 1``. A spectrum without a trace of missing
+        replicas therefore answers RF, with a lower end below RF.
         """
         chunks = float(self.counts.sum())
         if self.saturated:

@@ -62,8 +62,9 @@ class Covered(NamedTuple):
         """Add a party that holds ``size`` elements.
 
         Derived here: the newcomer misses E' of the E missed elements. E' is hypergeometric with mean ``bE`` and
-        variance ``b(1-b)E(N-E)/(N-1)``, ``b = 1 - size/N``; so ``Var E' = b² Var E + b(1-b) E[E(N-E)]/(N-1)``. No
-        term is negative and ``Var E <= E[E]E[N-E]/N``: no digits cancel, whatever the sizes.
+        variance ``b(1-b)E(N-E)/(N-1)``, ``b = 1 - size/N``; so ``Var E' = b² Var E + b(1-b) E[E(N-E)]/(N-1)``. The
+        second expectation is held * missed - Var E, and Var E is at most held * missed / N. So nearly equal numbers are
+        never subtracted from each other, and no digits are lost, however large the numbers are.
         """
         missing = (population - size) / population
         pairs = self.held * self.missed - self.variance

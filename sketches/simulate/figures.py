@@ -95,7 +95,8 @@ def _spectrum(axes: Axes, trials: Trials) -> None:
 def _names(done: Sequence[Trials], *, estimated: bool) -> list[str]:
     """Return the names of the estimators that answered.
 
-    If ``estimated``, return only estimators of numbers of chunks that predict a standard deviation above 0 at every N'.
+    If ``estimated``, leave out the estimators that do not estimate a number of chunks, and those that predict a
+    standard deviation of 0 at some N'.
     """
     found = []
     for name, answers in done[0].answers.items():

@@ -295,7 +295,8 @@ def finish(accepted: Accepted, seconds: float) -> Stored | None:
 def keep(upload_id: uuid.UUID, job_id: uuid.UUID) -> None:
     """Make an accepted upload durable.
 
-    If the client gets its answer after the ingest, the acceptance of its upload has not waited for the disk.
+    This call is for uploads whose client is answered before the ingest. When an upload is accepted, its row may not be
+    on the disk yet, because a client that waits for the ingest needs no such promise.
 
     Raises:
         ClusterUnavailable: PostgreSQL has crashed and lost the upload.

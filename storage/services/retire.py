@@ -21,7 +21,7 @@ def plan(node_id: str) -> int:
 
     Raises:
         NoSuchNode: there is no such node.
-        InvalidRequest: the node answers.
+        InvalidRequest: the node still answers, so it has to be drained instead.
     """
     _require_gone(Topology.load().member(node_id))
     return Content.objects.filter(state=Content.State.READY, retrievable=False).count()
@@ -35,7 +35,7 @@ def retire(node_id: str) -> Job:
 
     Raises:
         NoSuchNode: there is no such node.
-        InvalidRequest: the node answers.
+        InvalidRequest: the node still answers, so it has to be drained instead.
     """
     topology = Topology.load()
     _require_gone(topology.member(node_id))

@@ -66,8 +66,8 @@ def receive(
 
     Raises:
         OffsetMismatch: the bytes belong at another position.
-        BodyTooLarge: the body would be longer than its length or than MAX_UPLOAD_SIZE.
-        InvalidRequest: the body would end before its length.
+        BodyTooLarge: the body would be longer than the client has declared, or than MAX_UPLOAD_SIZE.
+        InvalidRequest: the body would be shorter than the client has declared.
         ChecksumMismatch: the bytes do not have the digest.
         UploadTakenOver: a newer request sends the bytes of this upload.
         NoSuchUpload: the upload was ended, or its staged bytes are gone.
