@@ -237,6 +237,59 @@ class TooManyTransfers(StorageError):
     code = "too_many_transfers"
 
 
+# -- objects ---------------------------------------------------------------
+
+
+class NoSuchBucket(StorageError):
+    """No bucket has this name."""
+
+    code = "no_such_bucket"
+
+
+class BucketOwned(StorageError):
+    """The caller has a bucket of this name already."""
+
+
+class BucketTaken(StorageError):
+    """Another owner has a bucket of this name."""
+
+
+class BucketNotEmpty(StorageError):
+    """The bucket has objects."""
+
+
+class NoSuchObject(StorageError):
+    """The bucket has no object under this key."""
+
+
+class NoSuchMultipart(StorageError):
+    """The multipart upload does not exist, was aborted, or has expired."""
+
+
+class InvalidKey(StorageError):
+    """The text cannot be a key: it is empty or too long, or has characters that UTF-8 or PostgreSQL does not know."""
+
+
+class InvalidPart(StorageError):
+    """A part does not exist, or is another one than the client means."""
+
+
+class InvalidPartOrder(StorageError):
+    """The parts are not in ascending order."""
+
+
+class PartTooSmall(StorageError):
+    """A part that is not the last one is smaller than a part may be."""
+
+
+class PartGone(ClusterUnavailable):
+    """The part was dropped before it got its place, because it had been pending for too long."""
+
+
+class PreconditionFailed(StorageError):
+    """The object is not in the state on which the client made its change depend."""
+
+
 # -- accounts --------------------------------------------------------------
 
 

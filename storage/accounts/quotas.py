@@ -14,7 +14,7 @@ import structlog
 from django.contrib.auth.models import User
 
 from storage.exceptions import InvalidRequest
-from storage.models import Quota, Tally, Usage
+from storage.models import Bucket, Destination, Quota, Usage
 from storage.recent import Recent
 
 log = structlog.get_logger(__name__)
@@ -27,6 +27,7 @@ UNITS = {"": 1, "b": 1} | {
     for binary in ("", "i")
 }
 NO_LIMIT = "none"
+NONE = Usage(0, 0)
 
 _owners: Recent[frozenset[int]] = Recent(GOOD_SECONDS)
 
@@ -39,11 +40,13 @@ class Allowance:
         quota: the quota.
         used: what the owner has stored.
         known: the size of the largest stored file that the body may be a repetition of; None if there is no such file.
+        files: the number of files or objects that the body makes.
     """
 
     quota: Quota
     used: Usage
     known: int | None
+    files: int = 1
 
     def require(self, size: int, *, so_far: bool = False) -> None:
         """Refuse a body that cannot be accepted. A file that the owner has already may be uploaded again.
@@ -56,7 +59,7 @@ class Allowance:
             ByteQuotaExceeded, FileQuotaExceeded: the body is a new file, and does not fit into the quota.
         """
         if self.known is None or size > self.known:
-            self.quota.require(self.used, size, so_far=so_far)
+            self.quota.require(self.used, size, files=self.files, so_far=so_far)
 
 
 def allowance(owner_id: int, name: str | None) -> Allowance | None:
@@ -72,6 +75,24 @@ def allowance(owner_id: int, name: str | None) -> Allowance | None:
         return None
     quota = Quota.find(owner_id)
     return None if quota is None else Allowance(quota, Usage.of(owner_id), Quota.largest_of(owner_id, name))
+
+
+def allowances_at(owner_id: int, destination: Destination) -> list[Allowance]:
+    """Read what an owner may store at a place of a bucket: by the owner's quota, and by the bucket's.
+
+    Args:
+        owner_id: the owner.
+        destination: the place.
+    """
+    bucket = Bucket.objects.filter(pk=destination.bucket_id).first()
+    quota = Quota.find(owner_id) if owner_id in _owners.see(Quota.owners) else None
+    limits = [(quota, Usage.of(owner_id))] if quota is not None else []
+    if bucket is not None and bucket.quota is not None:
+        limits.append((bucket.quota, bucket.used))
+    if not limits:
+        return []
+    files, overwritten = destination.cost()
+    return [Allowance(quota, used.without(overwritten), None, files) for quota, used in limits]
 
 
 def limit(owner: User, *, max_bytes: int | None, max_files: int | None) -> None:
@@ -117,14 +138,11 @@ def account(owner: User) -> Account:
 
 
 def accounts() -> list[Account]:
-    """The accounts of all owners who have a file or a quota, by name."""
-    files, sizes = Tally.totals(Tally.What.FILES), Tally.totals(Tally.What.BYTES)
+    """The accounts of all owners who have stored something or have a quota, by name."""
+    used = {owner_id: usage for owner_id, usage in Usage.by_owner().items() if usage != NONE}
     quotas = {quota.pk: quota for quota in Quota.objects.all()}
-    owners = User.objects.filter(pk__in={*files, *quotas}).order_by("username")
-    return [
-        Account.of(owner, Usage(files.get(owner.pk, 0), sizes.get(owner.pk, 0)), quotas.get(owner.pk))
-        for owner in owners
-    ]
+    owners = User.objects.filter(pk__in={*used, *quotas}).order_by("username")
+    return [Account.of(owner, used.get(owner.pk, NONE), quotas.get(owner.pk)) for owner in owners]
 
 
 def parse(text: str, field: str) -> int | None:

@@ -15,7 +15,7 @@ from storage.accounts import quotas
 from storage.admin.columns import NOTHING, shown, size
 from storage.admin.operations import Page
 from storage.exceptions import InvalidRequest
-from storage.models import Quota, Tally
+from storage.models import Bucket, Quota, Tally
 
 
 class SizeField(forms.CharField):
@@ -60,7 +60,11 @@ class QuotaAdmin(Page[Quota]):
     ordering = ("owner__username",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Quota]:
-        return super().get_queryset(request).annotate(files=_used(Tally.What.FILES), bytes=_used(Tally.What.BYTES))
+        quotas = super().get_queryset(request)
+        return quotas.annotate(
+            files=_used(Tally.What.FILES) + _used_in_buckets(Tally.What.OBJECTS),
+            bytes=_used(Tally.What.BYTES) + _used_in_buckets(Tally.What.PARTS),
+        )
 
     def get_fields(self, request: HttpRequest, obj: Quota | None = None) -> Any:
         return Limits.Meta.fields if obj is None else ("owner", "max_bytes", "max_files", "used_files", "used_bytes")
@@ -89,6 +93,13 @@ class QuotaAdmin(Page[Quota]):
 def _used(what: Tally.What) -> Coalesce:
     """The total of a quota's owner, in a query of quotas."""
     amounts = Tally.objects.filter(what=what, key=OuterRef("pk")).values("key").annotate(total=Sum("amount"))
+    return Coalesce(Subquery(amounts.values("total")), 0)
+
+
+def _used_in_buckets(what: Tally.What) -> Coalesce:
+    """The total of all buckets of a quota's owner, in a query of quotas."""
+    buckets = Bucket.objects.filter(owner=OuterRef(OuterRef("pk"))).values("pk")
+    amounts = Tally.objects.filter(what=what, key__in=buckets).values("what").annotate(total=Sum("amount"))
     return Coalesce(Subquery(amounts.values("total")), 0)
 
 

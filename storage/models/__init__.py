@@ -1,6 +1,8 @@
+from storage.models.bucket import Bucket
 from storage.models.chunk import Chunk, Pin
 from storage.models.cluster import Cluster
 from storage.models.content import Content, ManifestEntry
+from storage.models.described import Properties
 from storage.models.file import NOBODY, SORT_KEYS, UPLOADED, File, Position, Sort, nobody
 from storage.models.generation import Generation
 from storage.models.hold import Hold
@@ -9,12 +11,26 @@ from storage.models.job import Job
 from storage.models.key import Key, Scope
 from storage.models.last_census import LastCensus
 from storage.models.link import Link
+from storage.models.multipart import Multipart
 from storage.models.node import Node
+from storage.models.object import Destination, Object
+from storage.models.part import Part
 from storage.models.quota import Quota, Usage
 from storage.models.resumable import Resumable
 from storage.models.segment import Segment
-from storage.models.statements.acceptance import Accepted, Body, record_acceptance, record_reception
+from storage.models.statements.acceptance import (
+    Accepted,
+    AcceptedFile,
+    AcceptedPart,
+    Body,
+    Origin,
+    record_acceptance,
+    record_part,
+    record_reception,
+)
+from storage.models.statements.open_content import OpenContent
 from storage.models.statements.open_file import OpenFile
+from storage.models.statements.open_object import OpenObject, OpenPart
 from storage.models.survey import LastSurvey
 from storage.models.tally import Tally
 from storage.models.upload import Upload
@@ -24,10 +40,14 @@ __all__ = [
     "SORT_KEYS",
     "UPLOADED",
     "Accepted",
+    "AcceptedFile",
+    "AcceptedPart",
     "Body",
+    "Bucket",
     "Chunk",
     "Cluster",
     "Content",
+    "Destination",
     "File",
     "Generation",
     "Hold",
@@ -38,10 +58,18 @@ __all__ = [
     "LastSurvey",
     "Link",
     "ManifestEntry",
+    "Multipart",
     "Node",
+    "Object",
+    "OpenContent",
     "OpenFile",
+    "OpenObject",
+    "OpenPart",
+    "Origin",
+    "Part",
     "Pin",
     "Position",
+    "Properties",
     "Quota",
     "Resumable",
     "Scope",
@@ -52,5 +80,6 @@ __all__ = [
     "Usage",
     "nobody",
     "record_acceptance",
+    "record_part",
     "record_reception",
 ]

@@ -158,7 +158,7 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         return (Wanted(chunk_hash, size, targets[chunk_id]) for chunk_id, chunk_hash, size in rows)
 
     def settled_among(self, chunk_hashes: Iterable[str]) -> Iterator[Wanted]:
-        """The chunks among ``chunk_hashes`` that a file needs and no upload pins: all their copies should be there."""
+        """The needed chunks among ``chunk_hashes`` that no upload pins: all their copies should be there."""
         pinned = Pin.objects.filter(chunk=models.OuterRef("pk"))
         chunks = self.filter(~models.Exists(pinned), hash__in=list(chunk_hashes))
         rows = list(chunks.values_list("id", "hash", "size"))
@@ -188,28 +188,34 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         ((chunks, digests),) = prepared.rows(UNSETTLED, [])
         return Unsettled(int(chunks or 0), bytes(digests or b""))
 
-    def targets(self, chunk_ids: Iterable[int], *, without_files: Iterable[int] = ()) -> dict[int, int]:
-        """The number of replicas that each chunk should have: the largest factor of its contents' files and its pins.
+    def targets(
+        self, chunk_ids: Iterable[int], *, without_files: Iterable[int] = (), without_parts: Iterable[int] = ()
+    ) -> dict[int, int]:
+        """The number of replicas that each chunk should have: the largest factor of its references and its pins.
+
+        The references of a chunk are those of its contents: files, and parts of objects.
 
         A chunk that nothing refers to has target 0.
 
         Args:
             chunk_ids: row ids.
             without_files: row ids of files whose factors do not count.
+            without_parts: row ids of parts whose factors do not count.
         """
         ids = list(chunk_ids)
         with connection.cursor() as cursor:
             cursor.execute(
                 """
                 SELECT id, max(factor) FROM (
-                    SELECT e.chunk_id AS id, f.replication_factor AS factor
-                      FROM storage_manifestentry e JOIN storage_file f ON f.content_id = e.content_id
-                     WHERE e.chunk_id = ANY(%s) AND f.id <> ALL(%s::bigint[])
+                    SELECT e.chunk_id AS id, r.factor
+                      FROM storage_manifestentry e JOIN storage_reference r ON r.content_id = e.content_id
+                     WHERE e.chunk_id = ANY(%s) AND coalesce(r.file_id <> ALL(%s::bigint[]), true)
+                       AND coalesce(r.part_id <> ALL(%s::bigint[]), true)
                     UNION ALL
                     SELECT p.chunk_id, p.factor FROM storage_pin p WHERE p.chunk_id = ANY(%s)
                 ) wanted GROUP BY id
                 """,
-                [ids, list(without_files), ids],
+                [ids, list(without_files), list(without_parts), ids],
             )
             wanted = dict(cursor.fetchall())
         return {chunk_id: int(wanted.get(chunk_id, 0)) for chunk_id in ids}

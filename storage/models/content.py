@@ -58,6 +58,27 @@ class ContentQuerySet(models.QuerySet["Content"]):
         locked = "SELECT id FROM storage_content WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE"
         return {content_id for (content_id,) in rows(locked, [list(content_ids)])}
 
+    def remove_unreferenced(self, content_ids: Iterable[int]) -> set[int]:
+        """Delete those of the contents that nothing refers to, with their manifests.
+
+        The caller holds the locks of the contents' rows, so no reference is made now. Every accepted upload has a file
+        or a part, so it need not be looked for.
+
+        Returns:
+            The row ids of the chunks of the deleted contents, which the caller then condemns.
+        """
+        unreferenced = """
+            SELECT c.id FROM storage_content c WHERE c.id = ANY(%s::bigint[])
+               AND NOT EXISTS (SELECT FROM storage_reference r WHERE r.content_id = c.id)
+        """
+        ids = [content_id for (content_id,) in rows(unreferenced, [list(content_ids)])]
+        if not ids:
+            return set()
+        entries = "DELETE FROM storage_manifestentry WHERE content_id = ANY(%s::bigint[]) RETURNING chunk_id"
+        chunk_ids = {chunk_id for (chunk_id,) in rows(entries, [ids])}
+        rows("DELETE FROM storage_content WHERE id = ANY(%s::bigint[])", [ids])
+        return chunk_ids
+
     def whole(self, content_ids: Iterable[int]) -> set[int]:
         """The ids of the contents whose manifest has no gap and whose chunks sum up to the content's size (RACES 4)."""
         whole = rows(
@@ -175,7 +196,9 @@ class Content(models.Model):
     chunk_size = models.IntegerField(editable=False)
     chunk_count = models.IntegerField(editable=False)
     target = models.PositiveIntegerField(
-        db_default=0, editable=False, help_text="the largest factor among the files; kept by a trigger (ADR 12)"
+        db_default=0,
+        editable=False,
+        help_text="the largest factor among the files and parts; kept by a trigger (ADR 12)",
     )
     state = models.CharField(max_length=16, choices=State, default=State.INGESTING, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -225,6 +248,12 @@ class Content(models.Model):
         )
 
     @classmethod
+    def largest_target(cls) -> int:
+        """The largest number of replicas that any file or part wants; 0 if there is none."""
+        ((largest,),) = rows("SELECT max(factor) FROM storage_reference", [])
+        return int(largest or 0)
+
+    @classmethod
     def chunks_by_target(cls) -> dict[int, int]:
         """Target → number of chunks in the manifests of all contents with this target."""
         return Tally.totals(Tally.What.WANTED)
@@ -266,30 +295,6 @@ class Content(models.Model):
         if len(chunks) != (self.chunk_count if positions is None else len(positions)):
             raise NoSuchFile(f"no file {self.file_hash}")
         return chunks
-
-    def give_up(self, file_id: int | None) -> set[int]:
-        """Remove the file ``file_id`` of this content after its upload has been released.
-
-        The file stays if the content is ready, or if another upload of the file may make it ready. The caller holds
-        the lock of the content's row, and condemns the chunks whose row ids are returned.
-        """
-        if file_id is None or self.state == self.State.READY or self.uploads.filter(file=file_id).exists():
-            return set()
-        return set[int]().union(*(file.remove() for file in self.files.filter(pk=file_id)))
-
-    def remove(self) -> set[int]:
-        """Delete the content with its manifest; return the row ids of its chunks, which the caller then condemns.
-
-        The caller holds the row's lock and has made sure that the content has no file left.
-        """
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "DELETE FROM storage_manifestentry WHERE content_id = %s RETURNING chunk_id",
-                [self.pk],
-            )
-            chunk_ids = {row[0] for row in cursor.fetchall()}
-        self.delete()
-        return chunk_ids
 
 
 class ManifestEntry(models.Model):

@@ -152,11 +152,11 @@ class File(models.Model):
             return int(cursor.fetchone()[0])
 
     def remove(self) -> set[int]:
-        """Delete this file, and also its content if no other file is left on it; return the row ids of the chunks.
+        """Delete this file, and its content if nothing refers to that now; return the row ids of the content's chunks.
 
         The caller holds the lock of the content's row. The caller collects the returned ids of its whole transaction,
         and condemns these chunks in one statement (RACES 6).
         """
-        content = self.content
+        content_id = self.content_id
         self.delete()
-        return set() if content.files.exists() else content.remove()
+        return Content.objects.remove_unreferenced([content_id])

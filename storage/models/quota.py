@@ -9,9 +9,12 @@ from storage.exceptions import ByteQuotaExceeded, FileQuotaExceeded
 from storage.models.statements.prepared import rows
 
 _USAGE = """
-    SELECT coalesce(sum(amount) FILTER (WHERE what = 'files'), 0)::bigint,
-           coalesce(sum(amount) FILTER (WHERE what = 'bytes'), 0)::bigint
-      FROM storage_tally WHERE key = %s AND what IN ('files', 'bytes')
+    SELECT owner, coalesce(sum(amount) FILTER (WHERE what IN ('files', 'objects')), 0)::bigint,
+           coalesce(sum(amount) FILTER (WHERE what IN ('bytes', 'parts')), 0)::bigint
+      FROM (SELECT key AS owner, what, amount FROM storage_tally WHERE what IN ('files', 'bytes')
+             UNION ALL
+            SELECT b.owner_id, what, amount FROM storage_tally t JOIN storage_bucket b ON b.id = t.key
+             WHERE what IN ('objects', 'parts')) AS used
 """
 _LIMITS = "SELECT max_bytes, max_files FROM storage_quota WHERE owner_id = %s"
 _LARGEST = "SELECT max(size) FROM storage_file WHERE owner_id = %s"
@@ -19,9 +22,10 @@ _LARGEST = "SELECT max(size) FROM storage_file WHERE owner_id = %s"
 
 @dataclass(frozen=True)
 class Usage:
-    """What an owner has stored, including files under ingest.
+    """What an owner has stored, including files and objects under ingest.
 
-    Each file counts once, however many copies its chunks have.
+    Each file and each part counts once, however many copies its chunks have. Parts of multipart uploads that are not
+    completed count too.
     """
 
     files: int
@@ -30,8 +34,18 @@ class Usage:
     @classmethod
     def of(cls, owner_id: int) -> Usage:
         """Read the tallies (ADR 12): the usage is never kept as a counter of its own."""
-        ((files, size),) = rows(_USAGE, [owner_id])
-        return cls(files, size)
+        for _, files, size in rows(_USAGE + " WHERE owner = %s GROUP BY owner", [owner_id]):
+            return cls(files, size)
+        return cls(0, 0)
+
+    @classmethod
+    def by_owner(cls) -> dict[int, Usage]:
+        """Owner → usage. Owners who have never stored anything are left out."""
+        return {owner_id: cls(files, size) for owner_id, files, size in rows(_USAGE + " GROUP BY owner", [])}
+
+    def without(self, size: int) -> Usage:
+        """The usage without the bytes of an object that is about to be overwritten."""
+        return Usage(self.files, self.bytes - size)
 
 
 class Quota(models.Model):
@@ -83,19 +97,20 @@ class Quota(models.Model):
             ((size,),) = rows(_LARGEST + ' AND name COLLATE "C" = %s', [owner_id, name])
         return None if size is None else int(size)
 
-    def require(self, used: Usage, size: int, *, so_far: bool = False) -> None:
-        """Refuse a new file that does not fit into the quota.
+    def require(self, used: Usage, size: int, *, files: int = 1, so_far: bool = False) -> None:
+        """Refuse a new file or object that does not fit into the quota.
 
         Args:
             used: what the owner has stored without the new file.
             size: the size of the new file in bytes.
+            files: the number of new files: 0 if the bytes belong to a file or object that is there already.
             so_far: True if the file may turn out to be larger than ``size``, because its body still arrives.
 
         Raises:
             FileQuotaExceeded: the owner has as many files as the quota allows.
             ByteQuotaExceeded: the file is larger than what is left of the quota.
         """
-        if self.max_files is not None and used.files + 1 > self.max_files:
+        if files and self.max_files is not None and used.files + files > self.max_files:
             raise FileQuotaExceeded(
                 f"the quota is {self.max_files} files, {used.files} are stored, and one more was asked for"
             )

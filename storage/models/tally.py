@@ -8,9 +8,9 @@ FOLD_FROM = 1000  # Fewer rows are not folded: they are read in less than a mill
 class Tally(models.Model):
     """Totals that PostgreSQL keeps itself (ADR 12): a row is the amount that one statement added; a total is a sum.
 
-    Triggers insert the rows (migrations 0005, 0019), in the transaction whose changes they count. A change that is
-    rolled back is therefore not counted. Rows are only added and never updated, so no transaction waits until another
-    one commits.
+    Triggers insert the rows (migrations 0005, 0019, 0025), in the transaction whose changes they count. A change that
+    is rolled back is therefore not counted. Rows are only added and never updated, so no transaction waits until
+    another one commits.
     """
 
     class What(models.TextChoices):
@@ -18,6 +18,8 @@ class Tally(models.Model):
 
         FILES = "files", "files, by the id of their owner"
         BYTES = "bytes", "bytes of files, by the id of their owner"
+        OBJECTS = "objects", "objects, by the id of their bucket"
+        PARTS = "parts", "bytes of parts, by the id of their bucket"
         CHUNKS = "chunks", "chunks, condemned ones included; the key is 0"
         WANTED = "wanted", "chunks in manifests, by the replicas that their content should have"
 

@@ -9,6 +9,7 @@ from django.db import connection, models, transaction
 from storage.models.chunk import Chunk
 from storage.models.content import Content
 from storage.models.file import File
+from storage.models.part import Part
 from storage.models.statements.prepared import rows
 
 
@@ -97,6 +98,7 @@ class Upload(models.Model):
     state = models.CharField(max_length=16, choices=State, default=State.RECEIVING)
     content = models.ForeignKey(Content, models.PROTECT, null=True, related_name="uploads")
     file = models.ForeignKey(File, models.PROTECT, null=True, related_name="uploads")
+    part = models.ForeignKey(Part, models.PROTECT, null=True, related_name="uploads")
     replication_factor = models.PositiveIntegerField()
     reserved = models.BigIntegerField(default=0, help_text="bytes that admission has promised on the nodes")
     piece_size = models.IntegerField(help_text="bytes that each piece checksum covers")
@@ -121,6 +123,20 @@ class Upload(models.Model):
         The caller removes the staged file after the commit.
         """
         return type(self).objects.release([self.pk])
+
+    def give_up(self, content: Content) -> set[int]:
+        """Remove the file or the part that this upload was for, after the upload has been released.
+
+        The file stays if the content is ready, or if another upload of the file may make it ready. A part has no other
+        upload, so it goes. The caller holds the lock of the content's row, and condemns the chunks whose row ids are
+        returned.
+        """
+        if self.part_id is not None:
+            return Part.objects.remove([self.part_id])
+        is_kept = content.state == Content.State.READY or content.uploads.filter(file=self.file_id).exists()
+        if self.file_id is None or is_kept:
+            return set()
+        return set[int]().union(*(file.remove() for file in content.files.filter(pk=self.file_id)))
 
     def drop(self) -> None:
         """Give up the upload, and delete its row.

@@ -13,7 +13,6 @@ from typing import Any
 
 import structlog
 from django.db import transaction
-from django.db.models import Max
 
 from storage import counters, phases
 from storage.cluster.topology import Member, Topology
@@ -21,7 +20,7 @@ from storage.cluster.topology import forget as forget_topology
 from storage.counters import Event
 from storage.exceptions import InvalidRequest, OutOfSpace, VolumeError, VolumeOffline
 from storage.jobs import maintenance
-from storage.models import Cluster, File, Job, Node
+from storage.models import Cluster, Content, Job, Node
 from storage.replicas import census, moving, orphans
 from storage.replicas.reporting import report
 from storage.tracking import batches
@@ -162,7 +161,7 @@ def _require_possible(topology: Topology, member: Member, size: int) -> None:
         message = f"{member.node_id} is offline: what cannot be listed cannot be emptied"
         raise InvalidRequest(message, {"node_id": [message]})
     left = [other for other in topology.members if other.counts and other != member]
-    most = File.objects.aggregate(most=Max("replication_factor"))["most"] or 0
+    most = Content.largest_target()
     if len(left) < max(most, 1):
         message = f"{len(left)} active nodes would be left, fewer than the {max(most, 1)} replicas that files have"
         raise InvalidRequest(message, {"node_id": [message]})

@@ -13,24 +13,32 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 
 from storage.accounts import quotas
+from storage.accounts.quotas import Allowance
 from storage.cluster.admission import admit
 from storage.conf import configuration
 from storage.exceptions import (
     BodyStalled,
     BodyTooLarge,
     ClusterUnavailable,
+    NoSuchBucket,
 )
 from storage.jobs import waiting, wakeups
 from storage.jobs.waiting import FORGOTTEN
 from storage.models import (
     Accepted,
+    AcceptedFile,
+    AcceptedPart,
     Body,
+    Bucket,
     Chunk,
     Content,
+    Destination,
     Job,
+    Origin,
     Segment,
     Upload,
     record_acceptance,
+    record_part,
     record_reception,
     segment,
 )
@@ -42,6 +50,7 @@ from storage.staging.pieces import PieceChecksums
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS = 5.0
+SILENT = "the upload was silent for too long, and has been dropped"
 HELD_BYTES = 256 << 10  # A body up to this size is kept in memory until it is complete.
 
 
@@ -60,6 +69,7 @@ class Reception:
         replication_factor: int | None = None,
         name: str | None = None,
         overhead: int = 0,
+        destination: Destination | None = None,
     ) -> None:
         """
         Args:
@@ -71,6 +81,7 @@ class Reception:
             name: the client's name of the file; None if the client gave none.
             overhead: the most bytes of ``declared_size`` that may not belong to the file, such as the boundaries of a
                 form.
+            destination: the place in a bucket for which the body arrives; None if it becomes a file.
 
         Raises:
             BodyTooLarge: the body is larger than MAX_UPLOAD_SIZE.
@@ -85,10 +96,11 @@ class Reception:
         self._factor = replication_factor or conf.replication_factor
         self._owner_id: int = owner.pk
         self._name = name
-        self._allowance = quotas.allowance(owner.pk, name)
-        if self._allowance is not None:
+        self._destination = destination
+        self._allowances = self._read_allowances()
+        for allowance in self._allowances:
             least = max(0, declared_size - overhead)
-            self._allowance.require(least, so_far=least < declared_size or not declared_size)
+            allowance.require(least, so_far=least < declared_size or not declared_size)
         admit(declared_size, self._factor)
         self.upload_id = uuid.uuid4()
         self.size = 0
@@ -104,6 +116,12 @@ class Reception:
         self._segments: int | None = 0
         if declared_size > HELD_BYTES:
             self._stage()  # The row reserves the space, so that no other upload is promised this space (RACES 7).
+
+    def _read_allowances(self) -> list[Allowance]:
+        if self._destination is not None:
+            return quotas.allowances_at(self._owner_id, self._destination)
+        allowance = quotas.allowance(self._owner_id, self._name)
+        return [] if allowance is None else [allowance]
 
     @property
     def sha256(self) -> bytes:
@@ -122,8 +140,8 @@ class Reception:
         self.size += len(data)
         if self.size > self._limit:
             raise BodyTooLarge(f"the file is larger than {self._limit} bytes")
-        if self._allowance is not None:
-            self._allowance.require(self.size, so_far=True)
+        for allowance in self._allowances:
+            allowance.require(self.size, so_far=True)
         self._hash.update(data)
         self._checksums.update(data)
         if not self._is_known:
@@ -137,8 +155,8 @@ class Reception:
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
             Upload(pk=self.upload_id).beat()
-            if self._allowance is not None:  # Other uploads of the owner may have been accepted since the last look.
-                self._allowance = quotas.allowance(self._owner_id, self._name)
+            if self._allowances:  # Other uploads of the owner may have been accepted since the last look.
+                self._allowances = self._read_allowances()
             # The connection goes back to the pool: a thread that waits for a client must not keep a connection.
             connection.close()
 
@@ -183,7 +201,7 @@ class Reception:
                 files.append(self._staged, piece)
         self._held.clear()
 
-    def accept(self, name: str | None, replication_factor: int, *, durable: bool) -> Accepted:
+    def accept(self, name: str | None, replication_factor: int, *, durable: bool) -> AcceptedFile:
         """Record content, file and ingest job, and wake a worker.
 
         Args:
@@ -196,14 +214,44 @@ class Reception:
             ByteQuotaExceeded, FileQuotaExceeded: the file is new, and does not fit into its owner's quota.
             OutOfSpace: staging is full.
         """
+        self._end_staging(durable=durable)
+        accepted = record_acceptance(self._body(name, replication_factor), durable=durable)
+        if accepted is None:
+            raise BodyStalled(SILENT)
+        self._hand_over(accepted, created=accepted.created)
+        return accepted
+
+    def accept_part(self, *, etag: str, checksums: dict[str, str] | None = None) -> AcceptedPart:
+        """Record content, pending part and ingest job of a body of the S3 door, and wake a worker.
+
+        Args:
+            etag: the MD5 of the body in hex.
+            checksums: algorithm → checksum in base64.
+
+        Raises:
+            NoSuchBucket: the bucket of the destination has been deleted.
+            BodyStalled, ByteQuotaExceeded, FileQuotaExceeded, OutOfSpace: as for ``accept``.
+        """
+        assert self._destination is not None
+        self._end_staging(durable=False)
+        origin = Origin(self._destination, etag, checksums or {})
+        accepted = record_part(self._body(None, self._factor, origin), durable=False)
+        if accepted is None:
+            if not Bucket.objects.filter(pk=self._destination.bucket_id).exists():
+                raise NoSuchBucket("the bucket has been deleted")
+            raise BodyStalled(SILENT)
+        self._hand_over(accepted, part=accepted.part_id)
+        return accepted
+
+    def _end_staging(self, *, durable: bool) -> None:
         self._write_out()
         if durable:
             files.sync(self.upload_id)
         if self._staged is not None:
             self._staged.close()
-        accepted = record_acceptance(self._body(name, replication_factor), durable=durable)
-        if accepted is None:
-            raise BodyStalled("the upload was silent for too long, and has been dropped")
+
+    def _hand_over(self, accepted: Accepted, **about: object) -> None:
+        """Leave the upload to the workers."""
         self._accepted = True
         wakeups.wake(Job.Queue.INGEST)
         log.info(
@@ -212,11 +260,10 @@ class Reception:
             job=str(accepted.job_id),
             file_hash=accepted.file_hash,
             size=self.size,
-            created=accepted.created,
+            **about,
         )
-        return accepted
 
-    def _body(self, name: str | None, factor: int) -> Body:
+    def _body(self, name: str | None, factor: int, origin: Origin | None = None) -> Body:
         piece_size = self._checksums.piece_size
         return Body(
             upload_id=self.upload_id,
@@ -229,6 +276,7 @@ class Reception:
             chunk_count=chunk_count(self.size, piece_size),
             piece_checksums=self._checksums.packed(),
             replication_factor=factor,
+            origin=origin,
         )
 
     def __enter__(self) -> Reception:
@@ -312,7 +360,7 @@ def withdraw(accepted: Accepted) -> bool:
     """Take back an upload whose client is told that it has failed; False if the upload has succeeded after all.
 
     The owner's file is deleted too, whichever upload made it, unless its content is ready, or another upload of the
-    same owner may still make the content ready.
+    same owner may still make the content ready. A part is deleted in any case.
     """
     with transaction.atomic():
         content = Content.objects.select_for_update().filter(pk=accepted.content_id).first()
@@ -321,10 +369,10 @@ def withdraw(accepted: Accepted) -> bool:
             return False
         Job.cancel([job.pk])
         # A rename may have merged the file into another file since the upload was accepted.
-        file_id = Upload.objects.filter(pk=accepted.upload_id).values_list("file_id", flat=True).first()
+        upload = Upload.objects.filter(pk=accepted.upload_id).first()
         chunk_ids = Upload.objects.release([accepted.upload_id])
-        if content is not None:
-            chunk_ids |= content.give_up(file_id)
+        if content is not None and upload is not None:
+            chunk_ids |= upload.give_up(content)
         Chunk.objects.condemn_unreferenced(chunk_ids)
     files.discard(accepted.upload_id)
     log.info("upload.withdrawn", upload=str(accepted.upload_id), job=str(accepted.job_id))

@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 import structlog
-from django.db.models import Max, Q
+from django.db.models import Q
 
 from storage import counters, phases
 from storage.cluster.topology import Topology
 from storage.counters import Event
 from storage.jobs import maintenance
-from storage.models import Chunk, File, Job
+from storage.models import Chunk, Content, Job
 from storage.replicas import census, moving
 from storage.replicas.census import Census
 from storage.replicas.judging import judge
@@ -98,7 +98,7 @@ def repair_all(job: Job) -> dict[str, Any]:
         LeaseLost: the job is another worker's.
         TurnEnded: more urgent work waits.
     """
-    largest = File.objects.aggregate(most=Max("replication_factor"))["most"] or 0
+    largest = Content.largest_target()
     result: dict[str, Any] = {"added": 0, "lost": 0, "unreadable": 0, "levels": largest, "short": []} | (
         job.result or {}
     )

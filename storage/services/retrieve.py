@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 
 from django.contrib.auth.models import User
 
-from storage.cluster.topology import Topology
 from storage.exceptions import ContentNotReady, NoSuchFile
 from storage.models import OpenFile
-from storage.replicas.reading import read_ahead
-from storage.replicas.reporting import report_readable
+from storage.replicas import streaming
 
 
 def open_file(owner: User, file_hash: str, name: str | None = None) -> OpenFile:
@@ -48,40 +45,4 @@ def retrieve(file: OpenFile, ranges: Sequence[range] | None = None) -> Iterator[
         ContentUnavailable: the first needed chunk cannot be read now.
         ContentGone: no node has the first needed chunk any more.
     """
-    whole = [range(file.size)] if file.size else []
-    pieces = _pieces(file, whole if ranges is None else ranges)
-    if ranges is None and not file.retrievable:
-        pieces = _against_the_summary(file, pieces)
-    first = next(pieces, None)
-    return pieces if first is None else chain((first,), pieces)
-
-
-def _against_the_summary(file: OpenFile, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the pieces of a whole file.
-
-    If all pieces can be read, report that the health summary of the content wrongly says "unretrievable".
-    """
-    yield from pieces
-    report_readable(file.content_id)
-
-
-def _pieces(file: OpenFile, ranges: Sequence[range]) -> Iterator[bytes]:
-    """Yield the bytes of the ranges. A chunk that several ranges need is read once."""
-    size = file.chunk_size
-    spans = [range(wanted.start // size, (wanted.stop - 1) // size + 1) for wanted in ranges]
-    chunks = read_ahead(Topology.recent(), _needed(file, spans), size, file.target)
-    reached, data = -1, b""
-    for wanted, span in zip(ranges, spans, strict=True):
-        for position in span:
-            if position != reached:
-                reached, data = position, next(chunks)
-            start = position * size
-            yield data[max(0, wanted.start - start) : wanted.stop - start]
-
-
-def _needed(file: OpenFile, spans: Sequence[range]) -> Iterator[str]:
-    """Yield the hashes of the chunks of ascending spans, each hash once. Neighbouring spans may share one chunk."""
-    reached = 0
-    for span in spans:
-        yield from file.chunk_hashes(range(max(span.start, reached), span.stop))
-        reached = span.stop
+    return streaming.first_now(streaming.pieces(file, ranges))

@@ -127,7 +127,7 @@ def _drop(upload: Upload) -> bool:
         return False
     chunk_ids = locked.release()
     if content is not None:
-        chunk_ids |= content.give_up(locked.file_id)
+        chunk_ids |= locked.give_up(content)
     Chunk.objects.condemn_unreferenced(chunk_ids)
     return True
 

@@ -22,7 +22,7 @@ from storage.cluster.topology import Member, Topology
 from storage.conf import Configuration, configuration
 from storage.exceptions import TurnEnded
 from storage.jobs import wakeups
-from storage.models import Accepted, File, Job, Node, Upload, nobody
+from storage.models import AcceptedFile, File, Job, Node, Upload, nobody
 from storage.services import health, ingest, intake, probe, retrieve
 from storage.services.provision import provision
 from storage.tasks import WORK
@@ -36,13 +36,13 @@ CHUNK_SIZE = 4096
 class AcceptedRows:
     """The rows of an accepted upload in the database."""
 
-    recorded: Accepted
+    recorded: AcceptedFile
     job: Job
     file: File
     upload: Upload
 
     @classmethod
-    def of(cls, accepted: Accepted) -> AcceptedRows:
+    def of(cls, accepted: AcceptedFile) -> AcceptedRows:
         return cls(
             accepted,
             Job.objects.get(pk=accepted.job_id),

@@ -27,7 +27,7 @@ from storage.api.wsgi.slashes import without_slash
 from storage.api.wsgi.transfers import transfer
 from storage.conf import configuration
 from storage.exceptions import InvalidRequest
-from storage.models import Accepted
+from storage.models import AcceptedFile
 from storage.services import catalogue, intake, verify
 
 GRANTED = ("Preference-Applied",)
@@ -102,7 +102,7 @@ class UploadView(Endpoint):
         return self._stored(owner_of(request), accepted, wishes, stored.distribution)
 
     def _stored(
-        self, owner: User, accepted: Accepted, wishes: Preferences, distribution: dict[str, list[str]] | None
+        self, owner: User, accepted: AcceptedFile, wishes: Preferences, distribution: dict[str, list[str]] | None
     ) -> Response:
         body: dict[str, Any] = {
             "success": True,
@@ -122,7 +122,7 @@ class UploadView(Endpoint):
         location = f"{get_script_prefix()}files/{accepted.file_hash}"
         return Response(body, code, headers={"Location": location, **wishes.headers})
 
-    def _accepted(self, accepted: Accepted, wishes: Preferences) -> Response:
+    def _accepted(self, accepted: AcceptedFile, wishes: Preferences) -> Response:
         location = reverse("job", args=[accepted.job_id])
         body = {
             "success": True,

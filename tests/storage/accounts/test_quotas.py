@@ -19,7 +19,7 @@ from django.utils.html import strip_tags
 
 from storage.accounts import quotas
 from storage.exceptions import ByteQuotaExceeded, FileQuotaExceeded, InvalidRequest, StorageError
-from storage.models import Accepted, Content, File, Job, Quota, Scope, Tally, Upload, Usage, nobody, tally
+from storage.models import AcceptedFile, Content, File, Job, Quota, Scope, Tally, Upload, Usage, nobody, tally
 from storage.models.statements import prepared
 from storage.services import catalogue, intake, sweep
 from storage.services.intake import Reception
@@ -51,7 +51,7 @@ def accept(
     *,
     declared: int | None = None,
     then: Callable[[], object] = lambda: None,
-) -> Accepted:
+) -> AcceptedFile:
     """Upload a file up to its acceptance. ``then`` is called when the whole body has arrived."""
     size = len(data) if declared is None else declared
     with Reception(user, declared_size=size, name=name) as reception:
@@ -273,7 +273,7 @@ def test_16_uploads_that_race_for_the_last_slot(
         return lambda: accept(ann, bytes([number]) * size, f"file {number}", then=lambda: arrived.wait(timeout=30))
 
     found = at_once([*map(upload, range(16)), Tally.fold])
-    assert sum(isinstance(result, Accepted) for result in found) == 1, found
+    assert sum(isinstance(result, AcceptedFile) for result in found) == 1, found
     assert sum(isinstance(result, REFUSALS) for result in found) == 15
     assert require_recount(ann) == Usage(2, 2 * size)
     assert Upload.objects.count() == Content.objects.count() == len(cluster.staged()) == 2

@@ -151,8 +151,8 @@ def test_a_file_that_is_deleted_between_being_found_and_being_read_is_not_an_emp
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read the first three entries of a manifest together with the file, and the rest two at a time."""
-    monkeypatch.setattr("storage.models.statements.open_file.HEAD", 3)
-    monkeypatch.setattr("storage.models.statements.open_file.WINDOW", 2)
+    monkeypatch.setattr("storage.models.statements.open_content.HEAD", 3)
+    monkeypatch.setattr("storage.models.statements.open_content.WINDOW", 2)
     monkeypatch.setattr("storage.replicas.reading.LOCATE_CHUNKS", 1)
     monkeypatch.setattr("storage.replicas.reading.READ_AHEAD_CHUNKS", 1)
 

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from storage.exceptions import NoSuchFile
+from storage.models.content import Content
+from storage.models.statements import prepared
+
+HEAD = 64  # The number of chunk hashes that are read together with a file.
+WINDOW = 512  # The number of chunk hashes that one later query reads: 128 MiB of a file, in chunks of 256 KiB.
+
+_READ_ON = """
+    SELECT string_agg(k.hash, '' ORDER BY e.position)
+      FROM storage_manifestentry e JOIN storage_chunk k ON k.id = e.chunk_id
+     WHERE e.content_id = %s AND e.position >= %s AND e.position < %s
+"""
+
+
+@dataclass(frozen=True)
+class OpenContent:
+    """A content, as a download needs it. The rest of a long manifest is read during the download.
+
+    Attributes:
+        content_id: the row id of the content.
+        file_hash: SHA-256 in hex.
+        size: the size of the content in bytes.
+        chunk_size: bytes of each chunk except the last one.
+        chunk_count: the number of entries in the manifest.
+        target: the number of replicas that the chunks should have.
+        state: the state of the content.
+        retrievable: True if the health summary says that the content can be read.
+        head: the hashes of the first chunks: at most ``HEAD``, and as far as the manifest is recorded.
+    """
+
+    content_id: int
+    file_hash: str
+    size: int
+    chunk_size: int
+    chunk_count: int
+    target: int
+    state: str
+    retrievable: bool
+    head: list[str]
+
+    @property
+    def is_ready(self) -> bool:
+        return self.state == Content.State.READY
+
+    def chunk_hashes(self, positions: range) -> Iterator[str]:
+        """The hashes of the chunks at ``positions``, in order.
+
+        Between two windows this function holds no connection to PostgreSQL, because a download waits for its client
+        there.
+
+        Raises:
+            NoSuchFile: the content was deleted during the download.
+        """
+        yield from self.head[positions.start : positions.stop]
+        for start in range(max(positions.start, len(self.head)), positions.stop, WINDOW):
+            stop = min(start + WINDOW, positions.stop)
+            ((packed,),) = prepared.rows(_READ_ON, [self.content_id, start, stop])
+            hashes = unpacked(packed)
+            if len(hashes) != stop - start:
+                raise NoSuchFile(f"no file {self.file_hash}")
+            yield from hashes
+
+
+def unpacked(packed: bytes | None) -> list[str]:
+    """The hashes in hex of joined digests."""
+    text = (packed or b"").hex()
+    return [text[start : start + 64] for start in range(0, len(text), 64)]
