@@ -68,6 +68,7 @@ class Configuration:
     upload_wait: int
     stall_timeout: int
     resumable_upload_expires: int
+    multipart_upload_expires: int
     reclaim_grace: int
     repair_delay: int
     audit_interval: int
@@ -110,6 +111,7 @@ class Configuration:
             upload_wait=read.integer("UPLOAD_WAIT", 60, 0, 3600),
             stall_timeout=read.integer("STALL_TIMEOUT", 30, 1, 3600),
             resumable_upload_expires=read.integer("RESUMABLE_UPLOAD_EXPIRES", 86400, 60, 7 * 86400),
+            multipart_upload_expires=read.integer("MULTIPART_UPLOAD_EXPIRES", 7 * 86400, 60, 365 * 86400),
             reclaim_grace=read.integer("RECLAIM_GRACE", 600, 0, 10**9),
             repair_delay=read.integer("REPAIR_DELAY", 300, 0, 10**9),
             audit_interval=read.integer("AUDIT_INTERVAL", 7 * 86400, 0, 10**9),

@@ -74,6 +74,8 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         """
         in_order = self.filter(id__in=list(chunk_ids)).order_by("hash").select_for_update()
         ids = list(in_order.values_list("id", flat=True))
+        if not ids:
+            return
         with connection.cursor() as cursor:
             cursor.execute(
                 """

@@ -43,9 +43,9 @@ class Usage:
         """Owner → usage. Owners who have never stored anything are left out."""
         return {owner_id: cls(files, size) for owner_id, files, size in rows(_USAGE + " GROUP BY owner", [])}
 
-    def without(self, size: int) -> Usage:
-        """The usage without the bytes of an object that is about to be overwritten."""
-        return Usage(self.files, self.bytes - size)
+    def without(self, size: int, *, files: int = 0) -> Usage:
+        """The usage without some bytes and files, which are about to go or have just come."""
+        return Usage(self.files - files, self.bytes - size)
 
 
 class Quota(models.Model):

@@ -18,8 +18,22 @@ from storage.cluster.topology import Topology
 from storage.conf import configuration
 from storage.jobs import wakeups
 from storage.jobs.stillness import Stillness
-from storage.models import Chunk, Cluster, Content, Generation, Job, Link, Node, Resumable, Tally, Upload
+from storage.models import (
+    Chunk,
+    Cluster,
+    Content,
+    Generation,
+    Job,
+    Link,
+    Multipart,
+    Node,
+    Part,
+    Resumable,
+    Tally,
+    Upload,
+)
 from storage.models.clock import Clock
+from storage.models.dropping import drop_multipart, drop_pending
 from storage.staging import files
 
 log = structlog.get_logger(__name__)
@@ -27,6 +41,7 @@ log = structlog.get_logger(__name__)
 SLACK = 10.0  # Seconds in addition to the stall timeout, for the time between two heartbeats and for a busy machine.
 UNRECORDED = 60.0  # A staged file may be without its row for this many seconds: far longer than a commit may take.
 AHEAD = timedelta(seconds=10)  # A time further ahead than this is from before PostgreSQL's clock was set back.
+PENDING_KEPT = 300.0  # A stored body may be without its place for this many seconds: far longer than its request lives.
 FAILED_UPLOAD_KEPT = timedelta(days=7)
 TERMINAL_JOBS_KEPT = timedelta(days=7)
 AUDITS_KEPT = timedelta(days=400)
@@ -38,7 +53,9 @@ TRIED_RECENTLY = timedelta(seconds=60)
 
 _beats: Stillness[UUID, datetime] = Stillness()
 _expiries: Stillness[UUID, datetime] = Stillness()
+_expiries_of_multiparts: Stillness[UUID, datetime] = Stillness()
 _unrecorded: Stillness[UUID, None] = Stillness()
+_pending: Stillness[int, None] = Stillness()
 
 
 def sweep() -> None:
@@ -49,6 +66,8 @@ def sweep() -> None:
     _begin_times_anew()
     _drop_abandoned_uploads()
     _drop_expired_uploads()
+    _drop_expired_multiparts()
+    _drop_pending_parts()
     _remove_forgotten_staging()
     _look_again_at_lost_contents()
     _heal_short_contents()
@@ -113,6 +132,27 @@ def _drop_expired_uploads() -> None:
         for dropped_id in dropped:
             files.discard(dropped_id)
             log.warning("upload.expired", upload=str(dropped_id))
+
+
+def _drop_expired_multiparts() -> None:
+    """Drop multipart uploads to which nothing has come for MULTIPART_UPLOAD_EXPIRES, and completed ones after it."""
+    expired = dict(Multipart.objects.filter(expires_at__lte=Clock()).values_list("pk", "expires_at"))
+    for upload_id in _expiries_of_multiparts.unchanged(expired, 2 * configuration().stall_timeout + SLACK):
+        with transaction.atomic():
+            for upload in Multipart.objects.filter(expires_at__lte=Clock()).locked([upload_id]):
+                drop_multipart(upload)
+                log.warning("multipart.expired", upload=upload.upload_id, completed=upload.completed is not None)
+
+
+def _drop_pending_parts() -> None:
+    """Drop stored bodies that belong to nothing: the process that was about to give them their places is gone.
+
+    A body whose upload has not ended is left to that upload.
+    """
+    pending = Part.objects.pending().filter(uploads=None).values_list("pk", flat=True)
+    if part_ids := _pending.unchanged(dict.fromkeys(pending), PENDING_KEPT):
+        drop_pending(list(part_ids))
+        log.warning("parts.dropped", parts=len(part_ids))
 
 
 @transaction.atomic

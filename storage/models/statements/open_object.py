@@ -62,10 +62,18 @@ class OpenObject:
     key: str
     size: int
     etag: str
-    properties: Properties
+    content_type: str
+    headers: dict[str, str]
+    metadata: dict[str, str]
+    tags: dict[str, str]
+    storage_class: str
     checksums: dict[str, str]
     modified_at: datetime
     parts: tuple[OpenPart, ...]
+
+    @property
+    def properties(self) -> Properties:
+        return Properties(self.content_type, self.headers, self.metadata, self.tags, self.storage_class)
 
     @classmethod
     def find(cls, bucket: Bucket, key: str) -> OpenObject | None:
@@ -92,5 +100,18 @@ class OpenObject:
             parts.append(OpenPart(part_id, number, part_etag, part_checksums, start, opened))
             start += opened.size
         object_id, size, etag, content_type, headers, metadata, tags, storage_class, checksums, modified_at = row[:10]
-        properties = Properties(content_type, headers, metadata, tags, storage_class)
-        return cls(bucket.pk, object_id, key, size, etag, properties, checksums, modified_at, tuple(parts))
+        return cls(
+            bucket_id=bucket.pk,
+            object_id=object_id,
+            key=key,
+            size=size,
+            etag=etag,
+            content_type=content_type,
+            headers=headers,
+            metadata=metadata,
+            tags=tags,
+            storage_class=storage_class,
+            checksums=checksums,
+            modified_at=modified_at,
+            parts=tuple(parts),
+        )

@@ -1,0 +1,52 @@
+"""Buckets, objects and multipart uploads: the store as the S3 door shows it. Nothing here speaks HTTP.
+
+Each body first becomes a pending part (``intake.Reception.accept_part``). When it is stored, ``put`` makes it an
+object, or ``put_part`` makes it a part of a multipart upload (ADR 31).
+"""
+
+from storage.services.objects.buckets import create_bucket, delete_bucket, find_bucket, list_buckets
+from storage.services.objects.copying import copy
+from storage.services.objects.listing import Listing, Multiparts, list_multiparts, list_objects
+from storage.services.objects.multipart import (
+    Completed,
+    abort,
+    begin_multipart,
+    complete,
+    copy_part,
+    find_multipart,
+    list_parts,
+    put_part,
+)
+from storage.services.objects.places import Condition
+from storage.services.objects.putting import discard, put, set_tags
+from storage.services.objects.reading import find, open_object, read
+from storage.services.objects.removing import delete, delete_many
+
+__all__ = [
+    "Completed",
+    "Condition",
+    "Listing",
+    "Multiparts",
+    "abort",
+    "begin_multipart",
+    "complete",
+    "copy",
+    "copy_part",
+    "create_bucket",
+    "delete",
+    "delete_bucket",
+    "delete_many",
+    "discard",
+    "find",
+    "find_bucket",
+    "find_multipart",
+    "list_buckets",
+    "list_multiparts",
+    "list_objects",
+    "list_parts",
+    "open_object",
+    "put",
+    "put_part",
+    "read",
+    "set_tags",
+]

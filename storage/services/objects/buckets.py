@@ -1,0 +1,79 @@
+"""Buckets: make, find, list, delete."""
+
+from __future__ import annotations
+
+import structlog
+from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
+
+from storage.exceptions import BucketNotEmpty, BucketOwned, BucketTaken, Forbidden, NoSuchBucket
+from storage.models import Bucket, Multipart, Object, Part
+from storage.models.dropping import drop_parts
+from storage.staging import files
+
+log = structlog.get_logger(__name__)
+
+
+def create_bucket(owner: User, name: str, *, replication_factor: int | None = None) -> Bucket:
+    """Make a bucket.
+
+    Args:
+        owner: the owner.
+        name: a name that obeys the rules of the door.
+        replication_factor: the number of replicas of its objects; None for REPLICATION_FACTOR.
+
+    Raises:
+        BucketOwned: the owner has a bucket of this name.
+        BucketTaken: another owner has a bucket of this name.
+    """
+    try:
+        with transaction.atomic():
+            bucket = Bucket.objects.create(owner=owner, name=name, replication_factor=replication_factor)
+    except IntegrityError:
+        if Bucket.objects.filter(name=name, owner=owner).exists():
+            raise BucketOwned(f"the bucket {name} is yours already") from None
+        raise BucketTaken(f"the bucket {name} is another owner's") from None
+    log.info("bucket.created", bucket=name, owner=owner.pk)
+    return bucket
+
+
+def find_bucket(owner: User, name: str) -> Bucket:
+    """Find the owner's bucket.
+
+    Raises:
+        NoSuchBucket: there is no bucket of this name.
+        Forbidden: it is another owner's. Names are unique in the installation, so they are no secret.
+    """
+    bucket = Bucket.objects.filter(name=name).first()
+    if bucket is None:
+        raise NoSuchBucket(f"no bucket {name}")
+    if bucket.owner_id != owner.pk:
+        raise Forbidden(f"the bucket {name} is another owner's")
+    return bucket
+
+
+def list_buckets(owner: User) -> list[Bucket]:
+    """The owner's buckets, by name."""
+    return list(Bucket.objects.filter(owner=owner))
+
+
+def delete_bucket(bucket: Bucket) -> None:
+    """Delete a bucket without objects. Its multipart uploads are aborted, and bodies that still arrive are refused.
+
+    Raises:
+        NoSuchBucket: it has been deleted already.
+        BucketNotEmpty: it has an object.
+    """
+    with transaction.atomic():
+        # Whoever adds a row to the bucket holds a lock that excludes this one, so no row comes after it (RACES 47).
+        if not Bucket.objects.select_for_update().filter(pk=bucket.pk).exists():
+            raise NoSuchBucket(f"no bucket {bucket.name}")
+        if Object.objects.filter(bucket=bucket).exists():
+            raise BucketNotEmpty(f"the bucket {bucket.name} has objects")
+        Multipart.objects.locked(Multipart.objects.filter(bucket=bucket).values_list("pk", flat=True))
+        uploads = drop_parts(list(Part.objects.filter(bucket=bucket).values_list("pk", flat=True)))
+        Multipart.objects.filter(bucket=bucket).delete()
+        Bucket.objects.filter(pk=bucket.pk).delete()
+    for upload_id in uploads:
+        files.discard(upload_id)
+    log.info("bucket.deleted", bucket=bucket.name)

@@ -1,0 +1,97 @@
+"""Copy objects. The copy refers to the same contents: no byte is moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from storage import phases
+from storage.exceptions import NoSuchObject
+from storage.models import Bucket, Object, Part, Properties
+from storage.services.objects.places import (
+    ALWAYS,
+    Condition,
+    Draft,
+    Place,
+    describe,
+    require_key,
+    require_text,
+    until_not_overtaken,
+)
+
+log = structlog.get_logger(__name__)
+
+Permit = Callable[[Object], None]
+"""A function of the source, whose row is locked. It raises an error if the source must not be copied."""
+
+
+def copy(
+    source_bucket: Bucket,
+    source_key: str,
+    bucket: Bucket,
+    key: str,
+    *,
+    properties: Properties | None = None,
+    condition: Condition = ALWAYS,
+    permit: Permit = lambda _: None,
+) -> Object:
+    """Copy an object, also onto itself.
+
+    Args:
+        source_bucket: the bucket of the source.
+        source_key: the key of the source.
+        bucket: the bucket of the copy.
+        key: the key of the copy.
+        properties: what the client says about the copy; None for what was said about the source.
+        condition: what must be at the key of the copy before.
+        permit: is called with the source.
+
+    Raises:
+        NoSuchObject: there is no source; or see ``Condition.require``.
+        InvalidKey, InvalidRequest, NoSuchBucket, PreconditionFailed: as for ``put``.
+        ByteQuotaExceeded, FileQuotaExceeded: the owner or the bucket has no room for the copy.
+    """
+    placed = _copy((source_bucket, source_key), bucket, key, properties, condition, permit)
+    log.info("object.copied", bucket=bucket.name, object=placed.pk, size=placed.size)
+    return placed
+
+
+@until_not_overtaken
+def _copy(
+    from_place: tuple[Bucket, str],
+    bucket: Bucket,
+    key: str,
+    properties: Properties | None,
+    condition: Condition,
+    permit: Permit,
+) -> Object:
+    require_key(from_place[1])
+    place = Place(bucket, key, source=from_place)
+    source = place.source
+    if source is None:
+        raise NoSuchObject(f"no object {from_place[1]}")
+    permit(source)
+    condition.require(place.found)
+    if properties is not None:
+        require_text(properties)
+    phases.enter("object.copy")
+    if place.found is not None and place.found.pk == source.pk:
+        describe(source, Draft(source.size, source.etag, properties or source.properties, source.checksums))
+        return source
+    parts = [_twin(part, place.bucket) for part in Part.objects.filter(object=source)]
+    draft = Draft(source.size, source.etag, properties or source.properties, source.checksums, parts, added=source.size)
+    return place.fill(draft)
+
+
+def _twin(part: Part, bucket: Bucket) -> Part:
+    """A part with the same bytes, which is not saved yet."""
+    return Part(
+        bucket=bucket,
+        content_id=part.content_id,
+        number=part.number,
+        size=part.size,
+        etag=part.etag,
+        checksums=part.checksums,
+        replication_factor=bucket.factor,
+    )

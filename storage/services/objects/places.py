@@ -1,0 +1,220 @@
+"""The change of one place in a bucket: what put, copy and complete have in common (RACES 47, 48).
+
+The rows are locked in one order everywhere: the owner's quota, the bucket, a multipart upload, objects, contents, and
+then parts, uploads, jobs and chunks.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from django.db import transaction
+
+from storage.exceptions import InvalidKey, InvalidRequest, NoSuchObject, PartGone, PreconditionFailed
+from storage.models import Bucket, Chunk, Content, Object, Part, Properties, Quota, Usage
+from storage.models.statements.prepared import rows
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+GONE = "the body was dropped, because it had waited for its place for too long; send it again"
+LONGEST_KEY = 1024  # Bytes of a key in UTF-8, as in S3.
+_NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
+
+_INSERT = """
+    INSERT INTO storage_object (bucket_id, key, size, etag, content_type, headers, metadata, tags, storage_class,
+           checksums)
+    VALUES (%s, %s, 0, '', '', '{}', '{}', '{}', '', '{}') ON CONFLICT DO NOTHING RETURNING id
+"""
+_ATTACH = """
+    UPDATE storage_part p SET object_id = %(object)s, multipart_id = NULL, number = w.number
+      FROM unnest(%(parts)s::bigint[]) WITH ORDINALITY AS w (id, number)
+     WHERE p.id = w.id AND p.object_id IS NULL RETURNING p.id
+"""
+_DESCRIBE = """
+    UPDATE storage_object
+       SET size = %s, etag = %s, content_type = %s, headers = %s, metadata = %s, tags = %s, storage_class = %s,
+           checksums = %s, modified_at = statement_timestamp()
+     WHERE id = %s RETURNING modified_at
+"""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The state of a place on which a change of it depends.
+
+    Attributes:
+        absent: True if there must be no object.
+        etag: the ETag that the object must have, without quotes; ``*`` for any object.
+    """
+
+    absent: bool = False
+    etag: str | None = None
+
+    def require(self, found: Object | None) -> None:
+        """Compare with the object at the place, whose row is locked.
+
+        Raises:
+            PreconditionFailed: the object is another one, or is there and should not be.
+            NoSuchObject: there is no object.
+        """
+        if self.absent and found is not None:
+            raise PreconditionFailed("an object is there already")
+        if self.etag is not None and found is None:
+            raise NoSuchObject("no object is there")
+        if found is not None and self.etag not in (None, "*", found.etag):
+            raise PreconditionFailed("the object is another one now")
+
+
+ALWAYS = Condition()
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a place is about to have.
+
+    Attributes:
+        size: bytes.
+        etag: the ETag without quotes.
+        properties: what the client says about the object.
+        checksums: algorithm → checksum.
+        parts: the parts in order.
+        added: bytes of these parts that were not accepted under the quota yet.
+    """
+
+    size: int
+    etag: str
+    properties: Properties
+    checksums: dict[str, str]
+    parts: Sequence[Part] = field(default_factory=list)
+    added: int = 0
+
+
+class _Overtaken(Exception):
+    """Another transaction has made an object at the place since the place was locked."""
+
+
+def until_not_overtaken(change: Callable[P, T]) -> Callable[P, T]:
+    """Carry ``change`` out in a transaction, and again if another one has made an object at its place meanwhile."""
+
+    @wraps(change)
+    def carried_out(*args: P.args, **kwargs: P.kwargs) -> T:
+        while True:
+            try:
+                with transaction.atomic():
+                    return change(*args, **kwargs)
+            except _Overtaken:
+                continue
+
+    return carried_out
+
+
+class Place:
+    """A key of a bucket, locked until the transaction ends.
+
+    Attributes:
+        bucket: the bucket as it is now.
+        key: the key.
+        found: the object that is there; None if there is none.
+    """
+
+    def __init__(self, bucket: Bucket, key: str, *, source: tuple[Bucket, str] | None = None) -> None:
+        """
+        Args:
+            bucket: the bucket.
+            key: the key.
+            source: another place whose object is locked too.
+
+        Raises:
+            NoSuchBucket: the bucket has been deleted.
+        """
+        require_key(key)
+        self._quota = Quota.lock(bucket.owner_id)
+        self.bucket = bucket.lock()
+        self.key = key
+        places = [(bucket, key)] if source is None else [(bucket, key), source]
+        locked = Object.objects.locked(places)
+        self.found = locked.get((bucket.pk, key))
+        self.source = None if source is None else locked.get((source[0].pk, source[1]))
+
+    def fill(self, draft: Draft, *, spare: Sequence[Part] = ()) -> Object:
+        """Give the place its new object in one commit; the parts of the old object go.
+
+        Readers see either the old object or the new one (RACES 48).
+
+        Args:
+            draft: the new object.
+            spare: other parts that go too.
+
+        Raises:
+            PartGone: a part has been dropped, because it had been pending for too long.
+            ByteQuotaExceeded, FileQuotaExceeded: the object does not fit into the quota of the owner or the bucket.
+        """
+        old = [*spare, *Part.objects.filter(object=self.found)] if self.found is not None else list(spare)
+        placed = self.found or self._inserted()
+        Content.objects.locked({part.content_id for part in (*old, *draft.parts)})
+        # New parts are there before old ones go: both may refer to the same content.
+        Part.objects.bulk_create([part for part in draft.parts if part.pk is None])
+        chunk_ids = Part.objects.remove([part.pk for part in old])
+        new = [part.pk for part in draft.parts]
+        if len(rows(_ATTACH, {"object": placed.pk, "parts": new})) != len(new):
+            raise PartGone(GONE)
+        describe(placed, draft)
+        self._require_room(draft.added - sum(part.size for part in old))
+        Chunk.objects.condemn_unreferenced(chunk_ids, factor=max((part.replication_factor for part in old), default=0))
+        return placed
+
+    def _inserted(self) -> Object:
+        """Make the row of a new object. Rows of contents are locked after it: it may wait for another's commit."""
+        for (object_id,) in rows(_INSERT, [self.bucket.pk, self.key]):
+            return Object(pk=object_id, bucket=self.bucket, key=self.key)
+        raise _Overtaken
+
+    def _require_room(self, added: int) -> None:
+        """Check the quotas at the end, when the usage has the new object and no longer the old one."""
+        files = int(self.found is None)
+        if not files and added <= 0:
+            return
+        added = max(0, added)
+        if self._quota is not None:
+            self._quota.require(Usage.of(self.bucket.owner_id).without(added, files=files), added, files=files)
+        if self.bucket.quota is not None:
+            self.bucket.quota.require(self.bucket.used.without(added, files=files), added, files=files)
+
+
+def describe(placed: Object, draft: Draft) -> None:
+    """Write the row of an object, whose lock the caller has."""
+    said = draft.properties
+    columns = [json.dumps(column) for column in (said.headers, said.metadata, said.tags)]
+    values = [draft.size, draft.etag, said.content_type, *columns, said.storage_class, json.dumps(draft.checksums)]
+    ((placed.modified_at,),) = rows(_DESCRIBE, [*values, placed.pk])
+    placed.describe(said)
+    placed.size, placed.etag, placed.checksums = draft.size, draft.etag, draft.checksums
+
+
+def require_key(key: str) -> None:
+    """
+    Raises:
+        InvalidKey: the text cannot be a key.
+    """
+    if _NO_TEXT.search(key):
+        raise InvalidKey("a key is text in UTF-8 without NUL")
+    if not key or len(key.encode()) > LONGEST_KEY:
+        raise InvalidKey(f"a key has 1 to {LONGEST_KEY} bytes in UTF-8")
+
+
+def require_text(properties: Properties) -> None:
+    """
+    Raises:
+        InvalidRequest: a value has characters that PostgreSQL does not keep.
+    """
+    texts = [properties.content_type, properties.storage_class]
+    for pairs in (properties.headers, properties.metadata, properties.tags):
+        texts += [*pairs, *pairs.values()]
+    if any(map(_NO_TEXT.search, texts)):
+        raise InvalidRequest("values are text in UTF-8 without NUL")

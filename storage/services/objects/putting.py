@@ -1,0 +1,113 @@
+"""Give a stored body its key; change the tags of an object."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import structlog
+from django.db import transaction
+
+from storage import phases
+from storage.exceptions import ContentNotReady, NoSuchObject, PartGone
+from storage.models import Bucket, Content, Object, Part, Properties
+from storage.models.dropping import drop_pending
+from storage.models.refusals import UNAVAILABLE
+from storage.services.objects.places import (
+    ALWAYS,
+    GONE,
+    Condition,
+    Draft,
+    Place,
+    require_key,
+    require_text,
+    until_not_overtaken,
+)
+from storage.staging import files
+
+log = structlog.get_logger(__name__)
+
+
+def put(
+    bucket: Bucket,
+    key: str,
+    part_id: int,
+    properties: Properties,
+    *,
+    checksums: dict[str, str] | None = None,
+    condition: Condition = ALWAYS,
+) -> Object:
+    """Make a stored body the object at a key. If this fails, the body is dropped.
+
+    Args:
+        bucket: the bucket.
+        key: the key.
+        part_id: the pending part, whose upload has ended well.
+        properties: what the client says about the object.
+        checksums: the object's checksums.
+        condition: what must be at the key before.
+
+    Raises:
+        InvalidKey, InvalidRequest: the key or a property is no text that can be kept.
+        NoSuchBucket: the bucket has been deleted.
+        PreconditionFailed, NoSuchObject: see ``Condition.require``.
+        FileQuotaExceeded: the owner or the bucket has no room for another object.
+        PartGone: the part has been dropped, because it had been pending for too long.
+        ContentNotReady: the body is not stored yet.
+    """
+    try:
+        placed = _put(bucket, key, part_id, properties, checksums or {}, condition)
+    except BaseException:
+        with suppress(*UNAVAILABLE):  # The sweeper then drops it.
+            discard(part_id)
+        raise
+    log.info("object.put", bucket=bucket.name, object=placed.pk, size=placed.size)
+    return placed
+
+
+@until_not_overtaken
+def _put(
+    bucket: Bucket, key: str, part_id: int, properties: Properties, checksums: dict[str, str], condition: Condition
+) -> Object:
+    require_text(properties)
+    place = Place(bucket, key)
+    condition.require(place.found)
+    part = stored_part(part_id)
+    phases.enter("object.put")
+    placed = place.fill(Draft(part.size, part.etag, properties, checksums, [part]))
+    phases.enter("object.commit")
+    return placed
+
+
+def stored_part(part_id: int) -> Part:
+    """A pending part whose content can be read.
+
+    Raises:
+        PartGone: the part is not there any more, or belongs to something already.
+        ContentNotReady: its content is not stored yet.
+    """
+    part = Part.objects.pending().select_related("content").filter(pk=part_id).first()
+    if part is None:
+        raise PartGone(GONE)
+    if part.content.state != Content.State.READY:
+        raise ContentNotReady("the body is not stored yet")
+    return part
+
+
+def discard(part_id: int) -> None:
+    """Drop a pending part, and its upload if that has not ended. A part that belongs to something stays."""
+    for upload_id in drop_pending([part_id]):
+        files.discard(upload_id)
+
+
+@transaction.atomic
+def set_tags(bucket: Bucket, key: str, tags: dict[str, str]) -> None:
+    """Replace the tags of an object.
+
+    Raises:
+        NoSuchObject: there is no object at the key.
+        InvalidRequest: a tag is no text that can be kept.
+    """
+    require_key(key)
+    require_text(Properties(tags=tags))
+    if not Object.objects.at(bucket, key).update(tags=tags):
+        raise NoSuchObject(f"no object {key}")

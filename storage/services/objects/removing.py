@@ -1,0 +1,68 @@
+"""Delete objects. Contents that nothing refers to then go too, and reclaim frees their bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+from django.db import transaction
+
+from storage import phases
+from storage.exceptions import InvalidKey
+from storage.models import Bucket, Chunk, Content, Object, Part
+from storage.services.objects.places import ALWAYS, Condition, require_key
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 100  # The objects that one transaction deletes.
+
+
+def delete(bucket: Bucket, key: str, *, condition: Condition = ALWAYS) -> bool:
+    """Delete the object at a key, if there is one.
+
+    Returns:
+        True if there was one.
+
+    Raises:
+        PreconditionFailed, NoSuchObject: see ``Condition.require``.
+    """
+    require_key(key)
+    return bool(_delete(bucket, [key], condition))
+
+
+def delete_many(bucket: Bucket, keys: Sequence[str]) -> None:
+    """Delete the objects at some keys. Keys without an object are passed over.
+
+    The objects are deleted in several transactions: a call that was interrupted has deleted some of them, and can be
+    made again.
+    """
+    known = sorted({key for key in keys if _is_key(key)})
+    for start in range(0, len(known), AT_ONCE):
+        _delete(bucket, known[start : start + AT_ONCE], ALWAYS)
+
+
+@transaction.atomic
+def _delete(bucket: Bucket, keys: Sequence[str], condition: Condition) -> int:
+    locked = Object.objects.locked([(bucket, key) for key in keys])
+    for key in keys:
+        condition.require(locked.get((bucket.pk, key)))
+    if not locked:
+        return 0
+    object_ids = [found.pk for found in locked.values()]
+    parts = list(Part.objects.filter(object__in=object_ids))
+    Content.objects.locked({part.content_id for part in parts})
+    phases.enter("object.delete")
+    chunk_ids = Part.objects.remove([part.pk for part in parts])
+    Object.objects.filter(pk__in=object_ids)._raw_delete("default")
+    Chunk.objects.condemn_unreferenced(chunk_ids, factor=max(part.replication_factor for part in parts))
+    phases.enter("object.deleted")
+    log.info("object.deleted", bucket=bucket.name, objects=len(object_ids))
+    return len(object_ids)
+
+
+def _is_key(text: str) -> bool:
+    try:
+        require_key(text)
+    except InvalidKey:
+        return False
+    return True
