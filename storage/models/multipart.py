@@ -15,7 +15,7 @@ from storage.models.described import Described
 class MultipartQuerySet(models.QuerySet["Multipart"]):
     def open_in(self, bucket: Bucket) -> MultipartQuerySet:
         """The uploads of a bucket that are neither completed nor expired."""
-        return self.filter(bucket=bucket, completed=None, expires_at__gt=Clock())
+        return self.filter(bucket=bucket, completed__isnull=True, expires_at__gt=Clock())
 
     def locked(self, upload_ids: Iterable[uuid.UUID]) -> list[Multipart]:
         """Lock the rows in the order of their ids, and return those that still exist (RACES 47)."""
