@@ -4,7 +4,7 @@ Each body first becomes a pending part (``intake.Reception.accept_part``). When 
 object, or ``put_part`` makes it a part of a multipart upload (ADR 31).
 """
 
-from storage.services.objects.buckets import create_bucket, delete_bucket, find_bucket, list_buckets
+from storage.services.objects.buckets import create_bucket, delete_bucket, find_bucket, give_buckets, list_buckets
 from storage.services.objects.copying import copy
 from storage.services.objects.listing import Listing, Multiparts, list_multiparts, list_objects
 from storage.services.objects.multipart import (
@@ -40,6 +40,7 @@ __all__ = [
     "find",
     "find_bucket",
     "find_multipart",
+    "give_buckets",
     "list_buckets",
     "list_multiparts",
     "list_objects",

@@ -1,4 +1,4 @@
-"""Buckets: make, find, list, delete."""
+"""Buckets: make, find, list, give, delete."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
 from storage.exceptions import BucketNotEmpty, BucketOwned, BucketTaken, Forbidden, NoSuchBucket
-from storage.models import Bucket, Multipart, Object, Part
+from storage.models import Bucket, Job, Multipart, Object, Part, Upload
 from storage.models.dropping import drop_parts
 from storage.staging import files
 
@@ -55,6 +55,17 @@ def find_bucket(owner: User, name: str) -> Bucket:
 def list_buckets(owner: User) -> list[Bucket]:
     """The owner's buckets, by name."""
     return list(Bucket.objects.filter(owner=owner))
+
+
+@transaction.atomic
+def give_buckets(giver: User, receiver: User) -> int:
+    """Make all buckets of one user the buckets of another user; return their number."""
+    buckets = list(Bucket.objects.filter(owner=giver).select_for_update(no_key=True).values_list("pk", flat=True))
+    Bucket.objects.filter(pk__in=buckets).update(owner=receiver)
+    Upload.objects.filter(part__bucket__in=buckets).update(owner=receiver)
+    Job.objects.filter(upload__part__bucket__in=buckets).update(owner=receiver)
+    log.info("buckets.given", giver=giver.pk, receiver=receiver.pk, buckets=len(buckets))
+    return len(buckets)
 
 
 def delete_bucket(bucket: Bucket) -> None:

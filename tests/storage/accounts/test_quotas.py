@@ -27,6 +27,7 @@ from tests.faults import inspection
 from tests.support.api import Send, assert_nothing_left, assert_problem, send, workers
 from tests.support.cluster import ClusterUnderTest, content_of
 from tests.support.keys import bearer, keys_on, owner
+from tests.support.threads import at_once
 
 __all__ = ["keys_on", "send", "workers"]
 
@@ -67,26 +68,6 @@ def require_recount(user: User) -> Usage:
     sizes = list(File.objects.filter(owner=user).values_list("size", flat=True))
     assert (used.files, used.bytes) == (len(sizes), sum(sizes))
     return used
-
-
-def at_once(acts: list[Callable[[], Any]]) -> list[Any]:
-    """Run all functions at the same time, each in a session of its own.
-
-    Return the results of the functions, or their domain errors.
-    """
-    ready = Barrier(len(acts))
-
-    def run(act: Callable[[], Any]) -> Any:
-        try:
-            ready.wait(timeout=30)
-            return act()
-        except StorageError as error:
-            return error
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(len(acts)) as pool:
-        return list(pool.map(run, acts))
 
 
 # -- what counts -------------------------------------------------------------
