@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import string
 from collections.abc import Iterable
@@ -15,12 +16,13 @@ from django.db.models.functions import Now
 
 from storage.accounts.sealing import seal
 from storage.exceptions import InvalidRequest, NoSuchKey
-from storage.models import Key, Scope
+from storage.models import Key, KeyLimit, Scope
 
 log = structlog.get_logger(__name__)
 
 ID_PREFIX, ID_LENGTH = "OCC", 20
 SECRET_LENGTH = 40
+LONGEST_PREFIX = 1024
 USUAL = (Scope.READ, Scope.WRITE, Scope.DELETE)  # A key has these scopes unless others are asked for.
 GOOD_SECONDS = 5.0  # A process that has read a key trusts it for this long.
 ID_CHARACTERS = string.ascii_uppercase + string.digits
@@ -35,14 +37,30 @@ class NewKey:
     secret: str
 
 
-def create(owner: User, *, scopes: Iterable[Scope], name: str = "", expires_at: datetime | None = None) -> NewKey:
+def create(
+    owner: User,
+    *,
+    scopes: Iterable[Scope],
+    name: str = "",
+    expires_at: datetime | None = None,
+    limit: KeyLimit | None = None,
+) -> NewKey:
     """Create a key of the owner.
 
+    Args:
+        owner: the owner.
+        scopes: what the key allows.
+        name: the person or program that gets the key.
+        expires_at: the end of its validity; None for no end.
+        limit: the only part of the store that it opens; None for no limit.
+
     Raises:
-        InvalidRequest: ``name`` is too long, or has characters that cannot be printed.
+        InvalidRequest: ``name`` is too long, or has characters that cannot be printed; or there can be no such limit.
     """
     if reason := fault_of_name(name):
         raise InvalidRequest("this cannot be the name of a key", {"name": [reason]})
+    if limit is not None and (reason := fault_of_limit(limit)):
+        raise InvalidRequest("a key cannot be limited so", {"bucket": [reason]})
     key_id = ID_PREFIX + _random(ID_CHARACTERS, ID_LENGTH - len(ID_PREFIX))
     secret = _random(SECRET_CHARACTERS, SECRET_LENGTH)
     key = Key.objects.create(
@@ -53,6 +71,8 @@ def create(owner: User, *, scopes: Iterable[Scope], name: str = "", expires_at: 
         digest=digest(secret),
         sealed=seal(secret, key_id),
         expires_at=expires_at,
+        bucket=limit.bucket if limit else "",
+        prefix=limit.prefix if limit else "",
     )
     log.info("key.created", key=key_id, owner=owner.pk, scopes=key.scopes)
     return NewKey(key, secret)
@@ -63,6 +83,15 @@ def fault_of_name(name: str) -> str | None:
     if len(name) > (longest := Key._meta.get_field("name").max_length or 0):
         return f"The name of a key has at most {longest} characters."
     return None if name.isprintable() else "The name of a key has only characters that can be printed."
+
+
+def fault_of_limit(limit: KeyLimit) -> str | None:
+    """The reason why a key cannot be limited to a bucket and a prefix; None if it can be. The bucket may come later."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", limit.bucket):
+        return "A limit names a bucket: 3 to 63 small letters, digits, dots and hyphens."
+    if "\0" in limit.prefix or len(limit.prefix) > LONGEST_PREFIX:
+        return f"A prefix has at most {LONGEST_PREFIX} characters, and no NUL."
+    return None
 
 
 def rotate(key_id: str) -> NewKey:

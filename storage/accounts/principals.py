@@ -21,7 +21,7 @@ from storage.accounts import sessions
 from storage.accounts.keys import GOOD_SECONDS, ID_LENGTH, SECRET_LENGTH, USUAL, digest
 from storage.conf import configuration
 from storage.exceptions import Forbidden, Unauthenticated
-from storage.models import Key, Scope, nobody
+from storage.models import Key, KeyLimit, Scope, nobody
 from storage.models.refusals import UNAVAILABLE
 
 USE_SECONDS = 60.0  # A process records the use of a key at most once in this many seconds.
@@ -40,12 +40,14 @@ class Principal:
         scopes: what the request may do.
         key_id: the key that was shown; None while keys are off, and in the session of a browser.
         in_session: True if the owner has logged in with a browser.
+        limit: the only part of the store that the key opens; None if it opens all that the owner has.
     """
 
     owner: User
     scopes: frozenset[Scope]
     key_id: str | None = None
     in_session: bool = False
+    limit: KeyLimit | None = None
 
     def require(self, scope: Scope) -> None:
         """
@@ -54,6 +56,18 @@ class Principal:
         """
         if scope not in self.scopes:
             raise Forbidden(f"this key does not allow to {scope.value}" if scope != Scope.ADMIN else "for admins only")
+
+    def require_place(self, bucket: str, key: str) -> None:
+        """
+        Args:
+            bucket: the name of a bucket.
+            key: a key in it, or the prefix of the keys that are to be listed.
+
+        Raises:
+            Forbidden: the place is outside of what the key opens.
+        """
+        if self.limit is not None and not self.limit.has(bucket, key):
+            raise Forbidden("this key is for another bucket, or for other keys in it")
 
     @property
     def subject(self) -> str | None:
@@ -157,7 +171,7 @@ def _read(key_id: str) -> _Remembered:
     if key is None:
         entry = _Remembered(read_at, _NO_DIGEST, None)
     else:
-        entry = _Remembered(read_at, bytes(key.digest), Principal(key.owner, key.granted, key.pk))
+        entry = _Remembered(read_at, bytes(key.digest), Principal(key.owner, key.granted, key.pk, limit=key.limit))
     if len(_remembered) >= REMEMBERED:
         _remembered.clear()
     _remembered[key_id] = entry

@@ -16,7 +16,7 @@ from storage.accounts import keys
 from storage.admin.columns import NOTHING, elided, moment, shown
 from storage.admin.operations import Page
 from storage.exceptions import NoSuchKey
-from storage.models import Key, Scope, clock
+from storage.models import Key, KeyLimit, Scope, clock
 
 MADE = "occ.made_key"  # The request's environ has the new key under this name.
 
@@ -30,7 +30,7 @@ class NewKey(forms.ModelForm[Key]):
 
     class Meta:
         model = Key
-        fields = ("owner", "name", "scopes", "expires_at")
+        fields = ("owner", "name", "scopes", "bucket", "prefix", "expires_at")
         labels = {"expires_at": "Expires"}  # noqa: RUF012  as in Django's documentation
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -44,6 +44,13 @@ class NewKey(forms.ModelForm[Key]):
         if reason := keys.fault_of_name(name):
             raise ValidationError(reason)
         return name
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        limit = KeyLimit(cleaned.get("bucket", ""), cleaned.get("prefix", ""))
+        if (limit.bucket or limit.prefix) and (reason := keys.fault_of_limit(limit)):
+            raise ValidationError({"bucket": reason})
+        return cleaned
 
 
 def when(time: datetime | None) -> str:
@@ -60,6 +67,7 @@ class KeyAdmin(Page[Key]):
         "owner",
         shown("name", "name", lambda name: elided(name or NOTHING)),
         shown("scopes", "scopes"),
+        "opens",
         "state",
         shown("last_used_at", "last used", when),
         shown("expires_at", "expires", when),
@@ -91,7 +99,7 @@ class KeyAdmin(Page[Key]):
 
     def save_model(self, request: HttpRequest, obj: Key, form: Any, change: bool) -> None:
         chosen = form.cleaned_data
-        new = keys.create(obj.owner, scopes=chosen["scopes"], name=obj.name, expires_at=obj.expires_at)
+        new = keys.create(obj.owner, scopes=chosen["scopes"], name=obj.name, expires_at=obj.expires_at, limit=obj.limit)
         obj.pk = new.key.pk
         request.META[MADE] = new
 
@@ -117,6 +125,10 @@ class KeyAdmin(Page[Key]):
                 self.message_user(request, str(error), messages.ERROR)
             else:
                 self.message_user(request, f"{key.pk} opens nothing any more")
+
+    @admin.display(description="opens")
+    def opens(self, key: Key) -> str:
+        return f"{key.bucket}/{elided(key.prefix)}" if key.bucket else "all"
 
     @admin.display(description="state")
     def state(self, key: Key) -> str:

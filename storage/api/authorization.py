@@ -47,6 +47,8 @@ def authorize(environ: MutableMapping[str, Any]) -> Principal:
     if isinstance(known, Principal):
         return known
     principal = identify(environ, last_known=environ["PATH_INFO"] == WATCHED)
+    if principal.limit is not None:
+        raise Forbidden("this key is for a bucket, which the S3 door opens")
     if principal.subject is not None:
         structlog.contextvars.bind_contextvars(key=principal.subject)
         if principal.in_session:

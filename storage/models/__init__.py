@@ -8,7 +8,7 @@ from storage.models.generation import Generation
 from storage.models.hold import Hold
 from storage.models.identity import Identity
 from storage.models.job import Job
-from storage.models.key import Key, Scope
+from storage.models.key import Key, KeyLimit, Scope
 from storage.models.last_census import LastCensus
 from storage.models.link import Link
 from storage.models.multipart import Multipart
@@ -54,6 +54,7 @@ __all__ = [
     "Identity",
     "Job",
     "Key",
+    "KeyLimit",
     "LastCensus",
     "LastSurvey",
     "Link",

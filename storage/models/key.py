@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.conf import settings
@@ -10,7 +11,8 @@ from django.db.models.functions import Now
 from storage.models.statements.prepared import rows
 
 _OPEN = """
-    SELECT k.id, k.digest, k.scopes, u.id, u.username FROM storage_key k JOIN auth_user u ON u.id = k.owner_id
+    SELECT k.id, k.digest, k.scopes, k.bucket, k.prefix, u.id, u.username
+      FROM storage_key k JOIN auth_user u ON u.id = k.owner_id
      WHERE k.id = %s AND k.revoked_at IS NULL AND u.is_active
        AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
 """
@@ -29,6 +31,18 @@ class Scope(models.TextChoices):
     ADMIN = "admin", "admin: see the cluster and every job"
 
 
+@dataclass(frozen=True)
+class KeyLimit:
+    """The part of the store that a key opens: the keys of one bucket that begin with a prefix. No other door opens."""
+
+    bucket: str
+    prefix: str = ""
+
+    def has(self, bucket: str, key: str) -> bool:
+        """True if a key of a bucket is within the limit. A prefix that a client lists counts as a key."""
+        return bucket == self.bucket and key.startswith(self.prefix)
+
+
 class Key(models.Model):
     """A key with which programs of its owner use the API.
 
@@ -40,6 +54,10 @@ class Key(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="keys")
     name = models.CharField(max_length=100, blank=True, help_text="the person or program that has the key")
     scopes = models.CharField(max_length=100, help_text="what the key allows: words with spaces in between")
+    bucket = models.CharField(
+        max_length=63, blank=True, help_text="the only bucket that the key opens, by the S3 door; empty: no limit"
+    )
+    prefix = models.TextField(blank=True, help_text="the beginning of the keys of objects that it opens in the bucket")
     digest = models.BinaryField(editable=False, help_text="the SHA-256 of the secret")
     sealed = models.BinaryField(editable=False, help_text="the secret, encrypted under SECRET_KEY")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -57,6 +75,10 @@ class Key(models.Model):
     def granted(self) -> frozenset[Scope]:
         return frozenset(map(Scope, self.scopes.split()))
 
+    @property
+    def limit(self) -> KeyLimit | None:
+        return KeyLimit(self.bucket, self.prefix) if self.bucket else None
+
     def state(self, now: datetime) -> str:
         """The state of the key at the time ``now``: revoked, expired or good."""
         if self.revoked_at is not None:
@@ -66,8 +88,9 @@ class Key(models.Model):
     @classmethod
     def find_good(cls, key_id: str) -> Key | None:
         """The key and its owner, if the key is neither revoked nor expired, and its owner is active; otherwise None."""
-        for pk, digest, scopes, owner_id, username in rows(_OPEN, [key_id]):
-            return cls(id=pk, digest=digest, scopes=scopes, owner=User(pk=owner_id, username=username))
+        for pk, digest, scopes, bucket, prefix, owner_id, username in rows(_OPEN, [key_id]):
+            owner = User(pk=owner_id, username=username)
+            return cls(id=pk, digest=digest, scopes=scopes, bucket=bucket, prefix=prefix, owner=owner)
         return None
 
     @staticmethod

@@ -12,7 +12,7 @@ from django.db import transaction
 from storage.accounts import keys
 from storage.conf import configuration
 from storage.management.operation import OperatorCommand, table
-from storage.models import NOBODY, Key, Scope, clock
+from storage.models import NOBODY, Key, KeyLimit, Scope, clock
 
 
 class Command(OperatorCommand):
@@ -24,6 +24,8 @@ class Command(OperatorCommand):
         create.add_argument("owner", metavar="OWNER", help="the user who owns the files; made if there is none")
         create.add_argument("--name", default="", help="the person or program that gets the key")
         create.add_argument("--scope", action="append", choices=Scope.values, help=f"may be repeated; {_usual()}")
+        create.add_argument("--bucket", default="", help="the only bucket that the key opens, by the S3 door")
+        create.add_argument("--prefix", default="", help="the beginning of the keys of objects that it opens there")
         create.add_argument("--days", type=int, metavar="N", help="the key expires after N days; by default never")
         verbs.add_parser("list", help="list the keys, without their secrets")
         rotate = verbs.add_parser("rotate", help="give a key a new secret, and print it")
@@ -48,15 +50,17 @@ class Command(OperatorCommand):
         scopes = [Scope(scope) for scope in options["scope"] or keys.USUAL]
         with transaction.atomic():  # A key that is refused leaves no user behind.
             owner = _owner(options["owner"])
-            new = keys.create(owner, scopes=scopes, name=options["name"], expires_at=expires_at)
+            limit = KeyLimit(options["bucket"], options["prefix"]) if options["bucket"] or options["prefix"] else None
+            new = keys.create(owner, scopes=scopes, name=options["name"], expires_at=expires_at, limit=limit)
         self._show(new)
 
     def _list(self, options: Mapping[str, Any]) -> None:
-        rows: list[tuple[object, ...]] = [("key", "owner", "name", "scopes", "last used", "state")]
+        rows: list[tuple[object, ...]] = [("key", "owner", "name", "scopes", "opens", "last used", "state")]
         now = clock.now()
         for key in Key.objects.select_related("owner"):
             used = f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never"
-            rows.append((key.pk, key.owner.username, key.name, key.scopes, used, key.state(now)))
+            opens = f"{key.bucket}/{key.prefix}" if key.bucket else "all"
+            rows.append((key.pk, key.owner.username, key.name, key.scopes, opens, used, key.state(now)))
         for line in table(rows):
             self.stdout.write(line)
 

@@ -13,7 +13,7 @@ from django.test import Client
 
 from storage.accounts.principals import Principal, identify
 from storage.exceptions import Unauthenticated
-from storage.models import File, Key, Scope, clock
+from storage.models import File, Key, KeyLimit, Scope, clock
 from tests.support.cluster import ClusterUnderTest
 from tests.support.keys import keys_on, owner
 
@@ -55,10 +55,18 @@ def test_a_key_may_expire(keys_on: ClusterUnderTest) -> None:
             run("keys", "create", "ann", "--days", days)
 
 
+def test_a_key_for_a_part_of_a_bucket(keys_on: ClusterUnderTest) -> None:
+    run("keys", "create", "ann", "--bucket", "backups", "--prefix", "host/")
+    assert Key.objects.get().limit == KeyLimit("backups", "host/")
+    assert "backups/host/" in run("keys", "list")
+    with pytest.raises(CommandError):
+        run("keys", "create", "ann", "--prefix", "host/")
+
+
 def test_keys_are_listed_rotated_and_revoked(keys_on: ClusterUnderTest) -> None:
     run("keys", "create", "ann", "--name", "backup")
     key = Key.objects.get()
-    assert re.search(rf"{key.pk}\s+ann\s+backup\s+delete read write\s+never\s+good", run("keys", "list"))
+    assert re.search(rf"{key.pk}\s+ann\s+backup\s+delete read write\s+all\s+never\s+good", run("keys", "list"))
     assert shown(run("keys", "rotate", key.pk)).key_id == key.pk
     run("keys", "revoke", key.pk)
     assert re.search(rf"{key.pk}.*revoked", run("keys", "list"))
@@ -89,7 +97,7 @@ def test_files_are_given_to_a_user_who_is_there(cluster: ClusterUnderTest) -> No
     with pytest.raises(CommandError, match="no active user ann"):
         run("give_files", "ann")
     ann = owner("ann")
-    assert run("give_files", "ann") == "1 files belong to ann now\n"
+    assert run("give_files", "ann") == "1 files and 0 buckets belong to ann now\n"
     assert File.objects.get().owner == ann
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import DatabaseError, connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from storage.accounts import keys, principals, sealing
 from storage.accounts.principals import identify
-from storage.exceptions import NoSuchKey, SecretUnreadable, Unauthenticated
-from storage.models import Key, Scope, clock
+from storage.exceptions import Forbidden, InvalidRequest, NoSuchKey, SecretUnreadable, Unauthenticated
+from storage.models import Key, KeyLimit, Scope, clock
 from tests.support.cluster import ClusterUnderTest
 from tests.support.keys import keys_on, owner
 
@@ -47,6 +48,29 @@ def test_a_key_says_whose_request_it_is_in_either_scheme(ann: User) -> None:
         principal = identify(environ)
         assert (principal.owner.pk, principal.key_id) == (ann.pk, new.key.pk)
         assert principal.scopes == {Scope.READ, Scope.DELETE}
+
+
+def test_a_key_may_open_a_part_of_one_bucket_only(ann: User, client: Client) -> None:
+    new = keys.create(ann, scopes=list(Scope), limit=KeyLimit("backups", "host/"))
+    principal = identify(bearer(new))
+    assert principal.limit == KeyLimit("backups", "host/")
+    principal.require_place("backups", "host/a")
+    principal.require_place("backups", "host/")
+    for bucket, key in (("other", "host/a"), ("backups", "hos"), ("backups", ""), ("backups", "a/host/")):
+        with pytest.raises(Forbidden):
+            principal.require_place(bucket, key)
+    for path in ("/files", "/account", "/status", f"/download/{'0' * 64}"):
+        assert client.get(path, headers={"Authorization": bearer(new)["HTTP_AUTHORIZATION"]}).status_code == 403, path
+    free = identify(bearer(keys.create(ann, scopes=[Scope.READ])))
+    assert free.limit is None
+    free.require_place("any", "any")
+
+
+@pytest.mark.parametrize("limit", [("", "a"), ("a", ""), ("A_b", ""), ("a/b", ""), ("abc", "\0"), ("abc", "x" * 1025)])
+def test_a_limit_names_a_bucket_that_can_be(ann: User, limit: tuple[str, str]) -> None:
+    with pytest.raises(InvalidRequest):
+        keys.create(ann, scopes=[Scope.READ], limit=KeyLimit(*limit))
+    assert Key.objects.count() == 0
 
 
 @pytest.mark.parametrize(
