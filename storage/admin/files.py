@@ -15,7 +15,7 @@ from storage.admin import columns
 from storage.admin.columns import Uploaded, elided, moment, shown, size
 from storage.admin.operations import Asked, Page
 from storage.admin.paging import PatientPaginator
-from storage.models import Cluster, Content, File, Node, Tally
+from storage.models import Cluster, Content, File, Holding, Node, Tally
 from storage.models.file import fault_of
 from storage.services import catalogue, rebalance
 
@@ -28,8 +28,8 @@ UPLOADED = shown("created_at", "uploaded")
 REBALANCE: Asked[File] = Asked(
     "Rebalance",
     "Each file is brought to its replication factor: missing copies are made, and surplus copies go to the trash.",
-    lambda file: plans.of_file_rebalance(rebalance.plan(file, None)),
-    lambda file: rebalance.request(file, None),
+    lambda file: plans.of_file_rebalance(rebalance.plan(Holding.of_file(file), None)),
+    lambda file: rebalance.request(Holding.of_file(file), None),
 )
 
 

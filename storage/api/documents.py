@@ -64,12 +64,12 @@ def verification(report: Report) -> dict[str, Any]:
     """The answer of ``/verify``."""
     health = report.health
     return {
-        "file_hash": report.file.content.file_hash,
-        "file_name": report.file.name,
+        "file_hash": report.held.content.file_hash,
+        "file_name": report.held.name,
         "retrievable": health.retrievable,
         "missing_chunks": report.missing,
         "replication": {"min": health.minimum, "avg": health.average, "max": health.maximum},
-        "replication_factor": report.file.replication_factor,
+        "replication_factor": report.held.replication_factor,
         "chunks": [
             {
                 "index": chunk.index,
@@ -122,6 +122,7 @@ def cluster_status(statistics: Statistics) -> dict[str, Any]:
             "chunk_size": conf.chunk_size,
         },
         "files_stored": statistics.files,
+        "objects_stored": statistics.objects,
         "estimates": {**estimates(survey), "as_of": statistics.surveyed_at} if survey else None,
         "sketch": {
             "n_prime": survey.n_prime if survey else statistics.cluster.n_prime,

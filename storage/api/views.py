@@ -197,8 +197,8 @@ class VerifyView(Endpoint):
     )
     @transfer()
     def get(self, request: Request, file_hash: str) -> Response:
-        file = catalogue.find(owner_of(request), well_formed(file_hash))
-        return Response(documents.verification(verify.verify(file, deep=switch(request, "deep"))))
+        held = catalogue.find_holding(owner_of(request), well_formed(file_hash))
+        return Response(documents.verification(verify.verify(held, deep=switch(request, "deep"))))
 
 
 class RouteView(Endpoint):
@@ -226,11 +226,11 @@ class RebalanceView(Endpoint):
         return serializers.RebalanceSerializer(*args, **kwargs)
 
     def above_form(self, request: Request, **kwargs: Any) -> dict[str, Any]:
-        file = catalogue.find(owner_of(request), well_formed(kwargs["file_hash"]))
+        held = catalogue.find_holding(owner_of(request), well_formed(kwargs["file_hash"]))
         return {
             "file_hash": kwargs["file_hash"],
-            "file_name": file.name,
-            "replication_factor": file.replication_factor,
+            "file_name": held.name,
+            "replication_factor": held.replication_factor,
         }
 
     @describe(
@@ -257,21 +257,21 @@ class RebalanceView(Endpoint):
     )
     @transfer()
     def post(self, request: Request, file_hash: str) -> Response:
-        file = catalogue.find(owner_of(request), well_formed(file_hash))
+        held = catalogue.find_holding(owner_of(request), well_formed(file_hash))
         wishes = preferred(request)
         form = self.get_serializer(data=request.data)
         form.is_valid(raise_exception=True)
-        job = rebalance.request(file, form.validated_data.get("replication_factor"))
+        job = rebalance.request(held, form.validated_data.get("replication_factor"))
         outcome = job if wishes.respond_async else waiting.wait(job.pk, configuration().upload_wait)
         body: dict[str, Any] = {
             "success": True,
             "file_hash": file_hash,
-            "file_name": file.name,
-            "replication_factor": file.replication_factor,
+            "file_name": held.name,
+            "replication_factor": held.replication_factor,
         }
         if not isinstance(outcome, models.Job) or outcome.state == models.Job.State.SUCCEEDED:
             if wishes.distribution:
-                body["new_distribution"] = verify.distribution(file)
+                body["new_distribution"] = verify.distribution(held.content)
             return Response(body, headers=wishes.headers)
         if outcome.is_terminal:
             waiting.raise_for(outcome)

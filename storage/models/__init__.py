@@ -6,6 +6,7 @@ from storage.models.described import Properties
 from storage.models.file import NOBODY, SORT_KEYS, UPLOADED, File, Position, Sort, nobody
 from storage.models.generation import Generation
 from storage.models.hold import Hold
+from storage.models.holding import Holding
 from storage.models.identity import Identity
 from storage.models.job import Job
 from storage.models.key import Key, KeyLimit, Scope
@@ -51,6 +52,7 @@ __all__ = [
     "File",
     "Generation",
     "Hold",
+    "Holding",
     "Identity",
     "Job",
     "Key",

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from storage.exceptions import ContentNotReady, NoSuchFile
-from storage.models import UPLOADED, Chunk, Content, File, Job, Link, Position, Sort, Upload
+from storage.models import UPLOADED, Chunk, Content, File, Holding, Job, Link, Position, Sort, Upload
 from storage.staging import files as staging
 
 log = structlog.get_logger(__name__)
@@ -87,6 +87,21 @@ def find_all(owner: User, file_hash: str, name: str | None = None, *, ready: boo
     if ready and files[0].content.state != Content.State.READY:
         raise ContentNotReady("the file has been accepted and is being stored")
     return files
+
+
+def find_holding(owner: User, file_hash: str) -> Holding:
+    """Find a content that the owner has, as a file or in an object.
+
+    Raises:
+        NoSuchFile: the owner does not have it.
+        ContentNotReady: its ingest has not ended.
+    """
+    held = Holding.find(owner.pk, file_hash)
+    if held is None:
+        raise NoSuchFile(f"no file {file_hash}")
+    if held.content.state != Content.State.READY:
+        raise ContentNotReady("the file has been accepted and is being stored")
+    return held
 
 
 Permit = Callable[[Sequence[File]], None]

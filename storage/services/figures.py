@@ -47,6 +47,7 @@ class Stored:
         cluster: the cluster's row.
         nodes: all nodes that are not retired.
         files: number of files.
+        objects: number of objects in buckets.
         chunks: number of chunks on record.
         unreadable: number of contents that cannot be read, up to ``COUNTED``.
         short: number of contents with too few copies, up to ``COUNTED``.
@@ -67,6 +68,7 @@ class Stored:
     cluster: Cluster
     nodes: Collection[Node]
     files: int
+    objects: int
     chunks: int
     unreadable: int
     short: int
@@ -124,6 +126,7 @@ def stored() -> Stored:
         cluster,
         nodes,
         files=File.count_ready(),
+        objects=sum(Tally.totals(Tally.What.OBJECTS).values()),
         chunks=sum(Tally.totals(Tally.What.CHUNKS).values()),
         unreadable=Content.objects.unreadable()[:COUNTED].count(),
         short=Content.objects.short()[:COUNTED].count(),

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 
 import structlog
 from django.db import transaction
-from django.db.models import QuerySet
-from django.db.models.functions import Now
 
 from storage import counters
 from storage.cluster.topology import Topology
 from storage.counters import Event
 from storage.exceptions import ClusterUnavailable, ContentUnavailable, InvalidRequest
 from storage.jobs import wakeups
-from storage.models import Chunk, Content, File, Job
+from storage.models import Chunk, Content, Holding, Job
 from storage.replicas import moving
 from storage.replicas.finding import ask, health_of, holders_of
 from storage.replicas.moving import BATCH_CHUNKS, Moved
@@ -41,17 +39,17 @@ class Plan:
     lost: int
 
 
-def plan(file: File, replication_factor: int | None) -> Plan:
+def plan(held: Holding, replication_factor: int | None) -> Plan:
     """Ask the volumes, and work out what a rebalance would do. This function changes nothing.
 
     Raises:
         InvalidRequest, ClusterUnavailable: as for ``request``.
-        NoSuchFile: the file has been deleted since it was read.
+        NoSuchFile: the content has been deleted since it was read.
     """
     topology = Topology.load()
-    factor = _possible_factor(topology, file, replication_factor)
-    sizes = dict(file.content.manifest())
-    targets = _targets(file, None if replication_factor is None else factor)
+    factor = _possible_factor(topology, held, replication_factor)
+    sizes = dict(held.content.manifest())
+    targets = _targets(held, None if replication_factor is None else factor)
     holders = holders_of(topology, list(sizes.items()))
     added: dict[str, tuple[int, int]] = {}
     removed: dict[str, tuple[int, int]] = {}
@@ -65,39 +63,33 @@ def plan(file: File, replication_factor: int | None) -> Plan:
     return Plan(added, removed, lost=sum(not chunk_holders for chunk_holders in holders.values()))
 
 
-def request(file: File, replication_factor: int | None) -> Job:
-    """Set the file's replication factor, if one is given, and queue its rebalancing.
+def request(held: Holding, replication_factor: int | None) -> Job:
+    """Set the replication factor of the owner's files and objects, if one is given, and queue the rebalancing.
 
     Raises:
         InvalidRequest: the factor is above the number of nodes.
         ClusterUnavailable: there are enough nodes, but too few of them are active and online.
     """
-    factor = _possible_factor(Topology.load(), file, replication_factor)
+    factor = _possible_factor(Topology.load(), held, replication_factor)
+    content = held.content
     with transaction.atomic():
-        Content.objects.locked([file.content_id])  # Contents are locked before files, as in a deletion.
+        Content.objects.locked([content.pk])  # Contents are locked before files and parts, as in a deletion.
         if replication_factor is not None:
-            # All of the owner's files on this content get the factor, because the largest factor is the target.
-            _of_one_owner(file).exclude(replication_factor=factor).update(replication_factor=factor, modified_at=Now())
-            file.replication_factor = factor
+            held.want(factor)
         job = Job.request(
             Job.Kind.REBALANCE,
-            f"content {file.content_id}",
-            owner_id=file.owner_id,
-            file_hash=file.content.file_hash,
-            size=file.content.size,
+            f"content {content.pk}",
+            owner_id=held.owner_id,
+            file_hash=content.file_hash,
+            size=content.size,
         )
         wakeups.on_commit(Job.Queue.MAINTENANCE)
-    log.info("rebalance.requested", job=str(job.pk), file_hash=file.content.file_hash, replication_factor=factor)
+    log.info("rebalance.requested", job=str(job.pk), file_hash=content.file_hash, replication_factor=factor)
     return job
 
 
-def _of_one_owner(file: File) -> QuerySet[File]:
-    """The file, and the other files that its owner has on the same content."""
-    return File.objects.filter(owner=file.owner_id, content=file.content_id)
-
-
-def _possible_factor(topology: Topology, file: File, replication_factor: int | None) -> int:
-    factor = file.replication_factor if replication_factor is None else replication_factor
+def _possible_factor(topology: Topology, held: Holding, replication_factor: int | None) -> int:
+    factor = held.replication_factor if replication_factor is None else replication_factor
     if factor > len(topology.members):
         message = f"the cluster has {len(topology.members)} nodes"
         raise InvalidRequest("replication factor above the number of nodes", {"replication_factor": [message]})
@@ -106,14 +98,14 @@ def _possible_factor(topology: Topology, file: File, replication_factor: int | N
     return factor
 
 
-def _targets(file: File, factor: int | None) -> dict[str, int]:
-    """Chunk hash → its target, with the present factor or with a new factor.
-
-    Another file that has the chunk may want more replicas.
-    """
-    ids = dict(Chunk.objects.filter(entries__content=file.content_id).values_list("hash", "id"))
-    own = [] if factor is None else _of_one_owner(file).values_list("pk", flat=True)
-    wanted = Chunk.objects.targets(ids.values(), without_files=own)
+def _targets(held: Holding, factor: int | None) -> dict[str, int]:
+    """Chunk hash → its target, now or with a new factor. Another owner who has the chunk may want more replicas."""
+    ids = dict(Chunk.objects.filter(entries__content=held.content).values_list("hash", "id"))
+    if factor is None:
+        wanted = Chunk.objects.targets(ids.values())
+    else:
+        files, parts = (rows.values_list("pk", flat=True) for rows in (held.files, held.parts))
+        wanted = Chunk.objects.targets(ids.values(), without_files=files, without_parts=parts)
     return {chunk_hash: max(factor or 0, wanted[chunk_id]) for chunk_hash, chunk_id in ids.items()}
 
 

@@ -63,6 +63,7 @@ class Statistics:
         generation: the number of the database's last generation (RACES 12).
         nodes: all nodes that are not retired.
         files: number of files.
+        objects: number of objects in buckets.
         chunks: number of distinct chunks, including the chunks that wait to be reclaimed.
         survey: the estimates from the sketches at ``surveyed_at``; None while a sketch is missing or Redis does not
             answer.
@@ -77,6 +78,7 @@ class Statistics:
     generation: int
     nodes: list[NodeStatistics]
     files: int
+    objects: int
     chunks: int
     survey: Survey | None
     surveyed_at: datetime
@@ -141,6 +143,7 @@ def gather() -> Statistics:
         Generation.latest(),
         nodes,
         files=File.count_ready(),
+        objects=sum(Tally.totals(Tally.What.OBJECTS).values()),
         chunks=sum(Tally.totals(Tally.What.CHUNKS).values()),
         survey=survey,
         surveyed_at=surveyed_at,

@@ -1,4 +1,4 @@
-"""Ask the volumes exactly where the chunks of a file lie, and keep the answers as health summaries."""
+"""Ask the volumes exactly where the chunks of a content lie, and keep the answers as health summaries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from storage.cluster.topology import Member, Topology
-from storage.models import Cluster, Content, File, Job, ManifestEntry
+from storage.models import Cluster, Content, Holding, Job, ManifestEntry
 from storage.models.content import Health
 from storage.replicas.finding import ASKED_CHUNKS, ask, health_of, holders_of, verified
 from storage.replicas.restoring import bring_back
@@ -31,9 +31,9 @@ class ChunkReport:
 
 @dataclass(frozen=True)
 class Report:
-    """A file's chunks and how well they are replicated."""
+    """The chunks of a content and how well they are replicated."""
 
-    file: File
+    held: Holding
     chunks: list[ChunkReport]
     health: Health
 
@@ -43,15 +43,16 @@ class Report:
         return list(dict.fromkeys(chunk.chunk_hash for chunk in self.chunks if not chunk.nodes))
 
 
-def verify(file: File, *, deep: bool = False) -> Report:
-    """Ask every volume for every chunk of a file, and keep the result as the content's health summary.
+def verify(held: Holding, *, deep: bool = False) -> Report:
+    """Ask every volume for every chunk of a content, and keep the result as its health summary.
 
     Args:
-        file: the file.
+        held: the content, as an owner has it.
         deep: True to read and hash every copy. A bad copy is not counted, and a worker judges it.
     """
     topology = Topology.load()
-    manifest = file.content.manifest()
+    content = held.content
+    manifest = content.manifest()
     holders = holders_of(topology, manifest)
     if deep:
         holders = _verified(holders)
@@ -59,21 +60,21 @@ def verify(file: File, *, deep: bool = False) -> Report:
         ChunkReport(i, chunk_hash, size, [member.node_id for member in holders[chunk_hash]])
         for i, (chunk_hash, size) in enumerate(manifest)
     ]
-    health = health_of(topology, manifest, holders, file.content.target)
-    file.content.record_health(health)
-    report = Report(file, chunks, health)
+    health = health_of(topology, manifest, holders, content.target)
+    content.record_health(health)
+    report = Report(held, chunks, health)
     for chunk_hash in report.missing[:MISSING_REPORTED]:
         Job.request(Job.Kind.REPAIR, chunk_hash)  # The repair also looks into the trash.
     return report
 
 
-def distribution(file: File) -> dict[str, list[str]]:
-    """Ask the volumes where the chunks of a file lie: chunk hash → ids of the nodes that hold it (RACES 29)."""
-    topology, count = Topology.load(), file.content.chunk_count
+def distribution(content: Content) -> dict[str, list[str]]:
+    """Ask the volumes where the chunks of a content lie: chunk hash → ids of the nodes that hold it (RACES 29)."""
+    topology, count = Topology.load(), content.chunk_count
     where: dict[str, list[str]] = {}
     lists: dict[tuple[str, ...], list[str]] = {}  # Chunks on the same nodes share one list.
     for start in range(0, count, ASKED_CHUNKS):
-        manifest = file.content.manifest(range(start, min(start + ASKED_CHUNKS, count)))
+        manifest = content.manifest(range(start, min(start + ASKED_CHUNKS, count)))
         for chunk_hash, members in ask(topology, dict(manifest)).holders.items():
             node_ids = tuple(member.node_id for member in members)
             where[chunk_hash] = lists.setdefault(node_ids, list(node_ids))

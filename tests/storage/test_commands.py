@@ -17,7 +17,7 @@ from storage import plans, tasks
 from storage.cluster import generations
 from storage.cluster.topology import Topology
 from storage.management import operation
-from storage.models import Cluster, File, Job, Node, clock, nobody
+from storage.models import Cluster, File, Holding, Job, Node, clock, nobody
 from storage.models.clock import Clock
 from storage.models.job_queue import MAX_ATTEMPTS
 from storage.services import catalogue, provision, rebalance, resumable
@@ -135,7 +135,7 @@ def test_the_plan_for_a_file_keeps_what_another_file_wants(cluster: ClusterUnder
     shared = content_of(3)[: 2 * CHUNK_SIZE]
     cluster.upload(shared, factor=4)
     file = cluster.upload(shared + b"end", factor=4)
-    plan = rebalance.plan(file, 2)
+    plan = rebalance.plan(Holding.of_file(file), 2)
     assert sum(copies for copies, _ in plan.removed.values()) == 2  # The other file has all chunks but the last.
 
 

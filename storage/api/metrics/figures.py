@@ -102,6 +102,7 @@ JOBS: tuple[Figure[Stored], ...] = (
 
 FILES: tuple[Figure[Stored], ...] = (
     Figure("occ_files", "Files.", lambda stored: stored.files),
+    Figure("occ_objects", "Objects in buckets.", lambda stored: stored.objects),
     Figure("occ_chunks", "Chunks on record, also those that wait to be reclaimed.", lambda stored: stored.chunks),
     Figure("occ_files_unreadable", "Contents that cannot be read, up to 1000.", lambda stored: stored.unreadable),
     Figure("occ_files_short", "Contents with too few copies, up to 1000.", lambda stored: stored.short),

@@ -116,6 +116,7 @@ class Status(Answer):
     nodes = NodeEntry(many=True)
     config = Settings()
     files_stored = CountField()
+    objects_stored = CountField()
     estimates = Estimates(allow_null=True)
     sketch = Sketch()
     overlap = Overlap(allow_null=True)

@@ -114,7 +114,7 @@ class UploadView(Endpoint):
         }
         if wishes.distribution:
             if distribution is None:
-                distribution = verify.distribution(catalogue.find(owner, accepted.file_hash, accepted.name))
+                distribution = verify.distribution(catalogue.find(owner, accepted.file_hash, accepted.name).content)
             body["distribution"] = distribution
         body["deduplicated"] = accepted.deduplicated
         code = status.HTTP_201_CREATED if accepted.created else status.HTTP_200_OK

@@ -8,7 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from storage import plans
 from storage.management.operation import Operation
-from storage.models import File, Job, nobody
+from storage.models import Holding, Job, nobody
 from storage.plans import Words
 from storage.services import catalogue, rebalance, rebalance_all
 
@@ -31,7 +31,7 @@ class Command(Operation):
         file = self._file(options)
         return [rebalance_all.request() if file is None else rebalance.request(file, options["replication_factor"])]
 
-    def _file(self, options: Mapping[str, Any]) -> File | None:
+    def _file(self, options: Mapping[str, Any]) -> Holding | None:
         file_hash, replication_factor = options["file_hash"], options["replication_factor"]
         if file_hash is None and replication_factor is not None:
             raise CommandError("--replication-factor is a file's: name one")
@@ -40,6 +40,6 @@ class Command(Operation):
         if file_hash is None:
             return None
         try:
-            return catalogue.find(nobody(), file_hash)
+            return catalogue.find_holding(nobody(), file_hash)
         except ValidationError as error:
             raise CommandError(f"{file_hash}: {error.message}") from error

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from storage.models import Holding
 from storage.services import verify
 from tests.support.api import WholeClient, assert_problem
 from tests.support.cluster import ClusterUnderTest
@@ -65,7 +66,7 @@ def paths(cluster: ClusterUnderTest) -> list[str]:
     """The addresses of all kinds of pages, of a file with a hostile name."""
     file = cluster.upload(b"x", HOSTILE)
     about = [f"/{part}/{file.content.file_hash}" for part in ("files", "verify", "rebalance")]
-    route = f"/route/{verify.verify(file).chunks[0].chunk_hash}"
+    route = f"/route/{verify.verify(Holding.of_file(file)).chunks[0].chunk_hash}"
     return ["/health", "/status", "/upload", "/files", route, *about]
 
 
@@ -144,7 +145,7 @@ def test_hashes_jobs_and_addresses_are_links(cluster: ClusterUnderTest, workers:
     assert {*about, f"/files/{file_hash}?file_name=a%20b%26c.txt"} <= files.links
     (following,) = (str(link) for link in files.links if "cursor=" in str(link))
     assert "other.txt" in page(following).text
-    assert {*about, *(f"/route/{chunk.chunk_hash}" for chunk in verify.verify(file).chunks)} <= page(
+    assert {*about, *(f"/route/{chunk.chunk_hash}" for chunk in verify.verify(Holding.of_file(file)).chunks)} <= page(
         f"/verify/{file_hash}"
     ).links
     accepted = Client().post(f"/rebalance/{file_hash}", headers={**BROWSER, "Prefer": "respond-async"})

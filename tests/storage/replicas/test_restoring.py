@@ -8,7 +8,7 @@ import pytest
 
 from storage import phases
 from storage.cluster.topology import Topology
-from storage.models import Chunk, Content, File, Job, ManifestEntry
+from storage.models import Chunk, Content, File, Holding, Job, ManifestEntry
 from storage.replicas.removing import purge_trash, remove_replicas, trash_token
 from storage.replicas.restoring import bring_back
 from storage.services import audit, catalogue, provision, reclaim, repair, sweep, verify
@@ -83,7 +83,7 @@ def test_a_verify_that_finds_a_chunk_nowhere_has_the_trash_looked_into(cluster: 
     file = cluster.upload(content_of(2))
     chunk_hash = file.content.manifest()[0][0]
     throw_away(cluster, chunk_hash)
-    assert verify.verify(file).missing == [chunk_hash]
+    assert verify.verify(Holding.of_file(file)).missing == [chunk_hash]
     cluster.maintain()
     assert len(cluster.holders(chunk_hash)) == 3
     file.content.refresh_from_db()
@@ -107,7 +107,7 @@ def test_what_has_no_copy_in_the_trash_either_is_lost_and_nobody_goes_round_in_c
     for chunk_hash, _ in file.content.manifest():
         for node_id in cluster.holders(chunk_hash):
             cluster.replica_path(node_id, chunk_hash).unlink()
-    verify.verify(file)
+    verify.verify(Holding.of_file(file))
     cluster.maintain()
     assert not Job.objects.open().exists()
     sweep.sweep()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.models import Cluster, Content, Job, Node
+from storage.models import Cluster, Content, Holding, Job, Node
 from storage.services import health, probe, verify
 from storage.volumes import FilesystemVolume, Space
 from tests.support.cluster import ClusterUnderTest, content_of
@@ -100,9 +100,9 @@ def test_summaries_become_exact_again_after_a_node_has_gone(cluster: ClusterUnde
 
 def test_an_older_summary_never_replaces_a_newer_one(cluster: ClusterUnderTest) -> None:
     file = cluster.upload(content_of(1))
-    health = verify.verify(file).health
+    health = verify.verify(Holding.of_file(file)).health
     Cluster.bump_topology()
-    newer = verify.verify(file).health
+    newer = verify.verify(Holding.of_file(file)).health
     file.content.record_health(health)
     file.content.refresh_from_db()
     assert file.content.health_epoch == newer.epoch
@@ -115,10 +115,10 @@ def test_verify_finds_what_is_missing_and_deep_what_is_corrupt(cluster: ClusterU
         cluster.replica_path(node_id, first).unlink()
     one = cluster.replica_path(cluster.holders(second)[0], second)
     one.write_bytes(b"\0" * one.stat().st_size)
-    report = verify.verify(file)
+    report = verify.verify(Holding.of_file(file))
     assert report.missing == [first]
     assert not report.health.retrievable
     assert [len(chunk.nodes) for chunk in report.chunks] == [0, 3]
-    assert [len(chunk.nodes) for chunk in verify.verify(file, deep=True).chunks] == [0, 2]
+    assert [len(chunk.nodes) for chunk in verify.verify(Holding.of_file(file), deep=True).chunks] == [0, 2]
     assert Job.objects.filter(kind=Job.Kind.REPAIR, subject=second).exists()
     assert size == 4096

@@ -143,9 +143,14 @@ def test_a_file_that_is_deleted_between_being_found_and_being_read_is_not_an_emp
 ) -> None:
     file = cluster.upload(content_of(2))
     catalogue.delete(catalogue.find(file.owner, file.content.file_hash))
-    for use in (verify.verify, verify.distribution, cluster.read):
+    held = Holding.of_file(file)
+    for use in (
+        lambda: verify.verify(held),
+        lambda: verify.distribution(held.content),
+        lambda: cluster.read(file),
+    ):
         with pytest.raises(NoSuchFile):
-            use(file)
+            use()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from django.db.models import F
 from storage import phases
 from storage.exceptions import BodyStalled, ContentGone
 from storage.jobs import stillness, wakeups
-from storage.models import Chunk, Cluster, Content, File, Job, Node, Upload, nobody
+from storage.models import Chunk, Cluster, Content, File, Holding, Job, Node, Upload, nobody
 from storage.models.clock import Clock
 from storage.services import ingest, intake, retrieve, sweep, verify
 from tests.support.cluster import ClusterUnderTest, content_of
@@ -234,7 +234,7 @@ def a_chunk_without_copies(cluster: ClusterUnderTest) -> tuple[File, str, dict[s
     removed = {node_id: path.read_bytes() for node_id, path in copies.items()}
     for path in copies.values():
         path.unlink()
-    assert not verify.verify(file).health.retrievable
+    assert not verify.verify(Holding.of_file(file)).health.retrievable
     cluster.maintain()
     return file, chunk_hash, removed
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from storage.cluster.topology import Topology
-from storage.models import Chunk, Cluster, Content, File, Job, Node, Upload
+from storage.models import Chunk, Cluster, Content, File, Holding, Job, Node, Upload
 from storage.services import catalogue, probe, rebalance, reclaim, survey, sweep, trace
 from storage.tracking import counting, proof
 from tests.support.cluster import ClusterUnderTest, content_of
@@ -194,7 +194,7 @@ def test_a_file_that_is_uploaded_again_with_a_larger_factor_proves_nothing(clust
 
 def test_a_factor_that_is_raised_proves_nothing(cluster: ClusterUnderTest) -> None:
     file = cluster.upload(content_of(30), factor=2)
-    rebalance.request(file, 3)
+    rebalance.request(Holding.of_file(file), 3)
     assert look(3) == []
     cluster.maintain()
     assert look(3) == []
@@ -241,7 +241,7 @@ def test_an_hour_of_healthy_churn_raises_no_alarm(cluster: ClusterUnderTest, mon
         elif action < 0.75:
             catalogue.delete(files.pop(drawn.randrange(len(files))))
         elif action < 0.85:
-            rebalance.request(drawn.choice(files), drawn.choice(factors))
+            rebalance.request(Holding.of_file(drawn.choice(files)), drawn.choice(factors))
         else:
             cluster.maintain()
         survey.survey()

@@ -17,5 +17,5 @@ def test_the_nodes_of_a_long_file_are_asked_part_by_part_for_every_chunk(
     assert (file.content.chunk_count, len(chunk_hashes)) == (6, 5)
     cluster.replica_path(cluster.holders(max(chunk_hashes))[0], max(chunk_hashes)).unlink()
     monkeypatch.setattr(verify, "ASKED_CHUNKS", 4)
-    found = verify.distribution(file)
+    found = verify.distribution(file.content)
     assert {h: sorted(node_ids) for h, node_ids in found.items()} == {h: cluster.holders(h) for h in chunk_hashes}
