@@ -6,7 +6,7 @@ from django.db.models import Sum
 
 from storage.cluster.topology import Topology
 from storage.exceptions import ContentGone, ContentUnavailable, NoSuchFile
-from storage.models import Job, Node
+from storage.models import Holding, Job, Node
 from storage.replicas.judging import judge
 from storage.services import catalogue, retrieve, verify
 from storage.volumes import FilesystemVolume
