@@ -9,6 +9,7 @@ import hashlib
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
@@ -20,7 +21,7 @@ from django.db.models import Count, Q, Sum
 from storage.accounts import quotas
 from storage.cluster.topology import Member, Topology
 from storage.conf import configuration
-from storage.models import Chunk, Content, File, Hold, Job, Upload, Usage, clock
+from storage.models import Chunk, Content, File, Hold, Job, Object, Part, Upload, Usage, clock
 from storage.models.clock import Clock
 from storage.replicas.removing import trashed_at
 from storage.services import audit, drain, provision, reclaim, repair
@@ -225,10 +226,22 @@ def never_reclaimed() -> list[str]:
     return [str(chunk) for chunk in unused]
 
 
-def usage_unlike_the_files() -> list[str]:
-    """List owners whose tallies of files and bytes differ from a count of their files: quotas rely on the tallies."""
-    counted = File.objects.order_by().values_list("owner").annotate(files=Count("pk"), bytes=Sum("size"))
-    rows = {owner: Usage(files, size) for owner, files, size in counted}
+def contents_that_nothing_refers_to() -> list[str]:
+    return [str(content) for content in Content.objects.filter(files=None, parts=None)]
+
+
+def usage_unlike_the_rows() -> list[str]:
+    """List owners whose tallies differ from a count of their files, objects and parts: quotas rely on the tallies."""
+    files, sizes = Counter[int](), Counter[int]()
+    for owner, number, size in File.objects.order_by().values_list("owner").annotate(Count("pk"), Sum("size")):
+        files[owner] += number
+        sizes[owner] += size
+    for owner, number in Object.objects.order_by().values_list("bucket__owner").annotate(Count("pk")):
+        files[owner] += number
+    for owner, size in Part.objects.order_by().values_list("bucket__owner").annotate(Sum("size")):
+        sizes[owner] += size
+    rows = {owner: Usage(files[owner], sizes[owner]) for owner in {*files, *sizes}}
+    rows = {owner: used for owner, used in rows.items() if used != Usage(0, 0)}
     tallied = {account.owner.pk: account.used for account in quotas.accounts() if account.used != Usage(0, 0)}
     owners = sorted(rows.keys() | tallied.keys())
     return [
@@ -254,5 +267,6 @@ STATE: dict[str, Rule] = {
     "contents half there": contents_that_nobody_finishes,
     "chunks condemned though used": condemned_though_used,
     "chunks never reclaimed": never_reclaimed,
-    "usage of quotas not right": usage_unlike_the_files,
+    "contents that nothing refers to": contents_that_nothing_refers_to,
+    "usage of quotas not right": usage_unlike_the_rows,
 }

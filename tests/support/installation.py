@@ -95,9 +95,9 @@ class Installation:
         found: dict[str, Any] = json.loads(self.run("print_findings", repr(within), limit=within + 2 * PATIENCE))
         return found["rested"], found["findings"]
 
-    def run(self, function: str, argument: str = "", *, limit: float = 2 * PATIENCE) -> str:
-        """Call a function of ``inspection`` inside the system. Return the output of the function."""
-        with self.start(function, argument) as process:
+    def run(self, function: str, argument: str = "", *, limit: float = 2 * PATIENCE, module: str = "inspection") -> str:
+        """Call a function of a module of ``tests.faults`` inside the system. Return the output of the function."""
+        with self.start(function, argument, module=module) as process:
             try:
                 output, _ = process.communicate(timeout=limit)
             except subprocess.TimeoutExpired:
@@ -106,9 +106,9 @@ class Installation:
         assert process.returncode == 0, output
         return output
 
-    def start(self, function: str, argument: str = "") -> subprocess.Popen[str]:
-        """Begin a call of a function of ``inspection`` inside the system."""
-        code = f"from tests.faults.inspection import {function}; {function}({argument})"
+    def start(self, function: str, argument: str = "", *, module: str = "inspection") -> subprocess.Popen[str]:
+        """Begin a call of a function of a module of ``tests.faults`` inside the system."""
+        code = f"from tests.faults.{module} import {function}; {function}({argument})"
         return subprocess.Popen(
             [sys.executable, "manage.py", "shell", "--no-imports", "-c", code],
             cwd=PROJECT,

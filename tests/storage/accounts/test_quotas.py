@@ -173,10 +173,10 @@ def test_the_fault_scenarios_see_a_usage_that_is_wrong(cluster: ClusterUnderTest
     ann, bob = owner("ann"), owner("bob")
     accept(ann, b"x" * 1000)
     accept(bob, b"")
-    assert inspection.usage_unlike_the_files() == []
+    assert inspection.usage_unlike_the_rows() == []
     Tally.objects.create(what=Tally.What.BYTES, key=ann.pk, amount=1)
     Tally.objects.create(what=Tally.What.FILES, key=bob.pk, amount=-1)
-    assert len(inspection.usage_unlike_the_files()) == 2
+    assert len(inspection.usage_unlike_the_rows()) == 2
 
 
 # -- early, and while the body arrives ---------------------------------------
