@@ -243,6 +243,39 @@ MUTANTS = (
         "storage/accounts/test_quotas.py::test_an_upload_waits_for_the_one_before_it_and_sees_what_that_has_stored",
         "it does not wait",
     ),
+    Mutant(
+        "objects do not count as references",
+        "storage/migrations/0025_objects.py",
+        (
+            (
+                "SELECT content_id, replication_factor, NULL, id FROM storage_part;\n",
+                "SELECT content_id, replication_factor, NULL, id FROM storage_part WHERE false;\n",
+            ),
+        ),
+        "storage/services/objects/test_other_doors.py::"
+        "test_a_lost_copy_of_an_object_is_made_again_and_reclaim_takes_nothing_that_an_object_has",
+        "a copy that an object needs was not made again",
+    ),
+    Mutant(
+        "what has got its place is dropped as if it had none",
+        "storage/models/dropping.py",
+        (
+            (
+                '        return drop_parts(list(pending.values_list("pk", flat=True)))\n',
+                "        return drop_parts(part_ids)\n",
+            ),
+        ),
+        "storage/services/objects/test_putting.py::test_a_part_has_one_place",
+        "a part of an object was dropped",
+    ),
+    Mutant(
+        "objects are changed without a lock",
+        "storage/models/object.py",
+        (("     ORDER BY bucket_id, key FOR UPDATE\n", "     ORDER BY bucket_id, key\n"),),
+        "storage/services/objects/test_at_once.py::"
+        "test_a_change_waits_for_the_one_before_it_and_sees_what_that_has_left",
+        "two changes of one version have met in the middle",
+    ),
 )
 
 

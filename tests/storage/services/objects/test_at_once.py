@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
+from django.db import transaction
 
 from storage.exceptions import (
     BucketNotEmpty,
@@ -16,6 +19,7 @@ from storage.exceptions import (
     PreconditionFailed,
 )
 from storage.models import Bucket, Chunk, Content, Multipart, Object, Part, Properties, nobody
+from storage.models.statements import prepared
 from storage.services import catalogue, objects
 from storage.services.objects import Completed, Condition, multipart
 from tests.support.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
@@ -61,6 +65,25 @@ def test_one_of_many_changes_of_the_same_version_wins(cluster: ClusterUnderTest)
     condition = Condition(etag=md5(b"0"))
     results = at_once([partial(objects.put, bucket, "key", part, SAID, condition=condition) for part in parts])
     assert sum(isinstance(result, Object) for result in results) == 1, results
+    assert_nothing_dangles()
+
+
+def test_a_change_waits_for_the_one_before_it_and_sees_what_that_has_left(cluster: ClusterUnderTest) -> None:
+    bucket = make_bucket()
+    put(cluster, bucket, "key", b"1")
+    parts = [stored(cluster, bucket, data) for data in (b"2", b"3")]
+    condition = Condition(etag=md5(b"1"))
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            objects.put(bucket, "key", parts[0], SAID, condition=condition)
+            act = partial(objects.put, bucket, "key", parts[1], SAID, condition=condition)
+            second = pool.submit(at_once, [act])
+            deadline = time.monotonic() + 10
+            while not prepared.rows("SELECT 1 FROM pg_locks WHERE NOT granted", []):
+                assert time.monotonic() < deadline and not second.done(), "it does not wait"
+        assert second.exception() is None, "two changes of one version have met in the middle"
+        assert isinstance(second.result()[0], PreconditionFailed)
+    assert get(bucket, "key") == b"2"
     assert_nothing_dangles()
 
 

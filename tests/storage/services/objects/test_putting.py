@@ -199,6 +199,7 @@ def test_a_part_has_one_place(cluster: ClusterUnderTest) -> None:
     with pytest.raises(PartGone):
         objects.put(bucket, "other", part_id, Properties())
     objects.discard(part_id)
+    assert Part.objects.count() == 1, "a part of an object was dropped"
     assert get(bucket, "key") == b"x"
     assert Object.objects.count() == 1
 
