@@ -99,7 +99,7 @@ def test_an_operator_logs_in_with_cookies_that_go_over_tls_only(stack: Stack, st
     form = {"username": "admin", "password": password[1], "next": "/admin/"}
     form["csrfmiddlewaretoken"] = stranger.cookies["csrftoken"]
     answer = stranger.post(page, form, headers={"Referer": page})
-    assert "Files, nodes, jobs, keys and quotas" in answer.text
+    assert "Files, objects, nodes, jobs, keys and quotas" in answer.text
     assert {cookie.name: cookie.secure for cookie in stranger.cookies} == {"csrftoken": True, "sessionid": True}
 
 

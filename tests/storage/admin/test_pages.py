@@ -75,7 +75,7 @@ def test_jobs_are_found_by_id_and_by_subject(cluster: ClusterUnderTest, operator
 def test_the_pages_are_those_of_occ_storage(cluster: ClusterUnderTest, operator: Client) -> None:
     cluster.upload(content_of(1))
     for path, title in (
-        ("", "Files, nodes, jobs, keys and quotas"),
+        ("", "Files, objects, nodes, jobs, keys and quotas"),
         ("storage/file/", "Files"),
         ("storage/cluster/", "Cluster"),
         ("storage/job/", "Maintenance"),
