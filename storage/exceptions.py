@@ -282,10 +282,6 @@ class PartTooSmall(StorageError):
     """A part that is not the last one is smaller than a part may be."""
 
 
-class PartGone(ClusterUnavailable):
-    """The part was dropped before it got its place, because it had been pending for too long."""
-
-
 class PreconditionFailed(StorageError):
     """The object is not in the state on which the client made its change depend."""
 

@@ -85,10 +85,11 @@ def missing(text: str) -> list[str]:
     return found
 
 
-def test_the_rules_are_numbered_one_after_the_other() -> None:
+def test_the_rules_are_in_the_order_of_their_numbers() -> None:
+    """Work at the same time takes numbers beforehand, so some may be missing. None is given twice."""
     numbers = [int(number) for number in HEADING.findall(RACES.read_text()) if number]
     assert len(numbers) >= 30
-    assert numbers == list(range(1, len(numbers) + 1))
+    assert numbers == sorted(set(numbers))
 
 
 def test_each_rule_ends_with_its_guards_and_its_tests() -> None:

@@ -12,6 +12,7 @@ from storage.accounts.quotas import Account
 from storage.conf import VERSION, configuration
 from storage.models import Content, File, Job, Resumable
 from storage.services.locate import Candidate
+from storage.services.objects.inventory import Entry
 from storage.services.statistics import Statistics
 from storage.services.verify import Report
 from storage.tracking.store import Estimate, sketch_size
@@ -37,6 +38,28 @@ def file_summary(file: File, epoch: int) -> dict[str, Any]:
         "health_as_of": content.health_at,
         "health_exact": content.health_epoch >= epoch,
         "created_at": file.created_at,
+    }
+
+
+def object_summary(entry: Entry, epoch: int) -> dict[str, Any]:
+    """One entry of ``/files?bucket=``."""
+    return {
+        "file_hash": entry.file_hash,
+        "file_name": entry.key,
+        "file_size": entry.size,
+        "chunks": entry.chunks,
+        "retrievable": entry.retrievable,
+        "min_replication": entry.min_replication,
+        "avg_replication": entry.avg_replication,
+        "max_replication": entry.max_replication,
+        "replication_factor": entry.replication_factor,
+        "state": Content.State.READY,
+        "health_as_of": entry.health_at,
+        "health_exact": entry.health_epoch >= epoch,
+        "created_at": entry.modified_at,
+        "etag": entry.etag,
+        "content_type": entry.content_type,
+        "parts": entry.parts,
     }
 
 

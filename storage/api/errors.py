@@ -48,6 +48,7 @@ STATUS: Mapping[type[Exception], int] = {
     domain.JobFailed: 503,
     domain.InvalidRequest: 400,
     domain.LengthRequired: 411,
+    domain.NoSuchBucket: 404,
     domain.NoSuchChunk: 404,
     domain.NoSuchFile: 404,
     domain.NoSuchJob: 404,

@@ -44,6 +44,18 @@ def whole_number(request: Request, name: str, default: int, low: int, high: int)
     return int(text)
 
 
+def plain_text(request: Request, name: str) -> str:
+    """The text that the query parameter ``name`` gives; empty without the parameter.
+
+    Raises:
+        InvalidRequest: the text has a NUL or surrogates, which no text in the database has.
+    """
+    text = request.query_params.get(name, "")
+    if re.search(r"[\x00\ud800-\udfff]", text):
+        raise InvalidRequest(f"{name} is text in UTF-8 without NUL", {name: ["Text in UTF-8 without NUL."]})
+    return text
+
+
 def sort_order(request: Request, name: str) -> Sort:
     """The sort order that the query parameter ``name`` gives, such as ``-file_size``; by default the order of upload.
 

@@ -22,9 +22,9 @@ from storage.api.http import preconditions
 from storage.api.http.preferences import DISTRIBUTION, preferred
 from storage.api.names import FIELD as FILE_NAME
 from storage.api.names import chosen_name, valid_part
-from storage.api.parameters import sort_order, switch, whole_number
+from storage.api.parameters import plain_text, require_known, sort_order, switch, whole_number
 from storage.api.schema import answers, examples
-from storage.api.schema.fields import CONDITIONS
+from storage.api.schema.fields import CONDITIONS, TEXT
 from storage.api.schema.operations import Reply, describe
 from storage.api.schema.status import Status
 from storage.api.uploads.bodies import FieldsParser, FormParser, JSONParser
@@ -32,10 +32,12 @@ from storage.api.wsgi.transfers import transfer
 from storage.conf import configuration
 from storage.exceptions import NoSuchJob
 from storage.jobs import waiting
-from storage.models import Cluster, Scope
-from storage.services import catalogue, health, locate, rebalance, statistics, verify
+from storage.models import Cluster, Position, Scope, Sort
+from storage.services import catalogue, health, locate, objects, rebalance, statistics, verify
 
 PAGE_LIMIT = 1000
+BUCKET = "bucket"
+BY_KEY = Sort("file_name")
 
 
 class RootView(Endpoint):
@@ -99,12 +101,21 @@ class FilesView(Endpoint):
     `prefix` selects names that begin with it, in upper and lower case as given. `name` selects names that contain it,
     in upper or lower case. `sort` is `created_at`, `file_name` or `file_size`, or one of these after a `-` for the
     reverse order.
+
+    `bucket` lists the objects of a bucket of yours by key; it goes with `prefix`, `limit` and `cursor` only.
     """
 
-    parameters = ("limit", cursors.FIELD, "prefix", "name", "sort")
+    parameters = ("limit", cursors.FIELD, "prefix", "name", "sort", BUCKET)
 
-    @describe("List files", {200: Reply("a page of files", answers.Files, example=examples.FILES)})
+    @describe(
+        "List files",
+        {200: Reply("a page of files, or of objects", answers.FILES_OR_OBJECTS, example=examples.FILES)},
+        problems=("no_such_bucket",),
+        query={"prefix": ("names or keys that begin with this, in upper and lower case as given", TEXT)},
+    )
     def get(self, request: Request) -> Response:
+        if BUCKET in request.query_params:
+            return self._objects(request)
         limit = whole_number(request, "limit", PAGE_LIMIT, 1, PAGE_LIMIT)
         sort = sort_order(request, "sort")
         cursor = request.query_params.get(cursors.FIELD)
@@ -117,13 +128,35 @@ class FilesView(Endpoint):
             part=valid_part(request.query_params.get("name", ""), "name"),
         )
         epoch = Cluster.load().topology_epoch
-        following = None
-        if page.last is not None:
-            more = {"limit": limit, cursors.FIELD: cursors.made_of(sort, page.last)}
-            query = urlencode({**request.query_params.dict(), **more})
-            following = request.build_absolute_uri(f"{reverse('files')}?{query}")
+        following = None if page.last is None else _following(request, limit, sort, page.last)
         files = [documents.file_summary(file, epoch) for file in page.files]
         return Response({"total_files": page.total, "files": files, "next": following})
+
+    def _objects(self, request: Request) -> Response:
+        require_known(request.META, ("limit", cursors.FIELD, "prefix", BUCKET))
+        limit = whole_number(request, "limit", PAGE_LIMIT, 1, PAGE_LIMIT)
+        cursor = request.query_params.get(cursors.FIELD)
+        page = objects.page(
+            owner_of(request),
+            plain_text(request, BUCKET),
+            limit=limit,
+            prefix=plain_text(request, "prefix"),
+            after="" if cursor is None else str(cursors.read(cursor, BY_KEY)[0]),
+        )
+        epoch = Cluster.load().topology_epoch
+        following = None
+        if not page.is_last:
+            last = page.entries[-1]
+            following = _following(request, limit, BY_KEY, (last.key, last.object_id))
+        files = [documents.object_summary(entry, epoch) for entry in page.entries]
+        return Response({"total_files": page.total, "files": files, "next": following})
+
+
+def _following(request: Request, limit: int, sort: Sort, last: Position) -> str:
+    """The address of the next page of a list."""
+    more = {"limit": limit, cursors.FIELD: cursors.made_of(sort, last)}
+    query = urlencode({**request.query_params.dict(), **more})
+    return request.build_absolute_uri(f"{reverse('files')}?{query}")
 
 
 CHANGES = ("no_such_file", "precondition_failed", "too_many_transfers")

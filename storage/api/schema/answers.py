@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import PolymorphicProxySerializer
 from rest_framework import serializers
 
 from storage.api.schema.fields import HASH
@@ -141,6 +142,22 @@ class Files(Answer):
     total_files = CountField()
     files = FileEntry(many=True)
     next = serializers.URLField(allow_null=True, help_text="the address of the next page")
+
+
+class ObjectEntry(FileEntry):
+    file_hash = HashField(allow_null=True, help_text="null for an object of several parts")
+    etag = serializers.CharField()
+    content_type = serializers.CharField()
+    parts = CountField(help_text="the parts that it was uploaded in")
+
+
+class Objects(Answer):
+    total_files = CountField()
+    files = ObjectEntry(many=True)
+    next = serializers.URLField(allow_null=True, help_text="the address of the next page")
+
+
+FILES_OR_OBJECTS = PolymorphicProxySerializer("FilesOrObjects", [Files, Objects], resource_type_field_name=None)
 
 
 class ShareLink(Answer):

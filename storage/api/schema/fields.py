@@ -56,6 +56,7 @@ QUERY: Mapping[str, Described] = {
         "where the page begins, as `next` of the page before has it",
         {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
     ),
+    "bucket": ("the objects of this bucket instead of the files", {"type": "string", "maxLength": 63}),
     "prefix": ("files whose names begin with this, in upper and lower case as given", PART_OF_NAME),
     "name": ("files whose names contain this, in upper or lower case", PART_OF_NAME),
     "sort": (

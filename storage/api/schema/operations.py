@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import uritemplate
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, PolymorphicProxySerializer
 from rest_framework.serializers import BaseSerializer
 
 from storage.api.authorization import is_open, is_unlimited, scopes_of
@@ -47,8 +47,8 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "KEY:SECRET", "description": "KEY:SECRET"},
 }
 
-Document = type[BaseSerializer[Any]] | Mapping[str, Any]
-"""What a body holds: a serializer, or a JSON Schema."""
+Document = type[BaseSerializer[Any]] | PolymorphicProxySerializer | Mapping[str, Any]
+"""What a body holds: a serializer, one of several serializers, or a JSON Schema."""
 
 Replies = Mapping[int, "Reply | tuple[Reply, ...]"]
 """Status → the answer, or several answers of different types."""

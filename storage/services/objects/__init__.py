@@ -6,6 +6,7 @@ object, or ``put_part`` makes it a part of a multipart upload (ADR 31).
 
 from storage.services.objects.buckets import create_bucket, delete_bucket, find_bucket, give_buckets, list_buckets
 from storage.services.objects.copying import copy
+from storage.services.objects.inventory import page
 from storage.services.objects.listing import Listing, Multiparts, list_multiparts, list_objects
 from storage.services.objects.multipart import (
     Completed,
@@ -46,6 +47,7 @@ __all__ = [
     "list_objects",
     "list_parts",
     "open_object",
+    "page",
     "put",
     "put_part",
     "read",

@@ -18,12 +18,12 @@ from django.db.models.functions import Now
 from storage import phases
 from storage.conf import configuration
 from storage.exceptions import (
+    ClusterUnavailable,
     InvalidPart,
     InvalidPartOrder,
     InvalidRequest,
     NoSuchMultipart,
     NoSuchObject,
-    PartGone,
     PartTooSmall,
 )
 from storage.models import Bucket, Chunk, Content, Multipart, OpenObject, Part, Properties, Quota, Usage
@@ -109,7 +109,7 @@ def put_part(multipart: Multipart, number: int, part_id: int) -> Part:
     Raises:
         InvalidRequest: there is no such number.
         NoSuchMultipart: the upload was completed or aborted.
-        PartGone, ContentNotReady: as for ``put``.
+        ClusterUnavailable, ContentNotReady: as for ``put``.
     """
     try:
         with transaction.atomic():
@@ -283,7 +283,7 @@ def _take(multipart: Multipart, number: int, part: Part) -> None:
     chunk_ids = Part.objects.remove([former.pk for former in old])
     mine = Part.objects.pending().filter(pk=part.pk)
     if not mine.update(multipart=multipart, number=number, modified_at=Now()):
-        raise PartGone(GONE)
+        raise ClusterUnavailable(GONE)
     part.refresh_from_db(fields=["multipart", "number", "modified_at"])
     multipart.put_off(_lifetime())
     Chunk.objects.condemn_unreferenced(chunk_ids, factor=max((one.replication_factor for one in old), default=0))

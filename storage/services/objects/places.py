@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 
 from django.db import transaction
 
-from storage.exceptions import InvalidKey, InvalidRequest, NoSuchObject, PartGone, PreconditionFailed
+from storage.exceptions import ClusterUnavailable, InvalidKey, InvalidRequest, NoSuchObject, PreconditionFailed
 from storage.models import Bucket, Chunk, Content, Object, Part, Properties, Quota, Usage
 from storage.models.statements.prepared import rows
 
@@ -152,7 +152,7 @@ class Place:
             spare: other parts that go too.
 
         Raises:
-            PartGone: a part has been dropped, because it had been pending for too long.
+            ClusterUnavailable: a part has been dropped, because it had been pending for too long.
             ByteQuotaExceeded, FileQuotaExceeded: the object does not fit into the quota of the owner or the bucket.
         """
         old = [*spare, *Part.objects.filter(object=self.found)] if self.found is not None else list(spare)
@@ -163,7 +163,7 @@ class Place:
         chunk_ids = Part.objects.remove([part.pk for part in old])
         new = [part.pk for part in draft.parts]
         if len(rows(_ATTACH, {"object": placed.pk, "parts": new})) != len(new):
-            raise PartGone(GONE)
+            raise ClusterUnavailable(GONE)
         describe(placed, draft)
         self._require_room(draft.added - sum(part.size for part in old))
         Chunk.objects.condemn_unreferenced(chunk_ids, factor=max((part.replication_factor for part in old), default=0))

@@ -8,7 +8,7 @@ import structlog
 from django.db import transaction
 
 from storage import phases
-from storage.exceptions import ContentNotReady, NoSuchObject, PartGone
+from storage.exceptions import ClusterUnavailable, ContentNotReady, NoSuchObject
 from storage.models import Bucket, Content, Object, Part, Properties
 from storage.models.dropping import drop_pending
 from storage.models.refusals import UNAVAILABLE
@@ -51,7 +51,7 @@ def put(
         NoSuchBucket: the bucket has been deleted.
         PreconditionFailed, NoSuchObject: see ``Condition.require``.
         FileQuotaExceeded: the owner or the bucket has no room for another object.
-        PartGone: the part has been dropped, because it had been pending for too long.
+        ClusterUnavailable: the part has been dropped, because it had been pending for too long.
         ContentNotReady: the body is not stored yet.
     """
     try:
@@ -82,12 +82,12 @@ def stored_part(part_id: int) -> Part:
     """A pending part whose content can be read.
 
     Raises:
-        PartGone: the part is not there any more, or belongs to something already.
+        ClusterUnavailable: the part is not there any more, or belongs to something already.
         ContentNotReady: its content is not stored yet.
     """
     part = Part.objects.pending().select_related("content").filter(pk=part_id).first()
     if part is None:
-        raise PartGone(GONE)
+        raise ClusterUnavailable(GONE)
     if part.content.state != Content.State.READY:
         raise ContentNotReady("the body is not stored yet")
     return part

@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 
 from storage.exceptions import (
+    ClusterUnavailable,
     InvalidPart,
     InvalidPartOrder,
     InvalidRequest,
     NoSuchMultipart,
     NoSuchObject,
-    PartGone,
     PartTooSmall,
     PreconditionFailed,
 )
@@ -254,7 +254,7 @@ def test_a_body_whose_request_is_gone_is_dropped(cluster: ClusterUnderTest, monk
     sweep.sweep()
     assert set(Part.objects.values_list("pk", flat=True)) == {under_ingest.part_id}
     assert not Part.objects.filter(pk__in=[gone, kept.part_id]).exists()
-    with pytest.raises(PartGone):
+    with pytest.raises(ClusterUnavailable):
         objects.put(bucket, "key", gone, Properties())
 
 

@@ -8,13 +8,13 @@ from storage.exceptions import (
     BucketNotEmpty,
     BucketOwned,
     BucketTaken,
+    ClusterUnavailable,
     ContentNotReady,
     Forbidden,
     InvalidKey,
     InvalidRequest,
     NoSuchBucket,
     NoSuchObject,
-    PartGone,
     PreconditionFailed,
 )
 from storage.models import Bucket, Chunk, Content, Object, Part, Properties, Upload, nobody
@@ -196,7 +196,7 @@ def test_a_part_has_one_place(cluster: ClusterUnderTest) -> None:
     bucket = make_bucket()
     part_id = stored(cluster, bucket, b"x")
     objects.put(bucket, "key", part_id, Properties())
-    with pytest.raises(PartGone):
+    with pytest.raises(ClusterUnavailable):
         objects.put(bucket, "other", part_id, Properties())
     objects.discard(part_id)
     assert Part.objects.count() == 1, "a part of an object was dropped"
