@@ -152,7 +152,7 @@ class ObjectAdmin(NoHandEdits[Object]):
 
     @admin.display(description="metadata, headers and tags")
     def said(self, row: Object) -> str:
-        pairs = {**row.headers, **row.metadata, **row.tags}
+        pairs = {name: _decoded(value) for name, value in {**row.headers, **row.metadata}.items()} | row.tags
         return ", ".join(f"{name}: {value}" for name, value in pairs.items()) or NOTHING
 
     @admin.display(description="parts")
@@ -162,6 +162,14 @@ class ObjectAdmin(NoHandEdits[Object]):
         first = of_object.select_related("content").order_by("number")[:PARTS_SHOWN]
         shown_parts = [f"{part.content.file_hash[:12]}… ({size(part.size)})" for part in first]
         return ", ".join(shown_parts) + (f" and {number - len(shown_parts)} more" if number > PARTS_SHOWN else "")
+
+
+def _decoded(value: str) -> str:
+    """The text of a header field. The S3 door keeps each byte as the character of this number (Latin-1)."""
+    try:
+        return value.encode("latin-1").decode(errors="replace")
+    except UnicodeEncodeError:
+        return value
 
 
 def _beginning_with(prefix: str, buckets: list[int]) -> QuerySet[Object]:

@@ -8,7 +8,7 @@ import structlog
 
 from storage import phases
 from storage.exceptions import NoSuchObject
-from storage.models import Bucket, Object, Part, Properties
+from storage.models import Bucket, Object, Properties
 from storage.services.objects.places import (
     ALWAYS,
     Condition,
@@ -79,19 +79,4 @@ def _copy(
     if place.found is not None and place.found.pk == source.pk:
         describe(source, Draft(source.size, source.etag, properties or source.properties, source.checksums))
         return source
-    parts = [_twin(part, place.bucket) for part in Part.objects.filter(object=source)]
-    draft = Draft(source.size, source.etag, properties or source.properties, source.checksums, parts, added=source.size)
-    return place.fill(draft)
-
-
-def _twin(part: Part, bucket: Bucket) -> Part:
-    """A part with the same bytes, which is not saved yet."""
-    return Part(
-        bucket=bucket,
-        content_id=part.content_id,
-        number=part.number,
-        size=part.size,
-        etag=part.etag,
-        checksums=part.checksums,
-        replication_factor=bucket.factor,
-    )
+    return place.fill(Draft(source.size, source.etag, properties or source.properties, source.checksums, source=source))

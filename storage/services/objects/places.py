@@ -36,6 +36,11 @@ _ATTACH = """
       FROM unnest(%(parts)s::bigint[]) WITH ORDINALITY AS w (id, number)
      WHERE p.id = w.id AND p.object_id IS NULL RETURNING p.id
 """
+_COPY = """
+    INSERT INTO storage_part (bucket_id, content_id, number, size, etag, checksums, replication_factor)
+    SELECT %(bucket)s, content_id, number, size, etag, checksums, %(factor)s
+      FROM storage_part WHERE object_id = %(object)s RETURNING id, number
+"""
 _DESCRIBE = """
     UPDATE storage_object
        SET size = %s, etag = %s, content_type = %s, headers = %s, metadata = %s, tags = %s, storage_class = %s,
@@ -51,10 +56,12 @@ class Condition:
     Attributes:
         absent: True if there must be no object.
         etag: the ETag that the object must have, without quotes; ``*`` for any object.
+        other: an ETag that the object must not have, if there is an object.
     """
 
     absent: bool = False
     etag: str | None = None
+    other: str | None = None
 
     def require(self, found: Object | None) -> None:
         """Compare with the object at the place, whose row is locked.
@@ -67,8 +74,8 @@ class Condition:
             raise PreconditionFailed("an object is there already")
         if self.etag is not None and found is None:
             raise NoSuchObject("no object is there")
-        if found is not None and self.etag not in (None, "*", found.etag):
-            raise PreconditionFailed("the object is another one now")
+        if found is not None and (self.etag not in (None, "*", found.etag) or self.other == found.etag):
+            raise PreconditionFailed("the object is in another state")
 
 
 ALWAYS = Condition()
@@ -84,7 +91,7 @@ class Draft:
         properties: what the client says about the object.
         checksums: algorithm → checksum.
         parts: the parts in order.
-        added: bytes of these parts that were not accepted under the quota yet.
+        source: the object whose parts are copied instead; None if ``parts`` has them.
     """
 
     size: int
@@ -92,7 +99,7 @@ class Draft:
     properties: Properties
     checksums: dict[str, str]
     parts: Sequence[Part] = field(default_factory=list)
-    added: int = 0
+    source: Object | None = None
 
 
 class _Overtaken(Exception):
@@ -157,15 +164,16 @@ class Place:
         """
         old = [*spare, *Part.objects.filter(object=self.found)] if self.found is not None else list(spare)
         placed = self.found or self._inserted()
-        Content.objects.locked({part.content_id for part in (*old, *draft.parts)})
+        copied = [] if draft.source is None else list(Part.objects.filter(object=draft.source))
+        Content.objects.locked({part.content_id for part in (*old, *draft.parts, *copied)})
         # New parts are there before old ones go: both may refer to the same content.
-        Part.objects.bulk_create([part for part in draft.parts if part.pk is None])
+        new = [part.pk for part in draft.parts] if draft.source is None else self._twins(draft.source)
         chunk_ids = Part.objects.remove([part.pk for part in old])
-        new = [part.pk for part in draft.parts]
         if len(rows(_ATTACH, {"object": placed.pk, "parts": new})) != len(new):
             raise ClusterUnavailable(GONE)
         describe(placed, draft)
-        self._require_room(draft.added - sum(part.size for part in old))
+        # The bytes of parts that are copied were not accepted under the quota before.
+        self._require_room(sum(part.size for part in copied) - sum(part.size for part in old))
         Chunk.objects.condemn_unreferenced(chunk_ids, factor=max((part.replication_factor for part in old), default=0))
         return placed
 
@@ -174,6 +182,11 @@ class Place:
         for (object_id,) in rows(_INSERT, [self.bucket.pk, self.key]):
             return Object(pk=object_id, bucket=self.bucket, key=self.key)
         raise _Overtaken
+
+    def _twins(self, source: Object) -> list[int]:
+        """Make parts like those of another object, whose row is locked; return their row ids in order."""
+        made = rows(_COPY, {"bucket": self.bucket.pk, "factor": self.bucket.factor, "object": source.pk})
+        return [part_id for part_id, _ in sorted(made, key=lambda row: row[1])]
 
     def _require_room(self, added: int) -> None:
         """Check the quotas at the end, when the usage has the new object and no longer the old one."""
