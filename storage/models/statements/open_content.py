@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from storage.exceptions import NoSuchFile
 from storage.models.content import Content
@@ -14,6 +14,12 @@ _READ_ON = """
     SELECT string_agg(k.hash, '' ORDER BY e.position)
       FROM storage_manifestentry e JOIN storage_chunk k ON k.id = e.chunk_id
      WHERE e.content_id = %s AND e.position >= %s AND e.position < %s
+"""
+_READ_ALL = """
+    SELECT w.place, (SELECT string_agg(k.hash, '' ORDER BY e.position)
+                       FROM storage_manifestentry e JOIN storage_chunk k ON k.id = e.chunk_id
+                      WHERE e.content_id = w.content_id AND e.position >= w.start AND e.position < w.stop)
+      FROM unnest(%s::bigint[], %s::int[], %s::int[]) WITH ORDINALITY AS w (content_id, start, stop, place)
 """
 
 
@@ -30,7 +36,9 @@ class OpenContent:
         target: the number of replicas that the chunks should have.
         state: the state of the content.
         retrievable: True if the health summary says that the content can be read.
-        head: the hashes of the first chunks: at most ``HEAD``, and as far as the manifest is recorded.
+        head: the hashes of neighbouring chunks, as far as the manifest is recorded; at first those of the first
+            ``HEAD`` chunks.
+        begin: the position of the first chunk in ``head``.
     """
 
     content_id: int
@@ -42,6 +50,7 @@ class OpenContent:
     state: str
     retrievable: bool
     head: list[str]
+    begin: int = field(default=0, kw_only=True)
 
     @property
     def is_ready(self) -> bool:
@@ -56,14 +65,37 @@ class OpenContent:
         Raises:
             NoSuchFile: the content was deleted during the download.
         """
-        yield from self.head[positions.start : positions.stop]
-        for start in range(max(positions.start, len(self.head)), positions.stop, WINDOW):
+        begin = positions.start
+        if self.begin <= begin < self.begin + len(self.head):
+            known = self.head[begin - self.begin : positions.stop - self.begin]
+            yield from known
+            begin += len(known)
+        for start in range(begin, positions.stop, WINDOW):
             stop = min(start + WINDOW, positions.stop)
             ((packed,),) = prepared.rows(_READ_ON, [self.content_id, start, stop])
             hashes = unpacked(packed)
             if len(hashes) != stop - start:
                 raise NoSuchFile(f"no file {self.file_hash}")
             yield from hashes
+
+
+def with_heads(wanted: Sequence[tuple[OpenContent, range]]) -> list[OpenContent]:
+    """Read the hashes of the chunks that a download will need, in one statement.
+
+    A download that has them goes on when its contents are deleted meanwhile: their chunks stay for the grace period.
+
+    Args:
+        wanted: contents, each with the positions of chunks. The contents are in the state of one moment.
+
+    Returns:
+        The contents with these hashes as their heads. A content that has been deleted stays as it is.
+    """
+    columns = [(content.content_id, span.start, span.stop) for content, span in wanted]
+    heads = dict(prepared.rows(_READ_ALL, [list(column) for column in zip(*columns, strict=True)]))
+    return [
+        replace(content, head=unpacked(heads[place]), begin=span.start) if heads.get(place) else content
+        for place, (content, span) in enumerate(wanted, 1)
+    ]
 
 
 def unpacked(packed: bytes | None) -> list[str]:

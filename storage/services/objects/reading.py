@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from storage.exceptions import NoSuchObject
-from storage.models import Bucket, Object, OpenObject
+from storage.models import Bucket, Object, OpenContent, OpenObject
+from storage.models.statements.open_content import with_heads
 from storage.replicas import streaming
 from storage.services.objects.places import require_key
+
+MOST_CHUNKS = 16_384  # 4 GiB in chunks of 256 KiB; their hashes take 2 MB while they are read.
 
 
 def find(bucket: Bucket, key: str) -> Object:
@@ -50,17 +53,41 @@ def read(opened: OpenObject, ranges: Sequence[range] | None = None) -> Iterator[
     Raises:
         ContentUnavailable: the first needed chunk cannot be read now.
         ContentGone: no node has the first needed chunk any more.
-        NoSuchFile: the object was deleted or overwritten since it was opened.
+        NoSuchFile: the object was deleted or overwritten since it was opened, or during a download of more than
+            ``MOST_CHUNKS``.
     """
     return streaming.first_now(_pieces(opened, ranges))
 
 
 def _pieces(opened: OpenObject, ranges: Sequence[range] | None) -> Iterator[bytes]:
+    wanted: list[tuple[OpenContent, list[range] | None]] = []
     for part in opened.parts:
-        if ranges is None:
-            yield from streaming.pieces(part.content)
-        elif within := [common for wanted in ranges if (common := _common(wanted, part.span))]:
-            yield from streaming.pieces(part.content, within)
+        within = None if ranges is None else [common for one in ranges if (common := _common(one, part.span))]
+        if within is None or within:
+            wanted.append((part.content, within))
+    for content, within in _with_manifests(wanted):
+        yield from streaming.pieces(content, within)
+
+
+def _with_manifests(
+    wanted: Sequence[tuple[OpenContent, list[range] | None]],
+) -> Sequence[tuple[OpenContent, list[range] | None]]:
+    """Read the needed parts of the manifests at once, unless they are there or too long.
+
+    The object may be overwritten during a long download. The download then goes on with the old bytes (RACES 48).
+    """
+    spans = [(content, _chunks(content, within)) for content, within in wanted]
+    are_there = all(span.stop <= len(content.head) for content, span in spans)
+    if are_there or sum(map(len, (span for _, span in spans))) > MOST_CHUNKS:
+        return wanted
+    return list(zip(with_heads(spans), (within for _, within in wanted), strict=True))
+
+
+def _chunks(content: OpenContent, within: Sequence[range] | None) -> range:
+    """The positions of the chunks from the first range to the last one; of all chunks if ``within`` is None."""
+    if within is None:
+        return range(content.chunk_count)
+    return range(within[0].start // content.chunk_size, (within[-1].stop - 1) // content.chunk_size + 1)
 
 
 def _common(wanted: range, span: range) -> range:

@@ -83,6 +83,28 @@ def test_ranges_across_parts(cluster: ClusterUnderTest) -> None:
     assert get(bucket, "key", *ranges) == b"".join(whole[one.start : one.stop] for one in ranges)
 
 
+@pytest.mark.parametrize("change", ["overwritten", "deleted"])
+def test_a_download_goes_on_when_its_object_is_gone(
+    cluster: ClusterUnderTest, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.models.statements.open_content.HEAD", 2)
+    bucket = make_bucket()
+    upload = begin(bucket)
+    objects.complete(bucket, "key", upload.upload_id, fill(cluster, upload))
+    whole = b"".join(BODIES)
+    opened = objects.open_object(bucket, "key")
+    span = range(CHUNK_SIZE * 2 + 10, len(whole))
+    every, some = objects.read(opened), objects.read(opened, [span])
+    first = next(every), next(some)
+    if change == "deleted":
+        objects.delete(bucket, "key")
+    else:
+        put(cluster, bucket, "key", b"new")
+    assert Content.objects.count() == (change == "overwritten")
+    assert first[0] + b"".join(every) == whole
+    assert first[1] + b"".join(some) == whole[span.start :]
+
+
 def test_completing_again_gives_the_same_answer_and_touches_nothing(cluster: ClusterUnderTest) -> None:
     bucket = make_bucket()
     upload = begin(bucket)
