@@ -56,12 +56,12 @@ class Condition:
     Attributes:
         absent: True if there must be no object.
         etag: the ETag that the object must have, without quotes; ``*`` for any object.
-        other: an ETag that the object must not have, if there is an object.
+        unlike: an ETag that the object must not have, if there is an object.
     """
 
     absent: bool = False
     etag: str | None = None
-    other: str | None = None
+    unlike: str | None = None
 
     def require(self, found: Object | None) -> None:
         """Compare with the object at the place, whose row is locked.
@@ -74,7 +74,7 @@ class Condition:
             raise PreconditionFailed("an object is there already")
         if self.etag is not None and found is None:
             raise NoSuchObject("no object is there")
-        if found is not None and (self.etag not in (None, "*", found.etag) or self.other == found.etag):
+        if found is not None and (self.etag not in (None, "*", found.etag) or self.unlike == found.etag):
             raise PreconditionFailed("the object is in another state")
 
 

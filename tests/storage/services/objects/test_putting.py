@@ -173,9 +173,9 @@ def test_conditional_writes(cluster: ClusterUnderTest) -> None:
     put(cluster, bucket, "key", b"2", condition=Condition(etag=md5(b"1")))
     put(cluster, bucket, "key", b"3", condition=Condition(etag="*"))
     with pytest.raises(PreconditionFailed):
-        put(cluster, bucket, "key", b"4", condition=Condition(other=md5(b"3")))
-    put(cluster, bucket, "key", b"3", condition=Condition(other=md5(b"4")))
-    put(cluster, bucket, "new", b"", condition=Condition(other=md5(b"4")))
+        put(cluster, bucket, "key", b"4", condition=Condition(unlike=md5(b"3")))
+    put(cluster, bucket, "key", b"3", condition=Condition(unlike=md5(b"4")))
+    put(cluster, bucket, "new", b"", condition=Condition(unlike=md5(b"4")))
     objects.delete(bucket, "new")
     assert get(bucket, "key") == b"3"
     with pytest.raises(PreconditionFailed):
