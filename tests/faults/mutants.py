@@ -106,7 +106,7 @@ MUTANTS = (
     ),
     Mutant(
         "volumes are not told apart by their identity",
-        "storage/volumes/filesystem.py",
+        "storage/volumes/directory.py",
         (("        if self.expected is not None and not self._read", "        if False and not self._read"),),
         "faults/test_disks.py::test_empty_mount_points_never_say_that_a_file_is_gone",
         "410",
@@ -141,7 +141,7 @@ MUTANTS = (
     ),
     Mutant(
         "a replica is renamed before its bytes are durable",
-        "storage/volumes/filesystem.py",
+        "storage/volumes/directory.py",
         (
             (
                 "            for descriptor in opened:\n                os.fsync(descriptor)\n",
@@ -153,7 +153,7 @@ MUTANTS = (
     ),
     Mutant(
         "the directory of a new replica is not synced",
-        "storage/volumes/filesystem.py",
+        "storage/volumes/directory.py",
         (("    for parent in set(parents.values()):\n", "    for parent in ():\n"),),
         "faults/test_fsync.py::test_what_a_verb_has_done_survives_a_power_cut[write]",
         "the name",

@@ -98,7 +98,7 @@ def test_an_older_volume_opens_and_gets_a_spare_and_a_full_sector(volume: Filesy
 def test_an_older_identity_is_overwritten_too(volume: FilesystemVolume, monkeypatch: pytest.MonkeyPatch) -> None:
     """The identity file grows within the block that it already has."""
     older(volume)
-    monkeypatch.setattr("storage.volumes.filesystem._write_durably", failing(errno.EDQUOT))
+    monkeypatch.setattr("storage.volumes.directory.write_durably", failing(errno.EDQUOT))
     volume.set_generations([token(10)])
     assert volume.identity() == IDENTITY.at(token(10))
 
@@ -106,7 +106,7 @@ def test_an_older_identity_is_overwritten_too(volume: FilesystemVolume, monkeypa
 def test_an_identity_that_was_not_written_as_a_whole_is_a_failure(
     volume: FilesystemVolume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.volumes.filesystem._write_durably", failing(errno.ENOSPC))
+    monkeypatch.setattr("storage.volumes.directory.write_durably", failing(errno.ENOSPC))
     monkeypatch.setattr(os, "pwrite", lambda *_: 100)
     with pytest.raises(VolumeFull):
         volume.set_generations([token(10)])

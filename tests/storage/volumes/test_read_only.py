@@ -34,7 +34,7 @@ def test_a_volume_that_cannot_be_written_is_still_read(
 ) -> None:
     volume.write({NAME: DATA})
     lane = Lane(volume)
-    monkeypatch.setattr("storage.volumes.filesystem._write_durably", failing(error))
+    monkeypatch.setattr("storage.volumes.filesystem.write_durably", failing(error))
     for _ in range(10):
         with pytest.raises(VolumeReadOnly):
             lane.call(volume.write, {NAME: DATA})
@@ -46,7 +46,7 @@ def test_a_write_that_fails_otherwise_opens_the_breaker(
 ) -> None:
     volume.write({NAME: DATA})
     lane = Lane(volume)
-    monkeypatch.setattr("storage.volumes.filesystem._write_durably", failing(errno.EIO))
+    monkeypatch.setattr("storage.volumes.filesystem.write_durably", failing(errno.EIO))
     for _ in range(3):
         with pytest.raises(VolumeOffline):
             lane.call(volume.write, {NAME: DATA})
