@@ -33,7 +33,7 @@ class _How(ctypes.Structure):
 
 
 _HOW = _How(os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOATIME, 0, _RESOLVE_CACHED)
-_WHOLE = (ctypes.c_uint64 * 2)(0, 0)  # struct cachestat_range: the whole file, from offset 0 to the end
+_Range = ctypes.c_uint64 * 2  # struct cachestat_range: offset and length; the length 0 stands for the rest of the file
 _Pages = ctypes.c_uint64 * 5  # struct cachestat, whose first field is the number of pages in memory
 _FileSystem = ctypes.c_long * 32  # struct statfs, whose first field is the type; the array is longer than the struct
 
@@ -62,22 +62,31 @@ def read(path: str) -> bytes | None:
         return None
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or not 0 < status.st_size <= LARGEST:
-            return None
-        if _pages(descriptor) * _PAGE < status.st_size:
-            return None
-        buffer = _buffer(status.st_size)
-        return bytes(buffer) if os.preadv(descriptor, [buffer], 0, os.RWF_NOWAIT) == status.st_size else None
+        return read_range(descriptor, 0, status.st_size) if stat.S_ISREG(status.st_mode) else None
     except OSError:
         return None
     finally:
         os.close(descriptor)
 
 
-def _pages(descriptor: int) -> int:
-    """The number of pages of a file that are in memory, or are being read into memory."""
-    counts = _Pages()
-    failed = _cachestat(_CACHESTAT, descriptor, ctypes.addressof(_WHOLE), ctypes.addressof(counts), 0)
+def read_range(descriptor: int, offset: int, length: int) -> bytes | None:
+    """Up to ``LARGEST`` bytes of an open local file; None if reading them would need a disk, or it has fewer bytes."""
+    if not 0 < length <= LARGEST:
+        return None
+    first, last = offset // _PAGE, (offset + length - 1) // _PAGE
+    if _pages(descriptor, first * _PAGE, (last - first + 1) * _PAGE) <= last - first:
+        return None
+    buffer = _buffer(length)
+    try:
+        return bytes(buffer) if os.preadv(descriptor, [buffer], offset, os.RWF_NOWAIT) == length else None
+    except OSError:
+        return None
+
+
+def _pages(descriptor: int, offset: int = 0, length: int = 0) -> int:
+    """The number of pages of a range that are in memory, or are being read into memory; by default of all pages."""
+    counts, chosen = _Pages(), _Range(offset, length)
+    failed = _cachestat(_CACHESTAT, descriptor, ctypes.addressof(chosen), ctypes.addressof(counts), 0)
     return 0 if failed else int(counts[0])
 
 

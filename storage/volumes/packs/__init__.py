@@ -1,0 +1,10 @@
+"""Volumes of packs: many replicas in one file, and one wait for the disk.
+
+``records`` is the format, ``codecs`` makes chunks smaller, ``pack_file`` works on one pack, ``index`` says where
+records lie, ``recovery`` brings the index in line with the packs, ``handle`` is what a process has open, and ``volume``
+has the verbs. See ADR 29.
+"""
+
+from storage.volumes.packs.volume import PackVolume
+
+__all__ = ["PackVolume"]
