@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
 from django.conf import settings
 
 from storage.credentials import credential, secret_key, url_with_password
 from storage.exceptions import ConfigurationError
+
+T = TypeVar("T", bound=str)
 
 VERSION = "0.1.0"
 """The version of OCC Storage: pyproject.toml and the image's label say the same."""
@@ -75,6 +78,8 @@ class Configuration:
     audit_rate: int
     census_interval: int
     ingest_workers: int
+    node_volumes: Literal["file", "pack"]
+    compress: bool
     log_to_stdout: bool
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     provider: Provider | None
@@ -118,6 +123,8 @@ class Configuration:
             audit_rate=read.integer("AUDIT_RATE", 20 << 20, 1, 1 << 40),
             census_interval=read.integer("CENSUS_INTERVAL", 3600, 0, 10**9),
             ingest_workers=read.integer("INGEST_WORKERS", os.cpu_count() or 1, 1, 256),
+            node_volumes=read.choice("NODE_VOLUMES", ("file", "pack")),
+            compress=read.choice("COMPRESSION", ("off", "zstd")) == "zstd",
             log_to_stdout=read.choice("LOG_TO", ("files", "stdout")) == "stdout",
             trusted_proxies=read.networks("TRUSTED_PROXIES"),
             provider=read.provider(),
@@ -152,12 +159,13 @@ class _Reader:
             raise ConfigurationError(f"{name}={value} is not between {low} and {high}")
         return value
 
-    def choice(self, name: str, allowed: tuple[str, ...]) -> str:
+    def choice(self, name: str, allowed: tuple[T, ...]) -> T:
         """The value of the variable, which is one of ``allowed``; the first of them is the default."""
         text = self.environment.get(name, "").strip().lower() or allowed[0]
-        if text not in allowed:
-            raise ConfigurationError(f"{name}={text!r} is none of {', '.join(allowed)}")
-        return text
+        for value in allowed:
+            if value == text:
+                return value
+        raise ConfigurationError(f"{name}={text!r} is none of {', '.join(allowed)}")
 
     def networks(self, name: str) -> tuple[IPv4Network | IPv6Network, ...]:
         """Addresses and networks, separated by commas. ``*`` means all networks; the default is none."""

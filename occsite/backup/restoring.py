@@ -43,7 +43,7 @@ from storage.models.cluster import draw_seed
 from storage.replicas.finding import ask, has_hash
 from storage.replicas.writing import store
 from storage.services import probe
-from storage.volumes import open_volume
+from storage.volumes import addresses, open_volume
 
 
 @dataclass
@@ -246,7 +246,7 @@ def _make_volumes(result: Result, everywhere: bool) -> None:
             continue
         except VolumeError as error:
             reason = str(error)
-        if ":" in node.url and not everywhere:
+        if not addresses.is_relative(node.url) and not everywhere:
             result.away[node.node_id] = f"{reason}; mount its disk, or say --make-volumes for an empty disk"
             continue
         try:

@@ -19,7 +19,7 @@ from storage.models import Upload
 from storage.models.refusals import UNAVAILABLE
 from storage.plans import size
 from storage.staging import files
-from storage.volumes import FilesystemVolume, Space
+from storage.volumes import DirectoryVolume, Space
 from storage.volumes.base import HEADROOM
 
 LOW = 4 * HEADROOM
@@ -163,7 +163,7 @@ def _members() -> tuple[Member, ...]:
 
 def _root(member: Member) -> Path | None:
     volume = member.lane.volume
-    return volume.root if isinstance(volume, FilesystemVolume) else None
+    return volume.root if isinstance(volume, DirectoryVolume) else None
 
 
 def _carries(member: Member) -> bool:

@@ -51,7 +51,7 @@ class NewNode(forms.ModelForm[Node]):
         fields = ("url", "zone")
         labels = {"url": "Address"}  # noqa: RUF012  as in Django's documentation
         help_texts = {  # noqa: RUF012
-            "url": "Such as file:///srv/disk6. Without an address, the volume is made in a folder next to those of the "
+            "url": "Such as pack:///srv/disk6. Without an address, the volume is made in a folder next to those of the "
             "other nodes.",
             "zone": "A name that nodes share when they can fail together. Copies go to distinct zones first.",
         }

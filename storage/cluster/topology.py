@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from threading import Lock
-from urllib.parse import urljoin
 
 from storage.cluster import placement
 from storage.conf import configuration
 from storage.exceptions import ForeignVolume, NoSuchNode
 from storage.models import Cluster, Node
 from storage.recent import Recent
-from storage.volumes import Identity, Lane, Space, open_volume
+from storage.volumes import Identity, Lane, Space, addresses, open_volume
 
 _lanes: dict[tuple[str, str, str], Lane] = {}
 _lock = Lock()
@@ -146,7 +145,7 @@ def identity_of(cluster: Cluster, node: Node) -> Identity:
 
 def absolute_url(node: Node) -> str:
     """The absolute URL of a node's volume. A relative URL starts at STORAGE_DIR/nodes, so that this folder can move."""
-    return urljoin(f"{configuration().nodes_dir.as_uri()}/", node.url)
+    return addresses.absolute(node.url, configuration().nodes_dir)
 
 
 def _capacities(nodes: Sequence[Node]) -> list[float]:
@@ -166,7 +165,7 @@ def _member(cluster: Cluster, node: Node, capacity: float) -> Member:
     key = (node.node_id, absolute_url(node), identity.node)
     with _lock:
         if key not in _lanes:
-            _lanes[key] = Lane(open_volume(absolute_url(node), identity))
+            _lanes[key] = Lane(open_volume(absolute_url(node), identity, compress=configuration().compress))
         lane = _lanes[key]
     lane.returned(node.online_changed_at if node.online else None)
     return Member(

@@ -11,14 +11,14 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from storage.cluster import generations, topology
-from storage.conf import VERSION, Configuration
+from storage.conf import VERSION, Configuration, configuration
 from storage.exceptions import ConfigurationError, InvalidRequest, VolumeError
 from storage.jobs import wakeups
 from storage.models import Cluster, Content, Job, Node, nobody
 from storage.models.locks import Lock, advisory_lock
 from storage.tracking import counting
 from storage.tracking.store import SketchError
-from storage.volumes import open_volume
+from storage.volumes import addresses, open_volume
 
 log = structlog.get_logger(__name__)
 
@@ -56,17 +56,17 @@ def plan(url: str = "", zone: str = "") -> Node:
         InvalidRequest: no volume can be made at ``url``, another node is there, or ``zone`` is too long.
     """
     node_id = _free_id()
-    node = Node(node_id=node_id, url=url or node_id, zone=zone)
+    node = Node(node_id=node_id, url=url or addresses.relative(node_id, configuration().node_volumes), zone=zone)
     longest = Node._meta.get_field("zone").max_length or 0
     if len(zone) > longest:
         raise InvalidRequest("the name of the zone is too long", {"zone": [f"It has at most {longest} characters."]})
     try:
         if url and not re.match(r"[a-z][a-z0-9+.-]*:/", url):
-            raise ConfigurationError("an absolute URL is needed, such as file:///srv/disk6")
+            raise ConfigurationError("an absolute URL is needed, such as pack:///srv/disk6")
         volume = open_volume(topology.absolute_url(node))
         volume.require_vacant(topology.identity_of(Cluster.load(), node))
     except (ConfigurationError, ValueError, VolumeError) as error:
-        raise InvalidRequest(f"no node can be made at {url or node_id}: {error}", {"url": [str(error)]}) from None
+        raise InvalidRequest(f"no node can be made at {node.url}: {error}", {"url": [str(error)]}) from None
     return node
 
 
@@ -74,7 +74,7 @@ def add(url: str = "", zone: str = "") -> Node:
     """Add a node to the running cluster. A rebalance then moves the new node's share of the copies to it.
 
     Args:
-        url: the address of its volume, such as ``file:///srv/disk6``; by default in a folder next to the other nodes.
+        url: the address of its volume, such as ``pack:///srv/disk6``; by default in a folder next to the other nodes.
         zone: its zone; replicas go to distinct zones first.
 
     Raises:
@@ -109,7 +109,7 @@ def _reconcile_cluster(configuration: Configuration) -> Cluster:
     if is_new:
         log.info("cluster.created", cluster=str(cluster.uuid))
     if configuration.num_nodes > cluster.asked_nodes:
-        _commit_nodes(configuration.num_nodes)
+        _commit_nodes(configuration)
     cluster.asked_nodes = configuration.num_nodes
     cluster.num_nodes = _present().count()
     if configuration.replication_factor > cluster.num_nodes:
@@ -132,15 +132,15 @@ def _present() -> QuerySet[Node]:
     return Node.objects.exclude(state=Node.State.RETIRED)
 
 
-def _commit_nodes(number: int) -> None:
-    """Insert the rows of new nodes until there are ``number`` nodes, before their volumes exist (RACES 20).
+def _commit_nodes(configuration: Configuration) -> None:
+    """Insert the rows of new nodes until there are NUM_NODES nodes, before their volumes exist (RACES 20).
 
     A volume without a row would look like a volume of another cluster. A row without a volume does no harm:
     ``provision`` makes the volume.
     """
-    for _ in range(number - _present().count()):
+    for _ in range(configuration.num_nodes - _present().count()):
         node_id = _free_id()
-        Node.objects.create(node_id=node_id, url=node_id)
+        Node.objects.create(node_id=node_id, url=addresses.relative(node_id, configuration.node_volumes))
 
 
 def _free_id() -> str:

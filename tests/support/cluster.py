@@ -28,6 +28,7 @@ from storage.services.provision import provision
 from storage.tasks import WORK
 from storage.tracking import trust
 from storage.tracking.store import store_of
+from tests.support.packs import PackedCopy
 
 CHUNK_SIZE = 4096
 
@@ -113,7 +114,10 @@ class ClusterUnderTest:
     def folder(self, node_id: str) -> Path:
         return self.configuration.nodes_dir / node_id
 
-    def replica_path(self, node_id: str, chunk_hash: str) -> Path:
+    def replica_path(self, node_id: str, chunk_hash: str) -> Any:
+        """The file of a copy, or what stands for it on a node of packs."""
+        if (self.folder(node_id) / "packs").exists():
+            return PackedCopy(self.folder(node_id), chunk_hash)
         return self.folder(node_id) / "chunks" / chunk_hash[:2] / chunk_hash
 
     def holders(self, chunk_hash: str) -> list[str]:

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from storage.volumes import Identity, PackVolume
+from storage.volumes.packs.records import DATA
 
 IDENTITY = Identity("cluster", "node_000", "node")
 
@@ -65,3 +66,61 @@ def copy_of(root: Path, to: Path) -> Path:
 def without_index(root: Path) -> None:
     for path in root.glob("index.sqlite*"):
         path.unlink()
+
+
+class PackedCopy:
+    """A copy of a chunk in a volume of packs. The methods are those of a path that tests use for a copy in a file."""
+
+    def __init__(self, root: Path, chunk_hash: str) -> None:
+        self.root = root
+        self.name = chunk_hash
+
+    def __lt__(self, other: PackedCopy) -> bool:
+        return (str(self.root), self.name) < (str(other.root), other.name)
+
+    def is_relative_to(self, folder: Path) -> bool:
+        return self.root.is_relative_to(folder)
+
+    def exists(self) -> bool:
+        return self._row() is not None
+
+    def read_bytes(self) -> bytes:
+        pack, offset, stored = self._found()
+        with pack.open("rb") as file:
+            file.seek(offset + DATA)
+            return file.read(stored)
+
+    def write_bytes(self, data: bytes) -> None:
+        """Overwrite the stored bytes in place, with zeros behind shorter data; or make a copy where there is none."""
+        if self._row() is None:
+            PackVolume(self.root).write({self.name: data})
+            return
+        pack, offset, stored = self._found()
+        with pack.open("r+b") as file:
+            file.seek(offset + DATA)
+            file.write(data[:stored].ljust(stored, b"\0"))
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Take the record out of the index."""
+        with closing(sqlite3.connect(self.root / "index.sqlite")) as index, index:
+            index.execute("DELETE FROM record WHERE state = 0 AND hash = ?", (bytes.fromhex(self.name),))
+
+    def _found(self) -> tuple[Path, int, int]:
+        row = self._row()
+        if row is None:
+            raise FileNotFoundError(f"{self.root} has no copy of {self.name}")
+        return self.root / "packs" / f"{row[0]}.pack", row[1], row[2]
+
+    def _row(self) -> tuple[str, int, int] | None:
+        if not (self.root / "index.sqlite").exists():
+            return None
+        statement = "SELECT name, place, stored FROM record r JOIN pack p ON p.id = r.pack WHERE state = 0 AND hash = ?"
+        with closing(sqlite3.connect(self.root / "index.sqlite")) as index:
+            row: tuple[str, int, int] | None = index.execute(statement, (bytes.fromhex(self.name),)).fetchone()
+        return row
+
+
+def copies_in(root: Path, state: int = 0) -> list[str]:
+    """The hashes of all records with a state in a volume of packs."""
+    with closing(sqlite3.connect(root / "index.sqlite")) as index:
+        return [digest.hex() for (digest,) in index.execute("SELECT hash FROM record WHERE state = ?", (state,))]

@@ -15,6 +15,7 @@ from storage.conf import configuration
 from storage.exceptions import BackupError
 from storage.management.operation import OperatorCommand, printable
 from storage.plans import size
+from storage.volumes import addresses
 
 
 class Command(OperatorCommand):
@@ -79,8 +80,8 @@ class Command(OperatorCommand):
         elif not conf.database_url and (conf.storage_dir / "postgres").exists():
             self.stdout.write("the database there would be kept under another name; this needs --replace")
         for place in told.nodes:
-            there = (conf.nodes_dir / place.url / "identity").exists()
-            outside = ":" in place.url
+            there = (addresses.path_of(addresses.absolute(place.url, conf.nodes_dir)) / "identity").exists()
+            outside = not addresses.is_relative(place.url)
             words = "on another disk" if outside else "its volume is there" if there else "its volume would be made"
             self.stdout.write(f"{place.node_id}  {place.url}  {words}")
 

@@ -17,7 +17,7 @@ class Command(Operation):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        where = "where to make its volume, such as file:///srv/disk6; by default in a folder next to the others"
+        where = "where to make its volume, such as pack:///srv/disk6; by default in a folder next to the others"
         parser.add_argument("--url", default="", help=where)
         parser.add_argument("--zone", default="", help="replicas go to distinct zones first")
 
