@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from storage.services import adopt, drain, rebalance, rebalance_all, reclaim
+from storage.volumes import Totals
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ def of_drain(plan: drain.Plan) -> Words:
 
 def of_retirement(node_id: str, lost: int) -> Words:
     return [f"{node_id} would be given up, and with it {lost} contents that cannot be read now"]
+
+
+def of_index(node_id: str, totals: Totals) -> Words:
+    header = ("node", "copies, trash included", "bytes", "on the disk")
+    return [Table([header, (node_id, totals.records, size(totals.size), size(totals.stored))])]
 
 
 def of_cluster_rebalance(plan: rebalance_all.Plan) -> Words:

@@ -78,9 +78,7 @@ class Operation(OperatorCommand):
 
     def act(self, options: Mapping[str, Any]) -> None:
         if options["dry_run"]:
-            for part in self.plan(options):
-                for line in table(part.rows) if isinstance(part, Table) else [part]:
-                    self.stdout.write(line)
+            self.print(self.plan(options))
             return
         jobs = self.begin(options)
         if options["no_wait"]:
@@ -88,6 +86,12 @@ class Operation(OperatorCommand):
                 self.stdout.write(str(job.pk))
         else:
             self._follow(jobs)
+
+    def print(self, words: Words) -> None:
+        """Print sentences and tables."""
+        for part in words:
+            for line in table(part.rows) if isinstance(part, Table) else [part]:
+                self.stdout.write(line)
 
     def plan(self, options: Mapping[str, Any]) -> Words:
         """Say what would be done."""

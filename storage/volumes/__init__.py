@@ -4,7 +4,7 @@ from storage.volumes.directory import DirectoryVolume
 from storage.volumes.filesystem import FilesystemVolume
 from storage.volumes.lane import Lane
 from storage.volumes.memory import MemoryVolume
-from storage.volumes.packs import PackVolume
+from storage.volumes.packs import PackVolume, Totals
 
 __all__ = [
     "GENERATIONS",
@@ -17,6 +17,7 @@ __all__ = [
     "PackVolume",
     "Replica",
     "Space",
+    "Totals",
     "Trashed",
     "Volume",
     "open_volume",

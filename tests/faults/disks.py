@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from tests.support.installation import Installation
 from tests.support.installation import copies as paths_of
+from tests.support.packs import PackedCopy, copies_in
 
 # The size of a disk in bytes. This size exceeds the 256 MiB that must stay free (HEADROOM): a node with less free space
 # counts as full and gets no replicas. A file system in memory takes memory only for the bytes that are written to it.
@@ -23,20 +25,26 @@ def nodes_dir(installation: Installation) -> Path:
     return Path(installation.system.storage_dir) / "nodes"
 
 
-def copies(installation: Installation, chunk: bytes) -> dict[str, Path]:
+def copies(installation: Installation, chunk: bytes) -> dict[str, Any]:
     """Look up the copies of a chunk in the folders of the nodes: node id → path."""
-    found = {path.parents[2].name: path for path in paths_of(installation, chunk)}
+    found = {
+        (copy.root if isinstance(copy, PackedCopy) else copy.parents[2]).name: copy
+        for copy in paths_of(installation, chunk)
+    }
     return {node_id: path for node_id, path in found.items() if node_id.startswith("node_")}
 
 
 def replicas(folder: Path) -> set[str]:
     """Return the names of the replicas in one node's directory."""
+    if (folder / "packs").exists():
+        return set(copies_in(folder))
     return {path.name for path in folder.glob("chunks/??/*")}
 
 
 def quarantined(installation: Installation) -> list[str]:
     """Return the names of all copies that were judged bad and moved into quarantine."""
-    return sorted(path.name for path in nodes_dir(installation).glob("node_*/quarantine/*"))
+    packed = [name for packs in nodes_dir(installation).glob("node_*/packs") for name in copies_in(packs.parent, 2)]
+    return sorted([*(path.name for path in nodes_dir(installation).glob("node_*/quarantine/*")), *packed])
 
 
 def leftovers(installation: Installation) -> list[Path]:
@@ -47,8 +55,8 @@ def leftovers(installation: Installation) -> list[Path]:
 # -- damage ----------------------------------------------------------------
 
 
-def flip(path: Path) -> None:
-    """Flip one bit in the middle of a file."""
+def flip(path: Path | PackedCopy) -> None:
+    """Flip one bit in the middle of a copy."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0x10
     _overwrite(path, bytes(data))
@@ -62,7 +70,10 @@ def empty(path: Path) -> None:
     _overwrite(path, b"")
 
 
-def _overwrite(path: Path, data: bytes) -> None:
+def _overwrite(path: Path | PackedCopy, data: bytes) -> None:
+    if isinstance(path, PackedCopy):
+        path.write_bytes(data)
+        return
     with path.open("r+b") as file:
         file.write(data)
         file.truncate()

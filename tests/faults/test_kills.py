@@ -19,6 +19,7 @@ from tests.faults.gates import ARRIVAL_LIMIT, kill_all
 from tests.faults.journal import Attempt
 from tests.faults.wrecks import Wreck, accept_batch
 from tests.support.installation import Installation, bytes_of, copies
+from tests.support.packs import PackedCopy
 from tests.support.system import alive, wait_until
 
 pytestmark = pytest.mark.system
@@ -75,7 +76,10 @@ def audit_a_surplus(installation: Installation, label: str) -> None:
     held = copies(installation, chunk)
     nodes = installation.system.storage_dir / "nodes"
     spare = next(node for node in sorted(nodes.iterdir()) if not any(path.is_relative_to(node) for path in held))
-    shutil.copy(held[0], spare / held[0].relative_to(nodes / held[0].relative_to(nodes).parts[0]))
+    if isinstance(held[0], PackedCopy):
+        PackedCopy(spare, held[0].name).write_bytes(chunk)
+    else:
+        shutil.copy(held[0], spare / held[0].relative_to(nodes / held[0].relative_to(nodes).parts[0]))
     installation.run("audit_node", repr(spare.name))
 
 

@@ -26,6 +26,7 @@ from tests.faults.gates import Gates
 from tests.faults.journal import Action, Journal, Outcome
 from tests.faults.oracle import Findings, Oracle, lost_files, wrong_answers
 from tests.faults.report import ROWS, SEED, Row
+from tests.support.packs import PackedCopy
 from tests.support.system import PROJECT, System, make_system
 
 __all__ = ["make_system"]
@@ -143,10 +144,12 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
     return random.Random(f"{request.config.stash[SEED]} {request.node.nodeid}")
 
 
-def copies(installation: Installation, chunk: bytes) -> list[Path]:
-    """Look up the copies of a chunk in the folders of the nodes, without the code under test."""
+def copies(installation: Installation, chunk: bytes) -> list[Any]:
+    """Look up the copies of a chunk in the folders of the nodes, without the code under test: paths, or what stands for them."""
     chunk_hash = hashlib.sha256(chunk).hexdigest()
-    return list(installation.system.storage_dir.glob(f"nodes/*/chunks/{chunk_hash[:2]}/{chunk_hash}"))
+    packed = [PackedCopy(folder.parent, chunk_hash) for folder in installation.system.storage_dir.glob("nodes/*/packs")]
+    files = installation.system.storage_dir.glob(f"nodes/*/chunks/{chunk_hash[:2]}/{chunk_hash}")
+    return [*files, *(copy for copy in packed if copy.exists())]
 
 
 def bytes_of(label: str, size: int) -> bytes:

@@ -101,7 +101,11 @@ class PackedCopy:
             file.write(data[:stored].ljust(stored, b"\0"))
 
     def unlink(self, missing_ok: bool = False) -> None:
-        """Take the record out of the index."""
+        """Take the record out of pack and index."""
+        pack, offset, stored = self._found()
+        with pack.open("r+b") as file:
+            file.seek(offset)
+            file.write(bytes(DATA + stored))
         with closing(sqlite3.connect(self.root / "index.sqlite")) as index, index:
             index.execute("DELETE FROM record WHERE state = 0 AND hash = ?", (bytes.fromhex(self.name),))
 

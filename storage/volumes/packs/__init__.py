@@ -5,6 +5,7 @@ records lie, ``recovery`` brings the index in line with the packs, ``handle`` is
 has the verbs. See ADR 29.
 """
 
+from storage.volumes.packs.index import Totals
 from storage.volumes.packs.volume import PackVolume
 
-__all__ = ["PackVolume"]
+__all__ = ["PackVolume", "Totals"]

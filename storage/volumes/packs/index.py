@@ -77,6 +77,15 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Totals:
+    """The number of records, and the sums of their stored and of their plain bytes."""
+
+    records: int
+    stored: int
+    size: int
+
+
+@dataclass(frozen=True)
 class PackRow:
     """A pack as the index knows it.
 
@@ -205,12 +214,11 @@ class Index:
             rows = connection.execute("SELECT hash, token FROM record WHERE state = ?", (State.TRASHED,)).fetchall()
         return [(digest.hex(), token) for digest, token in rows]
 
-    def totals(self) -> tuple[int, int, int]:
-        """The number of records of all states, and the sums of their stored and plain bytes."""
+    def totals(self) -> Totals:
+        """Count the records of all states."""
         with self._connection.reading() as connection:
             statement = "SELECT count(*), coalesce(sum(stored), 0), coalesce(sum(size), 0) FROM record"
-            count, stored, size = connection.execute(statement).fetchone()
-        return count, stored, size
+            return Totals(*connection.execute(statement).fetchone())
 
     def add(self, pack: str, rows: Sequence[Row], indexed: int, *, sealed: bool) -> list[Place]:
         """Take in records that are durable in a pack; returns the places of older records that they replace.
@@ -230,7 +238,8 @@ class Index:
                 for key, row in zip(keys, rows, strict=True)
             ]
             connection.executemany("INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?, ?, ?)", values)
-            connection.execute("UPDATE pack SET indexed = ?, sealed = ? WHERE id = ?", (indexed, sealed, number))
+            statement = "UPDATE pack SET indexed = max(indexed, ?), sealed = max(sealed, ?) WHERE id = ?"
+            connection.execute(statement, (indexed, sealed, number))
         return [row.place for row in replaced]
 
     def change(self, row: Row, state: State, token: str) -> tuple[bool, list[Place]]:

@@ -9,6 +9,7 @@ volume's directory.
 from __future__ import annotations
 
 import os
+from itertools import takewhile
 from pathlib import Path
 
 import structlog
@@ -18,7 +19,7 @@ from storage.volumes.packs import pack_file
 from storage.volumes.packs.connection import SERIAL, read_serial
 from storage.volumes.packs.index import Index, PackRow, Place, Row
 from storage.volumes.packs.pack_file import Found, Pack
-from storage.volumes.packs.records import BLOCK
+from storage.volumes.packs.records import BLOCK, State
 
 log = structlog.get_logger(__name__)
 
@@ -81,6 +82,25 @@ def take_in(pack: Pack, index: Index, known: PackRow | None) -> int | None:
         index.add(pack.name, rows, end, sealed=sealed)
         log.info("pack.taken_in", pack=pack.name, records=len(rows), cut=max(0, size - end))
     return None if sealed else end
+
+
+def take_back(root: int, index: Index, name: str, start: int, end: int) -> int:
+    """Take whole replicas back that lie in a range and that the index has lost; returns their number.
+
+    SQLite does not notice every damage of its file. A record whose mark says that it is live, and whose chunk has no
+    replica, was not purged.
+    """
+    try:
+        pack = Pack.open(root, name)
+    except FileNotFoundError:
+        return 0
+    found = takewhile(lambda each: each.end <= end, pack.find(start))
+    rows = [row_of(name, each) for each in found if each.state is State.LIVE]
+    lost = [row for row in rows if index.live(row.chunk_hash) is None]
+    if lost:
+        index.add(name, lost, 0, sealed=False)
+        log.error("index.had_lost", pack=name, chunks=[row.chunk_hash for row in lost])
+    return len(lost)
 
 
 def rebuild(root: int, folder: Path, volume: bytes) -> int:

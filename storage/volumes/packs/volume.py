@@ -24,7 +24,7 @@ from storage.volumes.packs import pack_file, recovery
 from storage.volumes.packs.codecs import Compressor
 from storage.volumes.packs.connection import NAME, SERIAL, IndexDamaged
 from storage.volumes.packs.handle import LOCK_SECONDS, Handle, Writer, locked
-from storage.volumes.packs.index import Place, Row
+from storage.volumes.packs.index import Place, Row, Totals
 from storage.volumes.packs.records import Codec, State, encode, fingerprint, span
 
 _compressor = Compressor()
@@ -74,18 +74,16 @@ class PackVolume(DirectoryVolume):
         with locked(root):
             recovery.rebuild(root, self.root, fingerprint(identity.cluster, identity.node))
 
-    def rebuild_index(self) -> tuple[int, int, int]:
-        """Make the index again from the packs; returns the records, their stored bytes and their plain bytes."""
+    def rebuild_index(self) -> Totals:
+        """Make the index again from the packs."""
         with self._opened_root() as root, locked(root):
             recovery.rebuild(root, self.root, self._fingerprint(root))
+        return self.totals()
+
+    def totals(self) -> Totals:
+        """Count the records, those in trash and quarantine too."""
         with self._verb() as handle:
             return handle.index.totals()
-
-    def stored(self) -> tuple[int, int]:
-        """The stored and the plain bytes of all records, those in trash and quarantine too."""
-        with self._verb() as handle:
-            _, stored, size = handle.index.totals()
-            return stored, size
 
     # -- replicas ----------------------------------------------------------
 
@@ -168,6 +166,8 @@ class PackVolume(DirectoryVolume):
     def discard(self, leftover: str) -> int:
         name, begin, length = _parsed(leftover)
         with self._verb(writing=True) as handle:
+            if recovery.take_back(handle.root, handle.index, name, begin, begin + length):
+                return 0
             freed = 0
             for start, end in _ownerless(handle, name):
                 start, end = max(start, begin), min(end, begin + length)

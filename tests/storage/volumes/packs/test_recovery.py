@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -341,3 +343,19 @@ def test_volumes_that_change_places_are_not_taken_for_each_other(two: tuple[Path
     assert hashes(opened(two[1])) == {named("mine")[0]}
     assert hashes(opened(two[0], OTHER)) == {named("theirs")[0]}
     assert opened(two[0], OTHER).read(named("theirs")[0]) == named("theirs")[1]
+
+
+# -- an index that has lost rows -------------------------------------------
+
+
+def test_a_replica_that_the_index_has_lost_is_taken_back_and_not_discarded(volume: PackVolume, root: Path) -> None:
+    one, two = named("one"), named("two")
+    volume.write(dict([one, two]))
+    with closing(sqlite3.connect(root / "index.sqlite")) as index, index:
+        index.execute("DELETE FROM record WHERE hash = ?", (bytes.fromhex(one[0]),))
+    assert hashes(volume) == {two[0]}
+    for leftover in list(volume.leftovers()):
+        assert volume.discard(leftover) == 0
+    assert hashes(volume) == {one[0], two[0]}
+    assert volume.read(one[0]) == one[1]
+    assert list(volume.leftovers()) == []
