@@ -27,6 +27,8 @@ from storage.replicas.removing import trashed_at
 from storage.services import audit, drain, provision, reclaim, repair
 from storage.tracking import trust
 from storage.tracking.store import StoreUnavailable, store_of
+from storage.volumes import DirectoryVolume
+from tests.support.packs import good_copies_in, trashed_in
 
 
 def print_findings(limit: float) -> None:
@@ -156,9 +158,19 @@ def not_reclaimed() -> list[str]:
         return []
     condemned = Chunk.objects.filter(condemned_at__lt=Clock() - timedelta(seconds=grace))
     now = clock.now().timestamp()
-    trash = [path for member in seen.members for path in Path(member.lane.volume.root).glob("trash/*")]  # type: ignore[attr-defined]
-    overdue = [path.name for path in trash if trashed_at(path.name.partition("~")[2]) < now - grace]
+    trash = [name for member in seen.members for name in _trashed(_root(member))]
+    overdue = [name for name in trash if trashed_at(name.partition("~")[2]) < now - grace]
     return [*map(str, condemned), *overdue]
+
+
+def _root(member: Member) -> Path:
+    volume = member.lane.volume
+    assert isinstance(volume, DirectoryVolume)
+    return volume.root
+
+
+def _trashed(root: Path) -> list[str]:
+    return [f"{name}~{token}" for name, token in trashed_in(root)] or [path.name for path in root.glob("trash/*")]
 
 
 def _counting() -> list[Member]:
@@ -174,9 +186,11 @@ def _good_copies() -> dict[str, tuple[int, list[str]]]:
     targets = Chunk.objects.targets(used.values())
     found: dict[str, tuple[int, list[str]]] = {h: (targets[chunk_id], []) for h, chunk_id in used.items()}
     for member in _counting():
-        for path in Path(member.lane.volume.root).glob("chunks/??/*"):  # type: ignore[attr-defined]
-            if path.name in found and _is_good(path):
-                found[path.name][1].append(member.node_id)
+        root = _root(member)
+        good = [path.name for path in root.glob("chunks/??/*") if path.name in found and _is_good(path)]
+        for name in (*good, *good_copies_in(root)):
+            if name in found:
+                found[name][1].append(member.node_id)
     return found
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from tests.support.system import wait_until
 
 NAMING = ("openat", "rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat")
-TRACED = ",".join(["write", "fsync", *NAMING, "sendto", "sendmsg"])
+WRITING = ("write", "pwrite64", "pwritev", "pwritev2")
+SYNCING = ("fsync", "fdatasync")
+TRACED = ",".join([*WRITING, *SYNCING, *NAMING, "fallocate", "sendto", "sendmsg"])
 LIMIT = 30.0  # Seconds within which strace must attach to every thread; the machine may be busy with other work.
 
 _LINE = re.compile(r"(?P<thread>\d+) +(?P<call>.*)")
@@ -90,9 +92,9 @@ def undone_by_a_power_cut(found: Iterable[Call], below: Path) -> list[str]:
         match call.name:
             case "openat" if "O_CREAT" in call.text:
                 unnamed.add(path)
-            case "write":
+            case "write" | "pwrite64" | "pwritev" | "pwritev2":
                 unsynced.add(path)
-            case "fsync":
+            case "fsync" | "fdatasync":
                 unsynced.discard(path)
                 unnamed -= {name for name in unnamed if name.parent == path}
             case "rename" | "renameat" | "renameat2" | "link" | "linkat":

@@ -6,8 +6,9 @@ import hashlib
 import random
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 from storage.volumes import Identity, PackVolume
 from storage.volumes.packs.records import DATA
@@ -128,3 +129,30 @@ def copies_in(root: Path, state: int = 0) -> list[str]:
     """The hashes of all records with a state in a volume of packs."""
     with closing(sqlite3.connect(root / "index.sqlite")) as index:
         return [digest.hex() for (digest,) in index.execute("SELECT hash FROM record WHERE state = ?", (state,))]
+
+
+def trashed_in(root: Path) -> list[tuple[str, str]]:
+    """Hash and token of each record in the trash; none for a directory without packs."""
+    return [(digest.hex(), token) for digest, token in _rows(root, "SELECT hash, token FROM record WHERE state = 1")]
+
+
+def good_copies_in(root: Path) -> list[str]:
+    """The hashes of the copies whose bytes in the packs are good; none for a directory without packs.
+
+    Chunks that are compressed are not expanded, and so do not count.
+    """
+    good = []
+    statement = "SELECT hash, name, place, stored FROM record r JOIN pack p ON p.id = r.pack WHERE state = 0"
+    for digest, name, offset, stored in _rows(root, statement):
+        with suppress(FileNotFoundError), (root / "packs" / f"{name}.pack").open("rb") as pack:
+            pack.seek(offset + DATA)
+            if hashlib.sha256(pack.read(stored)).digest() == digest:
+                good.append(digest.hex())
+    return good
+
+
+def _rows(root: Path, statement: str) -> list[Any]:
+    if not (root / "index.sqlite").exists():
+        return []
+    with closing(sqlite3.connect(root / "index.sqlite", timeout=30)) as index:
+        return index.execute(statement).fetchall()
