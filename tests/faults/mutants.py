@@ -166,6 +166,35 @@ MUTANTS = (
         "the bytes of",
     ),
     Mutant(
+        "a record is not synced",
+        "storage/volumes/packs/volume.py",
+        (("        os.fdatasync(writer.pack.descriptor)\n", "        pass\n"),),
+        "faults/test_fsync.py::test_a_record_is_durable_before_the_index_has_it[the same pack]",
+        "a record or its pack would be gone",
+    ),
+    Mutant(
+        "changes of state in an index are not synced",
+        "storage/volumes/packs/connection.py",
+        (("{'FULL' if durable else 'NORMAL'}", "NORMAL"),),
+        "faults/test_fsync.py::test_a_change_of_state_is_durable_before_it_is_told_and_before_a_hole_is_punched[trash]",
+        "the change would be gone after a power cut",
+    ),
+    Mutant(
+        "nobody looks for records that an index has lost",
+        "storage/volumes/packs/recovery.py",
+        (("            if pack.lock():\n", "            if False:\n"),),
+        "storage/volumes/packs/test_recovery.py"
+        "::test_whatever_a_power_cut_takes_from_the_index_acknowledged_replicas_are_found",
+        "acknowledged, but not found",
+    ),
+    Mutant(
+        "an older index is believed",
+        "storage/volumes/packs/connection.py",
+        (("found[2] < read_serial(self._serial)", "False"),),
+        "storage/volumes/packs/test_recovery.py::test_the_index_of_yesterday_is_not_believed",
+        "the index of yesterday was believed",
+    ),
+    Mutant(
         "a 202 does not wait for its bytes",
         "storage/services/intake.py",
         (("        if durable:\n", "        if False:\n"),),

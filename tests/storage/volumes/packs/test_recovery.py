@@ -154,7 +154,7 @@ def test_whatever_a_power_cut_takes_from_the_index_acknowledged_replicas_are_fou
             with packs(copy)[0].open("ab") as torn:
                 torn.write(b"".join([b"OCCR", data[six][:700]]))
             found = opened(copy)
-            assert hashes(found) == live[number], (number, index)
+            assert hashes(found) == live[number], f"acknowledged, but not found: step {number}, index of {index}"
             for chunk_hash in live[number]:
                 assert found.read(chunk_hash) == data[chunk_hash]
             seen += 1
@@ -258,7 +258,7 @@ def test_the_index_of_yesterday_is_not_believed(
     closed(volume)
     put_index(tmp_path / "yesterday", root)
     found = opened(root)
-    assert contents(found) == before
+    assert contents(found) == before, "the index of yesterday was believed"
     with pytest.raises(ReplicaMissing):
         found.read(four)
 
