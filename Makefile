@@ -6,7 +6,7 @@ BROWSER := .venv-browser
 
 .DEFAULT_GOAL := help
 .PHONY: help run check lint test fuzz format coverage faults endurance mutants test-browser test-containers bench \
-	bench-sketches bench-growth lock sbom clean
+	bench-sketches bench-growth bench-volumes lock sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -75,6 +75,10 @@ bench-sketches: $(VENV)/requirements.stamp ## measure how good and how fast the 
 # file.
 bench-growth: $(VENV)/requirements.stamp ## measure what takes longer with ten million chunks: a quarter of an hour
 	$(VENV)/bin/python -m benchmarks.growth $(FILES:%=--files %) $(PLANS:%=--plans %)
+
+# CHUNKS=1000000 lists more than 20,000 chunks. FOLDER=path names a folder on the disk to measure.
+bench-volumes: $(VENV)/requirements.stamp ## compare volumes of files with volumes of packs: a minute
+	$(VENV)/bin/python -m benchmarks.volumes $(CHUNKS:%=--chunks %) $(FOLDER:%=--folder %)
 
 # requirements.txt and requirements-dev.txt have a hash of every file that pip may download, for Python 3.11 and later.
 # Versions in these files stay, unless UPGRADE="--upgrade" or UPGRADE="--upgrade-package NAME" asks for newer ones.
