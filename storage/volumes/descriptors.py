@@ -9,6 +9,16 @@ from contextlib import contextmanager
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
+class Descriptor:
+    """An open file or directory. It is closed when nobody holds the object any more."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
 @contextmanager
 def open_at(directory: int | None, name: str, flags: int, mode: int = 0o640) -> Iterator[int]:
     """Open a file or directory, and close it after the body; ``mode`` is the mode of a file that this call makes."""

@@ -24,7 +24,9 @@ from storage.exceptions import VolumeOffline
 NAME = "index.sqlite"
 SERIAL = "serial"
 FORMAT = 1
-BUSY_SECONDS = 5.0  # less than a lane's time limit: a locked index is an offline volume, not a hang
+# Both times are less than a lane's time limit: an index that is locked is an offline volume, not a hang.
+LOCK_SECONDS = 8.0
+BUSY_SECONDS = 5.0
 FORK_SECONDS = 5.0
 
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
@@ -67,6 +69,11 @@ class Connection:
             self.inode = path.stat().st_ino
         _connections.add(self)
 
+    def __del__(self) -> None:
+        # In a child, another thread of the parent may have used the connection: then it must not be touched.
+        if not self._is_lost:
+            self._disconnect()
+
     def close(self) -> None:
         """Close the connection. The next use opens another one."""
         with self._lock:
@@ -103,7 +110,7 @@ class Connection:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """The connection, for one thread at a time."""
-        if not self._lock.acquire(timeout=2 * BUSY_SECONDS):
+        if not self._lock.acquire(timeout=LOCK_SECONDS):
             raise VolumeOffline(f"{self.path} is busy")
         try:
             if self._is_lost:
@@ -228,6 +235,9 @@ def _require_openable(path: Path) -> None:
                 opened.callback(os.close, os.open(path, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError as error:
         raise IndexDamaged(f"{path} is missing") from error
+    room = os.statvfs(path)
+    if not room.f_bavail or (room.f_files and not room.f_favail):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 # -- the serial --------------------------------------------------------------

@@ -10,14 +10,15 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
 import structlog
 
 from storage.exceptions import VolumeOffline
-from storage.volumes import page_cache
-from storage.volumes.descriptors import DIRECTORY
+from storage.volumes import page_cache, spare
+from storage.volumes.descriptors import DIRECTORY, Descriptor
 from storage.volumes.packs import pack_file, recovery
 from storage.volumes.packs.codecs import expand
 from storage.volumes.packs.connection import NAME, IndexDamaged
@@ -41,12 +42,13 @@ class Writer:
 
 
 class Handle:
-    """The open directory, index and packs of a volume. The descriptors are closed with the last use of the object."""
+    """The open directory, index and packs of a volume. They are closed with the last use of the object."""
 
-    def __init__(self, folder: Path, root: int, index: Index, volume: bytes) -> None:
-        self.root = root
+    def __init__(self, folder: Path, directory: Descriptor, index: Index, volume: bytes) -> None:
+        self.root = directory.number
         self.index = index
-        self.is_local = page_cache.is_local(root)
+        self.is_local = page_cache.is_local(self.root)
+        self._directory = directory
         self._folder = folder
         self._volume = volume
         self._pid = os.getpid()
@@ -54,39 +56,32 @@ class Handle:
         self._packs: OrderedDict[str, Pack] = OrderedDict()
         self._places: OrderedDict[str, Place] = OrderedDict()
         self._writers: list[Writer] = []
-        status = os.fstat(root)
+        status = os.fstat(self.root)
         self._device, self._inode = status.st_dev, status.st_ino
 
-    def __del__(self) -> None:
-        if self._pid == os.getpid():
-            self.index.close()
-        os.close(self.root)
-
     @classmethod
-    def open(cls, folder: Path, root: int, volume: bytes) -> Handle:
+    def open(cls, folder: Path, directory: Descriptor, volume: bytes) -> Handle:
         """Open the index of a volume, and bring it in line with the packs before anybody asks it.
 
         Args:
             folder: the path of the volume's directory.
-            root: a descriptor of it, whose identity was checked. The handle closes it, also if this fails.
+            directory: this directory, whose identity was checked.
             volume: the volume's fingerprint.
 
         Raises:
             VolumeOffline: another process is doing this now.
         """
-        try:
-            with locked(root):
-                try:
-                    index = _opened(folder, root, volume)
-                except IndexDamaged as error:
-                    log.error("index.damaged", volume=str(folder), error=str(error))
-                    records = recovery.rebuild(root, folder, volume)
-                    log.warning("index.rebuilt", volume=str(folder), records=records)
-                    index = _opened(folder, root, volume)
-            handle = cls(folder, root, index, volume)
-        except BaseException:
-            os.close(root)
-            raise
+        root = directory.number
+        with locked(root):
+            try:
+                # Even an index that is only read needs room for the memory that processes share.
+                index = spare.with_spare(root, partial(_opened, folder, root, volume))
+            except IndexDamaged as error:
+                log.error("index.damaged", volume=str(folder), error=str(error))
+                records = spare.with_spare(root, partial(recovery.rebuild, root, folder, volume))
+                log.warning("index.rebuilt", volume=str(folder), records=records)
+                index = _opened(folder, root, volume)
+        handle = cls(folder, directory, index, volume)
         handle.require_current()  # SQLite has opened the index by its path.
         return handle
 
@@ -119,7 +114,6 @@ class Handle:
         header = decode(pack.read(place.offset, DATA))
         if header is None or header.chunk_hash != chunk_hash:
             return b""
-        self.remember(chunk_hash, place)
         return expand(header.codec, pack.read(place.offset + DATA, place.stored), header.size)
 
     def read_cached(self, chunk_hash: str) -> bytes | None:
@@ -218,7 +212,6 @@ def locked(root: int) -> Iterator[None]:
     Raises:
         VolumeOffline: another process has not ended this within ``LOCK_SECONDS``.
     """
-    # The lock belongs to a descriptor of its own: a child that is forked meanwhile closes its copy with ``root`` only.
     descriptor = os.open(".", DIRECTORY, dir_fd=root)
     try:
         deadline = time.monotonic() + LOCK_SECONDS
@@ -232,4 +225,6 @@ def locked(root: int) -> Iterator[None]:
                 time.sleep(0.005)
         yield
     finally:
+        # A child that was forked meanwhile has the descriptor too, and would keep the lock.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)

@@ -242,22 +242,29 @@ class Index:
             connection.execute(statement, (indexed, sealed, number))
         return [row.place for row in replaced]
 
-    def change(self, row: Row, state: State, token: str) -> tuple[bool, list[Place]]:
-        """Change the state of a record, durably.
+    def change(
+        self, chunk_hash: str, old: tuple[State, str], new: tuple[State, str]
+    ) -> tuple[Place | None, list[Place]]:
+        """Change the state and the token of a record, durably.
+
+        Args:
+            chunk_hash: the chunk.
+            old: the state and token that the record has.
+            new: the state and token that it gets.
 
         Returns:
-            False if the record is not there any more; and the places of records that this one replaces.
+            The place of the record, or None if there is no such record; and the places of records that it replaces.
         """
-        old = (bytes.fromhex(row.chunk_hash), row.state, row.token)
-        new = (old[0], state, token)
+        digest = bytes.fromhex(chunk_hash)
         with self._connection.changing(durable=True) as connection:
-            if not _select(connection, _KEY, old):
-                return False, []
-            replaced = [found.place for found in _select(connection, _KEY, new)]
-            connection.execute("DELETE FROM record WHERE hash = ? AND state = ? AND token = ?", new)
+            rows = _select(connection, _KEY, (digest, *old))
+            if not rows:
+                return None, []
+            replaced = [row.place for row in _select(connection, _KEY, (digest, *new))]
+            connection.execute("DELETE FROM record WHERE hash = ? AND state = ? AND token = ?", (digest, *new))
             statement = "UPDATE record SET state = ?, token = ? WHERE hash = ? AND state = ? AND token = ?"
-            connection.execute(statement, (state, token, *old))
-        return True, replaced
+            connection.execute(statement, (*new, digest, *old))
+        return rows[0].place, replaced
 
     def drop(self, row: Row) -> bool:
         """Delete a record from the index, durably; False if it is not there any more."""

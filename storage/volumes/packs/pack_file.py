@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from zlib_ng import zlib_ng
 
-from storage.volumes.descriptors import DIRECTORY, open_at, sync_directory, write_all
+from storage.volumes.descriptors import DIRECTORY, Descriptor, open_at, sync_directory, write_all
 from storage.volumes.packs.codecs import expand
 from storage.volumes.packs.records import (
     BLOCK,
@@ -47,9 +47,7 @@ class Pack:
     def __init__(self, name: str, descriptor: int) -> None:
         self.name = name
         self.descriptor = descriptor
-
-    def __del__(self) -> None:
-        os.close(self.descriptor)
+        self._file = Descriptor(descriptor)
 
     @classmethod
     def open(cls, root: int, name: str, flags: int = os.O_RDONLY) -> Pack:
@@ -203,13 +201,11 @@ def create(root: int, volume: bytes) -> Pack:
     Raises:
         OSError: there is no room, for example; no part of the pack is left.
     """
-    name = uuid.uuid4().hex
-    path = f"{FOLDER}/{name}{SUFFIX}"
-    pack = Pack(
-        name, os.open(f"{path}{UNFINISHED}", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640, dir_fd=root)
-    )
+    # Whoever opens the volume may take a file that is not locked yet for one whose creator died, and remove it.
+    while not (pack := _unfinished(root)).lock():
+        pass
+    path = f"{FOLDER}/{pack.name}{SUFFIX}"
     try:
-        pack.lock()
         write_all(pack.descriptor, pack_block(volume))
         os.fdatasync(pack.descriptor)
         os.rename(f"{path}{UNFINISHED}", path, src_dir_fd=root, dst_dir_fd=root)
@@ -220,6 +216,12 @@ def create(root: int, volume: bytes) -> Pack:
                 os.unlink(left, dir_fd=root)
         raise
     return pack
+
+
+def _unfinished(root: int) -> Pack:
+    name = uuid.uuid4().hex
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    return Pack(name, os.open(f"{FOLDER}/{name}{SUFFIX}{UNFINISHED}", flags, 0o640, dir_fd=root))
 
 
 def remove_unfinished(root: int) -> None:

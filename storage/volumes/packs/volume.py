@@ -18,7 +18,7 @@ from storage import phases
 from storage.exceptions import ReplicaMissing, VolumeOffline
 from storage.volumes import spare
 from storage.volumes.base import Identity, Replica, Trashed
-from storage.volumes.descriptors import DIRECTORY, open_at, sync_directory
+from storage.volumes.descriptors import DIRECTORY, Descriptor, open_at, sync_directory
 from storage.volumes.directory import DirectoryVolume, as_volume_errors
 from storage.volumes.packs import pack_file, recovery
 from storage.volumes.packs.codecs import Compressor
@@ -97,6 +97,7 @@ class PackVolume(DirectoryVolume):
             place = handle.index.live(chunk_hash)
             while place is not None:
                 if data := handle.read(chunk_hash, place, uncached=uncached):
+                    handle.remember(chunk_hash, place)
                     return data
                 # The record may have been purged, or written anew, since the index was asked.
                 before, place = place, handle.index.live(chunk_hash)
@@ -214,16 +215,12 @@ class PackVolume(DirectoryVolume):
 
     def _take_away(self, handle: Handle, chunk_hash: str, state: State, token: str) -> Place | None:
         """Give a replica another state; None if there is no replica."""
-        place = handle.index.live(chunk_hash)
-        row = None if place is None else Row(chunk_hash, State.LIVE, "", place)
-        if row is None or not _change(handle, row, state, token):
-            return None
+        place = _change(handle, chunk_hash, (State.LIVE, ""), (state, token))
         handle.forget(chunk_hash)
-        return row.place
+        return place
 
     def _bring_back(self, handle: Handle, chunk_hash: str, state: State, token: str) -> bool:
-        rows = handle.index.removed(chunk_hash, state, token)
-        return bool(rows) and _change(handle, rows[0], State.LIVE, "")
+        return _change(handle, chunk_hash, (state, token), (State.LIVE, "")) is not None
 
     # -- the open volume ---------------------------------------------------
 
@@ -252,13 +249,9 @@ class PackVolume(DirectoryVolume):
             handle = self._handle
             if handle is None or not handle.is_current:
                 self._handle = handle = None
-                root = os.open(self.root, DIRECTORY)
-                try:
-                    volume = self._fingerprint(root)
-                except BaseException:
-                    os.close(root)
-                    raise
-                self._handle = handle = Handle.open(self.root, root, volume)
+                directory = Descriptor(os.open(self.root, DIRECTORY))
+                volume = self._fingerprint(directory.number)
+                self._handle = handle = Handle.open(self.root, directory, volume)
             return handle
         finally:
             self._opening.release()
@@ -302,17 +295,17 @@ def _append(handle: Handle, writer: Writer, pieces: Sequence[bytes]) -> None:
         raise
 
 
-def _change(handle: Handle, row: Row, state: State, token: str) -> bool:
-    """Change the state of a record durably; False if it is not there any more."""
-    changed, replaced = spare.with_spare(handle.root, lambda: handle.index.change(row, state, token))
-    if not changed:
-        return False
+def _change(handle: Handle, chunk_hash: str, old: tuple[State, str], new: tuple[State, str]) -> Place | None:
+    """Change state and token of a record durably; returns its place, or None if there is no such record."""
+    changed, replaced = spare.with_spare(handle.root, partial(handle.index.change, chunk_hash, old, new))
+    if changed is None:
+        return None
     phases.enter("pack.changed")
     handle.require_current()
-    handle.mark(row.place, state, token)
+    handle.mark(changed, *new)
     for place in replaced:
         handle.free(place.pack, place.offset, place.span)
-    return True
+    return changed
 
 
 def _ownerless(handle: Handle, name: str) -> list[tuple[int, int]]:

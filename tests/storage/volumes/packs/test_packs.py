@@ -302,11 +302,12 @@ def test_a_disk_without_room_is_read_and_emptied(tmp_path: Path) -> None:
             while True:
                 filler.write(b"x" * 4096)
                 filler.flush()
-        for found in (volume, opened(root)):
+        closed(volume)
+        for found in (volume, opened(root)):  # Each of them is the only one that has the index open.
             assert hashes(found) == set(stored)
             for name, data in stored.items():
                 assert found.read(name) == data
-        closed(volume)
+            closed(found)
         found = opened(root)
         for name in list(stored)[:20]:
             assert found.trash(name, "t")
@@ -421,15 +422,17 @@ def test_a_process_that_is_killed_leaves_whole_replicas_and_no_others(
 def run_forked(target: Any, *arguments: object, number: int = 1) -> list[Any]:
     """Call a function in forked children at once. Return what they put into their queue."""
     context = multiprocessing.get_context("fork")
-    answers = context.SimpleQueue()
+    answers = context.Queue()
     children = [context.Process(target=target, args=(answers, i, *arguments)) for i in range(number)]
     for child in children:
         child.start()
-    results = [answers.get() for _ in children]
-    for child in children:
-        child.join(LIMIT)
-        assert child.exitcode == 0
-    return results
+    try:
+        return [answers.get(timeout=LIMIT) for _ in children]
+    finally:
+        for child in children:
+            child.join(LIMIT)
+            child.kill()
+        assert [child.exitcode for child in children] == [0] * number
 
 
 def use(answers: Any, number: int, volume: PackVolume) -> None:
@@ -531,3 +534,28 @@ def test_unfinished_packs_are_removed(volume: PackVolume, root: Path) -> None:
     unfinished.write_bytes(b"half")
     assert hashes(opened(root)) == set()
     assert not unfinished.exists()
+
+
+def test_what_was_rescued_from_the_trash_is_not_read_from_memory(volume: PackVolume) -> None:
+    volume.write(dict([TWO]), keep_cached=[TWO[0]])
+    volume.read(TWO[0])
+    volume.trash(TWO[0], "t")
+    assert volume.rescue(TWO[0]) == TWO[1]
+    assert volume.read_cached(TWO[0]) is None
+
+
+def test_a_pack_that_is_taken_for_a_dead_one_before_it_is_locked_is_made_again(
+    volume: PackVolume, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unfinished = pack_file._unfinished
+
+    def overtaken(directory: int) -> Pack:
+        made = unfinished(directory)
+        monkeypatch.setattr(pack_file, "_unfinished", unfinished)
+        pack_file.remove_unfinished(directory)
+        return made
+
+    monkeypatch.setattr(pack_file, "_unfinished", overtaken)
+    volume.write(dict([ONE]))
+    assert opened(root).read(ONE[0]) == ONE[1]
+    assert len(list((root / "packs").iterdir())) == 1
