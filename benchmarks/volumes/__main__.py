@@ -74,10 +74,11 @@ def fill(volume: FilesystemVolume | PackVolume, hashes: Sequence[str]) -> None:
     """Give a volume the names of chunks without their bytes: a listing reads no bytes."""
     if isinstance(volume, PackVolume):
         (volume.root / "packs" / "listed.pack").touch()
-        index = Index(volume.root, fingerprint("benchmark", "node"))
+        index = Index.make(volume.root, fingerprint("benchmark", "node"), 0)
         rows = [Row(name, State.LIVE, "", Place("listed", 0, 4096, 4096)) for name in hashes]
         for start in range(0, len(rows), 10_000):
-            index.add("listed", rows[start : start + 10_000], 0, sealed=False)
+            index.add("listed", rows[start : start + 10_000], 0, sealed=True)
+        index.install()
     else:
         for name in hashes:
             (volume.root / "chunks" / name[:2] / name).touch()

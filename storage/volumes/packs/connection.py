@@ -29,6 +29,8 @@ LOCK_SECONDS = 8.0
 BUSY_SECONDS = 5.0
 FORK_SECONDS = 5.0
 
+# Hashes come in no order: with a small cache, each row would cost the writing of a page.
+_DRAFT = ("journal_mode = OFF", "synchronous = OFF", "cache_size = -262144")
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 _SERIAL = struct.Struct("<Q")
 
@@ -47,12 +49,13 @@ class Connection:
         inode: the inode of the file that was opened first.
     """
 
-    def __init__(self, path: Path, fingerprint: bytes) -> None:
+    def __init__(self, path: Path, fingerprint: bytes, *, draft: bool = False) -> None:
         """Open an index that is there. An index is never made here, because the folder may be an empty mount point.
 
         Args:
             path: the path of the database.
             fingerprint: the volume's fingerprint, as the index must have it.
+            draft: True for an index that nobody else uses yet: nothing of it is synced until it is finished.
 
         Raises:
             IndexDamaged: the file is missing, damaged, of another format or volume, or older than the volume.
@@ -64,6 +67,7 @@ class Connection:
         self._serial: int | None = None  # the descriptor of the file of that name
         self._durable: bool | None = None
         self._must_shrink = False
+        self._is_draft = draft
         self._is_lost = False
         with self.reading():
             self.inode = path.stat().st_ino
@@ -89,7 +93,7 @@ class Connection:
                 with suppress(sqlite3.Error):
                     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                     self._must_shrink = False
-            if durable is not self._durable:
+            if durable is not self._durable and not self._is_draft:
                 connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
             connection.execute("BEGIN IMMEDIATE")
@@ -136,7 +140,16 @@ class Connection:
             self._disconnect(connection)
             raise
         self._durable = None
+        if self._is_draft:
+            for pragma in _DRAFT:
+                connection.execute(f"PRAGMA {pragma}")
         return connection
+
+    def finish(self) -> None:
+        """End a draft: from now on it is an index that processes share."""
+        with self.reading() as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+        self.close()
 
     def _open(self) -> sqlite3.Connection:
         connection = _opened(self.path)

@@ -106,18 +106,19 @@ class Index:
     Every method may raise ``OSError``, or ``IndexDamaged``.
     """
 
-    def __init__(self, folder: Path, fingerprint: bytes, name: str = NAME) -> None:
+    def __init__(self, folder: Path, fingerprint: bytes, name: str = NAME, *, draft: bool = False) -> None:
         """Open an index that is there.
 
         Args:
             folder: the volume's directory.
             fingerprint: the volume's fingerprint, as the index must have it.
             name: the name of the file.
+            draft: True for an index that is not finished yet.
 
         Raises:
             IndexDamaged: the file is missing, damaged, of another format or volume, or older than the volume.
         """
-        self._connection = Connection(folder / name, fingerprint)
+        self._connection = Connection(folder / name, fingerprint, draft=draft)
 
     @property
     def inode(self) -> int:
@@ -139,16 +140,15 @@ class Index:
         with as_os_errors(folder / name):
             connection = sqlite3.connect(folder / name, isolation_level=None)
             try:
-                connection.execute("PRAGMA journal_mode = WAL")
                 connection.executescript(_SCHEMA)
                 connection.execute("INSERT INTO volume VALUES (?, ?, ?)", (FORMAT, fingerprint, serial))
             finally:
                 connection.close()
-        return cls(folder, fingerprint, name)
+        return cls(folder, fingerprint, name, draft=True)
 
     def install(self) -> None:
         """Close the index, and give it the name under which processes open it, durably."""
-        self.close()
+        self._connection.finish()
         path = self._connection.path
         folder = path.parent
         # SQLite would apply the log of the old index to the new one.
