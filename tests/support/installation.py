@@ -145,7 +145,10 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
 
 
 def copies(installation: Installation, chunk: bytes) -> list[Any]:
-    """Look up the copies of a chunk in the folders of the nodes, without the code under test: paths, or what stands for them."""
+    """Look up the copies of a chunk in the folders of the nodes, without the code under test.
+
+    Returns paths of files, and objects with the methods of paths for copies in packs.
+    """
     chunk_hash = hashlib.sha256(chunk).hexdigest()
     packed = [PackedCopy(folder.parent, chunk_hash) for folder in installation.system.storage_dir.glob("nodes/*/packs")]
     files = installation.system.storage_dir.glob(f"nodes/*/chunks/{chunk_hash[:2]}/{chunk_hash}")
