@@ -46,6 +46,8 @@ ROUNDS: Mapping[str, tuple[Round, ...]] = {
         Round("storage.sweep", 5.0),
         Round("storage.probe", 5.0),
         Round("storage.survey", 15.0),
+        Round("storage.watch_health", 10.0),
+        Round("storage.sample", 60.0),
         Round("storage.reclaim", 30.0),
     ),
 }

@@ -17,9 +17,11 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.deprecation import MiddlewareMixin
 
+from storage import acting
 from storage.api.errors import bad_request
 
-PAGES = ("/admin/", "/console/")
+ADMINISTRATION = "/admin/"
+PAGES = (ADMINISTRATION, "/console/")
 HOME = "/"
 
 
@@ -54,6 +56,14 @@ class Csrf(_ForPages, CsrfViewMiddleware):
 
 class Authentication(_ForPages, AuthenticationMiddleware):
     pass
+
+
+class Actors(_ForPages, MiddlewareMixin):
+    """Says who acts on the pages of the administration. The console's pages act through the API, which says so."""
+
+    def process_view(self, request: Any, *_: Any) -> None:
+        if request.path_info.startswith(ADMINISTRATION) and request.user.is_authenticated:
+            acting.begin(acting.Actor(request.user.username, acting.ADMINISTRATION))
 
 
 class Messages(_ForPages, MessageMiddleware):

@@ -48,6 +48,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "occsite.middleware.Csrf",
     "occsite.middleware.Authentication",
+    "occsite.middleware.Actors",
     "occsite.middleware.Messages",
     "occsite.middleware.Filters",
 ]

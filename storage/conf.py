@@ -77,6 +77,7 @@ class Configuration:
     audit_interval: int
     audit_rate: int
     census_interval: int
+    audit_log_days: int
     ingest_workers: int
     node_volumes: Literal["file", "pack"]
     compress: bool
@@ -122,6 +123,7 @@ class Configuration:
             audit_interval=read.integer("AUDIT_INTERVAL", 7 * 86400, 0, 10**9),
             audit_rate=read.integer("AUDIT_RATE", 20 << 20, 1, 1 << 40),
             census_interval=read.integer("CENSUS_INTERVAL", 3600, 0, 10**9),
+            audit_log_days=read.integer("AUDIT_LOG_DAYS", 90, 1, 36_500),
             ingest_workers=read.integer("INGEST_WORKERS", os.cpu_count() or 1, 1, 256),
             node_volumes=read.choice("NODE_VOLUMES", ("file", "pack")),
             compress=read.choice("COMPRESSION", ("off", "zstd")) == "zstd",

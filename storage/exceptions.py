@@ -125,6 +125,8 @@ class NoSuchChunk(StorageError):
 class NoSuchNode(StorageError):
     """No node has this id, or the node is retired."""
 
+    code = "no_such_node"
+
 
 class NoSuchJob(StorageError):
     """No job has this id."""
@@ -338,6 +340,8 @@ class TooManyOwnTransfers(StorageError):
 
 class NoSuchKey(StorageError):
     """No key has this id, or the key has been revoked."""
+
+    code = "no_such_key"
 
 
 class SecretUnreadable(StorageError):

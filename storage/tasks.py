@@ -25,6 +25,8 @@ from storage.services import (
     adopt,
     audit,
     drain,
+    health,
+    history,
     ingest,
     probe,
     rebalance,
@@ -164,6 +166,16 @@ def begin_generation() -> None:
 @shared_task(name="storage.survey")
 def survey_once() -> None:
     survey.survey()
+
+
+@shared_task(name="storage.watch_health")
+def watch_health() -> None:
+    health.watch()
+
+
+@shared_task(name="storage.sample")
+def sample_once() -> None:
+    history.take()
 
 
 @shared_task(name="storage.reclaim")

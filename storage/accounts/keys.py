@@ -9,14 +9,16 @@ import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import structlog
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.db.models.functions import Now
 
 from storage.accounts.sealing import seal
 from storage.exceptions import InvalidRequest, NoSuchKey
-from storage.models import Key, KeyLimit, Scope
+from storage.models import Activity, Key, KeyLimit, Scope
 
 log = structlog.get_logger(__name__)
 
@@ -63,17 +65,19 @@ def create(
         raise InvalidRequest("a key cannot be limited so", {"bucket": [reason]})
     key_id = ID_PREFIX + _random(ID_CHARACTERS, ID_LENGTH - len(ID_PREFIX))
     secret = _random(SECRET_CHARACTERS, SECRET_LENGTH)
-    key = Key.objects.create(
-        id=key_id,
-        owner=owner,
-        name=name,
-        scopes=" ".join(sorted(set(scopes))),
-        digest=digest(secret),
-        sealed=seal(secret, key_id),
-        expires_at=expires_at,
-        bucket=limit.bucket if limit else "",
-        prefix=limit.prefix if limit else "",
-    )
+    with transaction.atomic():
+        key = Key.objects.create(
+            id=key_id,
+            owner=owner,
+            name=name,
+            scopes=" ".join(sorted(set(scopes))),
+            digest=digest(secret),
+            sealed=seal(secret, key_id),
+            expires_at=expires_at,
+            bucket=limit.bucket if limit else "",
+            prefix=limit.prefix if limit else "",
+        )
+        Activity.record(Activity.Action.CREATE_KEY, key_id, owner_id=owner.pk, detail=name)
     log.info("key.created", key=key_id, owner=owner.pk, scopes=key.scopes)
     return NewKey(key, secret)
 
@@ -101,11 +105,9 @@ def rotate(key_id: str) -> NewKey:
         NoSuchKey: no key has this id, or the key has been revoked.
     """
     secret = _random(SECRET_CHARACTERS, SECRET_LENGTH)
-    changed = Key.objects.filter(pk=key_id, revoked_at=None).update(digest=digest(secret), sealed=seal(secret, key_id))
-    if not changed:
-        raise NoSuchKey(f"no key {key_id} that has not been revoked")
+    key = _change(key_id, Activity.Action.ROTATE_KEY, digest=digest(secret), sealed=seal(secret, key_id))
     log.info("key.rotated", key=key_id)
-    return NewKey(Key.objects.get(pk=key_id), secret)
+    return NewKey(key, secret)
 
 
 def revoke(key_id: str) -> None:
@@ -114,9 +116,22 @@ def revoke(key_id: str) -> None:
     Raises:
         NoSuchKey: no key has this id, or the key has been revoked already.
     """
-    if not Key.objects.filter(pk=key_id, revoked_at=None).update(revoked_at=Now()):
-        raise NoSuchKey(f"no key {key_id} that has not been revoked")
+    _change(key_id, Activity.Action.REVOKE_KEY, revoked_at=Now())
     log.info("key.revoked", key=key_id)
+
+
+@transaction.atomic
+def _change(key_id: str, action: Activity.Action, **columns: Any) -> Key:
+    """Change a key that has not been revoked; return it.
+
+    Raises:
+        NoSuchKey: no key has this id, or the key has been revoked.
+    """
+    if not Key.objects.filter(pk=key_id, revoked_at=None).update(**columns):
+        raise NoSuchKey(f"no key {key_id} that has not been revoked")
+    key = Key.objects.select_related("owner").get(pk=key_id)
+    Activity.record(action, key_id, owner_id=key.owner_id, detail=key.name)
+    return key
 
 
 def digest(secret: str) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 
+from storage import acting
 from storage.accounts.principals import Principal, identify
 from storage.api.pages.renderer import wants_page
 from storage.api.wsgi.hosts import host_of
@@ -24,9 +25,11 @@ PUBLIC = r"/health|/livez|/readyz|/static/.*|/favicon\.ico|/robots\.txt|/\.well-
 OPEN = re.compile(rf"{PUBLIC}|/schema|/docs|/share/.*|/admin(/.*)?|/console(/.*)?", re.DOTALL)
 UNLIMITED = re.compile(PUBLIC, re.DOTALL)
 HOME = "/"  # Browsers get the console here; other clients get a document of the API.
-LINKS = re.compile(r"/files/[^/]+/links(/.*)?", re.DOTALL)
+LINKS = re.compile(r"(/files/[^/]+)?/links(/.*)?", re.DOTALL)
 UPLOADS = re.compile(r"/uploads(/.*)?", re.DOTALL)
-FOR_ADMINS = re.compile(r"/status|/metrics|/route/.*", re.DOTALL)
+FOR_ADMINS = re.compile(r"/status|/metrics|/history|/route/.*|/nodes(/.*)?", re.DOTALL)
+KEYS_AND_JOBS = re.compile(r"/(keys|jobs)(/.*)?", re.DOTALL)
+OPERATING = re.compile(r"/(nodes|keys|jobs|links)(/.*)?", re.DOTALL)
 WATCHED = "/metrics"  # This address answers while PostgreSQL is away, so a key that was good a moment ago is enough.
 
 
@@ -49,7 +52,12 @@ def authorize(environ: MutableMapping[str, Any]) -> Principal:
     principal = identify(environ, last_known=environ["PATH_INFO"] == WATCHED)
     if principal.limit is not None:
         raise Forbidden("this key is for a bucket, which the S3 door opens")
-    if principal.subject is not None:
+    means = principal.key_id or (acting.BROWSER if principal.in_session else "")
+    acting.begin(acting.Actor(principal.owner.username, means))
+    if principal.subject is None:
+        if is_operation(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
+            _require_same_site(environ)
+    else:
         structlog.contextvars.bind_contextvars(key=principal.subject)
         if principal.in_session:
             _require_own_page(environ)
@@ -96,6 +104,12 @@ def is_open(path: str) -> bool:
     return OPEN.fullmatch(path) is not None
 
 
+def is_operation(method: str, path: str) -> bool:
+    """True if a page of another site must not make a browser send a request, even while keys are off: it would drain
+    nodes and cancel jobs."""
+    return method not in READS and OPERATING.fullmatch(path) is not None
+
+
 def scopes_of(method: str, path: str) -> tuple[Scope, ...]:
     """The scopes that a request needs. A share link lets others read, so a key for links must also allow reading."""
     if FOR_ADMINS.fullmatch(path):
@@ -104,6 +118,8 @@ def scopes_of(method: str, path: str) -> tuple[Scope, ...]:
         return (Scope.READ, Scope.WRITE)
     if UPLOADS.fullmatch(path):
         return (Scope.WRITE,)  # To end an upload deletes no file.
+    if KEYS_AND_JOBS.fullmatch(path):
+        return (Scope.READ,) if method in READS else (Scope.WRITE,)  # To revoke a key deletes no file.
     if method == "DELETE":
         return (Scope.DELETE,)
     return (Scope.READ,) if method in READS else (Scope.WRITE,)

@@ -10,8 +10,11 @@ from typing import Any
 from storage.accounts.principals import Principal
 from storage.accounts.quotas import Account
 from storage.conf import VERSION, configuration
-from storage.models import Content, File, Job, Resumable
+from storage.models import Content, File, Job, Key, LastCensus, Resumable, clock
+from storage.services.activity import Act
+from storage.services.health import Health
 from storage.services.locate import Candidate
+from storage.services.nodes import NodeView
 from storage.services.objects.inventory import Entry
 from storage.services.statistics import Statistics
 from storage.services.verify import Report
@@ -61,6 +64,15 @@ def object_summary(entry: Entry, epoch: int) -> dict[str, Any]:
         "content_type": entry.content_type,
         "parts": entry.parts,
     }
+
+
+def troubles(found: Health) -> list[dict[str, Any]]:
+    """What is wrong, in one list, each with the time since when; null until a worker has seen it too."""
+    return [
+        {"name": name, "failing": is_failing, "text": text, "since": found.since.get(name)}
+        for is_failing, named in ((True, found.failing), (False, found.degraded))
+        for name, text in named.items()
+    ]
 
 
 def account(owned: Account, principal: Principal) -> dict[str, Any]:
@@ -272,6 +284,7 @@ def job_status(job: Job) -> dict[str, Any]:
         "state": job.state,
         "waiting_for": job.waiting_for or None,
         "progress": {"done": job.done, "total": job.total},
+        "size": job.size,
         "attempts": job.attempts,
         "error": job.error,
         "result": job.result,
@@ -279,3 +292,43 @@ def job_status(job: Job) -> dict[str, Any]:
         "started_at": job.started_at,
         "finished_at": job.finished_at,
     }
+
+
+def node(view: NodeView, census: LastCensus | None) -> dict[str, Any]:
+    """One entry of ``/nodes``. Sizes are in bytes."""
+    row = view.node
+    return {
+        "node_id": row.node_id,
+        "state": row.condition,
+        "since": view.since,
+        "url": row.url,
+        "zone": row.zone or None,
+        "foreign_writes": row.foreign_writes,
+        "copies": row.chunks,
+        "bytes": row.bytes,
+        "disk_bytes": row.file_system_bytes or None,
+        "free_bytes": view.free_bytes,
+        "audit": asdict(view.audit) if view.audit else None,
+        "census": {"taken_at": census.taken_at, "listed": row.node_id not in census.silent} if census else None,
+        "jobs": [job_status(job) for job in view.jobs],
+    }
+
+
+def key(row: Key) -> dict[str, Any]:
+    """One entry of ``/keys``, without the secret."""
+    return {
+        "id": row.pk,
+        "owner": row.owner.username,
+        "name": row.name,
+        "scopes": row.scopes.split(),
+        "state": row.state(clock.now()),
+        "created_at": row.created_at,
+        "expires_at": row.expires_at,
+        "last_used_at": row.last_used_at,
+        "revoked_at": row.revoked_at,
+    }
+
+
+def act(done: Act) -> dict[str, Any]:
+    """One entry of ``/activity``."""
+    return asdict(done)

@@ -1,29 +1,25 @@
-"""The list of background jobs."""
+"""Background jobs: list, follow, cancel and retry them."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import uuid
-from datetime import datetime
-from typing import Any
-from urllib.parse import urlencode
 
+from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from storage.api import documents
+from storage.api import cursors, documents
 from storage.api.authorization import authorize
-from storage.api.cursors import FIELD as CURSOR
-from storage.api.endpoint import Endpoint
-from storage.api.parameters import one_of, whole_number
+from storage.api.endpoint import RETRY_AFTER, Endpoint
+from storage.api.paging import LIMIT, address_of_next, limit_of
+from storage.api.parameters import one_of
 from storage.api.schema import answers, examples
 from storage.api.schema.operations import Reply, describe
-from storage.exceptions import InvalidRequest
+from storage.exceptions import NoSuchJob
 from storage.models import Job, Scope
+from storage.services import cancel, retry
 
-PAGE_LIMIT = 1000
 WORK = ("uploads", "maintenance")
 STATES = tuple(Job.State.values)
 
@@ -35,11 +31,11 @@ class JobsView(Endpoint):
     default 1000. The address in `next` has the next `cursor`. A job is kept for a week after its end.
     """
 
-    parameters = ("work", "state", "limit", CURSOR)
+    parameters = ("work", "state", LIMIT, cursors.FIELD)
 
     @describe("List jobs", {200: Reply("a page of jobs", answers.Jobs, example=examples.JOBS)})
     def get(self, request: Request) -> Response:
-        limit = whole_number(request, "limit", PAGE_LIMIT, 1, PAGE_LIMIT)
+        limit = limit_of(request)
         principal = authorize(request.META)
         jobs = Job.objects.order_by("-created_at", "-id")
         if Scope.ADMIN not in principal.scopes:
@@ -48,32 +44,85 @@ class JobsView(Endpoint):
             jobs = jobs.filter(subject__isnull=work == "uploads")  # Only maintenance has a subject.
         if state := one_of(request, "state", STATES):
             jobs = jobs.filter(state=state)
-        if (cursor := request.query_params.get(CURSOR)) is not None:
-            jobs = jobs.before(*_read(cursor))
+        if (cursor := request.query_params.get(cursors.FIELD)) is not None:
+            jobs = jobs.before(*cursors.read_moment(cursor))
         found = list(jobs[: limit + 1])
         following = None
         if len(found) > limit:
-            more: dict[str, Any] = {**request.query_params.dict(), CURSOR: _cursor_after(found[limit - 1])}
-            following = request.build_absolute_uri(f"{reverse('jobs')}?{urlencode(more)}")
+            last = found[limit - 1]
+            following = address_of_next(request, cursors.made_of_moment(last.created_at, last.pk))
         return Response({"jobs": [documents.job_status(job) for job in found[:limit]], "next": following})
 
 
-def _cursor_after(job: Job) -> str:
-    return base64.urlsafe_b64encode(f"{job.created_at.isoformat()} {job.pk}".encode()).decode().rstrip("=")
+class JobView(Endpoint):
+    """One background job of yours. A key with the scope `admin` shows every job."""
+
+    @describe(
+        "Follow a job",
+        {200: Reply("the job", answers.JobEntry, may_have=("Retry-After",), example=examples.JOB_ENTRY)},
+        problems=("no_such_job",),
+    )
+    def get(self, request: Request, job_id: str) -> Response:
+        job = _found(request, job_id)
+        headers = {} if job.is_terminal else {"Retry-After": str(RETRY_AFTER)}
+        return Response(documents.job_status(job), headers=headers)
 
 
-def _read(cursor: str) -> tuple[datetime, uuid.UUID]:
-    """The time and the id of the job after which a page begins.
+class CancelView(Endpoint):
+    """End a job of yours; with the scope `admin`, any job. The maintenance that it has done stays done.
+
+    A cancelled drain leaves its node active. A cancelled upload is gone, with the file that only it has made.
+    """
+
+    @describe(
+        "Cancel a job",
+        {200: Reply("the job is cancelled", answers.JobEntry, example=examples.JOB_CANCELLED)},
+        problems=("no_such_job",),
+    )
+    def post(self, request: Request, job_id: str) -> Response:
+        job = _found(request, job_id)
+        cancel.cancel(job)
+        job.refresh_from_db()
+        return Response(documents.job_status(job))
+
+
+class RetryView(Endpoint):
+    """Do the work of a failed or cancelled job of yours again; with the scope `admin`, of any job.
+
+    A failed upload keeps its bytes for a week, so the same job stores them. Maintenance gets a new job: the answer
+    has its id.
+    """
+
+    @describe(
+        "Retry a job",
+        {
+            202: Reply(
+                "the job that does the work", answers.JobEntry, ("Location", "Retry-After"), example=examples.JOB_QUEUED
+            )
+        },
+        problems=("no_such_job",),
+    )
+    def post(self, request: Request, job_id: str) -> Response:
+        return accepted(retry.retry(_found(request, job_id)))
+
+
+def accepted(job: Job) -> Response:
+    """The answer to a request whose work a job does."""
+    headers = {"Location": reverse("job", args=[job.pk]), "Retry-After": str(RETRY_AFTER)}
+    return Response(documents.job_status(job), status.HTTP_202_ACCEPTED, headers=headers)
+
+
+def _found(request: Request, job_id: str) -> Job:
+    """The job of this id, if the client may see it.
 
     Raises:
-        InvalidRequest: the text is not a cursor.
+        NoSuchJob: there is no such job, or it is somebody else's.
     """
+    principal = authorize(request.META)
     try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars="-_", validate=True).decode()
-        created_at, _, job_id = text.partition(" ")
-        moment = datetime.fromisoformat(created_at)
-        if moment.tzinfo is None:
-            raise ValueError
-        return moment, uuid.UUID(job_id)
-    except (binascii.Error, ValueError):
-        raise InvalidRequest("not a cursor", {CURSOR: ["Use the one in next."]}) from None
+        job = Job.objects.get(pk=uuid.UUID(job_id))
+    except (ValueError, Job.DoesNotExist):
+        raise NoSuchJob(f"no job {job_id}") from None
+    if job.owner_id != principal.owner.pk and Scope.ADMIN not in principal.scopes:
+        raise NoSuchJob(f"no job {job_id}")
+    return job

@@ -9,10 +9,11 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from storage.api import serializers
+from storage.api import cursors, serializers
 from storage.api.endpoint import Endpoint, owner_of, well_formed
 from storage.api.names import FIELD as FILE_NAME
 from storage.api.names import chosen_name
+from storage.api.paging import LIMIT, address_of_next, limit_of
 from storage.api.schema import answers, examples
 from storage.api.schema.operations import Reply, describe
 from storage.api.uploads.bodies import FieldsParser, FormParser, JSONParser
@@ -62,7 +63,41 @@ class LinkView(Endpoint):
 
     @describe("Revoke a share link", {204: Reply("revoked")}, problems=("no_such_file", "no_such_link"))
     def delete(self, request: Request, file_hash: str, link_id: str) -> Response:
-        share.revoke(_files(request, file_hash), link_id)
+        share.revoke(link_id, owner=owner_of(request), files=_files(request, file_hash))
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class OwnLinksView(Endpoint):
+    """The share links to all your files that have not expired, the newest first, page by page.
+
+    `limit` is the size of a page (1000). The address in `next` has the next `cursor`.
+    """
+
+    parameters = (LIMIT, cursors.FIELD)
+
+    @describe("List all share links", {200: Reply("a page of links", answers.OwnLinks, example=examples.OWN_LINKS)})
+    def get(self, request: Request) -> Response:
+        limit = limit_of(request)
+        cursor = request.query_params.get(cursors.FIELD)
+        after = None if cursor is None else cursors.read_moment(cursor)
+        found = share.links_of(owner_of(request), limit=limit + 1, after=after)
+        following = None
+        if len(found) > limit:
+            last = found[limit - 1]
+            following = address_of_next(request, cursors.made_of_moment(last.created_at, last.pk))
+        links = [{**_document(request, link), "file_hash": link.file.content.file_hash} for link in found[:limit]]
+        return Response({"links": links, "next": following})
+
+
+class OwnLinkView(Endpoint):
+    """One share link to a file of yours. A `DELETE` revokes it: its address opens nothing any more."""
+
+    http_method_names = ("delete", "options")
+    done = "The link is revoked."
+
+    @describe("Revoke one of all share links", {204: Reply("revoked")}, problems=("no_such_link",))
+    def delete(self, request: Request, link_id: str) -> Response:
+        share.revoke(link_id, owner=owner_of(request))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 

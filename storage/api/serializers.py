@@ -8,14 +8,17 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from storage.accounts.keys import USUAL
 from storage.api import names
 from storage.api.schema.fields import NAME
 from storage.cluster.topology import Topology
+from storage.models import Scope
 from storage.models.file import MAX_LENGTH
 
 MIB = 1 << 20
 DAY = 86400
 LONGEST_SHARE = 366 * DAY
+LONGEST_KEY = 3660 * DAY
 
 
 # Swagger UI fills in the example. Without an example, Swagger UI would fill in the minimum: a single copy.
@@ -61,6 +64,46 @@ class RenameSerializer(serializers.Serializer[Any]):
 class LinkSerializer(serializers.Serializer[Any]):
     expires_in = serializers.IntegerField(
         min_value=1, max_value=LONGEST_SHARE, default=7 * DAY, help_text="seconds until the link expires"
+    )
+
+
+class NodeSerializer(serializers.Serializer[Any]):
+    url = serializers.CharField(
+        default="", allow_blank=True, max_length=1024, help_text="where its volume is made, such as file:///srv/disk6"
+    )
+    zone = serializers.CharField(
+        default="", allow_blank=True, max_length=64, help_text="a name that nodes share which can fail together"
+    )
+
+
+@extend_schema_field({"type": "array", "items": {"type": "string", "enum": Scope.values}, "minItems": 1})
+class ScopesField(serializers.Field[frozenset[Scope], Any, list[str], Any]):
+    """A list of scopes, or a text with blanks between them, which forms send."""
+
+    def to_internal_value(self, data: Any) -> frozenset[Scope]:
+        words = data.split() if isinstance(data, str) else data
+        if not isinstance(words, list) or not words or not all(word in Scope.values for word in words):
+            raise serializers.ValidationError(f"Some of {', '.join(Scope.values)}.")
+        return frozenset(map(Scope, words))
+
+    def to_representation(self, value: frozenset[Scope]) -> list[str]:
+        return sorted(value)
+
+
+class KeySerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(
+        default="", allow_blank=True, max_length=100, help_text="the person or program that has the key"
+    )
+    scopes = ScopesField(default=frozenset(USUAL), help_text="what the key allows")
+    expires_in = serializers.IntegerField(
+        default=None,
+        allow_null=True,
+        min_value=1,
+        max_value=LONGEST_KEY,
+        help_text="seconds until the key expires; null for never",
+    )
+    owner = serializers.CharField(
+        default="", allow_blank=True, max_length=150, help_text="for admins: the user whose key it is"
     )
 
 

@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from storage.api import jobs, links, views, watching
+from storage.api import activity, history, jobs, keys, links, nodes, views, watching
 from storage.api.downloads import answer as downloads
 from storage.api.schema.views import DocsView, SchemaView
 from storage.api.uploads import views as uploads
@@ -33,7 +33,21 @@ urlpatterns = [
     path("route/<str:chunk_hash>", views.RouteView.as_view(), name="route"),
     path("rebalance/<str:file_hash>", views.RebalanceView.as_view(), name="rebalance"),
     path("jobs", jobs.JobsView.as_view(), name="jobs"),
-    path("jobs/<str:job_id>", views.JobView.as_view(), name="job"),
+    path("jobs/<str:job_id>", jobs.JobView.as_view(), name="job"),
+    path("jobs/<str:job_id>/cancel", jobs.CancelView.as_view(), name="cancel"),
+    path("jobs/<str:job_id>/retry", jobs.RetryView.as_view(), name="retry"),
+    path("links", links.OwnLinksView.as_view(), name="own_links"),
+    path("links/<str:link_id>", links.OwnLinkView.as_view(), name="own_link"),
+    path("keys", keys.KeysView.as_view(), name="keys"),
+    path("keys/<str:key_id>", keys.KeyView.as_view(), name="key"),
+    path("keys/<str:key_id>/rotate", keys.RotateView.as_view(), name="rotate"),
+    path("activity", activity.ActivityView.as_view(), name="activity"),
+    path("nodes", nodes.NodesView.as_view(), name="nodes"),
+    path("nodes/<str:node_id>", nodes.NodeView.as_view(), name="node"),
+    path("nodes/<str:node_id>/audit", nodes.AuditView.as_view(), name="audit"),
+    path("nodes/<str:node_id>/drain", nodes.DrainView.as_view(), name="drain"),
+    path("nodes/<str:node_id>/retire", nodes.RetireView.as_view(), name="retire"),
+    path("history", history.HistoryView.as_view(), name="history"),
     path("schema", SchemaView.as_view(), name="schema"),
     path("docs", DocsView.as_view(), name="docs"),
     re_path(r"/\Z", slashes.without_slash),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
-from urllib.parse import urlencode
 
 from rest_framework import status
 from rest_framework.request import Request
@@ -22,7 +20,8 @@ from storage.api.http import preconditions
 from storage.api.http.preferences import DISTRIBUTION, preferred
 from storage.api.names import FIELD as FILE_NAME
 from storage.api.names import chosen_name, valid_part
-from storage.api.parameters import plain_text, require_known, sort_order, switch, whole_number
+from storage.api.paging import LIMIT, address_of_next, limit_of
+from storage.api.parameters import plain_text, require_known, sort_order, switch
 from storage.api.schema import answers, examples
 from storage.api.schema.fields import CONDITIONS, TEXT
 from storage.api.schema.operations import Reply, describe
@@ -30,12 +29,10 @@ from storage.api.schema.status import Status
 from storage.api.uploads.bodies import FieldsParser, FormParser, JSONParser
 from storage.api.wsgi.transfers import transfer
 from storage.conf import configuration
-from storage.exceptions import NoSuchJob
 from storage.jobs import waiting
-from storage.models import Cluster, Position, Scope, Sort
+from storage.models import Cluster, Sort
 from storage.services import catalogue, health, locate, objects, rebalance, statistics, verify
 
-PAGE_LIMIT = 1000
 BUCKET = "bucket"
 BY_KEY = Sort("file_name")
 
@@ -71,6 +68,8 @@ class HealthView(Endpoint):
         }
         if found.degraded:
             body["degraded"] = list(found.degraded.values())
+        if found.failing or found.degraded:
+            body["troubles"] = documents.troubles(found)
         if not found.failing:
             return Response(body)
         body["failing"] = found.failing
@@ -105,7 +104,7 @@ class FilesView(Endpoint):
     `bucket` lists the objects of a bucket of yours by key; it goes with `prefix`, `limit` and `cursor` only.
     """
 
-    parameters = ("limit", cursors.FIELD, "prefix", "name", "sort", BUCKET)
+    parameters = (LIMIT, cursors.FIELD, "prefix", "name", "sort", BUCKET)
 
     @describe(
         "List files",
@@ -116,7 +115,7 @@ class FilesView(Endpoint):
     def get(self, request: Request) -> Response:
         if BUCKET in request.query_params:
             return self._objects(request)
-        limit = whole_number(request, "limit", PAGE_LIMIT, 1, PAGE_LIMIT)
+        limit = limit_of(request)
         sort = sort_order(request, "sort")
         cursor = request.query_params.get(cursors.FIELD)
         page = catalogue.page(
@@ -128,13 +127,13 @@ class FilesView(Endpoint):
             part=valid_part(request.query_params.get("name", ""), "name"),
         )
         epoch = Cluster.load().topology_epoch
-        following = None if page.last is None else _following(request, limit, sort, page.last)
+        following = None if page.last is None else address_of_next(request, cursors.made_of(sort, page.last))
         files = [documents.file_summary(file, epoch) for file in page.files]
         return Response({"total_files": page.total, "files": files, "next": following})
 
     def _objects(self, request: Request) -> Response:
-        require_known(request.META, ("limit", cursors.FIELD, "prefix", BUCKET))
-        limit = whole_number(request, "limit", PAGE_LIMIT, 1, PAGE_LIMIT)
+        require_known(request.META, (LIMIT, cursors.FIELD, "prefix", BUCKET))
+        limit = limit_of(request)
         cursor = request.query_params.get(cursors.FIELD)
         page = objects.page(
             owner_of(request),
@@ -147,16 +146,9 @@ class FilesView(Endpoint):
         following = None
         if not page.is_last:
             last = page.entries[-1]
-            following = _following(request, limit, BY_KEY, (last.key, last.object_id))
+            following = address_of_next(request, cursors.made_of(BY_KEY, (last.key, last.object_id)))
         files = [documents.object_summary(entry, epoch) for entry in page.entries]
         return Response({"total_files": page.total, "files": files, "next": following})
-
-
-def _following(request: Request, limit: int, sort: Sort, last: Position) -> str:
-    """The address of the next page of a list."""
-    more = {"limit": limit, cursors.FIELD: cursors.made_of(sort, last)}
-    query = urlencode({**request.query_params.dict(), **more})
-    return request.build_absolute_uri(f"{reverse('files')}?{query}")
 
 
 CHANGES = ("no_such_file", "precondition_failed", "too_many_transfers")
@@ -311,23 +303,3 @@ class RebalanceView(Endpoint):
         body["job"] = str(job.pk)
         headers = {"Location": reverse("job", args=[job.pk]), "Retry-After": str(RETRY_AFTER), **wishes.headers}
         return Response(body, status.HTTP_202_ACCEPTED, headers=headers)
-
-
-class JobView(Endpoint):
-    """One background job of yours. A key with the scope `admin` shows every job."""
-
-    @describe(
-        "Follow a job",
-        {200: Reply("the job", answers.JobEntry, may_have=("Retry-After",), example=examples.JOB_ENTRY)},
-        problems=("no_such_job",),
-    )
-    def get(self, request: Request, job_id: str) -> Response:
-        principal = authorize(request.META)
-        try:
-            job = models.Job.objects.get(pk=uuid.UUID(job_id))
-        except (ValueError, models.Job.DoesNotExist):
-            raise NoSuchJob(f"no job {job_id}") from None
-        if job.owner_id != principal.owner.pk and Scope.ADMIN not in principal.scopes:
-            raise NoSuchJob(f"no job {job_id}")
-        headers = {} if job.is_terminal else {"Retry-After": str(RETRY_AFTER)}
-        return Response(documents.job_status(job), headers=headers)

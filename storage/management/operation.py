@@ -12,6 +12,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
+from storage import acting
 from storage.exceptions import InvalidRequest, StorageError
 from storage.jobs.naming import name_of
 from storage.models import Job, clock
@@ -52,6 +53,7 @@ class OperatorCommand(BaseCommand):
             sys.exit(1)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        acting.begin(acting.Actor("", acting.COMMAND_LINE))
         try:
             _require_text(options)
             self.act(options)
@@ -62,6 +64,8 @@ class OperatorCommand(BaseCommand):
         except UNAVAILABLE as error:
             message = "PostgreSQL does not answer: the system does not run, or STORAGE_DIR or DATABASE_URL is another's"
             raise CommandError(message) from error
+        finally:
+            acting.begin(None)
 
     def act(self, options: Mapping[str, Any]) -> None:
         """Carry out the command."""

@@ -1,3 +1,4 @@
+from storage.models.activity import Activity
 from storage.models.bucket import Bucket
 from storage.models.chunk import Chunk, Pin
 from storage.models.cluster import Cluster
@@ -11,6 +12,7 @@ from storage.models.identity import Identity
 from storage.models.job import Job
 from storage.models.key import Key, KeyLimit, Scope
 from storage.models.last_census import LastCensus
+from storage.models.lasting import Lasting
 from storage.models.link import Link
 from storage.models.multipart import Multipart
 from storage.models.node import Node
@@ -18,6 +20,7 @@ from storage.models.object import Destination, Object
 from storage.models.part import Part
 from storage.models.quota import Quota, Usage
 from storage.models.resumable import Resumable
+from storage.models.sample import Sample
 from storage.models.segment import Segment
 from storage.models.statements.acceptance import (
     Accepted,
@@ -43,6 +46,7 @@ __all__ = [
     "Accepted",
     "AcceptedFile",
     "AcceptedPart",
+    "Activity",
     "Body",
     "Bucket",
     "Chunk",
@@ -59,6 +63,7 @@ __all__ = [
     "KeyLimit",
     "LastCensus",
     "LastSurvey",
+    "Lasting",
     "Link",
     "ManifestEntry",
     "Multipart",
@@ -75,6 +80,7 @@ __all__ = [
     "Properties",
     "Quota",
     "Resumable",
+    "Sample",
     "Scope",
     "Segment",
     "Sort",

@@ -67,7 +67,9 @@ def read(topology: Topology, chunk_hash: str, route: Route, first: Future[bytes]
     for member in order:
         try:
             future, first = first or member.lane.submit(read_verified, member.lane.volume, chunk_hash), None
-            return member.lane.result(future)
+            data = member.lane.result(future)
+            counters.add(Event.LATER_LOOKS, member is not order[0])
+            return data
         except ReplicaMissing:
             if route.is_certain(member):
                 report_miss(topology, chunk_hash, member, route.target)
@@ -105,12 +107,17 @@ def read_ahead(topology: Topology, chunk_hashes: Iterator[str], chunk_size: int,
     """
     depth = max(1, min(READ_AHEAD_CHUNKS, READ_AHEAD_BYTES // chunk_size))
     reads: deque[_Begun] = deque()
-    for chunk_hash, route in _located(topology, chunk_hashes, factor):
-        reads.append(_begin(chunk_hash, route))
-        while reads and (reads[0].data is not None or len(reads) >= depth):
+    number = 0
+    try:
+        for chunk_hash, route in _located(topology, chunk_hashes, factor):
+            number += 1
+            reads.append(_begin(chunk_hash, route))
+            while reads and (reads[0].data is not None or len(reads) >= depth):
+                yield _end(topology, reads.popleft())
+        while reads:
             yield _end(topology, reads.popleft())
-    while reads:
-        yield _end(topology, reads.popleft())
+    finally:
+        counters.add(Event.CHUNKS_READ, number)
 
 
 def _located(topology: Topology, chunk_hashes: Iterator[str], factor: int) -> Iterator[tuple[str, Route]]:

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from storage.exceptions import ContentNotReady, NoSuchFile
-from storage.models import UPLOADED, Chunk, Content, File, Holding, Job, Link, Position, Sort, Upload
+from storage.models import UPLOADED, Activity, Chunk, Content, File, Holding, Job, Link, Position, Sort, Upload
 from storage.staging import files as staging
 
 log = structlog.get_logger(__name__)
@@ -124,6 +124,7 @@ def rename(*files: File, name: str, permit: Permit = lambda _: None) -> File:
         kept = namesake or locked[0]
         if others := [file for file in locked if file.pk != kept.pk]:
             _merge(kept, others)
+        Activity.record_of(Activity.Action.RENAME, locked, detail=name)
         File.objects.filter(pk=kept.pk).update(name=name, modified_at=Now())
         kept.refresh_from_db(fields=["name", "modified_at"])
     log.info("file.renamed", file_hash=content.file_hash, files=len(locked))
@@ -141,6 +142,8 @@ def delete(*files: File, permit: Permit = lambda _: None) -> None:
     with transaction.atomic():
         content, locked = _locked(files)
         permit(locked)
+        Activity.outlive(locked)
+        Activity.record_of(Activity.Action.DELETE, locked)
         # The unfinished uploads of these files are dropped too, in the order in which workers lock uploads.
         uploads = list(Upload.objects.filter(file__in=locked).order_by("id"))
         Job.cancel(Job.objects.filter(upload__in=uploads).values_list("id", flat=True))
@@ -167,7 +170,8 @@ def give_all(giver: User, receiver: User) -> int:
 
 
 def _give(file_ids: Sequence[int], giver: User, receiver: User) -> int:
-    files = list(File.objects.select_for_update().filter(pk__in=file_ids, owner=giver))
+    mine = File.objects.select_for_update(of=("self",)).select_related("content", "owner")
+    files = list(mine.filter(pk__in=file_ids, owner=giver))
     present = File.objects.filter(owner=receiver, content__in=[file.content_id for file in files])
     namesakes = {(file.content_id, file.name): file for file in present}
     Upload.objects.filter(file__in=files).update(owner=receiver)
@@ -182,6 +186,7 @@ def _give(file_ids: Sequence[int], giver: User, receiver: User) -> int:
 def _merge(kept: File, others: Sequence[File]) -> None:
     """Merge ``others``, files on the same content, into ``kept``. The caller has locked all these files."""
     kept.replication_factor = max(file.replication_factor for file in (kept, *others))
+    Activity.outlive(others)
     Upload.objects.filter(file__in=others).update(file=kept)
     Link.objects.filter(file__in=others).update(file=kept)
     File.objects.filter(pk__in=[file.pk for file in others]).delete()
@@ -196,7 +201,7 @@ def _locked(files: Sequence[File]) -> tuple[Content, list[File]]:
     """
     content = Content.objects.select_for_update().filter(pk=files[0].content_id).first()
     # Every transaction locks a content before its files, so no other transaction changes files of this content now.
-    rows = File.objects.select_for_update(of=("self",)).select_related("content")
+    rows = File.objects.select_for_update(of=("self",)).select_related("content", "owner")
     locked = list(rows.filter(pk__in=[file.pk for file in files]).order_by("-id"))
     if content is None or not locked:
         raise NoSuchFile(f"no file {files[0].content.file_hash}")

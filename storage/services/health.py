@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import redis
 import structlog
@@ -24,7 +25,7 @@ from storage.cluster.placement import acknowledgeable
 from storage.cluster.topology import Member, Topology
 from storage.conf import configuration
 from storage.exceptions import StagingUnavailable, VolumeError, VolumeUnasked
-from storage.models import Cluster, Content, Job, Node, clock, refusals
+from storage.models import Cluster, Content, Job, Lasting, Node, clock, refusals
 from storage.models.clock import Clock
 from storage.recent import Recent
 from storage.redis_connection import connect
@@ -52,6 +53,7 @@ class Health:
         degraded: name of another trouble → its description.
         spaces: node → the room on its disk, for the nodes that answer.
         staging: the room in staging; None if it cannot be used.
+        since: name of a trouble → the time since when it has lasted, for the troubles that a worker has seen too.
     """
 
     nodes: int = 0
@@ -59,6 +61,7 @@ class Health:
     degraded: dict[str, str] = field(default_factory=dict)
     spaces: dict[str, Space] = field(default_factory=dict)
     staging: Space | None = None
+    since: dict[str, datetime] = field(default_factory=dict)
 
 
 def examine() -> Health:
@@ -85,7 +88,16 @@ def _examine() -> Health:
         except (DatabaseError, InterfaceError) as error:
             health.failing["postgresql"] = refusals.words(error)
     _ask_redis(topology if "postgresql" not in health.failing else None, health)
+    if (health.failing or health.degraded) and topology is not None and "postgresql" not in health.failing:
+        with contextlib.suppress(DatabaseError, InterfaceError):
+            health.since = Lasting.times()
     return health
+
+
+def watch() -> None:
+    """Keep since when each trouble lasts. A worker calls this every few seconds."""
+    found = _examine()
+    Lasting.keep({*found.failing, *found.degraded})
 
 
 _recent: Recent[Health] = Recent(GOOD_SECONDS)

@@ -14,7 +14,7 @@ from storage.cluster import generations, topology
 from storage.conf import VERSION, Configuration, configuration
 from storage.exceptions import ConfigurationError, InvalidRequest, VolumeError
 from storage.jobs import wakeups
-from storage.models import Cluster, Content, Job, Node, nobody
+from storage.models import Activity, Cluster, Content, Job, Node, nobody
 from storage.models.locks import Lock, advisory_lock
 from storage.tracking import counting
 from storage.tracking.store import SketchError
@@ -89,6 +89,7 @@ def add(url: str = "", zone: str = "") -> Node:
             node.delete()
             raise InvalidRequest(f"no node can be made at {node.url}: {error}", {"url": [str(error)]}) from None
         Cluster.objects.update(num_nodes=_present().count())
+        Activity.record(Activity.Action.ADD_NODE, node.node_id, detail=node.url[:255])
     topology.forget()
     wakeups.wake(Job.Queue.MAINTENANCE)
     return node

@@ -16,7 +16,7 @@ from storage.cluster.topology import Topology
 from storage.counters import Event
 from storage.exceptions import ClusterUnavailable, ContentUnavailable, InvalidRequest
 from storage.jobs import wakeups
-from storage.models import Chunk, Content, Holding, Job
+from storage.models import Activity, Chunk, Content, Holding, Job
 from storage.replicas import moving
 from storage.replicas.finding import ask, health_of, holders_of
 from storage.replicas.moving import BATCH_CHUNKS, Moved
@@ -82,6 +82,13 @@ def request(held: Holding, replication_factor: int | None) -> Job:
             owner_id=held.owner_id,
             file_hash=content.file_hash,
             size=content.size,
+        )
+        Activity.record(
+            Activity.Action.REBALANCE,
+            held.name,
+            owner_id=held.owner_id,
+            file_hash=content.file_hash,
+            detail=str(factor),
         )
         wakeups.on_commit(Job.Queue.MAINTENANCE)
     log.info("rebalance.requested", job=str(job.pk), file_hash=content.file_hash, replication_factor=factor)

@@ -16,13 +16,15 @@ from hashlib import sha256
 from typing import Any
 
 import structlog
+from django.db import transaction
 
 from storage import counters
 from storage.cluster.topology import Topology
 from storage.counters import Event
 from storage.exceptions import VolumeOffline
 from storage.jobs import wakeups
-from storage.models import Cluster, Job, clock
+from storage.jobs.naming import name_of
+from storage.models import Activity, Cluster, Job, clock
 from storage.replicas import census, moving
 from storage.replicas.census import Census, Entry
 from storage.replicas.moving import Move
@@ -135,7 +137,9 @@ def moves(topology: Topology, entries: Mapping[str, Entry]) -> list[Move]:
 
 def request() -> Job:
     """Queue the rebalancing of the cluster."""
-    job = Job.request(Job.Kind.REBALANCE_ALL, "cluster")
+    with transaction.atomic():
+        job = Job.request(Job.Kind.REBALANCE_ALL, "cluster")
+        Activity.record(Activity.Action.MAINTAIN, name_of(job))
     wakeups.wake(Job.Queue.MAINTENANCE)
     return job
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 
 import structlog
+from django.db import transaction
 
 from storage.cluster.topology import Member, Topology
 from storage.cluster.topology import forget as forget_topology
 from storage.exceptions import InvalidRequest, VolumeError
 from storage.jobs import wakeups
-from storage.models import Content, Job, Node
+from storage.models import Activity, Content, Job, Node
 from storage.tracking.store import StoreUnavailable, store_of
 
 log = structlog.get_logger(__name__)
@@ -39,8 +40,10 @@ def retire(node_id: str) -> Job:
     """
     topology = Topology.load()
     _require_gone(topology.member(node_id))
-    Node.retire(node_id)
-    job = Job.ensure(Job.Kind.REPAIR_ALL, "all")
+    with transaction.atomic():
+        Node.retire(node_id)
+        job = Job.ensure(Job.Kind.REPAIR_ALL, "all")
+        Activity.record(Activity.Action.RETIRE_NODE, node_id)
     forget_topology()
     with suppress(StoreUnavailable):
         store_of(topology.cluster).forget(node_id)

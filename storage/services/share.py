@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
+from django.contrib.auth.models import User
 from django.core.signing import BadSignature, Signer
 from django.db import transaction
+from django.db.models import F
+from django.db.models.fields.tuple_lookups import Tuple, TupleLessThan
 
 from storage.exceptions import NoSuchFile, NoSuchLink, TooManyLinks
-from storage.models import NOBODY, File, Link, clock
+from storage.models import NOBODY, Activity, File, Link, clock
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +36,7 @@ def share(file: File, seconds: int) -> Link:
         if Link.objects.good().filter(file=file).count() >= MOST_LINKS:
             raise TooManyLinks(f"a file has at most {MOST_LINKS} links; revoke some")
         link = Link.objects.create(file=file, expires_at=clock.now() + timedelta(seconds=seconds))
+        Activity.record_of(Activity.Action.SHARE, [file], detail=str(link.pk))
     log.info("link.created", link=str(link.pk), file_hash=file.content.file_hash, seconds=seconds)
     return link
 
@@ -42,18 +46,41 @@ def links_to(files: Sequence[File]) -> list[Link]:
     return list(Link.objects.good().filter(file__in=files).select_related("file"))
 
 
-def revoke(files: Sequence[File], link_id: str) -> None:
-    """Revoke a link to one of these files: its address opens nothing any more.
+def links_of(owner: User, *, limit: int, after: tuple[datetime, uuid.UUID] | None = None) -> list[Link]:
+    """The links to the owner's files that have not expired, the newest first: all, or those after a link.
+
+    Args:
+        owner: the owner of the files.
+        limit: the largest number of links.
+        after: the time at which the last link before was made, and its id.
+    """
+    links = Link.objects.good().filter(file__owner=owner).select_related("file__content").order_by("-created_at", "-id")
+    if after is not None:
+        links = links.filter(TupleLessThan(Tuple(F("created_at"), F("id")), after))
+    return list(links[:limit])
+
+
+def revoke(link_id: str, *, owner: User, files: Sequence[File] | None = None) -> None:
+    """Revoke a link: its address opens nothing any more.
+
+    Args:
+        link_id: the id of the link.
+        owner: the owner of the file that it leads to.
+        files: the files of which it must lead to one; None if it may lead to any of the owner's.
 
     Raises:
         NoSuchLink: no link of this id leads to one of the files.
     """
-    try:
-        removed, _ = Link.objects.filter(pk=uuid.UUID(link_id), file__in=files).delete()
-    except ValueError:
-        removed = 0
-    if not removed:
-        raise NoSuchLink(f"no link {link_id}")
+    links = Link.objects.filter(file__owner=owner)
+    if files is not None:
+        links = links.filter(file__in=files)
+    with transaction.atomic():
+        try:
+            link = links.select_related("file__content").select_for_update(of=("self",)).get(pk=uuid.UUID(link_id))
+        except (ValueError, Link.DoesNotExist):
+            raise NoSuchLink(f"no link {link_id}") from None
+        link.delete()
+        Activity.record_of(Activity.Action.REVOKE_LINK, [link.file], detail=link_id)
     log.info("link.revoked", link=link_id)
 
 

@@ -19,6 +19,7 @@ from storage.conf import configuration
 from storage.jobs import wakeups
 from storage.jobs.stillness import Stillness
 from storage.models import (
+    Activity,
     Chunk,
     Cluster,
     Content,
@@ -74,6 +75,7 @@ def sweep() -> None:
     Link.objects.delete_expired()
     Session.objects.filter(expire_date__lt=Now()).delete()
     Tally.fold()
+    Activity.forget(timedelta(days=configuration().audit_log_days))
     _forget_ended_jobs()
     Generation.forget(GENERATIONS_KEPT)
     for queue in Job.Queue:

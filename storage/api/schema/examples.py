@@ -17,6 +17,14 @@ UNHEALTHY = {
     "nodes": 1,
     "ready": False,
     "failing": {"nodes": "too few nodes take copies: 1 of 5, and an upload needs 2"},
+    "troubles": [
+        {
+            "name": "nodes",
+            "failing": True,
+            "text": "too few nodes take copies: 1 of 5, and an upload needs 2",
+            "since": "2026-11-27T11:17:02Z",
+        }
+    ],
 }
 ACCOUNT = {
     "owner": "ann",
@@ -88,6 +96,7 @@ JOB_ENTRY = {
     "state": "succeeded",
     "waiting_for": None,
     "progress": {"done": 1, "total": 1},
+    "size": 262144,
     "attempts": 1,
     "error": None,
     "result": {"added": 1, "removed": 0},
@@ -96,3 +105,90 @@ JOB_ENTRY = {
     "finished_at": "2026-11-27T03:52:32.896003Z",
 }
 JOBS = {"jobs": [JOB_ENTRY], "next": None}
+JOB_CANCELLED = {**JOB_ENTRY, "state": "cancelled", "result": None}
+JOB_QUEUED = {
+    **JOB_ENTRY,
+    "kind": "drain",
+    "subject": "node_004",
+    "file_hash": None,
+    "state": "queued",
+    "progress": {"done": 0, "total": 0},
+    "size": 0,
+    "attempts": 0,
+    "result": None,
+    "started_at": None,
+    "finished_at": None,
+}
+OWN_LINKS = {"links": [{**SHARE_LINK, "file_hash": FILE_HASH}], "next": None}
+KEY = {
+    "id": "OCC4GT7Q0N2M5V8X1Z3B",
+    "owner": "ann",
+    "name": "backup",
+    "scopes": ["delete", "read", "write"],
+    "state": "good",
+    "created_at": "2026-11-27T12:00:00Z",
+    "expires_at": None,
+    "last_used_at": None,
+    "revoked_at": None,
+}
+KEYS = {"keys": [KEY]}
+NEW_KEY = {**KEY, "secret": "FortyCharactersThatAreShownOnlyThisOnce0"}
+ACTIVITY = {
+    "activity": [
+        {
+            "at": "2026-11-27T12:00:00Z",
+            "actor": "ann",
+            "means": "browser",
+            "action": "rename",
+            "subject": "example.pdf",
+            "file_hash": FILE_HASH,
+            "owner": "ann",
+            "detail": "report.pdf",
+        }
+    ],
+    "next": None,
+}
+NODE: dict[str, Any] = {
+    "node_id": "node_004",
+    "state": "active",
+    "since": "2026-11-27T03:52:32Z",
+    "url": "node_004",
+    "zone": None,
+    "foreign_writes": False,
+    "copies": 3,
+    "bytes": 786432,
+    "disk_bytes": 270_553_174_016,
+    "free_bytes": 152_186_160_384,
+    "audit": {"ended_at": "2026-11-27T04:00:00Z", "state": "succeeded", "found": {"corrupt": 0, "lost": 0}},
+    "census": {"taken_at": "2026-11-27T11:00:00Z", "listed": True},
+    "jobs": [],
+}
+NODES = {"nodes": [NODE]}
+NEW_NODE = {"node_id": "node_005", "url": "file:///srv/disk6", "zone": "rack 2"}
+AUDIT_PLAN = {
+    "node_id": "node_004",
+    "copies": 3,
+    "bytes": 786432,
+    **dict.fromkeys(("short", "lost", "surplus", "orphans", "leftovers"), 0),
+    "seconds": 0,
+}
+DRAIN_PLAN = {"node_id": "node_004", "copies": 3, "bytes": 786432, "to_write": 786432, "orphans": 0}
+RETIRE_PLAN = {"node_id": "node_004", "unreadable": 0}
+HISTORY = {
+    "samples": [
+        {
+            "at": "2026-11-27T12:00:00Z",
+            "files": 1204,
+            "bytes": 315621376,
+            "reads": 2408,
+            "later_looks": 3,
+            "queued": 0,
+            "waiting": 1,
+            "stored": 946864128,
+            "disks": 270_553_174_016,
+            "free": 152_186_160_384,
+            "load": 0.12,
+            "false_positives": 0.07,
+        }
+    ]
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from storage.models import SORT_KEYS, Job
+from storage.models import SORT_KEYS, Activity, Job
 from storage.models.fields import HEX_DIGEST
 from storage.models.file import MAX_LENGTH
 
@@ -35,6 +35,8 @@ PATH: Mapping[str, Described] = {
     "file_name": ("the name of the file", NAME),
     "job_id": ("the id of the job", {"type": "string", "format": "uuid"}),
     "link_id": ("the id of the link", {"type": "string", "format": "uuid"}),
+    "node_id": ("the id of the node", TEXT),
+    "key_id": ("the id of the key", TEXT),
     "token": ("the secret part of the link's address", TEXT),
 }
 
@@ -57,6 +59,12 @@ QUERY: Mapping[str, Described] = {
         {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
     ),
     "bucket": ("the objects of this bucket instead of the files", {"type": "string", "maxLength": 63}),
+    "dry_run": ("true answers with the plan, and changes nothing", {**SWITCH, "default": False}),
+    "action": ("acts of this kind", {"type": "string", "enum": Activity.Action.values}),
+    "hours": (
+        "how far back",
+        {"type": "integer", "minimum": 1, "maximum": 720, "default": 24},
+    ),
     "prefix": ("files whose names begin with this, in upper and lower case as given", PART_OF_NAME),
     "name": ("files whose names contain this, in upper or lower case", PART_OF_NAME),
     "sort": (

@@ -17,7 +17,7 @@ from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, PolymorphicProxySerializer
 from rest_framework.serializers import BaseSerializer
 
-from storage.api.authorization import is_open, is_unlimited, scopes_of
+from storage.api.authorization import is_open, is_operation, is_unlimited, scopes_of
 from storage.api.schema import fields
 from storage.api.schema.problems import STATUS_OF, Problem
 from storage.conf import configuration
@@ -179,7 +179,9 @@ class Schema(AutoSchema):
         return wanted
 
     def get_request_serializer(self) -> Any:
-        return dict(self.operation.bodies) or super().get_request_serializer()
+        if self.operation.bodies:
+            return dict(self.operation.bodies)
+        return super().get_request_serializer() if hasattr(self.view, "get_serializer") else None
 
     def _get_request_body(self, direction: Any = "request") -> Any:
         body = super()._get_request_body(direction)  # type: ignore[no-untyped-call]
@@ -203,9 +205,10 @@ class Schema(AutoSchema):
         codes += ("too_many_own_transfers",) if "too_many_transfers" in codes else ()
         codes += WITH_BODY if self.method in ("POST", "PUT", "PATCH") else ()
         codes += WITH_KEYS if self.needs_key else ()
+        codes += ("forbidden",) if is_operation(self.method, self.path) else ()
         codes += () if is_unlimited(self.path) else ("rate_limited",)
         codes += ("not_acceptable",) if len(self.view.renderer_classes) > 1 else ()
-        return by_status(tuple(codes))
+        return by_status(tuple(dict.fromkeys(codes)))
 
     def _statuses_of_headers(self) -> dict[tuple[str, bool], list[int]]:
         """(Name of a header field, True if every such answer has it) → the statuses of the answers with this field."""

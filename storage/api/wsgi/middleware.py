@@ -11,6 +11,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
 
+from storage import acting
 from storage.api.metrics import requests
 from storage.api.wsgi import ids
 from storage.api.wsgi.forwarding import PEER
@@ -35,6 +36,7 @@ class RequestLog:
         asked = _asked(environ)  # This is done first, because Django changes the path in place.
         counted = requests.Request(environ["PATH_INFO"], environ["REQUEST_METHOD"])
         request_id = environ[ids.ID] = ids.id_for(environ)
+        acting.begin(None)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(
             request_id=request_id,
@@ -62,6 +64,7 @@ class RequestLog:
                 **more,
             )
             structlog.contextvars.clear_contextvars()
+            acting.begin(None)
 
         try:
             pieces = self._application(environ, start)

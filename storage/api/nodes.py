@@ -1,0 +1,177 @@
+"""The nodes, for operators: list and show them, add one, audit, drain and retire one. Each act has a plan first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+from rest_framework import status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from storage.accounts.principals import Principal
+from storage.api import documents, serializers
+from storage.api.authorization import authorize
+from storage.api.endpoint import Endpoint
+from storage.api.jobs import accepted
+from storage.api.parameters import switch
+from storage.api.schema import answers, examples
+from storage.api.schema.operations import Reply, describe
+from storage.api.uploads.bodies import FieldsParser, FormParser, JSONParser
+from storage.api.wsgi.transfers import transfer
+from storage.exceptions import ClusterUnavailable, Forbidden, VolumeOffline
+from storage.models import Job, Scope
+from storage.services import audit, drain, nodes, provision, retire
+
+DRY_RUN = "dry_run"
+
+
+class NodesView(Endpoint):
+    """The nodes that are not retired. A `POST` adds one: copies then move to it until it has its share.
+
+    Without `url`, the node's volume is made in a folder next to those of the other nodes. With `?dry_run=true` the
+    answer says what would be made, and nothing changes.
+    """
+
+    parameters = (DRY_RUN,)
+    parser_classes = (JSONParser, FormParser, FieldsParser)
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.NodeSerializer:
+        return serializers.NodeSerializer(*args, **kwargs)
+
+    @describe("List the nodes", {200: Reply("the nodes", answers.Nodes, example=examples.NODES)})
+    def get(self, request: Request) -> Response:
+        _admin(request)
+        found, census = nodes.views()
+        return Response({"nodes": [documents.node(view, census) for view in found]})
+
+    @describe(
+        "Add a node",
+        {
+            200: Reply("the node that would be added", answers.NewNode, example=examples.NEW_NODE),
+            201: Reply("the node", answers.Node, ("Location",), example=examples.NODE),
+        },
+        problems=("too_many_transfers",),
+    )
+    @transfer()
+    def post(self, request: Request) -> Response:
+        principal = _admin(request)
+        form = self.get_serializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        url, zone = form.validated_data["url"], form.validated_data["zone"]
+        if url and principal.subject is None:
+            raise Forbidden("while keys are off, a node is added without an address: see AUTH_REQUIRED")
+        if switch(request, DRY_RUN):
+            planned = provision.plan(url, zone)
+            return Response({"node_id": planned.node_id, "url": planned.url, "zone": planned.zone or None})
+        added = provision.add(url, zone)
+        address = reverse("node", args=[added.node_id])
+        body = documents.node(*nodes.view(added.node_id))
+        return Response(body, status.HTTP_201_CREATED, headers={"Location": address})
+
+
+class NodeView(Endpoint):
+    """One node that is not retired, with its last audit and the work on it that has not ended."""
+
+    @describe("Show a node", {200: Reply("the node", answers.Node, example=examples.NODE)}, problems=("no_such_node",))
+    def get(self, request: Request, node_id: str) -> Response:
+        _admin(request)
+        return Response(documents.node(*nodes.view(node_id)))
+
+
+class _Operation(Endpoint):
+    """Something that is done to a node. With `?dry_run=true` the answer is the plan, and nothing changes."""
+
+    parameters = (DRY_RUN,)
+
+    def plan(self, node_id: str) -> Mapping[str, Any]:
+        """What would be done: figures under their names."""
+        raise NotImplementedError
+
+    def begin(self, node_id: str) -> Job:
+        raise NotImplementedError
+
+    def answer(self, request: Request, node_id: str) -> Response:
+        _admin(request)
+        if switch(request, DRY_RUN):
+            try:
+                return Response({"node_id": node_id, **self.plan(node_id)})
+            except VolumeOffline as error:
+                raise ClusterUnavailable(str(error)) from None
+        return accepted(self.begin(node_id))
+
+
+def _replies(plan: Any, example: Mapping[str, Any]) -> dict[int, Reply]:
+    job = Reply("the job", answers.JobEntry, ("Location", "Retry-After"), example=examples.JOB_QUEUED)
+    return {200: Reply("the plan", plan, example=example), 202: job}
+
+
+PROBLEMS: tuple[str, ...] = ("no_such_node", "cluster_unavailable", "too_many_transfers")
+
+
+class AuditView(_Operation):
+    """Compare a node with what it should hold, and read and check every byte of it: a job does so.
+
+    With `?dry_run=true` the node is compared without reading bytes, and nothing changes.
+    """
+
+    found: ClassVar[tuple[str, ...]] = ("replicas", "bytes", "short", "lost", "surplus", "orphans", "leftovers")
+
+    def plan(self, node_id: str) -> Mapping[str, Any]:
+        planned = audit.plan(node_id)
+        figures = {name: planned.found.get(name, 0) for name in self.found}
+        return {"copies": figures.pop("replicas"), **figures, "seconds": round(planned.seconds)}
+
+    def begin(self, node_id: str) -> Job:
+        return audit.request(node_id)
+
+    @describe("Audit a node", _replies(answers.AuditPlan, examples.AUDIT_PLAN), problems=PROBLEMS)
+    @transfer()
+    def post(self, request: Request, node_id: str) -> Response:
+        return self.answer(request, node_id)
+
+
+class DrainView(_Operation):
+    """Empty a node and take it out of the cluster: a job does so. The node takes no copies from now on.
+
+    With `?dry_run=true` the answer says how much that is, and nothing changes.
+    """
+
+    def plan(self, node_id: str) -> Mapping[str, Any]:
+        planned = asdict(drain.plan(node_id))
+        return {"copies": planned["replicas"], **{name: planned[name] for name in ("bytes", "to_write", "orphans")}}
+
+    def begin(self, node_id: str) -> Job:
+        return drain.request(node_id)
+
+    @describe("Drain a node", _replies(answers.DrainPlan, examples.DRAIN_PLAN), problems=(*PROBLEMS, "out_of_space"))
+    @transfer()
+    def post(self, request: Request, node_id: str) -> Response:
+        return self.answer(request, node_id)
+
+
+class RetireView(_Operation):
+    """Give up a node that does not answer and will not come back. A job makes its copies again on the others.
+
+    With `?dry_run=true` the answer says how many contents cannot be read now, and nothing changes.
+    """
+
+    def plan(self, node_id: str) -> Mapping[str, Any]:
+        return {"unreadable": retire.plan(node_id)}
+
+    def begin(self, node_id: str) -> Job:
+        return retire.retire(node_id)
+
+    @describe("Retire a node", _replies(answers.RetirePlan, examples.RETIRE_PLAN), problems=PROBLEMS)
+    @transfer()
+    def post(self, request: Request, node_id: str) -> Response:
+        return self.answer(request, node_id)
+
+
+def _admin(request: Request) -> Principal:
+    """The operator. While keys are off, everybody is one, but no page of another site."""
+    principal = authorize(request.META)
+    principal.require(Scope.ADMIN)
+    return principal
