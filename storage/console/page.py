@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import render
@@ -93,6 +93,12 @@ class Page(View):
         response.status_code = 303
         return response
 
+    def go_to(self, address: str) -> HttpResponse:
+        """Go on to another page of this service."""
+        if "HX-Request" in self.request.headers:
+            return HttpResponse(status=204, headers={"HX-Redirect": address})
+        return HttpResponse(status=303, headers={"Location": address})
+
     def back(self) -> str:
         """The page of this service that the request names; the files if it names no such page."""
         named = self.request.POST.get(BACK) or self.request.GET.get(BACK) or ""
@@ -103,6 +109,7 @@ class Page(View):
         return {
             "section": self.section,
             "user_name": self.principal.owner.username if configuration().auth_required else None,
+            "has_keys": configuration().auth_required,
             "is_admin": Scope.ADMIN in self.principal.scopes,
             "may_write": Scope.WRITE in self.principal.scopes,
             "version": VERSION,
@@ -126,6 +133,11 @@ def not_stored(response: R) -> R:
     response.headers.setdefault("Cache-Control", "no-store")
     patch_vary_headers(response, ("Accept", "Cookie", "HX-Request"))
     return response
+
+
+def cursor_in(address: str | None) -> str | None:
+    """The cursor in the address of the next page of a list of the API; None after the last page."""
+    return None if address is None else parse_qs(urlsplit(address).query)["cursor"][0]
 
 
 def reason(answer: Answer) -> str:

@@ -138,3 +138,62 @@ def trouble(text: str) -> tuple[str, str]:
         number, _, remedy = remedy.partition("; ")
         wrong = f"{wrong}: {number}"
     return sentence(wrong), sentence(remedy)
+
+
+ACTIONS: Mapping[str, tuple[str, str]] = {
+    "upload": ("Uploads", "stored"),
+    "rename": ("Renames", "renamed"),
+    "delete": ("Deletions", "deleted"),
+    "rebalance": ("Numbers of copies", "set the copies of"),
+    "share": ("New share links", "shared"),
+    "revoke link": ("Revoked share links", "revoked a link to"),
+    "create key": ("New keys", "made the key"),
+    "rotate key": ("Rotated keys", "gave a new secret to the key"),
+    "revoke key": ("Revoked keys", "revoked the key"),
+    "add node": ("New nodes", "added the node"),
+    "retire node": ("Nodes given up", "gave up the node"),
+    "maintain": ("Maintenance", "started the"),
+    "cancel job": ("Cancelled jobs", "cancelled the"),
+    "retry job": ("Retried jobs", "tried again the"),
+}
+"""What was done → the name of such acts, and the verb in a sentence about one."""
+
+FINDINGS: Mapping[str, str] = {
+    "corrupt": "damaged",
+    "unreadable": "unreadable",
+    "short": "with too few copies",
+    "lost": "without a copy",
+    "surplus": "with too many copies",
+    "orphans": "of no file",
+    "leftovers": "unfinished",
+}
+
+
+def act(done: Mapping[str, Any]) -> tuple[str, str]:
+    """The verb of a sentence about an act, and its end after the thing it was done to."""
+    verb, detail = ACTIONS[done["action"]][1], done["detail"]
+    if done["action"] == "rename":
+        return verb, f"to “{visible(detail)}”"
+    if done["action"] == "rebalance":
+        return verb, f"to {detail}"
+    return verb, f"({detail})" if detail and done["action"] in ("create key", "rotate key", "revoke key") else ""
+
+
+def findings(audit: Mapping[str, Any]) -> str:
+    """What an audit has found, in words."""
+    if audit["state"] != "succeeded":
+        return JOB_STATES[audit["state"]][1].lower()
+    found = [f"{number:,} {FINDINGS[name]}" for name, number in audit["found"].items() if number]
+    return ", ".join(found) or "all well"
+
+
+def node_plan(operation: str, plan: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The plan of an operation on a node: label and figure of each line."""
+    if operation == "retire":
+        return [("Files that cannot be read now, and would be lost", f"{plan['unreadable']:,}")]
+    lines = [("Copies on the node", f"{plan['copies']:,}"), ("Their size", size(plan["bytes"]))]
+    if operation == "drain":
+        lines.append(("To write elsewhere first", size(plan["to_write"])))
+        return [*lines, *([("Copies of no file, only removed", f"{plan['orphans']:,}")] if plan["orphans"] else [])]
+    lines.append(("Reading all of it takes about", span(plan["seconds"])))
+    return [*lines, *((f"Parts {text}", f"{plan[name]:,}") for name, text in FINDINGS.items() if plan.get(name))]

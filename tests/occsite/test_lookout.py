@@ -84,7 +84,7 @@ def test_several_rounds_of_one_process_do_not_keep_each_other_from_their_turns(
     monkeypatch.setattr(lookout, "_begin", lambda kept, task, turn: begun.append(turn))
     lookout.keep_lookout(current_app, [Queue.MAINTENANCE])
     turns = [turn for turn in begun if turn is not None]
-    assert len(turns) == 4
+    assert len(turns) == 6
     taken = [turn.take() for turn in turns]
     assert all(taken)
     for turn in turns:

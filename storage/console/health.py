@@ -1,13 +1,15 @@
-"""The pages about the whole installation: whether it works, and its nodes."""
+"""The page about the whole installation: whether it works, since when it does not, and the figures behind that."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from django.http import HttpResponse
+from django.utils import timezone
 
-from storage.console import plots, words
+from storage.console import plots, timelines, words
 from storage.console.page import Page
 from storage.models import Scope
 
@@ -17,8 +19,9 @@ HEADLINES: Mapping[str, tuple[str, str]] = {
     "degraded": ("warn", "Files can be stored and read, but something needs attention"),
     "unhealthy": ("bad", "Files cannot be stored or read right now"),
 }
-FOREIGN = "Was written to under another database. An operator has to decide what becomes of that: manage.py adopt."
 ALL_WELL = "Every node answers, every file has its copies, and nothing is waiting."
+SPANS = {"1": "Hour", "24": "Day", "168": "Week", "720": "Month"}
+A_DAY = "24"
 
 
 class HealthPage(Page):
@@ -29,12 +32,13 @@ class HealthPage(Page):
     def get(self, request: Any) -> HttpResponse:
         health = self.api.get("/health").document
         level, headline = HEADLINES.get(health.get("status", ""), ("bad", "The state is not known"))
-        troubles = [("bad", text) for text in (health.get("failing") or {}).values()]
-        troubles += [("warn", text) for text in health.get("degraded") or ()]
+        troubles = health.get("troubles") or ()
+        begun = [since for trouble in troubles if (since := words.moment(trouble["since"]))]
         context = {
             "level": level,
             "headline": headline,
-            "troubles": [(each, *words.trouble(text)) for each, text in troubles],
+            "since": min(begun, default=None),
+            "troubles": [_told(trouble) for trouble in troubles],
             "all_well": ALL_WELL,
             "nodes": health.get("nodes"),
         }
@@ -49,7 +53,19 @@ class HealthPage(Page):
         if not answer.is_good:
             return {}
         status = answer.document
-        found: dict[str, Any] = {"status": status, "census": status["on_disk"]["census"]}
+        hours = self.request.GET.get("hours", A_DAY)
+        hours = hours if hours in SPANS else A_DAY
+        history = self.api.get("/history", hours=hours)
+        census = status["on_disk"]["census"]
+        samples = history.document["samples"] if history.is_good else []
+        found: dict[str, Any] = {
+            "status": status,
+            "census": census,
+            "counted_average": census["copies"] / census["chunks"] if census and census["chunks"] else None,
+            "spans": SPANS,
+            "hours": hours,
+            "timelines": timelines.of(samples, timezone.now(), int(hours)),
+        }
         if status["estimates"]:
             rows = status["estimates"]["spectrum"]
             found["spectrum"] = plots.spectrum(rows, status["config"]["replication_factor"])
@@ -59,20 +75,7 @@ class HealthPage(Page):
         return found
 
 
-class NodesPage(Page):
-    """The nodes: what they hold, how full they are, and their state in words."""
-
-    section = "nodes"
-    for_admins = True
-
-    def get(self, request: Any) -> HttpResponse:
-        status = self.need(self.api.get("/status"))
-        nodes = []
-        for node in status["nodes"]:
-            level, sentence = words.NODE_STATES.get(node["state"], ("warn", ""))
-            if node["foreign_writes"]:
-                level, sentence = "bad", FOREIGN
-            bar = plots.fill(node["size_mb"], node["disk_mb"], node["free_mb"])
-            nodes.append({**node, "level": level, "sentence": sentence, "bar": bar})
-        template = "console/parts/nodes.html" if request.headers.get("HX-Target") == "nodes" else "console/nodes.html"
-        return self.show(template, {"nodes": nodes, "status": status})
+def _told(trouble: Mapping[str, Any]) -> tuple[str, str, str, datetime | None]:
+    """A trouble as the page tells it: its level, what is wrong, what to do, and since when."""
+    wrong, remedy = words.trouble(trouble["text"])
+    return "bad" if trouble["failing"] else "warn", wrong, remedy, words.moment(trouble["since"])
