@@ -165,12 +165,12 @@ class FileAdmin(Page[File]):
     def chunks(self, file: File) -> int:
         return file.content.chunk_count
 
-    @admin.display(description="state", ordering="content__state")
+    @admin.display(description="state")
     def condition(self, file: File) -> str:
         content = file.content
         return "not retrievable" if content.state == Content.State.READY and not content.retrievable else content.state
 
-    @admin.display(description="replicas", ordering="content__min_replication")
+    @admin.display(description="replicas")
     def replicas(self, file: File) -> str:
         """The fewest and the most replicas that a chunk of the file has; one number if they are the same."""
         content = file.content

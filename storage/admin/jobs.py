@@ -17,7 +17,7 @@ from storage.admin.operations import NoHandEdits
 from storage.admin.paging import PatientPaginator
 from storage.jobs.naming import name_of, noun_of
 from storage.models import File, Job
-from storage.services import cancel
+from storage.services import cancel, retry
 
 SHORT = 8  # A list shows this many characters of an id, and an operator may search for them.
 SHORT_ID = re.compile(r"[0-9a-f]{8}")
@@ -73,7 +73,7 @@ class JobAdmin(NoHandEdits[Job]):
     ordering = ("-created_at", "-id")
     paginator = PatientPaginator
     show_full_result_count = False
-    actions = ("cancel_jobs",)
+    actions = ("cancel_jobs", "retry_jobs")
     fields: ClassVar[Any] = (
         "id",
         "name",
@@ -112,9 +112,6 @@ class JobAdmin(NoHandEdits[Job]):
     def get_list_display(self, request: HttpRequest) -> tuple[str | Column, ...]:
         what: tuple[str | Column, ...] = ("file", SIZE) if lists_uploads(request) else ("name",)
         return ("short_id", *what, "state_in_words", "progress_made", REQUESTED, ENDED)
-
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        return {} if lists_uploads(request) else super().get_actions(request)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Job], search_term: str
@@ -163,7 +160,7 @@ class JobAdmin(NoHandEdits[Job]):
     def pretty_error(self, job: Job) -> str:
         return _readable(job.error)
 
-    @admin.action(description="Cancel: what is done stays done", permissions=["operate"])
+    @admin.action(description="Cancel: maintenance stops here, an upload is taken back", permissions=["operate"])
     def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         def cancelled(job: Job) -> Job:
             cancel.cancel(job)
@@ -171,6 +168,10 @@ class JobAdmin(NoHandEdits[Job]):
             return job
 
         self.carry_out(request, queryset, cancelled)
+
+    @admin.action(description="Try again: do the work of failed and cancelled jobs once more", permissions=["operate"])
+    def retry_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        self.carry_out(request, queryset, retry.retry)
 
 
 def lists_uploads(request: HttpRequest) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -47,6 +47,9 @@ class Asked(Generic[M]):
 
 class Page(admin.ModelAdmin[M]):
     """The pages of a model."""
+
+    class Media:
+        css: ClassVar[dict[str, tuple[str, ...]]] = {"all": ("occ/admin.css",)}
 
     show_facets = admin.ShowFacets.NEVER  # Facets would count all rows of the table, once for each filter.
 

@@ -104,6 +104,22 @@ def is_open(path: str) -> bool:
     return OPEN.fullmatch(path) is not None
 
 
+def require_operator(principal: Principal, permission: str) -> None:
+    """Refuse what only operators may do.
+
+    Args:
+        principal: who asks.
+        permission: Django's permission that a user who is logged in needs too, as in the administration: staff may have
+            been allowed to look only.
+
+    Raises:
+        Forbidden: the principal is no operator.
+    """
+    principal.require(Scope.ADMIN)
+    if principal.in_session and not principal.owner.has_perm(permission):
+        raise Forbidden("your user may look, but may not do this: an administrator can allow it")
+
+
 def is_operation(method: str, path: str) -> bool:
     """True if a page of another site must not make a browser send a request, even while keys are off: it would drain
     nodes and cancel jobs."""
@@ -113,7 +129,8 @@ def is_operation(method: str, path: str) -> bool:
 def scopes_of(method: str, path: str) -> tuple[Scope, ...]:
     """The scopes that a request needs. A share link lets others read, so a key for links must also allow reading."""
     if FOR_ADMINS.fullmatch(path):
-        return (Scope.ADMIN,)
+        # A key that only sees the cluster, such as that of Prometheus, changes nothing.
+        return (Scope.ADMIN,) if method in READS else (Scope.ADMIN, Scope.WRITE)
     if LINKS.fullmatch(path):
         return (Scope.READ, Scope.WRITE)
     if UPLOADS.fullmatch(path):

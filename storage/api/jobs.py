@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from storage.api import cursors, documents
-from storage.api.authorization import authorize
+from storage.api.authorization import authorize, require_operator
 from storage.api.endpoint import RETRY_AFTER, Endpoint
 from storage.api.paging import LIMIT, address_of_next, limit_of
 from storage.api.parameters import one_of
@@ -80,7 +80,7 @@ class CancelView(Endpoint):
         problems=("no_such_job",),
     )
     def post(self, request: Request, job_id: str) -> Response:
-        job = _found(request, job_id)
+        job = _controlled(request, job_id)
         cancel.cancel(job)
         job.refresh_from_db()
         return Response(documents.job_status(job))
@@ -103,13 +103,27 @@ class RetryView(Endpoint):
         problems=("no_such_job",),
     )
     def post(self, request: Request, job_id: str) -> Response:
-        return accepted(retry.retry(_found(request, job_id)))
+        return accepted(retry.retry(_controlled(request, job_id)))
 
 
 def accepted(job: Job) -> Response:
     """The answer to a request whose work a job does."""
     headers = {"Location": reverse("job", args=[job.pk]), "Retry-After": str(RETRY_AFTER)}
     return Response(documents.job_status(job), status.HTTP_202_ACCEPTED, headers=headers)
+
+
+def _controlled(request: Request, job_id: str) -> Job:
+    """The job of this id, if the client may end it and begin it again.
+
+    Raises:
+        NoSuchJob: there is no such job, or it is somebody else's.
+        Forbidden: it is somebody else's, and the client may see it only.
+    """
+    job = _found(request, job_id)
+    principal = authorize(request.META)
+    if job.owner_id != principal.owner.pk:
+        require_operator(principal, "storage.change_job")
+    return job
 
 
 def _found(request: Request, job_id: str) -> Job:

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from storage.accounts import keys
 from storage.accounts.principals import Principal
 from storage.api import documents, serializers
-from storage.api.authorization import authorize
+from storage.api.authorization import authorize, require_operator
 from storage.api.endpoint import Endpoint
 from storage.api.schema import answers, examples
 from storage.api.schema.operations import Reply, describe
@@ -114,6 +114,8 @@ def _controlled(request: Request, key_id: str) -> Key:
     key = _visible(asker).filter(pk=key_id).first() if "\0" not in key_id else None
     if not isinstance(key, Key):
         raise NoSuchKey(f"no key {key_id}")
+    if key.owner_id != asker.owner.pk:
+        require_operator(asker, "storage.change_key")
     _require_no_more(asker, key.granted, key.expires_at)
     return key
 
@@ -123,6 +125,8 @@ def _require_no_more(asker: Principal, scopes: frozenset[Scope], expires_at: dat
     Raises:
         Forbidden: a key may do more than the one that asks, or works longer. A stolen key must not become another one.
     """
+    if Scope.ADMIN in scopes:
+        require_operator(asker, "storage.add_key")
     if more := scopes - asker.scopes:
         raise Forbidden(f"your own key does not allow to {', '.join(sorted(more))}")
     ends = Key.objects.get(pk=asker.key_id).expires_at if asker.key_id else None
@@ -138,7 +142,7 @@ def _owner(asker: Principal, name: str) -> User:
     """
     if not name or name == asker.owner.username:
         return asker.owner
-    asker.require(Scope.ADMIN)
+    require_operator(asker, "storage.add_key")
     owner = User.objects.filter(username=name, is_active=True).first()
     if owner is None:
         raise InvalidRequest("a key belongs to an active user", {"owner": [f"There is no active user {name}."]})

@@ -13,7 +13,7 @@ from rest_framework.reverse import reverse
 
 from storage.accounts.principals import Principal
 from storage.api import documents, serializers
-from storage.api.authorization import authorize
+from storage.api.authorization import authorize, require_operator
 from storage.api.endpoint import Endpoint
 from storage.api.jobs import accepted
 from storage.api.parameters import switch
@@ -43,7 +43,7 @@ class NodesView(Endpoint):
 
     @describe("List the nodes", {200: Reply("the nodes", answers.Nodes, example=examples.NODES)})
     def get(self, request: Request) -> Response:
-        _admin(request)
+        authorize(request.META).require(Scope.ADMIN)
         found, census = nodes.views()
         return Response({"nodes": [documents.node(view, census) for view in found]})
 
@@ -57,7 +57,7 @@ class NodesView(Endpoint):
     )
     @transfer()
     def post(self, request: Request) -> Response:
-        principal = _admin(request)
+        principal = _operator(request)
         form = self.get_serializer(data=request.data)
         form.is_valid(raise_exception=True)
         url, zone = form.validated_data["url"], form.validated_data["zone"]
@@ -77,7 +77,7 @@ class NodeView(Endpoint):
 
     @describe("Show a node", {200: Reply("the node", answers.Node, example=examples.NODE)}, problems=("no_such_node",))
     def get(self, request: Request, node_id: str) -> Response:
-        _admin(request)
+        authorize(request.META).require(Scope.ADMIN)
         return Response(documents.node(*nodes.view(node_id)))
 
 
@@ -94,7 +94,7 @@ class _Operation(Endpoint):
         raise NotImplementedError
 
     def answer(self, request: Request, node_id: str) -> Response:
-        _admin(request)
+        _operator(request)
         if switch(request, DRY_RUN):
             try:
                 return Response({"node_id": node_id, **self.plan(node_id)})
@@ -170,8 +170,8 @@ class RetireView(_Operation):
         return self.answer(request, node_id)
 
 
-def _admin(request: Request) -> Principal:
-    """The operator. While keys are off, everybody is one, but no page of another site."""
+def _operator(request: Request) -> Principal:
+    """Whoever operates nodes. While keys are off, everybody may, but no page of another site."""
     principal = authorize(request.META)
-    principal.require(Scope.ADMIN)
+    require_operator(principal, "storage.change_node")
     return principal

@@ -69,6 +69,11 @@ class Api:
         more = {"CONTENT_TYPE": JSON, "CONTENT_LENGTH": str(len(body))} if body else {}
         return _read(self._ask(method, path, query, **more, **{"wsgi.input": io.BytesIO(body)}))
 
+    def plan(self, path: str) -> Answer:
+        """Ask what an operation would do. Nothing changes, so it does not matter where the page was opened from."""
+        own_page = {"HTTP_SEC_FETCH_SITE": "same-origin", "wsgi.input": io.BytesIO()}
+        return _read(self._ask("POST", path, {"dry_run": "true"}, **own_page))
+
     def forward(self, path: str) -> Answer:
         """Send the page's own body on to a path, as it arrives: an upload is never held in memory."""
         passed = {name: self.request.META[name] for name in OF_THE_BODY if name in self.request.META}

@@ -104,7 +104,7 @@ class OperationPage(_ForNodes):
     """The plan of an operation on a node, and its confirmation."""
 
     def get(self, request: Any, node_id: str, name: str) -> HttpResponse:
-        answer = self.api.send("POST", f"/nodes/{node_id}/{name}", dry_run="true")
+        answer = self.api.plan(f"/nodes/{node_id}/{name}")
         if answer.status == 404:
             self.need(answer)
         context = {

@@ -28,7 +28,7 @@ class Scope(models.TextChoices):
     READ = "read", "read: list, show and download files"
     WRITE = "write", "write: upload, rename and rebalance files"
     DELETE = "delete", "delete: delete files"
-    ADMIN = "admin", "admin: see the cluster and every job"
+    ADMIN = "admin", "admin: see the cluster and every job; with write, operate it"
 
 
 @dataclass(frozen=True)

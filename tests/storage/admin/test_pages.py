@@ -126,7 +126,7 @@ def test_uploads_and_maintenance_are_apart(cluster: ClusterUnderTest, operator: 
     }
     uploads, maintenance = (listed[work].content.decode() for work in ("uploads", ""))
     assert "photo.jpg" in uploads
-    assert "cancel_jobs" not in uploads
+    assert "cancel_jobs" in uploads
     assert "drain of node_003" in maintenance
     assert f">{str(other.pk)[:8]}<" in maintenance
     for job in (ingest, other):

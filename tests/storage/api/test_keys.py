@@ -77,11 +77,11 @@ REQUESTS: dict[tuple[str, str], Scope | tuple[Scope, ...]] = {
     ("GET", "/activity"): Scope.READ,
     ("GET", "/history"): Scope.ADMIN,
     ("GET", "/nodes"): Scope.ADMIN,
-    ("POST", "/nodes"): Scope.ADMIN,
+    ("POST", "/nodes"): (Scope.ADMIN, Scope.WRITE),
     ("GET", "/nodes/node_000"): Scope.ADMIN,
-    ("POST", "/nodes/node_000/audit"): Scope.ADMIN,
-    ("POST", "/nodes/node_000/drain"): Scope.ADMIN,
-    ("POST", "/nodes/node_000/retire"): Scope.ADMIN,
+    ("POST", "/nodes/node_000/audit"): (Scope.ADMIN, Scope.WRITE),
+    ("POST", "/nodes/node_000/drain"): (Scope.ADMIN, Scope.WRITE),
+    ("POST", "/nodes/node_000/retire"): (Scope.ADMIN, Scope.WRITE),
     ("GET", "/no/such/page"): Scope.READ,
 }
 

@@ -20,7 +20,7 @@ PASSWORD = "a long password"
 def logged_in(name: str, *, is_staff: bool = False) -> Browser:
     user = owner(name)
     user.set_password(PASSWORD)
-    user.is_staff = is_staff
+    user.is_staff = user.is_superuser = is_staff
     user.save()
     browser = Browser()
     browser.open("/console/login")

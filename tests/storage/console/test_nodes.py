@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from storage.console import plots
-from storage.models import Job, Node
+from storage.models import Job, Key, Node
 from tests.support.cluster import ClusterUnderTest, content_of
 from tests.support.console import Browser, Page, seen
 from tests.support.keys import keys_on, owner
@@ -95,7 +95,7 @@ def test_an_operator_who_is_logged_in_names_a_folder(workers: ClusterUnderTest, 
     root, ann = owner("root"), owner("ann")
     for user in (root, ann):
         user.set_password("a long password")
-        user.is_staff = user == root
+        user.is_staff = user.is_superuser = user == root
         user.save()
     for name, status in (("ann", 403), ("root", 200)):
         browser.open("/console/login")
@@ -108,6 +108,26 @@ def test_an_operator_who_is_logged_in_names_a_folder(workers: ClusterUnderTest, 
             browser.submit("/console/logout", 302)
     browser.submit("/console/nodes/add", zone="", url=f"file://{tmp_path}/disk", sure="yes")
     assert (tmp_path / "disk" / "chunks").is_dir()
+
+
+def test_staff_who_may_only_look_operate_nothing(workers: ClusterUnderTest, keys_on: None) -> None:
+    viewer = owner("viewer")
+    viewer.set_password("a long password")
+    viewer.is_staff = True
+    viewer.save()
+    job = Job.request(Job.Kind.AUDIT, "node_000")
+    browser = Browser()
+    browser.open("/console/login")
+    browser.submit("/console/login", 302, username="viewer", password="a long password")
+    assert "may not do this" in browser.open("/console/nodes/node_000/drain")
+    browser.open("/console/nodes/node_000")
+    browser.open("/console/nodes/add")
+    browser.submit("/console/nodes/node_000/drain")
+    browser.submit("/console/nodes/add", 200, zone="", url="", sure="yes")
+    browser.submit(f"/console/jobs/{job.pk}/cancel")
+    browser.submit("/console/keys", 200, name="x", scopes=["admin", "write"])
+    assert (Node.objects.filter(state="active").count(), Job.objects.get().state) == (5, "queued")
+    assert not Key.objects.exists()
 
 
 def test_a_disk_is_shown_in_parts_of_a_hundred() -> None:
