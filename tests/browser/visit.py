@@ -33,12 +33,14 @@ class Visit:
         self.browser, self.url, self.folder = browser, url, folder
         self.findings: list[str] = []
         self.steps: list[str] = []
+        self.cookies: list[Any] = []  # of a session, for the pages that are opened from now on
         (folder / "shots").mkdir(exist_ok=True)
 
     @contextmanager
     def page(self, name: str, **options: Any) -> Iterator[Page]:
         context = self.browser.new_context(base_url=self.url, accept_downloads=True, **options)
         context.set_default_timeout(PATIENCE)
+        context.add_cookies(self.cookies)
         page = context.new_page()
         page.on("console", lambda message: self._heard(name, message.type, message.text))
         page.on("pageerror", lambda error: self.findings.append(f"{name}: {error}"))

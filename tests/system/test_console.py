@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.system, pytest.mark.browser]
 PYTHON = Path(os.environ.get("BROWSER_PYTHON") or PROJECT / ".venv-browser/bin/python")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
 VISIT = PROJECT / "tests/browser/visit.py"
+OPERATE = PROJECT / "tests/browser/operate.py"
 STEPS = ["uploaded", "downloaded", "shared", "searched", "renamed", "deleted", "folder", "more", "without scripts"]
 
 
@@ -45,9 +46,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def visit(system: System, folder: Path, *password: str) -> list[str]:
+def visit(system: System, folder: Path, *password: str, program: Path = VISIT) -> list[str]:
     """Visit the console, and return the steps that were taken. Fail the test if a page is not as it should be."""
-    argv: list[str | Path] = [PYTHON, VISIT, system.base_url, CHROMIUM, folder, *password]
+    argv: list[str | Path] = [PYTHON, program, system.base_url, CHROMIUM, folder, *password]
     run = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
     assert run.returncode == 0, run.stderr[-4000:]
     told = json.loads(run.stdout.splitlines()[-1])
@@ -68,3 +69,15 @@ def test_people_store_find_share_and_delete_files(make_system: Callable[..., Sys
     assert visit(system, folder, password) == ["logged in"]
     if shots := os.environ.get("SHOTS"):
         shutil.copytree(folder / "shots", shots, dirs_exist_ok=True)
+
+
+@pytest.mark.skipif(not PYTHON.exists(), reason=f"no {PYTHON}: `make test-browser` makes it")
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt-get install chromium")
+def test_operators_empty_and_add_nodes_and_make_keys(make_system: Callable[..., System], tmp_path: Path) -> None:
+    system = make_system(AUTH_REQUIRED="true", CHUNK_SIZE="65536")
+    system.start()
+    (password,) = re.findall(r"password (\S+)", system.output())
+    steps = visit(system, tmp_path, password, program=OPERATE)
+    assert steps == ["emptied", "added", "checked", "key", "every page", "without scripts"]
+    if shots := os.environ.get("SHOTS"):
+        shutil.copytree(tmp_path / "shots", shots, dirs_exist_ok=True)
