@@ -5,8 +5,8 @@ FUZZ := .venv-schemathesis
 BROWSER := .venv-browser
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint test fuzz format coverage faults endurance mutants test-browser test-containers bench \
-	bench-sketches bench-growth bench-volumes lock sbom clean
+.PHONY: help run check lint test fuzz format coverage faults endurance mutants test-browser pictures test-containers \
+	bench bench-sketches bench-growth bench-volumes lock sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +58,10 @@ mutants: $(VENV)/requirements-dev.stamp ## take guards out of a copy of the proj
 # SHOTS=path keeps the screenshots of all pages.
 test-browser: $(VENV)/requirements-dev.stamp $(BROWSER)/requirements.stamp ## test the console with Chromium
 	$(VENV)/bin/python -m pytest tests/system/test_console.py
+
+# The pictures show a real installation, which is made for them and removed. CHROMIUM=path names another browser.
+pictures: $(VENV)/requirements-dev.stamp $(BROWSER)/requirements.stamp ## take the pictures of the documents: five minutes
+	$(VENV)/bin/python -m tests.browser.pictures $(or $(CHROMIUM),$(shell command -v chromium))
 
 # COMPOSE="docker compose" names another command than docker-compose. BUILD_OPTIONS go to docker build.
 test-containers: $(VENV)/requirements-dev.stamp ## test image, compose files and nginx, with a Docker engine

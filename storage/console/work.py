@@ -108,7 +108,15 @@ def described(job: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         "is_open": job["state"] in OPEN,
         "may_retry": job["state"] in ENDED_BADLY,
         "is_upload": job["subject"] is None,
+        "figures": [(name, _figure(name, value)) for name, value in (job["result"] or {}).items()],
     }
+
+
+def _figure(name: str, value: Any) -> str:
+    """A figure of a job's result as people read it. The name shows whether it is a number of bytes."""
+    if type(value) is int:
+        return words.size(value) if name.endswith("bytes") else f"{value:,}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _following(address: str | None, work: str) -> str | None:
