@@ -363,6 +363,12 @@ class StagingDamaged(StorageError):
     """The bytes that are read from staging are not the bytes that arrived."""
 
 
+class NotPossible(StorageError):
+    """The request is right, but the job or the node is not in a state in which it can be done."""
+
+    code = "not_possible"
+
+
 class JobFailed(StorageError):
     """A job that a client waits for has failed, or was cancelled."""
 

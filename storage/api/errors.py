@@ -56,6 +56,7 @@ STATUS: Mapping[type[Exception], int] = {
     domain.NoSuchLink: 404,
     domain.NoSuchNode: 404,
     domain.NoSuchUpload: 404,
+    domain.NotPossible: 409,
     domain.OffsetMismatch: 409,
     domain.OutOfSpace: 507,
     domain.StagingUnavailable: 503,

@@ -77,7 +77,7 @@ class CancelView(Endpoint):
     @describe(
         "Cancel a job",
         {200: Reply("the job is cancelled", answers.JobEntry, example=examples.JOB_CANCELLED)},
-        problems=("no_such_job",),
+        problems=("no_such_job", "not_possible"),
     )
     def post(self, request: Request, job_id: str) -> Response:
         job = _controlled(request, job_id)
@@ -100,7 +100,7 @@ class RetryView(Endpoint):
                 "the job that does the work", answers.JobEntry, ("Location", "Retry-After"), example=examples.JOB_QUEUED
             )
         },
-        problems=("no_such_job",),
+        problems=("no_such_job", "not_possible"),
     )
     def post(self, request: Request, job_id: str) -> Response:
         return accepted(retry.retry(_controlled(request, job_id)))

@@ -21,7 +21,7 @@ from storage.api.schema import answers, examples
 from storage.api.schema.operations import Reply, describe
 from storage.api.uploads.bodies import FieldsParser, FormParser, JSONParser
 from storage.api.wsgi.transfers import transfer
-from storage.exceptions import ClusterUnavailable, Forbidden, VolumeOffline
+from storage.exceptions import ClusterUnavailable, Forbidden, InvalidRequest, NotPossible, VolumeOffline
 from storage.models import Job, Scope
 from storage.services import audit, drain, nodes, provision, retire
 
@@ -95,12 +95,15 @@ class _Operation(Endpoint):
 
     def answer(self, request: Request, node_id: str) -> Response:
         _operator(request)
-        if switch(request, DRY_RUN):
-            try:
+        is_planned = switch(request, DRY_RUN)
+        try:
+            if is_planned:
                 return Response({"node_id": node_id, **self.plan(node_id)})
-            except VolumeOffline as error:
-                raise ClusterUnavailable(str(error)) from None
-        return accepted(self.begin(node_id))
+            return accepted(self.begin(node_id))
+        except InvalidRequest as error:  # The request is right; the state of the node does not allow it.
+            raise NotPossible(str(error)) from None
+        except VolumeOffline as error:
+            raise ClusterUnavailable(str(error)) from None
 
 
 def _replies(plan: Any, example: Mapping[str, Any]) -> dict[int, Reply]:
@@ -108,7 +111,7 @@ def _replies(plan: Any, example: Mapping[str, Any]) -> dict[int, Reply]:
     return {200: Reply("the plan", plan, example=example), 202: job}
 
 
-PROBLEMS: tuple[str, ...] = ("no_such_node", "cluster_unavailable", "too_many_transfers")
+PROBLEMS: tuple[str, ...] = ("no_such_node", "not_possible", "cluster_unavailable", "too_many_transfers")
 
 
 class AuditView(_Operation):

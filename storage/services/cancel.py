@@ -8,7 +8,7 @@ import structlog
 from django.db import transaction
 
 from storage.cluster import topology
-from storage.exceptions import InvalidRequest
+from storage.exceptions import NotPossible
 from storage.jobs import wakeups
 from storage.jobs.naming import name_of
 from storage.models import Activity, Chunk, Cluster, Content, Job, Node, Resumable, Upload
@@ -24,10 +24,10 @@ def cancel(job: Job) -> None:
     file, unless another upload has made the file or may still make it.
 
     Raises:
-        InvalidRequest: the job has ended, or it stores a part of an upload. The message says how that is ended.
+        NotPossible: the job has ended, or it stores a part of an upload. The message says how that is ended.
     """
     if job.kind == Job.Kind.INGEST_SEGMENT:
-        raise InvalidRequest("this job stores a part of an upload: cancel the upload")
+        raise NotPossible("this job stores a part of an upload: cancel the upload")
     staged: set[uuid.UUID] = set()
     with transaction.atomic():
         if job.kind == Job.Kind.INGEST:
@@ -48,7 +48,7 @@ def cancel(job: Job) -> None:
 def _end(job: Job) -> None:
     if not Job.cancel([job.pk]):
         job.refresh_from_db(fields=["state"])
-        raise InvalidRequest(f"the job is {job.state}")
+        raise NotPossible(f"the job is {job.state}")
 
 
 def _take_back(job: Job) -> set[uuid.UUID]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from storage.exceptions import InvalidRequest
+from storage.exceptions import NotPossible
 from storage.jobs import wakeups
 from storage.models import Chunk, Content, File, Job, Node, Upload
 from storage.services import cancel
@@ -35,8 +35,8 @@ def test_a_cancelled_upload_leaves_nothing(cluster: ClusterUnderTest) -> None:
     job = put()
     assert Client().post(f"/jobs/{job}/cancel").json()["state"] == "cancelled"
     assert_nothing_left(cluster)
-    assert "the job is cancelled" in assert_problem(Client().post(f"/jobs/{job}/cancel"), 400)["detail"]
-    assert "gone" in assert_problem(Client().post(f"/jobs/{job}/retry"), 400)["detail"]
+    assert "the job is cancelled" in assert_problem(Client().post(f"/jobs/{job}/cancel"), 409)["detail"]
+    assert "gone" in assert_problem(Client().post(f"/jobs/{job}/retry"), 409)["detail"]
     cluster.ingest()
     assert_nothing_left(cluster)
 
@@ -54,7 +54,7 @@ def test_a_cancelled_upload_leaves_the_file_that_was_there(cluster: ClusterUnder
 def test_an_upload_that_is_stored_meanwhile_is_not_cancelled(cluster: ClusterUnderTest) -> None:
     job = put()
     cluster.ingest()
-    assert "succeeded" in assert_problem(Client().post(f"/jobs/{job}/cancel"), 400)["detail"]
+    assert "succeeded" in assert_problem(Client().post(f"/jobs/{job}/cancel"), 409)["detail"]
     assert Content.objects.get().state == Content.State.READY
 
 
@@ -75,7 +75,7 @@ def test_a_resumable_upload_is_cancelled_while_it_is_stored(cluster: ClusterUnde
 
 
 def test_a_part_of_an_upload_is_not_cancelled_alone(cluster: ClusterUnderTest) -> None:
-    with pytest.raises(InvalidRequest, match="cancel the upload"):
+    with pytest.raises(NotPossible, match="cancel the upload"):
         cancel.cancel(Job(kind=Job.Kind.INGEST_SEGMENT))
 
 
@@ -89,7 +89,7 @@ def test_a_failed_upload_is_stored_by_a_retry(cluster: ClusterUnderTest) -> None
     cluster.ingest()
     assert Client().get(f"/jobs/{job}").json()["state"] == "succeeded"
     assert cluster.download(File.objects.get()) == DATA
-    assert "succeeded" in assert_problem(Client().post(f"/jobs/{job}/retry"), 400)["detail"]
+    assert "succeeded" in assert_problem(Client().post(f"/jobs/{job}/retry"), 409)["detail"]
 
 
 def test_maintenance_is_cancelled_and_asked_for_again(cluster: ClusterUnderTest) -> None:
@@ -97,7 +97,7 @@ def test_maintenance_is_cancelled_and_asked_for_again(cluster: ClusterUnderTest)
     drain = Client().post("/nodes/node_004/drain").json()["id"]
     Client().post(f"/jobs/{drain}/cancel")
     assert Node.objects.get(node_id="node_004").state == "active"
-    assert "drain it" in assert_problem(Client().post(f"/jobs/{drain}/retry"), 400)["detail"]
+    assert "drain it" in assert_problem(Client().post(f"/jobs/{drain}/retry"), 409)["detail"]
     audit = Client().post("/nodes/node_004/audit").json()["id"]
     Client().post(f"/jobs/{audit}/cancel")
     again = Client().post(f"/jobs/{audit}/retry").json()["id"]

@@ -75,9 +75,9 @@ def test_what_is_not_possible_is_refused_with_the_reason(workers: ClusterUnderTe
     for query in ("", "?dry_run=true"):
         assert (
             "4 active nodes would be left"
-            in assert_problem(Client().post(f"/nodes/node_004/drain{query}"), 400)["detail"]
+            in assert_problem(Client().post(f"/nodes/node_004/drain{query}"), 409)["detail"]
         )
-        assert "is there: drain it" in assert_problem(Client().post(f"/nodes/node_004/retire{query}"), 400)["detail"]
+        assert "is there: drain it" in assert_problem(Client().post(f"/nodes/node_004/retire{query}"), 409)["detail"]
         assert assert_problem(Client().post(f"/nodes/node_009/drain{query}"), 404)["code"] == "no_such_node"
     assert_problem(Client().post("/nodes/node_004/drain?dry_run=perhaps"), 400, "dry_run")
     assert_problem(Client().post("/nodes/node_004/drain?dry=true"), 400, "dry")
