@@ -1,8 +1,8 @@
 """Operates an installation with Chromium, and prints what it finds as JSON.
 
-Playwright lives in a virtual environment of its own, so this program imports nothing of the project:
+Playwright lives in a virtual environment of its own, so this program imports nothing of the product:
 
-    operate.py URL CHROMIUM FOLDER PASSWORD
+    python -m tests.browser.operate URL CHROMIUM FOLDER PASSWORD
 
 The installation asks for keys. The user ``admin`` empties a node, adds one, and makes a key. The screenshots go to
 FOLDER/shots.
@@ -17,18 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page, expect, sync_playwright
-from visit import DESKTOP, PATIENCE, Visit  # type: ignore[import-not-found]  # it lies next to this program
+
+from tests.browser.visit import DESKTOP, PATIENCE, Visit
 
 NODE = "node_004"
 SECRET = re.compile(r"[A-Za-z0-9]{40}")
 
 
-class Operation(Visit):  # type: ignore[misc]  # A type checker does not see the module next to a program.
+class Operation(Visit):
     """One visit of an operator."""
 
     password: str
 
-    def log_in(self, page: Page) -> None:
+    def enter(self, page: Page) -> None:
         page.goto("/console/nodes")
         page.get_by_label("Name").fill("admin")
         page.get_by_label("Password").fill(self.password)
@@ -38,7 +39,7 @@ class Operation(Visit):  # type: ignore[misc]  # A type checker does not see the
     def empty_a_node(self) -> None:
         """See the plan, confirm it, and watch the copies go."""
         with self.page("drain", viewport=DESKTOP) as page:
-            self.log_in(page)
+            self.enter(page)
             for number in range(12):
                 answer = page.request.put(
                     f"/upload/{number}.bin", data=bytes([number]) * 300_000, headers={"Sec-Fetch-Site": "same-origin"}
@@ -60,7 +61,7 @@ class Operation(Visit):  # type: ignore[misc]  # A type checker does not see the
 
     def add_a_node(self) -> None:
         with self.page("add", viewport=DESKTOP) as page:
-            self.log_in(page)
+            self.enter(page)
             page.get_by_role("link", name="Add a node").click()
             page.get_by_label("Zone").fill("rack 2")
             page.get_by_role("button", name="Show the plan").click()
@@ -73,7 +74,7 @@ class Operation(Visit):  # type: ignore[misc]  # A type checker does not see the
 
     def check_a_node(self) -> None:
         with self.page("check", viewport=DESKTOP) as page:
-            self.log_in(page)
+            self.enter(page)
             page.get_by_role("link", name="node_000").click()
             page.get_by_role("link", name="Check…").click()
             page.locator("dialog").get_by_role("button", name="Check it").click()
@@ -86,7 +87,7 @@ class Operation(Visit):  # type: ignore[misc]  # A type checker does not see the
     def make_a_key(self) -> None:
         """Make a key in a page, give it a new secret in a dialogue, and revoke it."""
         with self.page("keys", viewport=DESKTOP) as page:
-            self.log_in(page)
+            self.enter(page)
             page.get_by_role("link", name="Keys").click()
             page.get_by_label("Name", exact=True).fill("backup")
             page.get_by_role("button", name="Make the key").click()
@@ -106,10 +107,10 @@ class Operation(Visit):  # type: ignore[misc]  # A type checker does not see the
             expect(page.get_by_text("revoked the key").first).to_be_visible()
         self.steps.append("key")
 
-    def without_scripts(self, _: Path) -> None:
+    def operate_without_scripts(self) -> None:
         """Empty a node, and revoke a link, in a browser that runs no scripts."""
         with self.page("operator without scripts", viewport=DESKTOP, java_script_enabled=False) as page:
-            self.log_in(page)
+            self.enter(page)
             page.get_by_role("link", name="node_005").click()
             page.get_by_role("link", name="Empty…").click()
             page.get_by_role("button", name="Empty it").click()
@@ -131,7 +132,7 @@ class Operation(Visit):  # type: ignore[misc]  # A type checker does not see the
             "operator activity": "/console/activity",
         }
         with self.page("session", viewport=DESKTOP) as page:
-            self.log_in(page)
+            self.enter(page)
             (job,) = page.request.get("/jobs?limit=1&work=maintenance").json()["jobs"]
             paths |= {"operator job": f"/console/jobs/{job['id']}"}
             cookies: list[Any] = list(page.context.cookies())
@@ -151,7 +152,7 @@ def main(url: str, chromium: str, folder: Path, password: str) -> None:
         visit.check_a_node()
         visit.make_a_key()
         visit.every_operators_page()
-        visit.without_scripts(folder)
+        visit.operate_without_scripts()
         print(json.dumps({"findings": visit.findings, "steps": visit.steps}))
         browser.close()
 

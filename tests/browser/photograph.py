@@ -1,6 +1,6 @@
 """Takes the pictures of the documents with Chromium:
 
-    photograph.py URL CHROMIUM STATE OUT PASSWORD story|pages
+    python -m tests.browser.photograph URL CHROMIUM STATE OUT PASSWORD story|pages
 
 STATE is the STORAGE_DIR of the installation at URL. It asks for keys, is empty, and mends itself after seconds
 (REPAIR_DELAY). The story is that of docs/tutorial.md: a first file, a link to it, a disk that dies, a new node. After

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.support.system import PROJECT, System
 
-PHOTOGRAPH = PROJECT / "tests/browser/photograph.py"
+PHOTOGRAPH = "tests.browser.photograph"
 PYTHON = PROJECT / ".venv-browser/bin/python"
 OUT = PROJECT / "docs/pictures"
 MOST_BYTES = 1_500_000  # of all pictures together
@@ -45,10 +45,19 @@ def main(chromium: str) -> None:
         system.start()
         try:
             (password,) = re.findall(r"password (\S+)", system.output())
-            argv: list[str | Path] = [PYTHON, PHOTOGRAPH, system.base_url, chromium, system.storage_dir, OUT, password]
-            subprocess.run([*argv, "story"], check=True)
+            argv: list[str | Path] = [
+                PYTHON,
+                "-m",
+                PHOTOGRAPH,
+                system.base_url,
+                chromium,
+                system.storage_dir,
+                OUT,
+                password,
+            ]
+            subprocess.run([*argv, "story"], cwd=PROJECT, check=True)
             _manage(system, "shell", "-c", f"from django.db import connection as c; c.cursor().execute({A_DAY!r})")
-            subprocess.run([*argv, "pages"], check=True)
+            subprocess.run([*argv, "pages"], cwd=PROJECT, check=True)
         finally:
             system.stop()
     size = sum(path.stat().st_size for path in OUT.glob("*.png"))

@@ -2,7 +2,7 @@
 
 Playwright lives in a virtual environment of its own, so this program imports nothing of the project:
 
-    visit.py URL CHROMIUM FOLDER [PASSWORD]
+    python -m tests.browser.visit URL CHROMIUM FOLDER [PASSWORD]
 
 If PASSWORD, the password of the user admin, is given, the program logs in and does nothing else. FOLDER has the files
 that are uploaded; the screenshots go to FOLDER/shots.

@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.system, pytest.mark.browser]
 
 PYTHON = Path(os.environ.get("BROWSER_PYTHON") or PROJECT / ".venv-browser/bin/python")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
-VISIT = PROJECT / "tests/browser/visit.py"
-OPERATE = PROJECT / "tests/browser/operate.py"
+VISIT = "tests.browser.visit"
+OPERATE = "tests.browser.operate"
 STEPS = ["uploaded", "downloaded", "shared", "searched", "renamed", "deleted", "folder", "more", "without scripts"]
 
 
@@ -46,10 +46,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def visit(system: System, folder: Path, *password: str, program: Path = VISIT) -> list[str]:
+def visit(system: System, folder: Path, *password: str, program: str = VISIT) -> list[str]:
     """Visit the console, and return the steps that were taken. Fail the test if a page is not as it should be."""
-    argv: list[str | Path] = [PYTHON, program, system.base_url, CHROMIUM, folder, *password]
-    run = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
+    argv: list[str | Path] = [PYTHON, "-m", program, system.base_url, CHROMIUM, folder, *password]
+    run = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, timeout=600, check=False)
     assert run.returncode == 0, run.stderr[-4000:]
     told = json.loads(run.stdout.splitlines()[-1])
     assert told["findings"] == []
