@@ -15,7 +15,7 @@ BROWSER = "browser"
 
 @dataclass(frozen=True)
 class Actor:
-    """Whoever acts.
+    """The user who acts, and the way in.
 
     Attributes:
         name: the name of the user; empty at the command line.

@@ -121,8 +121,7 @@ def require_operator(principal: Principal, permission: str) -> None:
 
 
 def is_operation(method: str, path: str) -> bool:
-    """True if a page of another site must not make a browser send a request, even while keys are off: it would drain
-    nodes and cancel jobs."""
+    """True if no page of another site may send a request, even while keys are off: it could drain a node."""
     return method not in READS and OPERATING.fullmatch(path) is not None
 
 

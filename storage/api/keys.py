@@ -87,7 +87,7 @@ class RotateView(Endpoint):
 
 
 def _asker(request: Request) -> Principal:
-    """Who asks.
+    """The principal that asks for keys, or changes them.
 
     Raises:
         Forbidden: keys are off. Everybody could then make keys that open the service when keys are on.

@@ -174,7 +174,7 @@ class RetireView(_Operation):
 
 
 def _operator(request: Request) -> Principal:
-    """Whoever operates nodes. While keys are off, everybody may, but no page of another site."""
+    """The principal that operates nodes. While keys are off everybody may, but no page of another site may."""
     principal = authorize(request.META)
     require_operator(principal, "storage.change_node")
     return principal
