@@ -156,3 +156,21 @@ def test_given_files_keep_their_times(cluster: ClusterUnderTest) -> None:
     catalogue.give_all(nobody(), owner("ann"))
     (act,) = activity.page(owner("ann"), limit=10)[0]
     assert (act.action, act.actor, act.subject) == ("upload", "ann", "a.txt")
+
+
+def test_no_row_names_a_node_for_a_file(workers: ClusterUnderTest) -> None:
+    file_hash = put("a.txt", content_of(4))
+    Client().post(f"/rebalance/{file_hash}", {"replication_factor": 4})
+    Client().post(f"/files/{file_hash}/links")
+    Client().post("/nodes/node_000/audit")
+    Client().post("/nodes/node_004/drain")
+    Client().post("/nodes")
+    workers.take_offline("node_001")
+    Client().post("/nodes/node_001/retire")
+    Client().delete(f"/files/{file_hash}")
+    rows = list(Activity.objects.all())
+    assert len(rows) >= 7
+    for row in rows:
+        names_node = "node_" in f"{row.subject} {row.detail}"
+        assert not (names_node and row.file_hash), row
+        assert not (names_node and row.owner), row
