@@ -44,6 +44,7 @@ class NodesView(Endpoint):
     @describe("List the nodes", {200: Reply("the nodes", answers.Nodes, example=examples.NODES)})
     def get(self, request: Request) -> Response:
         authorize(request.META).require(Scope.ADMIN)
+        switch(request, DRY_RUN)  # A list changes nothing either way.
         found, census = nodes.views()
         return Response({"nodes": [documents.node(view, census) for view in found]})
 

@@ -67,11 +67,20 @@ class LinkSerializer(serializers.Serializer[Any]):
     )
 
 
+class TextField(serializers.CharField):
+    """A text. DRF's own field takes numbers too."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
 class NodeSerializer(serializers.Serializer[Any]):
-    url = serializers.CharField(
+    url = TextField(
         default="", allow_blank=True, max_length=1024, help_text="where its volume is made, such as file:///srv/disk6"
     )
-    zone = serializers.CharField(
+    zone = TextField(
         default="", allow_blank=True, max_length=64, help_text="a name that nodes share which can fail together"
     )
 
@@ -91,9 +100,7 @@ class ScopesField(serializers.Field[frozenset[Scope], Any, list[str], Any]):
 
 
 class KeySerializer(serializers.Serializer[Any]):
-    name = serializers.CharField(
-        default="", allow_blank=True, max_length=100, help_text="the person or program that has the key"
-    )
+    name = TextField(default="", allow_blank=True, max_length=100, help_text="the person or program that has the key")
     scopes = ScopesField(default=frozenset(USUAL), help_text="what the key allows")
     expires_in = serializers.IntegerField(
         default=None,
@@ -102,9 +109,7 @@ class KeySerializer(serializers.Serializer[Any]):
         max_value=LONGEST_KEY,
         help_text="seconds until the key expires; null for never",
     )
-    owner = serializers.CharField(
-        default="", allow_blank=True, max_length=150, help_text="for admins: the user whose key it is"
-    )
+    owner = TextField(default="", allow_blank=True, max_length=150, help_text="for admins: the user whose key it is")
 
 
 _factor = ReplicationFactorField()

@@ -25,7 +25,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 DESKTOP, PHONE = {"width": 1100, "height": 700}, {"width": 390, "height": 760}
 LOOKS = (("", DESKTOP, "light"), ("-phone", PHONE, "light"), ("-dark", DESKTOP, "dark"))
 TALLEST = 2200  # pixels
-COLOURS = 160
+COLOURS, FREQUENT = 160, 100  # of a picture; so many of them are the most frequent ones
+OTHERS = 1500  # No more colours of a picture are compared.
 PATIENCE = 60_000  # ms
 DEAD = "node_001"
 OWN = {"Sec-Fetch-Site": "same-origin"}
@@ -59,7 +60,7 @@ class Photographer:
         shown.evaluate("document.activeElement?.blur()")
         picture = Image.open(io.BytesIO(shown.screenshot(full_page=whole, animations="disabled"))).convert("RGB")
         picture = picture.crop((0, 0, picture.width, min(picture.height, TALLEST)))
-        few = picture.quantize(palette=_most_frequent(picture), dither=Image.Dither.NONE)
+        few = picture.quantize(palette=_palette_of(picture), dither=Image.Dither.NONE)
         few.save(self.out / f"{name}.png", optimize=True)
 
     def every_page(self, paths: dict[str, str]) -> None:
@@ -74,13 +75,25 @@ class Photographer:
             context.close()
 
 
-def _most_frequent(picture: Image.Image) -> Image.Image:
-    """A palette of the most frequent colours: those of the page stay as they are."""
+def _palette_of(picture: Image.Image) -> Image.Image:
+    """A palette of the most frequent colours, which stay as they are, and of those that differ most from them."""
     counted: Any = picture.getcolors(maxcolors=1 << 24)
-    chosen = sorted(counted, reverse=True)[:COLOURS]
+    colours = [colour for _, colour in sorted(counted, reverse=True)]
+    chosen, others = colours[:FREQUENT], colours[FREQUENT:OTHERS]
+    distances = {other: min(_distance(other, colour) for colour in chosen) for other in others}
+    while distances and len(chosen) < COLOURS:
+        farthest = max(distances, key=lambda other: distances[other])
+        chosen.append(farthest)
+        del distances[farthest]
+        for other, distance in distances.items():
+            distances[other] = min(distance, _distance(other, farthest))
     palette = Image.new("P", (1, 1))
-    palette.putpalette([part for _, colour in chosen for part in colour])
+    palette.putpalette([part for colour in chosen for part in colour])
     return palette
+
+
+def _distance(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    return sum((a - b) ** 2 for a, b in zip(one, other, strict=True))
 
 
 def landscape(seed: int) -> bytes:
@@ -198,6 +211,11 @@ def _health(page: Page) -> dict[str, Any]:
     return answer
 
 
+def _is_even(overlap: dict[str, Any] | None) -> bool:
+    """True if the sketches show no pair of nodes that shares too much: they do while copies move."""
+    return overlap is not None and max(abs(z or 0) for row in overlap["z"] for z in row) < overlap["bound"]
+
+
 def _wait_for(condition: Callable[[], object], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -223,6 +241,7 @@ def main(url: str, chromium: str, state: Path, out: Path, password: str, part: s
             camera.page.request.post("/keys", data={"name": name}, headers=OWN)
         camera.page.request.post("/nodes/node_003/audit", headers=OWN)
         _wait_for(lambda: camera.page.request.get("/nodes/node_003").json()["audit"])
+        _wait_for(lambda: _is_even(camera.page.request.get("/status").json()["overlap"]))
         browser.close()
 
 

@@ -118,7 +118,7 @@ def map_case(context: Any, case: Any) -> Any:
         case.query = {**case.query, "cursor": _cursor(case.path, case.query.get("sort"))}
     if _is_valid(case, ParameterLocation.QUERY) and FILE_NAME in (case.query or {}) and "file_hash" in case.path:
         case.query = _query_with_real_name(case)
-    if case.path.startswith("/nodes") and case.method.upper() == "POST":
+    if case.path.startswith("/nodes") and case.path != "/nodes/{node_id}" and case.method.upper() == "POST":
         case = _only_planned(case)
     if case.path == "/keys" and isinstance(case.body, dict) and _is_valid(case, ParameterLocation.BODY):
         # The schema cannot say which users there are, and which characters can be printed.

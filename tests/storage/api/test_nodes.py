@@ -105,7 +105,9 @@ def test_a_node_is_added(workers: ClusterUnderTest, tmp_path: Any) -> None:
     assert added.headers["Location"] == "/nodes/node_005"
     assert added.json()["state"] == "active"
     assert Job.objects.filter(kind=Job.Kind.REBALANCE_ALL).exists()
-    assert_problem(Client().post("/nodes", {"zone": "x" * 65}), 400, "zone")
+    for zone in ("x" * 65, 0, None):
+        refused = Client().post("/nodes", {"zone": zone}, content_type="application/json")
+        assert_problem(refused, 400, "zone")
     refused = Client().post("/nodes", {"url": f"file://{tmp_path}/disk"})
     assert "keys are off" in assert_problem(refused, 403)["detail"]
     assert not (tmp_path / "disk").exists()
