@@ -52,7 +52,7 @@ class KeysView(Endpoint):
         form = self.get_serializer(data=request.data)
         form.is_valid(raise_exception=True)
         wanted = form.validated_data
-        seconds = wanted["expires_in"]
+        seconds = wanted.get("expires_in")
         expires_at = None if seconds is None else clock.now() + timedelta(seconds=seconds)
         _require_no_more(asker, wanted["scopes"], expires_at)
         new = keys.create(

@@ -103,11 +103,7 @@ class KeySerializer(serializers.Serializer[Any]):
     name = TextField(default="", allow_blank=True, max_length=100, help_text="the person or program that has the key")
     scopes = ScopesField(default=frozenset(USUAL), help_text="what the key allows")
     expires_in = serializers.IntegerField(
-        default=None,
-        allow_null=True,
-        min_value=1,
-        max_value=LONGEST_KEY,
-        help_text="seconds until the key expires; null for never",
+        required=False, min_value=1, max_value=LONGEST_KEY, help_text="seconds until the key expires; without it, never"
     )
     owner = TextField(default="", allow_blank=True, max_length=150, help_text="for admins: the user whose key it is")
 

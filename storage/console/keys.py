@@ -35,8 +35,9 @@ class KeysPage(Page):
         document: dict[str, Any] = {
             "name": request.POST.get("name", "").strip(),
             "scopes": request.POST.getlist("scopes"),
-            "expires_in": request.POST.get("expires_in") or None,
         }
+        if seconds := request.POST.get("expires_in"):
+            document["expires_in"] = seconds
         answer = self.api.send("POST", "/keys", document)
         if not answer.is_good:
             return self._list(error=reason(answer), wanted=document)

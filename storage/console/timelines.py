@@ -10,7 +10,7 @@ from typing import Any
 from storage.console import words
 
 WIDTH, HEIGHT = 560.0, 120.0
-LEFT = 96.0
+LEFT = 116.0
 TICKS = 4
 DENSE = timedelta(days=1)  # For this long there is a sample each minute.
 GAP, GAP_LATER = timedelta(minutes=5), timedelta(minutes=125)  # Samples further apart than this have a gap between.
