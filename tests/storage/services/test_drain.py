@@ -10,7 +10,7 @@ from django.db import connection
 
 from storage import phases
 from storage.cluster.topology import Topology
-from storage.exceptions import InvalidRequest, LeaseLost, NoSuchNode, OutOfSpace, VolumeError
+from storage.exceptions import InvalidRequest, LeaseLost, NoSuchNode, NotPossible, OutOfSpace, VolumeError
 from storage.models import Cluster, Job, Node
 from storage.services import cancel, catalogue, drain, retire
 from storage.services.provision import provision
@@ -101,7 +101,7 @@ def test_a_cancelled_drain_leaves_the_node_active(cluster: ClusterUnderTest, mon
     with pytest.raises(LeaseLost):
         drain.drain(running)
     assert condition("node_000") == "active"
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(NotPossible):
         cancel.cancel(Job.objects.get(pk=job.pk))
 
 

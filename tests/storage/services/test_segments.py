@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 
-from storage.exceptions import InvalidRequest
+from storage.exceptions import NotPossible
 from storage.models import Chunk, File, Job, ManifestEntry, Pin, Segment, Upload, nobody, segment
 from storage.models.clock import Clock
 from storage.services import cancel, ingest, intake
@@ -256,7 +256,7 @@ def test_a_segment_is_not_cancelled_by_itself(cluster: ClusterUnderTest) -> None
     data = content_of(SEGMENT + 1)
     accepted = cluster.accept(data)
     segment_job = Job.objects.get(kind=Job.Kind.INGEST_SEGMENT)
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(NotPossible):
         cancel.cancel(segment_job)
     cluster.ingest()
     assert cluster.download(stored(cluster, accepted)) == data
