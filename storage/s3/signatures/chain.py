@@ -1,0 +1,55 @@
+"""The signatures of the chunks of a body: each signs the chunk and the signature before it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Any
+
+from storage.s3.errors import S3Error
+from storage.s3.signatures import canonical
+from storage.s3.signatures.claims import Claim
+
+
+class Chain:
+    """The chain of the signatures of one body. It begins with the signature of the request."""
+
+    def __init__(self, claim: Claim, key: bytes) -> None:
+        self._claim = claim
+        self._key = key
+        self._last = claim.signature
+
+    def hash_of_chunk(self) -> Any:
+        """A new SHA-256, which takes the bytes of the next chunk."""
+        return hashlib.sha256()
+
+    def require_chunk(self, signature: str, digest: str) -> None:
+        """Check the signature of the next chunk.
+
+        Args:
+            signature: the signature that came with the chunk.
+            digest: the SHA-256 of the chunk in hex.
+
+        Raises:
+            S3Error: the signature is wrong.
+        """
+        self._require(signature, f"{canonical.ALGORITHM}-PAYLOAD", canonical.EMPTY, digest)
+
+    def require_trailer(self, signature: str, trailer: bytes) -> None:
+        """Check the signature of the trailer.
+
+        Args:
+            signature: the signature that came with the trailer.
+            trailer: the lines of the trailer, each with a line feed at its end.
+
+        Raises:
+            S3Error: the signature is wrong.
+        """
+        self._require(signature, f"{canonical.ALGORITHM}-TRAILER", hashlib.sha256(trailer).hexdigest())
+
+    def _require(self, signature: str, kind: str, *digests: str) -> None:
+        text = "\n".join((kind, self._claim.time, self._claim.scope, self._last, *digests))
+        expected = canonical.sign(self._key, text)
+        if not hmac.compare_digest(expected.encode(), signature.encode("latin-1", "replace")):
+            raise S3Error("SignatureDoesNotMatch", "a chunk of the body does not have the signature of this key")
+        self._last = expected
