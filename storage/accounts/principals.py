@@ -19,8 +19,9 @@ from django.db import DatabaseError
 
 from storage.accounts import sessions
 from storage.accounts.keys import GOOD_SECONDS, ID_LENGTH, SECRET_LENGTH, USUAL, digest
+from storage.accounts.sealing import unseal
 from storage.conf import configuration
-from storage.exceptions import Forbidden, Unauthenticated
+from storage.exceptions import Forbidden, SecretUnreadable, Unauthenticated
 from storage.models import Key, KeyLimit, Scope, nobody
 from storage.models.refusals import UNAVAILABLE
 
@@ -81,6 +82,7 @@ class _Remembered:
 
     read_at: float
     digest: bytes
+    sealed: bytes
     principal: Principal | None
 
     @property
@@ -115,7 +117,7 @@ def identify(environ: Mapping[str, Any], *, last_known: bool = False) -> Princip
     if isinstance(known, Principal):
         return known
     if not configuration().auth_required:
-        return Principal(nobody(), frozenset(Scope))
+        return anyone()
     if "HTTP_AUTHORIZATION" not in environ and (user := sessions.user_of(environ)) is not None:
         return Principal(user, _scopes_in_session(user), in_session=True)
     key_id, secret = _credentials(environ.get("HTTP_AUTHORIZATION", ""))
@@ -132,6 +134,42 @@ def identify(environ: Mapping[str, Any], *, last_known: bool = False) -> Princip
     assert entry.principal is not None
     _record_use(key_id)
     return entry.principal
+
+
+def anyone() -> Principal:
+    """The origin of every request while keys are off."""
+    return Principal(nobody(), frozenset(Scope))
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Who may have signed a request, and the secret that the signature must be made with."""
+
+    principal: Principal
+    secret: str
+
+
+def signer(key_id: str) -> Signer:
+    """Find the key that a request is signed with. The caller checks the signature.
+
+    A key that this process has read within the last ``GOOD_SECONDS`` costs no query.
+
+    Raises:
+        Unauthenticated: no good key has this id, or its secret cannot be read.
+    """
+    if len(key_id) != ID_LENGTH or "\0" in key_id:
+        raise Unauthenticated("this is not the id of a key")
+    entry = _remembered.get(key_id)
+    if entry is None or not entry.is_fresh:
+        entry = _read(key_id)
+    if entry.principal is None:
+        raise Unauthenticated("this key is not known, has expired or was revoked")
+    try:
+        secret = unseal(entry.sealed, key_id)
+    except SecretUnreadable as error:
+        raise Unauthenticated(str(error)) from None
+    _record_use(key_id)
+    return Signer(entry.principal, secret)
 
 
 def _scopes_in_session(user: User) -> frozenset[Scope]:
@@ -169,9 +207,10 @@ def _read(key_id: str) -> _Remembered:
     read_at = monotonic()
     key = Key.find_good(key_id)
     if key is None:
-        entry = _Remembered(read_at, _NO_DIGEST, None)
+        entry = _Remembered(read_at, _NO_DIGEST, b"", None)
     else:
-        entry = _Remembered(read_at, bytes(key.digest), Principal(key.owner, key.granted, key.pk, limit=key.limit))
+        principal = Principal(key.owner, key.granted, key.pk, limit=key.limit)
+        entry = _Remembered(read_at, bytes(key.digest), bytes(key.sealed), principal)
     if len(_remembered) >= REMEMBERED:
         _remembered.clear()
     _remembered[key_id] = entry

@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from storage.models.statements.prepared import rows
 
 _OPEN = """
-    SELECT k.id, k.digest, k.scopes, k.bucket, k.prefix, u.id, u.username
+    SELECT k.id, k.digest, k.sealed, k.scopes, k.bucket, k.prefix, u.id, u.username
       FROM storage_key k JOIN auth_user u ON u.id = k.owner_id
      WHERE k.id = %s AND k.revoked_at IS NULL AND u.is_active
        AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
@@ -88,9 +88,9 @@ class Key(models.Model):
     @classmethod
     def find_good(cls, key_id: str) -> Key | None:
         """The key and its owner, if the key is neither revoked nor expired, and its owner is active; otherwise None."""
-        for pk, digest, scopes, bucket, prefix, owner_id, username in rows(_OPEN, [key_id]):
+        for pk, digest, sealed, scopes, bucket, prefix, owner_id, username in rows(_OPEN, [key_id]):
             owner = User(pk=owner_id, username=username)
-            return cls(id=pk, digest=digest, scopes=scopes, bucket=bucket, prefix=prefix, owner=owner)
+            return cls(id=pk, digest=digest, sealed=sealed, scopes=scopes, bucket=bucket, prefix=prefix, owner=owner)
         return None
 
     @staticmethod

@@ -1,0 +1,82 @@
+"""Who sends a request, and whether the key allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import structlog
+
+from storage.accounts.principals import Signer, anyone, signer
+from storage.conf import configuration
+from storage.exceptions import Unauthenticated
+from storage.models import Scope
+from storage.s3.errors import S3Error
+from storage.s3.request import Request
+from storage.s3.signatures import canonical
+from storage.s3.signatures.chain import Chain
+from storage.s3.signatures.claims import PAYLOAD, claimed, require_signature, require_time
+
+DELETES = frozenset(("DeleteBucket", "DeleteObject", "DeleteObjects"))
+OF_WHOLE_BUCKETS = frozenset(("CreateBucket", "DeleteBucket", "PutBucketAcl"))
+READS = ("GET", "HEAD")
+
+
+def authenticate(request: Request) -> None:
+    """Find out who sends a request. The request gets its principal, and what its body is checked with.
+
+    While keys are off, everyone is nobody. A client may then sign with any key, and nobody checks the signature.
+
+    Raises:
+        S3Error: the request has no signature, or one that is not good.
+    """
+    environ = request.environ
+    request.payload = canonical.header(environ, PAYLOAD)
+    if not configuration().auth_required:
+        request.principal = anyone()
+        return
+    claim = claimed(environ)
+    if claim is None:
+        raise S3Error("AccessDenied", "Access Denied: sign the request with a key")
+    require_time(claim, datetime.now(UTC))
+    found = _signer(claim.key_id)
+    key = claim.key(found.secret)
+    require_signature(claim, environ, request.address.path, request.address.query, key)
+    request.principal, request.payload, request.chain = found.principal, claim.payload, Chain(claim, key)
+    structlog.contextvars.bind_contextvars(key=claim.key_id)
+
+
+def _signer(key_id: str) -> Signer:
+    try:
+        return signer(key_id)
+    except Unauthenticated:
+        raise S3Error(
+            "InvalidAccessKeyId",
+            "The AWS Access Key Id you provided does not exist in our records.",
+            details={"AWSAccessKeyId": key_id},
+        ) from None
+
+
+def scope_of(operation: str, method: str) -> Scope:
+    """The scope that an operation needs. To abort an upload deletes no object."""
+    if operation in DELETES:
+        return Scope.DELETE
+    return Scope.READ if method in READS else Scope.WRITE
+
+
+def require_allowed(request: Request) -> None:
+    """Refuse what the key of a request does not allow.
+
+    Raises:
+        Forbidden: the key lacks a scope, or is limited to another bucket or other keys.
+    """
+    environ: Mapping[str, str] = request.environ
+    request.principal.require(scope_of(request.operation, environ["REQUEST_METHOD"]))
+    if request.operation == "ListBuckets":
+        return  # The list has no bucket that the key does not open.
+    limit = request.principal.limit
+    place = request.key
+    if not place and limit is not None and request.operation not in OF_WHOLE_BUCKETS:
+        # The operation looks at the bucket itself, or at keys that it names later.
+        place = limit.prefix
+    request.principal.require_place(request.address.bucket, place)

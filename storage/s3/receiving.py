@@ -1,0 +1,83 @@
+"""Receive a body and store it as a part, which the caller then attaches to an object or to a multipart upload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from django.db import connection
+
+from storage.conf import configuration
+from storage.exceptions import LengthRequired
+from storage.models import Bucket, Destination
+from storage.s3 import checksums
+from storage.s3.bodies import Digests, IncomingBody
+from storage.s3.errors import S3Error
+from storage.s3.request import Request
+from storage.services import intake, objects
+
+Receive = Callable[[intake.Reception], Digests]
+
+
+def store(request: Request, bucket: Bucket, factor: int, *, algorithms: Iterable[str] = ()) -> tuple[int, Digests]:
+    """Store the body of a request.
+
+    Args:
+        request: the request.
+        bucket: the bucket of the future object.
+        factor: the replicas that the body should have.
+        algorithms: checksums to compute, whatever the client sends.
+
+    Returns:
+        The id of a part that belongs to nothing yet, and what was computed while the body arrived.
+
+    Raises:
+        S3Error: the body is not what the client announced, or takes too long to be stored.
+        StorageError: an error of ``intake``.
+    """
+    body = IncomingBody(request, algorithms=algorithms)
+    if not body.is_announced:
+        raise LengthRequired("You must provide the Content-Length HTTP header.")
+    return store_from(
+        request, bucket, factor, body.size, lambda reception: body.receive(reception.write, lambda: reception.sha256)
+    )
+
+
+def store_from(request: Request, bucket: Bucket, factor: int, size: int, receive: Receive) -> tuple[int, Digests]:
+    """Store bytes from any source.
+
+    Args:
+        request: the request whose address has the key of the future object.
+        bucket: the bucket of the future object.
+        factor: the replicas that the bytes should have.
+        size: the announced number of bytes; 0 if it is not known.
+        receive: writes all bytes to the reception that it is given.
+
+    Returns:
+        As ``store``.
+    """
+    # A part of a multipart upload is no object yet, and takes the place of none.
+    destination = Destination(bucket.pk, None if "uploadId" in request.query else request.key)
+    reception = intake.Reception(
+        request.principal.owner,
+        declared_size=size,
+        replication_factor=factor,
+        destination=destination,
+    )
+    # The connection to PostgreSQL goes back to the pool, because this thread may now wait long for its client.
+    connection.close()
+    with reception:
+        digests = receive(reception)
+        accepted = reception.accept_part(etag=digests.md5, checksums=digests.checksums)
+    assert accepted.part_id is not None
+    if intake.finish(accepted, configuration().upload_wait) is None:
+        objects.discard(accepted.part_id)
+        raise S3Error("SlowDown", "the body could not be stored in time: reduce your request rate")
+    return accepted.part_id, digests
+
+
+def checksum_fields(stored: Mapping[str, str]) -> dict[str, str]:
+    """The header fields of an answer with the checksums of an object or part."""
+    found = {checksums.field_of(name): value for name, value in stored.items() if name in checksums.SIZES}
+    if found and "type" in stored:
+        found["x-amz-checksum-type"] = stored["type"]
+    return found
