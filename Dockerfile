@@ -25,7 +25,7 @@ ENV PATH=/opt/occ/bin:$PATH \
 RUN python -m compileall -q .
 USER occ
 VOLUME /data/occ_storage
-EXPOSE 5000
+EXPOSE 5000 5005
 HEALTHCHECK --interval=30s --timeout=10s --start-period=90s \
     CMD ["python", "occsite/healthcheck.py"]
 CMD ["python", "manage.py", "serve"]

@@ -5,7 +5,7 @@ FUZZ := .venv-schemathesis
 BROWSER := .venv-browser
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint test fuzz format coverage faults endurance mutants test-browser pictures test-containers \
+.PHONY: help run check lint test fuzz format coverage faults endurance mutants test-browser pictures clients test-containers \
 	bench bench-sketches bench-growth bench-volumes lock sbom clean
 
 help: ## list the targets
@@ -62,6 +62,11 @@ test-browser: $(VENV)/requirements-dev.stamp $(BROWSER)/requirements.stamp ## te
 # The pictures show a real installation, which is made for them and removed. CHROMIUM=path names another browser.
 pictures: $(VENV)/requirements-dev.stamp $(BROWSER)/requirements.stamp ## take the pictures of the documents: five minutes
 	$(VENV)/bin/python -m tests.browser.pictures $(or $(CHROMIUM),$(shell command -v chromium))
+
+# Each family of clients gets a virtual environment of its own below .venv-clients, or below CLIENTS=path. rclone, restic
+# and npm are Debian's packages. LARGE=bytes sets the size of the large objects.
+clients: $(VENV)/requirements-dev.stamp ## try the S3 door with the clients that people have
+	$(VENV)/bin/python -m pytest -m clients tests/clients
 
 # COMPOSE="docker compose" names another command than docker-compose. BUILD_OPTIONS go to docker build.
 test-containers: $(VENV)/requirements-dev.stamp ## test image, compose files and nginx, with a Docker engine

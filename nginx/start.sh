@@ -5,16 +5,18 @@ certs=/etc/nginx/certs
 
 # A form is larger than its file, so this limit is larger. The API counts the file itself, and its limit is exact.
 BODY_LIMIT=$((${MAX_UPLOAD_SIZE:-5368709120} + 1048576))
+# A client of S3 may send a body in chunks, each with a signature.
+S3_BODY_LIMIT=$((BODY_LIMIT + BODY_LIMIT / 16))
 # The API must reach its time limits first, because its answer says what was too slow.
 SILENCE=$((${STALL_TIMEOUT:-30} + 5))
 ANSWER=$((${UPLOAD_WAIT:-60} + 60))
 HSTS_SECONDS=$((${HSTS_SECONDS:-0}))
-export API BODY_LIMIT SILENCE ANSWER HSTS_SECONDS
+export API BODY_LIMIT S3_BODY_LIMIT SILENCE ANSWER HSTS_SECONDS
 
-envsubst '$API $BODY_LIMIT $SILENCE $ANSWER $HSTS_SECONDS' </occ/nginx.conf >/tmp/nginx.conf
+envsubst '$API $BODY_LIMIT $S3_BODY_LIMIT $SILENCE $ANSWER $HSTS_SECONDS' </occ/nginx.conf >/tmp/nginx.conf
 cp /occ/protection.conf /tmp/protection.conf
 
-rm -f /tmp/tls.conf
+rm -f /tmp/tls.conf /tmp/s3_tls.conf
 if [ -e $certs/fullchain.pem ] && [ -e $certs/privkey.pem ]; then
     for file in $certs/fullchain.pem $certs/privkey.pem; do
         if [ ! -r $file ]; then
@@ -23,6 +25,7 @@ if [ -e $certs/fullchain.pem ] && [ -e $certs/privkey.pem ]; then
         fi
     done
     cp /occ/tls.conf /tmp/tls.conf
+    sed 's/listen 8443/listen 8444/' /occ/tls.conf >/tmp/s3_tls.conf
 elif [ -e $certs/fullchain.pem ] || [ -e $certs/privkey.pem ]; then
     echo "certs/ needs both fullchain.pem and privkey.pem: no TLS" >&2
 fi

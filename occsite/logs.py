@@ -16,6 +16,8 @@ from structlog.typing import EventDict, Processor
 from occsite.launch.output import STDERR, say
 
 RENDER = structlog.processors.JSONRenderer()
+# Anybody who reads the signature of a presigned address of S3 can use the address until it expires.
+SIGNATURE = re.compile(r"(X-Amz-(?:Signature|Security-Token)(?:=|%3d))[^&\s\"'\\]+", re.IGNORECASE)
 # Anybody who reads the token of a share link can use the link. Text that quotes an address may have %2F in place of a
 # slash.
 TOKEN = re.compile(r"((?:/|%2f)share(?:/|%2f)+)(?:(?!%2f)[^/?&\s\"'\\])+", re.IGNORECASE)
@@ -88,9 +90,15 @@ def _as_warning(record: logging.LogRecord) -> bool:
 
 
 def _line(logger: Any, method: str, event: EventDict) -> str:
-    """The line of an event. The tokens of share links are masked, also in messages of libraries and in tracebacks."""
+    """The line of an event.
+
+    The tokens of share links and the signatures of presigned addresses are masked, also in messages of libraries and in
+    tracebacks.
+    """
     line = str(RENDER(logger, method, event))
-    return TOKEN.sub(r"\1...", line) if "share" in line.lower() else line
+    if "share" in line.lower():
+        line = TOKEN.sub(r"\1...", line)
+    return SIGNATURE.sub(r"\1...", line) if "x-amz-s" in line.lower() else line
 
 
 def _unless_disabled(_logger: Any, method: str, event: EventDict) -> EventDict:

@@ -56,6 +56,8 @@ class Configuration:
     storage_dir: Path
     host: str
     port: int
+    s3_port: int
+    s3_domain: str
     debug: bool
     auth_required: bool
     rate_limit: str
@@ -102,6 +104,8 @@ class Configuration:
             storage_dir=Path(storage_dir).absolute(),
             host=environment.get("HOST", "").strip().removeprefix("[").removesuffix("]") or "127.0.0.1",
             port=read.integer("PORT", 5000, 1, 65535),
+            s3_port=read.integer("S3_PORT", 5005, 0, 65535),
+            s3_domain=read.domain("S3_DOMAIN"),
             debug=read.boolean("DEBUG", False),
             auth_required=read.boolean("AUTH_REQUIRED", False),
             rate_limit=read.rate("RATE_LIMIT"),
@@ -207,6 +211,13 @@ class _Reader:
         if not client_id or not client_secret:
             raise ConfigurationError("OIDC_ISSUER needs OIDC_CLIENT_ID and OIDC_CLIENT_SECRET")
         return Provider(issuer, client_id, client_secret, admin_group)
+
+    def domain(self, name: str) -> str:
+        """The name of a domain, in lower case; empty for none."""
+        text = self.environment.get(name, "").strip().lower().strip(".")
+        if text and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?", text, re.ASCII):
+            raise ConfigurationError(f"{name}={text!r} is not like s3.example.org")
+        return text
 
     def boolean(self, name: str, default: bool) -> bool:
         text = self.environment.get(name, "").strip().lower()

@@ -108,7 +108,7 @@ def installation() -> Iterator[Installation]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
-    environment |= {"STORAGE_DIR": str(folder / "state"), "HOST": "127.0.0.1", "PORT": str(port)}
+    environment |= {"STORAGE_DIR": str(folder / "state"), "HOST": "127.0.0.1", "PORT": str(port), "S3_PORT": "0"}
     environment |= {"AUDIT_INTERVAL": "0", "CENSUS_INTERVAL": "0"}
     argv = ["setpriv", "--pdeathsig", "TERM", "--", sys.executable, str(PROJECT / "manage.py"), "serve"]
     with (folder / "output").open("wb") as output:

@@ -65,7 +65,7 @@ def installed(folder: Path, **environment: str) -> Iterator[Installation]:
     home = Path(tempfile.mkdtemp(prefix="bench-", dir=folder))
     storage_dir, output_path, port = home / "state", home / "output", _free_port()
     inherited = {name: value for name, value in os.environ.items() if name not in FOREIGN}
-    place = {"STORAGE_DIR": str(storage_dir), "HOST": "127.0.0.1", "PORT": str(port)}
+    place = {"STORAGE_DIR": str(storage_dir), "HOST": "127.0.0.1", "PORT": str(port), "S3_PORT": "0"}
     argv = dying_with_parent(signal.SIGTERM, [sys.executable, "manage.py", "serve"])
     with output_path.open("wb") as output:
         process = subprocess.Popen(

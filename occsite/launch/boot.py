@@ -40,6 +40,7 @@ def welcome(url: str, configuration: Configuration, administrator: str | None = 
         f"version   {VERSION}",
         f"page      {url}/",
         f"admin     {url}/admin/" + (f"  {administrator}" if administrator else ""),
+        *([f"S3        {local_url(configuration.host, configuration.s3_port)}"] if configuration.s3_port else []),
         f"keys      {_keys(configuration)}",
         f"upload    curl {'-u KEY:SECRET ' * configuration.auth_required}-F file=@example.pdf {url}/upload",
         f"logs      {logs}",

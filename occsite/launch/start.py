@@ -50,7 +50,9 @@ def _prepare(configuration: Configuration, folders: list[Path]) -> None:
         if shutil.which(tool) is None:
             raise ConfigurationError(f"the command {tool} is missing; install it (Debian's package {package})")
     require_whole(storage_dir)
-    check_port(configuration.host, configuration.port)
+    check_port(configuration.host, configuration.port, "PORT")
+    if configuration.s3_port:
+        check_port(configuration.host, configuration.s3_port, "S3_PORT")
     await_departure(storage_dir, DEPARTURE_LIMIT)
     if (storage_dir / "postgres").exists() and not read_secret(storage_dir):
         raise ConfigurationError(

@@ -78,8 +78,13 @@ def require_whole(storage_dir: Path) -> None:
         )
 
 
-def check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int, variable: str) -> None:
     """Make sure that ``host:port`` can be listened on.
+
+    Args:
+        host: the address.
+        port: the port.
+        variable: the environment variable that the port is from, for the message.
 
     Raises:
         ConfigurationError: the port is taken or reserved, or ``host`` is no address of this machine.
@@ -91,7 +96,9 @@ def check_port(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         where = authority(host, port)
-        raise ConfigurationError(f"cannot listen on {where}: {error.strerror}; set another PORT or HOST") from None
+        raise ConfigurationError(
+            f"cannot listen on {where}: {error.strerror}; set another {variable} or HOST"
+        ) from None
 
 
 def authority(host: str, port: int) -> str:

@@ -27,7 +27,8 @@ def _raise_descriptor_limit() -> int:
 
 _configuration = Configuration.from_environment(os.environ)
 
-bind = authority(_configuration.host, _configuration.port)
+# Each process listens on both ports. ``occsite.wsgi`` tells the doors apart by the port.
+bind = [authority(_configuration.host, port) for port in (_configuration.port, _configuration.s3_port) if port]
 worker_class = "occsite.server.gunicorn_worker.Worker"
 workers = 2
 threads = THREADS

@@ -52,6 +52,7 @@ class Stack:
     def __init__(self, name: str, files: Sequence[str] = (), env_file: Path | None = None, **environment: str) -> None:
         self.name = name
         self.ports = {"PORT": free_port(), "HTTP_PORT": free_port(), "HTTPS_PORT": free_port()}
+        self.ports |= {"S3_PORT": free_port(), "S3_HTTP_PORT": free_port(), "S3_HTTPS_PORT": free_port()}
         self.options = [word for file in ("docker-compose.yml", *files) for word in ("-f", file)]
         self.options += ["--env-file", str(env_file)] if env_file else []
         self.environment = {**environment, "NGINX_ADDRESS": "127.0.0.1"}

@@ -76,6 +76,7 @@ QUOTED = {  # The text without the filter → the text in the log.
     f"GET /share/{TOKEN}/big.bin": "GET /share/.../big.bin",
     f"Service Unavailable: /Share//{TOKEN}": "Service Unavailable: /Share//...",
     f"'GET /share/{TOKEN}?x=1 HTTP/9'": "'GET /share/...?x=1 HTTP/9'",
+    "GET /b/k?X-Amz-Signature=12ab&x-id=1": "GET /b/k?X-Amz-Signature=...&x-id=1",
     f"/?next=%2Fshare%2F%33{TOKEN}%2fa&x=1": "/?next=%2Fshare%2F...%2fa&x=1",
     "/files/share/": "/files/share/",
 }

@@ -40,7 +40,8 @@ class System:
         self.process: subprocess.Popen[bytes] | None = None
         foreign = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY")
         self.environment = {name: value for name, value in os.environ.items() if name not in foreign}
-        self.environment |= {"STORAGE_DIR": str(storage_dir), "PORT": str(self.port), "INGEST_WORKERS": "1"}
+        self.environment |= {"STORAGE_DIR": str(storage_dir), "PORT": str(self.port), "S3_PORT": "0"}
+        self.environment |= {"INGEST_WORKERS": "1"}
         self.environment |= environment
 
     @property

@@ -10,10 +10,11 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
-from storage.api.metrics.routes import method_of, route_of
+from storage.api.metrics.routes import method_of
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
-STREAMED = frozenset(("/download/*", "/share/*"))  # The time until an answer of these routes begins is measured too.
+# The time until an answer of these routes begins is measured too.
+STREAMED = frozenset(("/download/*", "/share/*", "s3:GetObject"))
 
 disable_created_metrics()  # The time at which a counter was made means nothing after a restart.
 REGISTRY = CollectorRegistry(auto_describe=True)
@@ -50,8 +51,8 @@ class Request:
 
     __slots__ = ("_method", "_route", "_sent")
 
-    def __init__(self, path: str, method: str) -> None:
-        self._route = route_of(path)
+    def __init__(self, route: str, method: str) -> None:
+        self._route = route
         self._method = method_of(method)
         self._sent = _sent_by(self._route)
 

@@ -86,9 +86,14 @@ class Handler(WSGIHandler):
             return send_problem(error, environ, start_response)
 
 
-def host_of(environ: Mapping[str, Any]) -> str | None:
-    """The host that a request is for, with the port if it names one; None if the host is not served here."""
-    return _allowed(_asked(environ), (*settings.ALLOWED_HOSTS, *LOOPBACK))
+def host_of(environ: Mapping[str, Any], *others: str) -> str | None:
+    """The host that a request is for, with the port if it names one; None if the host is not served here.
+
+    Args:
+        environ: the WSGI environment of the request.
+        others: names that are served besides ALLOWED_HOSTS. A dot in front stands for all sub-domains.
+    """
+    return _allowed(_asked(environ), (*settings.ALLOWED_HOSTS, *LOOPBACK, *others))
 
 
 def _asked(environ: Mapping[str, Any]) -> str:

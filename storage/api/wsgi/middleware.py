@@ -13,12 +13,18 @@ import structlog
 
 from storage import acting
 from storage.api.metrics import requests
+from storage.api.metrics.routes import route_of as route_of_path
 from storage.api.wsgi import ids
 from storage.api.wsgi.forwarding import PEER
 
 log = structlog.get_logger(__name__)
 
 PROBES = ("GET /health", "GET /livez", "GET /metrics", "GET /readyz")
+
+
+def route_in_path(environ: WSGIEnvironment) -> str:
+    """The route of a request to the API."""
+    return route_of_path(environ["PATH_INFO"])
 
 
 class RequestLog:
@@ -28,13 +34,21 @@ class RequestLog:
     In the line ``ip`` is the client's address. If a trusted proxy is in between, ``peer`` is the proxy's address.
     """
 
-    def __init__(self, application: WSGIApplication) -> None:
+    def __init__(
+        self, application: WSGIApplication, *, route_of: Callable[[WSGIEnvironment], str] = route_in_path
+    ) -> None:
+        """
+        Args:
+            application: what answers the requests.
+            route_of: the route of a request, for the metrics.
+        """
         self._application = application
+        self._route_of = route_of
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         began_at = time.monotonic()
         asked = _asked(environ)  # This is done first, because Django changes the path in place.
-        counted = requests.Request(environ["PATH_INFO"], environ["REQUEST_METHOD"])
+        counted = requests.Request(self._route_of(environ), environ["REQUEST_METHOD"])
         request_id = environ[ids.ID] = ids.id_for(environ)
         acting.begin(None)
         structlog.contextvars.clear_contextvars()

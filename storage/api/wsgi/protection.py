@@ -38,21 +38,31 @@ class Protection:
     answer.
     """
 
-    def __init__(self, application: WSGIApplication) -> None:
+    def __init__(self, application: WSGIApplication, *, is_for_objects: bool = False) -> None:
+        """
+        Args:
+            application: what answers the requests.
+            is_for_objects: True if the answers are objects of S3's clients. The objects say themselves what caches may
+                do, and pages of other sites may show them; a browser runs nothing in them.
+        """
         self._application = application
+        self._is_for_objects = is_for_objects
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # Pages of other sites may embed the file of a share link. Django changes the path in place, so the path is read
         # first.
-        origin = {ORIGIN: "cross-origin"} if environ["PATH_INFO"].lower().startswith("/share/") else {}
+        is_shared = self._is_for_objects or environ["PATH_INFO"].lower().startswith("/share/")
+        origin = {ORIGIN: "cross-origin"} if is_shared else {}
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
             given = {**origin, **dict(headers)}
-            fields = PAGES if given.get("Content-Type", "").startswith("text/html") else PROTECTION
+            is_page = given.get("Content-Type", "").startswith("text/html") and not self._is_for_objects
+            fields = PAGES if is_page else PROTECTION
             headers += [*origin.items(), *((name, value) for name, value in fields.items() if name not in given)]
             if environ["wsgi.url_scheme"] == "https" and (seconds := configuration().hsts_seconds):
                 headers.append(("Strict-Transport-Security", f"max-age={seconds}"))
-            return start_response(status, _private(headers) if configuration().auth_required else headers, *exc_info)
+            is_private = configuration().auth_required and not self._is_for_objects
+            return start_response(status, _private(headers) if is_private else headers, *exc_info)
 
         return self._application(environ, start)
 

@@ -62,6 +62,7 @@ class Server:
             "DATABASE_URL": urlunsplit(url._replace(path=database)),
             "STORAGE_DIR": str(folder),
             "PORT": str(self.port),
+            "S3_PORT": "0",
             "STALL_TIMEOUT": str(STALL),
             "MAX_UPLOAD_SIZE": str(LIMIT),
         }

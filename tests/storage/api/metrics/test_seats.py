@@ -115,18 +115,25 @@ seats.claim(Path(sys.argv[1]))
 from storage.api.errors import CODE
 from storage.api.metrics import requests, routes
 from storage.exceptions import StorageError
+from storage.s3.errors import STATUS
+from storage.s3.router import COPIES, ON_BUCKETS, ON_OBJECTS
 def kinds(kind):
     return [kind, *(each for sub in kind.__subclasses__() for each in kinds(sub))]
-for first in [*routes._known(), "nothing"]:
-    for path in (f"/{first}", f"/{first}/more"):
-        for method in [*routes.METHODS, "NONE"]:
-            for status in (100, 200, 300, 400, 500):
-                request = requests.Request(path, method)
-                request.answers(0.1)
-                request.sent(1)
-                request.ended(status, 0.1)
+paths = [path for first in (*routes._known(), "nothing") for path in (f"/{first}", f"/{first}/more")]
+found = dict.fromkeys((*(routes.route_of(path) for path in paths), "s3:other"))
+asked = [(route, method) for route in found for method in (*routes.METHODS, "NONE")]
+asked += [(f"s3:{name}", method) for table in (ON_BUCKETS, ON_OBJECTS) for (method, _), name in table.items()]
+asked += [("s3:ListBuckets", "GET"), *((f"s3:{name}", "PUT") for name in COPIES.values())]
+for route, method in asked:
+    for status in (100, 200, 300, 400, 500):
+        request = requests.Request(route, method)
+        request.answers(0.1)
+        request.sent(1)
+        request.ended(status, 0.1)
 for code in {*CODE.values(), *(kind.code for kind in kinds(StorageError) if hasattr(kind, "code"))}:
     requests.problem(code)
+for code in STATUS:
+    requests.problem(f"s3:{code}")
 """
 
 

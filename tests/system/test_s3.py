@@ -1,0 +1,119 @@
+"""The S3 door of a real installation, by boto3 over real sockets."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import io
+import os
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+
+from tests.support.system import System, free_port, wait_until
+
+pytestmark = pytest.mark.system
+
+PART = 8 << 20
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def system(make_system: Callable[..., System], port: int) -> System:
+    made = make_system(S3_PORT=str(port))
+    made.start()
+    return made
+
+
+@pytest.fixture(scope="module")
+def s3(system: System, port: int) -> Any:
+    made = boto3.client(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{port}",
+        aws_access_key_id="any",
+        aws_secret_access_key="text",
+        region_name="occ",
+        config=Config(s3={"addressing_style": "path"}, proxies={}),
+    )
+    made.create_bucket(Bucket="bucket")
+    return made
+
+
+def test_the_start_says_where_the_door_is(system: System, port: int) -> None:
+    assert f"S3        http://127.0.0.1:{port}" in system.output()
+
+
+def test_a_large_object_comes_back(s3: Any) -> None:
+    data = os.urandom(PART) * 5 + b"end"
+    s3.upload_fileobj(io.BytesIO(data), "bucket", "a large/ö+object", Config=TransferConfig(multipart_chunksize=PART))
+    head = s3.head_object(Bucket="bucket", Key="a large/ö+object")
+    assert (head["ContentLength"], head["ETag"][-3:]) == (len(data), '-6"')
+    target = io.BytesIO()
+    s3.download_fileobj("bucket", "a large/ö+object", target)
+    assert hashlib.sha256(target.getvalue()).digest() == hashlib.sha256(data).digest()
+
+
+def test_one_put_is_stored_in_segments(s3: Any) -> None:
+    data = os.urandom(40 << 20)
+    s3.put_object(Bucket="bucket", Key="segments", Body=data)
+    assert s3.get_object(Bucket="bucket", Key="segments")["Body"].read() == data
+
+
+def test_the_doors_are_apart(system: System, s3: Any, port: int) -> None:
+    """A bucket named as a path of the API is a bucket, and the API has no buckets."""
+    s3.create_bucket(Bucket="files")
+    s3.put_object(Bucket="files", Key="health", Body=b"bytes")
+    assert s3.get_object(Bucket="files", Key="health")["Body"].read() == b"bytes"
+    connection = http.client.HTTPConnection("127.0.0.1", system.port)
+    connection.request("GET", "/files/health")
+    assert connection.getresponse().status in (400, 404)
+
+
+def test_a_body_is_asked_for_only_if_it_is_wanted(s3: Any, port: int) -> None:
+    """A refused client that waits for ``100 Continue`` sends no byte of its body."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.putrequest("PUT", "/nosuchbucket/key")
+    connection.putheader("Content-Length", "5000000")
+    connection.putheader("Expect", "100-continue")
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert (answer.status, b"NoSuchBucket" in answer.read()) == (404, True)
+
+
+def test_a_connection_is_kept(s3: Any, port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    for number in range(3):
+        connection.request("PUT", f"/bucket/kept{number}", body=b"bytes")
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, b"")
+        if number == 0:
+            local = connection.sock.getsockname()
+    assert connection.sock.getsockname() == local
+    connection.request("DELETE", "/bucket/kept0")
+    assert connection.getresponse().status == 204
+
+
+def test_the_door_counts(system: System, s3: Any) -> None:
+    s3.list_buckets()
+
+    def told() -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", system.port)
+        connection.request("GET", "/metrics")
+        return b'route="s3:ListBuckets"' in connection.getresponse().read()
+
+    wait_until(told, 10)
+
+
+def test_a_port_that_is_taken_stops_the_start(system: System, make_system: Callable[..., System]) -> None:
+    other = make_system(S3_PORT=str(system.port))
+    process = other.serve()
+    assert process.wait(60) == 1
+    assert "set another S3_PORT or HOST" in other.output()
