@@ -1,0 +1,154 @@
+"""The clients that people have already, with the configuration of docs/s3.md, against a live service."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.clients.conftest import LARGE, Service
+from tests.clients.families import PROGRAMS, environment_of, installed, modules_of_node
+
+pytestmark = pytest.mark.clients
+Folder = Callable[[int], Path]
+
+
+def equal(one: Path, other: Path) -> bool:
+    """True if two folders have the same files with the same bytes."""
+    names = {str(path.relative_to(one)) for path in one.rglob("*") if path.is_file()}
+    if names != {str(path.relative_to(other)) for path in other.rglob("*") if path.is_file()}:
+        return False
+    return all(filecmp.cmp(one / name, other / name, shallow=False) for name in names)
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    path = tmp_path / "large"
+    path.write_bytes(os.urandom(int(LARGE)))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("family", "program"),
+    [
+        ("boto", "boto3_program"),
+        ("minio", "minio_program"),
+        ("s3fs", "pandas_program"),
+        ("obstore", "obstore_program"),
+        ("duckdb", "duckdb_program"),
+    ],
+)
+def test_libraries_for_python(service: Service, family: str, program: str) -> None:
+    python = environment_of(family) / "python"
+    bucket = {"S3_BUCKET": service.bucket()} if family in MADE else {}
+    told = service.run(python, PROGRAMS / f"{program}.py", environment=bucket)
+    assert told.endswith("checks\n"), told
+
+
+MADE = ("obstore", "duckdb")  # These libraries make no buckets.
+
+
+def test_the_sdk_for_javascript(service: Service) -> None:
+    modules = modules_of_node()
+    program = modules / "sdk_program.mjs"
+    program.write_bytes((PROGRAMS / "sdk_program.mjs").read_bytes())
+    assert service.run("node", program, cwd=modules).endswith("checks\n")
+
+
+@pytest.mark.parametrize("family", ["awscli", "awscli-old"])
+def test_aws_cli(service: Service, folder: Folder, large: Path, tmp_path: Path, family: str) -> None:
+    aws, files, bucket = environment_of(family) / "aws", folder(20), service.bucket()
+    base: list[str | Path] = [aws, "--endpoint-url", service.endpoint]
+    service.run(*base, "s3", "cp", large, f"s3://{bucket}/large", "--no-progress")
+    service.run(*base, "s3", "sync", files, f"s3://{bucket}/files", "--no-progress")
+    assert service.run(*base, "s3", "sync", files, f"s3://{bucket}/files", "--no-progress") == ""
+    service.run(*base, "s3", "cp", f"s3://{bucket}/large", f"s3://{bucket}/copy", "--no-progress")
+    service.run(*base, "s3", "sync", f"s3://{bucket}", tmp_path / "back", "--no-progress")
+    assert equal(files, tmp_path / "back/files")
+    assert filecmp.cmp(large, tmp_path / "back/large", shallow=False)
+    assert filecmp.cmp(large, tmp_path / "back/copy", shallow=False)
+    address = service.run(*base, "s3", "presign", f"s3://{bucket}/files/a+b").strip()
+    assert urllib.request.urlopen(address).read() == b"a+b"
+    assert "PRE files/" in service.run(*base, "s3", "ls", f"s3://{bucket}")
+    service.run(*base, "s3", "rb", "--force", f"s3://{bucket}")
+
+
+def test_s3cmd(service: Service, folder: Folder, large: Path, tmp_path: Path) -> None:
+    files, bucket = folder(20), service.bucket()
+    base: list[str | Path] = [environment_of("s3cmd") / "s3cmd", "-c", "/dev/null", "--no-ssl", "--host", service.host]
+    base += ["--host-bucket", service.host, "--access_key", service.key, "--secret_key", service.secret]
+    base += ["--region", "occ", "--no-progress"]
+    service.run(*base, "put", large, f"s3://{bucket}/large")
+    service.run(*base, "sync", f"{files}/", f"s3://{bucket}/files/")
+    service.run(*base, "cp", f"s3://{bucket}/large", f"s3://{bucket}/copy")
+    service.run(*base, "get", f"s3://{bucket}/copy", tmp_path / "copy")
+    assert filecmp.cmp(large, tmp_path / "copy", shallow=False)
+    (tmp_path / "back").mkdir()
+    service.run(*base, "sync", f"s3://{bucket}/files/", f"{tmp_path}/back/")
+    assert equal(files, tmp_path / "back")
+    assert f"DIR  s3://{bucket}/files/" in service.run(*base, "ls", f"s3://{bucket}")
+    service.run(*base, "del", "--recursive", "--force", f"s3://{bucket}")
+    service.run(*base, "rb", f"s3://{bucket}")
+
+
+def test_s5cmd(service: Service, folder: Folder, large: Path, tmp_path: Path) -> None:
+    files, bucket = folder(200), service.bucket()
+    base: list[str | Path] = [environment_of("s5cmd") / "s5cmd", "--endpoint-url", service.endpoint]
+    service.run(*base, "cp", large, f"s3://{bucket}/large")
+    service.run(*base, "cp", f"{files}/", f"s3://{bucket}/files/")
+    service.run(*base, "cp", f"s3://{bucket}/large", f"s3://{bucket}/copy")
+    service.run(*base, "cp", f"s3://{bucket}/files/*", f"{tmp_path}/back/")
+    assert equal(files, tmp_path / "back")
+    service.run(*base, "cp", f"s3://{bucket}/copy", tmp_path / "copy")
+    assert filecmp.cmp(large, tmp_path / "copy", shallow=False)
+    service.run(*base, "rm", f"s3://{bucket}/*")
+    service.run(*base, "rb", f"s3://{bucket}")
+
+
+def test_rclone(service: Service, folder: Folder, large: Path, tmp_path: Path) -> None:
+    files, rclone = folder(50), installed("rclone", "rclone")
+    (files / "large").write_bytes(large.read_bytes())
+    settings = {
+        "RCLONE_CONFIG": "/dev/null",
+        "RCLONE_CONFIG_OCC_TYPE": "s3",
+        "RCLONE_CONFIG_OCC_PROVIDER": "Other",
+        "RCLONE_CONFIG_OCC_ENDPOINT": service.endpoint,
+        "RCLONE_CONFIG_OCC_ACCESS_KEY_ID": service.key,
+        "RCLONE_CONFIG_OCC_SECRET_ACCESS_KEY": service.secret,
+        "RCLONE_CONFIG_OCC_REGION": "occ",
+    }
+    bucket = f"rclone-{tmp_path.name.lower().replace('_', '-')}"
+    service.run(rclone, "mkdir", f"occ:{bucket}", environment=settings)
+    service.run(rclone, "sync", files, f"occ:{bucket}/files", environment=settings)
+    service.run(rclone, "check", "--download", files, f"occ:{bucket}/files", environment=settings)
+    service.run(rclone, "check", files, f"occ:{bucket}/files", environment=settings)
+    (files / "a b").unlink()
+    (files / "new").write_text("new")
+    service.run(rclone, "sync", files, f"occ:{bucket}/files", environment=settings)
+    service.run(rclone, "copy", f"occ:{bucket}/files", f"occ:{bucket}/copy", environment=settings)
+    service.run(rclone, "sync", f"occ:{bucket}/copy", tmp_path / "back", environment=settings)
+    assert equal(files, tmp_path / "back")
+    service.run(rclone, "purge", f"occ:{bucket}", environment=settings)
+
+
+def test_restic(service: Service, folder: Folder, large: Path, tmp_path: Path) -> None:
+    files, restic = folder(200), installed("restic", "restic")
+    (files / "large").write_bytes(large.read_bytes())
+    settings = {
+        "RESTIC_REPOSITORY": f"s3:{service.endpoint}/{service.bucket()}/backups",
+        "RESTIC_PASSWORD": "password of the repository",
+        "RESTIC_CACHE_DIR": str(tmp_path / "cache"),
+    }
+    service.run(restic, "init", environment=settings)
+    service.run(restic, "backup", files, environment=settings)
+    (files / "new").write_text("new")
+    service.run(restic, "backup", files, environment=settings)
+    service.run(restic, "check", "--read-data", environment=settings)
+    service.run(restic, "restore", "latest", "--target", tmp_path / "back", environment=settings)
+    assert equal(files, tmp_path / "back" / files.relative_to("/"))
+    service.run(restic, "forget", "--keep-last", "1", "--prune", environment=settings)
+    service.run(restic, "check", environment=settings)
