@@ -50,15 +50,14 @@ def require_source(request: Request, etag: str, modified: datetime) -> None:
 
 
 def of_write(request: Request) -> Condition:
-    """The conditions of a write, which are checked when the object is recorded.
+    """The conditions of a write, which are checked when the object is recorded. Each field has one ETag, or ``*``."""
+    unlike, etag = (_unquoted(request.header(name)) for name in ("if-none-match", "if-match"))
+    is_absent = unlike == "*"
+    return Condition(absent=is_absent, etag=etag, unlike=None if is_absent else unlike)
 
-    Raises:
-        S3Error: the conditions cannot be used for a write.
-    """
-    absent, etag = request.header("if-none-match"), request.header("if-match")
-    if absent is not None and absent.strip() != "*":
-        raise S3Error("NotImplemented", "a write knows If-None-Match: * only")
-    return Condition(absent=absent is not None, etag=None if etag is None else etag.strip().strip('"'))
+
+def _unquoted(field: str | None) -> str | None:
+    return None if field is None else field.strip().strip('"')
 
 
 def _check(environ: Mapping[str, str], etag: str, modified: datetime) -> bool:
