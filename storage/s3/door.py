@@ -15,7 +15,7 @@ from storage.api.wsgi import ids
 from storage.api.wsgi.hosts import host_of
 from storage.api.wsgi.transfers import on_behalf_of
 from storage.conf import configuration
-from storage.s3 import documents
+from storage.s3 import cors, documents
 from storage.s3.authentication import authenticate, require_allowed
 from storage.s3.errors import INTERNAL, S3Error, as_s3
 from storage.s3.operations import attributes, buckets, copies, deletions, listings, multipart, objects, settings, tags
@@ -82,7 +82,7 @@ class Door:
         finally:
             # The connection to PostgreSQL goes back to the pool, because this thread may now wait long for its client.
             connection.close()
-        headers = {"x-amz-request-id": environ.get(ids.ID, ""), **reply.headers}
+        headers = {"x-amz-request-id": environ.get(ids.ID, ""), **cors.fields(environ), **reply.headers}
         body = [reply.body] if isinstance(reply.body, bytes) else reply.body
         if isinstance(reply.body, bytes) and "Content-Length" not in headers and reply.status not in (204, 304):
             headers["Content-Length"] = str(len(reply.body))
@@ -98,6 +98,8 @@ class Door:
         subject = rates.origin(environ.get("REMOTE_ADDR", ""))
         try:
             _require_host(environ)
+            if environ["REQUEST_METHOD"] == "OPTIONS":
+                return cors.preflight(environ)
             request = Request.read(environ)
             authenticate(request)
             subject = request.principal.subject or subject

@@ -64,6 +64,25 @@ def test_what_is_not_implemented(s3: Any) -> None:
     refused("AccessControlListNotSupported", 400, s3.put_bucket_acl, Bucket="bucket", ACL="public-read")
 
 
+def test_pages_of_allowed_origins(s3: Any, settings: Any) -> None:
+    s3.create_bucket(Bucket="bucket")
+    wanted = {"Origin": "https://app.example", "Access-Control-Request-Headers": "authorization, x-amz-date"}
+    assert ask("OPTIONS", "/bucket/key", headers=wanted)[0] == 403
+    assert "Vary" not in ask("GET", "/bucket", headers=wanted)[1]
+    settings.CORS_ALLOWED_ORIGINS = ["https://app.example"]
+    status, headers, _ = ask("OPTIONS", "/bucket/key", headers=wanted)
+    assert (status, headers["Access-Control-Allow-Origin"]) == (200, "https://app.example")
+    assert headers["Access-Control-Allow-Headers"] == "authorization, x-amz-date"
+    assert "PUT" in headers["Access-Control-Allow-Methods"]
+    for path, code in (("/bucket", 200), ("/none", 404)):
+        status, headers, _ = ask("GET", path, headers=wanted)
+        assert (status, headers["Access-Control-Allow-Origin"]) == (code, "https://app.example")
+        assert "ETag" in headers["Access-Control-Expose-Headers"]
+    other = {**wanted, "Origin": "https://other.example"}
+    assert ask("OPTIONS", "/bucket/key", headers=other)[0] == 403
+    assert "Access-Control-Allow-Origin" not in ask("GET", "/bucket", headers=other)[1]
+
+
 KEYS = ["a", "b/1", "b/2", "b/c/1", "d", "e+f g", "é/1"]
 
 
