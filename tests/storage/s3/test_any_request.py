@@ -29,7 +29,8 @@ FIELDS = [
 ]  # fmt: skip
 VALUES = [
     "", "0", "1", "-1", "2", "10001", "x", "*", '"x"', "bytes=0-0", "bytes=9-2", "CRC32", "COMPOSITE", "REPLACE",
-    "COPY", "url", "/", "bucket/key", "/bucket/key?versionId=null", "%00", "a=1&a=2", "AAAAAA==", "UNSIGNED-PAYLOAD", "null",
+    "COPY", "url", "/", "bucket/key", "/bucket/key?versionId=null", "%00", "a=1&a=2", "AAAAAA==", "UNSIGNED-PAYLOAD",
+    "null",
     "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "x-amz-checksum-crc32", "Fri",
     "\xff\xe9",
     "ETag,Checksum,ObjectParts", "0" * 32, "9" * 400, "Thu, 01 Jan 2026 00:00:00 GMT", "localhost",
