@@ -12,6 +12,7 @@ from gunicorn.http.parser import RequestParser
 
 from storage.api.wsgi.forwarding import is_trusted
 from storage.conf import configuration
+from storage.s3.signatures.canonical import escaped
 
 LARGE = 1 << 20  # bytes: a connection ends if this much of a body is unread, or an unknown number of bytes
 SOON = 1.0  # A read returns the bytes that have come within this many seconds, and does not wait for more.
@@ -34,6 +35,13 @@ class Request(message.Request):  # type: ignore[misc]
 
     def _peer_is_trusted_proxy(self) -> bool:
         return is_trusted(self.peer_addr[0], configuration().trusted_proxies)
+
+    def _apply_header_policy(self, name: str, value: str, *state: Any, **options: Any) -> Any:
+        """Keep the underscores in the names of S3's metadata. They are escaped, because an environ has hyphens as such.
+
+        gunicorn drops all other fields whose names have an underscore.
+        """
+        return super()._apply_header_policy(escaped(name), value, *state, **options)
 
     def _parse_python(self, unreader: Any, buf: bytearray) -> Any:
         """Skip empty lines before the request line: some clients send them after a body (RFC 9112 §2.2)."""

@@ -86,12 +86,9 @@ def _kept(request: Request) -> dict[str, str]:
 
 
 def _metadata(request: Request) -> dict[str, str]:
-    prefix = "HTTP_" + META.upper().replace("-", "_")
-    names = [variable.removeprefix(prefix) for variable in request.environ if variable.startswith(prefix)]
-    found = {}
-    for name in names:
-        field = name.lower().replace("_", "-")
-        found[field] = canonical.header(request.environ, META + field) or ""
+    prefix = canonical.variable(META)
+    keys = [key for key in request.environ if key.startswith(prefix)]
+    found = {canonical.name_of(key).removeprefix(META): request.environ[key] for key in keys}
     if sum(len(name) + len(value) for name, value in found.items()) > LARGEST_METADATA:
         raise S3Error(
             "MetadataTooLarge",

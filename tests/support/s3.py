@@ -20,6 +20,7 @@ from storage.accounts import keys, principals
 from storage.accounts.keys import NewKey
 from storage.conf import configuration
 from storage.models import KeyLimit, Scope
+from storage.s3.signatures import canonical
 from tests.support.api import Served, Socket, workers
 from tests.support.cluster import ClusterUnderTest, cluster
 
@@ -64,8 +65,7 @@ def ask(
     }
     length = {"Content-Length": str(len(body))} if isinstance(body, bytes) else {}
     for name, value in (length | dict(headers or {})).items():
-        variable = name.upper().replace("-", "_")
-        environ[variable if variable in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{variable}"] = value
+        environ[canonical.variable(name)] = value
     told: list[tuple[str, list[tuple[str, str]]]] = []
     answer: Any = application(environ, lambda status, fields, *_: told.append((status, fields)))  # type: ignore[arg-type]
     served = answer if isinstance(answer, (tuple, list)) else Served(answer)

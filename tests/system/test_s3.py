@@ -67,6 +67,12 @@ def test_one_put_is_stored_in_segments(s3: Any) -> None:
     assert s3.get_object(Bucket="bucket", Key="segments")["Body"].read() == data
 
 
+def test_metadata_keeps_its_underscores(s3: Any) -> None:
+    metadata = {"a-b": "1", "a_b": "2", "a%b": "3"}
+    s3.put_object(Bucket="bucket", Key="metadata", Body=b"x", Metadata=metadata)
+    assert s3.head_object(Bucket="bucket", Key="metadata")["Metadata"] == metadata
+
+
 def test_the_doors_are_apart(system: System, s3: Any, port: int) -> None:
     """A bucket named as a path of the API is a bucket, and the API has no buckets."""
     s3.create_bucket(Bucket="files")

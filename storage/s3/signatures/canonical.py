@@ -6,14 +6,31 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from urllib.parse import quote_from_bytes, unquote, unquote_to_bytes
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 EMPTY = hashlib.sha256(b"").hexdigest()
 SIGNATURE = "X-Amz-Signature"
+META = "X-AMZ-META-"
 UNRESERVED = "-._~"  # S3 leaves these characters, letters and digits as they are.
 
 _SPACES = re.compile(" {2,}")
+
+
+def escaped(name: str) -> str:
+    """The name of a header field in upper case, with escapes for the underscores of metadata (``x-amz-meta-a_b``)."""
+    return name.replace("%", "%25").replace("_", "%5F") if name.startswith(META) else name
+
+
+def variable(name: str) -> str:
+    """The environ's key for a header field."""
+    key = escaped(name.upper()).replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
+
+
+def name_of(key: str) -> str:
+    """The name of a header field in lower case, from the environ's key."""
+    return unquote(key.removeprefix("HTTP_").replace("_", "-")).lower()
 
 
 def header(environ: Mapping[str, str], name: str) -> str | None:
@@ -23,8 +40,7 @@ def header(environ: Mapping[str, str], name: str) -> str | None:
         environ: the WSGI environment of the request.
         name: the name in lower case.
     """
-    key = name.upper().replace("-", "_")
-    return environ.get(key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}")
+    return environ.get(variable(name))
 
 
 def signing_key(secret: str, date: str, region: str, service: str) -> bytes:

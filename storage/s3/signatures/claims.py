@@ -204,8 +204,8 @@ def _require_covered(claim: Claim, environ: Mapping[str, str]) -> None:
     signed = set(claim.fields)
     if "host" not in signed:
         raise S3Error("AccessDenied", "the host is not signed")
-    for variable in environ:
-        if variable.startswith("HTTP_X_AMZ_"):
-            name = variable.removeprefix("HTTP_").lower().replace("_", "-")
+    for key in environ:
+        if key.startswith("HTTP_X_AMZ_"):
+            name = canonical.name_of(key)
             if name not in signed and name != PAYLOAD:
                 raise S3Error("AccessDenied", f"the header field {name} is not signed")

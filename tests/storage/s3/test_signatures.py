@@ -54,14 +54,14 @@ def environ_of(request: AWSRequest) -> dict[str, Any]:
     }
     for name, value in prepared.headers.items():
         text = value if isinstance(value, str) else value.decode("latin-1")
-        variable = name.upper().replace("-", "_")
-        environ[variable if variable in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{variable}"] = text
+        environ[canonical.variable(name)] = text
     return environ
 
 
 def in_header(key: str, region: str = "occ", **parameters: str) -> AWSRequest:
     request = AWSRequest("PUT", f"http://{HOST}/bucket/{quoted(key)}", params=parameters, data=b"bytes")
     request.headers["x-amz-meta-note"] = "two  spaces "
+    request.headers["x-amz-meta-a_note%"] = "another"
     S3SigV4Auth(Credentials(KEY, SECRET), "s3", region).add_auth(request)
     return request
 
