@@ -2,6 +2,7 @@
 
 Start with ``services``: each file there is one thing that the store does. From top to bottom, imports point downwards:
 
+- ``s3``: the door for the clients of S3, on a port of its own. It uses what the API does for every request.
 - ``api``, ``console``, ``admin``, ``management``: the doors for programs, for people, for operators with a browser and
   for the command line. ``console`` asks the API, and nothing else.
 - ``tasks``: the door for workers.

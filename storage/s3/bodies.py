@@ -107,6 +107,8 @@ class IncomingBody:
         pieces, trailer = self._pieces()
         for piece in pieces:
             received += len(piece)
+            if self._is_chunked and received > self.size:
+                break
             write(piece)
             md5.update(piece)
             for checksum in sums.values():

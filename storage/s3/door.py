@@ -15,6 +15,7 @@ from storage.api.wsgi import ids
 from storage.api.wsgi.hosts import host_of
 from storage.api.wsgi.transfers import on_behalf_of
 from storage.conf import configuration
+from storage.models import NOBODY
 from storage.s3 import cors, documents
 from storage.s3.authentication import authenticate, require_allowed
 from storage.s3.errors import INTERNAL, S3Error, as_s3
@@ -117,8 +118,10 @@ def _require_host(environ: WSGIEnvironment) -> None:
 
 
 def _owner(request: Request) -> str | None:
-    """The id of the owner whose transfers a request adds to, if the number of an owner's transfers is limited."""
-    return str(request.principal.owner.pk) if configuration().max_transfers_per_owner else None
+    """The id of the owner whose transfers a request adds to. While keys are off, all clients of all doors are one."""
+    if not configuration().max_transfers_per_owner:
+        return None
+    return str(request.principal.owner.pk) if configuration().auth_required else NOBODY
 
 
 def refusal(error: Exception, environ: WSGIEnvironment) -> Reply:

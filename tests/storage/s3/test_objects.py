@@ -172,6 +172,9 @@ def test_trailers_are_checked(s3: Any, bucket: str) -> None:
     assert "ContentEncoding" not in s3.head_object(Bucket=bucket, Key="key")
     status, _, answer = ask("PUT", f"/{bucket}/other", body % b"AAAAAA==", fields)
     assert b"<Code>BadDigest</Code>" in answer
+    for length in ("4", "6"):
+        _, _, answer = ask("PUT", f"/{bucket}/other", body % crc, {**fields, "x-amz-decoded-content-length": length})
+        assert b"<Code>IncompleteBody</Code>" in answer
     status, _, answer = ask("PUT", f"/{bucket}/other", b"5\r\nbytes\r\n0\r\n\r\n", fields)
     assert status == 400
     refused("NoSuchKey", 404, s3.get_object, Bucket=bucket, Key="other")
