@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
+from datetime import datetime, tzinfo
 from typing import Any
 
 import pytest
 
 from storage.accounts import keys, principals
 from storage.models import KeyLimit, Scope
+from storage.s3 import authentication
 from tests.support.s3 import HOST, ask, client_of, refused
 
 Make = Callable[..., Any]
@@ -133,6 +136,23 @@ def test_presigned_addresses(s3_keys: Make) -> None:
     assert ask("GET", uri("put_object"))[0] == 403
     assert ask("GET", uri("get_object") + "&response-content-type=text/html")[0] == 403
     assert ask("GET", uri("get_object", 604801))[0] == 400
+
+
+def test_old_signatures_are_refused(s3_keys: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, s3 = s3_keys()
+    s3.create_bucket(Bucket="bucket")
+    address = s3.generate_presigned_url("list_objects_v2", {"Bucket": "bucket"}, ExpiresIn=3600).partition(HOST)[2]
+    assert ask("GET", address)[0] == 200
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Later:
+            return cls.fromtimestamp(time.time() + 3660, tz)
+
+    monkeypatch.setattr(authentication, "datetime", Later)
+    status, _, body = ask("GET", address)
+    assert (status, b"Request has expired" in body) == (403, True)
+    refused("RequestTimeTooSkewed", 403, s3.list_buckets)
 
 
 def test_the_rate_is_limited(s3_keys: Make, settings: Any) -> None:

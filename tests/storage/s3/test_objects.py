@@ -10,6 +10,7 @@ import zlib
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from storage.models import Content, Part
 from tests.support.api import Socket
@@ -288,6 +289,18 @@ def test_a_client_that_goes_away_leaves_nothing(s3: Any, bucket: str, cluster: C
     status, _, _ = ask("PUT", f"/{bucket}/key", broken, {"Content-Length": "999999"})
     assert status == 400
     assert (Part.objects.count(), Content.objects.count(), cluster.staged()) == (0, 0, [])
+
+
+def test_who_waits_for_a_client_holds_no_connection_to_postgresql(s3: Any, bucket: str) -> None:
+    held = []
+
+    class Slow(Socket):
+        def read(self, size: int) -> bytes:
+            held.append(connection.connection is not None)
+            return super().read(size)
+
+    assert ask("PUT", f"/{bucket}/key", Slow(b"bytes"), {"Content-Length": "5"})[0] == 200
+    assert held == [False]
 
 
 def test_virtual_hosts(s3: Any, bucket: str, settings: Any) -> None:
