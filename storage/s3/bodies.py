@@ -48,7 +48,6 @@ class IncomingBody:
 
     Attributes:
         size: the number of bytes that the client announces, without the encoding; 0 if the client announces none.
-        is_announced: True if the client announces a number.
     """
 
     def __init__(self, request: Request, *, algorithms: Iterable[str] = ()) -> None:
@@ -78,7 +77,6 @@ class IncomingBody:
         self._told = named[0] if named else USUAL
         self._algorithms = dict.fromkeys((*named, *algorithms, USUAL))
         self.size = self._decoded_size()
-        self.is_announced = self._is_chunked or self._stream.declared is not None
 
     def _decoded_size(self) -> int:
         if not self._is_chunked:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from django.db import connection
 
 from storage.conf import configuration
-from storage.exceptions import LengthRequired
 from storage.models import Bucket, Destination
 from storage.s3 import checksums
 from storage.s3.bodies import Digests, IncomingBody
@@ -35,8 +34,6 @@ def store(request: Request, bucket: Bucket, factor: int, *, algorithms: Iterable
         StorageError: an error of ``intake``.
     """
     body = IncomingBody(request, algorithms=algorithms)
-    if not body.is_announced:
-        raise LengthRequired("You must provide the Content-Length HTTP header.")
     return store_from(
         request, bucket, factor, body.size, lambda reception: body.receive(reception.write, lambda: reception.sha256)
     )
