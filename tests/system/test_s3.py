@@ -6,7 +6,12 @@ import hashlib
 import http.client
 import io
 import os
+import signal
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import count
 from typing import Any
 
 import boto3
@@ -116,6 +121,64 @@ def test_the_door_counts(system: System, s3: Any) -> None:
         return b'route="s3:ListBuckets"' in connection.getresponse().read()
 
     wait_until(told, 10)
+
+
+def test_readers_never_see_a_mixture(s3: Any) -> None:
+    """Every answer has the bytes that one writer has sent, and the ETag and the metadata that belong to them."""
+    bodies = {letter: letter.encode() * (300_000 + ord(letter)) for letter in "abcd"}
+    where = {"Bucket": "bucket", "Key": "overwritten"}
+    s3.put_object(**where, Body=bodies["a"], Metadata={"letter": "a"})
+
+    def write(letter: str) -> None:
+        for _ in range(5):
+            s3.put_object(**where, Body=bodies[letter], Metadata={"letter": letter})
+
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        writers = [pool.submit(write, letter) for letter in bodies]
+        reads = 0
+        while not all(writer.done() for writer in writers) or reads < 10:
+            found = s3.get_object(**where)
+            body = bodies[found["Metadata"]["letter"]]
+            assert found["Body"].read() == body
+            assert found["ETag"] == f'"{hashlib.md5(body).hexdigest()}"'
+            reads += 1
+        for writer in writers:
+            writer.result()
+
+
+def test_what_was_answered_survives_the_death_of_every_process_of_the_door(system: System, s3: Any) -> None:
+    """Clients write while processes are killed. Each object that was acknowledged is whole, and is listed."""
+    acknowledged: dict[str, bytes] = {}
+    ended = threading.Event()
+
+    def write(number: int) -> None:
+        for turn in count():
+            if ended.is_set():
+                return
+            key, data = f"killed/{number}-{turn}", os.urandom(50_000)
+            with suppress(Exception):
+                s3.put_object(Bucket="bucket", Key=key, Body=data)
+                acknowledged[key] = data
+
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(4):
+            pool.submit(write, number)
+        try:
+            for kill in range(4):
+                before = len(acknowledged)
+                wait_until(lambda before=before: len(acknowledged) > before + 5, 60)  # type: ignore[misc]
+                for pid in system.children("api" if kill % 2 else "worker"):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+        finally:
+            ended.set()
+    wait_until(system.is_ready, 60)
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket="bucket", Prefix="killed/")
+    listed = {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", [])}
+    assert acknowledged.keys() <= listed.keys()
+    assert set(listed.values()) == {50_000}
+    for key, data in acknowledged.items():
+        assert s3.get_object(Bucket="bucket", Key=key)["Body"].read() == data
 
 
 def test_a_port_that_is_taken_stops_the_start(system: System, make_system: Callable[..., System]) -> None:
