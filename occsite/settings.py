@@ -209,6 +209,7 @@ CORS_EXPOSE_HEADERS = [
     "Tus-Max-Size",
     "Tus-Resumable",
     "Tus-Version",
+    "Undo-Location",
     "Upload-Complete",
     "Upload-Concat",
     "Upload-Defer-Length",

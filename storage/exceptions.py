@@ -128,6 +128,18 @@ class NoSuchNode(StorageError):
     code = "no_such_node"
 
 
+class NoSuchDeletion(StorageError):
+    """The owner has no such deletion, or it was undone already."""
+
+    code = "no_such_deletion"
+
+
+class DeletionFinal(StorageError):
+    """The deletion can no longer be undone: its time is over, or bytes of its files have been freed."""
+
+    code = "deletion_final"
+
+
 class NoSuchJob(StorageError):
     """No job has this id."""
 

@@ -16,7 +16,7 @@ from storage.admin.columns import Uploaded, elided, moment, shown, size
 from storage.admin.operations import Asked, Page
 from storage.admin.paging import PatientPaginator
 from storage.models import Cluster, Content, File, Holding, Node, Tally
-from storage.models.file import fault_of
+from storage.models.names import fault_of
 from storage.services import catalogue, rebalance
 
 HASH_PREFIX = re.compile(r"[0-9a-f]{4,64}")

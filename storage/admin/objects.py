@@ -13,7 +13,7 @@ from storage.admin.operations import NoHandEdits, Page
 from storage.admin.paging import PatientPaginator
 from storage.admin.quotas import SizeField, limit
 from storage.models import Bucket, Object, Part, Tally
-from storage.models.file import end_of_prefix
+from storage.models.names import end_of_prefix
 
 PARTS_SHOWN = 20  # A page of an object shows at most this many parts.
 

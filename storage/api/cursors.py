@@ -7,6 +7,7 @@ import binascii
 import json
 import uuid
 from datetime import datetime
+from typing import cast
 
 from storage.exceptions import InvalidRequest
 from storage.models import Position, Sort
@@ -15,9 +16,10 @@ from storage.services.activity import Place
 FIELD = "cursor"
 
 
-def made_of(sort: Sort, position: Position) -> str:
-    """The cursor of a position in a sort order."""
-    text = json.dumps([sort.key, sort.descending, *position], separators=(",", ":"))
+def made_of(sort: Sort, position: Position | str) -> str:
+    """The cursor of a position in a sort order, or of a folder before the files."""
+    place = (position,) if isinstance(position, str) else position
+    text = json.dumps([sort.key, sort.descending, *place], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
@@ -27,18 +29,40 @@ def read(text: str, sort: Sort) -> Position:
     Raises:
         InvalidRequest: the text is not a cursor, or is a cursor of another sort order.
     """
-    try:
-        found = json.loads(_decoded(text))
-    except (binascii.Error, ValueError, RecursionError):
-        found = None
+    found = _loaded(text)
     match found:
         case [sort.key, sort.descending, key, int(row_id)] if _fits(sort, key) and 0 <= row_id < 1 << 63:
-            return key, row_id
-        case [str(), bool(), _, int()]:
-            reason = "It is of another sort order: a cursor goes with the sort that it came with."
+            return cast("str | int | None", key), row_id
+    raise _refusal(found)
+
+
+def read_in_folder(text: str, sort: Sort) -> Position | str:
+    """The position, or the folder, that the cursor of a listing of one folder stands for.
+
+    Raises:
+        InvalidRequest: as for ``read``.
+    """
+    match _loaded(text):
+        case [sort.key, sort.descending, str(folder)] if folder.endswith("/") and _is_text(folder):
+            return folder
+    return read(text, sort)
+
+
+def _loaded(text: str) -> object:
+    """The value that a cursor encodes; None if the text is not a cursor."""
+    try:
+        return json.loads(_decoded(text))
+    except (binascii.Error, ValueError, RecursionError):
+        return None
+
+
+def _refusal(found: object) -> InvalidRequest:
+    match found:
+        case [str(), bool(), _, int()] | [str(), bool(), str()]:
+            reason = "It is of another listing: a cursor goes with the sort and the delimiter that it came with."
         case _:
-            raise _refusal()
-    raise _refusal(reason)
+            reason = "Use the one in next."
+    return InvalidRequest("not a cursor", {FIELD: [reason]})
 
 
 def made_of_moment(at: datetime, row_id: uuid.UUID) -> str:
@@ -56,7 +80,7 @@ def read_moment(text: str) -> tuple[datetime, uuid.UUID]:
         at, _, row_id = _decoded(text).decode().partition(" ")
         return _moment(at), uuid.UUID(row_id)
     except (binascii.Error, ValueError):
-        raise _refusal() from None
+        raise _refusal(None) from None
 
 
 def made_of_place(place: Place) -> str:
@@ -73,20 +97,16 @@ def read_place(text: str) -> Place:
         InvalidRequest: the text is not a cursor.
     """
     try:
-        match json.loads(_decoded(text)):
+        match _loaded(text):
             case [None, None, int(file_id)] if _is_id(file_id):
                 return None, file_id
             case [str(at), int(row_id), None] if _is_id(row_id):
                 return (_moment(at), row_id), None
             case [str(at), int(row_id), int(file_id)] if _is_id(row_id) and _is_id(file_id):
                 return (_moment(at), row_id), file_id
-    except (binascii.Error, ValueError, RecursionError):
+    except ValueError:
         pass
-    raise _refusal()
-
-
-def _refusal(reason: str = "Use the one in next.") -> InvalidRequest:
-    return InvalidRequest("not a cursor", {FIELD: [reason]})
+    raise _refusal(None)
 
 
 def _decoded(text: str) -> bytes:
@@ -106,14 +126,16 @@ def _is_id(number: int) -> bool:
 
 def _fits(sort: Sort, key: object) -> bool:
     if sort.key == "file_name":
-        return isinstance(key, str) and "\0" not in key and _is_text(key)
+        return isinstance(key, str) and _is_text(key)
     if sort.key == "file_size":
         return type(key) is int and 0 <= key < 1 << 63
     return key is None
 
 
 def _is_text(text: str) -> bool:
-    """True if the text has no lone surrogates, which no database takes."""
+    """True if the text has neither NUL nor lone surrogates, which no database takes."""
+    if "\0" in text:
+        return False
     try:
         text.encode()
     except UnicodeEncodeError:

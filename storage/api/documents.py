@@ -250,6 +250,7 @@ def upload_status(upload: Resumable) -> dict[str, Any]:
     return {
         "id": str(upload.pk),
         "file_name": upload.name,
+        "metadata": upload.metadata,
         "stage": _stage(upload),
         "offset": upload.offset,
         "length": upload.length,

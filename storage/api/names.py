@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
 from storage.exceptions import InvalidRequest
-from storage.models.file import fault_of
+from storage.models.names import fault_of, fault_of_part
 
 FIELD = "file_name"
 
@@ -39,7 +39,7 @@ def valid_part(text: str, field: str) -> str:
     Raises:
         InvalidRequest: no name can contain the text; the message says why.
     """
-    if text not in ("", ".", "..") and (reason := fault_of(text)):
+    if reason := fault_of_part(text):
         raise InvalidRequest("no file has a name with this in it", {field: [reason]})
     return text
 

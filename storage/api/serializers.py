@@ -13,7 +13,7 @@ from storage.api import names
 from storage.api.schema.fields import NAME
 from storage.cluster.topology import Topology
 from storage.models import Scope
-from storage.models.file import MAX_LENGTH
+from storage.models.names import MAX_LENGTH
 
 MIB = 1 << 20
 DAY = 86400

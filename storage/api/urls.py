@@ -27,6 +27,7 @@ urlpatterns = [
     path("files/<str:file_hash>", views.FileView.as_view(), name="file"),
     path("files/<str:file_hash>/links", links.LinksView.as_view(), name="links"),
     path("files/<str:file_hash>/links/<str:link_id>", links.LinkView.as_view(), name="link"),
+    path("deletions/<str:deletion_id>", views.DeletionView.as_view(), name="deletion"),
     path("share/<str:token>", downloads.SharedView.as_view()),
     re_path(r"^share/(?P<token>[^/]+)/(?P<file_name>(?s:.*))\Z", downloads.SharedView.as_view()),
     path("verify/<str:file_hash>", views.VerifyView.as_view(), name="verify"),

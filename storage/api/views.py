@@ -21,7 +21,7 @@ from storage.api.http.preferences import DISTRIBUTION, preferred
 from storage.api.names import FIELD as FILE_NAME
 from storage.api.names import chosen_name, valid_part
 from storage.api.paging import LIMIT, address_of_next, limit_of
-from storage.api.parameters import plain_text, require_known, sort_order, switch
+from storage.api.parameters import one_of, plain_text, require_known, sort_order, switch
 from storage.api.schema import answers, examples
 from storage.api.schema.fields import CONDITIONS, TEXT
 from storage.api.schema.operations import Reply, describe
@@ -29,11 +29,14 @@ from storage.api.schema.status import Status
 from storage.api.uploads.bodies import FieldsParser, FormParser, JSONParser
 from storage.api.wsgi.transfers import transfer
 from storage.conf import configuration
+from storage.exceptions import InvalidRequest
 from storage.jobs import waiting
 from storage.models import Cluster, Sort
-from storage.services import catalogue, health, locate, objects, rebalance, statistics, verify
+from storage.models.names import SEPARATOR
+from storage.services import catalogue, health, locate, objects, rebalance, statistics, undo, verify
 
 BUCKET = "bucket"
+DELIMITER = "delimiter"
 BY_KEY = Sort("file_name")
 
 
@@ -101,10 +104,13 @@ class FilesView(Endpoint):
     in upper or lower case. `sort` is `created_at`, `file_name` or `file_size`, or one of these after a `-` for the
     reverse order.
 
+    `delimiter=/` lists one folder: `prefix` is the folder, with a slash at its end, or empty. `folders` has the folders
+    in it, by name, and `files` the files that are in it and in no deeper folder. Pages have the folders first.
+
     `bucket` lists the objects of a bucket of yours by key; it goes with `prefix`, `limit` and `cursor` only.
     """
 
-    parameters = (LIMIT, cursors.FIELD, "prefix", "name", "sort", BUCKET)
+    parameters = (LIMIT, cursors.FIELD, "prefix", DELIMITER, "name", "sort", BUCKET)
 
     @describe(
         "List files",
@@ -115,21 +121,37 @@ class FilesView(Endpoint):
     def get(self, request: Request) -> Response:
         if BUCKET in request.query_params:
             return self._objects(request)
-        limit = limit_of(request)
         sort = sort_order(request, "sort")
+        is_level = one_of(request, DELIMITER, (SEPARATOR,)) is not None
+        page: catalogue.Page | catalogue.Level = (self._level if is_level else self._page)(request, sort)
+        epoch = Cluster.load().topology_epoch
+        following = None if page.last is None else address_of_next(request, cursors.made_of(sort, page.last))
+        files = [documents.file_summary(file, epoch) for file in page.files]
+        folders = {"folders": page.folders} if isinstance(page, catalogue.Level) else {}
+        return Response({"total_files": page.total, **folders, "files": files, "next": following})
+
+    def _page(self, request: Request, sort: Sort) -> catalogue.Page:
         cursor = request.query_params.get(cursors.FIELD)
-        page = catalogue.page(
+        return catalogue.page(
             owner_of(request),
-            limit=limit,
+            limit=limit_of(request),
             sort=sort,
             after=None if cursor is None else cursors.read(cursor, sort),
             prefix=valid_part(request.query_params.get("prefix", ""), "prefix"),
             part=valid_part(request.query_params.get("name", ""), "name"),
         )
-        epoch = Cluster.load().topology_epoch
-        following = None if page.last is None else address_of_next(request, cursors.made_of(sort, page.last))
-        files = [documents.file_summary(file, epoch) for file in page.files]
-        return Response({"total_files": page.total, "files": files, "next": following})
+
+    def _level(self, request: Request, sort: Sort) -> catalogue.Level:
+        cursor = request.query_params.get(cursors.FIELD)
+        if "name" in request.query_params:
+            raise InvalidRequest("name searches all folders", {DELIMITER: ["Not together with name."]})
+        return catalogue.level(
+            owner_of(request),
+            limit=limit_of(request),
+            sort=sort,
+            after=None if cursor is None else cursors.read_in_folder(cursor, sort),
+            prefix=valid_part(request.query_params.get("prefix", ""), "prefix"),
+        )
 
     def _objects(self, request: Request) -> Response:
         require_known(request.META, (LIMIT, cursors.FIELD, "prefix", BUCKET))
@@ -174,7 +196,7 @@ class FileView(Endpoint):
 
     @describe("Show a file", {200: FILE}, problems=("no_such_file",))
     def get(self, request: Request, file_hash: str) -> Response:
-        return self._shown(self._found(request, file_hash))
+        return shown(self._found(request, file_hash))
 
     @describe("Rename a file", {200: FILE}, problems=CHANGES, headers=CONDITIONS)
     @transfer()
@@ -185,13 +207,19 @@ class FileView(Endpoint):
         form = self.get_serializer(data=request.data)
         form.is_valid(raise_exception=True)
         name = form.validated_data["file_name"]
-        return self._shown([catalogue.rename(*files, name=name, permit=partial(self._require_conditions, request))])
+        return shown([catalogue.rename(*files, name=name, permit=partial(self._require_conditions, request))])
 
-    @describe("Delete a file", {204: Reply("deleted")}, problems=CHANGES, headers=CONDITIONS)
+    @describe(
+        "Delete a file",
+        {204: Reply("deleted", may_have=("Undo-Location",))},
+        problems=CHANGES,
+        headers=CONDITIONS,
+    )
     def delete(self, request: Request, file_hash: str) -> Response:
         files = self._found(request, file_hash)
-        catalogue.delete(*files, permit=partial(self._require_conditions, request))
-        return Response(status=status.HTTP_204_NO_CONTENT)
+        deletion = catalogue.delete(*files, permit=partial(self._require_conditions, request))
+        headers = {"Undo-Location": reverse("deletion", args=[deletion.pk])} if deletion else {}
+        return Response(status=status.HTTP_204_NO_CONTENT, headers=headers)
 
     def _found(self, request: Request, file_hash: str) -> Sequence[models.File]:
         return catalogue.find_all(owner_of(request), well_formed(file_hash), chosen_name(request.META), ready=False)
@@ -200,14 +228,41 @@ class FileView(Endpoint):
         tags = (documents.file_tag(files), f'"{files[0].content.file_hash}"')
         preconditions.require(request.META, tags, max(file.modified_at for file in files))
 
-    def _shown(self, files: Sequence[models.File]) -> Response:
-        headers = {
-            "ETag": documents.file_tag(files),
-            "Last-Modified": preconditions.http_date(max(file.modified_at for file in files)),
-            "Cache-Control": "no-cache",
-        }
-        body = documents.file_summary(files[0], Cluster.load().topology_epoch)
-        return Response({**body, "names": [file.name for file in files]}, headers=headers)
+
+def shown(files: Sequence[models.File]) -> Response:
+    """The answer that shows files of one content, the newest first."""
+    headers = {
+        "ETag": documents.file_tag(files),
+        "Last-Modified": preconditions.http_date(max(file.modified_at for file in files)),
+        "Cache-Control": "no-cache",
+    }
+    body = documents.file_summary(files[0], Cluster.load().topology_epoch)
+    return Response({**body, "names": [file.name for file in files]}, headers=headers)
+
+
+class DeletionView(Endpoint):
+    """The deletion of one file, or of all files of the same bytes. A `POST` undoes it, once, within RECLAIM_GRACE.
+
+    The `Undo-Location` of the answer to a `DELETE` is this address. The files are again where they were in lists. Their
+    share links do not come back.
+    """
+
+    http_method_names = ("post", "options")
+
+    @describe(
+        "Undo a deletion",
+        {200: FILE},
+        problems=(
+            "no_such_deletion",
+            "deletion_final",
+            "content_not_ready",
+            "content_unavailable",
+            "byte_quota_exceeded",
+            "file_quota_exceeded",
+        ),
+    )
+    def post(self, request: Request, deletion_id: str) -> Response:
+        return shown(undo.undo(owner_of(request), deletion_id))
 
 
 class VerifyView(Endpoint):

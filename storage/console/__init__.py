@@ -2,7 +2,7 @@
 
 - ``client``: requests to the API from within the process.
 - ``page``: what all pages have in common: who looks, and what an error looks like.
-- ``files``, ``file``, ``sharing``, ``preview``: the user's files.
+- ``files``, ``file``, ``sharing``, ``preview``: the user's files. ``undoing``: the offer to take a deletion back.
 - ``health``, ``nodes``, ``work``: whether everything works; the nodes; jobs. ``plots``, ``timelines``: their pictures.
 - ``links``, ``activity``, ``keys``: all share links; who did what; what programs log in with.
 - ``login``: sessions. ``words``: sizes, times and states as people read them.

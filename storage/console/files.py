@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -11,11 +12,13 @@ from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_exempt
 
-from storage.console import words
+from storage.conf import configuration
+from storage.console import undoing, words
 from storage.console.client import Answer
-from storage.console.names import ITEM, NAME, Named
+from storage.console.names import FOLDER, ITEM, NAME, Folder, Named, trail
 from storage.console.page import Page, Refused, reason
 from storage.models.fields import HEX_DIGEST
+from storage.models.names import SEPARATOR
 
 PAGE_SIZE = 50
 SORTS = {
@@ -27,6 +30,7 @@ SORTS = {
     "file_size": "Smallest first",
 }
 NEWEST = "-created_at"
+UNDO = "Undo-Location"
 MOST_AT_ONCE = 500  # files that one form may delete
 
 
@@ -36,25 +40,31 @@ class FilesPage(Page):
     section = "files"
 
     def get(self, request: Any) -> HttpResponse:
-        sought = request.GET.get("q", "").strip()
+        sought, folder = request.GET.get("q", "").strip(), request.GET.get(FOLDER, "")
         sort = request.GET.get("sort", NEWEST)
         sort = sort if sort in SORTS else NEWEST
         cursor = request.GET.get("cursor", "")
-        answer = self.api.get("/files", limit=PAGE_SIZE, sort=sort, name=sought, cursor=cursor)
-        if not answer.is_good and (sought or cursor):
+        # A search finds what is in deeper folders too.
+        mode = {"name": sought} if sought else {"delimiter": SEPARATOR}
+        answer = self.api.get("/files", limit=PAGE_SIZE, sort=sort, prefix=folder, cursor=cursor, **mode)
+        if not answer.is_good and (sought or cursor or folder):
             answer = Answer(200, {"files": [], "next": None, "total_files": None})  # No name can contain this text.
         found = self.need(answer)
-        here = urlencode({"q": sought, "sort": sort}) if sought or sort != NEWEST else ""
+        query = {FOLDER: folder, "q": sought, "sort": sort}
         context = {
             "files": [(file, Named.of(file)) for file in found["files"]],
+            "folders": [Folder(path) for path in found.get("folders", ())],
+            "folder": folder,
+            "trail": trail(folder),
+            "root": reverse("root"),
             "total": found["total_files"],
-            "following": _following(found["next"], sought, sort),
+            "following": _following(found["next"], query),
             "sought": sought,
             "sort": sort,
             "sorts": SORTS,
             "is_first": not cursor,
             "account": self.api.get("/account").document,
-            "here": f"{reverse('root')}?{here}" if here else reverse("root"),
+            "here": _address({**query, "sort": "" if sort == NEWEST else sort}),
         }
         part = request.headers.get("HX-Target")
         if part == "rows":
@@ -62,13 +72,18 @@ class FilesPage(Page):
         return self.show("console/parts/list.html" if part == "list" else "console/files.html", context)
 
 
-def _following(address: str | None, sought: str, sort: str) -> str | None:
+def _following(address: str | None, query: Mapping[str, str]) -> str | None:
     """The console's address of the page after this one; None after the last page."""
     if address is None:
         return None
     (cursor,) = parse_qs(urlsplit(address).query)["cursor"]
-    query = {"q": sought, "sort": sort, "cursor": cursor}
-    return f"{reverse('root')}?{urlencode({name: value for name, value in query.items() if value})}"
+    return _address({**query, "cursor": cursor})
+
+
+def _address(query: Mapping[str, str]) -> str:
+    """The address of the list of files with the parts of the query that are not empty."""
+    text = urlencode({name: value for name, value in query.items() if value})
+    return f"{reverse('root')}?{text}" if text else reverse("root")
 
 
 @method_decorator(csrf_exempt, name="dispatch")
@@ -116,10 +131,12 @@ class DeletePage(Page):
         if "sure" not in request.POST:
             return self._ask(request.POST.getlist(ITEM))
         files = _named(request.POST.getlist(ITEM))
-        failures = [answer for answer in map(self._delete, files) if not answer.is_good]
+        answers = [self._delete(file) for file in files]
+        failures = [answer for answer in answers if not answer.is_good]
         if deleted := len(files) - len(failures):
-            what = f"“{words.visible(files[0].name)}”" if len(files) == 1 else words.count(deleted, "file")
-            messages.success(request, f"{what} {'is' if deleted == 1 else 'are'} deleted.")
+            what = f"“{words.visible(files[0].base)}”" if len(files) == 1 else words.count(deleted, "file")
+            said = f"{what} {'is' if deleted == 1 else 'are'} deleted."
+            undoing.offer(request, said, [address for each in answers if (address := each.headers.get(UNDO))])
         if failures:
             what = "The file" if len(files) == 1 else words.count(len(failures), "file")
             messages.error(request, f"{what} could not be deleted: {reason(failures[0])}")
@@ -132,7 +149,9 @@ class DeletePage(Page):
         if not items:
             messages.info(self.request, "Mark the files that you want to delete.")
             return self.go_back()
-        return self.show("console/delete.html", {"files": _named(items), "back": self.back()})
+        seconds = configuration().reclaim_grace
+        grace = words.span(seconds) if seconds else ""
+        return self.show("console/delete.html", {"files": _named(items), "back": self.back(), "grace": grace})
 
 
 def _named(items: list[str]) -> list[Named]:

@@ -9,9 +9,12 @@ from urllib.parse import urlencode
 
 from django.urls import reverse
 
+from storage.models.names import SEPARATOR, folder_of, last_segment
+
 ITEM = "item"  # the field of a form that names a file
 HASH_LENGTH = 64
 NAME = "file_name"
+FOLDER = "folder"
 
 KINDS: Mapping[str, str] = {
     "image": "png jpg jpeg gif webp avif bmp svg heic tif tiff ico",
@@ -21,6 +24,30 @@ KINDS: Mapping[str, str] = {
     "archive": "zip gz tgz bz2 xz zst tar 7z rar jar iso",
     "document": "pdf doc docx odt rtf xls xlsx ods ppt pptx odp epub",
 }
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One folder.
+
+    Attributes:
+        path: its whole path, with a slash at its end.
+    """
+
+    path: str
+
+    @property
+    def name(self) -> str:
+        return last_segment(self.path[:-1])
+
+    @property
+    def page(self) -> str:
+        return f"{reverse('root')}?{urlencode({FOLDER: self.path})}"
+
+
+def trail(path: str) -> list[Folder]:
+    """The folders of a path, from the outermost on. The path is empty or has a slash at its end."""
+    return [Folder(path[: place + 1]) for place, character in enumerate(path) if character == SEPARATOR]
 
 
 @dataclass(frozen=True)
@@ -50,9 +77,23 @@ class Named:
         return f"{self.file_hash}/{self.name}"
 
     @property
+    def base(self) -> str:
+        """The name without its folders."""
+        return last_segment(self.name)
+
+    @property
+    def folder(self) -> str:
+        return folder_of(self.name)
+
+    @property
+    def trail(self) -> list[Folder]:
+        """The folders that the file is in, from the outermost on."""
+        return trail(self.folder)
+
+    @property
     def kind(self) -> str:
         """The kind of the file, by the ending of its name: the icon in lists."""
-        ending = self.name.rpartition(".")[2].lower()
+        ending = self.base.rpartition(".")[2].lower()
         return next((kind for kind, endings in KINDS.items() if ending in endings.split()), "file")
 
     @property

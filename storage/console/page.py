@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -20,6 +21,7 @@ from storage.models import Scope
 
 READS = ("GET", "HEAD")
 R = TypeVar("R", bound=HttpResponseBase)
+OFFER = "undo"  # the key of the session under which the last deletion can be undone
 BACK = "back"  # the field with the page of the console to which a form returns
 EXPLANATIONS = {
     403: "You may not do this.",
@@ -113,7 +115,13 @@ class Page(View):
             "is_admin": Scope.ADMIN in self.principal.scopes,
             "may_write": Scope.WRITE in self.principal.scopes,
             "version": VERSION,
+            "offer": self._offer(),
         }
+
+    def _offer(self) -> str | None:
+        """What was deleted last, in words, as long as that can be undone."""
+        offered = self.request.session.get(OFFER)
+        return offered["said"] if offered and offered["ends"] > time.time() else None
 
     def _refusal(self, answer: Answer) -> HttpResponse:
         context = {"explanation": EXPLANATIONS.get(answer.status, "This did not work."), "problem": answer.document}

@@ -1,6 +1,19 @@
 from django.urls import path
 
-from storage.console import activity, file, files, health, keys, links, login, nodes, preview, single_sign_on, work
+from storage.console import (
+    activity,
+    file,
+    files,
+    health,
+    keys,
+    links,
+    login,
+    nodes,
+    preview,
+    single_sign_on,
+    undoing,
+    work,
+)
 
 app_name = "console"
 urlpatterns = [
@@ -11,6 +24,7 @@ urlpatterns = [
     path("single-sign-on/return", single_sign_on.ReturnPage.as_view(), name="single-sign-on-return"),
     path("upload", files.UploadPage.as_view(), name="upload"),
     path("delete", files.DeletePage.as_view(), name="delete"),
+    path("undo", undoing.UndoPage.as_view(), name="undo"),
     path("file/<str:file_hash>", file.FilePage.as_view(), name="file"),
     path("file/<str:file_hash>/copies", file.CopiesPage.as_view(), name="copies"),
     path("file/<str:file_hash>/rename", file.RenamePage.as_view(), name="rename"),

@@ -95,7 +95,7 @@ DELETE FROM storage_tally WHERE what IN ('objects', 'parts');
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('storage', '0030_identities'),
+        ('storage', '0024_identities'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

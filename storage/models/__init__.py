@@ -3,8 +3,9 @@ from storage.models.bucket import Bucket
 from storage.models.chunk import Chunk, Pin
 from storage.models.cluster import Cluster
 from storage.models.content import Content, ManifestEntry
+from storage.models.deletion import Deletion
 from storage.models.described import Properties
-from storage.models.file import NOBODY, SORT_KEYS, UPLOADED, File, Position, Sort, nobody
+from storage.models.file import NOBODY, SORT_KEYS, UPLOADED, File, FileQuerySet, Position, Sort, nobody
 from storage.models.generation import Generation
 from storage.models.hold import Hold
 from storage.models.holding import Holding
@@ -19,6 +20,7 @@ from storage.models.node import Node
 from storage.models.object import Destination, Object
 from storage.models.part import Part
 from storage.models.quota import Quota, Usage
+from storage.models.remains import Remains
 from storage.models.resumable import Resumable
 from storage.models.sample import Sample
 from storage.models.segment import Segment
@@ -32,6 +34,7 @@ from storage.models.statements.acceptance import (
     record_part,
     record_reception,
 )
+from storage.models.statements.folders import folders
 from storage.models.statements.open_content import OpenContent
 from storage.models.statements.open_file import OpenFile
 from storage.models.statements.open_object import OpenObject, OpenPart
@@ -52,8 +55,10 @@ __all__ = [
     "Chunk",
     "Cluster",
     "Content",
+    "Deletion",
     "Destination",
     "File",
+    "FileQuerySet",
     "Generation",
     "Hold",
     "Holding",
@@ -79,6 +84,7 @@ __all__ = [
     "Position",
     "Properties",
     "Quota",
+    "Remains",
     "Resumable",
     "Sample",
     "Scope",
@@ -87,6 +93,7 @@ __all__ = [
     "Tally",
     "Upload",
     "Usage",
+    "folders",
     "nobody",
     "record_acceptance",
     "record_part",

@@ -11,6 +11,7 @@ from django.db.models.functions import Coalesce, Now
 from storage.exceptions import NoSuchFile
 from storage.models.chunk import Chunk
 from storage.models.fields import DigestField
+from storage.models.remains import Remains
 from storage.models.statements.prepared import rows
 from storage.models.tally import Tally
 
@@ -59,7 +60,7 @@ class ContentQuerySet(models.QuerySet["Content"]):
         return {content_id for (content_id,) in rows(locked, [list(content_ids)])}
 
     def remove_unreferenced(self, content_ids: Iterable[int]) -> set[int]:
-        """Delete those of the contents that nothing refers to, with their manifests.
+        """Delete those of the contents that nothing refers to, with their manifests. Ready ones leave their remains.
 
         The caller holds the locks of the contents' rows, so no reference is made now. Every accepted upload has a file
         or a part, so it need not be looked for.
@@ -74,8 +75,7 @@ class ContentQuerySet(models.QuerySet["Content"]):
         ids = [content_id for (content_id,) in rows(unreferenced, [list(content_ids)])]
         if not ids:
             return set()
-        entries = "DELETE FROM storage_manifestentry WHERE content_id = ANY(%s::bigint[]) RETURNING chunk_id"
-        chunk_ids = {chunk_id for (chunk_id,) in rows(entries, [ids])}
+        chunk_ids = Remains.keep(ids)
         rows("DELETE FROM storage_content WHERE id = ANY(%s::bigint[])", [ids])
         return chunk_ids
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
@@ -8,15 +7,14 @@ from typing import Self
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection, models
+from django.db.models import F, Func
 from django.db.models.fields.tuple_lookups import Tuple, TupleGreaterThan, TupleLessThan
 from django.db.models.functions import Collate, Now
 
 from storage.models.content import Content
+from storage.models.names import MAX_LENGTH, end_of_prefix
 
 NOBODY = "nobody"
-MAX_LENGTH = 255  # The most characters of a name. 255 characters take at most 1020 bytes in UTF-8.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @lru_cache(maxsize=1)
@@ -29,7 +27,10 @@ def nobody() -> User:
 BY_CODE_POINT = Collate("name", "C")
 """The name, compared by code points, as in the index ``file_by_name``."""
 
-SORT_KEYS = {"created_at": None, "file_name": BY_CODE_POINT, "file_size": models.F("size")}
+FOLDER = Collate(Func(F("name"), template="coalesce(substring(%(expressions)s from '^.*/'), '')"), "C")
+"""The folder of the name with the slash at its end, compared by code points; empty for a name without a folder."""
+
+SORT_KEYS = {"created_at": None, "file_name": BY_CODE_POINT, "file_size": F("size")}
 """Sort key → its column. ``created_at`` needs no column: row ids ascend in the order in which files were made."""
 
 
@@ -74,37 +75,28 @@ class FileQuerySet(models.QuerySet["File"]):
             return files.order_by("-id" if sort.descending else "id")
         if after is not None:
             lookup = TupleLessThan if sort.descending else TupleGreaterThan
-            files = files.filter(lookup(Tuple(key, models.F("id")), after))
+            files = files.filter(lookup(Tuple(key, F("id")), after))
         if sort.descending:
             return files.order_by(key.desc(), "-id")
         return files.order_by(key.asc(), "id")
 
+    def in_folder(self, folder: str, sort: Sort, after: Position | None = None) -> Self:
+        """The files of a folder in an order, as ``sorted`` has them, without those of the folders in it.
 
-def end_of_prefix(prefix: str) -> str | None:
-    """The first text, by code points, after all texts that begin with the prefix; None if no text comes after them."""
-    for position in reversed(range(len(prefix))):
-        code_point = ord(prefix[position])
-        if code_point < 0x10FFFF:
-            following = 0xE000 if code_point == 0xD7FF else code_point + 1  # Surrogates are not characters.
-            return prefix[:position] + chr(following)
-    return None
+        PostgreSQL might read all files of the owner from the newest on, and pick those of the folder: if the newest
+        half lies elsewhere, it reads half of them. The folder is therefore given as a range, and as a part of the
+        order: only the folder's own index has this order.
 
-
-def fault_of(text: str) -> str | None:
-    """The reason why a text cannot be the name of a file; None if it can be one."""
-    if not text:
-        return "A file name has at least one character."
-    if len(text) > MAX_LENGTH:
-        return f"A file name has at most {MAX_LENGTH} characters; this one has {len(text)}."
-    if _SURROGATE.search(text):
-        return "A file name is text in UTF-8; this one has bytes or surrogates that are no characters."
-    if control := _CONTROL.search(text):
-        return f"A file name has no control characters; this one has U+{ord(control[0]):04X}."
-    if "/" in text:
-        return "A file name has no slash: there are no folders."
-    if text in (".", ".."):
-        return "The names . and .. mean folders."
-    return None
+        Args:
+            folder: the folder with a slash at its end, or an empty string.
+            sort: the order of the files.
+            after: the position of the last file before those that are wanted.
+        """
+        files = self.alias(folder=FOLDER)
+        if SORT_KEYS[sort.key] is not None:
+            return files.filter(folder=folder).sorted(sort, after)
+        files = files.filter(folder__gte=folder, folder__lte=folder).sorted(sort, after)
+        return files.order_by(FOLDER.desc() if sort.descending else FOLDER.asc(), *files.query.order_by)
 
 
 class File(models.Model):
@@ -124,6 +116,8 @@ class File(models.Model):
             models.Index(fields=["owner", "id"], name="file_of_owner"),
             models.Index("owner", BY_CODE_POINT, "id", name="file_by_name"),
             models.Index("owner", "size", "id", name="file_by_size"),
+            models.Index("owner", FOLDER, "id", name="file_in_folder"),
+            models.Index("owner", FOLDER, BY_CODE_POINT, "id", name="file_in_folder_by_name"),
         )
         ordering = ("id",)
 

@@ -19,6 +19,10 @@ class ResumableQuerySet(models.QuerySet["Resumable"]):
         """The resumable uploads of an owner that have not expired."""
         return self.filter(owner_id=owner_id, expires_at__gt=Clock())
 
+    def arriving(self, owner_id: int) -> ResumableQuerySet:
+        """The owner's uploads of which bytes are still to come, the newest first. Parts of others are left out."""
+        return self.of(owner_id).filter(job=None, is_partial=False).order_by("-created_at", "-id")
+
     def expired(self) -> ResumableQuerySet:
         """The resumable uploads that have expired, without those that have arrived completely and that their jobs still
         store.

@@ -10,8 +10,24 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models.functions import Now
 
+from storage import models
 from storage.exceptions import ContentNotReady, NoSuchFile
-from storage.models import UPLOADED, Activity, Chunk, Content, File, Holding, Job, Link, Position, Sort, Upload
+from storage.models import (
+    UPLOADED,
+    Activity,
+    Chunk,
+    Content,
+    Deletion,
+    File,
+    FileQuerySet,
+    Holding,
+    Job,
+    Link,
+    Position,
+    Sort,
+    Upload,
+)
+from storage.models.names import folder_of
 from storage.staging import files as staging
 
 log = structlog.get_logger(__name__)
@@ -34,6 +50,23 @@ class Page:
     last: Position | None
 
 
+@dataclass(frozen=True)
+class Level:
+    """Some of the folders and files of one folder: first the folders in it, then its own files.
+
+    Attributes:
+        total: the number of all files of the owner whose content is ready, wherever they are.
+        folders: the folders of this page, with their whole paths.
+        files: the files of this page.
+        last: the position of the page's last file, or its last folder, if more comes after it; otherwise None.
+    """
+
+    total: int
+    folders: Sequence[str]
+    files: Sequence[File]
+    last: Position | str | None
+
+
 def page(
     owner: User,
     *,
@@ -53,14 +86,43 @@ def page(
         prefix: the beginning of the names; case matters.
         part: a part of the names; case does not matter.
     """
-    ready = File.objects.filter(owner=owner, content__state=Content.State.READY)
-    if prefix:
-        ready = ready.beginning_with(prefix)
+    ready = _ready(owner, prefix)
     if part:
         ready = ready.filter(name__icontains=part)
     files = list(ready.sorted(sort, after).select_related("content")[: limit + 1])
     last = sort.position(files[limit - 1]) if len(files) > limit else None
     return Page(File.count_ready(owner), files[:limit], last)
+
+
+def level(
+    owner: User, *, limit: int, sort: Sort = UPLOADED, after: Position | str | None = None, prefix: str = ""
+) -> Level:
+    """Read one page of a folder: first the folders in it, by name, and then its own files whose content is ready.
+
+    Args:
+        owner: the owner.
+        limit: number of folders and files on the page at most.
+        sort: the order of the files.
+        after: the position of the last file, or the last folder, of the page before; None for the first page.
+        prefix: the folder with a slash at its end, or an empty string; the beginning of the wanted names may follow.
+    """
+    passed = after if isinstance(after, str) else ""
+    folders = [] if isinstance(after, tuple) else models.folders(owner.pk, prefix, after=passed, most=limit + 1)
+    rest = max(0, limit - len(folders))
+    position = after if isinstance(after, tuple) else None
+    ready = _ready(owner, prefix).in_folder(folder_of(prefix), sort, position).select_related("content")
+    files = list(ready[: rest + 1]) if len(folders) <= limit else []
+    last: Position | str | None = None
+    if len(folders) > limit or (files and not rest):
+        last = folders[limit - 1]
+    elif len(files) > rest:
+        last = sort.position(files[rest - 1])
+    return Level(File.count_ready(owner), folders[:limit], files[:rest], last)
+
+
+def _ready(owner: User, prefix: str) -> FileQuerySet:
+    ready = File.objects.filter(owner=owner, content__state=Content.State.READY)
+    return ready.beginning_with(prefix) if prefix else ready
 
 
 def find(owner: User, file_hash: str, name: str | None = None, *, ready: bool = True) -> File:
@@ -131,10 +193,13 @@ def rename(*files: File, name: str, permit: Permit = lambda _: None) -> File:
     return kept
 
 
-def delete(*files: File, permit: Permit = lambda _: None) -> None:
+def delete(*files: File, permit: Permit = lambda _: None) -> Deletion | None:
     """Delete files of one owner and content.
 
     With the last file of a content, the content is deleted too, and reclaim frees its bytes.
+
+    Returns:
+        The deletion, which can be undone for a time. None if the files were not stored yet.
 
     Raises:
         NoSuchFile: all of the files have been deleted since they were read.
@@ -147,11 +212,13 @@ def delete(*files: File, permit: Permit = lambda _: None) -> None:
         # The unfinished uploads of these files are dropped too, in the order in which workers lock uploads.
         uploads = list(Upload.objects.filter(file__in=locked).order_by("id"))
         Job.cancel(Job.objects.filter(upload__in=uploads).values_list("id", flat=True))
+        deletion = Deletion.record(locked) if content.state == Content.State.READY else None
         chunk_ids = set[int]().union(*(upload.release() for upload in uploads), *(file.remove() for file in locked))
         Chunk.objects.condemn_unreferenced(chunk_ids, factor=content.target)
     for upload in uploads:
         staging.discard(upload.pk)
     log.info("file.deleted", file_hash=content.file_hash, files=len(locked))
+    return deletion
 
 
 def give_all(giver: User, receiver: User) -> int:

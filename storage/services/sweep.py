@@ -23,12 +23,14 @@ from storage.models import (
     Chunk,
     Cluster,
     Content,
+    Deletion,
     Generation,
     Job,
     Link,
     Multipart,
     Node,
     Part,
+    Remains,
     Resumable,
     Tally,
     Upload,
@@ -74,6 +76,8 @@ def sweep() -> None:
     _heal_short_contents()
     Link.objects.delete_expired()
     Session.objects.filter(expire_date__lt=Now()).delete()
+    Deletion.objects.delete_expired(configuration().reclaim_grace)
+    Remains.objects.delete_expired(configuration().reclaim_grace)
     Tally.fold()
     Activity.forget(timedelta(days=configuration().audit_log_days))
     _forget_ended_jobs()

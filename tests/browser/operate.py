@@ -18,7 +18,8 @@ from typing import Any
 
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.browser.visit import DESKTOP, PATIENCE, Visit
+from tests.browser.visit import Visit
+from tests.browser.visitor import DESKTOP, PATIENCE
 
 NODE = "node_004"
 SECRET = re.compile(r"[A-Za-z0-9]{40}")

@@ -1,6 +1,6 @@
 """Visits the console with Chromium, and prints what it finds as JSON.
 
-Playwright lives in a virtual environment of its own, so this program imports nothing of the project:
+Playwright lives in a virtual environment of its own, so this folder imports nothing of the rest of the project:
 
     python -m tests.browser.visit URL CHROMIUM FOLDER [PASSWORD]
 
@@ -11,45 +11,21 @@ that are uploaded; the screenshots go to FOLDER/shots.
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
-PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 860}
+from tests.browser.interruptions import Interruptions
+from tests.browser.visitor import DESKTOP, PATIENCE, PHONE
+
 LOOKS = ((DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark"))
-PATIENCE = 60_000  # ms: other tests may use the processor too
 
 
-class Visit:
+class Visit(Interruptions):
     """One visit, and what went wrong in it."""
-
-    def __init__(self, browser: Browser, url: str, folder: Path) -> None:
-        self.browser, self.url, self.folder = browser, url, folder
-        self.findings: list[str] = []
-        self.steps: list[str] = []
-        self.cookies: list[Any] = []  # of a session, for the pages that are opened from now on
-        (folder / "shots").mkdir(exist_ok=True)
-
-    @contextmanager
-    def page(self, name: str, **options: Any) -> Iterator[Page]:
-        context = self.browser.new_context(base_url=self.url, accept_downloads=True, **options)
-        context.set_default_timeout(PATIENCE)
-        context.add_cookies(self.cookies)
-        page = context.new_page()
-        page.on("console", lambda message: self._heard(name, message.type, message.text))
-        page.on("pageerror", lambda error: self.findings.append(f"{name}: {error}"))
-        yield page
-        context.close()
-
-    def _heard(self, name: str, kind: str, text: str) -> None:
-        if kind in ("error", "warning"):
-            self.findings.append(f"{name}: {kind}: {text}")
 
     # -- what a person does ----------------------------------------------------
 
@@ -89,13 +65,6 @@ class Visit:
         expect(page.locator("#drop.over")).to_be_visible()
         page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
 
-    def _download(self, page: Page, file: Path) -> None:
-        with page.expect_download() as began:
-            page.get_by_label(f"Download {file.name}").click()
-        assert began.value.path().read_bytes() == file.read_bytes()
-        assert began.value.suggested_filename == file.name
-        self.steps.append("downloaded")
-
     def _menu(self, page: Page, name: str, entry: str) -> None:
         page.get_by_label(f"More for {name}").click()
         page.locator("details.menu[open]").get_by_text(entry).click()
@@ -121,41 +90,81 @@ class Visit:
     def _rename(self, page: Page, file: Path) -> None:
         self._menu(page, file.name, "Rename…")
         field = page.locator("dialog").get_by_label("New name")
-        field.fill("a/b")
+        field.fill("a//b")
         page.locator("dialog").get_by_role("button", name="Rename").click()
-        expect(page.locator("dialog .error-text")).to_contain_text("no slash")
+        expect(page.locator("dialog .error-text")).to_contain_text("between two slashes")
         field.fill("renamed.bin")
         page.locator("dialog").get_by_role("button", name="Rename").click()
         expect(page.locator("#rows").get_by_text("renamed.bin")).to_be_visible()
         self.steps.append("renamed")
 
     def _delete_all(self, page: Page, count: int) -> None:
+        self._mark_and_delete(page, count)
+        expect(page.get_by_text("No files yet")).to_be_visible()
+        self.steps.append("deleted")
+
+    def _mark_and_delete(self, page: Page, count: int) -> None:
         page.get_by_label("Mark all").check()
         expect(page.locator("#chosen output")).to_have_text(f"{count} files marked")
         page.get_by_role("button", name="Delete marked files…").click()
         expect(page.locator("dialog h1")).to_have_text(f"Delete {count} files?")
         page.locator("dialog").get_by_role("button", name="Delete", exact=True).click()
-        expect(page.get_by_text("No files yet")).to_be_visible()
         expect(page.locator(".note.success")).to_contain_text(f"{count} files are deleted")
-        self.steps.append("deleted")
 
     def upload_folder(self) -> None:
-        """Choose a folder that has another folder in it."""
+        """Drop a folder of 50 files, see progress, walk through its folders, delete, and undo that."""
         folder = self.folder / "folder"
-        (folder / "inner").mkdir(parents=True, exist_ok=True)
-        for path in ("one.txt", "two.txt", "inner/three.txt"):
-            (folder / path).write_text(path)
+        paths = [f"{place}/{number}.txt" for place in (".", "inner", "inner/most", "other") for number in range(12)]
+        for path in (*paths, "inner/large.bin", "one.txt"):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(os.urandom(9 << 20) if path.endswith("bin") else path.encode())
         with self.page("folder", viewport=DESKTOP) as page:
             page.goto("/")
-            page.set_input_files("#pick-folder", folder)
+            self._drop_folder(page, folder)
+            expect(page.locator("#uploads-summary")).to_contain_text("Uploading")
+            expect(page.locator("#upload-list .upload")).to_have_count(50)
+            expect(page.locator("#upload-list .name").first).to_contain_text("folder/")
             expect(page.locator("#uploads-summary")).to_have_text("All uploads have ended")
-            expect(page.locator("#rows input[name=item]")).to_have_count(3)
+            expect(page.locator(".upload.done")).to_have_count(50)
+            page.get_by_role("link", name="folder (folder)").press("Enter")
+            expect(page.locator("#list")).to_be_focused()
+            expect(page.locator("#rows input[name=item]")).to_have_count(13)
+            expect(page.locator("#upload-list .upload")).to_have_count(50)  # The page is the same.
+            self.audit(page, "folder")
             self._menu(page, "one.txt", "Delete…")
             expect(page.locator("dialog h1")).to_be_visible()
             page.keyboard.press("Escape")
             expect(page.get_by_label("More for one.txt")).to_be_focused()
-            self._delete_all(page, 3)
+            page.get_by_role("link", name="inner (folder)").click()
+            self._download(page, folder / "inner" / "large.bin")
+            self._put_into_folder(page)
+            self._mark_and_delete(page, 14)
+            self.audit(page, "offer")
+            page.screenshot(path=self.folder / "shots" / "offer 1280 light.png")
+            page.locator(".offer").get_by_role("button", name="Undo").click()
+            expect(page.locator(".note.success")).to_contain_text("14 files are back")
+            expect(page.locator("#rows input[name=item]")).to_have_count(14)
+            page.go_back()
+            page.goto("/?q=.txt")
+            expect(page.locator("#rows input[name=item]")).to_have_count(50)
+        self._empty()
         self.steps[-1] = "folder"
+
+    def _drop_folder(self, page: Page, folder: Path) -> None:
+        """Drop a folder as the system does: the page gets entries that it has to open."""
+        session = page.context.new_cdp_session(page)
+        dragged = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            session.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 400, "data": dragged})
+
+    def _put_into_folder(self, page: Page) -> None:
+        """Choose a file and a folder while a folder is shown: they go into this folder."""
+        page.set_input_files("#pick-files", self.folder / "folder" / "one.txt")
+        expect(page.get_by_label("More for one.txt")).to_be_visible()
+        expect(page.locator("#upload-list .name").last).to_have_text("folder/inner/one.txt")
+        page.set_input_files("#pick-folder", self.folder / "folder" / "inner" / "most")
+        expect(page.locator(".upload.done")).to_have_count(63)
+        expect(page.locator("#upload-list .name").last).to_contain_text("folder/inner/most/")
 
     def log_in(self, password: str, file: Path) -> None:
         """Log in, upload with a session, and log out."""
@@ -195,21 +204,6 @@ class Visit:
             self._delete_all(page, 51)
         self.steps[-1] = "more"
 
-    def cancel_and_retry(self, file: Path) -> None:
-        """Lose the connection in an upload, and try again."""
-        with self.page("retry", viewport=DESKTOP) as page:
-            page.goto("/")
-            page.route("**/upload/**", lambda route: route.abort())
-            page.set_input_files("#pick-files", file)
-            stage = page.locator(".upload [data-part=stage]")
-            expect(stage).to_have_text("The connection was lost.")
-            page.unroute("**/upload/**")
-            page.get_by_label(f"Try again: {file.name}").click()
-            expect(stage).to_contain_text("Done")
-        # The lost connection is in the console of the browser, as it should be.
-        self.findings = [finding for finding in self.findings if not finding.startswith("retry: error: Failed to load")]
-        self.steps.append("retried")
-
     def without_scripts(self, file: Path) -> None:
         """Upload, download and delete one file in a browser that runs no scripts."""
         with self.page("without scripts", viewport=DESKTOP, java_script_enabled=False) as page:
@@ -223,6 +217,10 @@ class Visit:
             self._menu(page, file.name, "Delete…")
             page.get_by_role("button", name="Delete", exact=True).click()
             expect(page.locator(".note.success")).to_contain_text("is deleted")
+            page.get_by_role("button", name="Undo").click()
+            expect(page.locator(".note.success")).to_contain_text("1 file is back")
+            expect(page.locator("#rows input[name=item]")).to_have_count(1)
+        self._empty()
         self.steps.append("without scripts")
 
     # -- what every page keeps -------------------------------------------------
@@ -242,16 +240,13 @@ class Visit:
                     page.screenshot(path=self.folder / "shots" / f"{name} {look}.png", full_page=True)
         self.steps.append("every page")
 
-    def audit(self, page: Page, name: str) -> None:
-        for violation in Axe().run(page).response["violations"]:
-            targets = [node["target"] for node in violation["nodes"]][:3]
-            self.findings.append(f"{name}: axe: {violation['id']} {targets}")
-
 
 def paths_of(page: Page) -> dict[str, str]:
     """The name and the address of every page, among them the pages of each file."""
     paths = {
         "files": "/",
+        "folder": "/?folder=photos/2026/",
+        "found": "/?q=.csv",
         "health": "/console/health",
         "nodes": "/console/nodes",
         "uploads": "/console/jobs",
@@ -283,8 +278,16 @@ def main(url: str, chromium: str, folder: Path, password: str = "") -> None:
         visit.upload_folder()
         visit.show_more()
         visit.without_scripts(files[0])
-        for file in files:
-            visit.cancel_and_retry(file)
+        for file in (files[0], files[1]):
+            visit.survive_a_lost_line(file)
+        visit.go_on_after_the_page_was_closed()
+        visit.pause_and_cancel()
+        with visit.page("files of every kind") as page:
+            page.goto("/")
+            page.set_input_files("#pick-files", files)
+            expect(page.locator(".upload.done")).to_have_count(len(files))
+            for name in ("photos/list.csv", "photos/2026/beach.csv", "photos/2026/june/sun.csv"):
+                page.request.put(f"/upload/{name}", data=name)
         with visit.page("addresses") as page:
             paths = paths_of(page)
         visit.every_page(paths)

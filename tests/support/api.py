@@ -85,6 +85,9 @@ class WholeClient(Client):
             response.json = lambda: json.loads(content)
         if "Content-Type" not in headers:
             del response["Content-Type"]
+        for name, value in fields:  # A mapping has only the last of several cookies.
+            if name == "Set-Cookie":
+                response.cookies.load(value)
         return response
 
 

@@ -25,9 +25,6 @@ class Browser(WholeClient):
         response = super().request(**request)
         for name, morsel in response.cookies.items():
             self.cookies[name] = morsel
-        for value in response.headers.get("Set-Cookie", "").split("\n"):
-            if value:
-                self.cookies.load(value)
         found = re.search(
             r'name="csrfmiddlewaretoken" value="(\w+)"', getattr(response, "content", b"").decode("latin-1")
         )

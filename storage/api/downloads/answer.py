@@ -30,6 +30,7 @@ from storage.api.schema.fields import CONDITIONS_OF_READS
 from storage.api.schema.operations import Replies, Reply, describe
 from storage.api.wsgi.transfers import Slot, on_behalf_of_visitors
 from storage.models import OpenFile
+from storage.models.names import last_segment
 from storage.services import retrieve, share
 
 CONTENT_TYPE = "application/octet-stream"
@@ -148,7 +149,7 @@ def _headers(file: OpenFile, name: str) -> dict[str, str]:
         "Accept-Ranges": "bytes",
         # A file's bytes never change, but the file can be deleted or renamed: a cache must ask, and a 304 is cheap.
         "Cache-Control": "no-cache",
-        "Content-Disposition": attachment(name, otherwise=file.file_hash),
+        "Content-Disposition": attachment(last_segment(name), otherwise=file.file_hash),
         "Content-Length": str(file.size),
         "ETag": f'"{file.file_hash}"',
         "Last-Modified": preconditions.http_date(file.created_at),

@@ -149,6 +149,9 @@ class NamedFile(FileEntry):
 
 class Files(Answer):
     total_files = CountField()
+    folders = serializers.ListField(
+        child=serializers.CharField(), required=False, help_text="with `delimiter`: the folders in this folder"
+    )
     files = FileEntry(many=True)
     next = serializers.URLField(allow_null=True, help_text="the address of the next page")
 

@@ -7,23 +7,24 @@ from typing import Any
 
 from storage.models import SORT_KEYS, Activity, Job
 from storage.models.fields import HEX_DIGEST
-from storage.models.file import MAX_LENGTH
+from storage.models.names import MAX_LENGTH, SEPARATOR
 
 Described = tuple[str, Mapping[str, Any]]
 """A description, and the JSON Schema of the value."""
 
 TEXT: Mapping[str, Any] = {"type": "string"}
 HASH: Mapping[str, Any] = {"type": "string", "pattern": f"^{HEX_DIGEST.pattern}$"}
+_SEGMENT = r"(?!\.{1,2}(/|$))[^/\u0000-\u001f\u007f-\u009f]+"
 NAME: Mapping[str, Any] = {
     "type": "string",
     "minLength": 1,
     "maxLength": MAX_LENGTH,
-    "pattern": r"^(?!\.{1,2}$)[^/\u0000-\u001f\u007f-\u009f]+$",
+    "pattern": f"^{_SEGMENT}(/{_SEGMENT})*$",
 }
 PART_OF_NAME: Mapping[str, Any] = {
     "type": "string",
     "maxLength": MAX_LENGTH,
-    "pattern": r"^[^/\u0000-\u001f\u007f-\u009f]*$",
+    "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$",
 }
 SWITCH: Mapping[str, Any] = {"type": "boolean"}
 SECONDS: Mapping[str, Any] = {"type": "integer", "minimum": 0}
@@ -34,6 +35,7 @@ PATH: Mapping[str, Described] = {
     "chunk_hash": ("the SHA-256 of the chunk, in lower-case hex", HASH),
     "file_name": ("the name of the file", NAME),
     "job_id": ("the id of the job", {"type": "string", "format": "uuid"}),
+    "deletion_id": ("the id of the deletion, as `Undo-Location` has it", {"type": "string", "format": "uuid"}),
     "link_id": ("the id of the link", {"type": "string", "format": "uuid"}),
     "node_id": ("the id of the node", TEXT),
     "key_id": ("the id of the key", TEXT),
@@ -66,6 +68,10 @@ QUERY: Mapping[str, Described] = {
         {"type": "integer", "minimum": 1, "maximum": 720, "default": 24},
     ),
     "prefix": ("files whose names begin with this, in upper and lower case as given", PART_OF_NAME),
+    "delimiter": (
+        "lists one folder, which `prefix` names: the folders in it, and its own files",
+        {"type": "string", "enum": [SEPARATOR]},
+    ),
     "name": ("files whose names contain this, in upper or lower case", PART_OF_NAME),
     "sort": (
         "the order; after a `-` in reverse",
@@ -110,6 +116,7 @@ ANSWER: Mapping[str, Described] = {
         {"type": "string", "pattern": "^sha-256=:[A-Za-z0-9+/]{43}=:$"},
     ),
     "Retry-After": ("seconds after which to ask again", SECONDS),
+    "Undo-Location": ("a POST to this address undoes the deletion", {"type": "string"}),
     "WWW-Authenticate": ("the ways to show a key", TEXT),
     "X-Content-Type-Options": ("browsers must not guess the type", {"type": "string", "enum": ["nosniff"]}),
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from storage.models.file import end_of_prefix
+from storage.models.names import end_of_prefix
 from storage.models.statements.prepared import rows
 
 AFTER_KEY = "\x01"  # No key is between a key and this key with this character behind it: a key has no NUL.

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 
 from storage.exceptions import NoSuchBucket
 from storage.models import Bucket
-from storage.models.file import end_of_prefix
+from storage.models.names import end_of_prefix
 from storage.models.statements.prepared import rows
 
 _PAGE = """

@@ -12,7 +12,7 @@ from django.db.models.fields.tuple_lookups import Tuple, TupleGreaterThan
 
 from storage.exceptions import InvalidKey
 from storage.models import Bucket, Multipart
-from storage.models.file import end_of_prefix
+from storage.models.names import end_of_prefix
 from storage.models.statements.listing import Listed, entries
 
 READ_AT_ONCE = 1000

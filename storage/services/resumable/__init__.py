@@ -4,6 +4,6 @@ Only the offset in an upload's row counts: bytes behind it in staging are ignore
 """
 
 from storage.services.resumable.arrival import Proof, declare_length, receive
-from storage.services.resumable.uploads import Plan, begin, end, find, join, take_over
+from storage.services.resumable.uploads import Plan, begin, end, find, join, take_over, unfinished
 
-__all__ = ["Plan", "Proof", "begin", "declare_length", "end", "find", "join", "receive", "take_over"]
+__all__ = ["Plan", "Proof", "begin", "declare_length", "end", "find", "join", "receive", "take_over", "unfinished"]

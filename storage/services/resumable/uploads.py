@@ -20,6 +20,8 @@ from storage.staging import files
 
 log = structlog.get_logger(__name__)
 
+LISTED = 1000
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -63,6 +65,11 @@ def find(owner: User, upload_id: str) -> Resumable:
     """
     mine = Resumable.objects.of(owner.pk).select_related("job")
     return mine.filter(pk=_read_id(upload_id)).first() or missing(upload_id)
+
+
+def unfinished(owner: User) -> list[Resumable]:
+    """The owner's uploads of which bytes are still to come, the newest first, and at most ``LISTED``."""
+    return list(Resumable.objects.arriving(owner.pk)[:LISTED])
 
 
 def take_over(owner: User, upload_id: str) -> Resumable:

@@ -249,7 +249,7 @@ def test_over_tls_a_browser_is_told_to_keep_cookies_to_tls(cluster: ClusterUnder
         assert cookies == {"csrftoken": secure, "sessionid": secure}
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", "n\nl", "\x85"])
+@pytest.mark.parametrize("name", ["a//b", "..", "n\nl", "\x85"])
 def test_a_file_gets_no_name_that_none_can_have(cluster: ClusterUnderTest, operator: Client, name: str) -> None:
     file = cluster.upload(b"x", "old.txt")
     page = operator.post(f"/admin/storage/file/{file.pk}/change/", {"name": name})

@@ -88,7 +88,9 @@ def test_cors_is_off_by_default_and_can_be_set(settings: Any) -> None:
     settings.CORS_ALLOWED_ORIGINS = ["https://app.example"]
     allowed = Client().get("/", headers=headers).headers
     assert allowed["Access-Control-Allow-Origin"] == "https://app.example"
-    assert {"Location", "Content-Range", "Repr-Digest"} <= set(allowed["Access-Control-Expose-Headers"].split(", "))
+    assert {"Location", "Content-Range", "Repr-Digest", "Undo-Location"} <= set(
+        allowed["Access-Control-Expose-Headers"].split(", ")
+    )
     preflight = Client().options("/upload", headers=headers).headers
     assert {"POST", "PUT"} <= set(preflight["Access-Control-Allow-Methods"].split(", "))
     assert {"range", "prefer", "repr-digest"} <= set(preflight["Access-Control-Allow-Headers"].split(", "))

@@ -131,7 +131,7 @@ def test_the_name_is_that_of_the_path_or_of_the_query_or_the_hash(workers: Clust
 
 
 def test_what_is_no_name_is_a_400(workers: ClusterUnderTest) -> None:
-    names = ("..", "%2e", "%00", "a%0Ab", "a/", "folder/c.txt", "..%2fetc", "%7F", "%C2%85")
+    names = ("..", "%2e", "%00", "a%0Ab", "a/", "folder//c.txt", "..%2fetc", "%7F", "%C2%85")
     for name in (*names, "%F0%9F%98%80" * 256):
         for path in (f"/upload/{name}", f"/upload/?file_name={name}"):
             body = Socket(b"", AssertionError("the body was read"))

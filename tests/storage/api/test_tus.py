@@ -417,6 +417,32 @@ def test_an_upload_that_is_stored_is_only_forgotten_when_it_expires(
     assert workers.download(File.objects.get()) == b"12345"
 
 
+def test_the_unfinished_uploads_of_an_owner_are_listed(keys_on: ClusterUnderTest) -> None:
+    mine, yours = bearer("ann"), bearer("bob")
+
+    def listed(keys: dict[str, str]) -> list[dict[str, Any]]:
+        answer = Client().get("/uploads/", headers=keys)
+        assert answer.status_code == 200, answer.content
+        uploads: list[dict[str, Any]] = answer.json()["uploads"]
+        return uploads
+
+    for name, length in (("first", 9), ("second", 9), ("empty", 0)):
+        text = encoded(filename=name, fingerprint="1:2")
+        tus("POST", "/uploads/", keys=mine, upload_length=str(length), upload_metadata=text)
+    tus("POST", "/uploads/", keys=mine, upload_length="3", upload_concat="partial")
+    assert [upload["file_name"] for upload in listed(mine)] == ["second", "first"], (
+        "newest first, none that is complete"
+    )
+    assert listed(yours) == []
+    (newest, _) = listed(mine)
+    assert newest["metadata"] == encoded(filename="second", fingerprint="1:2")
+    assert (newest["stage"], newest["offset"], newest["length"]) == ("sending", 0, 9)
+    assert tus("DELETE", f"/uploads/{newest['id']}", keys=mine).status_code == 204
+    assert [upload["file_name"] for upload in listed(mine)] == ["first"]
+    assert_problem(Client().get("/uploads/?file_name=a", headers=mine), 400, "file_name")
+    assert_problem(Client().get("/uploads/", headers=bearer("ann", [Scope.READ])), 403)
+
+
 def test_another_owners_upload_is_the_same_404(keys_on: ClusterUnderTest) -> None:
     ann, bob = bearer("ann"), bearer("bob")
     address = path_of(tus("POST", "/uploads/", keys=ann, upload_length="5"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -71,9 +71,16 @@ class UploadsView(Tus):
     """Begin a resumable upload, with tus 1.0 or with the IETF draft. `Location` in the answer is the address of the
     upload. Send the bytes to this address with `PATCH`, in as many requests as you like. `HEAD` tells how many bytes
     have arrived.
+    `GET` lists your uploads of which bytes are still to come.
     """
 
-    parameters = CREATION_QUERY
+    @property
+    def parameters(self) -> Collection[str]:  # type: ignore[override]
+        return CREATION_QUERY if self.request.method == "POST" else ()
+
+    def get(self, request: Request) -> Response:
+        found = resumable.unfinished(owner_of(request))
+        return Response({"uploads": [documents.upload_status(upload) for upload in found]})
 
     @transfer()
     def post(self, request: Request) -> Response:

@@ -74,6 +74,10 @@ document.addEventListener("htmx:afterSwap", (event) => {
   }
   countMarked();
 });
+// A folder was opened in its place: the keyboard and the screen reader go on at its list.
+document.addEventListener("htmx:afterSettle", (event) => {
+  if (event.detail.requestConfig?.elt.matches("[data-folder-link]")) document.querySelector("#list").focus({ preventScroll: true });
+});
 // Whoever uses the keyboard goes on where the dialogue was opened.
 dialogue.addEventListener("close", () => {
   (opener?.closest("details.menu")?.querySelector("summary") ?? opener)?.focus();
