@@ -144,6 +144,7 @@ ACTIONS: Mapping[str, tuple[str, str]] = {
     "upload": ("Uploads", "stored"),
     "rename": ("Renames", "renamed"),
     "delete": ("Deletions", "deleted"),
+    "undo": ("Deletions taken back", "took back the deletion of"),
     "rebalance": ("Numbers of copies", "set the copies of"),
     "share": ("New share links", "shared"),
     "revoke link": ("Revoked share links", "revoked a link to"),

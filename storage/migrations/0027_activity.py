@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
                 ('at', models.DateTimeField(db_default=storage.models.clock.Clock())),
                 ('actor', models.CharField(blank=True, help_text='the name of the user who did it', max_length=150)),
                 ('means', models.CharField(blank=True, help_text='the key, or the door', max_length=20)),
-                ('action', models.CharField(choices=[('upload', 'Upload'), ('rename', 'Rename'), ('delete', 'Delete'), ('rebalance', 'Rebalance'), ('share', 'Share'), ('revoke link', 'Revoke Link'), ('create key', 'Create Key'), ('rotate key', 'Rotate Key'), ('revoke key', 'Revoke Key'), ('add node', 'Add Node'), ('retire node', 'Retire Node'), ('maintain', 'Maintain'), ('cancel job', 'Cancel Job'), ('retry job', 'Retry Job')], max_length=16)),
+                ('action', models.CharField(choices=[('upload', 'Upload'), ('rename', 'Rename'), ('delete', 'Delete'), ('undo', 'Undo'), ('rebalance', 'Rebalance'), ('share', 'Share'), ('revoke link', 'Revoke Link'), ('create key', 'Create Key'), ('rotate key', 'Rotate Key'), ('revoke key', 'Revoke Key'), ('add node', 'Add Node'), ('retire node', 'Retire Node'), ('maintain', 'Maintain'), ('cancel job', 'Cancel Job'), ('retry job', 'Retry Job')], max_length=16)),
                 ('subject', models.CharField(help_text="a file's name, a key, a node, the kind of a job", max_length=255)),
                 ('file_hash', storage.models.fields.DigestField(null=True)),
                 ('detail', models.CharField(blank=True, help_text='the new name, the number of copies', max_length=255)),

@@ -39,6 +39,7 @@ class Activity(models.Model):
         UPLOAD = "upload"
         RENAME = "rename"
         DELETE = "delete"
+        UNDO = "undo"
         REBALANCE = "rebalance"
         SHARE = "share"
         REVOKE_LINK = "revoke link"
@@ -140,6 +141,18 @@ class Activity(models.Model):
             for file in files
             if file.content.state == file.content.State.READY
         )
+
+    @classmethod
+    def resume(cls, files: Iterable[File]) -> None:
+        """Take back what ``outlive`` has kept: the rows of these files are there again, and say it themselves."""
+        for file in files:
+            cls.objects.filter(
+                owner_id=file.owner_id,
+                at=file.created_at,
+                action=cls.Action.UPLOAD,
+                subject=file.name,
+                file_hash=file.content.file_hash,
+            ).delete()
 
     @classmethod
     def forget(cls, age: timedelta) -> None:

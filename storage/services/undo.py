@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from storage.cluster.topology import Topology
 from storage.conf import configuration
 from storage.exceptions import ContentNotReady, ContentUnavailable, DeletionFinal, NoSuchDeletion
-from storage.models import Content, Deletion, File, ManifestEntry, Quota, Remains, Usage
+from storage.models import Activity, Content, Deletion, File, ManifestEntry, Quota, Remains, Usage
 from storage.models.clock import Clock
 from storage.replicas.finding import health_of, holders_of
 
@@ -53,10 +53,13 @@ def undo(owner: User, deletion_id: str) -> list[File]:
         if quota is not None:
             quota.require(Usage(used.files + number, used.bytes + number * content.size), content.size)
         _restore(owner, content, entry)
-    restored = File.objects.filter(owner=owner, content=content, name__in=[entry["name"] for entry in deletion.files])
+    found = File.objects.filter(owner=owner, content=content, name__in=[entry["name"] for entry in deletion.files])
+    files = list(found.select_related("content", "owner").order_by("-id"))
+    Activity.resume(files)
+    Activity.record_of(Activity.Action.UNDO, files)
     deletion.delete()
-    log.info("file.restored", file_hash=content.file_hash, files=len(deletion.files))
-    return list(restored.select_related("content").order_by("-id"))
+    log.info("file.restored", file_hash=content.file_hash, files=len(files))
+    return files
 
 
 def _locked(owner: User, deletion_id: str) -> Deletion:

@@ -65,6 +65,13 @@ def test_it_says_who_did_what(workers: ClusterUnderTest) -> None:
         assert_problem(Client().get(f"/activity?cursor={cursor}"), 400, "cursor")
 
 
+def test_a_deletion_that_is_undone_leaves_one_upload(workers: ClusterUnderTest) -> None:
+    file_hash = put("a.txt")
+    undone = Client().delete(f"/files/{file_hash}").headers["Undo-Location"]
+    assert Client().post(undone).status_code == 200
+    assert [act[1:3] for act in acts()] == [("undo", "a.txt"), ("delete", "a.txt"), ("upload", "a.txt")]
+
+
 def test_uploads_write_no_row(workers: ClusterUnderTest) -> None:
     with CaptureQueriesContext(connection) as queries:
         put("a.txt")
