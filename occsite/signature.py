@@ -22,10 +22,11 @@ LONGEST = 63  # PostgreSQL cuts longer names.
 PREFIX = "occ"
 SECRET_KEY = "SECRET_KEY"  # noqa: S105  the name of the variable
 _DIGITS = 2  # Each setting has a digest of two hex digits, so one change in 256 is overlooked.
-# The settings in _OWN may differ between processes, or are read from PostgreSQL by all processes.
+# The settings in _OWN may differ between processes, or are read from PostgreSQL by all processes. The key of the
+# configuration may be empty: the key that is in use has a digest of its own.
 _OWN = {
     *("storage_dir", "host", "port", "debug", "ingest_workers", "log_to_stdout", "trusted_proxies"),
-    *("database_url", "redis_url", "num_nodes", "n_prime", "tau"),
+    *("database_url", "redis_url", "num_nodes", "n_prime", "tau", "node_volumes", "compress", "secret_key"),
 }
 
 
