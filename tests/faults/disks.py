@@ -62,11 +62,12 @@ def flip(path: Path | PackedCopy) -> None:
     _overwrite(path, bytes(data))
 
 
-def truncate(path: Path) -> None:
-    _overwrite(path, path.read_bytes()[: path.stat().st_size // 2])
+def truncate(path: Path | PackedCopy) -> None:
+    data = path.read_bytes()
+    _overwrite(path, data[: len(data) // 2])
 
 
-def empty(path: Path) -> None:
+def empty(path: Path | PackedCopy) -> None:
     _overwrite(path, b"")
 
 
@@ -79,11 +80,11 @@ def _overwrite(path: Path | PackedCopy, data: bytes) -> None:
         file.truncate()
 
 
-DAMAGES: Mapping[str, Callable[[Path], None]] = {
+DAMAGES: Mapping[str, Callable[[Any], None]] = {
     "flipped": flip,
     "truncated": truncate,
     "emptied": empty,
-    "removed": Path.unlink,
+    "removed": lambda path: path.unlink(),
 }
 
 
