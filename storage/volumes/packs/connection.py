@@ -202,7 +202,7 @@ def _is_read_only(path: Path) -> bool:
 
 
 def _opened_copy(path: Path) -> sqlite3.Connection:
-    """Open a copy of an index on a file system that is read-only: SQLite would have to write beside the original."""
+    """Open a copy of an index on a file system that is read-only: SQLite would have to write next to the original."""
     with tempfile.TemporaryDirectory(prefix="occ-index-") as folder:
         copy = Path(folder) / NAME
         for suffix in ("", "-wal"):

@@ -225,6 +225,6 @@ def locked(root: int) -> Iterator[None]:
                 time.sleep(0.005)
         yield
     finally:
-        # A child that was forked meanwhile has the descriptor too, and would keep the lock.
+        # A child that was forked since has the descriptor too, and would keep the lock.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)

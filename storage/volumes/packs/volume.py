@@ -99,7 +99,7 @@ class PackVolume(DirectoryVolume):
                 if data := handle.read(chunk_hash, place, uncached=uncached):
                     handle.remember(chunk_hash, place)
                     return data
-                # The record may have been purged, or written anew, since the index was asked.
+                # The record may have been purged, or written again, since the index was asked.
                 before, place = place, handle.index.live(chunk_hash)
                 if place == before:
                     return b""  # The record is damaged. No chunk is empty, so these bytes are found to be bad.
@@ -119,7 +119,7 @@ class PackVolume(DirectoryVolume):
             raise ReplicaMissing(chunk_hash)
 
     def write(self, replicas: Mapping[str, bytes], *, keep_cached: Collection[str] = ()) -> None:
-        # The kept ones come first: the kernel drops whole stretches of pages, and not a record here and there.
+        # The chunks that stay in memory come first: the kernel only drops whole stretches of pages.
         order = sorted(replicas, key=lambda chunk_hash: chunk_hash not in keep_cached)
         records = [(chunk_hash, *self._stored(chunk_hash, replicas[chunk_hash])) for chunk_hash in order]
         with self._verb(writing=True) as handle:
@@ -155,7 +155,7 @@ class PackVolume(DirectoryVolume):
             yield from (Replica(chunk_hash, size) for chunk_hash, size in handle.index.listing(prefix))
 
     def leftovers(self, prefix: str = "") -> Iterator[str]:
-        """Ranges of packs that have bytes and no record: a purge died, or a record was written anew.
+        """Ranges of packs that have bytes and no record: a purge died, or a record was written again.
 
         A pack belongs to the prefix that its own name has, so an audit of all prefixes looks into each pack once.
         """
