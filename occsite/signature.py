@@ -8,6 +8,7 @@ anything.
 from __future__ import annotations
 
 import hashlib
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, fields
 
 from storage.conf import VERSION, Configuration
@@ -21,7 +22,6 @@ COMMAND = "command"
 LONGEST = 63  # PostgreSQL cuts longer names.
 PREFIX = "occ"
 SECRET_KEY = "SECRET_KEY"  # noqa: S105  the name of the variable
-_DIGITS = 2  # Each setting has a digest of two hex digits, so one change in 256 is overlooked.
 # The settings in _OWN may differ between processes, or are read from PostgreSQL by all processes. The key of the
 # configuration may be empty: the key that is in use has a digest of its own.
 _OWN = {
@@ -56,8 +56,8 @@ class Signature:
 def signature(program: str, configuration: Configuration, secret_key: str) -> str:
     """The name for the sessions of a process."""
     values = [*(repr(getattr(configuration, name.lower())) for name in _names()[:-1]), secret_key]
-    digests = [_digest(name, value) for name, value in zip(_names(), values, strict=True)]
-    return f"{PREFIX} {program} {VERSION} {''.join(digests)}"
+    digests = bytes(_digest(name, value) for name, value in zip(_names(), values, strict=True))
+    return f"{PREFIX} {program} {VERSION} {urlsafe_b64encode(digests).decode().rstrip('=')}"
 
 
 def _names() -> list[str]:
@@ -65,9 +65,13 @@ def _names() -> list[str]:
     return [*(field.name.upper() for field in fields(Configuration) if field.name not in _OWN), SECRET_KEY]
 
 
-def _digest(name: str, value: str) -> str:
-    return hashlib.sha256(f"{name} {value}".encode()).hexdigest()[:_DIGITS]
+def _digest(name: str, value: str) -> int:
+    """A digest of one byte, so one change in 256 is overlooked. A name has room for 30 of them."""
+    return hashlib.sha256(f"{name} {value}".encode()).digest()[0]
 
 
-def _split(digests: str) -> list[str]:
-    return [digests[start : start + _DIGITS] for start in range(0, len(digests), _DIGITS)]
+def _split(digests: str) -> bytes:
+    try:
+        return urlsafe_b64decode(digests + "=" * (-len(digests) % 4))
+    except ValueError:
+        return b""
