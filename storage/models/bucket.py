@@ -13,6 +13,9 @@ from storage.models.statements.prepared import rows
 
 LONGEST_NAME = 63
 
+_NAMED = """
+    SELECT id, owner_id, created_at, replication_factor, max_bytes, max_objects FROM storage_bucket WHERE name = %s
+"""
 _USAGE = """
     SELECT coalesce(sum(amount) FILTER (WHERE what = 'objects'), 0)::bigint,
            coalesce(sum(amount) FILTER (WHERE what = 'parts'), 0)::bigint
@@ -41,6 +44,21 @@ class Bucket(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @classmethod
+    def find(cls, name: str) -> Bucket | None:
+        """The bucket of a name; None if there is none. Every request at the S3 door asks for one."""
+        for pk, owner_id, created_at, factor, max_bytes, max_objects in rows(_NAMED, [name]):
+            return cls(
+                id=pk,
+                owner_id=owner_id,
+                name=name,
+                created_at=created_at,
+                replication_factor=factor,
+                max_bytes=max_bytes,
+                max_objects=max_objects,
+            )
+        return None
 
     @property
     def factor(self) -> int:

@@ -73,6 +73,8 @@ class Request:
             query = dict(parse_qsl(address.query, keep_blank_values=True, errors="strict", max_num_fields=100))
         except ValueError:
             raise S3Error("InvalidURI", "the query is not UTF-8, or has too many parameters") from None
+        if "\0" in address.bucket or "\0" in address.key or any("\0" in value for value in query.values()):
+            raise S3Error("InvalidArgument", "no name here has a NUL character, which PostgreSQL cannot store")
         operation = router.operation_of(
             environ["REQUEST_METHOD"],
             address.bucket,

@@ -19,12 +19,12 @@ Encode = Callable[[str], str]
 def list_objects(request: Request) -> Reply:
     """ListObjects, the first version."""
     bucket = request.bucket()
-    marker = _text(request, "marker")
+    marker = request.query.get("marker", "")
     document, encoder, listing, delimiter = _listed(request, bucket, "ListBucketResult", after=marker)
     # The clients of this version do not decode the prefix of an encoded listing.
     prefix = document.find("Prefix")
     assert prefix is not None
-    prefix.text = _text(request, "prefix")
+    prefix.text = request.query.get("prefix", "")
     documents.add(document, "Marker", encoder.encode(marker))
     if listing.last is not None and delimiter:
         documents.add(document, "NextMarker", encoder.encode(listing.last))
@@ -37,7 +37,7 @@ def list_objects_v2(request: Request) -> Reply:
     if request.query["list-type"] != "2":
         raise S3Error("InvalidArgument", "list-type is 2")
     bucket = request.bucket()
-    start, token = _text(request, "start-after"), request.query.get("continuation-token")
+    start, token = request.query.get("start-after", ""), request.query.get("continuation-token")
     after = _decoded(token) if token else start
     document, encoder, listing, _ = _listed(request, bucket, "ListBucketResult", after=after)
     documents.add(document, "KeyCount", len(listing.objects) + len(listing.prefixes))
@@ -55,7 +55,7 @@ def list_objects_v2(request: Request) -> Reply:
 def list_versions(request: Request) -> Reply:
     """ListObjectVersions: each object has one version, whose id is ``null``."""
     bucket = request.bucket()
-    marker = _text(request, "key-marker")
+    marker = request.query.get("key-marker", "")
     document, encoder, listing, _ = _listed(request, bucket, "ListVersionsResult", after=marker)
     documents.add(document, "KeyMarker", encoder.encode(marker))
     documents.add(document, "VersionIdMarker", request.query.get("version-id-marker", ""))
@@ -71,7 +71,7 @@ def _listed(
 ) -> tuple[documents.Node, type[documents.Encoder], objects.Listing, str]:
     """The listing, and a document that has the parameters which all three operations answer with."""
     encoder = documents.encoder(request.query.get("encoding-type"))
-    prefix, delimiter = _text(request, "prefix"), _text(request, "delimiter")
+    prefix, delimiter = request.query.get("prefix", ""), request.query.get("delimiter", "")
     limit = request.number("max-keys", MOST, 0, MOST)
     request.principal.require_place(bucket.name, prefix)
     listing = objects.list_objects(bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
@@ -119,18 +119,6 @@ def _checksum(algorithm: str, checksums: dict[str, str]) -> tuple[str, str]:
     if algorithm == "type":
         return "ChecksumType", checksums["type"]
     return "ChecksumAlgorithm", algorithm
-
-
-def _text(request: Request, name: str) -> str:
-    """A parameter that is compared with keys.
-
-    Raises:
-        S3Error: the text has a NUL character, which no key has.
-    """
-    text = request.query.get(name, "")
-    if "\0" in text:
-        raise S3Error("InvalidArgument", f"{name} has no NUL character", details={"ArgumentName": name})
-    return text
 
 
 def _encoded(last: str) -> str:

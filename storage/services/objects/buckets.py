@@ -44,7 +44,7 @@ def find_bucket(owner: User, name: str) -> Bucket:
         NoSuchBucket: there is no bucket of this name.
         Forbidden: it is another owner's. Names are unique in the installation, so they are no secret.
     """
-    bucket = Bucket.objects.filter(name=name).first()
+    bucket = Bucket.find(name)
     if bucket is None:
         raise NoSuchBucket(f"no bucket {name}")
     if bucket.owner_id != owner.pk:

@@ -30,7 +30,7 @@ FIELDS = [
 VALUES = [
     "", "0", "1", "-1", "2", "10001", "x", "*", '"x"', "bytes=0-0", "bytes=9-2", "CRC32", "COMPOSITE", "REPLACE",
     "COPY", "url", "/", "bucket/key", "/bucket/key?versionId=null", "%00", "a=1&a=2", "AAAAAA==", "UNSIGNED-PAYLOAD",
-    "null",
+    "null", "a\0b",
     "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "x-amz-checksum-crc32", "Fri",
     "\xff\xe9",
     "ETag,Checksum,ObjectParts", "0" * 32, "9" * 400, "Thu, 01 Jan 2026 00:00:00 GMT", "localhost",
@@ -44,7 +44,7 @@ BODIES = [
 
 values = st.one_of(st.sampled_from(VALUES), st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=9))
 query = st.dictionaries(st.sampled_from(NAMES), values, max_size=3)
-PATHS = ["/", "/bucket", "/bucket/", "/bucket/key", "/bucket/none", "/none", "/Bad_/x", "/bucket/%00", "/%ff"]
+PATHS = ["/", "/bucket", "/bucket/", "/bucket/key", "/bucket/none", "/none", "/Bad_/x", "/bucket/%00", "/%00/a", "/%ff"]
 
 
 def test_no_request_makes_an_internal_error(s3: Any) -> None:
