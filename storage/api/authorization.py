@@ -56,12 +56,12 @@ def authorize(environ: MutableMapping[str, Any]) -> Principal:
     acting.begin(acting.Actor(principal.owner.username, means))
     if principal.subject is None:
         if is_operation(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
-            _require_same_site(environ)
+            require_same_site(environ)
     else:
         structlog.contextvars.bind_contextvars(key=principal.subject)
         if principal.in_session:
             _require_own_page(environ)
-        _require_same_site(environ)
+        require_same_site(environ)
         for scope in scopes_of(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
             principal.require(scope)
     environ[PRINCIPAL] = principal
@@ -141,7 +141,7 @@ def scopes_of(method: str, path: str) -> tuple[Scope, ...]:
     return (Scope.READ,) if method in READS else (Scope.WRITE,)
 
 
-def _require_same_site(environ: MutableMapping[str, Any]) -> None:
+def require_same_site(environ: MutableMapping[str, Any]) -> None:
     """Refuse a change that a page of another site asks for: the browser would add the key that it remembers.
 
     Browsers say in Sec-Fetch-Site, and in Origin, which site a request comes from. Over plain HTTP, browsers may send

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import structlog
 
 from storage.accounts.principals import Signer, anyone, signer
+from storage.api.authorization import require_same_site
 from storage.conf import configuration
 from storage.exceptions import Unauthenticated
 from storage.models import Scope
@@ -29,10 +30,13 @@ def authenticate(request: Request) -> None:
 
     Raises:
         S3Error: the request has no signature, or one that is not good.
+        Forbidden: keys are off, and a page of another site asks for a change.
     """
     environ = request.environ
     request.payload = canonical.header(environ, PAYLOAD)
     if not configuration().auth_required:
+        # A signature would prove that no foreign page sends this request from the browser of somebody else.
+        require_same_site(environ)
         request.principal = anyone()
         return
     claim = claimed(environ)

@@ -148,3 +148,22 @@ def test_every_object_has_one_version(s3: Any, filled: str) -> None:
     ]
     assert s3.get_object(Bucket=filled, Key="a", VersionId="null")["Body"].read() == b"a"
     refused("NoSuchVersion", 404, s3.get_object, Bucket=filled, Key="a", VersionId="other")
+
+
+@pytest.mark.parametrize(
+    "fields", [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
+)
+def test_while_keys_are_off_a_page_of_another_site_changes_nothing(
+    s3: Any, filled: str, fields: dict[str, str]
+) -> None:
+    document = b"<Delete><Object><Key>a</Key></Object></Delete>"
+    for method, uri, body in (
+        ("POST", f"/{filled}?delete", document),
+        ("PUT", f"/{filled}/a", b"other"),
+        ("DELETE", f"/{filled}/a", b""),
+        ("POST", f"/{filled}/new?uploads", b""),
+    ):
+        status, _, answer = ask(method, uri, body, fields)
+        assert (status, b"AccessDenied" in answer) == (403, True), (method, uri)
+    assert s3.get_object(Bucket=filled, Key="a")["Body"].read() == b"a"
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket=filled)
