@@ -85,7 +85,7 @@ def fill(volume: FilesystemVolume | PackVolume, hashes: Sequence[str]) -> None:
 
 
 def listing(make: Make, folder: Path, chunks: int) -> float:
-    """The seconds in which a node with so many chunks is listed, range by range, with its names in memory."""
+    """The seconds in which a node with this number of chunks is listed, range by range, with its names in memory."""
     identity = Identity("benchmark", "node_000", "node")
     volume = make(folder, identity)
     volume.create(identity)

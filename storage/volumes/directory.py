@@ -195,8 +195,8 @@ def write_durably(
                 descriptor = os.open(temporary, _NEW_FILE, 0o640, dir_fd=root)
                 opened[descriptor] = path
                 write_all(descriptor, files[path])
-                # The call below makes the kernel begin to write the bytes, and does not wait. Unwritten pages stay in
-                # memory.
+                # The call below makes the kernel begin to write the bytes, and does not wait. Pages that are not on the
+                # disk yet stay in memory.
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             for descriptor in opened:
                 os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Store chunks with fewer bytes. A chunk keeps the name of its plain bytes, whatever is stored."""
+"""Compress chunks. A chunk keeps the name of its plain bytes, whatever is stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEVEL = 1
 WORTH = 0.9  # Compressed bytes are stored if they are at most this share of the plain bytes.
 SAMPLE = 2048  # bytes of each sample
 SAMPLES = 4
-LOOKED_AT = 16 * SAMPLE * SAMPLES  # Chunks below this size are compressed without a look at samples.
+LOOKED_AT = 16 * SAMPLE * SAMPLES  # Chunks below this size are compressed without trying samples.
 REMEMBERED = 16 << 20  # bytes of chunks that this process keeps compressed
 
 _mine = threading.local()
@@ -26,14 +26,14 @@ class Compressor:
         self.forget()
 
     def forget(self) -> None:
-        """Begin with nothing, in a child whose parent may have had the locks at the fork."""
+        """Forget all chunks and make new locks, in a child whose parent may have had the locks at the fork."""
         self._lock = threading.Lock()
         self._busy: dict[str, threading.Lock] = {}
         self._done: OrderedDict[str, tuple[Codec, bytes]] = OrderedDict()
         self._bytes = 0
 
     def shrink(self, chunk_hash: str, data: bytes) -> tuple[Codec, bytes]:
-        """The codec and the bytes to store. They are the plain bytes if compression saves too little.
+        """The codec and the bytes to store. If compression saves too little, these are the plain bytes.
 
         Args:
             chunk_hash: the name of the bytes.
@@ -69,7 +69,8 @@ def expand(codec: Codec, stored: bytes, size: int) -> bytes:
     if codec is Codec.RAW:
         return stored
     try:
-        # The size in a damaged frame could be anything. Memory is only taken for the size in the record's header.
+        # The size in a damaged frame could be anything. Only the size in the record's header decides how much memory is
+        # taken.
         if zstandard.frame_content_size(stored) != size:
             return stored
         return _decompressor().decompress(stored)

@@ -24,7 +24,8 @@ from storage.exceptions import VolumeOffline
 NAME = "index.sqlite"
 SERIAL = "serial"
 FORMAT = 1
-# Both times are less than a lane's time limit: an index that is locked is an offline volume, not a hang.
+# LOCK_SECONDS and BUSY_SECONDS are less than a lane's time limit: the volume of a locked index is offline, and blocks
+# no caller.
 LOCK_SECONDS = 8.0
 BUSY_SECONDS = 5.0
 FORK_SECONDS = 5.0
@@ -64,7 +65,7 @@ class Connection:
         self._fingerprint = fingerprint
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._serial: int | None = None  # the descriptor of the file of that name
+        self._serial: int | None = None  # the descriptor of the file ``serial``
         self._durable: bool | None = None
         self._must_shrink = False
         self._is_draft = draft
@@ -79,17 +80,17 @@ class Connection:
             self._disconnect()
 
     def close(self) -> None:
-        """Close the connection. The next use opens another one."""
+        """Close the connection. The next use opens another connection."""
         with self._lock:
             self._disconnect()
 
     @contextmanager
     def changing(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
-        """A transaction. If ``durable``, it counts as a change of state, and is on the disk when the body has ended."""
+        """A transaction. If ``durable``, it is a change of state, and is on the disk when the body has ended."""
         with self.reading() as connection:
             if self._must_shrink:
-                # The file system was full. The caller may have made a little room: with that, the log goes into the
-                # database, and all the room of the log is free.
+                # The file system was full. If the caller has made a little room, SQLite can move the log into the
+                # database, and all the room of the log becomes free.
                 with suppress(sqlite3.Error):
                     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                     self._must_shrink = False
@@ -236,7 +237,7 @@ def as_os_errors(path: Path) -> Iterator[None]:
 
 
 def _require_openable(path: Path) -> None:
-    """Find out why SQLite could not open its three files: it does not say.
+    """Find out why SQLite could not open its three files: SQLite does not say.
 
     Raises:
         IndexDamaged: there is no index.
@@ -254,17 +255,18 @@ def _require_openable(path: Path) -> None:
 
 
 # -- the serial --------------------------------------------------------------
-# A file has the number of the last durable change. An index with a smaller number is an older one that was put back.
+# The file ``serial`` has the number of the last durable change. An index with a smaller number is an older one that was
+# put back.
 
 
 def read_serial(descriptor: int) -> int:
-    """The number in the file; 0 for a file that was not written as a whole."""
+    """The serial in the file; 0 for a file that was not written as a whole."""
     data = os.pread(descriptor, _SERIAL.size, 0)
     return int(_SERIAL.unpack(data)[0]) if len(data) == _SERIAL.size else 0
 
 
 def write_serial(descriptor: int, serial: int) -> None:
-    """Note the number in place, without a sync: an older number after a power cut is safe."""
+    """Write the serial in place, without a sync: an older number after a power cut is safe."""
     with suppress(OSError):
         os.pwrite(descriptor, _SERIAL.pack(serial), 0)
 

@@ -42,7 +42,7 @@ class Writer:
 
 
 class Handle:
-    """The open directory, index and packs of a volume. They are closed with the last use of the object."""
+    """The open directory, index and packs of a volume. All of them are closed when nobody uses the object any more."""
 
     def __init__(self, folder: Path, directory: Descriptor, index: Index, volume: bytes) -> None:
         self.root = directory.number
@@ -65,11 +65,11 @@ class Handle:
 
         Args:
             folder: the path of the volume's directory.
-            directory: this directory, whose identity was checked.
+            directory: the descriptor of this directory, whose identity was checked.
             volume: the volume's fingerprint.
 
         Raises:
-            VolumeOffline: another process is doing this now.
+            VolumeOffline: another process opens, repairs or rebuilds the index now.
         """
         root = directory.number
         with locked(root):
@@ -97,7 +97,7 @@ class Handle:
         return is_same and self._pid == os.getpid()
 
     def require_current(self) -> None:
-        """Check at the end of a change that it was made in the volume, and not in what was put aside."""
+        """Check at the end of a change that it was made in the volume, not in files that were put aside."""
         if not self.is_current:
             raise VolumeOffline(f"{self._folder} was exchanged")
 
@@ -169,7 +169,7 @@ class Handle:
         for row in self.index.packs(unsealed=True):
             try:
                 pack = Pack.open(self.root, row.name, os.O_RDWR)
-                # Only now nobody else changes what the index says about the pack.
+                # Once this process has locked the pack, no other process changes what the index says about it.
                 if not pack.lock() or (known := self.index.pack(row.name)) is None or known.sealed:
                     continue
                 end = recovery.take_in(pack, self.index, known)
@@ -187,7 +187,7 @@ class Handle:
             Pack.open(self.root, place.pack, os.O_RDWR).mark(place.offset, state, token)
 
     def free(self, name: str, offset: int, length: int) -> None:
-        """Give the room of records back that the index does not have any more. An audit finds what fails here."""
+        """Give back the room of records that left the index. An audit finds room that was not given back."""
         try:
             Pack.open(self.root, name, os.O_RDWR).punch(offset, length)
         except OSError as error:
@@ -210,7 +210,7 @@ def locked(root: int) -> Iterator[None]:
     """Be the only process that opens, repairs or rebuilds the index of a volume.
 
     Raises:
-        VolumeOffline: another process has not ended this within ``LOCK_SECONDS``.
+        VolumeOffline: another process did not end such work within ``LOCK_SECONDS``.
     """
     descriptor = os.open(".", DIRECTORY, dir_fd=root)
     try:
@@ -225,6 +225,6 @@ def locked(root: int) -> Iterator[None]:
                 time.sleep(0.005)
         yield
     finally:
-        # A child that was forked since has the descriptor too, and would keep the lock.
+        # A child that was forked under the lock has the descriptor too, and would keep the lock.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)

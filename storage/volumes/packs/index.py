@@ -1,9 +1,9 @@
 """The index of a volume of packs: an SQLite database that says where each record lies, and what it is.
 
-The index is a cache. The packs have all that it says, so an index that is missing or damaged is made again from them.
-It says "absent" for all processes at once, and a removal rests on it: changes of state are durable before they return.
-New records need no sync of their own. The record is in its pack, and whoever opens the volume after a power cut looks
-into the packs that are not sealed for records that the index has lost (``recovery``).
+The index is a cache. The packs have all that the index says, so an index that is missing or damaged is made again from
+them. The index says "absent" for all processes at once, and a removal relies on its answer: changes of state are
+durable before they return. The row of a new record needs no sync: the record is in its pack, and whoever opens the
+volume after a power cut looks into the packs that are not sealed for records that the index has lost (``recovery``).
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Index:
 
     @classmethod
     def make(cls, folder: Path, fingerprint: bytes, serial: int) -> Index:
-        """Make a new index under a name of its own. ``install`` gives it its name when it is complete.
+        """Make a new index under a name of its own. ``install`` gives the complete index its final name.
 
         Args:
             folder: the volume's directory.
@@ -151,7 +151,7 @@ class Index:
         self._connection.finish()
         path = self._connection.path
         folder = path.parent
-        # SQLite would apply the log of the old index to the new one.
+        # If these files stayed, SQLite would apply the log of the old index to the new one.
         for suffix in ("-wal", "-shm"):
             (folder / f"{NAME}{suffix}").unlink(missing_ok=True)
         with open_at(None, str(path), os.O_RDONLY | os.O_CLOEXEC) as descriptor:
@@ -160,7 +160,7 @@ class Index:
         sync_directory(None, str(folder))
 
     def close(self) -> None:
-        """Close the connection. The next use opens another one."""
+        """Close the connection. The next use opens another connection."""
         self._connection.close()
 
     # -- records -----------------------------------------------------------
@@ -199,7 +199,7 @@ class Index:
             low, compared = rows[-1][0], ">"
 
     def has(self, chunk_hash: str, state: State, token: str) -> bool:
-        """True if there is such a record."""
+        """True if a record of the chunk has this state and token."""
         return bool(self._records(_KEY, (bytes.fromhex(chunk_hash), state, token)))
 
     def removed(self, chunk_hash: str, state: State, token: str | None = None) -> list[Row]:

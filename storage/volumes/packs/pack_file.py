@@ -74,7 +74,7 @@ class Pack:
         return pack_volume(os.pread(self.descriptor, BLOCK, 0))
 
     def lock(self) -> bool:
-        """Become the one who appends; False if another process appends to this pack, or it has been removed."""
+        """Become the process that appends; False if another process appends, or the pack has been removed."""
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -91,7 +91,7 @@ class Pack:
         return data
 
     def append(self, pieces: Sequence[bytes], offset: int) -> None:
-        """Write the pieces one after the other from ``offset`` on. They are not durable yet.
+        """Write the pieces one after the other from ``offset`` on. The pieces are not durable yet.
 
         Raises:
             OSError: not everything could be written.
@@ -114,7 +114,7 @@ class Pack:
         os.posix_fadvise(self.descriptor, offset, length, os.POSIX_FADV_DONTNEED)
 
     def punch(self, offset: int, length: int) -> None:
-        """Give the blocks of a range back to the file system. They read as zeros from now on.
+        """Give the blocks of a range back to the file system. The range reads as zeros from now on.
 
         Raises:
             OSError: the file system cannot do that.
@@ -146,8 +146,8 @@ class Pack:
     def find(self, start: int, checked_from: int = 0) -> Iterator[Found]:
         """Find the whole records from ``start`` on.
 
-        A damaged header makes the next ones uncertain: the bytes of a chunk may look like a record. Records behind it
-        are only believed if their bytes have the right hash.
+        A damaged header makes the next ones uncertain: the bytes of a chunk may look like a record. Records behind a
+        damaged header are only believed if their bytes have the right hash.
 
         Args:
             start: a multiple of ``BLOCK``.
@@ -169,8 +169,8 @@ class Pack:
                     lost = False
                     place = start = place + header.span
                 else:
-                    # The header is good, so the next record begins behind this one, unless this one is not to be
-                    # believed at all.
+                    # The header is good, so the next record begins behind this one, unless this one cannot be believed
+                    # because a header before was damaged.
                     place = start = place + (BLOCK if lost else header.span)
 
     def is_whole(self, offset: int, header: Header, *, certain: bool = True) -> bool:
@@ -196,7 +196,7 @@ class Found:
 
 
 def create(root: int, volume: bytes) -> Pack:
-    """Make a pack with a new name, durably, and lock it. It is locked and whole when it gets its name.
+    """Make a pack with a new name, durably, and lock it. The pack is locked and whole when it gets its name.
 
     Raises:
         OSError: there is no room, for example; no part of the pack is left.
@@ -235,7 +235,7 @@ def remove_unfinished(root: int) -> None:
 
 
 def remove(root: int, name: str) -> None:
-    """Unlink a pack. A reader that has it open goes on."""
+    """Unlink a pack. A reader that has the pack open can go on reading."""
     with suppress(FileNotFoundError):
         os.unlink(f"{FOLDER}/{name}{SUFFIX}", dir_fd=root)
 
@@ -254,7 +254,7 @@ def require_holes(root: int) -> None:
     """Check that the file system can punch holes.
 
     Raises:
-        OSError: it cannot, or cannot be written to.
+        OSError: the file system cannot punch holes, or cannot be written to.
     """
     pack = Pack("", os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, dir_fd=root))
     os.pwrite(pack.descriptor, bytes(BLOCK), 0)

@@ -1,7 +1,8 @@
 """The format of a pack: one block that names the volume, and then records, each at a multiple of ``BLOCK``.
 
 A record is a header, a mark and the stored bytes of one chunk. The header never changes. The mark says if the record
-lies in the trash or in quarantine. It is a copy of what the index says, from which a lost index is made again.
+lies in the trash or in quarantine. The mark is a copy of what the index says, so a lost index can be made again from
+the packs.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Header:
 
 
 def span(stored: int) -> int:
-    """The bytes that a record of so many stored bytes takes in its pack."""
+    """The bytes that a record of ``stored`` bytes takes in its pack."""
     return -(-(DATA + stored) // BLOCK) * BLOCK
 
 

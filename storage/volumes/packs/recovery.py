@@ -1,9 +1,9 @@
 """Bring an index in line with its packs: after a crash or a power cut, and when the index is lost.
 
-A pack that is not sealed belongs to the process that has locked it. When nobody has it locked, its process has ended:
-records behind the part that the index knows are taken in, and a torn tail is cut off. This is done before the volume
-answers its first question, because a power cut may have taken the last changes of the index. The caller has locked the
-volume's directory.
+A pack that is not sealed belongs to the process that has locked it. When nobody has locked such a pack, its process has
+ended: records behind the part that the index knows are taken in, and a torn tail is cut off. Recovery ends before the
+volume answers its first question, because a power cut may have taken the last changes of the index. The caller has
+locked the volume's directory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UNSYNCED = 72 << 20  # The largest portion that a process writes before a sync, 
 
 
 def catch_up(root: int, index: Index, volume: bytes) -> None:
-    """Take in what the index has missed.
+    """Add to the index the records that it has missed.
 
     Args:
         root: descriptor of the volume's directory.

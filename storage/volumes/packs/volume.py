@@ -226,7 +226,7 @@ class PackVolume(DirectoryVolume):
 
     @contextmanager
     def _verb(self, *, check: bool = True, writing: bool = False) -> Iterator[Handle]:
-        """The open volume; if ``check``, after its identity matched. Errors are raised as those of volumes."""
+        """The open volume; if ``check``, after its identity matched. Errors are raised as errors of volumes."""
         with as_volume_errors(writing=writing):
             handle = self._current()
             if check:
@@ -279,8 +279,8 @@ class PackVolume(DirectoryVolume):
 def _append(handle: Handle, writer: Writer, pieces: Sequence[bytes]) -> None:
     """Append records to a pack, and make them durable.
 
-    After an error nothing of them is left, and a failed sync is not tried again: the pack gets no more records, because
-    the kernel may have dropped what it could not write.
+    After an error no part of the records is left, and a failed sync is not tried again: the pack gets no more records,
+    because the kernel may have dropped what it could not write.
     """
     try:
         writer.pack.append(pieces, writer.end)

@@ -303,7 +303,7 @@ def test_a_disk_without_room_is_read_and_emptied(tmp_path: Path) -> None:
                 filler.write(b"x" * 4096)
                 filler.flush()
         closed(volume)
-        for found in (volume, opened(root)):  # Each of them is the only one that has the index open.
+        for found in (volume, opened(root)):  # Only one of the two volumes has the index open at a time.
             assert hashes(found) == set(stored)
             for name, data in stored.items():
                 assert found.read(name) == data
@@ -420,7 +420,7 @@ def test_a_process_that_is_killed_leaves_whole_replicas_and_no_others(
 
 
 def run_forked(target: Any, *arguments: object, number: int = 1) -> list[Any]:
-    """Call a function in forked children at once. Return what they put into their queue."""
+    """Call a function in forked children at once. Return what the children put into their queue."""
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
     children = [context.Process(target=target, args=(answers, i, *arguments)) for i in range(number)]

@@ -120,8 +120,8 @@ def test_whatever_a_power_cut_takes_from_the_index_acknowledged_replicas_are_fou
 ) -> None:
     """A power cut may take all changes of the index after the last one that was synced.
 
-    The packs are copied after each verb, and a torn append is put behind them. To each copy come all states that the
-    index may have: those since the last change of state, which is synced.
+    The packs are copied after each verb, and a torn append is put behind them. Each copy is tried with all states that
+    the index may have: those since the last change of state, which is synced.
     """
     chunks = [named(f"{i}", 1000 + 500 * i) for i in range(6)]
     one, two, three, four, five, six = (chunk_hash for chunk_hash, _ in chunks)
@@ -271,7 +271,7 @@ def test_an_index_of_yesterday_that_only_lacks_writes_is_brought_up_to_date(
     volume.write(dict([named("today")]))
     closed(volume)
     put_index(tmp_path / "yesterday", root)
-    monkeypatch.setattr(recovery, "rebuild", None)  # It is not needed.
+    monkeypatch.setattr(recovery, "rebuild", None)  # The index is not made again.
     assert hashes(opened(root)) == {named("yesterday")[0], named("today")[0]}
 
 
