@@ -50,7 +50,7 @@ def begin(dsn: str) -> None:
 
 
 def report(_logger: Any, method: str, event: EventDict) -> EventDict:
-    """Report an event of our own that is an error. This is a processor of structlog, and changes nothing."""
+    """Report an event of our own that is an error. This function is a processor of structlog, and changes no event."""
     if method not in LEVELS:
         return event
     import sentry_sdk

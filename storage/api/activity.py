@@ -21,8 +21,8 @@ ACTION = "action"
 class ActivityView(Endpoint):
     """What was done to your files, links, keys and jobs, the newest first; with the scope `admin`, all that was done.
 
-    It is kept for `AUDIT_LOG_DAYS`. `action` selects one kind of act. `limit` is the size of a page (1000). The address
-    in `next` has the next `cursor`.
+    Each act is kept for `AUDIT_LOG_DAYS`. `action` selects one kind of act. `limit` is the size of a page (1000). The
+    address in `next` has the next `cursor`.
     """
 
     parameters = (ACTION, LIMIT, cursors.FIELD)

@@ -1,4 +1,4 @@
-"""The nodes, for operators: list and show them, add one, audit, drain and retire one. Each act has a plan first."""
+"""The nodes, for operators: list and show them, add one, audit, drain and retire one. Each act can be planned first."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DRY_RUN = "dry_run"
 
 
 class NodesView(Endpoint):
-    """The nodes that are not retired. A `POST` adds one: copies then move to it until it has its share.
+    """The nodes that are not retired. A `POST` adds a node: copies then move to it until it has its share.
 
     Without `url`, the node's volume is made in a folder next to those of the other nodes. With `?dry_run=true` the
     answer says what would be made, and nothing changes.
@@ -44,7 +44,7 @@ class NodesView(Endpoint):
     @describe("List the nodes", {200: Reply("the nodes", answers.Nodes, example=examples.NODES)})
     def get(self, request: Request) -> Response:
         authorize(request.META).require(Scope.ADMIN)
-        switch(request, DRY_RUN)  # A list changes nothing either way.
+        switch(request, DRY_RUN)  # A list changes nothing, with this parameter or without.
         found, census = nodes.views()
         return Response({"nodes": [documents.node(view, census) for view in found]})
 
@@ -140,7 +140,7 @@ class AuditView(_Operation):
 class DrainView(_Operation):
     """Empty a node and take it out of the cluster: a job does so. The node takes no copies from now on.
 
-    With `?dry_run=true` the answer says how much that is, and nothing changes.
+    With `?dry_run=true` the answer says how many copies have to move, and nothing changes.
     """
 
     def plan(self, node_id: str) -> Mapping[str, Any]:
@@ -157,7 +157,7 @@ class DrainView(_Operation):
 
 
 class RetireView(_Operation):
-    """Give up a node that does not answer and will not come back. A job makes its copies again on the others.
+    """Give up a node that does not answer and will not come back. A job makes its copies again on other nodes.
 
     With `?dry_run=true` the answer says how many contents cannot be read now, and nothing changes.
     """
@@ -175,7 +175,7 @@ class RetireView(_Operation):
 
 
 def _operator(request: Request) -> Principal:
-    """The principal that operates nodes. While keys are off everybody may, but no page of another site may."""
+    """The principal that operates nodes. While keys are off, everybody may do so except a page of another site."""
     principal = authorize(request.META)
     require_operator(principal, "storage.change_node")
     return principal

@@ -1,4 +1,4 @@
-"""The console: pages for people. It shows what the public API answers, and does what the API lets its user do (ADR 28).
+"""The pages for people. The console shows what the API answers, and does what the API lets its user do (ADR 28).
 
 - ``client``: requests to the API from within the process.
 - ``page``: what all pages have in common: who looks, and what an error looks like.

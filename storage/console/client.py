@@ -70,7 +70,7 @@ class Api:
         return _read(self._ask(method, path, query, **more, **{"wsgi.input": io.BytesIO(body)}))
 
     def plan(self, path: str) -> Answer:
-        """Ask what an operation would do. Nothing changes, so it does not matter where the page was opened from."""
+        """Ask what an operation would do. A plan changes nothing, so a link on another site may open the page."""
         own_page = {"HTTP_SEC_FETCH_SITE": "same-origin", "wsgi.input": io.BytesIO()}
         return _read(self._ask("POST", path, {"dry_run": "true"}, **own_page))
 
@@ -96,7 +96,8 @@ class Api:
 
     def _ask(self, method: str, path: str, query: Mapping[str, Any], **more: Any) -> HttpResponseBase:
         environ = {name: value for name, value in self.request.META.items() if name not in OF_THE_PAGE}
-        # An answer that the API has kept for the page's own request is not one for this request.
+        # The entries ``occ.…`` say what the API found out about the page's own request: they do not hold for this
+        # request.
         environ = {name: value for name, value in environ.items() if not name.startswith("occ.")}
         environ |= {
             "REQUEST_METHOD": method,

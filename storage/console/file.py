@@ -16,7 +16,7 @@ from storage.console.words import visible
 
 DAY = 86400
 DURATIONS = ((3600, "1 hour"), (DAY, "1 day"), (7 * DAY, "7 days"), (30 * DAY, "30 days"), (365 * DAY, "1 year"))
-LARGE = 400  # The copies of a file of more chunks are summed up, and not drawn one by one.
+LARGE = 400  # The copies of a file with more chunks than this are summed up, and not drawn one by one.
 
 
 class _OfFile(Page):
@@ -78,7 +78,7 @@ class FilePage(_OfFile):
 
 
 class CopiesPage(_OfFile):
-    """Where the copies of a file are: every node is asked. With a form for another number of copies."""
+    """Where the copies of a file are, for which every node is asked, and a form for another number of copies."""
 
     def get(self, request: Any, file_hash: str) -> HttpResponse:
         file = self.file()

@@ -90,7 +90,8 @@ def _address(query: Mapping[str, str]) -> str:
 class UploadPage(Page):
     """The upload of one file without JavaScript.
 
-    Django's CSRF check would read the whole body to find its token. The origin of the form is checked instead.
+    Django's CSRF check would read the whole body to find its token, so this view checks the origin of the form and no
+    token.
     """
 
     section = "files"

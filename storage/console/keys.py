@@ -24,7 +24,7 @@ USUAL = (Scope.READ, Scope.WRITE, Scope.DELETE)
 
 
 class KeysPage(Page):
-    """The keys without their secrets, and the form for a new one. The answer to the form shows its secret, once."""
+    """The keys without their secrets, and the form for a new one. The answer to the form shows the new secret, once."""
 
     section = "keys"
 

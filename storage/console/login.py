@@ -17,7 +17,7 @@ from storage.exceptions import TooManyRequests
 
 
 class LoginPage(views.LoginView):
-    """The form for name and password. It leads to the page that the browser has asked for, if that is one of ours."""
+    """The form for name and password. A login leads to the page that the browser asked for, if that page is ours."""
 
     template_name = "console/login.html"
     next_page = "root"
@@ -30,7 +30,8 @@ class LoginPage(views.LoginView):
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Check the password, unless there were too many attempts: then no password is checked."""
         try:
-            # The form reads the name in this way too. Otherwise each spelling of a name would have attempts of its own.
+            # The form normalises the name in the same way. Without this, each spelling of a name would have attempts of
+            # its own.
             name = UsernameField().to_python(request.POST.get("username", "")) or ""
             rates.take_login(request.META.get("REMOTE_ADDR", ""), name)
         except TooManyRequests as error:
@@ -63,7 +64,7 @@ def _frame() -> dict[str, Any]:
 
 
 class LogoutPage(views.LogoutView):
-    """The end of a session. It takes a POST only, with the token of a form."""
+    """The end of a session. The page takes only a POST with the CSRF token of a form."""
 
     http_method_names = ("post",)
     next_page = "console:login"

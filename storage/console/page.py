@@ -33,7 +33,7 @@ EXPLANATIONS = {
 
 
 class Refused(Exception):
-    """The API has refused what a page needs. The page shows why instead of its contents.
+    """The API has refused what a page needs. The page shows the reason, and not its contents.
 
     Attributes:
         answer: the answer of the API.
@@ -45,7 +45,7 @@ class Refused(Exception):
 
 
 class Page(View):
-    """A page of the console. Its ``api`` asks in the name of the user who looks at it.
+    """A page of the console. Its ``api`` sends requests in the name of the user who opened the page.
 
     Attributes:
         section: the entry of the navigation that is marked on the page.
@@ -149,7 +149,7 @@ def cursor_in(address: str | None) -> str | None:
 
 
 def reason(answer: Answer) -> str:
-    """The words of the API for a refusal: those about single fields if there are some."""
+    """The words in which the API explains a refusal; only the words about single fields, if there are any."""
     errors = answer.document.get("errors") or {}
     by_field = " ".join(message for messages in errors.values() for message in messages)
     return by_field or str(answer.document.get("detail", ""))

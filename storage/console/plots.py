@@ -1,4 +1,4 @@
-"""The geometry of the plots. Templates draw it as SVG. All functions are pure."""
+"""The geometry of the plots. Templates draw the plots as SVG. All functions are pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Bar:
         x, width, y, height: its rectangle.
         middle: the middle of its width.
         low, high: the ends of its interval; ``high`` is None if the interval has no upper end.
-        row: the figures behind it.
+        row: the figures behind the bar.
     """
 
     label: str
@@ -130,12 +130,12 @@ def _cell(document: Mapping[str, Any], i: int, j: int, bound: float) -> Cell:
 
 @dataclass(frozen=True)
 class Fill:
-    """The disk of a node in parts of a hundred.
+    """How full the disk of a node is, in percent.
 
     Attributes:
         stored: what the node's copies take.
         others: what other files on the same disk take.
-        free: what is free.
+        free: what is free on the disk.
     """
 
     stored: float

@@ -18,8 +18,8 @@ from storage.console.client import Api
 from storage.console.names import NAME, Named
 from storage.console.page import Page
 
-HEAD = 64 << 10  # The first bytes of a text are shown.
-LARGEST = {"image": 64 << 20, "pdf": 128 << 20}  # A larger one would take a browser too long.
+HEAD = 64 << 10  # A preview shows at most this many bytes of a text.
+LARGEST = {"image": 64 << 20, "pdf": 128 << 20}  # A browser would take too long for a larger file.
 SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", 0, "image", "image/png"),
     (b"\xff\xd8\xff", 0, "image", "image/jpeg"),

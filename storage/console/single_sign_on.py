@@ -93,7 +93,7 @@ def _claims(request: HttpRequest, provider: Provider) -> dict[str, Any]:
 
 @lru_cache(maxsize=4)
 def _client(provider: Provider) -> Any:
-    """The client of a provider. It reads the provider's description once, and its keys again when they change."""
+    """A provider's client: it reads the description of the provider once, and the provider's keys when they change."""
     return OAuth().register(
         "provider",
         client_id=provider.client_id,

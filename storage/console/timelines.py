@@ -25,9 +25,9 @@ class Line:
     """One line of a plot.
 
     Attributes:
-        name: what it shows.
+        name: what the line shows.
         paths: its parts as the points of polylines. A gap in the samples is a gap in the line.
-        kind: the class that colours it, ``first`` or ``second``.
+        kind: the CSS class that colours the line, ``first`` or ``second``.
     """
 
     name: str
@@ -228,7 +228,7 @@ def _span(hours: int) -> timedelta:
 def _parts(
     points: Sequence[tuple[datetime, float]], now: datetime, gap: timedelta
 ) -> Iterable[list[tuple[datetime, float]]]:
-    """The points in runs without a gap. Of samples that are older than a day, only one in an hour is kept."""
+    """Split the points into runs without a gap. Of samples that are older than a day, only one in an hour is kept."""
     part: list[tuple[datetime, float]] = []
     for point in points:
         if part and point[0] - part[-1][0] > max(gap, GAP if now - part[-1][0] < DENSE else GAP_LATER):

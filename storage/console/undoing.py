@@ -1,4 +1,4 @@
-"""The offer to undo the deletion that a user has just made. The session keeps it for a while."""
+"""The offer to undo the deletion that a user has just made. The session keeps the offer for a while."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PASSING = (
     429,
     503,
     507,
-)  # The reason for such a refusal may pass: the same bytes are being stored, or a quota is full.
+)  # The reason for a refusal with such a status may pass: the same bytes are being stored, or a quota is full.
 
 
 def offer(request: Any, said: str, addresses: Sequence[str]) -> None:

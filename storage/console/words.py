@@ -9,7 +9,7 @@ from typing import Any
 
 MIB = 1 << 20
 UNITS = ("bytes", "KB", "MB", "GB", "TB", "PB")
-STEP = 1000  # As browsers, macOS and shops of disks count.
+STEP = 1000  # Browsers, macOS and makers of disks also count 1 KB as 1000 bytes.
 SPANS = ((86400, "day"), (3600, "hour"), (60, "minute"))
 DIRECTIONS = re.compile("([\u200e\u200f\u202a-\u202e\u2066-\u2069])")
 RECENT = timedelta(days=7)
@@ -132,7 +132,7 @@ def sentence(text: str) -> str:
 
 
 def trouble(text: str) -> tuple[str, str]:
-    """What is wrong, and what to do about it, of a text of ``/health`` such as ``files cannot be read: 3; bring …``."""
+    """Split a text of ``/health``, such as ``files cannot be read: 3; bring …``, into the fault and its remedy."""
     wrong, _, remedy = text.partition(": ")
     if remedy[:1].isdigit():
         number, _, remedy = remedy.partition("; ")

@@ -64,7 +64,7 @@ class JobPage(Page):
 
 
 class ControlPage(Page):
-    """The end of a job, or its work once more. A job that is ended is asked for first."""
+    """The question before a job is cancelled or tried again, and the act itself."""
 
     section = "jobs"
     verb: str
@@ -113,7 +113,7 @@ def described(job: Mapping[str, Any], now: datetime) -> dict[str, Any]:
 
 
 def _figure(name: str, value: Any) -> str:
-    """A figure of a job's result as people read it. The name shows whether it is a number of bytes."""
+    """A figure of a job's result as people read it. A name that ends in ``bytes`` means a number of bytes."""
     if type(value) is int:
         return words.size(value) if name.endswith("bytes") else f"{value:,}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -20,7 +20,7 @@ LONGEST = 255  # The key of an object may be longer: its beginning is enough.
 
 class ActivityQuerySet(models.QuerySet["Activity"]):
     def newest_first(self, after: tuple[datetime, int] | None = None) -> Self:
-        """All of them, or those that come after a position: the time and the row id of the last one before."""
+        """All acts, or those that come after a position: the time and the row id of the last act before."""
         rows = self.order_by("-at", "-id")
         return rows if after is None else rows.filter(TupleLessThan(Tuple(F("at"), F("id")), after))
 
@@ -30,7 +30,7 @@ class Activity(models.Model):
 
     The row is written in the transaction of the act, so an act that is rolled back leaves no row. An upload has no row
     while its file is there: the file's own row says who has stored it and when. When the file goes, a row with the time
-    of the upload takes its place. So uploads cost nothing. No row says where a chunk lies (RACES 29).
+    of the upload takes its place. An upload therefore needs no second write. No row says where a chunk lies (RACES 29).
     """
 
     class Action(models.TextChoices):
@@ -89,7 +89,7 @@ class Activity(models.Model):
         file_hash: str | None = None,
         detail: str = "",
     ) -> None:
-        """Record what the present actor does. What nobody does, such as the work of a worker, is not recorded.
+        """Record what the present actor does. Work without an actor, as in a worker, is not recorded.
 
         Args:
             action: what is done.
@@ -111,7 +111,7 @@ class Activity(models.Model):
 
     @classmethod
     def record_of(cls, action: Action, files: Iterable[File], *, detail: str = "") -> None:
-        """Record what the present actor does to files. Their contents and owners are read already, or are read now."""
+        """Record what the present actor does to files. Contents and owners not read before are read now."""
         if (actor := acting.present()) is not None:
             Activity.objects.bulk_create(
                 Activity(
@@ -128,7 +128,7 @@ class Activity(models.Model):
 
     @classmethod
     def outlive(cls, files: Iterable[File]) -> None:
-        """Keep the uploads of ready files whose rows go now."""
+        """Write acts for the uploads of ready files whose rows are deleted now."""
         Activity.objects.bulk_create(
             Activity(
                 at=file.created_at,
@@ -144,7 +144,7 @@ class Activity(models.Model):
 
     @classmethod
     def resume(cls, files: Iterable[File]) -> None:
-        """Take back what ``outlive`` has kept: the rows of these files are there again, and say it themselves."""
+        """Delete what ``outlive`` has written: the rows of these files are there again, and show the uploads."""
         for file in files:
             cls.objects.filter(
                 owner_id=file.owner_id,
@@ -156,5 +156,5 @@ class Activity(models.Model):
 
     @classmethod
     def forget(cls, age: timedelta) -> None:
-        """Delete what is older. ``Now()`` is constant during the statement, so PostgreSQL can use the index."""
+        """Delete older acts. ``Now()`` is constant during the statement, so PostgreSQL can use the index."""
         cls.objects.filter(at__lt=Now() - age).delete()

@@ -23,7 +23,7 @@ class DeletionQuerySet(models.QuerySet["Deletion"]):
 
 
 class Deletion(models.Model):
-    """Files of one owner and content that were deleted together. For a time, their owner can undo that (RACES 52).
+    """Files of one owner and content that were deleted together. For a time, their owner can undo this (RACES 52).
 
     Attributes:
         files: the row id, name, replication factor and time of each file.
@@ -42,7 +42,7 @@ class Deletion(models.Model):
 
     @classmethod
     def record(cls, files: Sequence[File]) -> Deletion:
-        """Record that files are deleted. All have one owner and one content."""
+        """Record that files are deleted. All files have one owner and one content."""
         described = [
             {
                 "id": file.pk,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-MAX_LENGTH = 255  # The most characters of a name with its folders. They take at most 1020 bytes in UTF-8.
+MAX_LENGTH = 255  # The most characters of a name with its folders. Such a name takes at most 1020 bytes in UTF-8.
 SEPARATOR = "/"
 FIRST = " "  # No segment begins with a character before this one.
 AFTER_SEPARATOR = chr(ord(SEPARATOR) + 1)

@@ -73,11 +73,11 @@ class Remains(models.Model):
         return [locked[chunk_id] for chunk_id in self.chunk_ids]
 
     def take_back(self) -> None:
-        """Take back the condemnation of the chunks. The caller has locked them."""
+        """Take back the condemnation of the chunks. The caller has locked the chunks."""
         Chunk.objects.filter(pk__in=set(self.chunk_ids)).update(condemned_at=None)
 
     def content_fields(self) -> dict[str, Any]:
-        """The fields of the content that these are the remains of."""
+        """The fields of the content that left these remains."""
         return {
             "file_hash": self.file_hash,
             "size": self.size,

@@ -28,7 +28,7 @@ class Act:
         subject: the thing it was done to.
         file_hash: the content, if the thing is a file.
         owner: the name of the thing's owner; None for the cluster.
-        detail: more about it.
+        detail: more about the act.
     """
 
     at: datetime
@@ -55,8 +55,8 @@ def page(
     since = clock.now() - timedelta(days=configuration().audit_log_days)
     rows = list(_acts(owner, action, after[0])[: limit + 1])
     files = list(_files(owner, after[1])[: limit + 1]) if action in (None, Activity.Action.UPLOAD) else []
-    # The files are in the order of their ids, so the first one that is too old ends them. A condition on the time would
-    # make PostgreSQL read all older files too, to find no more.
+    # The files are in the order of their ids, so all files behind the first one that is too old are too old as well.
+    # With a condition on the time, PostgreSQL would read all these older files and return none of them.
     recent = next((place for place, file in enumerate(files) if file.created_at < since), len(files))
     del files[recent:]
     chosen: list[Act] = []

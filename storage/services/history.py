@@ -25,17 +25,17 @@ class Figures:
     """What a sample holds. The counts go on from sample to sample, and begin again at 0 when Redis is emptied.
 
     Attributes:
-        files: uploads that were stored; None while Redis is away, as for the other counts.
+        files: uploads that were stored; None while Redis is away, like the next three figures.
         bytes: bytes of these uploads.
         reads: chunks that were read for downloads.
-        later_looks: of these, the chunks that the first node on their route did not have.
+        later_looks: chunks that were read, and that the first node on their route did not have.
         queued: uploads that wait for a worker.
         waiting: maintenance jobs that wait.
         stored: bytes on all nodes.
         disks: bytes of all file systems of nodes; 0 if they are not known.
-        free: free bytes on them, to a sixteenth of each.
-        load: chunks per register of a sketch; None without a survey, as for the next one.
-        false_positives: the share of looks at a node without the chunk that a sketch does not spare.
+        free: free bytes on these file systems, in steps of a sixteenth of each.
+        load: chunks per register of a sketch; None without a survey, like ``false_positives``.
+        false_positives: the probability that a register is not zero for a chunk that its node does not have.
     """
 
     files: int | None

@@ -23,17 +23,18 @@ log = structlog.get_logger(__name__)
 
 @transaction.atomic
 def undo(owner: User, deletion_id: str) -> list[File]:
-    """Make the files of a deletion again, and their content if it went with them. This is possible once.
+    """Make the files of a deletion again, and their content if it went with them. A deletion can be undone once.
 
-    A file has the row id and the time that it had, so lists show it where it was. Its share links do not come back. If
-    the owner has stored the same bytes under the same name since, that file stays, with the larger factor.
+    A file has the row id and the time that it had, so lists show it where it was. The share links of the file do not
+    come back. If the owner has stored the same bytes under the same name since, that file stays, with the larger
+    factor.
 
     Returns:
         The files, the newest first.
 
     Raises:
         NoSuchDeletion: the owner has no such deletion, or it was undone already.
-        DeletionFinal: the time is over, or bytes have been freed.
+        DeletionFinal: the time for undoing is over, or bytes have been freed.
         ContentNotReady: somebody is storing the same bytes just now.
         ContentUnavailable: no node that answers has a copy of some chunk.
         ByteQuotaExceeded, FileQuotaExceeded: the files do not fit into the owner's quota any more.
@@ -63,7 +64,7 @@ def undo(owner: User, deletion_id: str) -> list[File]:
 
 
 def _locked(owner: User, deletion_id: str) -> Deletion:
-    """Lock a deletion of the owner: of two requests at once, the second finds it gone."""
+    """Lock a deletion of the owner: of two requests at once, the second finds the deletion gone."""
     try:
         key = uuid.UUID(deletion_id)
     except ValueError:
@@ -75,7 +76,7 @@ def _locked(owner: User, deletion_id: str) -> Deletion:
 
 
 def _content(file_hash: str, factor: int) -> Content:
-    """Lock the content of this hash, or make it again of its remains.
+    """Lock the content of this hash, or make it again from its remains.
 
     A content is locked before its remains, as a deletion locks them. No other transaction changes the remains of a
     content that this one holds; only a sweep may delete them.
@@ -87,7 +88,8 @@ def _content(file_hash: str, factor: int) -> Content:
     """
     remains = Remains.objects.filter(file_hash=file_hash).first()
     if remains is not None:
-        # An upload of the same bytes may insert the content at the same time. One of the two waits for the other.
+        # An upload of the same bytes may insert the content at the same time. One of the two transactions waits for the
+        # other.
         Content.objects.bulk_create([Content(**remains.content_fields())], ignore_conflicts=True)
     content = Content.objects.select_for_update().filter(file_hash=file_hash).first()
     if content is None:
@@ -102,9 +104,9 @@ def _content(file_hash: str, factor: int) -> Content:
 def _revive(content: Content, remains: Remains, factor: int) -> None:
     """Give a content that was inserted just now the manifest that it had.
 
-    The volumes are asked under the locks of the chunks. A copy that is there then stays, because each removal looks for
-    references under these locks. The grace alone proves nothing: a pass of reclaim that planned earlier, or with
-    another grace, may have removed copies.
+    The volumes are asked under the locks of the chunks. A copy that is found under these locks stays, because each
+    removal looks for references under the same locks. The grace alone proves nothing: a pass of reclaim that planned
+    earlier, or with another grace, may have removed copies.
 
     Raises:
         DeletionFinal: a chunk has been freed.

@@ -2,10 +2,10 @@
 
     python -m tests.browser.photograph URL CHROMIUM STATE OUT PASSWORD story|pages
 
-STATE is the STORAGE_DIR of the installation at URL. It asks for keys, is empty, and mends itself after seconds
-(REPAIR_DELAY). The story is that of docs/tutorial.md: a first file, a link to it, a disk that dies, a new node. After
-it, ``pages`` takes every page: on a desktop, on a phone, and in the dark. The pictures have few colours, so that they
-are small.
+STATE is the STORAGE_DIR of the installation at URL. The installation asks for keys, is empty, and repairs itself within
+seconds (REPAIR_DELAY). The story is that of docs/tutorial.md: a first file, a link to it, a disk that dies, a new node.
+After the story, ``pages`` takes a picture of every page: on a desktop, on a phone, and in the dark. The pictures have
+few colours, so that they are small.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 DESKTOP, PHONE = {"width": 1100, "height": 700}, {"width": 390, "height": 760}
 LOOKS = (("", DESKTOP, "light"), ("-phone", PHONE, "light"), ("-dark", DESKTOP, "dark"))
 TALLEST = 2200  # pixels
-COLOURS, FREQUENT = 160, 100  # of a picture; so many of them are the most frequent ones
-OTHERS = 1500  # No more colours of a picture are compared.
+COLOURS, FREQUENT = 160, 100  # colours of a picture; how many of them are its most frequent ones
+OTHERS = 1500  # At most this many colours of a picture are compared.
 PATIENCE = 60_000  # ms
 DEAD = "node_001"
 OWN = {"Sec-Fetch-Site": "same-origin"}
@@ -212,7 +212,7 @@ def _health(page: Page) -> dict[str, Any]:
 
 
 def _is_even(overlap: dict[str, Any] | None) -> bool:
-    """True if the sketches show no pair of nodes that shares too much: they do while copies move."""
+    """True if the sketches show no pair of nodes that shares too much. While copies move, some pairs do."""
     return overlap is not None and max(abs(z or 0) for row in overlap["z"] for z in row) < overlap["bound"]
 
 

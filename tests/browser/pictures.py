@@ -2,8 +2,8 @@
 
     python -m tests.browser.pictures CHROMIUM
 
-The installation is made for this, and removed. The figures over time that its health page shows are made up, because a
-day of figures takes a day. Everything else in the pictures has happened.
+The installation is made for the pictures, and removed at the end. The figures over time that its health page shows are
+made up, because a day of figures takes a day. Everything else in the pictures is real.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from tests.support.system import PROJECT, System
 PHOTOGRAPH = "tests.browser.photograph"
 PYTHON = PROJECT / ".venv-browser/bin/python"
 OUT = PROJECT / "docs/pictures"
-MOST_BYTES = 1_500_000  # of all pictures together
+MOST_BYTES = 1_500_000  # bytes of all pictures together
 SETTINGS = {"AUTH_REQUIRED": "true", "CHUNK_SIZE": "65536", "REPAIR_DELAY": "5", "CENSUS_INTERVAL": "30"}
 
-# Minutes that have a sample already get no other one, so some minutes ahead are made up too.
+# The service takes no sample for a minute that has one. The samples of some minutes ahead are made up too, so the
+# service takes none while it is photographed.
 A_DAY = """
 DELETE FROM storage_sample;
 INSERT INTO storage_sample (at, figures)

@@ -129,7 +129,7 @@ class Visit(Interruptions):
             page.get_by_role("link", name="folder (folder)").press("Enter")
             expect(page.locator("#list")).to_be_focused()
             expect(page.locator("#rows input[name=item]")).to_have_count(13)
-            expect(page.locator("#upload-list .upload")).to_have_count(50)  # The page is the same.
+            expect(page.locator("#upload-list .upload")).to_have_count(50)  # The browser has not loaded another page.
             self.audit(page, "folder")
             self._menu(page, "one.txt", "Delete…")
             expect(page.locator("dialog h1")).to_be_visible()
@@ -226,7 +226,7 @@ class Visit(Interruptions):
     # -- what every page keeps -------------------------------------------------
 
     def every_page(self, paths: dict[str, str]) -> None:
-        """Look at every page in two sizes and two schemes: no error, no violation, no scrolling sideways."""
+        """Look at every page in two sizes and colour schemes: no error, no violation, no scrolling sideways."""
         for viewport, scheme in LOOKS:
             look = f"{viewport['width']} {scheme}"
             with self.page(look, viewport=viewport, color_scheme=scheme) as page:
