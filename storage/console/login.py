@@ -28,7 +28,7 @@ class LoginPage(views.LoginView):
         return not_stored(super().dispatch(request, *args, **kwargs))
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Check the password, unless there were too many attempts: then no password is checked."""
+        """Check the password. After too many attempts, no password is checked."""
         try:
             # The form normalises the name in the same way. Without this, each spelling of a name would have attempts of
             # its own.

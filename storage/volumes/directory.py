@@ -183,7 +183,7 @@ def write_durably(
         root: descriptor of the volume's directory.
         files: path below ``root`` → bytes.
         keep_cached: the paths whose pages stay in the page cache: a reader would ask for these copies first.
-        exclusive: True to fail if a file is already there, and not to replace it.
+        exclusive: True to fail if a file already exists, and not to replace it.
     """
     token = uuid.uuid4().hex
     parents = {path: path.rpartition("/")[0] or "." for path in files}

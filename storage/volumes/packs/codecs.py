@@ -86,7 +86,7 @@ def _shrink(data: bytes) -> tuple[Codec, bytes]:
 
 
 def _looks_dense(data: bytes) -> bool:
-    """Tell whether samples of a large chunk do not shrink: the whole chunk is then not worth a try."""
+    """Tell whether samples of a large chunk do not shrink: then compressing the whole chunk is not worth a try."""
     if len(data) < LOOKED_AT:
         return False
     step = len(data) // SAMPLES

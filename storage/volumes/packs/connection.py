@@ -75,7 +75,7 @@ class Connection:
         _connections.add(self)
 
     def __del__(self) -> None:
-        # In a child, another thread of the parent may have used the connection: then it must not be touched.
+        # In a child, another thread of the parent may have used the connection: then the child must not touch it.
         if not self._is_lost:
             self._disconnect()
 

@@ -91,7 +91,7 @@ class Pack:
         return data
 
     def append(self, pieces: Sequence[bytes], offset: int) -> None:
-        """Write the pieces one after the other from ``offset`` on. The pieces are not durable yet.
+        """Write the byte strings ``pieces`` one after the other from ``offset`` on. The bytes are not durable yet.
 
         Raises:
             OSError: not everything could be written.
@@ -114,7 +114,7 @@ class Pack:
         os.posix_fadvise(self.descriptor, offset, length, os.POSIX_FADV_DONTNEED)
 
     def punch(self, offset: int, length: int) -> None:
-        """Give the blocks of a range back to the file system. The range reads as zeros from now on.
+        """Give the blocks of a byte range back to the file system. The range reads as zeros from now on.
 
         Raises:
             OSError: the file system cannot do that.
@@ -130,7 +130,7 @@ class Pack:
                 os.pwrite(self.descriptor, data, offset + MARK_OFFSET)
 
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """The ranges between ``start`` and ``end`` that are no holes, as (begin, end)."""
+        """The byte ranges between ``start`` and ``end`` that are no holes, as (begin, end)."""
         while start < end:
             try:
                 begin = os.lseek(self.descriptor, start, os.SEEK_DATA)

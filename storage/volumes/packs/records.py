@@ -89,7 +89,7 @@ def pack_volume(block: bytes) -> bytes | None:
 
 
 def encode(chunk_hash: str, codec: Codec, stored: bytes, size: int) -> list[bytes]:
-    """The pieces of a record, to be written one after the other."""
+    """The byte strings of a record, to be written one after the other."""
     header = _sealed(
         _HEADER, _HEADER_MAGIC, VERSION, codec, bytes.fromhex(chunk_hash), len(stored), size, zlib_ng.crc32(stored)
     )

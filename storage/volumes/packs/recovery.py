@@ -85,7 +85,7 @@ def take_in(pack: Pack, index: Index, known: PackRow | None) -> int | None:
 
 
 def take_back(root: int, index: Index, name: str, start: int, end: int) -> int:
-    """Take whole replicas back that lie in a range and that the index has lost; returns their number.
+    """Take whole replicas back that lie in a byte range and that the index has lost; returns their number.
 
     SQLite does not notice every damage of its file. A record whose mark says that it is live, and whose chunk has no
     replica, was not purged.

@@ -155,7 +155,7 @@ class PackVolume(DirectoryVolume):
             yield from (Replica(chunk_hash, size) for chunk_hash, size in handle.index.listing(prefix))
 
     def leftovers(self, prefix: str = "") -> Iterator[str]:
-        """Ranges of packs that have bytes and no record: a purge died, or a record was written again.
+        """Byte ranges of packs that have data but no record: a purge died, or a record was written again.
 
         A pack belongs to the prefix that its own name has, so an audit of all prefixes looks into each pack once.
         """
@@ -309,7 +309,7 @@ def _change(handle: Handle, chunk_hash: str, old: tuple[State, str], new: tuple[
 
 
 def _ownerless(handle: Handle, name: str) -> list[tuple[int, int]]:
-    """The ranges of a pack that have bytes and belong to no record, as (begin, end). The unindexed tail is left out."""
+    """The byte ranges of a pack with data of no record, as (begin, end). The unindexed tail is left out."""
     try:
         pack = pack_file.Pack.open(handle.root, name)
     except FileNotFoundError:
