@@ -81,7 +81,8 @@ class Bucket(models.Model):
     def lock(self) -> Bucket:
         """Keep the bucket from being deleted until the transaction ends, and return it as it is now.
 
-        A bucket that has a quota is locked for the caller alone, so that its objects are checked one after the other.
+        If the bucket has a quota, this method waits in other transactions until then: objects are checked against the
+        quota one after the other.
 
         Raises:
             NoSuchBucket: the bucket has been deleted.

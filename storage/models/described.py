@@ -16,10 +16,11 @@ class Properties:
 
     Attributes:
         content_type: the media type.
-        headers: header fields that answers repeat, such as ``cache-control``. The names are in lower case.
+        headers: header fields that answers repeat, such as ``cache-control``. The names of the fields are in lower
+            case.
         metadata: the client's own fields; the names are without ``x-amz-meta-``.
         tags: the tags.
-        storage_class: the storage class. It is kept and repeated, and changes nothing.
+        storage_class: the storage class, which is kept so that answers can repeat it.
     """
 
     content_type: str = BINARY
@@ -52,7 +53,7 @@ class Described(models.Model):
         return Properties(self.content_type, self.headers, self.metadata, self.tags, self.storage_class)
 
     def describe(self, properties: Properties) -> None:
-        """Take over what a client says. The caller saves the row."""
+        """Set the properties to what a client says. The caller saves the row."""
         self.content_type = properties.content_type
         self.headers = properties.headers
         self.metadata = properties.metadata

@@ -1,4 +1,4 @@
-"""Give up parts of the S3 door: their rows, their uploads, and the contents that nothing refers to then."""
+"""Give up parts of the S3 door: their rows, their uploads, and the contents that nothing else refers to."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ def drop_parts(part_ids: Collection[int]) -> list[uuid.UUID]:
     """Delete parts. Parts that no longer exist are left out.
 
     Returns:
-        The ids of the uploads that were given up too. The caller removes their staged bytes after the commit.
+        The ids of the uploads that were given up with the parts. The caller removes the staged bytes of these uploads
+        after the commit.
     """
     parts = Part.objects.filter(pk__in=part_ids)
-    # A part is changed under the lock of its content only, so the parts that are read after it stay as they are.
+    # Parts change only under the locks of their contents, so the parts that are read below stay as they are read.
     Content.objects.locked(parts.values_list("content_id", flat=True))
     factors = dict(parts.values_list("pk", "replication_factor"))
     uploads = list(Upload.objects.filter(part__in=factors).order_by("id").values_list("id", flat=True))
@@ -36,13 +37,13 @@ def drop_parts(part_ids: Collection[int]) -> list[uuid.UUID]:
 
 @transaction.atomic
 def drop_multipart(multipart: Multipart) -> None:
-    """Delete a multipart upload with its parts. The caller has locked the row. These parts have no uploads any more."""
+    """Delete a multipart upload, whose row is locked, with its parts. The bodies of these parts are stored already."""
     drop_parts(list(Part.objects.filter(multipart=multipart).values_list("pk", flat=True)))
     Multipart.objects.filter(pk=multipart.pk).delete()
 
 
 def drop_pending(part_ids: Collection[int]) -> list[uuid.UUID]:
-    """Delete those of the parts that are still pending; returns what ``drop_parts`` returns."""
+    """Delete those parts that are still pending; return what ``drop_parts`` returns."""
     with transaction.atomic():
         pending = Part.objects.pending().filter(pk__in=part_ids)
         Content.objects.locked(pending.values_list("content_id", flat=True))

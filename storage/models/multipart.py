@@ -14,7 +14,7 @@ from storage.models.described import Described
 
 class MultipartQuerySet(models.QuerySet["Multipart"]):
     def open_in(self, bucket: Bucket) -> MultipartQuerySet:
-        """The uploads of a bucket that are neither completed nor expired."""
+        """The multipart uploads of a bucket that are neither completed nor expired."""
         return self.filter(bucket=bucket, completed__isnull=True, expires_at__gt=Clock())
 
     def locked(self, upload_ids: Iterable[uuid.UUID]) -> list[Multipart]:
@@ -25,7 +25,8 @@ class MultipartQuerySet(models.QuerySet["Multipart"]):
 class Multipart(Described):
     """A multipart upload: parts that arrive by themselves, and become one object when the upload is completed.
 
-    The row of a completed upload stays until it expires, so that a client that has lost the answer gets it again.
+    The row of a completed upload stays until it expires, so that a client that did not receive the answer can get it
+    again.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -44,5 +45,5 @@ class Multipart(Described):
         return self.pk.hex
 
     def put_off(self, lifetime: timedelta) -> None:
-        """Let the upload expire when nothing has come for ``lifetime`` from now on."""
+        """Let the upload expire ``lifetime`` from now, unless this method is called again before."""
         Multipart.objects.filter(pk=self.pk).update(expires_at=Clock() + lifetime)

@@ -50,14 +50,15 @@ class ObjectQuerySet(models.QuerySet["Object"]):
         """Lock the objects at some places, in one order (RACES 47).
 
         Args:
-            places: buckets and keys.
+            places: the bucket and the key of each place.
 
         Returns:
-            (row id of the bucket, key) → the object there; places without an object are left out.
+            (row id of the bucket, key) → the object at this place; places without an object are left out.
         """
         pairs = sorted({(bucket.pk, key) for bucket, key in places})
         ids = [object_id for (object_id,) in rows(_LOCK, [list(column) for column in zip(*pairs, strict=True)])]
-        # The rows are read after they were locked: an earlier holder of a lock may have changed its row.
+        # The rows are read after they were locked: the transaction that had a row's lock before may have changed the
+        # row.
         return {(found.bucket_id, found.key): found for found in self.filter(pk__in=ids)}
 
 

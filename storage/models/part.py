@@ -19,10 +19,10 @@ class PartQuerySet(models.QuerySet["Part"]):
         return self.filter(object=None, multipart=None)
 
     def remove(self, part_ids: Collection[int]) -> set[int]:
-        """Delete parts, and the contents that nothing refers to then; return the row ids of the contents' chunks.
+        """Delete parts, and the contents that nothing else refers to; return the row ids of these contents' chunks.
 
-        The caller holds the locks of the contents' rows. The caller condemns all returned chunks of its transaction at
-        once, in one order (RACES 6).
+        The caller holds the locks of the contents' rows. A caller that deletes parts several times in a transaction
+        condemns all their chunks at once, in one order (RACES 6).
         """
         if not part_ids:
             return set()
@@ -33,8 +33,8 @@ class PartQuerySet(models.QuerySet["Part"]):
 class Part(models.Model):
     """One content on behalf of the S3 door: a reference, as a file is (ADR 31).
 
-    A part belongs to an object or to a multipart upload. It is *pending* while it belongs to neither: its body is being
-    stored, and the request that brought it then gives it its place.
+    A part belongs to an object or to a multipart upload. A part that belongs to neither is *pending*: its body is being
+    stored, and the request that brought the body will give the part its place.
     """
 
     bucket = models.ForeignKey(Bucket, models.PROTECT, related_name="+")

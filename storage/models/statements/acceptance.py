@@ -26,10 +26,11 @@ def _recording(reference: str, insertion: str, selected: str, *, place: str = ""
 
     Args:
         reference: what will refer to the content: ``file`` or ``part``.
-        insertion: inserts that row, and returns its ``id`` and ``replication_factor``.
+        insertion: an INSERT of the row of the file or part, which returns the row's ``id`` and ``replication_factor``.
         selected: the columns of the result.
-        place: a query that comes before all else, with a comma after it.
-        and_place: a further condition for recording anything.
+        place: a further query of the WITH clause, before the content is inserted, with a comma at its end; may be
+            empty.
+        and_place: a further condition without which nothing is recorded, with an AND before it; may be empty.
     """
     return f"""
     WITH known AS (
@@ -109,7 +110,7 @@ class Origin:
 
     Attributes:
         destination: the place for which the body arrived.
-        etag: its MD5 in hex.
+        etag: the MD5 of the body in hex.
         checksums: algorithm → checksum in base64.
     """
 
@@ -124,7 +125,7 @@ class Body:
 
     Attributes:
         upload_id: the upload's row id.
-        is_known: True if that row exists already and owns staged bytes.
+        is_known: True if the upload's row exists already and owns staged bytes.
         owner_id: the row id of the user who owns the file.
         file_hash: SHA-256 in hex.
         name: the file's name, as the client gave it. None stands for the newest name that the owner has for these
@@ -157,7 +158,7 @@ class Accepted:
     """An upload that the database knows.
 
     Attributes:
-        replication_factor: the number of replicas that its file or part wants.
+        replication_factor: the number of replicas that the upload's file or part wants.
     """
 
     upload_id: uuid.UUID
@@ -174,7 +175,7 @@ class AcceptedFile(Accepted):
     """An upload with the file that it made or found.
 
     Attributes:
-        replication_factor: the file's factor: the largest that any of its uploads asked for.
+        replication_factor: the file's factor: the largest factor that an upload of this file asked for.
         created: True if the owner had no file of this content and name before.
         deduplicated: True if the owner had a file on this content before, under this name or another one.
     """
@@ -218,9 +219,9 @@ def record_acceptance(body: Body, *, durable: bool) -> AcceptedFile | None:
     """Record a complete body: insert its content, file, upload and job where they do not exist yet.
 
     Unless the owner has a quota, one statement records everything, in one round trip and one commit. The statement
-    locks the content's row. A concurrent deletion of the content either has ended, and the content is inserted again,
-    or it waits (RACES 30). A file is new if ``xmax`` of its row is 0: the statement inserted the row instead of
-    updating it.
+    locks the content's row. A deletion of the content at the same time has either ended, and the content is inserted
+    again, or waits for this statement (RACES 30). A file is new if ``xmax`` of its row is 0: the statement inserted the
+    row instead of updating it.
 
     Args:
         body: the body to record.
@@ -233,8 +234,7 @@ def record_acceptance(body: Body, *, durable: bool) -> AcceptedFile | None:
     Raises:
         ByteQuotaExceeded, FileQuotaExceeded: the file is new, and does not fit into its owner's quota.
     """
-    # The first call records nothing if the owner has a quota. For owners with quotas, the second call follows, which is
-    # slower than the first.
+    # The first call records nothing if the owner has a quota. Only then is the second call made, which is slower.
     return _record_file(body, durable=durable, is_checked=False) or _record_file_under_quota(body, durable=durable)
 
 
@@ -271,8 +271,8 @@ def _record_file_under_quota(body: Body, *, durable: bool) -> AcceptedFile | Non
 def _record_part_under_quota(body: Body, *, durable: bool) -> AcceptedPart | None:
     """Record a part while the owner's quota and the bucket are locked, as ``_record_file_under_quota`` does.
 
-    The bytes of the object that will be overwritten count as free already. Until it is overwritten, or the part is
-    dropped, the parts together may exceed the quota by these bytes, and no further part is accepted.
+    The bytes of the object that the part will overwrite are taken as free already. Until the object is overwritten, or
+    the part is dropped, the usage may exceed the quota by these bytes, and no further part is accepted.
     """
     assert body.origin is not None
     destination = body.origin.destination
@@ -334,7 +334,7 @@ def _record_part(body: Body, *, durable: bool, is_checked: bool) -> AcceptedPart
 
 
 def _parameters(body: Body, job_id: uuid.UUID, *, durable: bool, is_checked: bool) -> dict[str, Any]:
-    """The parameters of both statements."""
+    """The parameters that the statements for files and for parts have in common."""
     return {
         "upload": body.upload_id,
         "is_known": body.is_known,

@@ -9,7 +9,8 @@ _NEXT = f"""
     SELECT {_FOLDER} AS path FROM storage_file WHERE owner_id = %(owner)s AND ({_FOLDER}) >= {{begin}}
      ORDER BY {_FOLDER} LIMIT 1
 """  # noqa: S608  only constants are put in
-# A file may lie deeper. Its folder is cut off after the first segment below the level.
+# A file may lie more than one folder below the level. The path of its folder is cut off after the first folder below
+# the level.
 _CUT = "left(path, %(level)s::int + strpos(substr(path, %(level)s::int + 1), '/'))"
 _FOLDERS = f"""
     WITH RECURSIVE step (folder) AS (
@@ -23,7 +24,8 @@ _FOLDERS = f"""
 
 
 def folders(owner_id: int, prefix: str, *, after: str = "", most: int) -> list[str]:
-    """The folders of one level, in the order of code points. Each has its whole path, with a slash at its end.
+    """The folders of one level, in the order of code points. Each folder is given as its whole path, with a slash at
+    the end.
 
     Every folder costs one look into the index, however many files are in it, below it or next to it.
 
@@ -33,7 +35,7 @@ def folders(owner_id: int, prefix: str, *, after: str = "", most: int) -> list[s
         after: the last folder of the page before; empty for the first page.
         most: the largest number of folders to return.
     """
-    # The folder itself is not in it, and neither are its own files.
+    # The folder of the level itself is left out, with the files that are directly in it.
     first = prefix + FIRST if prefix == folder_of(prefix) else prefix
     found = prepared.rows(
         _FOLDERS,

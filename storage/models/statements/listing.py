@@ -10,15 +10,15 @@ from typing import Any
 from storage.models.names import end_of_prefix
 from storage.models.statements.prepared import rows
 
-AFTER_KEY = "\x01"  # No key is between a key and this key with this character behind it: a key has no NUL.
+AFTER_KEY = "\x01"  # A key and this character make the smallest text that is greater than the key: no key has a NUL.
 
 _KEYS = """
     SELECT key, size, etag, modified_at, storage_class, checksums, NULL FROM storage_object
      WHERE bucket_id = %(bucket)s AND key >= %(start)s AND {end} ORDER BY key LIMIT %(limit)s
 """
-# Each step finds one entry through the index. The next step begins behind the key, or behind all keys that have the
-# common prefix. The end of the prefix is a condition inside the recursion: without it, the step behind the last entry
-# would read the rest of the bucket.
+# Each step of the recursion finds one entry through the index. The next step begins after the entry's key, or after all
+# keys that have the entry's common prefix. The end of the prefix is a condition inside the recursion: without this
+# condition, the step after the last entry would read the rest of the bucket.
 _ENTRIES = """
     WITH RECURSIVE entry AS (
         SELECT NULL::text COLLATE "C" AS key, NULL::bigint AS size, NULL::text AS etag,
@@ -60,13 +60,14 @@ class Listed:
 
 
 def entries(bucket_id: int, prefix: str, delimiter: str, after: str, limit: int) -> Iterator[Listed | str]:
-    """The objects of a bucket, and the common prefixes of those that are rolled up, in the order of their bytes.
+    """The objects of a bucket, and the common prefixes of the objects that are rolled up, in the order of their bytes.
 
     Args:
         bucket_id: the row id of the bucket.
         prefix: the beginning of the keys.
-        delimiter: keys that have this text behind the prefix are rolled up, up to its first occurrence; "" for none.
-        after: only entries that are greater than this text are returned. This also holds for common prefixes.
+        delimiter: keys that have this text after the prefix are rolled up into common prefixes, each of which ends with
+            the first occurrence of this text; "" for no delimiter.
+        after: only keys and common prefixes that are greater than this text are returned.
         limit: the largest number of entries.
     """
     stop = end_of_prefix(prefix)
@@ -89,7 +90,7 @@ def entries(bucket_id: int, prefix: str, delimiter: str, after: str, limit: int)
 
 
 def _start(prefix: str, delimiter: str, behind: str | None, after: str) -> str | None:
-    """The first text that the first entry may have. None if all entries that begin with the prefix come before it."""
+    """The smallest text that an entry after ``after`` may be; None if all entries with the prefix come before it."""
     if not after or after < prefix:
         return prefix
     if not after.startswith(prefix):

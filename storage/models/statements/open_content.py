@@ -7,7 +7,7 @@ from storage.exceptions import NoSuchFile
 from storage.models.content import Content
 from storage.models.statements import prepared
 
-HEAD = 64  # The number of chunk hashes that are read together with a file.
+HEAD = 64  # The number of chunk hashes that are read together with the row of a file or object.
 WINDOW = 512  # The number of chunk hashes that one later query reads: 128 MiB of a file, in chunks of 256 KiB.
 
 _READ_ON = """
@@ -25,7 +25,7 @@ _READ_ALL = """
 
 @dataclass(frozen=True)
 class OpenContent:
-    """A content, as a download needs it. The rest of a long manifest is read during the download.
+    """A content, as a download needs it. The hashes that ``head`` has no room for are read during the download.
 
     Attributes:
         content_id: the row id of the content.
@@ -59,8 +59,8 @@ class OpenContent:
     def chunk_hashes(self, positions: range) -> Iterator[str]:
         """The hashes of the chunks at ``positions``, in order.
 
-        Between two windows this function holds no connection to PostgreSQL, because a download waits for its client
-        there.
+        Between two queries this function holds no connection to PostgreSQL, because a download may wait long for its
+        client.
 
         Raises:
             NoSuchFile: the content was deleted during the download.
@@ -82,13 +82,13 @@ class OpenContent:
 def with_heads(wanted: Sequence[tuple[OpenContent, range]]) -> list[OpenContent]:
     """Read the hashes of the chunks that a download will need, in one statement.
 
-    A download that has them goes on when its contents are deleted meanwhile: their chunks stay for the grace period.
+    A download that has all its hashes goes on when its contents are deleted: their chunks stay for the grace period.
 
     Args:
-        wanted: contents, each with the positions of chunks. The contents are in the state of one moment.
+        wanted: contents, each with the positions of chunks. All contents were read by one statement.
 
     Returns:
-        The contents with these hashes as their heads. A content that has been deleted stays as it is.
+        The contents, with these hashes as ``head``. A content that has been deleted keeps the ``head`` that it has.
     """
     columns = [(content.content_id, span.start, span.stop) for content, span in wanted]
     heads = dict(prepared.rows(_READ_ALL, [list(column) for column in zip(*columns, strict=True)]))
@@ -99,6 +99,6 @@ def with_heads(wanted: Sequence[tuple[OpenContent, range]]) -> list[OpenContent]
 
 
 def unpacked(packed: bytes | None) -> list[str]:
-    """The hashes in hex of joined digests."""
+    """The hashes in hex of digests that stand one after the other."""
     text = (packed or b"").hex()
     return [text[start : start + 64] for start in range(0, len(text), 64)]

@@ -8,8 +8,8 @@ from storage.models.described import Properties
 from storage.models.statements import open_content, prepared
 from storage.models.statements.open_content import OpenContent
 
-# One statement reads the object and its parts: an overwrite is seen as a whole, or not at all (RACES 47). Only the
-# first part comes with hashes of chunks.
+# One statement reads the object and its parts: an overwrite is seen as a whole, or not at all (RACES 47). The statement
+# reads hashes of chunks for the first part only.
 _FIND = """
     SELECT o.id, o.size, o.etag, o.content_type, o.headers, o.metadata, o.tags, o.storage_class, o.checksums,
            o.modified_at, p.id, p.number, p.etag, p.checksums, c.id, c.file_hash, c.size, c.chunk_size, c.chunk_count,
@@ -55,7 +55,7 @@ class OpenPart:
 
 @dataclass(frozen=True)
 class OpenObject:
-    """An object with its parts, as a download needs it. Its attributes are those of ``Object``."""
+    """An object with its parts, as a download needs it. An ``OpenObject`` has the attributes of ``Object``."""
 
     bucket_id: int
     object_id: int

@@ -4,10 +4,10 @@ The ORM's cursors put the arguments into the text of a statement, so PostgreSQL 
 plans the statements of this module once in each connection. The statements take part in Django's transactions.
 
 A statement with ``set_config('synchronous_commit', 'off', true) AS lazily`` in its FROM clause does not wait for the
-disk when it commits. A commit that does not wait is right for work that is done again after a crash of PostgreSQL.
-PostgreSQL writes its log in order: a later commit that relies on the work, and waits for the disk as usual, makes the
-work durable too. Other sessions see the changes at once, as after any commit, even if the commit does not wait for the
-disk.
+disk when it commits. A commit that does not wait for the disk is right for work that is done again after a crash of
+PostgreSQL. PostgreSQL writes its log in order: a later commit that relies on the work, and waits for the disk as usual,
+makes the work durable too. Other sessions see the changes at once, as after any commit, even if the commit does not
+wait for the disk.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Columns:
         return len(self._fields)
 
     def of(self, alias: str, **instead: str) -> str:
-        """The columns of table ``alias`` for a SELECT. ``instead`` maps a column to the expression in its place."""
+        """The columns of table ``alias`` for a SELECT. ``instead``: column → an expression to select for it."""
         return ", ".join(instead.get(field.column, f"{alias}.{field.column}") for field in self._fields)
 
     def take(self, model: type[M], row: Iterator[Any]) -> M | None:

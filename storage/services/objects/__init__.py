@@ -1,7 +1,7 @@
 """Buckets, objects and multipart uploads: the store as the S3 door shows it. Nothing here speaks HTTP.
 
-Each body first becomes a pending part (``intake.Reception.accept_part``). When it is stored, ``put`` makes it an
-object, or ``put_part`` makes it a part of a multipart upload (ADR 31).
+Each body first becomes a pending part (``intake.Reception.accept_part``). When the body is stored, ``put`` makes the
+part an object, or ``put_part`` adds the part to a multipart upload (ADR 31).
 """
 
 from storage.services.objects.buckets import create_bucket, delete_bucket, find_bucket, give_buckets, list_buckets

@@ -1,4 +1,4 @@
-"""Buckets: make, find, list, give, delete."""
+"""Buckets: make, find, list and delete them, or give them to another owner."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def create_bucket(owner: User, name: str, *, replication_factor: int | None = No
 
     Args:
         owner: the owner.
-        name: a name that obeys the rules of the door.
-        replication_factor: the number of replicas of its objects; None for REPLICATION_FACTOR.
+        name: a name that obeys the rules of the S3 door.
+        replication_factor: the number of replicas of the bucket's objects; None for REPLICATION_FACTOR.
 
     Raises:
         BucketOwned: the owner has a bucket of this name.
@@ -42,7 +42,7 @@ def find_bucket(owner: User, name: str) -> Bucket:
 
     Raises:
         NoSuchBucket: there is no bucket of this name.
-        Forbidden: it is another owner's. Names are unique in the installation, so they are no secret.
+        Forbidden: the bucket is another owner's. Names are unique in the installation, so they are no secret.
     """
     bucket = Bucket.find(name)
     if bucket is None:
@@ -69,14 +69,14 @@ def give_buckets(giver: User, receiver: User) -> int:
 
 
 def delete_bucket(bucket: Bucket) -> None:
-    """Delete a bucket without objects. Its multipart uploads are aborted, and bodies that still arrive are refused.
+    """Delete a bucket without objects. Its multipart uploads are aborted; bodies that still arrive for it are refused.
 
     Raises:
-        NoSuchBucket: it has been deleted already.
-        BucketNotEmpty: it has an object.
+        NoSuchBucket: the bucket has been deleted already.
+        BucketNotEmpty: the bucket has an object.
     """
     with transaction.atomic():
-        # Whoever adds a row to the bucket holds a lock that excludes this one, so no row comes after it (RACES 47).
+        # Each transaction that adds a row to the bucket locks it first, so this lock keeps new rows out (RACES 47).
         if not Bucket.objects.select_for_update().filter(pk=bucket.pk).exists():
             raise NoSuchBucket(f"no bucket {bucket.name}")
         if Object.objects.filter(bucket=bucket).exists():

@@ -43,12 +43,12 @@ def copy(
         source_key: the key of the source.
         bucket: the bucket of the copy.
         key: the key of the copy.
-        properties: what the client says about the copy; None for what was said about the source.
-        condition: what must be at the key of the copy before.
-        permit: is called with the source.
+        properties: what the client says about the copy; None if the copy gets the properties of the source.
+        condition: what must be at the key of the copy before the change.
+        permit: see ``Permit``.
 
     Raises:
-        NoSuchObject: there is no source; or see ``Condition.require``.
+        NoSuchObject: the source does not exist; or see ``Condition.require``.
         InvalidKey, InvalidRequest, NoSuchBucket, PreconditionFailed: as for ``put``.
         ByteQuotaExceeded, FileQuotaExceeded: the owner or the bucket has no room for the copy.
     """

@@ -34,12 +34,12 @@ _PAGE = """
 
 @dataclass(frozen=True)
 class Entry:
-    """An object, with the health summaries of its contents taken together.
+    """An object with one health summary, made from those of its contents.
 
     Attributes:
         file_hash: SHA-256 of the object in hex; None if it has several parts, because their hashes do not compose.
-        health_at: the oldest time at which one of its contents was looked at.
-        health_epoch: the oldest topology epoch of these looks.
+        health_at: the time of the oldest of these health summaries.
+        health_epoch: the smallest topology epoch of these health summaries.
     """
 
     object_id: int
@@ -62,7 +62,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Page:
-    """Some objects of a bucket by key, the number of all, and whether more follow."""
+    """Some objects of a bucket by key, the number of all its objects, and whether this page is the last one."""
 
     entries: list[Entry]
     total: int

@@ -1,4 +1,4 @@
-"""List the objects and the multipart uploads of a bucket, as both versions of ListObjects need it."""
+"""List the objects of a bucket, for both versions of ListObjects, and its multipart uploads."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ def list_objects(
     Args:
         bucket: the bucket.
         prefix: the beginning of the keys.
-        delimiter: keys that have this text behind the prefix are rolled up into common prefixes; "" for none.
-        after: a key or a common prefix: the list begins behind it.
+        delimiter: keys that have this text after the prefix are rolled up into common prefixes; "" for no delimiter.
+        after: a key or a common prefix: the list has only entries after this one.
         limit: the largest number of objects and common prefixes together.
 
     Raises:
-        InvalidKey: a text is no text in UTF-8.
+        InvalidKey: an argument cannot be written in UTF-8.
     """
     if limit <= 0 or "\0" in _readable(prefix):
         return Listing([], [], None)
-    # No key has a NUL, so a text with a NUL is behind a key if and only if what comes before the NUL is.
+    # No key has a NUL character, so the same keys come after ``after`` as come after what precedes its first NUL.
     after = _readable(after).partition("\0")[0]
     delimiter = "" if "\0" in _readable(delimiter) else delimiter
     found = list(entries(bucket.pk, prefix, delimiter, after, limit + 1))
@@ -95,12 +95,12 @@ def list_multiparts(
         bucket: the bucket.
         prefix: the beginning of the keys.
         delimiter: as for ``list_objects``.
-        after: a key and an upload id: the list begins behind it. Without an id, it begins behind all uploads of the
-            key.
+        after: a key and an upload id: the list has only uploads after this one. If the id is empty, the list has only
+            uploads of later keys.
         limit: the largest number of uploads and common prefixes together.
 
     Raises:
-        InvalidKey: a text is no text in UTF-8.
+        InvalidKey: an argument cannot be written in UTF-8.
     """
     uploads: list[Multipart] = []
     prefixes: list[str] = []
@@ -122,7 +122,7 @@ def list_multiparts(
 
 
 def _uploads(bucket: Bucket, prefix: str, after: tuple[str, str]) -> Iterator[Multipart]:
-    """The open uploads of a bucket behind a position, by key and id."""
+    """The open multipart uploads of a bucket after a key and an id, in the order of keys and ids."""
     if "\0" in prefix:
         return
     open_ones = Multipart.objects.open_in(bucket).order_by("key", "id")
@@ -140,7 +140,7 @@ def _uploads(bucket: Bucket, prefix: str, after: tuple[str, str]) -> Iterator[Mu
 
 
 def _id_of(text: str) -> uuid.UUID:
-    """The upload id in a text. Any other text stands for the end of all uploads of a key."""
+    """The upload id in a text. A text that is no id stands for an id that is greater than all others."""
     try:
         return uuid.UUID(text)
     except ValueError:
@@ -150,7 +150,7 @@ def _id_of(text: str) -> uuid.UUID:
 def _readable(text: str) -> str:
     """
     Raises:
-        InvalidKey: the text has surrogates, which UTF-8 does not know.
+        InvalidKey: the text has surrogates, which UTF-8 cannot write.
     """
     if SURROGATE.search(text):
         raise InvalidKey("a key is text in UTF-8")

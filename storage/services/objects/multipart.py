@@ -44,7 +44,7 @@ from storage.services.objects.putting import discard, stored_part
 
 log = structlog.get_logger(__name__)
 
-LEAST_PART = 5 << 20  # Bytes of every part but the last one, as in S3.
+LEAST_PART = 5 << 20  # The fewest bytes that a part may have, except the last one, as in S3.
 MOST_PARTS = 10_000
 
 Seal = Callable[[Multipart, Sequence[Part]], dict[str, str]]
@@ -69,8 +69,8 @@ def begin_multipart(
     Args:
         bucket: the bucket.
         key: the key of the future object.
-        properties: what the client says about it.
-        checksums: what the door has to remember about its checksums.
+        properties: what the client says about the future object.
+        checksums: what the S3 door has to remember about the checksums of the parts and of the object.
 
     Raises:
         InvalidKey, InvalidRequest: the key or a property is no text that can be kept.
@@ -99,15 +99,15 @@ def find_multipart(bucket: Bucket, key: str, upload_id: str) -> Multipart:
 
 
 def put_part(multipart: Multipart, number: int, part_id: int) -> Part:
-    """Make a stored body a part of a multipart upload. If this fails, the body is dropped.
+    """Make a stored body a part of a multipart upload. If the call fails, the body is dropped.
 
     Args:
         multipart: the upload.
-        number: 1 to ``MOST_PARTS``; a part that had this number before goes.
-        part_id: the pending part, whose upload has ended well.
+        number: 1 to ``MOST_PARTS``; a part of the upload that had this number before is deleted.
+        part_id: the pending part, whose body has been stored.
 
     Raises:
-        InvalidRequest: there is no such number.
+        InvalidRequest: the number is out of range.
         NoSuchMultipart: the upload was completed or aborted.
         ClusterUnavailable, ContentNotReady: as for ``put``.
     """
@@ -119,7 +119,7 @@ def put_part(multipart: Multipart, number: int, part_id: int) -> Part:
             phases.enter("object.part")
             _take(multipart, number, part)
     except BaseException:
-        with suppress(*UNAVAILABLE):  # The sweeper then drops it.
+        with suppress(*UNAVAILABLE):  # If ``discard`` fails, the sweeper drops the part.
             discard(part_id)
         raise
     log.info("multipart.part", upload=multipart.upload_id, number=number, size=part.size)
@@ -131,12 +131,12 @@ def copy_part(multipart: Multipart, number: int, source: OpenObject, span: range
 
     Args:
         multipart: the upload.
-        number: as for ``put_part``.
-        source: the object.
-        span: the range of byte positions.
+        number: the number of the new part, as for ``put_part``.
+        source: the object to copy from.
+        span: the range of byte positions in that object.
 
     Returns:
-        None if the range is not exactly one part of the object. The caller then reads and stores these bytes.
+        None if the range is not exactly one part of the object: the caller then has to read and store its bytes.
 
     Raises:
         InvalidRequest, NoSuchMultipart: as for ``put_part``.
@@ -170,7 +170,7 @@ def copy_part(multipart: Multipart, number: int, source: OpenObject, span: range
 
 
 def list_parts(multipart: Multipart, *, after: int = 0, limit: int = 1000) -> tuple[list[Part], bool]:
-    """The parts of a multipart upload by number, from the number behind ``after`` on; and whether more parts follow."""
+    """The parts of a multipart upload with numbers greater than ``after``, in order; and whether more parts follow."""
     parts = list(Part.objects.filter(multipart=multipart, number__gt=after).order_by("number")[: limit + 1])
     return parts[:limit], len(parts) > limit
 
@@ -184,16 +184,16 @@ def complete(
     condition: Condition = ALWAYS,
     seal: Seal = lambda upload, _: upload.checksums,
 ) -> Completed:
-    """Make the chosen parts one object, in one commit. The other parts go. No part is read.
+    """Make the chosen parts one object, in one commit, and delete the parts that were not chosen. No part is read.
 
     A client that has lost the answer asks again, and gets the same answer until the upload expires.
 
     Args:
         bucket: the bucket.
-        key: the key.
+        key: the key of the object.
         upload_id: the upload's id.
         chosen: (number, ETag without quotes) of each part, in ascending order.
-        condition: what must be at the key before.
+        condition: what must be at the key before the change.
         seal: see ``Seal``.
 
     Raises:
@@ -218,7 +218,7 @@ def _complete(
     condition: Condition,
     seal: Seal,
 ) -> Completed:
-    Quota.lock(bucket.owner_id)  # This lock and the bucket's come before the upload's, as everywhere (RACES 47).
+    Quota.lock(bucket.owner_id)  # The quota and the bucket are locked before the upload, as everywhere (RACES 47).
     bucket.lock()
     (upload,) = Multipart.objects.locked([upload_id]) or (_missing(upload_id.hex),)
     if upload.bucket_id != bucket.pk or upload.key != key:
@@ -258,7 +258,7 @@ def _chosen(there: dict[int, Part], chosen: Sequence[tuple[int, str]]) -> list[P
 
 
 def _etag_of(parts: Sequence[Part]) -> str:
-    """The ETag of an object of parts, as S3 makes it: the MD5 of the MD5s of the parts, and their number."""
+    """The ETag of an object of parts, as S3 makes it: the MD5 of the MD5s of the parts, and the number of the parts."""
     joined = b"".join(bytes.fromhex(part.etag) for part in parts)
     return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
@@ -277,7 +277,7 @@ def abort(bucket: Bucket, key: str, upload_id: str) -> None:
 
 
 def _take(multipart: Multipart, number: int, part: Part) -> None:
-    """Give a part its number in a multipart upload, whose row is locked; the part that had the number goes."""
+    """Give a part its number in a multipart upload, whose row is locked; delete the part that had the number."""
     old = list(Part.objects.filter(multipart=multipart, number=number))
     Content.objects.locked({part.content_id, *(former.content_id for former in old)})
     chunk_ids = Part.objects.remove([former.pk for former in old])

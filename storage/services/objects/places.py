@@ -1,4 +1,4 @@
-"""The change of one place in a bucket: what put, copy and complete have in common (RACES 47, 48).
+"""Change the object at a place, which is a key of a bucket: what put, copy and complete share (RACES 47, 48).
 
 The rows are locked in one order everywhere: the owner's quota, the bucket, a multipart upload, objects, contents, and
 then parts, uploads, jobs and chunks.
@@ -51,7 +51,7 @@ _DESCRIBE = """
 
 @dataclass(frozen=True)
 class Condition:
-    """The state of a place on which a change of it depends.
+    """What the object at a place must be before a change of the place.
 
     Attributes:
         absent: True if there must be no object.
@@ -64,11 +64,11 @@ class Condition:
     unlike: str | None = None
 
     def require(self, found: Object | None) -> None:
-        """Compare with the object at the place, whose row is locked.
+        """Check the condition against the object at the place, whose row is locked.
 
         Raises:
-            PreconditionFailed: the object is another one, or is there and should not be.
-            NoSuchObject: there is no object.
+            PreconditionFailed: the object has the wrong ETag, or there is an object and must be none.
+            NoSuchObject: there must be an object, and there is none.
         """
         if self.absent and found is not None:
             raise PreconditionFailed("an object is there already")
@@ -83,15 +83,15 @@ ALWAYS = Condition()
 
 @dataclass(frozen=True)
 class Draft:
-    """What a place is about to have.
+    """The object that a place is about to get.
 
     Attributes:
         size: bytes.
         etag: the ETag without quotes.
         properties: what the client says about the object.
-        checksums: algorithm → checksum.
+        checksums: algorithm → checksum in base64.
         parts: the parts in order.
-        source: the object whose parts are copied instead; None if ``parts`` has them.
+        source: the object whose parts the new object gets copies of; None if ``parts`` has the parts.
     """
 
     size: int
@@ -107,7 +107,7 @@ class _Overtaken(Exception):
 
 
 def until_not_overtaken(change: Callable[P, T]) -> Callable[P, T]:
-    """Carry ``change`` out in a transaction, and again if another one has made an object at its place meanwhile."""
+    """Run ``change`` in a transaction; repeat it if another transaction has made an object at the place first."""
 
     @wraps(change)
     def carried_out(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -127,7 +127,7 @@ class Place:
     Attributes:
         bucket: the bucket as it is now.
         key: the key.
-        found: the object that is there; None if there is none.
+        found: the object at the key; None if there is none.
     """
 
     def __init__(self, bucket: Bucket, key: str, *, source: tuple[Bucket, str] | None = None) -> None:
@@ -135,7 +135,7 @@ class Place:
         Args:
             bucket: the bucket.
             key: the key.
-            source: another place whose object is locked too.
+            source: bucket and key of another object, which is locked too; None if there is none.
 
         Raises:
             NoSuchBucket: the bucket has been deleted.
@@ -150,13 +150,13 @@ class Place:
         self.source = None if source is None else locked.get((source[0].pk, source[1]))
 
     def fill(self, draft: Draft, *, spare: Sequence[Part] = ()) -> Object:
-        """Give the place its new object in one commit; the parts of the old object go.
+        """Give the place its new object in one commit; the parts of the old object are deleted.
 
         Readers see either the old object or the new one (RACES 48).
 
         Args:
             draft: the new object.
-            spare: other parts that go too.
+            spare: further parts to delete.
 
         Raises:
             ClusterUnavailable: a part has been dropped, because it had been pending for too long.
@@ -166,30 +166,30 @@ class Place:
         placed = self.found or self._inserted()
         copied = [] if draft.source is None else list(Part.objects.filter(object=draft.source))
         Content.objects.locked({part.content_id for part in (*old, *draft.parts, *copied)})
-        # New parts are there before old ones go: both may refer to the same content.
+        # The new parts are inserted before the old parts are deleted: both may refer to the same content.
         new = [part.pk for part in draft.parts] if draft.source is None else self._twins(draft.source)
         chunk_ids = Part.objects.remove([part.pk for part in old])
         if len(rows(_ATTACH, {"object": placed.pk, "parts": new})) != len(new):
             raise ClusterUnavailable(GONE)
         describe(placed, draft)
-        # The bytes of parts that are copied were not accepted under the quota before.
+        # Only copied parts add bytes: the bytes of all other new parts were checked when those were accepted.
         self._require_room(sum(part.size for part in copied) - sum(part.size for part in old))
         Chunk.objects.condemn_unreferenced(chunk_ids, factor=max((part.replication_factor for part in old), default=0))
         return placed
 
     def _inserted(self) -> Object:
-        """Make the row of a new object. Rows of contents are locked after it: it may wait for another's commit."""
+        """Insert a new object. The insertion may wait for another transaction, so contents are locked only later."""
         for (object_id,) in rows(_INSERT, [self.bucket.pk, self.key]):
             return Object(pk=object_id, bucket=self.bucket, key=self.key)
         raise _Overtaken
 
     def _twins(self, source: Object) -> list[int]:
-        """Make parts like those of another object, whose row is locked; return their row ids in order."""
+        """Insert copies of the parts of ``source``, whose row is locked; return their row ids in order."""
         made = rows(_COPY, {"bucket": self.bucket.pk, "factor": self.bucket.factor, "object": source.pk})
         return [part_id for part_id, _ in sorted(made, key=lambda row: row[1])]
 
     def _require_room(self, added: int) -> None:
-        """Check the quotas at the end, when the usage has the new object and no longer the old one."""
+        """Check the quotas after the change: the usage includes the new object and no longer the old one."""
         files = int(self.found is None)
         if not files and added <= 0:
             return
@@ -201,7 +201,7 @@ class Place:
 
 
 def describe(placed: Object, draft: Draft) -> None:
-    """Write the row of an object, whose lock the caller has."""
+    """Write what ``draft`` says into the row of an object, which the caller has locked."""
     said = draft.properties
     columns = [json.dumps(column) for column in (said.headers, said.metadata, said.tags)]
     values = [draft.size, draft.etag, said.content_type, *columns, said.storage_class, json.dumps(draft.checksums)]

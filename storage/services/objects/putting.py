@@ -36,15 +36,15 @@ def put(
     checksums: dict[str, str] | None = None,
     condition: Condition = ALWAYS,
 ) -> Object:
-    """Make a stored body the object at a key. If this fails, the body is dropped.
+    """Make a stored body the object at a key. If the call fails, the body is dropped.
 
     Args:
         bucket: the bucket.
         key: the key.
-        part_id: the pending part, whose upload has ended well.
+        part_id: the pending part, whose body has been stored.
         properties: what the client says about the object.
         checksums: the object's checksums.
-        condition: what must be at the key before.
+        condition: what must be at the key before the change.
 
     Raises:
         InvalidKey, InvalidRequest: the key or a property is no text that can be kept.
@@ -57,7 +57,7 @@ def put(
     try:
         placed = _put(bucket, key, part_id, properties, checksums or {}, condition)
     except BaseException:
-        with suppress(*UNAVAILABLE):  # The sweeper then drops it.
+        with suppress(*UNAVAILABLE):  # If ``discard`` fails, the sweeper drops the part.
             discard(part_id)
         raise
     log.info("object.put", bucket=bucket.name, object=placed.pk, size=placed.size)
@@ -82,8 +82,8 @@ def stored_part(part_id: int) -> Part:
     """A pending part whose content can be read.
 
     Raises:
-        ClusterUnavailable: the part is not there any more, or belongs to something already.
-        ContentNotReady: its content is not stored yet.
+        ClusterUnavailable: the part has been dropped, or belongs to an object or a multipart upload already.
+        ContentNotReady: the content of the part is not stored yet.
     """
     part = Part.objects.pending().select_related("content").filter(pk=part_id).first()
     if part is None:
@@ -94,7 +94,7 @@ def stored_part(part_id: int) -> Part:
 
 
 def discard(part_id: int) -> None:
-    """Drop a pending part, and its upload if that has not ended. A part that belongs to something stays."""
+    """Drop a pending part, and its upload if the upload has not ended. A part that is not pending stays."""
     for upload_id in drop_pending([part_id]):
         files.discard(upload_id)
 

@@ -10,14 +10,14 @@ from storage.models.statements.open_content import with_heads
 from storage.replicas import streaming
 from storage.services.objects.places import require_key
 
-MOST_CHUNKS = 16_384  # 4 GiB in chunks of 256 KiB; their hashes take 2 MB while they are read.
+MOST_CHUNKS = 16_384  # 4 GiB in chunks of 256 KiB; their hashes take 2 MB of memory during a download.
 
 
 def find(bucket: Bucket, key: str) -> Object:
     """Find the object at a key.
 
     Raises:
-        NoSuchObject: there is none.
+        NoSuchObject: there is no object at the key.
         InvalidKey: the text cannot be a key.
     """
     require_key(key)
@@ -43,8 +43,8 @@ def open_object(bucket: Bucket, key: str) -> OpenObject:
 def read(opened: OpenObject, ranges: Sequence[range] | None = None) -> Iterator[bytes]:
     """Read an object, or some ranges of it. Each piece that is yielded belongs to one range.
 
-    The first chunk is located and verified before this function returns. A failure after that cuts the stream short
-    (RACES 15).
+    The first chunk is located and verified before this function returns. A failure after the first chunk cuts the
+    stream short (RACES 15).
 
     Args:
         opened: the object.
@@ -54,7 +54,7 @@ def read(opened: OpenObject, ranges: Sequence[range] | None = None) -> Iterator[
         ContentUnavailable: the first needed chunk cannot be read now.
         ContentGone: no node has the first needed chunk any more.
         NoSuchFile: the object was deleted or overwritten since it was opened, or during a download of more than
-            ``MOST_CHUNKS``.
+            ``MOST_CHUNKS`` chunks.
     """
     return streaming.first_now(_pieces(opened, ranges))
 
@@ -72,9 +72,9 @@ def _pieces(opened: OpenObject, ranges: Sequence[range] | None) -> Iterator[byte
 def _with_manifests(
     wanted: Sequence[tuple[OpenContent, list[range] | None]],
 ) -> Sequence[tuple[OpenContent, list[range] | None]]:
-    """Read the needed parts of the manifests at once, unless they are there or too long.
+    """Read the needed chunk hashes of all contents at once, unless they are known already or more than ``MOST_CHUNKS``.
 
-    The object may be overwritten during a long download. The download then goes on with the old bytes (RACES 48).
+    If the object is overwritten during a long download, the download goes on with the old bytes (RACES 48).
     """
     spans = [(content, _chunks(content, within)) for content, within in wanted]
     are_there = all(span.stop <= len(content.head) for content, span in spans)

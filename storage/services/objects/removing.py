@@ -1,4 +1,4 @@
-"""Delete objects. Contents that nothing refers to then go too, and reclaim frees their bytes."""
+"""Delete objects. Contents that nothing refers to any more are deleted too, and reclaim frees their bytes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from storage.services.objects.places import ALWAYS, Condition, require_key
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 100  # The objects that one transaction deletes.
+AT_ONCE = 100  # The largest number of objects that one transaction deletes.
 
 
 def delete(bucket: Bucket, key: str, *, condition: Condition = ALWAYS) -> bool:
     """Delete the object at a key, if there is one.
 
     Returns:
-        True if there was one.
+        True if there was an object at the key.
 
     Raises:
         PreconditionFailed, NoSuchObject: see ``Condition.require``.
@@ -31,10 +31,10 @@ def delete(bucket: Bucket, key: str, *, condition: Condition = ALWAYS) -> bool:
 
 
 def delete_many(bucket: Bucket, keys: Sequence[str]) -> None:
-    """Delete the objects at some keys. Keys without an object are passed over.
+    """Delete the objects at some keys. Keys without an object are ignored.
 
-    The objects are deleted in several transactions: a call that was interrupted has deleted some of them, and can be
-    made again.
+    The objects are deleted in several transactions: a call that was interrupted has deleted some of the objects, and
+    can be repeated.
     """
     known = sorted({key for key in keys if _is_key(key)})
     for start in range(0, len(known), AT_ONCE):
