@@ -54,7 +54,7 @@ class Holding:
         return Part.objects.filter(bucket__owner=self.owner_id, content=self.content)
 
     def want(self, factor: int) -> None:
-        """Give all files and parts of the owner this factor, because the largest one is the target.
+        """Give all files and parts of the owner on this content this factor, because the largest factor is the target.
 
         The caller has locked the content.
         """

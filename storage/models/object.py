@@ -22,7 +22,7 @@ _SIZE = "SELECT size FROM storage_object WHERE bucket_id = %s AND key = %s"
 
 @dataclass(frozen=True)
 class Destination:
-    """The place for which a body arrives.
+    """The bucket for which a body arrives, and the key if the body will be an object.
 
     Attributes:
         bucket_id: the row id of the bucket.

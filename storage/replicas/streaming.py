@@ -28,12 +28,12 @@ def pieces(content: OpenContent, ranges: Sequence[range] | None = None) -> Itera
         return
     yield from _of_ranges(content, [range(content.size)] if content.size else [])
     if not content.retrievable:
-        # The health summary says "unretrievable", but all bytes could be read.
+        # The health summary says that the content cannot be read, but all bytes could be read.
         report_readable(content.content_id)
 
 
 def first_now(stream: Iterator[bytes]) -> Iterator[bytes]:
-    """Read the first piece now and the others later: a failure at the first piece is raised here (RACES 15)."""
+    """Read the first piece now, and the rest when the caller asks: an error of the first is raised here (RACES 15)."""
     first = next(stream, None)
     return stream if first is None else chain((first,), stream)
 

@@ -1,1 +1,1 @@
-"""The S3 door: buckets and objects for the clients that people have already. The module ``door`` is the start."""
+"""The S3 door: buckets and objects for existing clients of S3. Start to read at the module ``door``."""

@@ -1,4 +1,4 @@
-"""Who sends a request, and whether the key allows it."""
+"""Find out who sends a request, and whether the key allows the request."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ READS = ("GET", "HEAD")
 
 
 def authenticate(request: Request) -> None:
-    """Find out who sends a request. The request gets its principal, and what its body is checked with.
+    """Find out who sends a request: set ``principal``, ``payload`` and ``chain`` of the request.
 
-    While keys are off, everyone is nobody. A client may then sign with any key, and nobody checks the signature.
+    While keys are off, everyone is ``nobody``: a client may sign with any key, and no signature is checked.
 
     Raises:
-        S3Error: the request has no signature, or one that is not good.
+        S3Error: the request has no signature, or a wrong one.
         Forbidden: keys are off, and a page of another site asks for a change.
     """
     environ = request.environ
     request.payload = canonical.header(environ, PAYLOAD)
     if not configuration().auth_required:
-        # A signature would prove that no foreign page sends this request from the browser of somebody else.
+        # While keys are on, the signature proves that no page of another site sends the request.
         require_same_site(environ)
         request.principal = anyone()
         return
@@ -77,10 +77,10 @@ def require_allowed(request: Request) -> None:
     environ: Mapping[str, str] = request.environ
     request.principal.require(scope_of(request.operation, environ["REQUEST_METHOD"]))
     if request.operation == "ListBuckets":
-        return  # The list has no bucket that the key does not open.
+        return  # The operation lists only buckets that the key allows.
     limit = request.principal.limit
     place = request.key
     if not place and limit is not None and request.operation not in OF_WHOLE_BUCKETS:
-        # The operation looks at the bucket itself, or at keys that it names later.
+        # The operation is about the bucket itself, or about objects that its body or its query names.
         place = limit.prefix
     request.principal.require_place(request.address.bucket, place)

@@ -1,4 +1,4 @@
-"""The body of an object, a part or a document on its way in: its encoding, and all that proves it whole."""
+"""The body of a request while it arrives: its encoding, and the checks that it has arrived unchanged."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from storage.s3.signatures.claims import UNSIGNED
 SIGNED_CHUNKS = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
 UNSIGNED_CHUNKS = "STREAMING-UNSIGNED-PAYLOAD"
 TRAILER = "-TRAILER"
-CHUNK_OVERHEAD = 16  # A body in chunks may be larger than its bytes by one part in this many, and a mebibyte.
+CHUNK_OVERHEAD = 16  # The encoding in chunks may add 1/16 of the largest size of a body, and 1 MiB.
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True)
 class Digests:
-    """What was computed while a body arrived.
+    """The checksums that were computed while a body arrived.
 
     Attributes:
         md5: the MD5 in hex, which is the ETag.
-        checksums: the checksums as S3 writes them: algorithm → Base64. The usual one is always among them: a copy
-            of the bytes need not read them for it.
-        told: the algorithm of the checksum that the client is told.
+        checksums: the checksums as S3 writes them: algorithm → Base64. The checksum ``USUAL`` is always among them, so
+            that no later copy has to read the bytes for this checksum.
+        told: the algorithm whose checksum the answer has.
     """
 
     md5: str
@@ -44,7 +44,7 @@ class Digests:
 
 
 class IncomingBody:
-    """The body of one request, before it is read. Its fields are checked at once, and its bytes while they come.
+    """The body of one request. Its header fields are checked at once, and its bytes while they arrive.
 
     Attributes:
         size: the number of bytes that the client announces, without the encoding; 0 if the client announces none.
@@ -54,10 +54,10 @@ class IncomingBody:
         """
         Args:
             request: the request.
-            algorithms: further checksums to compute, whatever the client sends.
+            algorithms: checksums to compute in addition to those that the client sends.
 
         Raises:
-            S3Error: a field is malformed, or contradicts another one.
+            S3Error: a header field is malformed, or contradicts another one.
             LengthRequired: the client does not say how long the body is.
         """
         require_length(request.environ)
@@ -90,8 +90,8 @@ class IncomingBody:
         """Read the body to its end.
 
         Args:
-            write: takes the bytes.
-            sha256: tells the SHA-256 of all bytes that were written.
+            write: a function that takes the bytes.
+            sha256: a function that returns the SHA-256 of all bytes that were written.
 
         Raises:
             S3Error: the body is not what the client announced.
@@ -215,7 +215,7 @@ def _expected_checksums(request: Request) -> dict[str, bytes]:
 
 
 def _promised(request: Request) -> str | None:
-    """The algorithm of the checksum that the trailer will have; None if it will have none."""
+    """The algorithm of the checksum that the trailer will have; None if the trailer will have no checksum."""
     names = [name.strip() for name in (request.header("x-amz-trailer") or "").split(",")]
     found = [algorithm for name in names if (algorithm := checksums.of_field(name)) is not None]
     if len(found) > 1:

@@ -27,7 +27,7 @@ _CRC32 = anycrc.Model("CRC32")
 
 
 class Checksum(Protocol):
-    """A checksum that is computed while the bytes come, as those of hashlib."""
+    """A checksum that is computed while the bytes arrive. Its methods are those of a hash of hashlib."""
 
     def update(self, data: bytes, /) -> object: ...
     def digest(self) -> bytes: ...
@@ -75,7 +75,7 @@ def algorithm(name: str) -> str:
 
 
 def of_field(field: str) -> str | None:
-    """The algorithm of a header field such as ``x-amz-checksum-crc32``; None if the field is no such field."""
+    """The algorithm of a header field such as ``x-amz-checksum-crc32``; None for any other field."""
     name = field.lower().removeprefix(PREFIX).upper()
     return name if field.lower().startswith(PREFIX) and name in _MAKERS else None
 
@@ -111,13 +111,13 @@ def encode(value: bytes) -> str:
 
 
 def composite(name: str, parts: Iterable[bytes]) -> str:
-    """The checksum of the checksums of the parts, with their number."""
+    """The checksum of the checksums of the parts, followed by the number of the parts."""
     values = list(parts)
     return f"{encode(_digest_of(name, b''.join(values)))}-{len(values)}"
 
 
 def joined(name: str, parts: Iterable[tuple[bytes, int]]) -> str:
-    """The checksum of all bytes, from the checksums and sizes of the parts. Only cyclic checks can be joined.
+    """The checksum of all bytes, from the checksums and sizes of the parts. Only CRCs can be joined.
 
     Args:
         name: CRC32, CRC32C or CRC64NVME.
@@ -133,7 +133,7 @@ def kind_of(name: str, wanted: str | None) -> str:
     """How the checksum of a multipart upload is made: FULL_OBJECT or COMPOSITE.
 
     Raises:
-        S3Error: the algorithm cannot be used like this.
+        S3Error: the algorithm and the wanted kind do not go together.
     """
     usual = FULL if name == "CRC64NVME" else COMPOSITE
     kind = (wanted or usual).upper()

@@ -23,13 +23,13 @@ class ChunkedBody:
     """A body in chunks, which is decoded while it arrives.
 
     Attributes:
-        trailer: the fields after the last chunk, in lower case; complete after the last byte.
+        trailer: the fields after the last chunk, with names in lower case; complete when the last byte has been read.
     """
 
     def __init__(self, read: Callable[[], bytes], chain: Chain | None, *, has_trailer: bool) -> None:
         """
         Args:
-            read: returns the next bytes of the encoded body; none at its end.
+            read: a function that returns the next bytes of the encoded body; no bytes at its end.
             chain: checks the signatures of the chunks; None if they are not signed, or cannot be checked.
             has_trailer: True if fields follow after the last chunk.
         """
@@ -62,7 +62,7 @@ class ChunkedBody:
                 raise _malformed("a chunk is longer than its size")
         if self._has_trailer:
             self._read_trailer()
-        while self._fill():  # A body that goes on after its end is malformed, but the connection can be kept.
+        while self._fill():  # Bytes after the end are read and ignored, so that the connection can be kept.
             self._at = len(self._buffer)
 
     def _head(self) -> tuple[int, str]:

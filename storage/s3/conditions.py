@@ -15,7 +15,7 @@ SOURCE = "x-amz-copy-source-"
 
 
 def is_known(request: Request, etag: str, modified: datetime) -> bool:
-    """Evaluate the conditions of a read.
+    """Evaluate the conditions that a client sends with a read.
 
     Args:
         request: the request.
@@ -23,16 +23,16 @@ def is_known(request: Request, etag: str, modified: datetime) -> bool:
         modified: the time of the object's last modification.
 
     Returns:
-        True if the client has this version already: the answer is 304.
+        True if the client has this version of the object already: the answer is 304.
 
     Raises:
-        S3Error: a condition does not hold.
+        S3Error: a condition is not fulfilled.
     """
     return _check(_environ(request, "GET"), etag, modified)
 
 
 def range_applies(request: Request, etag: str, modified: datetime) -> bool:
-    """True if ``Range`` counts: ``If-Range`` names this version, or is absent."""
+    """True if ``Range`` is to be obeyed: ``If-Range`` is absent, or names this version of the object."""
     field = request.header("if-range")
     return preconditions.range_applies(
         {} if field is None else {"HTTP_IF_RANGE": _quoted(field)}, f'"{etag}"', modified
@@ -40,17 +40,17 @@ def range_applies(request: Request, etag: str, modified: datetime) -> bool:
 
 
 def require_source(request: Request, etag: str, modified: datetime) -> None:
-    """Evaluate the conditions of a copy about its source. The arguments are those of ``is_known``.
+    """Evaluate the conditions that a client sends about the source of a copy. The arguments are those of ``is_known``.
 
     Raises:
-        S3Error: a condition does not hold.
+        S3Error: a condition is not fulfilled.
     """
     if _check(_environ(request, "GET", SOURCE), etag, modified):
         raise _failed("x-amz-copy-source-If-None-Match or If-Modified-Since")
 
 
 def of_write(request: Request) -> Condition:
-    """The conditions of a write, which are checked when the object is recorded. Each field has one ETag, or ``*``."""
+    """The conditions of a write, checked when the object is recorded. Each header field has one ETag, or ``*``."""
     unlike, etag = (_unquoted(request.header(name)) for name in ("if-none-match", "if-match"))
     is_absent = unlike == "*"
     return Condition(absent=is_absent, etag=etag, unlike=None if is_absent else unlike)
@@ -85,6 +85,6 @@ def _environ(request: Request, method: str, prefix: str = "") -> dict[str, str]:
 
 
 def _quoted(field: str) -> str:
-    """The field with quotation marks around each entity tag, which some clients leave out."""
+    """The field with quotation marks around each entity tag. Some clients leave the quotation marks out."""
     tags = (part.strip() for part in field.split(","))
     return ", ".join(tag if tag == "*" or '"' in tag else f'"{tag}"' for tag in tags if tag)

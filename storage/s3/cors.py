@@ -1,4 +1,4 @@
-"""Cross-origin requests: pages of the origins in CORS_ALLOWED_ORIGINS may use the door, if they sign."""
+"""Cross-origin requests: pages of the origins in CORS_ALLOWED_ORIGINS may use the S3 door, if they sign."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_AGE = "3600"  # seconds for which a browser need not ask again
 
 
 def fields(environ: Mapping[str, str]) -> dict[str, str]:
-    """The header fields that let the page that sends a request read the answer; none if it may not."""
+    """The header fields that let the page that sends a request read the answer; none for other pages."""
     if not settings.CORS_ALLOWED_ORIGINS:
         return {}
     origin = environ.get("HTTP_ORIGIN")
@@ -28,10 +28,10 @@ def fields(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def preflight(environ: Mapping[str, str]) -> Reply:
-    """The answer to a browser that asks whether a page may send a request. It shows no signature, and needs none.
+    """The answer to a browser that asks whether a page may send a request. A browser asks this without a signature.
 
     Raises:
-        S3Error: the page may not.
+        S3Error: the page may not send requests.
     """
     if environ.get("HTTP_ORIGIN") not in settings.CORS_ALLOWED_ORIGINS:
         raise S3Error("AccessDenied", "CORSResponse: This CORS request is not allowed: see CORS_ALLOWED_ORIGINS")

@@ -1,4 +1,4 @@
-"""XML documents: those of S3's answers out, and those of clients in. Pure."""
+"""XML documents: write those of S3's answers, and read those that clients send. Pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ SCHEMA_INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"
 HEAD = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 LARGEST = 8 << 20  # bytes of a document that a client sends: 10,000 parts with checksums, or 1,000 long keys
 
-# XML 1.0 cannot have these characters. S3 writes them as references all the same, and a parser would change a CR.
+# XML 1.0 forbids these characters, except CR. S3 writes them as references even so, and without a reference, a parser
+# would change a CR.
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0d\x0e-\x1f]")
 
 Node = Element
 
 
 def root(name: str) -> Node:
-    """A new document whose root has a name."""
+    """A new document, whose root has the given name."""
     return Element(name, {"xmlns": NAMESPACE})
 
 
@@ -52,7 +53,7 @@ def boolean(value: bool) -> str:
 
 
 def timestamp(moment: datetime) -> str:
-    """A time as documents have it: ISO 8601, with milliseconds, in UTC."""
+    """A time as it is written in documents: ISO 8601, with milliseconds, in UTC."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03}Z"
 
 
@@ -68,7 +69,7 @@ def encoder(kind: str | None) -> type[Encoder]:
 
 
 class Encoder:
-    """Keys as they are."""
+    """Writes keys as they are."""
 
     name: str | None = None
 
@@ -78,7 +79,7 @@ class Encoder:
 
 
 class _UrlEncoder(Encoder):
-    """Keys with percent-encoding: every key can be written like this."""
+    """Writes keys with percent-encoding, in which every key can be written."""
 
     name = "url"
 
@@ -103,7 +104,7 @@ def parse(data: bytes, name: str) -> Node:
         name: the name that the root must have.
 
     Raises:
-        S3Error: the document is not well-formed, has another root, or entities.
+        S3Error: the document is not well-formed, has another root, or has entities.
     """
     try:
         document: Node = fromstring(data, forbid_dtd=True)

@@ -25,7 +25,7 @@ from storage.s3.request import Reply, Request
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[Request], Reply]
-ROUTE = "s3:"  # The routes of this door, in metrics, are this and the name of the operation.
+ROUTE = "s3:"  # In metrics, the routes of this door are this text followed by the name of an operation.
 OTHER = "other"
 
 HANDLERS: Mapping[str, Handler] = {
@@ -118,14 +118,14 @@ def _require_host(environ: WSGIEnvironment) -> None:
 
 
 def _owner(request: Request) -> str | None:
-    """The id of the owner whose transfers a request adds to. While keys are off, all clients of all doors are one."""
+    """The id of the owner whose transfers a request adds to. While keys are off, all clients together are one owner."""
     if not configuration().max_transfers_per_owner:
         return None
     return str(request.principal.owner.pk) if configuration().auth_required else NOBODY
 
 
 def refusal(error: Exception, environ: WSGIEnvironment) -> Reply:
-    """The error document for an error. An error that is not expected is a defect, which is logged."""
+    """The error document for an error. An error that has no code of S3 is a defect, and is logged."""
     found = as_s3(error)
     if found is None:
         log.exception("request.failed", exc_info=error)

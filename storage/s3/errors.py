@@ -73,7 +73,7 @@ STATUS: Mapping[str, int] = {
     "XAmzContentSHA256Mismatch": 400,
 }
 
-# The codes for what goes wrong in the domain. A class that is missing here is looked up by its bases.
+# The codes of S3 for exceptions of the domain. An exception whose class is missing here gets the code of a base class.
 CODES: Mapping[type[Exception], str] = {
     domain.BodyStalled: "RequestTimeout",
     domain.BodyTooLarge: "EntityTooLarge",
@@ -118,7 +118,7 @@ class S3Error(Exception):
     """An error with a code of S3.
 
     Attributes:
-        code: the code, a key of ``STATUS``.
+        code: one of the codes in ``STATUS``.
         details: further elements of the error document: name → text.
         headers: header fields of the answer.
     """

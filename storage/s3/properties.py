@@ -1,4 +1,4 @@
-"""What a client says about an object in header fields, and the fields that give it back."""
+"""What a client says about an object in header fields, and the header fields of answers that repeat it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def storage_class(request: Request) -> str:
     """The storage class that a request asks for.
 
     Raises:
-        S3Error: there is no such class here.
+        S3Error: this door has no such storage class.
     """
     name = request.header("x-amz-storage-class") or STANDARD
     if name not in (STANDARD, REDUCED):

@@ -22,12 +22,12 @@ def store(request: Request, bucket: Bucket, factor: int, *, algorithms: Iterable
 
     Args:
         request: the request.
-        bucket: the bucket of the future object.
-        factor: the replicas that the body should have.
-        algorithms: checksums to compute, whatever the client sends.
+        bucket: the bucket that the object will be in.
+        factor: the number of replicas that the body should have.
+        algorithms: checksums to compute in addition to those that the client sends.
 
     Returns:
-        The id of a part that belongs to nothing yet, and what was computed while the body arrived.
+        The row id of a pending part, and the checksums that were computed while the body arrived.
 
     Raises:
         S3Error: the body is not what the client announced, or takes too long to be stored.
@@ -44,15 +44,15 @@ def store_from(request: Request, bucket: Bucket, factor: int, size: int, receive
 
     Args:
         request: the request whose address has the key of the future object.
-        bucket: the bucket of the future object.
-        factor: the replicas that the bytes should have.
+        bucket: the bucket that the object will be in.
+        factor: the number of replicas that the bytes should have.
         size: the announced number of bytes; 0 if it is not known.
-        receive: writes all bytes to the reception that it is given.
+        receive: a function that writes all bytes to the reception that it is called with.
 
     Returns:
         As ``store``.
     """
-    # A part of a multipart upload is no object yet, and takes the place of none.
+    # A part of a multipart upload has no key: it adds no object, and overwrites none.
     destination = Destination(bucket.pk, None if "uploadId" in request.query else request.key)
     reception = intake.Reception(
         request.principal.owner,

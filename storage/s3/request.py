@@ -41,7 +41,7 @@ class Reply:
 
 @dataclass
 class Request:
-    """A request whose address is known. ``principal`` and ``chain`` are set once its signature was checked.
+    """A request whose address is known. ``authenticate`` sets ``principal``, ``payload`` and ``chain``.
 
     Attributes:
         environ: the WSGI environment.
@@ -49,8 +49,8 @@ class Request:
         query: the parameters of the query: name → last value.
         operation: the name of the operation.
         principal: who sends the request.
-        payload: the SHA-256 of the body in hex, or the word that stands in its place; None if the client says neither.
-        chain: checks the signatures of the chunks of the body; None if there is nothing to check them with.
+        payload: the SHA-256 of the body in hex, or the word that stands in its place; None if the client sends neither.
+        chain: checks the signatures of the chunks of the body; None if keys are off.
     """
 
     environ: dict[str, Any]
@@ -95,7 +95,7 @@ class Request:
             return value
 
     def number(self, name: str, default: int, low: int, high: int) -> int:
-        """The whole number in a parameter of the query. A number above ``high`` counts as ``high``.
+        """The whole number in a parameter of the query. A number above ``high`` is taken as ``high``.
 
         Raises:
             S3Error: the parameter is no number, or below ``low``.

@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping
 
 from storage.s3.errors import S3Error
 
-# Parameters of the query that name a part of a bucket or object. Other parameters belong to an operation, or to the
-# signature, or mean nothing.
+# Parameters of the query that name a subresource of a bucket or object, such as its tags. Other parameters belong to an
+# operation or to the signature, or are ignored.
 OF_BUCKETS = frozenset(
     [
         "abac",
@@ -62,7 +62,7 @@ OF_OBJECTS = frozenset(
     ]
 )
 
-# method and parameter → operation. An empty parameter stands for a request without one.
+# method and parameter → operation. An empty text stands for a request without such a parameter.
 ON_BUCKETS: Mapping[tuple[str, str], str] = {
     ("GET", ""): "ListObjects",
     ("GET", "list-type"): "ListObjectsV2",

@@ -62,7 +62,7 @@ class Service:
         return name
 
     def run(self, *argv: str | Path, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
-        """Run a command, and return its output. The test fails if the command does."""
+        """Run a command, and return its output. The test fails if the command fails."""
         done = subprocess.run(
             argv,
             cwd=cwd,

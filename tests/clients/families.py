@@ -1,4 +1,8 @@
-"""The families of clients. Each has an environment of its own: one for all would silently take versions years old."""
+"""Clients of S3, in families.
+
+Each family has an environment of its own: in one environment for all, pip would silently choose versions that are
+years old.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +69,7 @@ def modules_of_node() -> Path:
 
 
 def installed(command: str, package: str) -> str:
-    """The path of a command that the machine's own packages bring; the test is skipped if it is missing."""
+    """The path of a command that a package of the operating system brings; the test is skipped if it is missing."""
     path = shutil.which(command)
     if path is None:
         pytest.skip(f"{command} is not installed (Debian: {package})")

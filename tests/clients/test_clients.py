@@ -1,4 +1,4 @@
-"""The clients that people have already, with the configuration of docs/s3.md, against a live service."""
+"""Clients of S3 that others have written, with the configuration of docs/s3.md, use a running service."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_libraries_for_python(service: Service, family: str, program: str) -> No
     assert told.endswith("checks\n"), told
 
 
-MADE = ("obstore", "duckdb")  # These libraries make no buckets.
+MADE = ("obstore", "duckdb")  # These libraries cannot make buckets.
 
 
 def test_the_sdk_for_javascript(service: Service) -> None:

@@ -1,6 +1,7 @@
-"""Operations on objects that run in a process of their own inside the system under test, until that is killed.
+"""Operations on objects that run in a process of their own, which a test kills.
 
-Bodies are stored by the system's own workers. ``Installation.start`` begins a function, and its phases have gates.
+The workers of the installation store the bodies. ``Installation.start`` runs a function of this module in such a
+process, whose phases have gates.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def begin_upload(key: str, label: str) -> None:
 
 def put_part(key: str, upload_id: str, number: int, label: str) -> None:
     upload = objects.find_multipart(bucket(), key, upload_id)
-    # Only the last part may be small.
+    # Only the last part of a multipart upload may be smaller than LEAST_PART.
     size = SIZE if number == PARTS else objects.multipart.LEAST_PART
     objects.put_part(upload, number, stored(body(f"{label} {number}", size)))
 
@@ -78,7 +79,7 @@ def delete_many(*keys: str) -> None:
 
 
 def print_state() -> None:
-    """Print key → SHA-256 of what is read there, and how many rows belong to nothing."""
+    """Print the SHA-256 of each object by its key, and the numbers of rows that should not be left over."""
     found = {}
     for key in Object.objects.filter(bucket__name=BUCKET).values_list("key", flat=True):
         digest = hashlib.sha256()

@@ -1,6 +1,7 @@
-"""SIGKILL of a process in each phase of an operation on objects: it has happened as a whole, or not at all.
+"""A process is killed in each phase of an operation on objects: the operation was done completely, or not at all.
 
-The client has no answer then, so either is right. What was there before is whole, and the operation can be made again.
+Either outcome is right, because the client of a killed process gets no answer. Objects that were there before the
+operation are whole, and the operation can be repeated.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def sha256(data: bytes) -> str:
 
 
 def whole(label: str) -> bytes:
-    """What a multipart upload of this label becomes."""
+    """The bytes of the object that the multipart upload with this label becomes."""
     bodies = [body(f"{label} {number}", LEAST_PART) for number in range(1, PARTS)]
     return b"".join([*bodies, body(f"{label} {PARTS}", SIZE)])
 
@@ -47,7 +48,7 @@ class Doing:
         return self._installation.run(function, ", ".join(map(repr, arguments)), module=MODULE).strip()
 
     def killed(self, phase: str, function: str, *arguments: object) -> None:
-        """Begin an operation, and kill its process in a phase."""
+        """Begin an operation, and kill its process when it has entered a phase."""
         gates = self._installation.gates
         gates.close(phase)
         with self._installation.start(function, ", ".join(map(repr, arguments)), module=MODULE) as process:
@@ -60,12 +61,12 @@ class Doing:
         return found
 
     def at(self, key: str) -> str | None:
-        """The SHA-256 of the object at a key; None if there is none."""
+        """The SHA-256 of the object at a key; None if there is no object."""
         digest: str | None = self.state()["objects"].get(key)
         return digest
 
     def end(self, scenario: str) -> None:
-        """Drop what killed requests have left, and check that nothing else is left."""
+        """Drop the pending parts of killed requests; check that no other unused part or content is left."""
         self.act("drop_pending")
         assert self.state()["counts"] == {"pending": 0, "parts": 0, "unreferenced": 0}
         self._installation.settle(scenario)

@@ -257,7 +257,7 @@ def record_part(body: Body, *, durable: bool) -> AcceptedPart | None:
 def _record_file_under_quota(body: Body, *, durable: bool) -> AcceptedFile | None:
     """Record a body while the owner's quota is locked: files of one owner are checked one after the other (RACES 37).
 
-    A file that the owner had already costs nothing, whatever the quota is.
+    A file that the owner had already adds nothing to the usage, and is accepted whatever the quota is.
     """
     with transaction.atomic():
         quota = Quota.lock(body.owner_id)

@@ -24,10 +24,9 @@ _FOLDERS = f"""
 
 
 def folders(owner_id: int, prefix: str, *, after: str = "", most: int) -> list[str]:
-    """The folders of one level, in the order of code points. Each folder is given as its whole path, with a slash at
-    the end.
+    """The folders of one level, in the order of code points, each as its whole path with a slash at the end.
 
-    Every folder costs one look into the index, however many files are in it, below it or next to it.
+    Every folder costs one search in the index, however many files are in it, below it or next to it.
 
     Args:
         owner_id: the row id of the owner of the files.

@@ -64,7 +64,7 @@ def entries(bucket_id: int, prefix: str, delimiter: str, after: str, limit: int)
 
     Args:
         bucket_id: the row id of the bucket.
-        prefix: the beginning of the keys.
+        prefix: the text with which all listed keys begin.
         delimiter: keys that have this text after the prefix are rolled up into common prefixes, each of which ends with
             the first occurrence of this text; "" for no delimiter.
         after: only keys and common prefixes that are greater than this text are returned.

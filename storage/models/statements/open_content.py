@@ -36,8 +36,8 @@ class OpenContent:
         target: the number of replicas that the chunks should have.
         state: the state of the content.
         retrievable: True if the health summary says that the content can be read.
-        head: the hashes of neighbouring chunks, as far as the manifest is recorded; at first those of the first
-            ``HEAD`` chunks.
+        head: the hashes of neighbouring chunks, as far as the manifest is recorded: of the first ``HEAD`` chunks,
+            unless ``with_heads`` has read other hashes.
         begin: the position of the first chunk in ``head``.
     """
 

@@ -1,1 +1,1 @@
-"""The operations, in modules by what they are about. Each takes a ``Request`` and returns a ``Reply``."""
+"""The operations of S3: functions that take a ``Request`` and return a ``Reply``, in modules by subject."""

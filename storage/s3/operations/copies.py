@@ -1,4 +1,4 @@
-"""Copies: of an object, and of a range of an object into a multipart upload."""
+"""Copy an object, or copy a range of an object into a multipart upload."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def source_of(request: Request) -> Source:
     """The source of a copy.
 
     Raises:
-        S3Error: the field cannot be read, or asks for a version that does not exist.
+        S3Error: the header field of the source is malformed, or asks for a version that does not exist.
         NoSuchBucket, Forbidden: the owner may not read the source.
     """
     text, _, query = (request.header(COPY_SOURCE) or "").partition("?")
@@ -55,7 +55,7 @@ def source_of(request: Request) -> Source:
 
 
 def copy_object(request: Request) -> Reply:
-    """CopyObject. No bytes move: the copy refers to the same contents."""
+    """CopyObject. No bytes move: the copy refers to the contents of the source."""
     addresses.require_key(request.key)
     bucket, source = request.bucket(), source_of(request)
     wanted = _properties(request, source)

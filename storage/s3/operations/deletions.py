@@ -16,7 +16,7 @@ MOST = 1000
 
 
 def delete_objects(request: Request) -> Reply:
-    """DeleteObjects. A key that cannot be deleted is reported, and the others are deleted."""
+    """DeleteObjects. An object that cannot be deleted is reported in the answer, and all others are deleted."""
     bucket = request.bucket()
     document = bodies.document(request, "Delete")
     listed = document.findall("Object")
@@ -52,8 +52,8 @@ def _require_deletable(request: Request, entry: documents.Node, key: str) -> Non
     """Refuse an entry that cannot be deleted.
 
     Raises:
-        S3Error: the entry names no key, or a version or a condition that is not known here.
-        Forbidden: the key of the request does not open the place.
+        S3Error: the entry has no key, or has a version or a condition that this door does not know.
+        Forbidden: the key that signed the request does not allow deleting this object.
     """
     if documents.text_of(entry, "VersionId") not in (None, "", "null"):
         raise S3Error("NoSuchVersion", "The specified version does not exist.")

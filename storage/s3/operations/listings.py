@@ -21,7 +21,7 @@ def list_objects(request: Request) -> Reply:
     bucket = request.bucket()
     marker = request.query.get("marker", "")
     document, encoder, listing, delimiter = _listed(request, bucket, "ListBucketResult", after=marker)
-    # The clients of this version do not decode the prefix of an encoded listing.
+    # Clients of ListObjects version 1 do not decode the prefix of an encoded listing.
     prefix = document.find("Prefix")
     assert prefix is not None
     prefix.text = request.query.get("prefix", "")
@@ -69,7 +69,7 @@ def list_versions(request: Request) -> Reply:
 def _listed(
     request: Request, bucket: Bucket, root: str, *, after: str
 ) -> tuple[documents.Node, type[documents.Encoder], objects.Listing, str]:
-    """The listing, and a document that has the parameters which all three operations answer with."""
+    """The listing, and a document with those elements that the answers of all three listings of objects have."""
     encoder = documents.encoder(request.query.get("encoding-type"))
     prefix, delimiter = request.query.get("prefix", ""), request.query.get("delimiter", "")
     limit = request.number("max-keys", MOST, 0, MOST)

@@ -39,7 +39,7 @@ def algorithm_of(multipart: Multipart) -> str:
 
 
 def told_of(multipart: Multipart, part: Part) -> dict[str, str]:
-    """The checksum of a part that the client is told."""
+    """The checksum that the answer about a part has."""
     name = algorithm_of(multipart)
     return {name: part.checksums[name]}
 
@@ -70,7 +70,7 @@ def upload_part(request: Request) -> Reply:
 
 
 def complete(request: Request) -> Reply:
-    """CompleteMultipartUpload. The parts are not read again, so the answer comes promptly."""
+    """CompleteMultipartUpload. The parts are not read again, so the client waits only briefly."""
     condition, bucket = conditions.of_write(request), request.bucket()
     listed = bodies.document(_without_checksums(request), "CompleteMultipartUpload").findall("Part")
     chosen = [_chosen(part) for part in listed]
@@ -100,7 +100,7 @@ def complete(request: Request) -> Reply:
 
 
 def _without_checksums(request: Request) -> Request:
-    """The request without the checksum fields, which are about the object and not about the document."""
+    """The request without its checksum fields, which are about the object and not about the document in the body."""
     fields = {f"HTTP_{checksums.field_of(name).upper().replace('-', '_')}" for name in checksums.SIZES}
     environ = {name: value for name, value in request.environ.items() if name not in fields}
     found = Request(environ, request.address, request.query, request.operation, request.payload, request.chain)

@@ -60,7 +60,7 @@ def get_object(request: Request) -> Reply:
 
 
 def _checksums(opened: OpenObject, wanted: range | None) -> dict[str, str]:
-    """The checksums of the bytes that are sent: those of the object or of one part. Other ranges have none."""
+    """The checksums of the bytes that are sent, if these are the whole object or exactly one part; otherwise none."""
     if wanted is None or len(wanted) == opened.size:
         return opened.checksums
     for part in opened.parts:
@@ -84,7 +84,7 @@ def _body(opened: OpenObject, wanted: range | None) -> Iterator[bytes]:
 
 
 class _Body:
-    """The chunks of a body. The server closes the body, which frees the place of the transfer."""
+    """The chunks of a body. When the server closes the body, the transfer ends."""
 
     def __init__(self, chunks: Iterator[bytes], slot: Slot) -> None:
         self._chunks = chunks
@@ -127,7 +127,7 @@ def _wanted(request: Request, opened: OpenObject, headers: dict[str, str]) -> ra
     field = request.header("range")
     if field is None or not conditions.range_applies(request, opened.etag, opened.modified_at):
         return None
-    # ``requested`` ignores the field for an empty object; S3 has no byte of an empty object to send.
+    # For an empty object, ``requested`` would ignore the field ``Range``; S3 answers 416.
     found = ranges.requested(field, opened.size or 1)
     if found is None or len(found) > 1:
         return None
@@ -167,7 +167,7 @@ def put_object(request: Request) -> Reply:
 
 
 def delete_object(request: Request) -> Reply:
-    """DeleteObject: it succeeds if there is no such object."""
+    """DeleteObject, which succeeds even if there is no such object."""
     require_version(request)
     addresses.require_key(request.key)
     for name in ("x-amz-if-match-last-modified-time", "x-amz-if-match-size"):

@@ -1,4 +1,4 @@
-"""Settings of buckets and objects that are the same for all: each has an owner who may do everything, and no others."""
+"""Settings that are the same for all buckets and objects: the owner may do everything, and other users nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from storage.s3.properties import require_private
 from storage.s3.request import Reply, Request
 from storage.services import objects
 
-# What a bucket does not have: operation → code, words.
+# Settings that no bucket has: operation that reads the setting → code and message of the error.
 ABSENT = {
     "GetBucketCors": ("NoSuchCORSConfiguration", "The CORS configuration does not exist"),
     "GetBucketEncryption": (
@@ -42,7 +42,7 @@ ABSENT = {
         "The public access block configuration was not found",
     ),
 }
-# Settings that a bucket has, without a value: operation → the root of the document.
+# Settings that have no value in any bucket: operation that reads the setting → root of the answer.
 EMPTY = {
     "GetBucketAccelerateConfiguration": "AccelerateConfiguration",
     "GetBucketLogging": "BucketLoggingStatus",
@@ -52,7 +52,7 @@ EMPTY = {
 
 
 def absent(operation: str) -> Callable[[Request], Reply]:
-    """The answer to the question for a setting that no bucket has."""
+    """The handler for reading a setting that no bucket has."""
     code, words = ABSENT[operation]
 
     def answer(request: Request) -> Reply:
@@ -63,7 +63,7 @@ def absent(operation: str) -> Callable[[Request], Reply]:
 
 
 def empty(operation: str) -> Callable[[Request], Reply]:
-    """The answer to the question for a setting that has no value in any bucket."""
+    """The handler for reading a setting that has no value in any bucket."""
 
     def answer(request: Request) -> Reply:
         request.bucket()
@@ -97,7 +97,7 @@ def get_acl(request: Request) -> Reply:
 
 
 def put_acl(request: Request) -> Reply:
-    """PutBucketAcl and PutObjectAcl: only the private list is accepted, which every bucket and object has."""
+    """PutBucketAcl and PutObjectAcl: only the private list is accepted, which all buckets and objects have."""
     bucket = request.bucket()
     if request.key:
         objects.find(bucket, request.key)

@@ -12,7 +12,7 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 EMPTY = hashlib.sha256(b"").hexdigest()
 SIGNATURE = "X-Amz-Signature"
 META = "X-AMZ-META-"
-UNRESERVED = "-._~"  # S3 leaves these characters, letters and digits as they are.
+UNRESERVED = "-._~"  # S3 does not encode these characters, letters and digits.
 
 _SPACES = re.compile(" {2,}")
 
@@ -23,13 +23,13 @@ def escaped(name: str) -> str:
 
 
 def variable(name: str) -> str:
-    """The environ's key for a header field."""
+    """The name of the variable of the WSGI environment that has a header field."""
     key = escaped(name.upper()).replace("-", "_")
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
 
 def name_of(key: str) -> str:
-    """The name of a header field in lower case, from the environ's key."""
+    """The name of a header field in lower case, from its variable in the WSGI environment."""
     return unquote(key.removeprefix("HTTP_").replace("_", "-")).lower()
 
 
@@ -61,7 +61,7 @@ def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
 def paths(raw_path: str) -> Iterator[str]:
     """The forms in which a client may have signed the path: as S3 writes it, and as the client sent it.
 
-    They differ if a client leaves a character as it is that S3 encodes, or encodes a slash.
+    The two forms differ if the client does not encode a character that S3 encodes, or encodes a slash.
     """
     normal = quote_from_bytes(unquote_to_bytes(raw_path), safe="/" + UNRESERVED)
     yield normal
@@ -102,7 +102,7 @@ def string_to_sign(time: str, scope: str, canonical_request: bytes) -> str:
 
     Args:
         time: the time of the request, as ``YYYYMMDDTHHMMSSZ``.
-        scope: date, region, service and ``aws4_request``, with slashes in between.
+        scope: the date, the region and the service of the credential, and ``aws4_request``, with slashes in between.
         canonical_request: the result of ``request``.
     """
     return "\n".join((ALGORITHM, time, scope, hashlib.sha256(canonical_request).hexdigest()))

@@ -1,4 +1,4 @@
-"""The signatures of the chunks of a body: each signs the chunk and the signature before it."""
+"""The signatures of the chunks of a body: each covers the chunk and the signature of the chunk before."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from storage.s3.signatures.claims import Claim
 
 
 class Chain:
-    """The chain of the signatures of one body. It begins with the signature of the request."""
+    """The chain of the signatures of one body, which begins with the signature of the request."""
 
     def __init__(self, claim: Claim, key: bytes) -> None:
         self._claim = claim

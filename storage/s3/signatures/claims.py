@@ -1,4 +1,4 @@
-"""What a request says about its signature, and the check of it."""
+"""Read the signature of a request, and check it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 from storage.s3.errors import S3Error
 from storage.s3.signatures import canonical
 
-SKEW = timedelta(minutes=15)  # A client's clock may differ by this much.
+SKEW = timedelta(minutes=15)  # A client's clock may differ from the server's by this time.
 LONGEST = 7 * 86400  # A presigned address is good for at most this many seconds.
 SERVICE = "s3"
 TERMINATOR = "aws4_request"
@@ -31,8 +31,8 @@ class Claim:
 
     Attributes:
         key_id: the access key id.
-        date: the day of the scope, as ``YYYYMMDD``.
-        region: the region of the scope. Every region is accepted.
+        date: the day of the credential, as ``YYYYMMDD``.
+        region: the region of the credential. Every region is accepted.
         time: the time at which the client signed, as ``YYYYMMDDTHHMMSSZ``.
         fields: the names of the signed header fields, in lower case and sorted.
         signature: 64 hex digits.
@@ -54,7 +54,7 @@ class Claim:
         return f"{self.date}/{self.region}/{SERVICE}/{TERMINATOR}"
 
     def key(self, secret: str) -> bytes:
-        """The key of this signature, and of those of the chunks of a body."""
+        """The key that signs this request and the chunks of its body."""
         return canonical.signing_key(secret, self.date, self.region, SERVICE)
 
 
@@ -125,7 +125,7 @@ def _from_query(environ: Mapping[str, str], parameters: Mapping[str, str]) -> Cl
 
 
 def _credential(text: str, code: str) -> tuple[str, str, str]:
-    """The key id, the date and the region of a credential. A key id may have slashes."""
+    """The key id, the date and the region of a credential. There may be slashes in a key id."""
     parts = text.rsplit("/", 4)
     if len(parts) != 5 or parts[3:] != [SERVICE, TERMINATOR] or not re.fullmatch(r"[0-9]{8}", parts[1], re.ASCII):
         raise S3Error(code, f"a credential has the form <key>/<date>/<region>/{SERVICE}/{TERMINATOR}")
@@ -156,7 +156,7 @@ def _moment(time: str) -> datetime:
 
 
 def require_time(claim: Claim, now: datetime) -> None:
-    """Refuse a signature that is too old or of the future.
+    """Refuse a signature that is too old, or whose time is in the future.
 
     Raises:
         S3Error: a presigned address has expired, or the client's clock differs by more than ``SKEW``.
@@ -186,7 +186,7 @@ def require_signature(claim: Claim, environ: Mapping[str, str], raw_path: str, r
         key: the result of ``claim.key``.
 
     Raises:
-        S3Error: the signature is wrong, or does not cover the host or a field that S3 gives a meaning.
+        S3Error: the signature is wrong, or does not cover the host or a field whose name begins with ``x-amz-``.
     """
     _require_covered(claim, environ)
     query = canonical.query(raw_query)
@@ -200,7 +200,10 @@ def require_signature(claim: Claim, environ: Mapping[str, str], raw_path: str, r
 
 
 def _require_covered(claim: Claim, environ: Mapping[str, str]) -> None:
-    """Without this rule, whoever gets a presigned address could add a field, such as the source of a copy."""
+    """Require a signature of the host and of all ``x-amz-*`` fields.
+
+    Otherwise, a person who was given a presigned address could add a field, such as the source of a copy.
+    """
     signed = set(claim.fields)
     if "host" not in signed:
         raise S3Error("AccessDenied", "the host is not signed")

@@ -1,4 +1,4 @@
-"""Buckets, objects and multipart uploads: the store as the S3 door shows it. Nothing here speaks HTTP.
+"""Buckets, objects and multipart uploads: the store as the S3 door shows it. Nothing in this package knows HTTP.
 
 Each body first becomes a pending part (``intake.Reception.accept_part``). When the body is stored, ``put`` makes the
 part an object, or ``put_part`` adds the part to a multipart upload (ADR 31).

@@ -42,7 +42,7 @@ def find_bucket(owner: User, name: str) -> Bucket:
 
     Raises:
         NoSuchBucket: there is no bucket of this name.
-        Forbidden: the bucket is another owner's. Names are unique in the installation, so they are no secret.
+        Forbidden: the bucket is another owner's. That a name is in use is no secret.
     """
     bucket = Bucket.find(name)
     if bucket is None:

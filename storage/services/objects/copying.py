@@ -1,4 +1,4 @@
-"""Copy objects. The copy refers to the same contents: no byte is moved."""
+"""Copy objects. The copy refers to the contents of the source: no byte is moved."""
 
 from __future__ import annotations
 

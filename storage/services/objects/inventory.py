@@ -76,7 +76,7 @@ def page(owner: User, name: str, *, limit: int, prefix: str = "", after: str = "
         owner: the owner.
         name: the name of the bucket.
         limit: the largest number of objects.
-        prefix: the beginning of the keys.
+        prefix: the text with which all listed keys begin.
         after: the key of the last object of the page before.
 
     Raises:

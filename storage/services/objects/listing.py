@@ -58,7 +58,7 @@ def list_objects(
 
     Args:
         bucket: the bucket.
-        prefix: the beginning of the keys.
+        prefix: the text with which all listed keys begin.
         delimiter: keys that have this text after the prefix are rolled up into common prefixes; "" for no delimiter.
         after: a key or a common prefix: the list has only entries after this one.
         limit: the largest number of objects and common prefixes together.
@@ -93,7 +93,7 @@ def list_multiparts(
 
     Args:
         bucket: the bucket.
-        prefix: the beginning of the keys.
+        prefix: the text with which all listed keys begin.
         delimiter: as for ``list_objects``.
         after: a key and an upload id: the list has only uploads after this one. If the id is empty, the list has only
             uploads of later keys.

@@ -73,7 +73,7 @@ def begin_multipart(
         checksums: what the S3 door has to remember about the checksums of the parts and of the object.
 
     Raises:
-        InvalidKey, InvalidRequest: the key or a property is no text that can be kept.
+        InvalidKey, InvalidRequest: the key or a property has characters that cannot be stored.
         NoSuchBucket: the bucket has been deleted.
     """
     require_key(key)

@@ -23,7 +23,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 GONE = "the body was dropped, because it had waited for its place for too long; send it again"
-LONGEST_KEY = 1024  # Bytes of a key in UTF-8, as in S3.
+LONGEST_KEY = 1024  # The most bytes that a key may have in UTF-8, as in S3.
 _NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 
 _INSERT = """
@@ -224,7 +224,7 @@ def require_key(key: str) -> None:
 def require_text(properties: Properties) -> None:
     """
     Raises:
-        InvalidRequest: a value has characters that PostgreSQL does not keep.
+        InvalidRequest: a value has characters that PostgreSQL cannot store.
     """
     texts = [properties.content_type, properties.storage_class]
     for pairs in (properties.headers, properties.metadata, properties.tags):

@@ -47,7 +47,7 @@ def put(
         condition: what must be at the key before the change.
 
     Raises:
-        InvalidKey, InvalidRequest: the key or a property is no text that can be kept.
+        InvalidKey, InvalidRequest: the key or a property has characters that cannot be stored.
         NoSuchBucket: the bucket has been deleted.
         PreconditionFailed, NoSuchObject: see ``Condition.require``.
         FileQuotaExceeded: the owner or the bucket has no room for another object.
@@ -105,7 +105,7 @@ def set_tags(bucket: Bucket, key: str, tags: dict[str, str]) -> None:
 
     Raises:
         NoSuchObject: there is no object at the key.
-        InvalidRequest: a tag is no text that can be kept.
+        InvalidRequest: a tag has characters that cannot be stored.
     """
     require_key(key)
     require_text(Properties(tags=tags))

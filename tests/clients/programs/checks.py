@@ -1,4 +1,4 @@
-"""What the programs of all families share: the service's address, a bucket of their own, hard names, and counting."""
+"""What the programs of all families share: the service's address, a bucket, hard names, and the number of checks."""
 
 import hashlib
 import os
@@ -16,14 +16,14 @@ done = 0
 
 
 def same(found: object, expected: object) -> None:
-    """Fail unless both are equal."""
+    """Fail unless both values are equal; add one to the number of checks."""
     global done
     assert found == expected, (str(found)[:200], str(expected)[:200])
     done += 1
 
 
 def large() -> bytes:
-    """Many bytes, of which no two chunks are equal."""
+    """``LARGE`` bytes, in which no two chunks are equal."""
     block = hashlib.sha256(BUCKET.encode()).digest() * 512
     rounds = range(LARGE // len(block) + 1)
     return b"".join(number.to_bytes(8, "big") + block[8:] for number in rounds)[:LARGE]

@@ -1,4 +1,4 @@
-"""Buckets and listings at the S3 door, by boto3."""
+"""Buckets and listings at the S3 door, used through boto3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may do what at the S3 door, while keys are on."""
+"""Which operations the S3 door allows to which keys and owners, while keys are on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_without_a_good_key_there_is_no_way_in(s3_keys: Make) -> None:
 
 
 def test_the_bytes_are_signed(s3_keys: Make) -> None:
-    """A body that was changed on its way has not the digest that was signed."""
+    """A body that was changed on its way does not have the digest that was signed."""
     _, s3 = s3_keys()
     s3.create_bucket(Bucket="bucket")
 

@@ -1,4 +1,4 @@
-"""Multipart uploads at the S3 door, by boto3."""
+"""Multipart uploads at the S3 door, used through boto3."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_checksums_of_parts(s3: Any, begin: Callable[..., str], algorithm: str, 
 
 @pytest.mark.parametrize("algorithm", ["CRC64NVME", "SHA1"])
 def test_a_copied_part_has_the_checksum_of_its_upload(s3: Any, begin: Callable[..., str], algorithm: str) -> None:
-    """The source was stored with another checksum."""
+    """The source was stored with a checksum of another algorithm."""
     s3.put_object(Bucket="bucket", Key="source", Body=BIG[0], ChecksumAlgorithm="CRC32")
     upload = begin(ChecksumAlgorithm=algorithm)
     copied = s3.upload_part_copy(**WHERE, UploadId=upload, PartNumber=1, CopySource="bucket/source")

@@ -1,4 +1,4 @@
-"""Objects at the S3 door, by boto3."""
+"""Objects at the S3 door, used through boto3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changes of one place at the same time: each ends as if they had come one after the other (RACES 47–49)."""
+"""Several changes of one place at the same time: they end as if one came after the other (RACES 47–49)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def assert_nothing_dangles() -> None:
-    """Every part belongs to something, every content is referred to, and every chunk is in a manifest or condemned."""
+    """Every part has its place, every content has a reference, and every chunk is in a manifest or condemned."""
     assert not Part.objects.pending().exists()
     assert not Content.objects.filter(parts=None, files=None).exists()
     assert not Chunk.objects.filter(entries=None, condemned_at=None).exists()

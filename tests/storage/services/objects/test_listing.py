@@ -1,4 +1,4 @@
-"""Lists of keys, compared with a model that sorts and groups in Python."""
+"""Lists of keys, compared with a model that sorts and groups keys in Python."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tests.support.threads import at_once
 
 
 def require_recount(user: User) -> Usage:
-    """Check that the usage is what the rows say, and return it."""
+    """Check that the usage equals the sum over the rows, and return the usage."""
     files, parts = File.objects.filter(owner=user), Part.objects.filter(bucket__owner=user)
     counted = Usage(
         files.count() + Object.objects.filter(bucket__owner=user).count(),
@@ -61,7 +61,7 @@ def test_an_overwrite_costs_the_difference(cluster: ClusterUnderTest) -> None:
     with pytest.raises(ByteQuotaExceeded):
         arrive(bucket, b"z" * 1001, "a")
     under_way = arrive(bucket, b"z" * 900, "a")
-    with pytest.raises(ByteQuotaExceeded):  # Both overwrite the same object, so only one of them may count on its room.
+    with pytest.raises(ByteQuotaExceeded):  # Both bodies overwrite one object: only one may use its room.
         arrive(bucket, b"w" * 900, "a")
     objects.discard(under_way.part_id)
     assert require_recount(ann) == Usage(1, 1000)
