@@ -44,7 +44,7 @@ class Digests:
 
 
 class IncomingBody:
-    """The body of one request. Its header fields are checked at once, and its bytes while they arrive.
+    """The body of one request: the header fields are checked at once, the bytes while they arrive.
 
     Attributes:
         size: the number of bytes that the client announces, without the encoding; 0 if the client announces none.

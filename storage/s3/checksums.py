@@ -27,7 +27,7 @@ _CRC32 = anycrc.Model("CRC32")
 
 
 class Checksum(Protocol):
-    """A checksum that is computed while the bytes arrive. Its methods are those of a hash of hashlib."""
+    """A checksum that is computed while the bytes arrive, with the methods of a hash of hashlib."""
 
     def update(self, data: bytes, /) -> object: ...
     def digest(self) -> bytes: ...

@@ -234,7 +234,7 @@ def record_acceptance(body: Body, *, durable: bool) -> AcceptedFile | None:
     Raises:
         ByteQuotaExceeded, FileQuotaExceeded: the file is new, and does not fit into its owner's quota.
     """
-    # The first call records nothing if the owner has a quota. Only then is the second call made, which is slower.
+    # The first call records nothing if the owner has a quota. A second, slower call then checks the quota.
     return _record_file(body, durable=durable, is_checked=False) or _record_file_under_quota(body, durable=durable)
 
 

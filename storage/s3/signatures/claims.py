@@ -202,7 +202,7 @@ def require_signature(claim: Claim, environ: Mapping[str, str], raw_path: str, r
 def _require_covered(claim: Claim, environ: Mapping[str, str]) -> None:
     """Require a signature of the host and of all ``x-amz-*`` fields.
 
-    Otherwise, a person who was given a presigned address could add a field, such as the source of a copy.
+    If such a field could stay unsigned, a person with a presigned address could add one, such as the source of a copy.
     """
     signed = set(claim.fields)
     if "host" not in signed:

@@ -69,7 +69,7 @@ def give_buckets(giver: User, receiver: User) -> int:
 
 
 def delete_bucket(bucket: Bucket) -> None:
-    """Delete a bucket without objects. Its multipart uploads are aborted; bodies that still arrive for it are refused.
+    """Delete a bucket without objects: abort its multipart uploads, and refuse bodies that still arrive for it.
 
     Raises:
         NoSuchBucket: the bucket has been deleted already.

@@ -172,7 +172,7 @@ class Place:
         if len(rows(_ATTACH, {"object": placed.pk, "parts": new})) != len(new):
             raise ClusterUnavailable(GONE)
         describe(placed, draft)
-        # Only copied parts add bytes: the bytes of all other new parts were checked when those were accepted.
+        # Quotas are checked here for the bytes of copied parts only: those of other parts were checked on acceptance.
         self._require_room(sum(part.size for part in copied) - sum(part.size for part in old))
         Chunk.objects.condemn_unreferenced(chunk_ids, factor=max((part.replication_factor for part in old), default=0))
         return placed
