@@ -121,33 +121,34 @@ class FilesView(Endpoint):
     def get(self, request: Request) -> Response:
         if BUCKET in request.query_params:
             return self._objects(request)
+        limit = limit_of(request)  # What the request says is checked before PostgreSQL is asked.
         sort = sort_order(request, "sort")
         is_level = one_of(request, DELIMITER, (SEPARATOR,)) is not None
-        page: catalogue.Page | catalogue.Level = (self._level if is_level else self._page)(request, sort)
+        page: catalogue.Page | catalogue.Level = (self._level if is_level else self._page)(request, sort, limit)
         epoch = Cluster.load().topology_epoch
         following = None if page.last is None else address_of_next(request, cursors.made_of(sort, page.last))
         files = [documents.file_summary(file, epoch) for file in page.files]
         folders = {"folders": page.folders} if isinstance(page, catalogue.Level) else {}
         return Response({"total_files": page.total, **folders, "files": files, "next": following})
 
-    def _page(self, request: Request, sort: Sort) -> catalogue.Page:
+    def _page(self, request: Request, sort: Sort, limit: int) -> catalogue.Page:
         cursor = request.query_params.get(cursors.FIELD)
         return catalogue.page(
             owner_of(request),
-            limit=limit_of(request),
+            limit=limit,
             sort=sort,
             after=None if cursor is None else cursors.read(cursor, sort),
             prefix=valid_part(request.query_params.get("prefix", ""), "prefix"),
             part=valid_part(request.query_params.get("name", ""), "name"),
         )
 
-    def _level(self, request: Request, sort: Sort) -> catalogue.Level:
+    def _level(self, request: Request, sort: Sort, limit: int) -> catalogue.Level:
         cursor = request.query_params.get(cursors.FIELD)
         if "name" in request.query_params:
             raise InvalidRequest("name searches all folders", {DELIMITER: ["Not together with name."]})
         return catalogue.level(
             owner_of(request),
-            limit=limit_of(request),
+            limit=limit,
             sort=sort,
             after=None if cursor is None else cursors.read_in_folder(cursor, sort),
             prefix=valid_part(request.query_params.get("prefix", ""), "prefix"),

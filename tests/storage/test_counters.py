@@ -40,3 +40,15 @@ def test_a_read_that_meets_a_bad_copy_is_a_failover(cluster: ClusterUnderTest) -
     assert after["failovers"] - before["failovers"] == 2
     assert after["corrupt_found"] - before["corrupt_found"] == 2
     assert after["replicas_repaired"] - before["replicas_repaired"] == 2
+
+
+def test_a_single_useless_look_is_counted(cluster: ClusterUnderTest) -> None:
+    file = cluster.upload(content_of(1))
+    chunk_hash, _ = file.content.manifest()[0]
+    first = routing.locate(Topology.load(), [chunk_hash])[0].order[0]
+    cluster.replica_path(first.node_id, chunk_hash).unlink()
+    counters.flush()
+    before = counters.totals()
+    assert cluster.download(file) == content_of(1)
+    counters.flush()
+    assert counters.totals()["later_looks"] - before["later_looks"] == 1
