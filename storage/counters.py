@@ -78,7 +78,7 @@ _flusher: tuple[int, Timer] | None = None
 def add(event: Event, number: int = 1) -> None:
     """Add ``number`` to the count of an event. This call never waits for Redis and never fails."""
     if number:
-        _add({event: number})
+        _add({event: int(number)})  # A bool is an int too, but the client of Redis refuses it.
 
 
 def add_jobs(kind: str, outcome: Outcome, number: int = 1, size: int = 0) -> None:

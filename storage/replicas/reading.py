@@ -68,7 +68,7 @@ def read(topology: Topology, chunk_hash: str, route: Route, first: Future[bytes]
         try:
             future, first = first or member.lane.submit(read_verified, member.lane.volume, chunk_hash), None
             data = member.lane.result(future)
-            counters.add(Event.LATER_LOOKS, int(member is not order[0]))  # Redis takes no bool.
+            counters.add(Event.LATER_LOOKS, member is not order[0])
             return data
         except ReplicaMissing:
             if route.is_certain(member):
