@@ -150,7 +150,7 @@ def variables() -> set[str]:
     """Return the names of all variables that an operator may set."""
     asked = Asked()
     Configuration.from_environment(asked)
-    named = {name for name in asked.names if not name.endswith("_FILE")}  # One paragraph describes all of these names.
+    named = {name for name in asked.names if not name.endswith("_FILE")}  # One paragraph has all _FILE names.
     return named | set(re.findall(r'environ\.get\("(\w+)"', read("occsite/settings.py")))
 
 

@@ -10,9 +10,9 @@ solution is
 
     ``c_l = C(m, l) sum_{k=1..l} (-1)^(l-k) C(l, k) A[k]``.
 
-The covariance is that of a multinomial over registers (delta method) less ``diag(c)``. The multinomial would be right
-if the numbers of chunks were Poisson. The numbers of chunks are fixed, though, and a Poisson number would add its mean
-to the variance.
+The covariance is that of a multinomial over registers (delta method) less ``diag(c)``. The multinomial is the
+covariance for numbers of chunks that are Poisson. Such numbers vary, and each adds its mean to the variance. The real
+numbers of chunks are fixed, so the means, ``diag(c)``, are taken off.
 """
 
 import math

@@ -163,7 +163,7 @@ def _overlap(
     jaccard: float,
     jaccard_variance: float,
 ) -> Overlap:
-    """Put intervals around the moments of an overlap.
+    """Make the estimates of an overlap, with their intervals, from means and variances.
 
     ``empty`` registers are empty on all of its nodes, and ``empty_on_node`` has the empty registers of each node.
     """

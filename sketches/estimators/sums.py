@@ -139,7 +139,7 @@ def _maximise(histogram: NDArray[np.int64], classes: int) -> _Fit:
 
 
 def _distribution(rates: Floats, cells: int) -> tuple[Floats, Floats]:
-    """The distribution of a register's sum, and that of the sum with one more chunk of l replicas.
+    """The probabilities of the sums of a register over all nodes, without and with one more chunk of l replicas.
 
     Args:
         rates: float64 ``[L]``, chunks of l replicas per register.

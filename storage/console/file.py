@@ -35,7 +35,7 @@ class _OfFile(Page):
         return self.request.GET.get(NAME, "")
 
     def file(self) -> dict[str, Any]:
-        """The document of the file.
+        """What the API says of the file.
 
         Raises:
             Refused: there is no such file of this user.

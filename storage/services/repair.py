@@ -122,7 +122,8 @@ def repair_all(job: Job) -> dict[str, Any]:
 def _is_worth(copies: int, result: dict[str, Any]) -> bool:
     """True if the first pass found short chunks with ``copies`` copies.
 
-    The last pass also mends short chunks with more copies.
+    A pass mends the short chunks that have one certain number of copies. The last pass also mends all short chunks that
+    have more copies than that.
     """
     last = copies == result["levels"]
     return any(had == copies or (last and had > copies) for had in result["short"])

@@ -143,7 +143,7 @@ def test_an_upload_that_kills_every_worker_fails_and_holds_up_nobody(installatio
 def end_failed(installation: Installation, poison: Attempt) -> None:
     """Check that the job of an upload that cannot be stored has failed and that a download is refused.
 
-    The service cannot keep the promise of the upload's 202, so the attempt then counts as unknown.
+    The service answered 202 and cannot store the upload, so the oracle does not expect the file to be there.
     """
     assert installation.journal.job_state(poison) == "failed"
     assert installation.journal.download(poison.file_hash).status == 503

@@ -28,7 +28,7 @@ from storage.services.health import Health
 
 log = structlog.get_logger(__name__)
 
-GOOD_SECONDS = 5.0  # The answers of the parts are kept for this long.
+GOOD_SECONDS = 5.0  # The figures of PostgreSQL, Redis and the health check are kept for this long.
 PATIENCE = 4.0  # The seconds that each part may take. Prometheus waits ten seconds for the whole answer.
 
 
@@ -60,7 +60,7 @@ class Answer:
     """The answer of a part.
 
     Attributes:
-        found: the figures of the part; None if the part gave none.
+        found: the figures that the part's ``ask`` returned; None if it failed.
         seconds: the time until the part answered.
     """
 
