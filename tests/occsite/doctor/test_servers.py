@@ -161,7 +161,10 @@ def test_programs_that_lack_or_have_another_version_are_problems() -> None:
 def test_programs_with_other_settings_are_told(cluster: ClusterUnderTest) -> None:
     assert only(programs.settings_agree).level is Level.OK
     conf = cluster.configuration
-    odd = signature("worker", dataclasses.replace(conf, chunk_size=1 << 20, auth_required=True), "another secret")
+    # A digest has one byte, so one of 256 secrets has that of the secret in use: then the next one is taken.
+    same = signature("worker", conf, django_settings.SECRET_KEY)
+    secret = next(text for text in ("another", "a third") if signature("worker", conf, text) != same)
+    odd = signature("worker", dataclasses.replace(conf, chunk_size=1 << 20, auth_required=True), secret)
     with sessions(odd, signature("api", conf, django_settings.SECRET_KEY)):
         finding = only(programs.settings_agree)
     assert finding.level is Level.WARNING
