@@ -24,7 +24,7 @@ class Event(StrEnum):
     """The events that are counted. Each count starts from 0 when Redis is emptied."""
 
     CHUNKS_READ = "chunks_read"  # chunks that were read for downloads
-    LATER_LOOKS = "later_looks"  # of these, the chunks that the first node on their route did not have
+    LATER_LOOKS = "later_looks"  # chunks read that the first node on their route did not have
     FAILOVERS = "failovers"  # reads that went to another node, because the first one failed or had a bad copy
     MISSES_REPORTED = "misses_reported"  # copies that a reader missed although a sketch was nearly certain of them
     CORRUPT_FOUND = "corrupt_found"  # bad copies moved to quarantine

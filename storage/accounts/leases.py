@@ -101,8 +101,9 @@ class Lease:
 
 def begin(owner: str, most: int) -> Lease:
     """Begin a transfer; its lease ends with ``end``. The arguments and errors are those of ``Lease``."""
-    lease = _leases.reuse(KEY + owner) or Lease(owner, most)
-    _leases.add(lease)
+    if (lease := _leases.reuse(KEY + owner)) is None:
+        lease = Lease(owner, most)
+        _leases.add(lease)
     return lease
 
 
@@ -124,10 +125,18 @@ class _Leases:
         self._thread: Thread | None = None
 
     def reuse(self, key: str) -> Lease | None:
-        """Take a lease that was kept after its transfer; None if there is none."""
+        """Begin a transfer with a lease that was kept after another transfer; None if there is none.
+
+        A lease is always either in use or kept. Otherwise a renewal at the same time would take it for one that has
+        ended, and give it back.
+        """
         with self._lock:
             kept = self._kept.get(key)
-            return kept.pop()[0] if kept else None
+            if not kept:
+                return None
+            lease, _ = kept.pop()
+            self._leases.add(lease)
+            return lease
 
     def add(self, lease: Lease) -> None:
         with self._lock:

@@ -153,6 +153,22 @@ def test_a_renewal_that_comes_after_the_end_brings_no_lease_back(
     leases._leases._renew({lease})
     assert not redis_client.exists(KEY + "ann")
 
+def test_a_renewal_does_not_give_back_a_lease_that_the_next_transfer_uses(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = taken("ann", 4)
+    assert lease
+    script = leases._script
+
+    def late(source: str) -> Any:
+        end(lease)  # The transfer ends after the leases were listed, and another transfer begins with its lease.
+        assert leases._leases.reuse(lease.key) is lease
+        return script(source)
+
+    monkeypatch.setattr(leases, "_script", late)
+    leases._leases._renew({lease})
+    assert redis_client.zcard(KEY + "ann") == 1
+
 
 def test_leases_from_before_the_clock_was_set_back_do_not_count(redis_client: redis.Redis) -> None:
     seconds = int(redis_client.time()[0])
