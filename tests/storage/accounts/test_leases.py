@@ -153,6 +153,7 @@ def test_a_renewal_that_comes_after_the_end_brings_no_lease_back(
     leases._leases._renew({lease})
     assert not redis_client.exists(KEY + "ann")
 
+
 def test_a_renewal_does_not_give_back_a_lease_that_the_next_transfer_uses(
     redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
