@@ -158,9 +158,14 @@ class Visit(Interruptions):
             session.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 400, "data": dragged})
 
     def _put_into_folder(self, page: Page) -> None:
-        """Choose a file and a folder while a folder is shown: they go into this folder."""
+        """Choose a file and a folder while a folder is shown: they go into this folder, and what is marked stays so."""
+        box = page.get_by_label("Mark 1.txt", exact=True)
+        box.check()
         page.set_input_files("#pick-files", self.folder / "folder" / "one.txt")
         expect(page.get_by_label("More for one.txt")).to_be_visible()
+        expect(box).to_be_checked()
+        expect(page.locator("#chosen output")).to_have_text("1 file marked")
+        box.uncheck()
         expect(page.locator("#upload-list .name").last).to_have_text("folder/inner/one.txt")
         page.set_input_files("#pick-folder", self.folder / "folder" / "inner" / "most")
         expect(page.locator(".upload.done")).to_have_count(63)

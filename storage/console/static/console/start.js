@@ -3,6 +3,7 @@ import { watchDrops } from "./uploads.js";
 
 const dialogue = document.querySelector("#dialogue");
 let opener; // the link or the button that has opened the dialogue
+let marked = new Set(); // The values of the boxes that were checked when a part of the page was last replaced.
 
 function copy(button) {
   const text = new URL(button.dataset.copy, location.href).href;
@@ -32,9 +33,9 @@ function say(button, text) {
 function countMarked() {
   const bar = document.querySelector("#chosen");
   if (!bar) return;
-  const marked = document.querySelectorAll("input[name=item]:checked").length;
-  bar.classList.toggle("some", marked > 0);
-  bar.querySelector("output").textContent = marked === 1 ? "1 file marked" : `${marked} files marked`;
+  const count = document.querySelectorAll("input[name=item]:checked").length;
+  bar.classList.toggle("some", count > 0);
+  bar.querySelector("output").textContent = count === 1 ? "1 file marked" : `${count} files marked`;
 }
 
 document.addEventListener("click", (event) => {
@@ -67,7 +68,12 @@ document.addEventListener("change", (event) => {
 });
 // The service answers with JSON unless a request asks for a page.
 document.addEventListener("htmx:configRequest", (event) => { event.detail.headers.Accept = "text/html"; });
+// The list is loaded again when uploads have ended. The files that somebody has marked stay marked.
+document.addEventListener("htmx:beforeSwap", () => {
+  marked = new Set(Array.from(document.querySelectorAll("input[name=item]:checked"), (box) => box.value));
+});
 document.addEventListener("htmx:afterSwap", (event) => {
+  for (const box of document.querySelectorAll("input[name=item]")) box.checked ||= marked.has(box.value);
   if (event.target.id === "dialogue-body" && !dialogue.open) {
     opener = event.detail.requestConfig.elt;
     dialogue.showModal();
