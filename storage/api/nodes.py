@@ -21,7 +21,7 @@ from storage.api.schema import answers, examples
 from storage.api.schema.operations import Reply, describe
 from storage.api.uploads.bodies import FieldsParser, FormParser, JSONParser
 from storage.api.wsgi.transfers import transfer
-from storage.exceptions import ClusterUnavailable, Forbidden, InvalidRequest, NotPossible, VolumeOffline
+from storage.exceptions import ClusterUnavailable, Forbidden, InvalidRequest, NotPossible, VolumeError
 from storage.models import Job, Scope
 from storage.services import audit, drain, nodes, provision, retire
 
@@ -103,7 +103,7 @@ class _Operation(Endpoint):
             return accepted(self.begin(node_id))
         except InvalidRequest as error:  # The request is right; the state of the node does not allow it.
             raise NotPossible(str(error)) from None
-        except VolumeOffline as error:
+        except VolumeError as error:
             raise ClusterUnavailable(str(error)) from None
 
 

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from storage.cluster.topology import Member, Topology
 from storage.cluster.topology import forget as forget_topology
-from storage.exceptions import InvalidRequest, VolumeError
+from storage.exceptions import InvalidRequest, VolumeOffline
 from storage.jobs import wakeups
 from storage.models import Activity, Content, Job, Node
 from storage.tracking.store import StoreUnavailable, store_of
@@ -23,6 +23,7 @@ def plan(node_id: str) -> int:
     Raises:
         NoSuchNode: there is no such node.
         InvalidRequest: the node still answers, so it has to be drained instead.
+        VolumeUnasked: this process could not ask the node.
     """
     _require_gone(Topology.load().member(node_id))
     return Content.objects.filter(state=Content.State.READY, retrievable=False).count()
@@ -37,6 +38,7 @@ def retire(node_id: str) -> Job:
     Raises:
         NoSuchNode: there is no such node.
         InvalidRequest: the node still answers, so it has to be drained instead.
+        VolumeUnasked: this process could not ask the node.
     """
     topology = Topology.load()
     _require_gone(topology.member(node_id))
@@ -53,7 +55,13 @@ def retire(node_id: str) -> Job:
 
 
 def _require_gone(member: Member) -> None:
-    with suppress(VolumeError):
-        if member.lane.call(member.lane.volume.identity).same_volume(member.identity):
+    """Ask for the identity of the node's volume, even if the volume failed just now (its lane's breaker is open).
+
+    Raises:
+        InvalidRequest: the volume answers.
+        VolumeUnasked: this process lacks threads or descriptors to ask the volume, which may be well.
+    """
+    with suppress(VolumeOffline):
+        if member.lane.look(member.lane.volume.identity).same_volume(member.identity):
             message = f"{member.node_id} is there: drain it"
             raise InvalidRequest(message, {"node_id": [message]})

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from storage.exceptions import VolumeUnasked
 from storage.models import Activity, Job, Lasting, Node, Sample, Scope
 from storage.services import health, history, probe
+from storage.volumes import FilesystemVolume
 from tests.storage.api.test_schema import assert_described, schema
 from tests.support.api import WholeClient as Client
 from tests.support.api import assert_problem, workers
@@ -86,6 +88,17 @@ def test_what_is_not_possible_is_refused_with_the_reason(workers: ClusterUnderTe
     workers.take_offline("node_004")
     assert assert_problem(Client().post("/nodes/node_004/audit?dry_run=true"), 503)["code"] == "cluster_unavailable"
     workers.bring_back("node_004")
+
+
+def test_a_process_without_descriptors_gives_up_no_node(workers: ClusterUnderTest, monkeypatch: Any) -> None:
+    def unasked(_: FilesystemVolume) -> None:
+        raise VolumeUnasked("Too many open files")
+
+    monkeypatch.setattr(FilesystemVolume, "identity", unasked)
+    for query in ("", "?dry_run=true"):
+        refused = Client().post(f"/nodes/node_002/retire{query}")
+        assert assert_problem(refused, 503)["code"] == "cluster_unavailable"
+    assert Node.objects.get(node_id="node_002").state == Node.State.ACTIVE
 
 
 def test_a_dead_node_is_given_up(workers: ClusterUnderTest) -> None:

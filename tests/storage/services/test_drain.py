@@ -10,7 +10,7 @@ from django.db import connection
 
 from storage import phases
 from storage.cluster.topology import Topology
-from storage.exceptions import InvalidRequest, LeaseLost, NoSuchNode, NotPossible, OutOfSpace, VolumeError
+from storage.exceptions import InvalidRequest, LeaseLost, NoSuchNode, NotPossible, OutOfSpace, VolumeError, VolumeUnasked
 from storage.models import Cluster, Job, Node
 from storage.services import cancel, catalogue, drain, retire
 from storage.services.provision import provision
@@ -93,6 +93,28 @@ def test_a_node_that_is_away_cannot_be_drained_but_given_up(cluster: ClusterUnde
     assert all(len(set(cluster.holders(chunk_hash)) - {"node_003"}) == 3 for chunk_hash in hashes)
 
 
+def test_a_node_that_a_process_could_not_ask_is_not_given_up(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unasked(_: FilesystemVolume) -> None:
+        raise VolumeUnasked("Too many open files")
+
+    monkeypatch.setattr(FilesystemVolume, "identity", unasked)
+    for act in (retire.plan, retire.retire):
+        with pytest.raises(VolumeUnasked):
+            act("node_003")
+    assert condition("node_003") == "active"
+
+
+def test_a_node_that_failed_a_moment_ago_is_asked_before_it_is_given_up(cluster: ClusterUnderTest) -> None:
+    breaker = Topology.load().member("node_003").lane.breaker
+    while not breaker.is_open:
+        breaker.failed()
+    with pytest.raises(InvalidRequest, match="drain it"):
+        retire.retire("node_003")
+    assert condition("node_003") == "active"
+
+
 def test_a_cancelled_drain_leaves_the_node_active(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster.upload(content_of(10))
     job = drain.request("node_000")
@@ -103,6 +125,18 @@ def test_a_cancelled_drain_leaves_the_node_active(cluster: ClusterUnderTest, mon
     assert condition("node_000") == "active"
     with pytest.raises(NotPossible):
         cancel.cancel(Job.objects.get(pk=job.pk))
+
+
+def test_a_drain_that_is_cancelled_at_its_very_end_does_not_retire_the_node(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that is active again takes copies, so the end of the drain must not take it out."""
+    job = drain.request("node_000")
+    running = claim_one()
+    monkeypatch.setattr(phases, "enter", lambda phase: cancel.cancel(job) if phase == "drain.retire" else None)
+    with pytest.raises(LeaseLost):
+        drain.drain(running)
+    assert condition("node_000") == "active"
 
 
 def test_a_chunk_that_cannot_be_read_elsewhere_keeps_the_node(cluster: ClusterUnderTest) -> None:
