@@ -108,7 +108,7 @@ def drain(job: Job) -> dict[str, Any]:
     for step in job.steps(census.RANGES):
         _empty_range(job, step)
     result["passes"] += 1
-    if not _retire(str(job.subject)):
+    if not _retire(job):
         # Copies are left on the node: often other nodes lack room, or no good copy could be read. A retry begins at the
         # first range.
         job.done = 0
@@ -140,8 +140,13 @@ def _empty_range(job: Job, step: int) -> None:
         job.make_way()
 
 
-def _retire(node_id: str) -> bool:
-    """Retire the node if no copy is left on it; returns True if the node was retired."""
+def _retire(job: Job) -> bool:
+    """Retire the job's node if no copy is left on it; returns True if the node was retired.
+
+    Raises:
+        LeaseLost: the job was cancelled during the last listing, and its node is active again.
+    """
+    node_id = str(job.subject)
     # After this wait, batches that chose this node before the drain began have ended. Later batches choose other nodes.
     batches.wait_for_batches()
     phases.enter("drain.retire")
@@ -149,7 +154,9 @@ def _retire(node_id: str) -> bool:
     volume = topology.member(node_id).lane.volume
     if topology.member(node_id).lane.call(lambda: next(volume.replicas(), None)) is not None:
         return False
-    Node.retire(node_id)
+    with transaction.atomic():
+        job.progress()
+        Node.retire(node_id)
     forget_topology()
     with suppress(StoreUnavailable):
         store_of(topology.cluster).forget(node_id)
