@@ -151,12 +151,14 @@ def _retire(job: Job) -> bool:
     batches.wait_for_batches()
     phases.enter("drain.retire")
     topology = Topology.load()
-    volume = topology.member(node_id).lane.volume
-    if topology.member(node_id).lane.call(lambda: next(volume.replicas(), None)) is not None:
-        return False
-    with transaction.atomic():
-        job.progress()
-        Node.retire(node_id)
+    # An earlier attempt may have retired the node, and its worker may have died before the job's end was committed.
+    if Node.objects.filter(node_id=node_id).exclude(state=Node.State.RETIRED).exists():
+        lane = topology.member(node_id).lane
+        if lane.call(lambda: next(lane.volume.replicas(), None)) is not None:
+            return False
+        with transaction.atomic():
+            job.progress()
+            Node.retire(node_id)
     forget_topology()
     with suppress(StoreUnavailable):
         store_of(topology.cluster).forget(node_id)

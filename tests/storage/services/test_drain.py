@@ -10,7 +10,15 @@ from django.db import connection
 
 from storage import phases
 from storage.cluster.topology import Topology
-from storage.exceptions import InvalidRequest, LeaseLost, NoSuchNode, NotPossible, OutOfSpace, VolumeError, VolumeUnasked
+from storage.exceptions import (
+    InvalidRequest,
+    LeaseLost,
+    NoSuchNode,
+    NotPossible,
+    OutOfSpace,
+    VolumeError,
+    VolumeUnasked,
+)
 from storage.models import Cluster, Job, Node
 from storage.services import cancel, catalogue, drain, retire
 from storage.services.provision import provision
@@ -137,6 +145,15 @@ def test_a_drain_that_is_cancelled_at_its_very_end_does_not_retire_the_node(
     with pytest.raises(LeaseLost):
         drain.drain(running)
     assert condition("node_000") == "active"
+
+
+def test_a_drain_whose_worker_died_after_the_node_was_retired_succeeds(cluster: ClusterUnderTest) -> None:
+    cluster.upload(content_of(4))
+    job = drain.request("node_000")
+    drain.drain(claim_one())  # The worker dies before it can commit the end of the job.
+    assert condition("node_000") == "retired"
+    Job.objects.filter(pk=job.pk).update(state=Job.State.QUEUED)
+    assert cluster.result_of(job)["moved"] > 0
 
 
 def test_a_chunk_that_cannot_be_read_elsewhere_keeps_the_node(cluster: ClusterUnderTest) -> None:
