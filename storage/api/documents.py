@@ -322,6 +322,8 @@ def key(row: Key) -> dict[str, Any]:
         "owner": row.owner.username,
         "name": row.name,
         "scopes": row.scopes.split(),
+        "bucket": row.bucket or None,
+        "prefix": row.prefix or None,
         "state": row.state(clock.now()),
         "created_at": row.created_at,
         "expires_at": row.expires_at,

@@ -285,6 +285,8 @@ class Key(Answer):
     owner = serializers.CharField()
     name = serializers.CharField(allow_blank=True)
     scopes = serializers.ListField(child=serializers.ChoiceField(choices=Scope.values))
+    bucket = serializers.CharField(allow_null=True, help_text="the only bucket that the key opens; null for no limit")
+    prefix = serializers.CharField(allow_null=True, help_text="the beginning of the objects that it opens there")
     state = serializers.ChoiceField(choices=["good", "expired", "revoked"])
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)

@@ -125,6 +125,8 @@ KEY = {
     "owner": "ann",
     "name": "backup",
     "scopes": ["delete", "read", "write"],
+    "bucket": None,
+    "prefix": None,
     "state": "good",
     "created_at": "2026-11-27T12:00:00Z",
     "expires_at": None,

@@ -9,7 +9,7 @@ from typing import Any
 from django.contrib.auth.models import User
 
 from storage.accounts import keys, principals
-from storage.models import Key, Scope, clock
+from storage.models import Key, KeyLimit, Scope, clock
 from tests.storage.api.test_schema import assert_described, schema
 from tests.support.api import WholeClient as Client
 from tests.support.api import assert_problem
@@ -47,6 +47,16 @@ def test_an_owner_makes_rotates_and_revokes_a_key(keys_on: ClusterUnderTest) -> 
     assert not opens(rotated)
     assert_problem(Client().delete(f"/keys/{key['id']}", headers=ann), 404)
     assert Client().get("/keys", headers=ann).json()["keys"][0]["state"] == "revoked"
+
+
+def test_the_list_says_what_a_key_is_limited_to(keys_on: ClusterUnderTest) -> None:
+    limit = KeyLimit("backups", "2026/")
+    limited = keys.create(owner("ann"), scopes=[Scope.READ], limit=limit).key
+    answer = Client().get("/keys", headers=bearer("ann"))
+    found = {key["id"]: (key["bucket"], key["prefix"]) for key in answer.json()["keys"]}
+    assert found.pop(limited.pk) == ("backups", "2026/")
+    assert list(found.values()) == [(None, None)]
+    assert_described(schema(), "/keys", answer)
 
 
 def test_a_form_makes_a_key_too(keys_on: ClusterUnderTest) -> None:

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from storage.models import Key, Link
+from storage.accounts import keys
+from storage.models import Key, KeyLimit, Link, Scope
 from tests.support.api import WholeClient
 from tests.support.cluster import ClusterUnderTest, content_of
 from tests.support.console import Browser, Page, seen
@@ -47,6 +48,13 @@ def test_a_key_is_made_and_its_secret_shown_once(ann: Browser) -> None:
     assert "backup" in page
     assert "in 7 days" in page
     assert "Some of read" in ann.submit("/console/keys", 200, name="none").content.decode()
+
+
+def test_a_key_of_one_bucket_says_so(ann: Browser) -> None:
+    keys.create(owner("ann"), scopes=[Scope.READ], limit=KeyLimit("backups", "2026/"))
+    assert "only in <bdi>backups/2026/</bdi>" in ann.open("/console/keys")
+    Key.objects.update(prefix="")
+    assert "only in <bdi>backups/</bdi>" in ann.open("/console/keys")
 
 
 def test_a_key_gets_a_new_secret_and_is_revoked(ann: Browser) -> None:
