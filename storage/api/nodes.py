@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from rest_framework import status
 from rest_framework.request import Request
@@ -26,6 +25,7 @@ from storage.models import Job, Scope
 from storage.services import audit, drain, nodes, provision, retire
 
 DRY_RUN = "dry_run"
+FOUND = ("bytes", "short", "lost", "surplus", "orphans", "leftovers")  # What the plan of an audit says, in this order.
 
 
 class NodesView(Endpoint):
@@ -82,31 +82,6 @@ class NodeView(Endpoint):
         return Response(documents.node(*nodes.view(node_id)))
 
 
-class _Operation(Endpoint):
-    """Something that is done to a node. With `?dry_run=true` the answer is the plan, and nothing changes."""
-
-    parameters = (DRY_RUN,)
-
-    def plan(self, node_id: str) -> Mapping[str, Any]:
-        """What would be done: figures under their names."""
-        raise NotImplementedError
-
-    def begin(self, node_id: str) -> Job:
-        raise NotImplementedError
-
-    def answer(self, request: Request, node_id: str) -> Response:
-        _operator(request)
-        is_planned = switch(request, DRY_RUN)
-        try:
-            if is_planned:
-                return Response({"node_id": node_id, **self.plan(node_id)})
-            return accepted(self.begin(node_id))
-        except InvalidRequest as error:  # The request is right; the state of the node does not allow it.
-            raise NotPossible(str(error)) from None
-        except VolumeError as error:
-            raise ClusterUnavailable(str(error)) from None
-
-
 def _replies(plan: Any, example: Mapping[str, Any]) -> dict[int, Reply]:
     job = Reply("the job", answers.JobEntry, ("Location", "Retry-After"), example=examples.JOB_QUEUED)
     return {200: Reply("the plan", plan, example=example), 202: job}
@@ -115,63 +90,89 @@ def _replies(plan: Any, example: Mapping[str, Any]) -> dict[int, Reply]:
 PROBLEMS: tuple[str, ...] = ("no_such_node", "not_possible", "cluster_unavailable", "too_many_transfers")
 
 
-class AuditView(_Operation):
+class AuditView(Endpoint):
     """Compare a node with what it should hold, and read and check every byte of it: a job does so.
 
     With `?dry_run=true` the node is compared without reading bytes, and nothing changes.
     """
 
-    found: ClassVar[tuple[str, ...]] = ("replicas", "bytes", "short", "lost", "surplus", "orphans", "leftovers")
-
-    def plan(self, node_id: str) -> Mapping[str, Any]:
-        planned = audit.plan(node_id)
-        figures = {name: planned.found.get(name, 0) for name in self.found}
-        return {"copies": figures.pop("replicas"), **figures, "seconds": round(planned.seconds)}
-
-    def begin(self, node_id: str) -> Job:
-        return audit.request(node_id)
+    parameters = (DRY_RUN,)
 
     @describe("Audit a node", _replies(answers.AuditPlan, examples.AUDIT_PLAN), problems=PROBLEMS)
     @transfer()
     def post(self, request: Request, node_id: str) -> Response:
-        return self.answer(request, node_id)
+        return _operate(request, node_id, plan=_audit_plan, begin=audit.request)
 
 
-class DrainView(_Operation):
+class DrainView(Endpoint):
     """Empty a node and take it out of the cluster: a job does so. The node takes no copies from now on.
 
     With `?dry_run=true` the answer says how many copies have to move, and nothing changes.
     """
 
-    def plan(self, node_id: str) -> Mapping[str, Any]:
-        planned = asdict(drain.plan(node_id))
-        return {"copies": planned["replicas"], **{name: planned[name] for name in ("bytes", "to_write", "orphans")}}
-
-    def begin(self, node_id: str) -> Job:
-        return drain.request(node_id)
+    parameters = (DRY_RUN,)
 
     @describe("Drain a node", _replies(answers.DrainPlan, examples.DRAIN_PLAN), problems=(*PROBLEMS, "out_of_space"))
     @transfer()
     def post(self, request: Request, node_id: str) -> Response:
-        return self.answer(request, node_id)
+        return _operate(request, node_id, plan=_drain_plan, begin=drain.request)
 
 
-class RetireView(_Operation):
+class RetireView(Endpoint):
     """Give up a node that does not answer and will not come back. A job makes its copies again on other nodes.
 
     With `?dry_run=true` the answer says how many contents cannot be read now, and nothing changes.
     """
 
-    def plan(self, node_id: str) -> Mapping[str, Any]:
-        return {"unreadable": retire.plan(node_id)}
-
-    def begin(self, node_id: str) -> Job:
-        return retire.retire(node_id)
+    parameters = (DRY_RUN,)
 
     @describe("Retire a node", _replies(answers.RetirePlan, examples.RETIRE_PLAN), problems=PROBLEMS)
     @transfer()
     def post(self, request: Request, node_id: str) -> Response:
-        return self.answer(request, node_id)
+        return _operate(request, node_id, plan=_retire_plan, begin=retire.retire)
+
+
+def _audit_plan(node_id: str) -> dict[str, Any]:
+    planned = audit.plan(node_id)
+    found = {name: planned.found.get(name, 0) for name in FOUND}
+    return {"copies": planned.found.get("replicas", 0), **found, "seconds": round(planned.seconds)}
+
+
+def _drain_plan(node_id: str) -> dict[str, Any]:
+    planned = drain.plan(node_id)
+    return {
+        "copies": planned.replicas,
+        "bytes": planned.bytes,
+        "to_write": planned.to_write,
+        "orphans": planned.orphans,
+    }
+
+
+def _retire_plan(node_id: str) -> dict[str, Any]:
+    return {"unreadable": retire.plan(node_id)}
+
+
+def _operate(
+    request: Request, node_id: str, *, plan: Callable[[str], Mapping[str, Any]], begin: Callable[[str], Job]
+) -> Response:
+    """Plan or begin an operation on a node.
+
+    Args:
+        request: the request; with ``dry_run`` it asks for the plan.
+        node_id: the node.
+        plan: says what would be done: figures under their names.
+        begin: begins the operation; returns the job that does the work.
+    """
+    _operator(request)
+    is_planned = switch(request, DRY_RUN)
+    try:
+        if is_planned:
+            return Response({"node_id": node_id, **plan(node_id)})
+        return accepted(begin(node_id))
+    except InvalidRequest as error:  # The request is right; the state of the node does not allow it.
+        raise NotPossible(str(error)) from None
+    except VolumeError as error:
+        raise ClusterUnavailable(str(error)) from None
 
 
 def _operator(request: Request) -> Principal:
