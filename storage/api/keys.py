@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.db.models import QuerySet
 from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -39,9 +40,8 @@ class KeysView(Endpoint):
 
     @describe("List the keys", {200: Reply("the keys", answers.Keys, example=examples.KEYS)}, problems=("forbidden",))
     def get(self, request: Request) -> Response:
-        return Response(
-            {"keys": [documents.key(key) for key in _visible(_asker(request)).order_by("-created_at", "id")]}
-        )
+        visible = _visible(_asker(request)).order_by("-created_at", "id")
+        return Response({"keys": [documents.key(key) for key in visible]})
 
     @describe(
         "Make a key",
@@ -98,7 +98,8 @@ def _asker(request: Request) -> Principal:
     return principal
 
 
-def _visible(asker: Principal) -> Any:
+def _visible(asker: Principal) -> QuerySet[Key]:
+    """The keys that the asker may see, with their owners."""
     keys_of_all = Key.objects.select_related("owner")
     return keys_of_all if Scope.ADMIN in asker.scopes else keys_of_all.filter(owner=asker.owner)
 
@@ -112,7 +113,7 @@ def _controlled(request: Request, key_id: str) -> Key:
     """
     asker = _asker(request)
     key = _visible(asker).filter(pk=key_id).first() if "\0" not in key_id else None
-    if not isinstance(key, Key):
+    if key is None:
         raise NoSuchKey(f"no key {key_id}")
     if key.owner_id != asker.owner.pk:
         require_operator(asker, "storage.change_key")

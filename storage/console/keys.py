@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.urls import reverse
 
+from storage.accounts.keys import USUAL
 from storage.console.page import Page, reason
 from storage.models import Scope
 
@@ -20,7 +21,6 @@ SCOPES: Mapping[str, str] = {
     Scope.DELETE: "Delete files",
     Scope.ADMIN: "Operate the whole installation",
 }
-USUAL = (Scope.READ, Scope.WRITE, Scope.DELETE)
 
 
 class KeysPage(Page):
