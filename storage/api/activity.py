@@ -10,7 +10,7 @@ from storage.api.authorization import authorize
 from storage.api.endpoint import Endpoint
 from storage.api.paging import LIMIT, address_of_next, limit_of
 from storage.api.parameters import one_of
-from storage.api.schema import answers, examples
+from storage.api.schema import examples, operating
 from storage.api.schema.operations import Reply, describe
 from storage.models import Activity, Scope
 from storage.services import activity
@@ -27,7 +27,7 @@ class ActivityView(Endpoint):
 
     parameters = (ACTION, LIMIT, cursors.FIELD)
 
-    @describe("List the activity", {200: Reply("a page of acts", answers.Activity, example=examples.ACTIVITY)})
+    @describe("List the activity", {200: Reply("a page of acts", operating.Activity, example=examples.ACTIVITY)})
     def get(self, request: Request) -> Response:
         principal = authorize(request.META)
         cursor = request.query_params.get(cursors.FIELD)

@@ -8,7 +8,7 @@ from rest_framework.response import Response
 from storage.api.authorization import authorize
 from storage.api.endpoint import Endpoint
 from storage.api.parameters import whole_number
-from storage.api.schema import answers, examples
+from storage.api.schema import examples, operating
 from storage.api.schema.operations import Reply, describe
 from storage.models import Scope
 from storage.services import history
@@ -27,7 +27,7 @@ class HistoryView(Endpoint):
     parameters = (HOURS,)
 
     @describe(
-        "Show the history", {200: Reply("the samples, the oldest first", answers.History, example=examples.HISTORY)}
+        "Show the history", {200: Reply("the samples, the oldest first", operating.History, example=examples.HISTORY)}
     )
     def get(self, request: Request) -> Response:
         authorize(request.META).require(Scope.ADMIN)

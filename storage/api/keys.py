@@ -16,7 +16,7 @@ from storage.accounts.principals import Principal
 from storage.api import documents, serializers
 from storage.api.authorization import authorize, require_operator
 from storage.api.endpoint import Endpoint
-from storage.api.schema import answers, examples
+from storage.api.schema import examples, operating
 from storage.api.schema.operations import Reply, describe
 from storage.api.uploads.bodies import FieldsParser, FormParser, JSONParser
 from storage.conf import configuration
@@ -38,14 +38,14 @@ class KeysView(Endpoint):
     def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.KeySerializer:
         return serializers.KeySerializer(*args, **kwargs)
 
-    @describe("List the keys", {200: Reply("the keys", answers.Keys, example=examples.KEYS)}, problems=("forbidden",))
+    @describe("List the keys", {200: Reply("the keys", operating.Keys, example=examples.KEYS)}, problems=("forbidden",))
     def get(self, request: Request) -> Response:
         visible = _visible(_asker(request)).order_by("-created_at", "id")
         return Response({"keys": [documents.key(key) for key in visible]})
 
     @describe(
         "Make a key",
-        {201: Reply("the key and its secret", answers.NewKey, ("Cache-Control",), example=examples.NEW_KEY)},
+        {201: Reply("the key and its secret", operating.NewKey, ("Cache-Control",), example=examples.NEW_KEY)},
     )
     def post(self, request: Request) -> Response:
         asker = _asker(request)
@@ -79,7 +79,7 @@ class RotateView(Endpoint):
 
     @describe(
         "Rotate a key",
-        {200: Reply("the key and its new secret", answers.NewKey, ("Cache-Control",), example=examples.NEW_KEY)},
+        {200: Reply("the key and its new secret", operating.NewKey, ("Cache-Control",), example=examples.NEW_KEY)},
         problems=("no_such_key",),
     )
     def post(self, request: Request, key_id: str) -> Response:

@@ -16,7 +16,7 @@ from storage.api.authorization import authorize, require_operator
 from storage.api.endpoint import Endpoint
 from storage.api.jobs import accepted
 from storage.api.parameters import switch
-from storage.api.schema import answers, examples
+from storage.api.schema import answers, examples, operating
 from storage.api.schema.operations import Reply, describe
 from storage.api.uploads.bodies import FieldsParser, FormParser, JSONParser
 from storage.api.wsgi.transfers import transfer
@@ -41,7 +41,7 @@ class NodesView(Endpoint):
     def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.NodeSerializer:
         return serializers.NodeSerializer(*args, **kwargs)
 
-    @describe("List the nodes", {200: Reply("the nodes", answers.Nodes, example=examples.NODES)})
+    @describe("List the nodes", {200: Reply("the nodes", operating.Nodes, example=examples.NODES)})
     def get(self, request: Request) -> Response:
         authorize(request.META).require(Scope.ADMIN)
         switch(request, DRY_RUN)  # A list changes nothing, with this parameter or without.
@@ -51,8 +51,8 @@ class NodesView(Endpoint):
     @describe(
         "Add a node",
         {
-            200: Reply("the node that would be added", answers.NewNode, example=examples.NEW_NODE),
-            201: Reply("the node", answers.Node, ("Location",), example=examples.NODE),
+            200: Reply("the node that would be added", operating.NewNode, example=examples.NEW_NODE),
+            201: Reply("the node", operating.Node, ("Location",), example=examples.NODE),
         },
         problems=("too_many_transfers",),
     )
@@ -76,7 +76,9 @@ class NodesView(Endpoint):
 class NodeView(Endpoint):
     """One node that is not retired, with its last audit and the work on it that has not ended."""
 
-    @describe("Show a node", {200: Reply("the node", answers.Node, example=examples.NODE)}, problems=("no_such_node",))
+    @describe(
+        "Show a node", {200: Reply("the node", operating.Node, example=examples.NODE)}, problems=("no_such_node",)
+    )
     def get(self, request: Request, node_id: str) -> Response:
         authorize(request.META).require(Scope.ADMIN)
         return Response(documents.node(*nodes.view(node_id)))
@@ -98,7 +100,7 @@ class AuditView(Endpoint):
 
     parameters = (DRY_RUN,)
 
-    @describe("Audit a node", _replies(answers.AuditPlan, examples.AUDIT_PLAN), problems=PROBLEMS)
+    @describe("Audit a node", _replies(operating.AuditPlan, examples.AUDIT_PLAN), problems=PROBLEMS)
     @transfer()
     def post(self, request: Request, node_id: str) -> Response:
         return _operate(request, node_id, plan=_audit_plan, begin=audit.request)
@@ -112,7 +114,7 @@ class DrainView(Endpoint):
 
     parameters = (DRY_RUN,)
 
-    @describe("Drain a node", _replies(answers.DrainPlan, examples.DRAIN_PLAN), problems=(*PROBLEMS, "out_of_space"))
+    @describe("Drain a node", _replies(operating.DrainPlan, examples.DRAIN_PLAN), problems=(*PROBLEMS, "out_of_space"))
     @transfer()
     def post(self, request: Request, node_id: str) -> Response:
         return _operate(request, node_id, plan=_drain_plan, begin=drain.request)
@@ -126,7 +128,7 @@ class RetireView(Endpoint):
 
     parameters = (DRY_RUN,)
 
-    @describe("Retire a node", _replies(answers.RetirePlan, examples.RETIRE_PLAN), problems=PROBLEMS)
+    @describe("Retire a node", _replies(operating.RetirePlan, examples.RETIRE_PLAN), problems=PROBLEMS)
     @transfer()
     def post(self, request: Request, node_id: str) -> Response:
         return _operate(request, node_id, plan=_retire_plan, begin=retire.retire)
