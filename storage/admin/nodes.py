@@ -15,8 +15,7 @@ from storage.admin.operations import Asked, NoHandEdits
 from storage.exceptions import InvalidRequest
 from storage.models import Job, Node
 from storage.services import audit, drain, provision, retire
-
-FINDINGS = ("corrupt", "unreadable", "short", "lost", "surplus", "orphans", "leftovers")
+from storage.services.nodes import FINDINGS
 
 NODE = shown("node_id", "node")
 SINCE = shown("online_changed_at", "online or offline since")

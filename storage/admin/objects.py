@@ -4,14 +4,13 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Count, Exists, OuterRef, QuerySet, Subquery, Sum
-from django.db.models.functions import Coalesce
+from django.db.models import Count, Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 
 from storage.admin.columns import NOTHING, elided, shown, size
 from storage.admin.operations import NoHandEdits, Page
 from storage.admin.paging import PatientPaginator
-from storage.admin.quotas import SizeField, limit
+from storage.admin.quotas import SizeField, limit, total
 from storage.models import Bucket, Object, Part, Tally
 from storage.models.names import end_of_prefix
 
@@ -60,7 +59,7 @@ class BucketAdmin(Page[Bucket]):
         return (
             super()
             .get_queryset(request)
-            .annotate(object_count=_total(Tally.What.OBJECTS), byte_count=_total(Tally.What.PARTS))
+            .annotate(object_count=total(Tally.What.OBJECTS), byte_count=total(Tally.What.PARTS))
         )
 
     @admin.display(description="objects")
@@ -71,12 +70,6 @@ class BucketAdmin(Page[Bucket]):
     def stored_bytes(self, bucket: Bucket) -> str:
         """The bytes of all parts, those of unfinished multipart uploads included."""
         return size(getattr(bucket, "byte_count", 0))
-
-
-def _total(what: Tally.What) -> Coalesce:
-    """The total of a bucket, in a query of buckets."""
-    amounts = Tally.objects.filter(what=what, key=OuterRef("pk")).values("key").annotate(total=Sum("amount"))
-    return Coalesce(Subquery(amounts.values("total")), 0)
 
 
 class ObjectPaginator(PatientPaginator[Object]):

@@ -62,8 +62,8 @@ class QuotaAdmin(Page[Quota]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Quota]:
         quotas = super().get_queryset(request)
         return quotas.annotate(
-            files=_used(Tally.What.FILES) + _used_in_buckets(Tally.What.OBJECTS),
-            bytes=_used(Tally.What.BYTES) + _used_in_buckets(Tally.What.PARTS),
+            files=total(Tally.What.FILES) + _used_in_buckets(Tally.What.OBJECTS),
+            bytes=total(Tally.What.BYTES) + _used_in_buckets(Tally.What.PARTS),
         )
 
     def get_fields(self, request: HttpRequest, obj: Quota | None = None) -> Any:
@@ -90,8 +90,8 @@ class QuotaAdmin(Page[Quota]):
         return size(getattr(quota, "bytes", 0))
 
 
-def _used(what: Tally.What) -> Coalesce:
-    """The total of a quota's owner, in a query of quotas."""
+def total(what: Tally.What) -> Coalesce:
+    """The total of each row, in a query of quotas (whose row ids are those of their owners) or of buckets."""
     amounts = Tally.objects.filter(what=what, key=OuterRef("pk")).values("key").annotate(total=Sum("amount"))
     return Coalesce(Subquery(amounts.values("total")), 0)
 
