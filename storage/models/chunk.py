@@ -92,7 +92,7 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         condemned = self.filter(condemned_at__isnull=False).values_list("condemned_factor")
         return dict(condemned.annotate(models.Count("id")))
 
-    def condemn_anew(self, ahead: timedelta) -> None:
+    def restart_grace(self, ahead: timedelta) -> None:
         """Begin the grace period again for chunks whose condemnation lies in the future: the clock was set back since
         then.
 

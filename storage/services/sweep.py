@@ -66,7 +66,7 @@ def sweep() -> None:
     requeued = Job.objects.requeue_stale()
     if requeued:
         log.warning("jobs.requeued", count=requeued)
-    _begin_times_anew()
+    _restart_times_in_the_future()
     _drop_abandoned_uploads()
     _drop_expired_uploads()
     _drop_expired_multiparts()
@@ -87,14 +87,14 @@ def sweep() -> None:
             wakeups.wake(queue)
 
 
-def _begin_times_anew() -> None:
+def _restart_times_in_the_future() -> None:
     """Set start times that lie in the future to now.
 
     PostgreSQL's clock was set back after these times were recorded.
     """
     Node.objects.filter(online_changed_at__gt=Clock() + AHEAD).update(online_changed_at=Clock())
     Cluster.objects.filter(gathered_since__gt=Clock() + AHEAD).update(gathered_since=Clock())
-    Chunk.objects.condemn_anew(AHEAD)
+    Chunk.objects.restart_grace(AHEAD)
 
 
 def _forget_ended_jobs() -> None:

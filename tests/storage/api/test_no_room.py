@@ -15,7 +15,7 @@ from tests.support.cluster import ClusterUnderTest
 
 
 @pytest.fixture(autouse=True)
-def looks_anew(cluster: ClusterUnderTest) -> None:
+def forget_the_last_look(cluster: ClusterUnderTest) -> None:
     admission._room.forget()
 
 

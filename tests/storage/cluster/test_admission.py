@@ -22,7 +22,7 @@ PLENTY = 1 << 40
 
 
 @pytest.fixture(autouse=True)
-def looks_anew(cluster: ClusterUnderTest) -> None:
+def forget_the_last_look(cluster: ClusterUnderTest) -> None:
     admission._room.forget()
 
 

@@ -68,7 +68,7 @@ def test_an_upload_under_way_is_not_silent_because_a_clock_was_set(
         assert not Upload.objects.exists(), "an hour of silence is one"
 
 
-def test_the_grace_of_a_condemned_chunk_begins_anew(cluster: ClusterUnderTest) -> None:
+def test_the_grace_of_a_condemned_chunk_begins_again(cluster: ClusterUnderTest) -> None:
     Chunk.objects.condemn_orphans({"ab" * 32: 4096, "cd" * 32: 4096})
     Chunk.objects.filter(hash="ab" * 32).update(condemned_at=Clock() + HOUR)
     before = Chunk.objects.get(hash="cd" * 32).condemned_at

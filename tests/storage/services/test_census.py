@@ -35,7 +35,7 @@ def test_it_says_what_is_on_the_disks(cluster: ClusterUnderTest) -> None:
     assert (found.chunks, found.copies, found.bytes) == (20, 60, sum(node.bytes for node in nodes))
     assert (found.short, found.lost, found.surplus, found.orphans, found.silent) == (0, 0, 0, 0, [])
     assert not Job.objects.open().exists(), "nothing is to be done"
-    assert not Job.objects.filter(kind=Job.Kind.REBUILD_SKETCH).exists(), "and no sketch is built anew for it"
+    assert not Job.objects.filter(kind=Job.Kind.REBUILD_SKETCH).exists(), "and no sketch is rebuilt for it"
 
 
 def test_no_copy_is_read(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_a_node_that_counts_another_number_gets_a_new_sketch(cluster: ClusterUnd
     assert Node.objects.get(node_id="node_001").chunks < 20, "the rebuild has corrected it"
 
 
-def test_a_sketch_that_denies_what_is_listed_is_built_anew(cluster: ClusterUnderTest) -> None:
+def test_a_sketch_that_denies_what_is_listed_is_rebuilt(cluster: ClusterUnderTest) -> None:
     chunk = cluster.upload(content_of(9)).content.manifest()[4][0]
     holder = cluster.holders(chunk)[0]
     seen = Topology.load()
