@@ -12,9 +12,9 @@ from django.db import connection
 from django.test import Client as DjangoClient
 from django.test.utils import CaptureQueriesContext
 
-from storage.exceptions import NoSuchFile
-from storage.models import Activity, File, Scope, clock, nobody
-from storage.services import activity, catalogue, share, sweep
+from storage.accounts import keys
+from storage.models import Activity, Deletion, File, Job, Key, Link, Node, Scope, clock, nobody
+from storage.services import activity, audit, cancel, catalogue, drain, share, sweep
 from tests.support.api import WholeClient as Client
 from tests.support.api import assert_problem, workers
 from tests.support.cluster import ClusterUnderTest, content_of
@@ -127,13 +127,34 @@ def test_other_doors_are_named(cluster: ClusterUnderTest, capsys: Any) -> None:
     assert ("maintain", "", "command line", None) in done
 
 
-def test_what_is_rolled_back_leaves_no_row(workers: ClusterUnderTest) -> None:
+def test_an_act_and_its_row_are_committed_together(workers: ClusterUnderTest, monkeypatch: Any) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("the connection is lost")
+
     file_hash = put("a.txt")
     (file,) = catalogue.find_all(nobody(), file_hash)
-    File.objects.all().delete()
-    with pytest.raises(NoSuchFile):
-        share.share(file, 60)
-    assert not Activity.objects.exists()
+    link = share.share(file, 60)
+    new = keys.create(owner("ann"), scopes=[Scope.READ])
+    job = Job.request(Job.Kind.CENSUS, "cluster")
+    monkeypatch.setattr(Activity, "record", fail)
+    monkeypatch.setattr(Activity, "record_of", fail)
+    for act in (
+        lambda: share.share(file, 60),
+        lambda: share.revoke(str(link.pk), owner=nobody()),
+        lambda: catalogue.rename(file, name="b.txt"),
+        lambda: catalogue.delete(file),
+        lambda: keys.create(owner("ann"), scopes=[Scope.READ]),
+        lambda: keys.rotate(new.key.pk),
+        lambda: keys.revoke(new.key.pk),
+        lambda: cancel.cancel(job),
+        lambda: drain.request("node_003"),
+        lambda: audit.request("node_003"),
+    ):
+        before = [list(model.objects.order_by("pk").values()) for model in (File, Link, Key, Job, Node, Deletion)]
+        with pytest.raises(RuntimeError):
+            act()
+        after = [list(model.objects.order_by("pk").values()) for model in (File, Link, Key, Job, Node, Deletion)]
+        assert after == before, act
 
 
 def test_workers_act_for_nobody(cluster: ClusterUnderTest) -> None:
