@@ -142,14 +142,6 @@ class Fill:
     others: float
     free: float
 
-    @property
-    def others_at(self) -> float:
-        return self.stored
-
-    @property
-    def free_at(self) -> float:
-        return round(self.stored + self.others, 2)
-
 
 def fill(stored: float, disk: float | None, free: float | None) -> Fill | None:
     """The bar of a node; None while the size of its disk is not known."""
