@@ -17,6 +17,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import DatabaseError
 
+from storage import acting
 from storage.accounts import sessions
 from storage.accounts.keys import GOOD_SECONDS, ID_LENGTH, SECRET_LENGTH, USUAL, digest
 from storage.accounts.sealing import unseal
@@ -69,6 +70,11 @@ class Principal:
         """
         if self.limit is not None and not self.limit.has(bucket, key):
             raise Forbidden("this key is for another bucket, or for other keys in it")
+
+    @property
+    def actor(self) -> acting.Actor:
+        """The principal in the activity."""
+        return acting.Actor(self.owner.username, self.key_id or (acting.BROWSER if self.in_session else ""))
 
     @property
     def subject(self) -> str | None:

@@ -52,8 +52,7 @@ def authorize(environ: MutableMapping[str, Any]) -> Principal:
     principal = identify(environ, last_known=environ["PATH_INFO"] == WATCHED)
     if principal.limit is not None:
         raise Forbidden("this key is for a bucket, which the S3 door opens")
-    means = principal.key_id or (acting.BROWSER if principal.in_session else "")
-    acting.begin(acting.Actor(principal.owner.username, means))
+    acting.begin(principal.actor)
     if principal.subject is None:
         if is_operation(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
             require_same_site(environ)

@@ -11,6 +11,7 @@ from django.db.models.fields.tuple_lookups import Tuple, TupleLessThan
 from django.db.models.functions import Now
 
 from storage import acting
+from storage.models.bucket import Bucket
 from storage.models.clock import Clock
 from storage.models.fields import DigestField
 from storage.models.file import File
@@ -30,7 +31,8 @@ class Activity(models.Model):
 
     The row is written in the transaction of the act, so an act that is rolled back leaves no row. An upload has no row
     while its file is there: the file's own row says who has stored it and when. When the file goes, a row with the time
-    of the upload takes its place. An upload therefore needs no second write. No row says where a chunk lies (RACES 29).
+    of the upload takes its place. An upload therefore needs no second write. Uploads of objects have no rows, and are
+    not listed; deletions of objects have rows. No row says where a chunk lies (RACES 29).
     """
 
     class Action(models.TextChoices):
@@ -124,6 +126,21 @@ class Activity(models.Model):
                     detail=detail,
                 )
                 for file in files
+            )
+
+    @classmethod
+    def record_of_objects(cls, action: Action, bucket: Bucket, keys: Iterable[str]) -> None:
+        """Record what the present actor does to objects of a bucket."""
+        if (actor := acting.present()) is not None:
+            Activity.objects.bulk_create(
+                Activity(
+                    owner_id=bucket.owner_id,
+                    actor=actor.name,
+                    means=actor.means,
+                    action=action,
+                    subject=f"{bucket.name}/{key}"[:LONGEST],
+                )
+                for key in keys
             )
 
     @classmethod

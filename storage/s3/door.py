@@ -8,6 +8,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import structlog
 from django.db import connection
 
+from storage import acting
 from storage.accounts import rates
 from storage.api.errors import RETRY_AFTER, status_line
 from storage.api.metrics import requests
@@ -106,6 +107,7 @@ class Door:
             subject = request.principal.subject or subject
         finally:
             rates.take(subject)
+        acting.begin(request.principal.actor)
         require_allowed(request)
         with on_behalf_of(_owner(request)):
             return HANDLERS[request.operation](request)

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from storage import phases
 from storage.exceptions import InvalidKey
-from storage.models import Bucket, Chunk, Content, Object, Part
+from storage.models import Activity, Bucket, Chunk, Content, Object, Part
 from storage.services.objects.places import ALWAYS, Condition, require_key
 
 log = structlog.get_logger(__name__)
@@ -55,6 +55,7 @@ def _delete(bucket: Bucket, keys: Sequence[str], condition: Condition) -> int:
     chunk_ids = Part.objects.remove([part.pk for part in parts])
     Object.objects.filter(pk__in=object_ids)._raw_delete("default")
     Chunk.objects.condemn_unreferenced(chunk_ids, factor=max(part.replication_factor for part in parts))
+    Activity.record_of_objects(Activity.Action.DELETE, bucket, [found.key for found in locked.values()])
     phases.enter("object.deleted")
     log.info("object.deleted", bucket=bucket.name, objects=len(object_ids))
     return len(object_ids)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from storage.accounts import keys, principals
-from storage.models import KeyLimit, Scope
+from storage.models import Activity, KeyLimit, Scope
 from storage.s3 import authentication
 from tests.support.s3 import HOST, ask, client_of, refused
 
@@ -105,6 +105,7 @@ def test_a_key_for_a_part_of_a_bucket(s3_keys: Make) -> None:
     limited.copy_object(Bucket="bucket", Key="in/3", CopySource="bucket/in/2")
     told = limited.delete_objects(Bucket="bucket", Delete={"Objects": [{"Key": "in/2"}, {"Key": "out"}]})
     assert ([entry["Key"] for entry in told["Deleted"]], told["Errors"][0]["Code"]) == (["in/2"], "AccessDenied")
+    assert [act.subject for act in Activity.objects.all()] == ["bucket/in/2"]
     refusals: list[tuple[Callable[..., Any], dict[str, Any]]] = [
         (limited.get_object, {"Bucket": "bucket", "Key": "out"}),
         (limited.get_object, {"Bucket": "other", "Key": "in/1"}),

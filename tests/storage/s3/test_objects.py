@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from storage.models import Content, Part
+from storage.models import Activity, Content, Part
 from tests.support.api import Socket
 from tests.support.cluster import ClusterUnderTest, content_of
 from tests.support.s3 import ask, client_of, refused
@@ -237,6 +237,18 @@ def test_many_are_deleted_at_once(s3: Any, bucket: str) -> None:
     assert "Deleted" not in quiet
     status, _, body = ask("POST", f"/{bucket}?delete", b"<Delete><Object>")
     assert (status, b"MalformedXML" in body) == (400, True)
+
+
+def test_deletions_are_in_the_activity(s3: Any, bucket: str) -> None:
+    long = "x" * 1024
+    for key in ("a", "b", long, "kept"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+    s3.delete_object(Bucket=bucket, Key="a")
+    s3.delete_object(Bucket=bucket, Key="never there")
+    s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key} for key in ("b", long, "never there")]})
+    found = list(Activity.objects.order_by("subject").values_list("action", "subject", "actor", "owner__username"))
+    subjects = ("bucket/a", "bucket/b", f"bucket/{long}"[:255])
+    assert found == [("delete", subject, "nobody", "nobody") for subject in subjects]
 
 
 def test_conditional_deletions(s3: Any, bucket: str) -> None:
