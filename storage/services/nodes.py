@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -52,19 +52,7 @@ class NodeView:
 
 def views() -> tuple[list[NodeView], LastCensus | None]:
     """All nodes that are not retired, and the last census."""
-    nodes = list(Node.objects.exclude(state=Node.State.RETIRED))
-    node_ids = [node.node_id for node in nodes]
-    about = Job.objects.filter(subject__in=node_ids)
-    work = defaultdict(list)
-    for job in about.open().order_by("created_at"):
-        work[job.subject].append(job)
-    ended = about.filter(kind=Job.Kind.AUDIT, state__in=Job.TERMINAL, finished_at__isnull=False)
-    audits = {job.subject: job for job in ended.order_by("subject", "-finished_at").distinct("subject")}
-    found = [
-        NodeView(node, _since(node, work[node.node_id]), _audited(audits.get(node.node_id)), work[node.node_id])
-        for node in nodes
-    ]
-    return found, LastCensus.load()
+    return _views(_present()), LastCensus.load()
 
 
 def view(node_id: str) -> tuple[NodeView, LastCensus | None]:
@@ -73,11 +61,29 @@ def view(node_id: str) -> tuple[NodeView, LastCensus | None]:
     Raises:
         NoSuchNode: no node has this id, or the node is retired.
     """
-    found, census = views()
-    for each in found:
-        if each.node.node_id == node_id:
-            return each, census
-    raise NoSuchNode(f"no node {node_id}")
+    named = [node for node in _present() if node.node_id == node_id]
+    if not named:
+        raise NoSuchNode(f"no node {node_id}")
+    (found,) = _views(named)
+    return found, LastCensus.load()
+
+
+def _present() -> list[Node]:
+    return list(Node.objects.exclude(state=Node.State.RETIRED))
+
+
+def _views(nodes: Sequence[Node]) -> list[NodeView]:
+    node_ids = [node.node_id for node in nodes]
+    about = Job.objects.filter(subject__in=node_ids)
+    work = defaultdict(list)
+    for job in about.open().order_by("created_at"):
+        work[job.subject].append(job)
+    ended = about.filter(kind=Job.Kind.AUDIT, state__in=Job.TERMINAL, finished_at__isnull=False)
+    audits = {job.subject: job for job in ended.order_by("subject", "-finished_at").distinct("subject")}
+    return [
+        NodeView(node, _since(node, work[node.node_id]), _audited(audits.get(node.node_id)), work[node.node_id])
+        for node in nodes
+    ]
 
 
 def _since(node: Node, jobs: list[Job]) -> datetime | None:

@@ -43,6 +43,8 @@ def test_nodes_are_listed_with_their_last_audit_and_census(workers: ClusterUnder
     assert 0 < node["free_bytes"] <= node["disk_bytes"]
     assert found["node_002"]["audit"] is None
     assert Client().get("/nodes/node_001").json() == node
+    for unknown in ("node_009", "x%00y"):
+        assert assert_problem(Client().get(f"/nodes/{unknown}"), 404)["code"] == "no_such_node"
 
 
 def test_a_plan_changes_nothing_and_the_act_is_a_job(workers: ClusterUnderTest, monkeypatch: Any) -> None:
