@@ -140,6 +140,25 @@ def test_links_belong_to_the_owner_of_the_file(ann: dict[str, str]) -> None:
     assert_problem(share(bearer("ann", [Scope.READ])), 403)
 
 
+def test_the_list_of_all_links_is_for_one_owner_page_by_page(ann: dict[str, str]) -> None:
+    bob = bearer("bob")
+    put(bob, "bobs.txt", b"bob's")
+    bobs = share(bob).json()["id"]
+    put(ann, "second.txt", b"second")
+    made = [share(ann).json()["id"] for _ in range(3)]
+    seen: list[str] = []
+    address: str | None = "/links?limit=2"
+    while address:
+        page = Client().get(address, headers=ann).json()
+        seen += [link["id"] for link in page["links"]]
+        address = page["next"]
+    assert seen == made[::-1]
+    assert_problem(Client().delete(f"/links/{bobs}", headers=ann), 404)
+    assert Link.objects.filter(pk=bobs).exists()
+    assert Client().delete(f"/links/{bobs}", headers=bob).status_code == 204
+    assert not Link.objects.filter(pk=bobs).exists()
+
+
 def test_a_link_to_a_file_that_is_deleted_in_between_is_a_404(ann: dict[str, str]) -> None:
     file = File.objects.select_related("content").get()
     catalogue.delete(file)

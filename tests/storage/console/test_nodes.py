@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from storage.accounts import keys
 from storage.console import plots
-from storage.models import Job, Key, Node
+from storage.models import Job, Key, Node, Scope
 from tests.support.cluster import ClusterUnderTest, content_of
 from tests.support.console import Browser, Page, seen
 from tests.support.keys import keys_on, owner
@@ -116,6 +117,7 @@ def test_staff_who_may_only_look_operate_nothing(workers: ClusterUnderTest, keys
     viewer.is_staff = True
     viewer.save()
     job = Job.request(Job.Kind.AUDIT, "node_000")
+    anns = keys.create(owner("ann"), scopes=[Scope.READ]).key
     browser = Browser()
     browser.open("/console/login")
     browser.submit("/console/login", 302, username="viewer", password="a long password")
@@ -127,7 +129,11 @@ def test_staff_who_may_only_look_operate_nothing(workers: ClusterUnderTest, keys
     browser.submit(f"/console/jobs/{job.pk}/cancel")
     browser.submit("/console/keys", 200, name="x", scopes=["admin", "write"])
     assert (Node.objects.filter(state="active").count(), Job.objects.get().state) == (5, "queued")
-    assert not Key.objects.exists()
+    for act in ("revoke", "rotate"):
+        browser.open(f"/console/keys/{anns.pk}/{act}")
+        browser.submit(f"/console/keys/{anns.pk}/{act}")
+    kept = Key.objects.get()
+    assert (kept.revoked_at, bytes(kept.digest)) == (None, anns.digest)
 
 
 def test_a_disk_is_shown_in_parts_of_a_hundred() -> None:
