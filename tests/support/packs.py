@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,20 @@ def closed(*volumes: PackVolume) -> None:
     """Close volumes, as the end of their process would."""
     for volume in volumes:
         volume._handle = None
+
+
+def hashes(volume: PackVolume) -> set[str]:
+    """The hashes of the replicas that the volume lists."""
+    return {replica.chunk_hash for replica in volume.replicas()}
+
+
+def failing(error: int) -> Callable[..., None]:
+    """A function in the place of a system call that fails."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    return fail
 
 
 def packs(root: Path) -> list[Path]:

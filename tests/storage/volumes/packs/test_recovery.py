@@ -15,25 +15,9 @@ from storage.exceptions import ForeignVolume, ReplicaMissing, VolumeOffline
 from storage.volumes import Identity, PackVolume, Trashed
 from storage.volumes.packs import recovery
 from storage.volumes.packs.records import Codec, encode
-from tests.support.packs import IDENTITY, closed, copy_of, damage, named, opened, packs, place, without_index
+from tests.support.packs import closed, copy_of, damage, hashes, named, opened, packs, place, without_index
 
 OTHER = Identity("cluster", "node_001", "another node")
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "volume"
-
-
-@pytest.fixture
-def volume(root: Path) -> PackVolume:
-    volume = opened(root)
-    volume.create(IDENTITY)
-    return volume
-
-
-def hashes(volume: PackVolume) -> set[str]:
-    return {replica.chunk_hash for replica in volume.replicas()}
 
 
 def index_files(root: Path, to: Path) -> None:
