@@ -195,6 +195,13 @@ MUTANTS = (
         "the index of yesterday was believed",
     ),
     Mutant(
+        "an index stays in use while another one is made",
+        "storage/volumes/packs/index.py",
+        (("        (folder / NAME).rename(folder / ASIDE)\n", "        pass\n"),),
+        "storage/volumes/packs/test_processes.py::test_a_change_while_the_index_is_made_again_is_not_lost[write_two]",
+        "acknowledged, but not in the new index",
+    ),
+    Mutant(
         "a 202 does not wait for its bytes",
         "storage/services/intake.py",
         (("        if durable:\n", "        if False:\n"),),

@@ -22,6 +22,8 @@ from urllib.parse import quote
 from storage.exceptions import VolumeOffline
 
 NAME = "index.sqlite"
+DRAFT = f"{NAME}.new"  # an index that is not finished yet
+ASIDE = f"{NAME}.old"  # the index in use, while another one is made
 SERIAL = "serial"
 FORMAT = 1
 # LOCK_SECONDS and BUSY_SECONDS are less than a lane's time limit: the volume of a locked index is offline, and blocks

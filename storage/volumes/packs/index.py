@@ -11,11 +11,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from storage.volumes.descriptors import open_at, sync_directory
-from storage.volumes.packs.connection import FORMAT, NAME, Connection, as_os_errors
+from storage.volumes.packs.connection import ASIDE, DRAFT, FORMAT, NAME, Connection, as_os_errors
 from storage.volumes.packs.records import State, span
 
 ASKED_AT_ONCE = 500
@@ -134,17 +135,16 @@ class Index:
             fingerprint: the volume's fingerprint.
             serial: the number of changes of state that the volume has seen.
         """
-        name = f"{NAME}.new"
         for suffix in ("", "-wal", "-shm"):
-            (folder / f"{name}{suffix}").unlink(missing_ok=True)
-        with as_os_errors(folder / name):
-            connection = sqlite3.connect(folder / name, isolation_level=None)
+            (folder / f"{DRAFT}{suffix}").unlink(missing_ok=True)
+        with as_os_errors(folder / DRAFT):
+            connection = sqlite3.connect(folder / DRAFT, isolation_level=None)
             try:
                 connection.executescript(_SCHEMA)
                 connection.execute("INSERT INTO volume VALUES (?, ?, ?)", (FORMAT, fingerprint, serial))
             finally:
                 connection.close()
-        return cls(folder, fingerprint, name, draft=True)
+        return cls(folder, fingerprint, DRAFT, draft=True)
 
     def install(self) -> None:
         """Close the index, and give it the name under which processes open it, durably."""
@@ -157,6 +157,7 @@ class Index:
         with open_at(None, str(path), os.O_RDONLY | os.O_CLOEXEC) as descriptor:
             os.fsync(descriptor)
         path.rename(folder / NAME)
+        (folder / ASIDE).unlink(missing_ok=True)
         sync_directory(None, str(folder))
 
     def close(self) -> None:
@@ -314,6 +315,23 @@ class Index:
     def _records(self, where: str, values: tuple[object, ...]) -> list[Row]:
         with self._connection.reading() as connection:
             return _select(connection, where, values)
+
+
+@contextmanager
+def put_aside(folder: Path) -> Iterator[None]:
+    """Put the index aside while the packs are read; after an error it is put back.
+
+    From now on no process acknowledges a change (RACES 45). What was acknowledged before is in the packs.
+    """
+    (folder / ASIDE).unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        (folder / NAME).rename(folder / ASIDE)
+    try:
+        yield
+    except BaseException:
+        with suppress(FileNotFoundError):
+            (folder / ASIDE).rename(folder / NAME)
+        raise
 
 
 _KEY = "r.hash = ? AND r.state = ? AND r.token = ?"

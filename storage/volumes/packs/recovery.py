@@ -17,7 +17,7 @@ import structlog
 from storage.exceptions import ForeignVolume, VolumeOffline
 from storage.volumes.packs import pack_file
 from storage.volumes.packs.connection import SERIAL, read_serial
-from storage.volumes.packs.index import Index, PackRow, Place, Row
+from storage.volumes.packs.index import Index, PackRow, Place, Row, put_aside
 from storage.volumes.packs.pack_file import Found, Pack
 from storage.volumes.packs.records import BLOCK, State
 
@@ -106,7 +106,8 @@ def take_back(root: int, index: Index, name: str, start: int, end: int) -> int:
 def rebuild(root: int, folder: Path, volume: bytes) -> int:
     """Make the index again from the packs, and put it in the place of the old one; returns the number of records.
 
-    A process that still uses the old index finds at the end of each change that it is not the volume's index any more.
+    The old index is put aside before the packs are read: a process that still uses the old index finds at the end of
+    each change that it is not the volume's index any more. So the new index has all changes that were acknowledged.
 
     Args:
         root: descriptor of the volume's directory.
@@ -117,29 +118,33 @@ def rebuild(root: int, folder: Path, volume: bytes) -> int:
         ForeignVolume: a pack belongs to another volume.
         OSError: a pack cannot be read, or the index cannot be written.
     """
-    descriptor = os.open(SERIAL, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o640, dir_fd=root)
-    try:
-        index = Index.make(folder, volume, read_serial(descriptor))
-    finally:
-        os.close(descriptor)
-    records = 0
-    for name in sorted(pack_file.names(root)):
-        pack = Pack.open(root, name, os.O_RDWR)
-        _require_own(pack, volume)
-        size = pack.size
-        os.fdatasync(pack.descriptor)
-        rows = []
-        end = BLOCK
-        for found in pack.find(BLOCK, checked_from=size - UNSYNCED):
-            end = found.end
-            row = row_of(name, found)
-            # Of two records of one chunk, the first one was replaced, and may be damaged.
-            if not index.has(row.chunk_hash, row.state, row.token) or pack.is_whole(found.offset, found.header):
-                rows.append(row)
-        index.add(name, rows, end, sealed=end >= SEALED_AT)
-        records += len(rows)
+    with put_aside(folder):
+        serial = os.open(SERIAL, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o640, dir_fd=root)
+        try:
+            index = Index.make(folder, volume, read_serial(serial))
+        finally:
+            os.close(serial)
+        names = sorted(pack_file.names(root))
+        records = sum(_read(Pack.open(root, name, os.O_RDWR), index, volume) for name in names)
     index.install()
     return records
+
+
+def _read(pack: Pack, index: Index, volume: bytes) -> int:
+    """Add all records of a pack to an index that is being made; returns their number."""
+    _require_own(pack, volume)
+    size = pack.size
+    os.fdatasync(pack.descriptor)
+    rows = []
+    end = BLOCK
+    for found in pack.find(BLOCK, checked_from=size - UNSYNCED):
+        end = found.end
+        row = row_of(pack.name, found)
+        # Of two records of one chunk, the first one was replaced, and may be damaged.
+        if not index.has(row.chunk_hash, row.state, row.token) or pack.is_whole(found.offset, found.header):
+            rows.append(row)
+    index.add(pack.name, rows, end, sealed=end >= SEALED_AT)
+    return len(rows)
 
 
 def remove_if_spent(root: int, index: Index, name: str) -> None:

@@ -22,7 +22,7 @@ from storage.volumes.descriptors import DIRECTORY, Descriptor, open_at, sync_dir
 from storage.volumes.directory import DirectoryVolume, as_volume_errors
 from storage.volumes.packs import pack_file, recovery
 from storage.volumes.packs.codecs import Compressor
-from storage.volumes.packs.connection import NAME, SERIAL, IndexDamaged
+from storage.volumes.packs.connection import ASIDE, DRAFT, NAME, SERIAL, IndexDamaged
 from storage.volumes.packs.handle import LOCK_SECONDS, Handle, Writer, locked
 from storage.volumes.packs.index import Place, Row, Totals
 from storage.volumes.packs.records import Codec, State, encode, fingerprint, span
@@ -40,7 +40,7 @@ class PackVolume(DirectoryVolume):
             SERIAL,
             spare.NAME,
             "lost+found",
-            *(f"{name}{suffix}" for name in (NAME, f"{NAME}.new") for suffix in ("", "-wal", "-shm")),
+            *(f"{name}{suffix}" for name in (NAME, DRAFT, ASIDE) for suffix in ("", "-wal", "-shm")),
         }
     )
     writes_to = pack_file.FOLDER
@@ -301,8 +301,8 @@ def _change(handle: Handle, chunk_hash: str, old: tuple[State, str], new: tuple[
     if changed is None:
         return None
     phases.enter("pack.changed")
+    handle.mark(changed, *new)  # The mark comes first: an index that is made from now on has the change.
     handle.require_current()
-    handle.mark(changed, *new)
     for place in replaced:
         handle.free(place.pack, place.offset, place.span)
     return changed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import multiprocessing
 import os
@@ -10,7 +11,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,10 @@ import pytest
 
 from storage.exceptions import VolumeOffline
 from storage.volumes import Lane, PackVolume, Trashed
-from storage.volumes.packs import index, pack_file
+from storage.volumes.packs import handle, index, pack_file
 from storage.volumes.packs.pack_file import Pack
 from tests.faults.gates import Gates
-from tests.support.packs import hashes, named, opened, packs
+from tests.support.packs import failing, hashes, named, opened, packs
 from tests.support.system import PROJECT
 
 LIMIT = 60.0  # seconds for other processes; the machine may be busy with other things
@@ -225,3 +227,50 @@ def test_a_pack_that_is_taken_for_a_dead_one_before_it_is_locked_is_made_again(
     volume.write(dict([ONE]))
     assert opened(root).read(ONE[0]) == ONE[1]
     assert len(list((root / "packs").iterdir())) == 1
+
+
+def write_two(volume: PackVolume) -> None:
+    volume.write(dict([TWO]))
+
+
+def trash_one(volume: PackVolume) -> None:
+    volume.trash(ONE[0], "t")
+
+
+@pytest.mark.parametrize("change", [write_two, trash_one])
+def test_a_change_while_the_index_is_made_again_is_not_lost(
+    volume: PackVolume, root: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[PackVolume], None]
+) -> None:
+    """The packs have been read, and the new index has no name yet, when another process changes something."""
+    volume.write(dict([ONE]))
+    acknowledged = []
+    install = index.Index.install
+
+    def late(self: index.Index) -> None:
+        with suppress(VolumeOffline):
+            change(volume)
+            acknowledged.append((hashes(volume), set(volume.trashed())))
+        install(self)
+
+    monkeypatch.setattr(handle, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(index.Index, "install", late)
+    opened(root).rebuild_index()
+    monkeypatch.undo()
+    found = opened(root)
+    for before in acknowledged:
+        assert (hashes(found), set(found.trashed())) == before, "acknowledged, but not in the new index"
+    change(volume)
+    assert hashes(found) == hashes(volume)
+
+
+def test_an_index_that_cannot_be_made_again_stays_in_use(
+    volume: PackVolume, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume.write(dict([ONE]))
+    with monkeypatch.context() as broken, pytest.raises(VolumeOffline):
+        broken.setattr(os, "pread", failing(errno.EIO))
+        opened(root).rebuild_index()
+    assert hashes(volume) == hashes(opened(root)) == {ONE[0]}
+    opened(root).rebuild_index()
+    assert hashes(volume) == {ONE[0]}
+    assert not list(root.glob("index.sqlite.*"))
