@@ -106,7 +106,7 @@ def measure(hashes: Sequence[str]) -> Traced:
     real = b"".join(_real(node) for node in nodes).hex()
     there = {real[at : at + 2 * DIGEST_SIZE] for at in range(0, len(real), 2 * DIGEST_SIZE)}
 
-    def opened(url: str, expected: Identity | None = None, **_: bool) -> Volume:
+    def opened(url: str, expected: Identity | None = None, **_: object) -> Volume:
         assert expected is not None
         return SaidToHold(url, expected, nodes, there)
 

@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from threading import Lock
+
+from django.db import DatabaseError, connection, transaction
 
 from storage.cluster import placement
 from storage.conf import configuration
-from storage.exceptions import ForeignVolume, NoSuchNode
-from storage.models import Cluster, Node
+from storage.exceptions import ForeignVolume, NoSuchNode, VolumeOffline
+from storage.models import Cluster, Job, Node
 from storage.recent import Recent
 from storage.volumes import Identity, Lane, Space, addresses, open_volume
 
@@ -165,7 +167,9 @@ def _member(cluster: Cluster, node: Node, capacity: float) -> Member:
     key = (node.node_id, absolute_url(node), identity.node)
     with _lock:
         if key not in _lanes:
-            _lanes[key] = Lane(open_volume(absolute_url(node), identity, compress=configuration().compress))
+            on_return = partial(_expect_returns, node.node_id)
+            compress = configuration().compress
+            _lanes[key] = Lane(open_volume(absolute_url(node), identity, compress=compress, on_return=on_return))
         lane = _lanes[key]
     lane.returned(node.online_changed_at if node.online else None)
     return Member(
@@ -184,3 +188,21 @@ def _member(cluster: Cluster, node: Node, capacity: float) -> Member:
         identity=identity,
         lane=lane,
     )
+
+
+def _expect_returns(node_id: str) -> None:
+    """Record that replicas which were un-counted may be back: the sketch may deny them (invariant 3).
+
+    Raises:
+        VolumeOffline: PostgreSQL does not answer.
+    """
+    is_new = connection.connection is None
+    try:
+        with transaction.atomic():
+            Node.distrust_sketches([node_id])
+            Job.ensure(Job.Kind.RECONCILE, node_id)
+    except DatabaseError as error:
+        raise VolumeOffline(f"{node_id} waits for PostgreSQL: {error}") from error
+    finally:
+        if is_new:  # This is a thread of the lane, which needs no connection after this.
+            connection.close()

@@ -7,7 +7,7 @@ import structlog
 from storage.cluster.topology import Topology
 from storage.exceptions import InvalidRequest
 from storage.jobs import wakeups
-from storage.models import Job, Node
+from storage.models import Job
 from storage.volumes import PackVolume, Totals
 
 log = structlog.get_logger(__name__)
@@ -39,8 +39,6 @@ def reindex(node_id: str) -> tuple[Job, Totals]:
         VolumeError: the node does not answer, or a pack cannot be read.
     """
     totals = _volume(node_id).rebuild_index()
-    # A record may be a replica again that was removed and un-counted, if its mark was lost.
-    Node.distrust_sketches([node_id])
     job = Job.ensure(Job.Kind.RECONCILE, node_id)
     wakeups.wake(Job.Queue.MAINTENANCE)
     log.info("index.remade", node=node_id, records=totals.records)

@@ -6,6 +6,7 @@ relative, ``node_000`` or ``pack:node_000``: it then lies in the folder of the n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urljoin, urlsplit
@@ -40,13 +41,20 @@ def path_of(url: str) -> Path:
     return Path(unquote(urlsplit(url).path))
 
 
-def open_volume(url: str, expected: Identity | None = None, *, compress: bool = False) -> Volume:
+def open_volume(
+    url: str,
+    expected: Identity | None = None,
+    *,
+    compress: bool = False,
+    on_return: Callable[[], None] = lambda: None,
+) -> Volume:
     """The volume at an absolute URL.
 
     Args:
         url: the URL.
         expected: the identity that must be found before a write, a listing or a removal.
         compress: True to store chunks with fewer bytes, where the volume can do that.
+        on_return: is called before replicas come back that may have been removed, where the volume can notice that.
 
     Raises:
         ConfigurationError: the scheme is not known.
@@ -57,5 +65,5 @@ def open_volume(url: str, expected: Identity | None = None, *, compress: bool = 
         if parts.scheme == "file":
             return FilesystemVolume(path_of(url), expected)
         if parts.scheme == "pack":
-            return PackVolume(path_of(url), expected, compress=compress)
+            return PackVolume(path_of(url), expected, compress=compress, on_return=on_return)
     raise ConfigurationError(f"no volume backend for {url!r}")

@@ -7,7 +7,7 @@ import fcntl
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -60,13 +60,14 @@ class Handle:
         self._device, self._inode = status.st_dev, status.st_ino
 
     @classmethod
-    def open(cls, folder: Path, directory: Descriptor, volume: bytes) -> Handle:
+    def open(cls, folder: Path, directory: Descriptor, volume: bytes, on_return: Callable[[], None]) -> Handle:
         """Open the index of a volume, and bring it in line with the packs before anybody asks it.
 
         Args:
             folder: the path of the volume's directory.
             directory: the descriptor of this directory, whose identity was checked.
             volume: the volume's fingerprint.
+            on_return: is called before an index that was made again is used.
 
         Raises:
             VolumeOffline: another process opens, repairs or rebuilds the index now.
@@ -78,7 +79,7 @@ class Handle:
                 index = spare.with_spare(root, partial(_opened, folder, root, volume))
             except IndexDamaged as error:
                 log.error("index.damaged", volume=str(folder), error=str(error))
-                records = spare.with_spare(root, partial(recovery.rebuild, root, folder, volume))
+                records = spare.with_spare(root, partial(recovery.rebuild, root, folder, volume, on_return))
                 log.warning("index.rebuilt", volume=str(folder), records=records)
                 index = _opened(folder, root, volume)
         handle = cls(folder, directory, index, volume)

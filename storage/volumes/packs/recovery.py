@@ -9,6 +9,7 @@ locked the volume's directory.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def take_in(pack: Pack, index: Index, known: PackRow | None) -> int | None:
     return None if sealed else end
 
 
-def take_back(root: int, index: Index, name: str, start: int, end: int) -> int:
+def take_back(root: int, index: Index, name: str, start: int, end: int, on_return: Callable[[], None]) -> int:
     """Take whole replicas back that lie in a byte range and that the index has lost; returns their number.
 
     SQLite does not notice every damage of its file. A record whose mark says that it is live, and whose chunk has no
@@ -98,12 +99,13 @@ def take_back(root: int, index: Index, name: str, start: int, end: int) -> int:
     rows = [row_of(name, each) for each in found if each.state is State.LIVE]
     lost = [row for row in rows if index.live(row.chunk_hash) is None]
     if lost:
+        on_return()
         index.add(name, lost, 0, sealed=False)
         log.error("index.had_lost", pack=name, chunks=[row.chunk_hash for row in lost])
     return len(lost)
 
 
-def rebuild(root: int, folder: Path, volume: bytes) -> int:
+def rebuild(root: int, folder: Path, volume: bytes, on_return: Callable[[], None]) -> int:
     """Make the index again from the packs, and put it in the place of the old one; returns the number of records.
 
     The old index is put aside before the packs are read: a process that still uses the old index finds at the end of
@@ -113,6 +115,7 @@ def rebuild(root: int, folder: Path, volume: bytes) -> int:
         root: descriptor of the volume's directory.
         folder: the path of the volume's directory.
         volume: the volume's fingerprint.
+        on_return: is called before any process can see the new index.
 
     Raises:
         ForeignVolume: a pack belongs to another volume.
@@ -126,6 +129,7 @@ def rebuild(root: int, folder: Path, volume: bytes) -> int:
             os.close(serial)
         names = sorted(pack_file.names(root))
         records = sum(_read(Pack.open(root, name, os.O_RDWR), index, volume) for name in names)
+        on_return()
     index.install()
     return records
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -45,15 +45,25 @@ class PackVolume(DirectoryVolume):
     )
     writes_to = pack_file.FOLDER
 
-    def __init__(self, root: Path, expected: Identity | None = None, *, compress: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        expected: Identity | None = None,
+        *,
+        compress: bool = False,
+        on_return: Callable[[], None] = lambda: None,
+    ) -> None:
         """
         Args:
             root: the volume's directory.
             expected: the identity that must be found before a write, a listing or a removal.
             compress: True to store chunks with fewer bytes where this saves enough.
+            on_return: is called before records that the index does not have become replicas. Some of them may have
+                been removed: a purge that died may have left their bytes, and a power cut may have taken their marks.
         """
         super().__init__(root, expected)
         self._compress = compress
+        self._on_return = on_return
         self._opening = threading.Lock()
         self._handle: Handle | None = None
         self._pid = os.getpid()
@@ -72,12 +82,12 @@ class PackVolume(DirectoryVolume):
             os.mkdir(pack_file.FOLDER, dir_fd=root)
         sync_directory(root, ".")
         with locked(root):
-            recovery.rebuild(root, self.root, fingerprint(identity.cluster, identity.node))
+            recovery.rebuild(root, self.root, fingerprint(identity.cluster, identity.node), self._on_return)
 
     def rebuild_index(self) -> Totals:
         """Make the index again from the packs."""
         with self._opened_root() as root, locked(root):
-            recovery.rebuild(root, self.root, self._fingerprint(root))
+            recovery.rebuild(root, self.root, self._fingerprint(root), self._on_return)
         return self.totals()
 
     def totals(self) -> Totals:
@@ -167,7 +177,7 @@ class PackVolume(DirectoryVolume):
     def discard(self, leftover: str) -> int:
         name, begin, length = _parsed(leftover)
         with self._verb(writing=True) as handle:
-            if recovery.take_back(handle.root, handle.index, name, begin, begin + length):
+            if recovery.take_back(handle.root, handle.index, name, begin, begin + length, self._on_return):
                 return 0
             freed = 0
             for start, end in _ownerless(handle, name):
@@ -251,7 +261,7 @@ class PackVolume(DirectoryVolume):
                 self._handle = handle = None
                 directory = Descriptor(os.open(self.root, DIRECTORY))
                 volume = self._fingerprint(directory.number)
-                self._handle = handle = Handle.open(self.root, directory, volume)
+                self._handle = handle = Handle.open(self.root, directory, volume, self._on_return)
             return handle
         finally:
             self._opening.release()

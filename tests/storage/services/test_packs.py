@@ -8,16 +8,21 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import OperationalError
 
 from storage import tasks
 from storage.cluster import topology
+from storage.cluster.topology import Topology
+from storage.exceptions import VolumeOffline
 from storage.management import operation
 from storage.models import Node
-from storage.services import audit, drain
+from storage.services import audit, drain, probe
 from storage.services.provision import provision
+from storage.tracking import counting, trust
 from storage.volumes import PackVolume
+from storage.volumes.packs.records import DATA, MARK_OFFSET
 from tests.support.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
-from tests.support.packs import copies_in
+from tests.support.packs import copies_in, place, without_index
 
 
 @pytest.fixture
@@ -90,6 +95,47 @@ def test_an_operator_has_an_index_made_again(converted: ClusterUnderTest, monkey
     assert converted.download(file) == content_of(20, "after")
     with pytest.raises(CommandError, match="one file for each copy"):
         run("rebuild_index", "node_000")
+
+
+def test_a_copy_that_an_index_brings_back_is_not_denied(converted: ClusterUnderTest) -> None:
+    """A power cut took the mark of a copy in the trash. Then the index is lost, and the copy is a replica again."""
+    file = converted.upload(content_of(20, "after"), "after")
+    converted.maintain()
+    member = next(each for each in converted.members() if each.node_id == "node_007")
+    chunk_hash, *_ = copies_in(converted.folder("node_007"))
+    builds = counting.builds(Topology.load(), ["node_007"])
+    assert member.lane.call(member.lane.volume.trash, chunk_hash, "t")
+    counting.uncount(Topology.load(), {"node_007": [chunk_hash]}, builds)
+    pack, offset, _ = place(converted.folder("node_007"), chunk_hash)
+    with pack.open("r+b") as marks:
+        marks.seek(offset + MARK_OFFSET)
+        marks.write(bytes(DATA - MARK_OFFSET))
+    without_index(converted.folder("node_007"))
+    assert member.lane.call(member.lane.volume.sizes, [chunk_hash]) != [None]
+    assert converted.false_negatives() == []
+    probe.probe()
+    assert "reconcile" in [job.kind for job in converted.maintain()]
+    assert trust.outdated(Topology.load()) == {}
+    assert converted.false_negatives() == []
+    assert converted.download(file) == content_of(20, "after")
+
+
+def test_without_postgresql_no_index_brings_anything_back(
+    converted: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted.upload(content_of(20, "after"), "after")
+    member = next(each for each in converted.members() if each.node_id == "node_007")
+    before = sorted(copies_in(converted.folder("node_007")))
+    without_index(converted.folder("node_007"))
+    with monkeypatch.context() as away, pytest.raises(VolumeOffline, match="waits for PostgreSQL"):
+        away.setattr(Node, "distrust_sketches", refused)
+        member.lane.call(member.lane.volume.sizes, before)
+    member.lane.call(member.lane.volume.sizes, before)
+    assert sorted(copies_in(converted.folder("node_007"))) == before
+
+
+def refused(*_: object) -> None:
+    raise OperationalError("the server closed the connection unexpectedly")
 
 
 def test_volumes_can_move_with_their_folder(converted: ClusterUnderTest, settings: Any) -> None:
