@@ -8,10 +8,10 @@ anything.
 from __future__ import annotations
 
 import hashlib
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass, fields
 
-from storage.conf import VERSION, Configuration
+from storage.conf import VERSION, Configuration, Provider
 
 PROGRAM = "OCC_PROGRAM"
 """The environment variable with the name of a program, which the process manager and `manage.py run` set."""
@@ -21,9 +21,10 @@ COMMAND = "command"
 
 LONGEST = 63  # PostgreSQL cuts longer names.
 PREFIX = "occ"
-SECRET_KEY = "SECRET_KEY"  # noqa: S105  the name of the variable
+WHOLE = 2  # The digest of all settings together has this many characters. A name has room for 39 settings.
+UNNAMED = "a setting that cannot be named"
 # The settings in _OWN may differ between processes, or are read from PostgreSQL by all processes. The key of the
-# configuration may be empty: the key that is in use has a digest of its own.
+# configuration may be empty: the key that is in use has a digest of its own. So has each variable of the provider.
 _OWN = {
     *("storage_dir", "host", "port", "debug", "ingest_workers", "log_to_stdout", "trusted_proxies"),
     *("database_url", "redis_url", "num_nodes", "n_prime", "tau", "node_volumes", "compress", "secret_key"),
@@ -47,31 +48,37 @@ class Signature:
 
     def differences(self, other: Signature) -> list[str]:
         """The names of the variables whose values differ; empty if the versions differ, as digests then say nothing."""
-        if self.version != other.version:
+        if self.version != other.version or self.digests == other.digests:
             return []
-        pairs = zip(_names(), _split(self.digests), _split(other.digests), strict=False)
-        return [name for name, mine, theirs in pairs if mine != theirs]
+        pairs = zip(_names(), self.digests[WHOLE:], other.digests[WHOLE:], strict=False)
+        return [name for name, mine, theirs in pairs if mine != theirs] or [UNNAMED]
 
 
 def signature(program: str, configuration: Configuration, secret_key: str) -> str:
-    """The name for the sessions of a process."""
-    values = [*(repr(getattr(configuration, name.lower())) for name in _names()[:-1]), secret_key]
-    digests = bytes(_digest(name, value) for name, value in zip(_names(), values, strict=True))
-    return f"{PREFIX} {program} {VERSION} {urlsafe_b64encode(digests).decode().rstrip('=')}"
+    """The name for the sessions of a process.
+
+    Each setting has a digest of one character, which is six bits: one change in 64 cannot be named. Of these changes,
+    the digest of all settings together overlooks one in 4096. Longer digests would help whoever sees the names to guess
+    secrets.
+    """
+    values = [
+        *(getattr(configuration, name) for name in _settings()),
+        *(getattr(configuration.provider, field.name, None) for field in fields(Provider)),
+        secret_key,
+    ]
+    words = [f"{name} {value!r}" for name, value in zip(_names(), values, strict=True)]
+    return f"{PREFIX} {program} {VERSION} {_digest(repr(words), WHOLE)}{''.join(_digest(each, 1) for each in words)}"
 
 
 def _names() -> list[str]:
     """The variables that must be the same in all processes, in the order of their digests."""
-    return [*(field.name.upper() for field in fields(Configuration) if field.name not in _OWN), SECRET_KEY]
+    provider = [f"OIDC_{field.name.upper()}" for field in fields(Provider)]
+    return [*(name.upper() for name in _settings()), *provider, "SECRET_KEY"]
 
 
-def _digest(name: str, value: str) -> int:
-    """A digest of one byte, so one change in 256 is overlooked. A name has room for 30 of them."""
-    return hashlib.sha256(f"{name} {value}".encode()).digest()[0]
+def _settings() -> list[str]:
+    return [field.name for field in fields(Configuration) if field.name not in _OWN]
 
 
-def _split(digests: str) -> bytes:
-    try:
-        return urlsafe_b64decode(digests + "=" * (-len(digests) % 4))
-    except ValueError:
-        return b""
+def _digest(value: str, characters: int) -> str:
+    return urlsafe_b64encode(hashlib.sha256(value.encode()).digest()).decode()[:characters]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from occsite.doctor import postgresql, programs, redis_server
 from occsite.doctor.findings import Finding, Level
-from occsite.signature import LONGEST, Signature, signature
+from occsite.signature import LONGEST, UNNAMED, Signature, signature
 from storage.cluster import clocks
-from storage.conf import VERSION, configuration
+from storage.conf import VERSION, Configuration, Provider, configuration
 from tests.support.cluster import ClusterUnderTest
 from tests.support.pooler import pooler
 
@@ -161,14 +162,40 @@ def test_programs_that_lack_or_have_another_version_are_problems() -> None:
 def test_programs_with_other_settings_are_told(cluster: ClusterUnderTest) -> None:
     assert only(programs.settings_agree).level is Level.OK
     conf = cluster.configuration
-    # A digest has one byte, so one of 256 secrets has that of the secret in use: then the next one is taken.
-    same = signature("worker", conf, django_settings.SECRET_KEY)
-    secret = next(text for text in ("another", "a third") if signature("worker", conf, text) != same)
+    # One of 64 secrets has the digest of the secret in use, and cannot be named: then the next one is taken.
+    secret = next(text for text in map(str, count()) if told(conf, secret=text) == ["SECRET_KEY"])
     odd = signature("worker", dataclasses.replace(conf, chunk_size=1 << 20, auth_required=True), secret)
     with sessions(odd, signature("api", conf, django_settings.SECRET_KEY)):
         finding = only(programs.settings_agree)
     assert finding.level is Level.WARNING
     assert finding.found == "worker and this command differ in AUTH_REQUIRED, CHUNK_SIZE, SECRET_KEY"
+
+
+def told(conf: Configuration, *, secret: str = "", **changes: Any) -> list[str]:
+    """The settings that a process with these changes is said to differ in."""
+    secret_key = django_settings.SECRET_KEY
+    mine = Signature.parse(signature("api", conf, secret_key))
+    theirs = Signature.parse(signature("api", dataclasses.replace(conf, **changes), secret or secret_key))
+    assert mine is not None and theirs is not None
+    return mine.differences(theirs)
+
+
+def test_a_change_that_cannot_be_named_is_not_overlooked() -> None:
+    """One of 64 changes cannot be named. One of 262,144 is overlooked, and so hardly two of these."""
+    conf = configuration()
+    noticed = [told(conf, audit_rate=conf.audit_rate + number) for number in range(1, 1000)]
+    named, unnamed = noticed.count(["AUDIT_RATE"]), noticed.count([UNNAMED])
+    assert named + unnamed >= 998
+    assert 0 < unnamed < 50
+
+
+def test_another_secret_of_the_provider_is_noticed() -> None:
+    conf = dataclasses.replace(
+        configuration(), provider=Provider("https://login.example.org", "store", "old", "admins")
+    )
+    for number in range(10):
+        changed = Provider("https://login.example.org", "store", f"new {number}", "admins")
+        assert told(conf, provider=changed) in (["OIDC_CLIENT_SECRET"], [UNNAMED])
 
 
 def test_settings_that_do_not_fit_the_cluster_are_told(cluster: ClusterUnderTest, settings: Any) -> None:
