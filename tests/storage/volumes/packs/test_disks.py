@@ -25,9 +25,11 @@ def test_a_failed_write_leaves_nothing_and_the_next_one_takes_another_pack(
     volume: PackVolume, root: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     volume.write(dict([ONE]))
+    size = packs(root)[0].stat().st_size
     with monkeypatch.context() as broken, pytest.raises(VolumeOffline):
         broken.setattr(os, call, failing(errno.EIO))
         volume.write(dict([TWO]))
+    assert packs(root)[0].stat().st_size == size
     assert volume.sizes([ONE[0], TWO[0]]) == [len(ONE[1]), None]
     assert list(volume.leftovers()) == []
     volume.write(dict([TWO]))

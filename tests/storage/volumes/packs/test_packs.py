@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -136,6 +138,14 @@ def test_a_replica_without_its_header_has_no_bytes_and_is_not_missing(volume: Pa
         file.write(bytes(64))
     assert volume.read(TWO[0]) == b""
     assert volume.read_cached(TWO[0]) is None
+
+
+def test_a_row_that_leads_to_another_record_has_no_bytes(volume: PackVolume, root: Path) -> None:
+    volume.write(dict([ONE, TWO]))
+    _, offset, _ = place(root, ONE[0])
+    with closing(sqlite3.connect(root / "index.sqlite")) as index, index:
+        index.execute("UPDATE record SET place = ? WHERE hash = ?", (offset, bytes.fromhex(TWO[0])))
+    assert opened(root).read(TWO[0]) == b""
 
 
 def test_what_another_process_has_purged_is_not_read_from_memory(volume: PackVolume, root: Path) -> None:

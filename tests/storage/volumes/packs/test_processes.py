@@ -152,6 +152,16 @@ def test_a_child_of_a_process_that_writes_all_the_time(volume: PackVolume, root:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+def look_for_connections(answers: Any, number: int, volume: PackVolume) -> None:
+    held = volume._handle
+    answers.put(held is not None and held.index._connection._connection is None)
+
+
+def test_a_child_has_no_connection_of_its_parent(volume: PackVolume) -> None:
+    volume.write(dict([ONE]))
+    assert run_forked(look_for_connections, volume) == [True]
+
+
 def open_and_write(answers: Any, number: int, root: Path) -> None:
     use(answers, number, opened(root))
 

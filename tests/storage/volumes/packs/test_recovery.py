@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -14,8 +16,9 @@ import pytest
 from storage.exceptions import ForeignVolume, ReplicaMissing, VolumeOffline
 from storage.volumes import Identity, PackVolume, Trashed
 from storage.volumes.packs import recovery
-from storage.volumes.packs.records import Codec, encode
-from tests.support.packs import closed, copy_of, damage, hashes, named, opened, packs, place, without_index
+from storage.volumes.packs.pack_file import Pack
+from storage.volumes.packs.records import DATA, Codec, encode
+from tests.support.packs import closed, copy_of, damage, failing, hashes, named, opened, packs, place, without_index
 
 OTHER = Identity("cluster", "node_001", "another node")
 
@@ -74,6 +77,21 @@ def test_of_a_portion_the_records_behind_a_torn_one_are_taken_in(
     closed(volume)
     put_index(tmp_path / "index", root)
     assert hashes(opened(root)) == {chunk_hash for chunk_hash, _ in chunks} - {chunks[2][0]}
+
+
+def test_a_tail_that_cannot_be_synced_does_not_count(
+    volume: PackVolume, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failed sync, the bytes may be in memory only. Until the tail is durable the volume is offline."""
+    name, data = named("last")
+    index_files(root, tmp_path / "index")
+    volume.write({name: data})
+    closed(volume)
+    put_index(tmp_path / "index", root)
+    with monkeypatch.context() as broken, pytest.raises(VolumeOffline):
+        broken.setattr(os, "fdatasync", failing(errno.EIO))
+        opened(root).read(name)
+    assert opened(root).read(name) == data
 
 
 def test_a_chunk_that_looks_like_a_record_is_not_taken_for_one(volume: PackVolume, root: Path, tmp_path: Path) -> None:
@@ -178,6 +196,23 @@ def test_an_index_that_is_gone_is_made_again_with_all_states(
     suspect = list(busy)[2]
     volume.acquit(suspect, "suspect")
     assert volume.read(suspect) == busy[suspect]
+
+
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_of_two_records_of_a_chunk_the_whole_one_counts(
+    volume: PackVolume, root: Path, monkeypatch: pytest.MonkeyPatch, damaged: int
+) -> None:
+    """The first record was not punched. The order of the packs says nothing about the order of the records."""
+    name, data = named("twice")
+    monkeypatch.setattr(Pack, "punch", failing(errno.EIO))
+    monkeypatch.setattr(recovery, "UNSYNCED", 0)  # Both records are older than the last sync.
+    volume.write({name: data})
+    opened(root).write({name: data})
+    with packs(root)[damaged].open("r+b") as pack:
+        pack.seek(4096 + DATA)
+        pack.write(b"damage")
+    without_index(root)
+    assert opened(root).read(name) == data
 
 
 @pytest.mark.parametrize("content", [b"", b"no database", bytes(40_000)])
