@@ -21,7 +21,7 @@ from storage.volumes import page_cache, spare
 from storage.volumes.descriptors import DIRECTORY, Descriptor
 from storage.volumes.packs import pack_file, recovery
 from storage.volumes.packs.codecs import expand
-from storage.volumes.packs.connection import NAME, IndexDamaged
+from storage.volumes.packs.connection import LOCK_SECONDS, NAME, IndexDamaged
 from storage.volumes.packs.index import Index, Place
 from storage.volumes.packs.pack_file import Pack
 from storage.volumes.packs.records import DATA, State, decode
@@ -30,7 +30,6 @@ log = structlog.get_logger(__name__)
 
 OPEN_PACKS = 64  # A process keeps this many packs of a volume open for reading.
 REMEMBERED = 16_384  # A process remembers the places of this many chunks of a volume.
-LOCK_SECONDS = 8.0  # less than a lane's time limit
 
 
 @dataclass
@@ -193,7 +192,7 @@ class Handle:
             Pack.open(self.root, name, os.O_RDWR).punch(offset, length)
         except OSError as error:
             log.warning("pack.unpunched", pack=name, offset=offset, error=str(error))
-        recovery.remove_if_spent(self.root, self.index, name)
+        recovery.remove_spent(self.root, self.index, name)
 
 
 def _opened(folder: Path, root: int, volume: bytes) -> Index:

@@ -160,10 +160,6 @@ class Index:
         (folder / ASIDE).unlink(missing_ok=True)
         sync_directory(None, str(folder))
 
-    def close(self) -> None:
-        """Close the connection. The next use opens another connection."""
-        self._connection.close()
-
     # -- records -----------------------------------------------------------
 
     def live(self, chunk_hash: str) -> Place | None:
@@ -289,12 +285,12 @@ class Index:
             row = connection.execute("SELECT name, indexed, sealed FROM pack WHERE name = ?", (name,)).fetchone()
         return PackRow(row[0], row[1], bool(row[2])) if row else None
 
-    def is_spent(self, name: str) -> bool:
-        """True if the pack is sealed and has no record any more."""
+    def spent(self, name: str | None = None) -> list[str]:
+        """The packs that are sealed and have no record any more; of all packs, or of the pack with this name."""
+        statement = "SELECT name FROM pack p WHERE sealed AND NOT EXISTS (SELECT 1 FROM record r WHERE r.pack = p.id)"
+        chosen, values = ("", ()) if name is None else (" AND name = ?", (name,))
         with self._connection.reading() as connection:
-            statement = """SELECT 1 FROM pack p WHERE name = ? AND sealed
-                              AND NOT EXISTS (SELECT 1 FROM record r WHERE r.pack = p.id)"""
-            return connection.execute(statement, (name,)).fetchone() is not None
+            return [found for (found,) in connection.execute(statement + chosen, values)]
 
     def records_of(self, pack: str) -> tuple[int, list[tuple[int, int]]]:
         """Where the indexed part of a pack ends, and (offset, stored bytes) of its records in order, at one instant."""

@@ -54,8 +54,7 @@ def catch_up(root: int, index: Index, volume: bytes) -> None:
     for name in known.keys() - present:
         if records := index.forget_pack(name):
             log.error("pack.missing", pack=name, records=records)
-    for name in present:
-        remove_if_spent(root, index, name)
+    remove_spent(root, index)
 
 
 def take_in(pack: Pack, index: Index, known: PackRow | None) -> int | None:
@@ -151,12 +150,12 @@ def _read(pack: Pack, index: Index, volume: bytes) -> int:
     return len(rows)
 
 
-def remove_if_spent(root: int, index: Index, name: str) -> None:
-    """Unlink a pack if it is sealed and has no record any more."""
-    if index.is_spent(name):
-        index.forget_pack(name)
-        pack_file.remove(root, name)
-        log.info("pack.removed", pack=name)
+def remove_spent(root: int, index: Index, name: str | None = None) -> None:
+    """Unlink the packs, or the pack with this name, that are sealed and have no record any more."""
+    for spent in index.spent(name):
+        index.forget_pack(spent)
+        pack_file.remove(root, spent)
+        log.info("pack.removed", pack=spent)
 
 
 def require_complete(root: int, index: Index) -> None:

@@ -22,8 +22,8 @@ from storage.volumes.descriptors import DIRECTORY, Descriptor, open_at, sync_dir
 from storage.volumes.directory import DirectoryVolume, as_volume_errors
 from storage.volumes.packs import pack_file, recovery
 from storage.volumes.packs.codecs import Compressor
-from storage.volumes.packs.connection import ASIDE, DRAFT, NAME, SERIAL, IndexDamaged
-from storage.volumes.packs.handle import LOCK_SECONDS, Handle, Writer, locked
+from storage.volumes.packs.connection import ASIDE, DRAFT, LOCK_SECONDS, NAME, SERIAL, IndexDamaged
+from storage.volumes.packs.handle import Handle, Writer, locked
 from storage.volumes.packs.index import Place, Row, Totals
 from storage.volumes.packs.records import Codec, State, encode, fingerprint, span
 
