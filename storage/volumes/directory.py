@@ -59,13 +59,15 @@ class DirectoryVolume(ABC):
 
     def require_vacant(self, identity: Identity) -> None:
         with as_volume_errors():
-            place = self.root
-            while not place.exists():
-                place = place.parent
+            place = self._nearest()
             if place == self.root:
                 self._carries(identity)
             # Whether a folder can be made depends on rights and mounts: only an attempt to make one shows it.
             Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=place)).rmdir()
+
+    def _nearest(self) -> Path:
+        """The volume's directory, or the nearest directory above it that is there."""
+        return next(place for place in (self.root, *self.root.parents) if place.exists())
 
     def _carries(self, identity: Identity) -> bool:
         """True if the volume exists and carries the identity; False if the directory is empty.

@@ -70,10 +70,7 @@ class PackVolume(DirectoryVolume):
 
     def require_vacant(self, identity: Identity) -> None:
         super().require_vacant(identity)
-        place = self.root
-        while not place.exists():
-            place = place.parent
-        with as_volume_errors(), open_at(None, str(place), DIRECTORY) as folder:
+        with as_volume_errors(), open_at(None, str(self._nearest()), DIRECTORY) as folder:
             _require_holes(folder)
 
     def _make(self, root: int, identity: Identity) -> None:
