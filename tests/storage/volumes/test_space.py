@@ -31,9 +31,11 @@ def test_a_volume_is_full_when_the_headroom_of_bytes_or_of_files_is_touched(
 
 
 @given(BYTES, st.none() | FILES, BYTES, FILES)
-def test_what_fits_leaves_a_volume_that_is_not_full(free: int, free_files: int | None, size: int, files: int) -> None:
+def test_what_leaves_room_for_one_more_leaves_a_volume_that_is_not_full(
+    free: int, free_files: int | None, size: int, files: int
+) -> None:
     space = Space("disk", free, 4 * HEADROOM, free_files=free_files)
-    assert space.lacks(size, files) == space.less(size, files).lack
+    assert space.lacks(size + 1, files + 1) == space.less(size, files).lack
 
 
 def test_a_file_system_without_a_limit_of_files_lacks_none(tmp_path: Path) -> None:
