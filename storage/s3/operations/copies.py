@@ -58,8 +58,8 @@ def copy_object(request: Request) -> Reply:
     """CopyObject. No bytes move: the copy refers to the contents of the source."""
     addresses.require_key(request.key)
     bucket, source = request.bucket(), source_of(request)
-    wanted = _properties(request, source)
-    if wanted is None and (source.bucket.pk, source.key) == (bucket.pk, request.key):
+    change = _change(request)
+    if change is None and (source.bucket.pk, source.key) == (bucket.pk, request.key):
         raise S3Error(
             "InvalidRequest",
             "This copy request is illegal because it is trying to copy an object to itself without changing the "
@@ -70,7 +70,7 @@ def copy_object(request: Request) -> Reply:
         source.key,
         bucket,
         request.key,
-        properties=wanted,
+        change=change,
         condition=conditions.of_write(request),
         permit=lambda found: conditions.require_source(request, found.etag, found.modified_at),
     )
@@ -79,19 +79,23 @@ def copy_object(request: Request) -> Reply:
     return Reply.of(document)
 
 
-def _properties(request: Request, source: Source) -> Properties | None:
-    """The properties of the copy; None if they are those of the source."""
+def _change(request: Request) -> Callable[[Properties], Properties] | None:
+    """A function that makes the properties of the copy from those of the source; None if the copy keeps them."""
     given = properties.read(request)
     directive = _directive(request, "x-amz-metadata-directive")
     tagging = _directive(request, "x-amz-tagging-directive")
     new_class = request.header("x-amz-storage-class") is not None
     if directive == "COPY" and tagging == "COPY" and not new_class:
         return None
-    found = objects.find(source.bucket, source.key).properties
-    wanted = replace(given, tags=found.tags) if directive == "REPLACE" else found
-    if tagging == "REPLACE":
-        wanted = replace(wanted, tags=given.tags)
-    return replace(wanted, storage_class=given.storage_class if new_class else found.storage_class)
+
+    def change(found: Properties) -> Properties:
+        return replace(
+            given if directive == "REPLACE" else found,
+            tags=given.tags if tagging == "REPLACE" else found.tags,
+            storage_class=given.storage_class if new_class else found.storage_class,
+        )
+
+    return change
 
 
 def _directive(request: Request, name: str) -> str:

@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 Permit = Callable[[Object], None]
 """A function of the source, whose row is locked. It raises an error if the source must not be copied."""
 
+Change = Callable[[Properties], Properties]
+"""A function of the properties of the source, whose row is locked. It returns the properties of the copy."""
+
 
 def copy(
     source_bucket: Bucket,
@@ -32,7 +35,7 @@ def copy(
     bucket: Bucket,
     key: str,
     *,
-    properties: Properties | None = None,
+    change: Change | None = None,
     condition: Condition = ALWAYS,
     permit: Permit = lambda _: None,
 ) -> Object:
@@ -43,7 +46,7 @@ def copy(
         source_key: the key of the source.
         bucket: the bucket of the copy.
         key: the key of the copy.
-        properties: what the client says about the copy; None if the copy gets the properties of the source.
+        change: see ``Change``; None if the copy gets the properties of the source.
         condition: what must be at the key of the copy before the change.
         permit: see ``Permit``.
 
@@ -52,7 +55,7 @@ def copy(
         InvalidKey, InvalidRequest, NoSuchBucket, PreconditionFailed: as for ``put``.
         ByteQuotaExceeded, FileQuotaExceeded: the owner or the bucket has no room for the copy.
     """
-    placed = _copy((source_bucket, source_key), bucket, key, properties, condition, permit)
+    placed = _copy((source_bucket, source_key), bucket, key, change, condition, permit)
     log.info("object.copied", bucket=bucket.name, object=placed.pk, size=placed.size)
     return placed
 
@@ -62,7 +65,7 @@ def _copy(
     from_place: tuple[Bucket, str],
     bucket: Bucket,
     key: str,
-    properties: Properties | None,
+    change: Change | None,
     condition: Condition,
     permit: Permit,
 ) -> Object:
@@ -73,10 +76,10 @@ def _copy(
         raise NoSuchObject(f"no object {from_place[1]}")
     permit(source)
     condition.require(place.found)
-    if properties is not None:
-        require_text(properties)
+    properties = source.properties if change is None else change(source.properties)
+    require_text(properties)
     phases.enter("object.copy")
     if place.found is not None and place.found.pk == source.pk:
-        describe(source, Draft(source.size, source.etag, properties or source.properties, source.checksums))
+        describe(source, Draft(source.size, source.etag, properties, source.checksums))
         return source
-    return place.fill(Draft(source.size, source.etag, properties or source.properties, source.checksums, source=source))
+    return place.fill(Draft(source.size, source.etag, properties, source.checksums, source=source))

@@ -13,6 +13,7 @@ import pytest
 from django.db import connection
 
 from storage.models import Activity, Content, Part
+from storage.services import objects
 from tests.support.api import Socket
 from tests.support.cluster import ClusterUnderTest, content_of
 from tests.support.s3 import ask, client_of, refused
@@ -224,6 +225,23 @@ def test_copies(s3: Any, bucket: str) -> None:
     refused(
         "PreconditionFailed", 412, s3.copy_object, Bucket=bucket, Key="x", CopySource=f"{bucket}/copy", **conditional
     )
+
+
+def test_a_copy_has_the_bytes_and_the_metadata_of_one_version(
+    s3: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.put_object(Bucket=bucket, Key="key", Body=b"one", Metadata={"is": "one"})
+    copy = objects.copy
+
+    def overtaken(*arguments: Any, **options: Any) -> Any:
+        s3.put_object(Bucket=bucket, Key="key", Body=b"two", Metadata={"is": "two"})
+        return copy(*arguments, **options)
+
+    monkeypatch.setattr(objects, "copy", overtaken)
+    tagged = {"TaggingDirective": "REPLACE", "Tagging": "a=1"}
+    s3.copy_object(Bucket=bucket, Key="copy", CopySource=f"{bucket}/key", **tagged)
+    found = s3.get_object(Bucket=bucket, Key="copy")
+    assert (found["Body"].read(), found["Metadata"]) == (b"two", {"is": "two"})
 
 
 def test_many_are_deleted_at_once(s3: Any, bucket: str) -> None:

@@ -290,7 +290,7 @@ def test_a_copy_moves_no_bytes(cluster: ClusterUnderTest) -> None:
     source = objects.find(bucket, "key")
     copy = objects.copy(bucket, "key", other, "copy")
     assert (copy.etag, copy.size, copy.properties) == (source.etag, source.size, SAID)
-    replaced = objects.copy(bucket, "key", bucket, "replaced", properties=Properties("image/png"))
+    replaced = objects.copy(bucket, "key", bucket, "replaced", change=lambda _: Properties("image/png"))
     assert replaced.properties == Properties("image/png")
     assert Content.objects.count() == 3
     objects.delete(bucket, "key")
@@ -303,7 +303,7 @@ def test_a_copy_moves_no_bytes(cluster: ClusterUnderTest) -> None:
 def test_a_copy_onto_itself_changes_what_is_said(cluster: ClusterUnderTest) -> None:
     bucket = make_bucket()
     before = put(cluster, bucket, "key", content_of(2), SAID)
-    after = objects.copy(bucket, "key", bucket, "key", properties=Properties("image/png"))
+    after = objects.copy(bucket, "key", bucket, "key", change=lambda _: Properties("image/png"))
     assert (after.pk, after.properties) == (before.pk, Properties("image/png"))
     assert after.modified_at > before.modified_at
     assert get(bucket, "key") == content_of(2)
