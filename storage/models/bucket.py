@@ -62,7 +62,7 @@ class Bucket(models.Model):
 
     @property
     def factor(self) -> int:
-        """The number of replicas that a new object of this bucket should have."""
+        """The number of replicas that a new object of this bucket should have, unless its storage class wants fewer."""
         return self.replication_factor or configuration().replication_factor
 
     @property

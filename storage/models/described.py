@@ -7,7 +7,7 @@ from django.db import models
 from storage.models.bucket import Bucket
 
 BINARY = "binary/octet-stream"  # The content type of an object whose client has named none, as in S3.
-STANDARD = "STANDARD"
+STANDARD, REDUCED = "STANDARD", "REDUCED_REDUNDANCY"  # The storage classes.
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Properties:
             case.
         metadata: the client's own fields; the names are without ``x-amz-meta-``.
         tags: the tags.
-        storage_class: the storage class, which is kept so that answers can repeat it.
+        storage_class: the storage class: ``STANDARD`` or ``REDUCED``.
     """
 
     content_type: str = BINARY
@@ -28,6 +28,10 @@ class Properties:
     metadata: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     storage_class: str = STANDARD
+
+    def factor_in(self, bucket: Bucket) -> int:
+        """The number of replicas that an object with these properties should have in a bucket."""
+        return max(1, bucket.factor - 1) if self.storage_class == REDUCED else bucket.factor
 
 
 class Described(models.Model):

@@ -6,14 +6,13 @@ import re
 from urllib.parse import parse_qsl
 
 from storage.models import Properties
+from storage.models.described import BINARY, REDUCED, STANDARD
 from storage.s3.errors import S3Error
 from storage.s3.request import Request
 from storage.s3.signatures import canonical
 
 META = "x-amz-meta-"
 KEPT = ("cache-control", "content-disposition", "content-encoding", "content-language", "expires")
-USUAL_TYPE = "binary/octet-stream"
-STANDARD, REDUCED = "STANDARD", "REDUCED_REDUNDANCY"
 LARGEST_METADATA = 2048  # bytes of names and values, as S3 counts them
 MOST_TAGS, LONGEST_TAG, LONGEST_VALUE = 10, 128, 256
 PRIVATE = ("", "private", "bucket-owner-full-control", "bucket-owner-read", "aws-exec-read")
@@ -41,7 +40,7 @@ def read(request: Request) -> Properties:
             raise S3Error("NotImplemented", f"{name} is not implemented")
     require_private(request)
     return Properties(
-        content_type=canonical.header(request.environ, "content-type") or USUAL_TYPE,
+        content_type=canonical.header(request.environ, "content-type") or BINARY,
         headers=_kept(request),
         metadata=_metadata(request),
         tags=tags_in(request.header("x-amz-tagging") or ""),
@@ -70,11 +69,6 @@ def storage_class(request: Request) -> str:
     if name not in (STANDARD, REDUCED):
         raise S3Error("InvalidStorageClass", f"the storage classes are {STANDARD} and {REDUCED}")
     return name
-
-
-def factor_of(name: str, factor: int) -> int:
-    """The replication factor of an object of a storage class, in a bucket with a factor."""
-    return max(1, factor - 1) if name == REDUCED else factor
 
 
 def _kept(request: Request) -> dict[str, str]:

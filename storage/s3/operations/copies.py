@@ -154,8 +154,7 @@ def _copied(
                 take(data)
         return Digests(md5.hexdigest(), {name: checksums.encode(found.digest()) for name, found in sums.items()})
 
-    factor = properties.factor_of(multipart.storage_class, bucket.factor)
-    part_id, _ = store_from(request, bucket, factor, len(span), receive)
+    part_id, _ = store_from(request, bucket, multipart.properties.factor_in(bucket), len(span), receive)
     return objects.put_part(multipart, number, part_id)
 
 

@@ -62,9 +62,10 @@ def upload_part(request: Request) -> Reply:
     """UploadPart."""
     number, bucket = part_number(request), request.bucket()
     multipart = objects.find_multipart(bucket, request.key, request.query["uploadId"])
-    factor = properties.factor_of(multipart.storage_class, bucket.factor)
     with transfer():
-        part_id, _ = store(request, bucket, factor, algorithms=[algorithm_of(multipart)])
+        part_id, _ = store(
+            request, bucket, multipart.properties.factor_in(bucket), algorithms=[algorithm_of(multipart)]
+        )
         part = objects.put_part(multipart, number, part_id)
     return Reply(200, {"ETag": f'"{part.etag}"', **checksum_fields(told_of(multipart, part))})
 

@@ -160,7 +160,7 @@ def put_object(request: Request) -> Reply:
     wanted, condition = properties.read(request), conditions.of_write(request)
     bucket = request.bucket()
     with transfer():
-        part_id, digests = store(request, bucket, properties.factor_of(wanted.storage_class, bucket.factor))
+        part_id, digests = store(request, bucket, wanted.factor_in(bucket))
         kept = {digests.told: digests.checksums[digests.told], "type": checksums.FULL}
         stored = objects.put(bucket, request.key, part_id, wanted, checksums=kept, condition=condition)
     return Reply(200, {"ETag": f'"{stored.etag}"', **checksum_fields(stored.checksums)})

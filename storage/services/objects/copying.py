@@ -14,7 +14,6 @@ from storage.services.objects.places import (
     Condition,
     Draft,
     Place,
-    describe,
     require_key,
     require_text,
     until_not_overtaken,
@@ -79,7 +78,4 @@ def _copy(
     properties = source.properties if change is None else change(source.properties)
     require_text(properties)
     phases.enter("object.copy")
-    if place.found is not None and place.found.pk == source.pk:
-        describe(source, Draft(source.size, source.etag, properties, source.checksums))
-        return source
     return place.fill(Draft(source.size, source.etag, properties, source.checksums, source=source))

@@ -160,7 +160,7 @@ def copy_part(multipart: Multipart, number: int, source: OpenObject, span: range
             size=twin.size,
             etag=twin.etag,
             checksums=twin.checksums,
-            replication_factor=bucket.factor,
+            replication_factor=multipart.properties.factor_in(bucket),
         )
         _take(multipart, number, part)
         for limit, used in ((quota, Usage.of(bucket.owner_id)), (bucket.quota, bucket.used)):

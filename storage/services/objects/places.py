@@ -167,11 +167,11 @@ class Place:
         copied = [] if draft.source is None else list(Part.objects.filter(object=draft.source))
         Content.objects.locked({part.content_id for part in (*old, *draft.parts, *copied)})
         # The new parts are inserted before the old parts are deleted: both may refer to the same content.
-        new = [part.pk for part in draft.parts] if draft.source is None else self._twins(draft.source)
+        new = [part.pk for part in draft.parts] if draft.source is None else self._twins(draft)
         chunk_ids = Part.objects.remove([part.pk for part in old])
         if len(rows(_ATTACH, {"object": placed.pk, "parts": new})) != len(new):
             raise ClusterUnavailable(GONE)
-        describe(placed, draft)
+        _describe(placed, draft)
         # Quotas are checked here for the bytes of copied parts only: those of other parts were checked on acceptance.
         self._require_room(sum(part.size for part in copied) - sum(part.size for part in old))
         Chunk.objects.condemn_unreferenced(chunk_ids, factor=max((part.replication_factor for part in old), default=0))
@@ -183,9 +183,11 @@ class Place:
             return Object(pk=object_id, bucket=self.bucket, key=self.key)
         raise _Overtaken
 
-    def _twins(self, source: Object) -> list[int]:
-        """Insert copies of the parts of ``source``, whose row is locked; return their row ids in order."""
-        made = rows(_COPY, {"bucket": self.bucket.pk, "factor": self.bucket.factor, "object": source.pk})
+    def _twins(self, draft: Draft) -> list[int]:
+        """Insert copies of the parts of the source, whose row is locked; return their row ids in order."""
+        assert draft.source is not None
+        factor = draft.properties.factor_in(self.bucket)
+        made = rows(_COPY, {"bucket": self.bucket.pk, "factor": factor, "object": draft.source.pk})
         return [part_id for part_id, _ in sorted(made, key=lambda row: row[1])]
 
     def _require_room(self, added: int) -> None:
@@ -200,7 +202,7 @@ class Place:
             self.bucket.quota.require(self.bucket.used.without(added, files=files), added, files=files)
 
 
-def describe(placed: Object, draft: Draft) -> None:
+def _describe(placed: Object, draft: Draft) -> None:
     """Write what ``draft`` says into the row of an object, which the caller has locked."""
     said = draft.properties
     columns = [json.dumps(column) for column in (said.headers, said.metadata, said.tags)]

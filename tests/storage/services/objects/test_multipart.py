@@ -19,6 +19,7 @@ from storage.exceptions import (
 )
 from storage.models import Bucket, Chunk, Content, Multipart, Object, Part, Properties, Upload
 from storage.models.clock import Clock
+from storage.models.described import REDUCED
 from storage.services import objects, sweep
 from storage.services.objects import Condition, multipart
 from tests.support.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
@@ -307,6 +308,23 @@ def test_a_copy_onto_itself_changes_what_is_said(cluster: ClusterUnderTest) -> N
     assert (after.pk, after.properties) == (before.pk, Properties("image/png"))
     assert after.modified_at > before.modified_at
     assert get(bucket, "key") == content_of(2)
+
+
+def test_a_copy_has_the_replicas_that_its_storage_class_wants(cluster: ClusterUnderTest) -> None:
+    bucket, reduced = make_bucket(), Properties(storage_class=REDUCED)
+    put(cluster, bucket, "key", content_of(2))
+    objects.copy(bucket, "key", bucket, "copy", change=lambda _: reduced)
+    objects.copy(bucket, "copy", bucket, "again")
+    assert set(Part.objects.filter(object__key__in=("copy", "again")).values_list("replication_factor", flat=True)) == {
+        2
+    }
+    upload = objects.begin_multipart(bucket, "parts", reduced)
+    source = objects.open_object(bucket, "key")
+    assert (part := objects.copy_part(upload, 1, source, source.parts[0].span)) and part.replication_factor == 2
+    objects.delete(bucket, "key")
+    assert Content.objects.get().target == 2
+    objects.copy(bucket, "copy", bucket, "copy", change=lambda _: Properties())
+    assert Content.objects.get().target == 3, "the object says STANDARD and has one replica fewer"
 
 
 def test_a_copy_over_another_object_frees_that_one(cluster: ClusterUnderTest) -> None:
