@@ -94,7 +94,7 @@ def request(method: str, path: str, canonical_query: str, fields: Iterable[tuple
     lines = [method, path, canonical_query]
     lines += [f"{name}:{_SPACES.sub(' ', value.strip())}" for name, value in named]
     lines += ["", ";".join(name for name, _ in named), payload]
-    return "\n".join(lines).encode("latin-1")
+    return "\n".join(lines).encode("latin-1", "replace")  # A presigned address may name any characters.
 
 
 def string_to_sign(time: str, scope: str, canonical_request: bytes) -> str:

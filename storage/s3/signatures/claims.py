@@ -142,10 +142,10 @@ def _time_of(environ: Mapping[str, str]) -> str:
         _moment(time)
         return time
     try:
-        date = parsedate_to_datetime(canonical.header(environ, "date") or "")
-    except ValueError:
+        date = parsedate_to_datetime(canonical.header(environ, "date") or "").astimezone(UTC)
+    except (ValueError, OverflowError):
         raise S3Error("AccessDenied", "a signed request has a valid X-Amz-Date or Date field") from None
-    return date.astimezone(UTC).strftime(TIME_FORM)
+    return date.strftime(TIME_FORM)
 
 
 def _moment(time: str) -> datetime:

@@ -152,6 +152,24 @@ def test_a_malformed_authorization_is_refused(authorization: str, code: str) -> 
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize("date", ["", "yesterday", "Fri, 31 Dec 9999 23:59:59 -1400"])
+def test_a_malformed_date_is_refused(date: str) -> None:
+    environ = environ_of(in_header("key")) | {"HTTP_DATE": date}
+    del environ["HTTP_X_AMZ_DATE"]
+    with pytest.raises(S3Error) as caught:
+        claimed(environ)
+    assert caught.value.code == "AccessDenied"
+
+
+@pytest.mark.parametrize("added", ["%3B%F0%9F%98%80", "&X-Amz-Content-Sha256=%F0%9F%98%80"])
+def test_a_claim_of_any_characters_is_no_defect(added: str) -> None:
+    environ = environ_of(in_query("key"))
+    environ["QUERY_STRING"] = environ["QUERY_STRING"].replace("SignedHeaders=host", f"SignedHeaders=host{added}")
+    with pytest.raises(S3Error) as caught:
+        check(environ)
+    assert caught.value.code == "SignatureDoesNotMatch"
+
+
 @pytest.mark.parametrize("expires", ["0", "-1", "604801", "x", "٣"])
 def test_a_presigned_address_is_good_for_a_week_at_most(expires: str) -> None:
     environ = environ_of(in_query("key"))
