@@ -99,11 +99,11 @@ def get_acl(request: Request) -> Reply:
 def put_acl(request: Request) -> Reply:
     """PutBucketAcl and PutObjectAcl: only the private list is accepted, which all buckets and objects have."""
     bucket = request.bucket()
-    if request.key:
-        objects.find(bucket, request.key)
     require_private(request)
     if request.header("x-amz-acl") is None:
         _require_own_list(request)
+    if request.key:  # Only now, because no connection to PostgreSQL may be held while the body arrives.
+        objects.find(bucket, request.key)
     return Reply()
 
 

@@ -331,7 +331,9 @@ def test_who_waits_for_a_client_holds_no_connection_to_postgresql(s3: Any, bucke
             return super().read(size)
 
     assert ask("PUT", f"/{bucket}/key", Slow(b"bytes"), {"Content-Length": "5"})[0] == 200
-    assert held == [False]
+    document = b"<AccessControlPolicy/>"
+    assert ask("PUT", f"/{bucket}/key?acl", Slow(document), {"Content-Length": str(len(document))})[0] == 200
+    assert held == [False, False]
 
 
 def test_virtual_hosts(s3: Any, bucket: str, settings: Any) -> None:
