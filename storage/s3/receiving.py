@@ -66,7 +66,7 @@ def store_from(request: Request, bucket: Bucket, factor: int, size: int, receive
         digests = receive(reception)
         accepted = reception.accept_part(etag=digests.md5, checksums=digests.checksums)
     assert accepted.part_id is not None
-    if intake.finish(accepted, configuration().upload_wait) is None:
+    if intake.finish(accepted, configuration().upload_wait, durable=False) is None:
         objects.discard(accepted.part_id)
         raise S3Error("SlowDown", "the body could not be stored in time: reduce your request rate")
     return accepted.part_id, digests

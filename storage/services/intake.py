@@ -313,16 +313,17 @@ class Stored:
     distribution: dict[str, list[str]] | None
 
 
-def finish(accepted: Accepted, seconds: float) -> Stored | None:
+def finish(accepted: Accepted, seconds: float, *, durable: bool = True) -> Stored | None:
     """Wait until an accepted upload is stored, and withdraw the upload if it cannot be stored.
 
     Args:
         accepted: the upload.
         seconds: how long to wait at most.
+        durable: True if an upload that is not stored in time is made durable, so that its client may be told to ask
+            later. False if the caller drops such an upload.
 
     Returns:
-        None if the upload is not stored yet. An upload that is not stored yet is durable, so the client may be told to
-        ask later.
+        None if the upload is not stored yet.
 
     Raises:
         ClusterUnavailable: the upload lacks nodes, or PostgreSQL has crashed and lost the upload.
@@ -333,7 +334,8 @@ def finish(accepted: Accepted, seconds: float) -> Stored | None:
     if not isinstance(outcome, Job):
         return Stored(outcome.get("distribution"))
     if not outcome.is_terminal and not outcome.waiting_for:
-        keep(accepted.upload_id, accepted.job_id)
+        if durable:
+            keep(accepted.upload_id, accepted.job_id)
         return None
     if outcome.state != Job.State.SUCCEEDED and withdraw(accepted):
         waiting.raise_for(outcome)

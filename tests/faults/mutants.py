@@ -204,7 +204,7 @@ MUTANTS = (
     Mutant(
         "a 202 does not wait for its bytes",
         "storage/services/intake.py",
-        (("        if durable:\n", "        if False:\n"),),
+        (("        if durable:\n            files.sync(", "        if False:\n            files.sync("),),
         "faults/test_fsync.py::test_a_202_is_sent_after_its_bytes_are_durable",
         "sent when only []",
     ),

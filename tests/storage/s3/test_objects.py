@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from storage.models import Activity, Content, Part
+from storage.models import Activity, Content, Part, Upload
 from storage.services import objects
+from storage.staging import files
 from tests.support.api import Socket
 from tests.support.cluster import ClusterUnderTest, content_of
 from tests.support.s3 import ask, client_of, refused
@@ -320,6 +321,19 @@ def test_a_client_that_goes_away_leaves_nothing(s3: Any, bucket: str, cluster: C
     status, _, _ = ask("PUT", f"/{bucket}/key", broken, {"Content-Length": "999999"})
     assert status == 400
     assert (Part.objects.count(), Content.objects.count(), cluster.staged()) == (0, 0, [])
+
+
+def test_a_body_that_is_not_stored_in_time_leaves_nothing(
+    cluster: ClusterUnderTest, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.OCC = dataclasses.replace(settings.OCC, upload_wait=0)
+    synced: list[Any] = []
+    monkeypatch.setattr(files, "sync", synced.append)
+    s3 = client_of()
+    s3.create_bucket(Bucket="bucket")
+    refused("SlowDown", 503, s3.put_object, Bucket="bucket", Key="key", Body=bytes(300_000))
+    assert (Part.objects.count(), Upload.objects.count(), cluster.staged()) == (0, 0, [])
+    assert synced == [], "the body was written to the disk, only to be deleted"
 
 
 def test_who_waits_for_a_client_holds_no_connection_to_postgresql(s3: Any, bucket: str) -> None:
