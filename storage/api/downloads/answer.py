@@ -17,6 +17,7 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 
 from storage.api.authorization import authorize
+from storage.api.downloads.body import Body
 from storage.api.endpoint import Endpoint, well_formed
 from storage.api.errors import problem_response
 from storage.api.http import preconditions, ranges
@@ -28,7 +29,7 @@ from storage.api.parameters import require_known
 from storage.api.rendering import JsonRenderer
 from storage.api.schema.fields import CONDITIONS_OF_READS
 from storage.api.schema.operations import Replies, Reply, describe
-from storage.api.wsgi.transfers import Slot, on_behalf_of_visitors
+from storage.api.wsgi.transfers import on_behalf_of_visitors
 from storage.models import OpenFile
 from storage.models.names import last_segment
 from storage.services import retrieve, share
@@ -48,7 +49,7 @@ class Answer:
 
     status: int
     headers: dict[str, str]
-    body: _Body | None = None
+    body: Body | None = None
 
     @contextmanager
     def handing_over(self) -> Iterator[None]:
@@ -133,14 +134,12 @@ def _send(file: OpenFile, headers: dict[str, str], wanted: list[range] | None) -
         parts = ranges.Multipart(wanted, file.size, CONTENT_TYPE)
         headers["Content-Type"] = parts.content_type
         headers["Content-Length"] = str(len(parts))
-    slot = Slot()
-    try:
+
+    def begin() -> Iterator[bytes]:
         chunks = retrieve.retrieve(file, wanted)
-    except BaseException:
-        slot.release()
-        raise
-    body = chunks if parts is None else parts.body(chunks)
-    return Answer(200 if wanted is None else 206, headers, _Body(body, slot))
+        return chunks if parts is None else parts.body(chunks)
+
+    return Answer(200 if wanted is None else 206, headers, Body(begin))
 
 
 def _headers(file: OpenFile, name: str) -> dict[str, str]:
@@ -171,22 +170,6 @@ def _wanted(environ: Mapping[str, Any], etag: str, file: OpenFile) -> list[range
     if wanted is not None and not wanted:
         raise ranges.RangeNotSatisfiable(file.size)
     return wanted
-
-
-class _Body:
-    """The chunks of a body. The code that serves the body closes it, which frees the slot of the transfer."""
-
-    def __init__(self, chunks: Iterator[bytes], slot: Slot) -> None:
-        self._chunks = chunks
-        self._slot = slot
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._chunks
-
-    def close(self) -> None:
-        self._slot.release()
-        # The thread may have opened a connection to report a bad copy during the download.
-        connection.close()
 
 
 # -- downloads through Django ------------------------------------------------

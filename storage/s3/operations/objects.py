@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 
-from django.db import connection
-
+from storage.api.downloads.body import Body
 from storage.api.http import preconditions, ranges
-from storage.api.wsgi.transfers import Slot, transfer
+from storage.api.wsgi.transfers import transfer
 from storage.exceptions import NoSuchObject
 from storage.models import OpenObject
 from storage.s3 import addresses, checksums, conditions, properties
@@ -56,7 +54,8 @@ def get_object(request: Request) -> Reply:
     status = 200 if wanted is None else 206
     if request.environ["REQUEST_METHOD"] == "HEAD":
         return Reply(status, headers)
-    return Reply(status, headers, _body(opened, wanted))
+    needed = None if wanted is None else [wanted] if wanted else []
+    return Reply(status, headers, Body(lambda: objects.read(opened, needed)))
 
 
 def _checksums(opened: OpenObject, wanted: range | None) -> dict[str, str]:
@@ -71,35 +70,6 @@ def _checksums(opened: OpenObject, wanted: range | None) -> dict[str, str]:
                 if name == "type" or name in part.checksums
             }
     return {}
-
-
-def _body(opened: OpenObject, wanted: range | None) -> Iterator[bytes]:
-    slot = Slot()
-    try:
-        chunks = objects.read(opened, None if wanted is None else [wanted] if wanted else [])
-    except BaseException:
-        slot.release()
-        raise
-    return _Body(chunks, slot)
-
-
-class _Body:
-    """The chunks of a body. When the server closes the body, the transfer ends."""
-
-    def __init__(self, chunks: Iterator[bytes], slot: Slot) -> None:
-        self._chunks = chunks
-        self._slot = slot
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._chunks
-
-    def __next__(self) -> bytes:
-        return next(self._chunks)
-
-    def close(self) -> None:
-        self._slot.release()
-        # The thread may have opened a connection to report a bad copy during the download.
-        connection.close()
 
 
 def _headers(request: Request, opened: OpenObject) -> dict[str, str]:
