@@ -23,7 +23,7 @@ _READ_ALL = """
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class OpenContent:
     """A content, as a download needs it. The hashes that ``head`` has no room for are read during the download.
 

@@ -10,6 +10,9 @@ from storage.models.statements.open_content import with_heads
 from storage.replicas import streaming
 from storage.services.objects.places import require_key
 
+Wanted = Sequence[tuple[OpenContent, list[range] | None]]
+"""Contents in the order in which they are read, each with the ranges to read; None for all of its bytes."""
+
 MOST_CHUNKS = 16_384  # 4 GiB in chunks of 256 KiB; their hashes take 2 MB of memory during a download.
 
 
@@ -56,22 +59,26 @@ def read(opened: OpenObject, ranges: Sequence[range] | None = None) -> Iterator[
         NoSuchFile: the object was deleted or overwritten since it was opened, or during a download of more than
             ``MOST_CHUNKS`` chunks.
     """
-    return streaming.first_now(_pieces(opened, ranges))
+    return streaming.first_now(_pieces(_wanted(opened, ranges)))
 
 
-def _pieces(opened: OpenObject, ranges: Sequence[range] | None) -> Iterator[bytes]:
+def _wanted(opened: OpenObject, ranges: Sequence[range] | None) -> Wanted:
+    """The contents to read: a download holds these in memory, but not all 10,000 parts that an object may have."""
     wanted: list[tuple[OpenContent, list[range] | None]] = []
     for part in opened.parts:
         within = None if ranges is None else [common for one in ranges if (common := _common(one, part.span))]
         if within is None or within:
             wanted.append((part.content, within))
-    for content, within in _with_manifests(wanted):
+    return wanted
+
+
+def _pieces(wanted: Wanted) -> Iterator[bytes]:
+    wanted = _with_manifests(wanted)
+    for content, within in wanted:
         yield from streaming.pieces(content, within)
 
 
-def _with_manifests(
-    wanted: Sequence[tuple[OpenContent, list[range] | None]],
-) -> Sequence[tuple[OpenContent, list[range] | None]]:
+def _with_manifests(wanted: Wanted) -> Wanted:
     """Read the needed chunk hashes of all contents at once, unless they are known already or more than ``MOST_CHUNKS``.
 
     If the object is overwritten during a long download, the download goes on with the old bytes (RACES 48).

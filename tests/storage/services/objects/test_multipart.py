@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from datetime import timedelta
 
@@ -17,7 +18,7 @@ from storage.exceptions import (
     PartTooSmall,
     PreconditionFailed,
 )
-from storage.models import Bucket, Chunk, Content, Multipart, Object, Part, Properties, Upload
+from storage.models import Bucket, Chunk, Content, Multipart, Object, OpenContent, OpenPart, Part, Properties, Upload
 from storage.models.clock import Clock
 from storage.models.described import REDUCED
 from storage.services import objects, sweep
@@ -279,6 +280,17 @@ def test_a_body_whose_request_is_gone_is_dropped(cluster: ClusterUnderTest, monk
     assert not Part.objects.filter(pk__in=[gone, kept.part_id]).exists()
     with pytest.raises(ClusterUnavailable):
         objects.put(bucket, "key", gone, Properties())
+
+
+def test_a_download_holds_only_the_contents_that_it_needs(cluster: ClusterUnderTest) -> None:
+    bucket = make_bucket()
+    upload = begin(bucket)
+    objects.complete(bucket, "key", upload.upload_id, fill(cluster, upload))
+    span = objects.open_object(bucket, "key").parts[1].span
+    pieces = objects.read(objects.open_object(bucket, "key"), [span])
+    gc.collect()
+    assert [type(one) for one in gc.get_objects() if isinstance(one, OpenContent | OpenPart)] == [OpenContent]
+    assert b"".join(pieces) == BODIES[1]
 
 
 # -- copies ------------------------------------------------------------------
