@@ -9,10 +9,13 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from storage.accounts import keys, principals
 from storage.models import Activity, KeyLimit, Scope
-from storage.s3 import authentication
+from storage.s3 import authentication, router
 from tests.support.s3 import HOST, ask, client_of, refused
 
 Make = Callable[..., Any]
@@ -106,11 +109,15 @@ def test_a_key_for_a_part_of_a_bucket(s3_keys: Make) -> None:
     told = limited.delete_objects(Bucket="bucket", Delete={"Objects": [{"Key": "in/2"}, {"Key": "out"}]})
     assert ([entry["Key"] for entry in told["Deleted"]], told["Errors"][0]["Code"]) == (["in/2"], "AccessDenied")
     assert [act.subject for act in Activity.objects.all()] == ["bucket/in/2"]
+    upload = limited.create_multipart_upload(Bucket="bucket", Key="in/5")["UploadId"]
+    part = {"Bucket": "bucket", "Key": "in/5", "UploadId": upload, "PartNumber": 1}
     refusals: list[tuple[Callable[..., Any], dict[str, Any]]] = [
         (limited.get_object, {"Bucket": "bucket", "Key": "out"}),
         (limited.get_object, {"Bucket": "other", "Key": "in/1"}),
         (limited.put_object, {"Bucket": "bucket", "Key": "out", "Body": b"x"}),
         (limited.copy_object, {"Bucket": "bucket", "Key": "in/4", "CopySource": "bucket/out"}),
+        (limited.upload_part_copy, {**part, "CopySource": "bucket/out"}),
+        (limited.upload_part_copy, {**part, "CopySource": "other/in/1"}),
         (limited.list_objects_v2, {"Bucket": "bucket"}),
         (limited.list_objects, {"Bucket": "other", "Prefix": "in/"}),
         (limited.list_object_versions, {"Bucket": "bucket"}),
@@ -122,6 +129,30 @@ def test_a_key_for_a_part_of_a_bucket(s3_keys: Make) -> None:
     for call, arguments in refusals:
         refused("AccessDenied", 403, call, **arguments)
     assert owner.get_object(Bucket="bucket", Key="out")["Body"].read() == b"bytes"
+
+
+def test_no_operation_reaches_beyond_the_limit_of_a_key(s3_keys: Make) -> None:
+    _, owner = s3_keys()
+    for bucket in ("bucket", "other"):
+        owner.create_bucket(Bucket=bucket)
+        for key in ("in/1", "out"):
+            owner.put_object(Bucket=bucket, Key=key, Body=b"bytes")
+    made, _ = s3_keys(limit=KeyLimit("bucket", "in/"))
+
+    def told(method: str, path: str, parameter: str) -> tuple[int, bytes]:
+        address = f"http://{HOST}{path}?{parameter}=" if parameter else f"http://{HOST}{path}"
+        request = AWSRequest(method, address, {"Host": HOST})
+        S3SigV4Auth(Credentials(made.key.pk, made.secret), "s3", "occ").add_auth(request)
+        status, _, body = ask(method, address.partition(HOST)[2], b"", dict(request.headers.items()))
+        return status, body
+
+    assert told("GET", "/bucket/in/1", "") == (200, b"bytes")
+    beyond = [("/other", operation) for operation in router.ON_BUCKETS]
+    beyond += [(path, operation) for path in ("/other/in/1", "/bucket/out") for operation in router.ON_OBJECTS]
+    for path, (method, parameter) in beyond:
+        status, body = told(method, path, parameter)
+        assert status == 403 and (method == "HEAD" or b"<Code>AccessDenied</Code>" in body), (path, method, parameter)
+    assert owner.list_objects_v2(Bucket="other")["KeyCount"] == 2
 
 
 def test_presigned_addresses(s3_keys: Make) -> None:
