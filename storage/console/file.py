@@ -106,7 +106,7 @@ class CopiesPage(_OfFile):
             messages.success(request, "The copies are being made. This goes on when you leave this page.")
         else:
             messages.success(request, f"The file has {answer.document['replication_factor']} copies of every part now.")
-        return HttpResponse(status=303, headers={"Location": named.page})
+        return self.go_to(named.page)
 
 
 class RenamePage(_OfFile):
@@ -125,13 +125,8 @@ class RenamePage(_OfFile):
             return self.show("console/rename.html", context, 200 if "HX-Request" in request.headers else 400)
         messages.success(request, f"“{visible(named.name)}” is now “{visible(answer.document['file_name'])}”.")
         if self.back().startswith(f"{request.META.get('SCRIPT_NAME', '')}/console/file/"):
-            return self._go_to(Named.of(answer.document).page)
+            return self.go_to(Named.of(answer.document).page)
         return self.go_back()
-
-    def _go_to(self, address: str) -> HttpResponse:
-        if "HX-Request" in self.request.headers:
-            return HttpResponse(status=204, headers={"HX-Redirect": address})
-        return HttpResponse(status=303, headers={"Location": address})
 
 
 class SharePage(_OfFile):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -16,7 +16,7 @@ from storage.conf import configuration
 from storage.console import undoing, words
 from storage.console.client import Answer
 from storage.console.names import FOLDER, ITEM, NAME, Folder, Named, trail
-from storage.console.page import Page, Refused, reason
+from storage.console.page import Page, Refused, cursor_in, reason
 from storage.models.fields import HEX_DIGEST
 from storage.models.names import SEPARATOR
 
@@ -74,10 +74,8 @@ class FilesPage(Page):
 
 def _following(address: str | None, query: Mapping[str, str]) -> str | None:
     """The console's address of the page after this one; None after the last page."""
-    if address is None:
-        return None
-    (cursor,) = parse_qs(urlsplit(address).query)["cursor"]
-    return _address({**query, "cursor": cursor})
+    cursor = cursor_in(address)
+    return None if cursor is None else _address({**query, "cursor": cursor})
 
 
 def _address(query: Mapping[str, str]) -> str:
@@ -108,10 +106,7 @@ class UploadPage(Page):
             messages.error(request, "Choose a file first.")
         else:
             messages.error(request, f"The upload failed: {reason(answer)}")
-        return self.go_home()
-
-    def go_home(self) -> HttpResponse:
-        return HttpResponse(status=303, headers={"Location": reverse("root")})
+        return self.go_to(reverse("root"))
 
 
 def _is_own_form(request: HttpRequest) -> bool:

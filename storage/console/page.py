@@ -88,12 +88,7 @@ class Page(View):
 
     def go_back(self) -> HttpResponse:
         """Return to the page that the form names, if it is one of ours, or otherwise to the files."""
-        address = self.back()
-        if "HX-Request" in self.request.headers:
-            return HttpResponse(status=204, headers={"HX-Redirect": address})
-        response = HttpResponseRedirect(address)
-        response.status_code = 303
-        return response
+        return self.go_to(self.back())
 
     def go_to(self, address: str) -> HttpResponse:
         """Go on to another page of this service."""
@@ -131,9 +126,7 @@ class Page(View):
         address = reverse("console:login")
         if self.request.method in READS and "HX-Request" not in self.request.headers:
             return HttpResponseRedirect(f"{address}?{urlencode({'next': self.request.get_full_path()})}")
-        if "HX-Request" in self.request.headers:
-            return HttpResponse(status=204, headers={"HX-Redirect": address})
-        return HttpResponseRedirect(address)
+        return self.go_to(address)
 
 
 def not_stored(response: R) -> R:

@@ -13,11 +13,8 @@ from storage.conf import configuration
 from storage.console import words
 from storage.console.page import OFFER, Page, reason
 
-PASSING = (
-    429,
-    503,
-    507,
-)  # The reason for a refusal with such a status may pass: the same bytes are being stored, or a quota is full.
+PASSING = (429, 503, 507)
+"""A refusal with one of these statuses may pass: the same bytes are being stored, a node is away, a quota is full."""
 
 
 def offer(request: Any, said: str, addresses: Sequence[str]) -> None:
