@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from typing import Any
 
 import requests
@@ -13,7 +14,7 @@ from django.contrib.auth import login
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.views import View
+from django.views.decorators.http import require_GET
 from joserfc.errors import JoseError
 
 from storage.accounts import rates
@@ -32,49 +33,48 @@ REFUSED = (AuthlibBaseError, JoseError, requests.RequestException, KeyError, Val
 """The errors of a provider that is away or says no, and of answers that are malformed or from elsewhere."""
 
 
-class _SingleSignOn(View):
-    http_method_names = ("get",)
+def _step(answer: Callable[[HttpRequest, Provider], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """The view of one step of a login. If the step is refused, the view shows the page for name and password."""
 
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+    @require_GET
+    @wraps(answer)
+    def view(request: HttpRequest) -> HttpResponse:
         provider = configuration().provider
         if provider is None or not configuration().auth_required:
             raise Http404
         try:
             rates.take_sign_on(request.META.get("REMOTE_ADDR", ""))
-            return not_stored(self.answer(request, provider))
+            return not_stored(answer(request, provider))
         except TooManyRequests as error:
             return not_stored(refusal(request, wait=error.wait))
         except REFUSED as error:
             log.warning("login.refused", error=type(error).__name__, reason=str(error)[:200])
             return not_stored(refusal(request, provider=provider.host))
 
-    def answer(self, request: HttpRequest, provider: Provider) -> HttpResponse:
-        raise NotImplementedError
+    return view
 
 
-class BeginPage(_SingleSignOn):
+@_step
+def begin(request: HttpRequest, provider: Provider) -> HttpResponse:
     """Send the browser to the provider."""
-
-    def answer(self, request: HttpRequest, provider: Provider) -> HttpResponse:
-        request.session[NEXT] = request.GET.get(NEXT, "")
-        request.session.set_expiry(ON_THE_WAY_SECONDS)
-        address = request.build_absolute_uri(reverse("console:single-sign-on-return"))
-        response: HttpResponse = _client(provider).authorize_redirect(request, address)
-        return response
+    request.session[NEXT] = request.GET.get(NEXT, "")
+    request.session.set_expiry(ON_THE_WAY_SECONDS)
+    address = request.build_absolute_uri(reverse("console:single-sign-on-return"))
+    response: HttpResponse = _client(provider).authorize_redirect(request, address)
+    return response
 
 
-class ReturnPage(_SingleSignOn):
+@_step
+def come_back(request: HttpRequest, provider: Provider) -> HttpResponse:
     """Log in the person with whom the browser comes back from the provider."""
-
-    def answer(self, request: HttpRequest, provider: Provider) -> HttpResponse:
-        user = user_of(_claims(request, provider), provider.admin_group)
-        if not user.is_active:
-            raise ValueError("the user is not active")
-        target = str(request.session.pop(NEXT, ""))
-        request.session.set_expiry(None)
-        login(request, user, "django.contrib.auth.backends.ModelBackend")
-        is_ours = url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure())
-        return HttpResponseRedirect(target if is_ours else reverse("root"))
+    user = user_of(_claims(request, provider), provider.admin_group)
+    if not user.is_active:
+        raise ValueError("the user is not active")
+    target = str(request.session.pop(NEXT, ""))
+    request.session.set_expiry(None)
+    login(request, user, "django.contrib.auth.backends.ModelBackend")
+    is_ours = url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure())
+    return HttpResponseRedirect(target if is_ours else reverse("root"))
 
 
 def _claims(request: HttpRequest, provider: Provider) -> dict[str, Any]:
