@@ -58,7 +58,8 @@ def _step(answer: Callable[[HttpRequest, Provider], HttpResponse]) -> Callable[[
 def begin(request: HttpRequest, provider: Provider) -> HttpResponse:
     """Send the browser to the provider."""
     request.session[NEXT] = request.GET.get(NEXT, "")
-    request.session.set_expiry(ON_THE_WAY_SECONDS)
+    if not request.user.is_authenticated:
+        request.session.set_expiry(ON_THE_WAY_SECONDS)
     address = request.build_absolute_uri(reverse("console:single-sign-on-return"))
     response: HttpResponse = _client(provider).authorize_redirect(request, address)
     return response

@@ -84,6 +84,19 @@ def test_the_name_of_somebody_else_opens_nothing_of_theirs(provider: Provider) -
     assert not local.identities.exists()
 
 
+def test_a_login_that_was_begun_makes_no_other_session_shorter(provider: Provider, settings: Any) -> None:
+    """A person may turn back at the provider and use the password, or open the address while logged in."""
+    User.objects.create_user("bob", password="correct horse")
+    browser = Browser()
+    for _ in range(2):
+        assert browser.get(BEGIN, headers=BROWSER).status_code == 302
+        browser.open("/console/login")
+        browser.submit("/console/login", 302, username="bob", password="correct horse")
+        assert browser.session.get_expiry_age() == settings.SESSION_COOKIE_AGE
+    assert browser.get(BEGIN, headers=BROWSER).status_code == 302
+    assert browser.session.get_expiry_age() == settings.SESSION_COOKIE_AGE
+
+
 def test_a_login_leads_to_no_other_site(provider: Provider) -> None:
     log_in("1001", "https://evil.example/")
     log_in("1001", "//evil.example/")
