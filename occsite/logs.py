@@ -53,15 +53,19 @@ def configure(level: str, *reporters: Processor) -> dict[str, Any]:
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso"),
-        structlog.processors.format_exc_info,
     ]
+    traceback = structlog.processors.format_exc_info
     structlog.configure(
-        processors=[_unless_disabled, *shared[:-1], *reporters, *shared[-1:], _line],
+        processors=[_unless_disabled, *shared, *reporters, traceback, _line],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=Lines,
         cache_logger_on_first_use=True,
     )
-    formatter = {"()": structlog.stdlib.ProcessorFormatter, "processor": _line, "foreign_pre_chain": shared}
+    formatter = {
+        "()": structlog.stdlib.ProcessorFormatter,
+        "processor": _line,
+        "foreign_pre_chain": [*shared, traceback],
+    }
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -90,15 +94,15 @@ def _as_warning(record: logging.LogRecord) -> bool:
 
 
 def _line(logger: Any, method: str, event: EventDict) -> str:
-    """The line of an event.
+    """The line of an event. Secrets are masked, also in messages of libraries and in tracebacks."""
+    return masked(str(RENDER(logger, method, event)))
 
-    The tokens of share links and the signatures of presigned addresses are masked, also in messages of libraries and in
-    tracebacks.
-    """
-    line = str(RENDER(logger, method, event))
-    if "share" in line.lower():
-        line = TOKEN.sub(r"\1...", line)
-    return SIGNATURE.sub(r"\1...", line) if "x-amz-s" in line.lower() else line
+
+def masked(text: str) -> str:
+    """A text without the tokens of share links and the signatures of presigned addresses."""
+    if "share" in text.lower():
+        text = TOKEN.sub(r"\1...", text)
+    return SIGNATURE.sub(r"\1...", text) if "x-amz-s" in text.lower() else text
 
 
 def _unless_disabled(_logger: Any, method: str, event: EventDict) -> EventDict:

@@ -10,6 +10,7 @@ from typing import Any
 
 from structlog.typing import EventDict
 
+from occsite import logs
 from storage.conf import VERSION
 from storage.exceptions import ConfigurationError
 
@@ -21,7 +22,8 @@ def begin(dsn: str) -> None:
     function is called.
 
     A report has the event with its ids and the traceback: no body, no header field, no address of a client, and no
-    variable of a function, because all of these may hold what belongs to the owners of files.
+    variable of a function, because all of these may hold what belongs to the owners of files. Secrets are masked as in
+    the log.
 
     Args:
         dsn: the address of the project at Sentry.
@@ -44,6 +46,7 @@ def begin(dsn: str) -> None:
             send_default_pii=False,
             max_request_body_size="never",
             max_breadcrumbs=0,
+            before_send=lambda event, _hint: _masked(event),
         )
     except BadDsn as error:
         raise ConfigurationError(f"SENTRY_DSN: {error}") from None
@@ -63,3 +66,12 @@ def report(_logger: Any, method: str, event: EventDict) -> EventDict:
     found.update(message=str(event["event"]), level="error", logger=event.get("logger"), extra=fields)
     sentry_sdk.capture_event(found)
     return event
+
+
+def _masked(value: Any) -> Any:
+    """A report, or a part of one, in which all texts are masked."""
+    if isinstance(value, str):
+        return logs.masked(value)
+    if isinstance(value, dict):
+        return {name: _masked(part) for name, part in value.items()}
+    return [_masked(part) for part in value] if isinstance(value, list) else value

@@ -70,6 +70,24 @@ def test_errors_are_reported_without_what_belongs_to_owners(collector: Collector
     assert all("vars" not in frame for frame in error["stacktrace"]["frames"])
 
 
+LEAK = """
+address = "/share/0123456789abcdef/a.txt?X-Amz-Signature=fedcba9876543210"
+try: raise ValueError(f"refused: {address}")
+except ValueError as error: ours.exception("request.failed", exc_info=error, paths=[address])
+theirs.error("Internal Server Error: %s", address)
+import sentry_sdk; sentry_sdk.flush(5)
+"""
+
+
+def test_what_opens_a_file_is_masked_in_reports(collector: Collector) -> None:
+    logged(LEAK, SENTRY_DSN=f"http://key@127.0.0.1:{collector.server_port}/1")
+    assert len(collector.events) == 2
+    reports = json.dumps(collector.events)
+    assert reports.count("/share/.../a.txt?X-Amz-Signature=...") >= 3
+    assert "0123456789abcdef" not in reports
+    assert "fedcba9876543210" not in reports
+
+
 def test_while_the_service_is_away_nothing_waits_and_nothing_fails() -> None:
     lines = logged("ours.error('failed'); theirs.error('failed')", SENTRY_DSN="http://key@127.0.0.1:9/1")
     assert [line["event"] for line in lines if line["logger"] in ("ours", "theirs")] == ["failed", "failed"]
