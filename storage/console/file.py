@@ -148,5 +148,5 @@ class SharePage(_OfFile):
 
     def _links(self, named: Named, **more: Any) -> HttpResponse:
         links = self.need(self.api.get(f"/files/{named.file_hash}/links", **{NAME: named.name}))["links"]
-        context = {"named": named, "links": links[::-1], "back": self.back(), "durations": DURATIONS, **more}
+        context = {"named": named, "links": links[::-1], "durations": DURATIONS, **more}
         return self.show("console/share.html", context)

@@ -66,10 +66,8 @@ class FilesPage(Page):
             "account": self.api.get("/account").document,
             "here": _address({**query, "sort": "" if sort == NEWEST else sort}),
         }
-        part = request.headers.get("HX-Target")
-        if part == "rows":
-            return self.show("console/parts/rows.html", context)
-        return self.show("console/parts/list.html" if part == "list" else "console/files.html", context)
+        is_list = request.headers.get("HX-Target") == "list"
+        return self.show("console/parts/list.html" if is_list else "console/files.html", context)
 
 
 def _following(address: str | None, query: Mapping[str, str]) -> str | None:
