@@ -58,6 +58,15 @@ def test_the_list_is_newest_first_and_is_searched_sorted_and_paged(
         page(strange)
 
 
+def test_a_row_of_the_list_is_small(workers: ClusterUnderTest, page: Page) -> None:
+    """A page of the console has at most 200 KB, and fifty rows."""
+    name = f"{'a folder with a long name/' * 4}a file with a name of {'x' * 40}.jpeg"
+    workers.upload(b"x", name)
+    (row,) = re.findall(r"<tr>\s*<td>.*?</tr>", page("/?q=folder"), re.DOTALL)
+    assert names(row) == [name]
+    assert len(row.encode()) < 3600
+
+
 def test_a_file_is_uploaded_and_deleted_without_scripts(browser: Browser, workers: ClusterUnderTest) -> None:
     browser.submit("/console/upload", file=SimpleUploadedFile("plain ä.txt", b"plain"))
     text = browser.open("/")

@@ -5,9 +5,10 @@ const dialogue = document.querySelector("#dialogue");
 let opener; // the link or the button that has opened the dialogue
 let marked = new Set(); // The values of the boxes that were checked when a part of the page was last replaced.
 
+// A button without a text of its own copies the address of the download in its row.
 function copy(button) {
-  const text = new URL(button.dataset.copy, location.href).href;
-  const value = button.dataset.plain === undefined ? text : button.dataset.copy;
+  const text = button.dataset.copy || button.closest("tr").querySelector("a.button").href;
+  const value = button.dataset.plain === undefined ? new URL(text, location.href).href : text;
   const done = () => say(button, "Copied");
   if (navigator.clipboard) navigator.clipboard.writeText(value).then(done, () => select(value, done));
   else select(value, done);
