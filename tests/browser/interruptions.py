@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.visitor import DESKTOP, PATIENCE, Visitor
 
@@ -84,12 +84,39 @@ class Interruptions(Visitor):
             expect(page.get_by_label("Go on: film.bin")).to_be_focused()
             page.keyboard.press("Enter")
             expect(stage).to_contain_text("Sending")
+            page.get_by_label("Pause: film.bin").press("Enter")
+            expect(stage).to_contain_text("Paused")
             page.get_by_label("Cancel: film.bin").press("Enter")
             expect(stage).to_contain_text("Cancelled")
             page.wait_for_function("async () => !(await (await fetch('/uploads/')).json()).uploads.length")
-            self.line.slow_down(0)
             page.get_by_label("Try again: film.bin").click()
+            expect(stage).to_contain_text("left")
+            self.line.slow_down(0)
             expect(stage).to_contain_text("Done")
         self._forgive("pause")
         self._empty()
         self.steps.append("paused")
+
+    def try_again_after_a_failure(self, file: Path) -> None:
+        """Let the service fail to store an upload, as the page hears it. The next attempt is another upload."""
+        failed: list[str] = []
+
+        def answer(route: Route) -> None:
+            address = route.request.url
+            if route.request.method != "GET" or address.endswith("/") or failed not in ([], [address]):
+                route.continue_()
+                return
+            failed[:] = [address]
+            route.fulfill(json={"stage": "failed", "error": {"detail": "a disk is broken"}})
+
+        with self.page("not stored", viewport=DESKTOP) as page:
+            page.route("**/uploads/*", answer)
+            page.goto("/")
+            page.set_input_files("#pick-files", file)
+            stage = page.locator(".upload [data-part=stage]")
+            expect(stage).to_contain_text("could not be stored: a disk is broken")
+            page.get_by_label(f"Try again: {file.name}").click()
+            expect(stage).to_contain_text("Done")
+            assert page.evaluate("localStorage.getItem('occ.uploads')") == "{}"
+        self._empty()
+        self.steps.append("tried again")

@@ -287,6 +287,7 @@ def main(url: str, chromium: str, folder: Path, password: str = "") -> None:
             visit.survive_a_lost_line(file)
         visit.go_on_after_the_page_was_closed()
         visit.pause_and_cancel()
+        visit.try_again_after_a_failure(files[0])
         with visit.page("files of every kind") as page:
             page.goto("/")
             page.set_input_files("#pick-files", files)

@@ -62,7 +62,7 @@ def visit(system: System, folder: Path, *password: str, program: str = VISIT) ->
 def test_people_store_find_share_and_delete_files(make_system: Callable[..., System], folder: Path) -> None:
     system = make_system()
     system.start()
-    assert visit(system, folder) == [*STEPS, "lost line", "lost line", "resumed", "paused", "every page"]
+    assert visit(system, folder) == [*STEPS, "lost line", "lost line", "resumed", "paused", "tried again", "every page"]
     (password,) = re.findall(r"password (\S+)", system.output())
     system.environment["AUTH_REQUIRED"] = "true"
     system.restart()

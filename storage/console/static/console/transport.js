@@ -65,8 +65,10 @@ class Parts {
     try {
       await persist(() => this.attempt(), control, { measure: () => this.offset, onWait: on.wait });
       on.stage("checking");
-      await followed(this.address, control, on, (upload) => upload);
-      forget(this.address);
+      await followed(this.address, control, on, (upload) => {
+        if (["done", "failed"].includes(upload.stage)) this.forget(); // The user may try again: with a new upload.
+        return upload;
+      });
     } finally {
       removeEventListener("pagehide", this.leave);
       this.leave();
@@ -84,8 +86,7 @@ class Parts {
       if (!(error instanceof Refused) || !this.address) throw error;
       if (error.status === 409) throw new Lost("Another window goes on with this upload.");
       if (error.status !== 404) throw error;
-      forget(this.address); // It has expired, or was discarded elsewhere: the file is sent from its beginning.
-      this.begun.address = undefined;
+      this.forget(); // It has expired, or was discarded elsewhere: the file is sent from its beginning.
       this.offset = 0;
       throw new Lost();
     }
@@ -120,6 +121,11 @@ class Parts {
     if (Date.now() - this.beaten < BEAT) return;
     this.beaten = Date.now();
     touch(this.address);
+  }
+
+  forget() {
+    forget(this.address);
+    this.begun.address = undefined;
   }
 
   drop() {

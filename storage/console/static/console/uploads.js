@@ -161,6 +161,7 @@ class Upload {
     sending.add(this);
     this.samples = [];
     this.sent = 0;
+    this.isPaused = false;
     this.show(this.active, `Sending · ${size(this.total)}`);
     this.transfer = send(this.file, this.name, addresses, this.begun, {
       progress: (sent) => this.progressed(sent),
@@ -272,7 +273,7 @@ class Upload {
   }
 }
 
-export function size(bytes) {
+function size(bytes) {
   if (bytes < 999.5) return `${Math.round(bytes)} bytes`;
   const units = ["KB", "MB", "GB", "TB"];
   let value = bytes / 1000;
