@@ -19,8 +19,7 @@ FIELD = "cursor"
 def made_of(sort: Sort, position: Position | str) -> str:
     """The cursor of a position in a sort order, or of a folder before the files."""
     place = (position,) if isinstance(position, str) else position
-    text = json.dumps([sort.key, sort.descending, *place], separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return _encoded(json.dumps([sort.key, sort.descending, *place], separators=(",", ":")))
 
 
 def read(text: str, sort: Sort) -> Position:
@@ -67,7 +66,7 @@ def _refusal(found: object) -> InvalidRequest:
 
 def made_of_moment(at: datetime, row_id: uuid.UUID) -> str:
     """The cursor of an entry of a list by time, the newest first."""
-    return base64.urlsafe_b64encode(f"{at.isoformat()} {row_id}".encode()).decode().rstrip("=")
+    return _encoded(f"{at.isoformat()} {row_id}")
 
 
 def read_moment(text: str) -> tuple[datetime, uuid.UUID]:
@@ -87,7 +86,7 @@ def made_of_place(place: Place) -> str:
     """The cursor of a place in the activity."""
     acts, file_id = place
     parts = [*((acts[0].isoformat(), acts[1]) if acts else (None, None)), file_id]
-    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
+    return _encoded(json.dumps(parts))
 
 
 def read_place(text: str) -> Place:
@@ -107,6 +106,10 @@ def read_place(text: str) -> Place:
     except ValueError:
         pass
     raise _refusal(None)
+
+
+def _encoded(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def _decoded(text: str) -> bytes:
