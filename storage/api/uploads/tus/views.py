@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +19,7 @@ from storage.api import documents, names, serializers
 from storage.api.authorization import authorize
 from storage.api.endpoint import Endpoint, owner_of
 from storage.api.http import preconditions
+from storage.api.parameters import require_known
 from storage.api.uploads.bodies import BodyStream, StrictRequest
 from storage.api.uploads.tus import fields
 from storage.api.wsgi.transfers import transfer
@@ -74,11 +75,10 @@ class UploadsView(Tus):
     `GET` lists your uploads of which bytes are still to come.
     """
 
-    @property
-    def parameters(self) -> Collection[str]:  # type: ignore[override]
-        return CREATION_QUERY if self.request.method == "POST" else ()
+    parameters = CREATION_QUERY
 
     def get(self, request: Request) -> Response:
+        require_known(request.META, ())
         found = resumable.unfinished(owner_of(request))
         return Response({"uploads": [documents.upload_status(upload) for upload in found]})
 
