@@ -134,6 +134,18 @@ def test_a_token_of_another_issuer_is_refused(provider: Provider, settings: Any)
     assert_refused(browser, answer)
 
 
+def test_the_userinfo_endpoint_speaks_of_the_same_subject_and_changes_no_claim(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {"sub": "1001", "iss": "https://login.example"}
+    monkeypatch.setattr(single_sign_on._client(provider), "userinfo", lambda **_: answers)
+    log_in("1001")
+    assert Identity.objects.get().issuer == provider.issuer
+    browser = Browser()
+    answer = allowed(browser.get(BEGIN, headers=BROWSER).headers["Location"], "1002")
+    assert_refused(browser, answer)
+
+
 def test_while_the_provider_is_away_the_page_says_so(provider: Provider, settings: Any) -> None:
     away = dataclasses.replace(provider, issuer="http://127.0.0.1:9")
     settings.OCC = dataclasses.replace(settings.OCC, provider=away)

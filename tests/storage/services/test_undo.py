@@ -132,6 +132,23 @@ def test_a_chunk_that_was_freed_and_came_again_is_not_taken_for_the_old_one(clus
         undo.undo(file.owner, deletion)
 
 
+def test_remains_that_a_later_deletion_has_replaced_are_not_used(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = cluster.upload(content_of(2))
+    deletion = delete(file)
+    read = Remains.content_fields
+
+    def late(remains: Remains) -> dict[str, object]:
+        Remains.objects.update(removed_at=Clock())  # Others restore and delete the content, before it is locked here.
+        return read(remains)
+
+    monkeypatch.setattr(Remains, "content_fields", late)
+    with pytest.raises(DeletionFinal):
+        undo.undo(file.owner, deletion)
+    assert not Content.objects.exists()
+
+
 def test_a_chunk_that_keeps_its_row_without_a_copy_does_not_come_back(cluster: ClusterUnderTest) -> None:
     """A silent node keeps the row of a chunk whose other copies have been removed."""
     file = cluster.upload(content_of(2))
