@@ -2,8 +2,9 @@
 
 - ``client``: requests to the API from within the process.
 - ``page``: what all pages have in common: who looks, and what an error looks like.
-- ``files``, ``file``, ``sharing``, ``preview``: the user's files. ``undoing``: the offer to take a deletion back.
+- ``files``, ``file``, ``preview``: the user's files. ``names``: how addresses name them. ``undoing``: the offer to
+  take a deletion back.
 - ``health``, ``nodes``, ``work``: whether everything works; the nodes; jobs. ``plots``, ``timelines``: their pictures.
 - ``links``, ``activity``, ``keys``: all share links; who did what; what programs log in with.
-- ``login``: sessions. ``words``: sizes, times and states as people read them.
+- ``login``, ``single_sign_on``: sessions. ``words``: sizes, times and states as people read them.
 """

@@ -92,7 +92,7 @@ dialogue.addEventListener("close", () => {
 // A click on what is behind the dialogue closes it.
 dialogue.addEventListener("click", (event) => { if (event.target === dialogue) dialogue.close(); });
 
-// Somebody was faster than this script.
+// A user may have checked the box for all files before this script ran.
 if (document.querySelector("#all")?.checked) markAll(true);
 countMarked();
 watchDrops();
