@@ -159,6 +159,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "POSTPROCESSING_HOOKS": [
         "storage.api.schema.hooks.drop_marks",
+        "storage.api.schema.hooks.allow_overlap",
         "storage.api.schema.hooks.add_heads",
         "storage.api.schema.hooks.add_example_of_problem",
     ],

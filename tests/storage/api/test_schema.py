@@ -141,6 +141,7 @@ def test_answers_have_what_the_schema_says_and_nothing_else(workers: ClusterUnde
     assert_described(document, "/jobs/{job_id}", client.get(f"/jobs/{rebalanced.json()['job']}"))
     assert_described(document, "/files/{file_hash}", client.get(f"/files/{'0' * 64}"))
     assert_described(document, "/files", client.get("/files?delimiter=/"))
+    assert_described(document, "/files", client.get("/files?prefix=nothing"))
     deleted = client.delete(f"/files/{file_hash}")
     undone = client.post(deleted.headers["Undo-Location"])
     assert_described(document, "/deletions/{deletion_id}", undone, "post")
