@@ -12,6 +12,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.installation import Installation
 from tests.support.installation import copies as paths_of
 from tests.support.packs import PackedCopy, copies_in
@@ -32,6 +34,17 @@ def copies(installation: Installation, chunk: bytes) -> dict[str, Any]:
         for copy in paths_of(installation, chunk)
     }
     return {node_id: path for node_id, path in found.items() if node_id.startswith("node_")}
+
+
+def require_files(installation: Installation, why: str) -> None:
+    """Skip a scenario that needs nodes with one file for each copy.
+
+    Args:
+        installation: the installation.
+        why: the reason that is printed.
+    """
+    if any(nodes_dir(installation).glob("node_*/packs")):
+        pytest.skip(f"not for nodes of packs: {why}")
 
 
 def replicas(folder: Path) -> set[str]:

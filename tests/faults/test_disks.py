@@ -32,6 +32,7 @@ from tests.faults.disks import (
     nodes_dir,
     own_disks,
     replicas,
+    require_files,
 )
 from tests.faults.journal import Attempt, Outcome
 from tests.support.installation import PATIENCE, Installation, bytes_of
@@ -42,6 +43,7 @@ pytestmark = [pytest.mark.system, pytest.mark.faults]
 CHUNK_SIZE = 16384
 CHUNKS = 24  # There are so many chunks that every node is chosen for some of them.
 NODES = 5
+KEPT_OPEN = "no disk with open packs can be made read-only by a command"
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +164,7 @@ def test_a_read_that_hangs_is_served_by_another_node(installation: Installation,
 
     The read that hangs must nevertheless run in the lane, because only the lane has a time limit.
     """
+    require_files(installation, "no copy can hang alone")
     assert all(readable(installation, file) for _ in range(8)), "and by now every process reads it in place"
     chunk = bytes_of(file.name, file.size)[:CHUNK_SIZE]
     _, route = installation.journal.ask(f"/route/{hashlib.sha256(chunk).hexdigest()}")
@@ -284,6 +287,7 @@ def test_a_disk_that_comes_loose_in_mid_upload_is_not_written_below(
 def test_a_disk_that_turns_read_only_is_read_and_not_written(
     installation: Installation, disks: Mapping[str, Disk], file: Attempt
 ) -> None:
+    require_files(installation, KEPT_OPEN)
     before = replicas(disks["node_000"].folder)
     with upload_meeting(installation, "finds a disk read-only", disks["node_000"].read_only()) as attempt:
         assert attempt.status == 201, attempt
@@ -296,6 +300,7 @@ def test_a_disk_that_turns_read_only_is_read_and_not_written(
 def test_when_all_disks_are_read_only_what_they_hold_is_served(
     installation: Installation, disks: Mapping[str, Disk], file: Attempt
 ) -> None:
+    require_files(installation, KEPT_OPEN)
     fault = all_of(disk.read_only() for disk in disks.values())
     with upload_meeting(installation, "finds all disks read-only", fault) as attempt:
         assert attempt.status in (503, 507), attempt

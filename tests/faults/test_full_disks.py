@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from storage.volumes.base import HEADROOM_FILES
-from tests.faults.disks import CannotMount, Disk, all_of, limited_disks, nodes_dir, replicas
+from tests.faults.disks import CannotMount, Disk, all_of, limited_disks, nodes_dir, replicas, require_files
 from tests.faults.journal import Outcome
 from tests.faults.test_disks import await_states, states
 from tests.support.installation import PATIENCE, Installation, bytes_of, log_of
+from tests.support.packs import trashed_in
 from tests.support.system import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
@@ -52,7 +53,8 @@ def limited(make_installation: Callable[..., Installation], tmp_path: Path) -> L
 
 def removed(installation: Installation) -> list[str]:
     """List the copies in the trash of all nodes."""
-    return [path.name for path in nodes_dir(installation).glob("node_*/trash/*")]
+    packed = [name for folder in nodes_dir(installation).glob("node_*") for name, _ in trashed_in(folder)]
+    return [*(path.name for path in nodes_dir(installation).glob("node_*/trash/*")), *packed]
 
 
 def test_what_is_deleted_makes_room_on_disks_without_a_free_block_or_inode(limited: Limited) -> None:
@@ -91,6 +93,7 @@ def test_what_is_deleted_makes_room_on_disks_without_a_free_block_or_inode(limit
 def test_nodes_that_run_out_of_inodes_are_full_before_a_write_fails(limited: Limited) -> None:
     few = ("tmpfs", f"nr_inodes={HEADROOM_FILES + OWN_INODES + 50}")
     with limited(dict.fromkeys(NODES, few)) as (installation, disks):
+        require_files(installation, "their copies take no inodes")
         for number in range(2 * OWN_INODES):
             attempt = installation.journal.upload(bytes_of(f"small {number}", 100), f"small {number}")
             if attempt.status != 201:

@@ -20,6 +20,7 @@ from occsite.backup.archive import Archive
 from occsite.launch.state import restoring_marker
 from occsite.signature import signature
 from storage.models import File
+from tests.faults.disks import replicas
 from tests.support.cluster import ClusterUnderTest, content_of
 from tests.support.system import PROJECT
 
@@ -69,7 +70,7 @@ def test_a_database_of_the_environment_is_replaced_as_a_whole_or_not_at_all(
     assert rows("SELECT count(*) FROM storage_file") == [(len(files),)]
     assert rows("SELECT count(*) FROM storage_hold") == [(0,)]
     assert rows("SELECT sketch_seed FROM storage_cluster") != [(seed,)], "sketches of the former life still fit"
-    copies = [path.name for path in state.glob("nodes/*/chunks/??/*")]
+    copies = [name for folder in state.glob("nodes/*") for name in replicas(folder)]
     assert sorted(copies) == sorted([h for file in files for h, _ in file.content.manifest()] * 3)
     assert not restoring_marker(state).exists()
 

@@ -142,8 +142,11 @@ class PackedCopy:
 
 
 def copies_in(root: Path, state: int = 0) -> list[str]:
-    """The hashes of all records with a state in a volume of packs."""
-    with closing(sqlite3.connect(root / "index.sqlite")) as index:
+    """The hashes of all records with a state in a volume of packs. A disk that blocks every write can be read too."""
+    # SQLite sets the owner of its shared memory, which is a write, unless the memory is only read. While no process has
+    # the index open, there is no shared memory to read.
+    shared = "?mode=ro&readonly_shm=1" if (root / "index.sqlite-shm").exists() else ""
+    with closing(sqlite3.connect(f"file:{root / 'index.sqlite'}{shared}", uri=True)) as index:
         return [digest.hex() for (digest,) in index.execute("SELECT hash FROM record WHERE state = ?", (state,))]
 
 

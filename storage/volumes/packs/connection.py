@@ -31,6 +31,10 @@ FORMAT = 1
 LOCK_SECONDS = 8.0
 BUSY_SECONDS = 5.0
 FORK_SECONDS = 5.0
+LOG_PAGES = 1000  # SQLite moves the log into the database when the log has this many pages, as by default.
+# While there is no room, SQLite moves the log after each change: the log takes no more room, and what the database
+# grows by is taken while there still is some.
+TIGHT_LOG_PAGES = 1
 
 # Hashes come in no order: with a small cache, each row would cost the writing of a page.
 _DRAFT = ("journal_mode = OFF", "synchronous = OFF", "cache_size = -262144")
@@ -70,6 +74,8 @@ class Connection:
         self._serial: int | None = None  # the descriptor of the file ``serial``
         self._durable: bool | None = None
         self._must_shrink = False
+        self._is_tight = False
+        self._log_pages = LOG_PAGES
         self._is_draft = draft
         self._is_lost = False
         with self.reading():
@@ -96,9 +102,7 @@ class Connection:
                 with suppress(sqlite3.Error):
                     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                     self._must_shrink = False
-            if durable is not self._durable and not self._is_draft:
-                connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-                self._durable = durable
+            self._prepare(connection, durable=durable)
             connection.execute("BEGIN IMMEDIATE")
             try:
                 if durable:
@@ -110,9 +114,20 @@ class Connection:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
                 self._must_shrink = isinstance(error, sqlite3.Error) and error.sqlite_errorcode in _FULL
+                self._is_tight |= self._must_shrink
                 raise
+            self._is_tight &= durable  # New records were added, so there is room again.
             if serial is not None and self._serial is not None:
                 write_serial(self._serial, serial)
+
+    def _prepare(self, connection: sqlite3.Connection, *, durable: bool) -> None:
+        if durable is not self._durable and not self._is_draft:
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._durable = durable
+        pages = TIGHT_LOG_PAGES if self._is_tight else LOG_PAGES
+        if pages != self._log_pages:
+            connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+            self._log_pages = pages
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -142,7 +157,7 @@ class Connection:
         except BaseException:
             self._disconnect(connection)
             raise
-        self._durable = None
+        self._durable, self._log_pages = None, LOG_PAGES
         if self._is_draft:
             for pragma in _DRAFT:
                 connection.execute(f"PRAGMA {pragma}")

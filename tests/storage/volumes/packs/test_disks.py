@@ -57,6 +57,29 @@ def test_a_full_disk_takes_nothing_and_costs_no_pack(
     assert hashes(opened(root)) == {ONE[0], TWO[0]}
 
 
+def test_removals_on_a_full_disk_take_no_more_and_more_room(volume: PackVolume, root: Path) -> None:
+    """An earlier version let the log of the index grow until no room was left, not even for a purge."""
+    chunks = dict(named(str(number)) for number in range(100))
+    volume.write(chunks)
+    log = root / "index.sqlite-wal"
+    assert volume._handle is not None
+    with volume._handle.index._connection.reading() as session:
+        pages = session.execute("PRAGMA page_count").fetchone()[0]
+        session.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(VolumeFull):
+        volume.write(dict(named(f"more {number}") for number in range(200)))
+    with volume._handle.index._connection.reading() as session:
+        session.execute("PRAGMA max_page_count = 1000000")
+    for chunk_hash in chunks:
+        assert volume.trash(chunk_hash, "t")
+    assert log.stat().st_size < 32 * 4096
+    for trashed in list(volume.trashed()):
+        assert volume.purge(trashed)
+    assert log.stat().st_size < 32 * 4096
+    volume.write(chunks)
+    assert set(chunks) <= hashes(opened(root))
+
+
 def test_an_index_that_cannot_be_written_leaves_nothing_visible(
     volume: PackVolume, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
