@@ -14,7 +14,7 @@ import structlog
 from django.contrib.auth.models import User
 
 from storage.exceptions import InvalidRequest
-from storage.models import Bucket, Destination, Quota, Usage
+from storage.models import Destination, Quota, Usage
 from storage.recent import Recent
 
 log = structlog.get_logger(__name__)
@@ -84,10 +84,10 @@ def allowances_at(owner_id: int, destination: Destination) -> list[Allowance]:
         owner_id: the owner.
         destination: the place.
     """
-    bucket = Bucket.objects.filter(pk=destination.bucket_id).first()
+    bucket = destination.bucket
     quota = Quota.find(owner_id) if owner_id in _owners.see(Quota.owners) else None
     limits = [(quota, Usage.of(owner_id))] if quota is not None else []
-    if bucket is not None and bucket.quota is not None:
+    if bucket.quota is not None:
         limits.append((bucket.quota, bucket.used))
     if not limits:
         return []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 from django.conf import settings
@@ -9,13 +10,10 @@ from django.db.models.functions import Now
 from storage.conf import configuration
 from storage.exceptions import NoSuchBucket
 from storage.models.quota import Quota, Usage
-from storage.models.statements.prepared import rows
+from storage.models.statements.prepared import Columns, rows
 
 LONGEST_NAME = 63
 
-_NAMED = """
-    SELECT id, owner_id, created_at, replication_factor, max_bytes, max_objects FROM storage_bucket WHERE name = %s
-"""
 _USAGE = """
     SELECT coalesce(sum(amount) FILTER (WHERE what = 'objects'), 0)::bigint,
            coalesce(sum(amount) FILTER (WHERE what = 'parts'), 0)::bigint
@@ -48,17 +46,7 @@ class Bucket(models.Model):
     @classmethod
     def find(cls, name: str) -> Bucket | None:
         """The bucket of a name; None if there is none. Every request at the S3 door asks for one."""
-        for pk, owner_id, created_at, factor, max_bytes, max_objects in rows(_NAMED, [name]):
-            return cls(
-                id=pk,
-                owner_id=owner_id,
-                name=name,
-                created_at=created_at,
-                replication_factor=factor,
-                max_bytes=max_bytes,
-                max_objects=max_objects,
-            )
-        return None
+        return cls._read("name = %s", name)
 
     @property
     def factor(self) -> int:
@@ -98,5 +86,15 @@ class Bucket(models.Model):
         return bucket if bucket is None or bucket.quota is None else self._locked("FOR NO KEY UPDATE")
 
     def _locked(self, strength: Literal["FOR KEY SHARE", "FOR NO KEY UPDATE"]) -> Bucket | None:
-        statement = f"SELECT * FROM storage_bucket WHERE id = %s {strength}"  # noqa: S608  strength is a constant
-        return next(iter(Bucket.objects.raw(statement, [self.pk])), None)
+        return self._read(f"id = %s {strength}", self.pk)
+
+    @classmethod
+    def _read(cls, condition: str, value: object) -> Bucket | None:
+        columns = _columns()
+        statement = f"SELECT {columns.of('b')} FROM storage_bucket b WHERE b.{condition}"  # noqa: S608  constants
+        return next((columns.take(cls, iter(row)) for row in rows(statement, [value])), None)
+
+
+@lru_cache(maxsize=1)
+def _columns() -> Columns:
+    return Columns(Bucket)

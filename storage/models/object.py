@@ -25,18 +25,18 @@ class Destination:
     """The bucket for which a body arrives, and the key if the body will be an object.
 
     Attributes:
-        bucket_id: the row id of the bucket.
+        bucket: the bucket, as it was when the request began.
         key: the key under which the body will be an object; None for a part of a multipart upload.
     """
 
-    bucket_id: int
+    bucket: Bucket
     key: str | None = None
 
     def cost(self) -> tuple[int, int]:
         """The number of objects that the body will add, and the bytes of the object that it will overwrite."""
         if self.key is None:
             return 0, 0
-        for (size,) in rows(_SIZE, [self.bucket_id, self.key]):
+        for (size,) in rows(_SIZE, [self.bucket.pk, self.key]):
             return 0, size
         return 1, 0
 

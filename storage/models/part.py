@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 
 from django.db import models
 from django.db.models import Q
@@ -10,7 +11,7 @@ from storage.models.bucket import Bucket
 from storage.models.content import Content
 from storage.models.multipart import Multipart
 from storage.models.object import Object
-from storage.models.statements.prepared import rows
+from storage.models.statements.prepared import Columns, rows
 
 
 class PartQuerySet(models.QuerySet["Part"]):
@@ -65,3 +66,22 @@ class Part(models.Model):
 
     def __str__(self) -> str:
         return f"part {self.number}, {self.etag}"
+
+    @classmethod
+    def find_pending(cls, part_id: int) -> tuple[Part, str] | None:
+        """A pending part and the state of its content; None if there is no such part, or if it is not pending."""
+        columns = _columns()
+        statement = f"""
+            SELECT {columns.of("p")}, c.state FROM storage_part p JOIN storage_content c ON c.id = p.content_id
+             WHERE p.id = %s AND p.object_id IS NULL AND p.multipart_id IS NULL
+        """  # noqa: S608  names of columns
+        for row in rows(statement, [part_id]):
+            part = columns.take(cls, iter(row))
+            assert part is not None
+            return part, row[-1]
+        return None
+
+
+@lru_cache(maxsize=1)
+def _columns() -> Columns:
+    return Columns(Part)

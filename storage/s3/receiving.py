@@ -53,7 +53,7 @@ def store_from(request: Request, bucket: Bucket, factor: int, size: int, receive
         As ``store``.
     """
     # A part of a multipart upload has no key: it adds no object, and overwrites none.
-    destination = Destination(bucket.pk, None if "uploadId" in request.query else request.key)
+    destination = Destination(bucket, None if "uploadId" in request.query else request.key)
     reception = intake.Reception(
         request.principal.owner,
         declared_size=size,

@@ -237,7 +237,7 @@ class Reception:
         origin = Origin(self._destination, etag, checksums or {})
         accepted = record_part(self._body(None, self._factor, origin), durable=False)
         if accepted is None:
-            if not Bucket.objects.filter(pk=self._destination.bucket_id).exists():
+            if not Bucket.objects.filter(pk=self._destination.bucket.pk).exists():
                 raise NoSuchBucket("the bucket has been deleted")
             raise BodyStalled(SILENT)
         self._hand_over(accepted, part=accepted.part_id)

@@ -32,7 +32,7 @@ def bucket() -> Bucket:
 def stored(data: bytes, key: str | None = None) -> int:
     """Store a body; returns the row id of its pending part."""
     into = bucket()
-    with intake.Reception(nobody(), declared_size=len(data), destination=Destination(into.pk, key)) as reception:
+    with intake.Reception(nobody(), declared_size=len(data), destination=Destination(into, key)) as reception:
         reception.write(data)
         accepted = reception.accept_part(etag=hashlib.md5(data, usedforsecurity=False).hexdigest())
     assert intake.finish(accepted, 60) is not None

@@ -35,7 +35,7 @@ def arrive(
 ) -> AcceptedPart:
     """Receive a body, up to the job that will ingest it."""
     size = len(data) if declared is None else declared
-    destination = Destination(bucket.pk, key)
+    destination = Destination(bucket, key)
     with intake.Reception(
         bucket.owner, declared_size=size, replication_factor=bucket.factor, destination=destination
     ) as reception:

@@ -7,7 +7,6 @@ from typing import Any
 
 from django.db import transaction
 
-from storage.models.bucket import Bucket
 from storage.models.kinds import Kind
 from storage.models.object import Destination
 from storage.models.quota import Quota, Usage
@@ -278,7 +277,7 @@ def _record_part_under_quota(body: Body, *, durable: bool) -> AcceptedPart | Non
     destination = body.origin.destination
     with transaction.atomic():
         quota = Quota.lock(body.owner_id)
-        bucket = Bucket(pk=destination.bucket_id).lock_if_there()
+        bucket = destination.bucket.lock_if_there()
         if bucket is None:
             return None
         used, used_of_bucket = Usage.of(body.owner_id), bucket.used
@@ -315,7 +314,7 @@ def _record_part(body: Body, *, durable: bool, is_checked: bool) -> AcceptedPart
     assert body.origin is not None
     job_id = body.job_id or uuid.uuid4()
     parameters = _parameters(body, job_id, durable=durable, is_checked=is_checked) | {
-        "bucket": body.origin.destination.bucket_id,
+        "bucket": body.origin.destination.bucket.pk,
         "etag": body.origin.etag,
         "checksums": json.dumps(body.origin.checksums),
     }

@@ -27,9 +27,9 @@ LONGEST_KEY = 1024  # The most bytes that a key may have in UTF-8, as in S3.
 _NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 
 _INSERT = """
-    INSERT INTO storage_object (bucket_id, key, size, etag, content_type, headers, metadata, tags, storage_class,
-           checksums)
-    VALUES (%s, %s, 0, '', '', '{}', '{}', '{}', '', '{}') ON CONFLICT DO NOTHING RETURNING id
+    INSERT INTO storage_object (size, etag, content_type, headers, metadata, tags, storage_class, checksums, bucket_id,
+           key)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING RETURNING id, modified_at
 """
 _ATTACH = """
     UPDATE storage_part p SET object_id = %(object)s, multipart_id = NULL, number = w.number
@@ -163,24 +163,28 @@ class Place:
             ByteQuotaExceeded, FileQuotaExceeded: the object does not fit into the quota of the owner or the bucket.
         """
         old = [*spare, *Part.objects.filter(object=self.found)] if self.found is not None else list(spare)
-        placed = self.found or self._inserted()
+        placed = self.found or self._inserted(draft)
         copied = [] if draft.source is None else list(Part.objects.filter(object=draft.source))
-        Content.objects.locked({part.content_id for part in (*old, *draft.parts, *copied)})
+        if old or copied:
+            Content.objects.locked({part.content_id for part in (*old, *draft.parts, *copied)})
         # The new parts are inserted before the old parts are deleted: both may refer to the same content.
         new = [part.pk for part in draft.parts] if draft.source is None else self._twins(draft)
         chunk_ids = Part.objects.remove([part.pk for part in old])
         if len(rows(_ATTACH, {"object": placed.pk, "parts": new})) != len(new):
             raise ClusterUnavailable(GONE)
-        _describe(placed, draft)
+        if self.found is not None:
+            ((placed.modified_at,),) = rows(_DESCRIBE, [*_values(draft), placed.pk])
+        placed.describe(draft.properties)
+        placed.size, placed.etag, placed.checksums = draft.size, draft.etag, draft.checksums
         # Quotas are checked here for the bytes of copied parts only: those of other parts were checked on acceptance.
         self._require_room(sum(part.size for part in copied) - sum(part.size for part in old))
         Chunk.objects.condemn_unreferenced(chunk_ids, factor=max((part.replication_factor for part in old), default=0))
         return placed
 
-    def _inserted(self) -> Object:
+    def _inserted(self, draft: Draft) -> Object:
         """Insert a new object. The insertion may wait for another transaction, so contents are locked only later."""
-        for (object_id,) in rows(_INSERT, [self.bucket.pk, self.key]):
-            return Object(pk=object_id, bucket=self.bucket, key=self.key)
+        for object_id, modified_at in rows(_INSERT, [*_values(draft), self.bucket.pk, self.key]):
+            return Object(pk=object_id, bucket=self.bucket, key=self.key, modified_at=modified_at)
         raise _Overtaken
 
     def _twins(self, draft: Draft) -> list[int]:
@@ -202,14 +206,11 @@ class Place:
             self.bucket.quota.require(self.bucket.used.without(added, files=files), added, files=files)
 
 
-def _describe(placed: Object, draft: Draft) -> None:
-    """Write what ``draft`` says into the row of an object, which the caller has locked."""
+def _values(draft: Draft) -> list[object]:
+    """What ``draft`` says about an object, in the order of ``_INSERT`` and ``_DESCRIBE``."""
     said = draft.properties
     columns = [json.dumps(column) for column in (said.headers, said.metadata, said.tags)]
-    values = [draft.size, draft.etag, said.content_type, *columns, said.storage_class, json.dumps(draft.checksums)]
-    ((placed.modified_at,),) = rows(_DESCRIBE, [*values, placed.pk])
-    placed.describe(said)
-    placed.size, placed.etag, placed.checksums = draft.size, draft.etag, draft.checksums
+    return [draft.size, draft.etag, said.content_type, *columns, said.storage_class, json.dumps(draft.checksums)]
 
 
 def require_key(key: str) -> None:

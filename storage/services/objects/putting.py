@@ -85,10 +85,11 @@ def stored_part(part_id: int) -> Part:
         ClusterUnavailable: the part has been dropped, or belongs to an object or a multipart upload already.
         ContentNotReady: the content of the part is not stored yet.
     """
-    part = Part.objects.pending().select_related("content").filter(pk=part_id).first()
-    if part is None:
+    found = Part.find_pending(part_id)
+    if found is None:
         raise ClusterUnavailable(GONE)
-    if part.content.state != Content.State.READY:
+    part, state = found
+    if state != Content.State.READY:
         raise ContentNotReady("the body is not stored yet")
     return part
 
