@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from tests.support.installation import Installation, bytes_of, copies
+from tests.support.installation import Installation, bytes_of, copies, places
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
@@ -28,11 +26,11 @@ def wrong(installation: Installation) -> dict[str, int]:
     return {rule: len(broken) for rule, broken in findings.items() if broken}
 
 
-def test_a_missing_copy_is_seen(installation: Installation, tmp_path: Path) -> None:
+def test_a_missing_copy_is_seen(installation: Installation) -> None:
     path = copies(installation, DATA)[0]
-    shutil.move(path, tmp_path)
+    path.unlink()
     assert wrong(installation) == {"chunks short of good copies": 1}
-    shutil.move(tmp_path / path.name, path)
+    path.write_bytes(DATA)
     assert wrong(installation) == {}
 
 
@@ -45,10 +43,8 @@ def test_a_damaged_copy_is_seen(installation: Installation) -> None:
 
 
 def test_a_surplus_copy_is_seen(installation: Installation) -> None:
-    held = copies(installation, DATA)
-    folders = {path.parent for path in held}
-    (extra, *_) = set(installation.system.storage_dir.glob(f"nodes/*/chunks/{held[0].parent.name}")) - folders
-    shutil.copy(held[0], extra)
+    surplus = next(place for place in places(installation, DATA) if not place.exists())
+    surplus.write_bytes(DATA)
     assert wrong(installation) == {"chunks with surplus copies": 1, "false negatives": 1}
-    (extra / held[0].name).unlink()
+    surplus.unlink()
     assert wrong(installation) == {}

@@ -144,15 +144,22 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
     return random.Random(f"{request.config.stash[SEED]} {request.node.nodeid}")
 
 
-def copies(installation: Installation, chunk: bytes) -> list[Any]:
-    """Look up the copies of a chunk in the folders of the nodes, without the code under test.
-
-    Returns paths of files, and objects with the methods of paths for copies in packs.
+def places(installation: Installation, chunk: bytes) -> list[Any]:
+    """Every place where a node may have a copy of a chunk: the path of a file, or for a node of packs an object with the
+    methods of a path.
     """
     chunk_hash = hashlib.sha256(chunk).hexdigest()
-    packed = [PackedCopy(folder.parent, chunk_hash) for folder in installation.system.storage_dir.glob("nodes/*/packs")]
-    files = installation.system.storage_dir.glob(f"nodes/*/chunks/{chunk_hash[:2]}/{chunk_hash}")
-    return [*files, *(copy for copy in packed if copy.exists())]
+    return [
+        PackedCopy(folder, chunk_hash)
+        if (folder / "packs").exists()
+        else folder / "chunks" / chunk_hash[:2] / chunk_hash
+        for folder in installation.system.storage_dir.glob("nodes/*")
+    ]
+
+
+def copies(installation: Installation, chunk: bytes) -> list[Any]:
+    """Look up the copies of a chunk in the folders of the nodes, without the code under test."""
+    return [place for place in places(installation, chunk) if place.exists()]
 
 
 def bytes_of(label: str, size: int) -> bytes:
