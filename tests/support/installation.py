@@ -145,8 +145,9 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
 
 
 def places(installation: Installation, chunk: bytes) -> list[Any]:
-    """Every place where a node may have a copy of a chunk: the path of a file, or for a node of packs an object with the
-    methods of a path.
+    """List every place where a node may have a copy of a chunk.
+
+    A place is the path of a file. On a node of packs, it is an object with the methods of a path.
     """
     chunk_hash = hashlib.sha256(chunk).hexdigest()
     return [
