@@ -275,6 +275,8 @@ class BucketNotEmpty(StorageError):
 class NoSuchObject(StorageError):
     """The bucket has no object under this key."""
 
+    code = "no_such_object"
+
 
 class NoSuchMultipart(StorageError):
     """The multipart upload does not exist, was aborted, or has expired."""
@@ -282,6 +284,8 @@ class NoSuchMultipart(StorageError):
 
 class InvalidKey(StorageError):
     """The text cannot be a key: it is empty or too long, or has characters that UTF-8 or PostgreSQL does not know."""
+
+    code = "invalid_object_key"
 
 
 class InvalidPart(StorageError):

@@ -17,7 +17,7 @@ FIELD = "cursor"
 
 
 def made_of(sort: Sort, position: Position | str) -> str:
-    """The cursor of a position in a sort order, or of a folder before the files."""
+    """The cursor of a position in a sort order, or of a folder, a key or the name of a bucket."""
     place = (position,) if isinstance(position, str) else position
     return _encoded(json.dumps([sort.key, sort.descending, *place], separators=(",", ":")))
 
@@ -45,6 +45,19 @@ def read_in_folder(text: str, sort: Sort) -> Position | str:
         case [sort.key, sort.descending, str(folder)] if folder.endswith("/") and _is_text(folder):
             return folder
     return read(text, sort)
+
+
+def read_text(text: str, sort: Sort) -> str:
+    """The key, the folder or the name of a bucket that a cursor stands for.
+
+    Raises:
+        InvalidRequest: as for ``read``.
+    """
+    found = _loaded(text)
+    match found:
+        case [sort.key, sort.descending, str(last)] if _is_text(last):
+            return last
+    raise _refusal(found)
 
 
 def _loaded(text: str) -> object:

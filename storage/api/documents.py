@@ -15,7 +15,7 @@ from storage.services.activity import Act
 from storage.services.health import Health
 from storage.services.locate import Candidate
 from storage.services.nodes import NodeView
-from storage.services.objects.inventory import Entry
+from storage.services.objects.inventory import Entry, Holdings
 from storage.services.statistics import Statistics
 from storage.services.verify import Report
 from storage.tracking.store import Estimate, sketch_size
@@ -63,6 +63,18 @@ def object_summary(entry: Entry, epoch: int) -> dict[str, Any]:
         "etag": entry.etag,
         "content_type": entry.content_type,
         "parts": entry.parts,
+    }
+
+
+def bucket(holdings: Holdings) -> dict[str, Any]:
+    """One entry of ``/buckets``. A quota of null is no limit but that of the owner."""
+    return {
+        "name": holdings.name,
+        "created_at": holdings.created_at,
+        "objects": holdings.objects,
+        "bytes": holdings.bytes,
+        "quota": {"objects": holdings.max_objects, "bytes": holdings.max_bytes},
+        "replication_factor": holdings.replication_factor or configuration().replication_factor,
     }
 
 

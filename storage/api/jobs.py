@@ -18,7 +18,7 @@ from storage.api.schema import answers, examples
 from storage.api.schema.operations import Reply, describe
 from storage.exceptions import NoSuchJob
 from storage.models import Job, Scope
-from storage.services import cancel, retry
+from storage.services import cancel, catalogue, retry
 
 WORK = ("uploads", "maintenance")
 STATES = tuple(Job.State.values)
@@ -29,6 +29,8 @@ class JobsView(Endpoint):
 
     `work` is `uploads` or `maintenance`. `state` is one of the states of a job. `limit` is the size of a page, by
     default 1000. The address in `next` has the next `cursor`. A job is kept for a week after its end.
+
+    `file_name` is the name of the job's file, if it is a file of yours.
     """
 
     parameters = ("work", "state", LIMIT, cursors.FIELD)
@@ -51,7 +53,9 @@ class JobsView(Endpoint):
         if len(found) > limit:
             last = found[limit - 1]
             following = address_of_next(request, cursors.made_of_moment(last.created_at, last.pk))
-        return Response({"jobs": [documents.job_status(job) for job in found[:limit]], "next": following})
+        names = catalogue.names_of(principal.owner, {job.file_hash for job in found if job.file_hash})
+        listed = [{**documents.job_status(job), "file_name": names.get(job.file_hash or "")} for job in found[:limit]]
+        return Response({"jobs": listed, "next": following})
 
 
 class JobView(Endpoint):

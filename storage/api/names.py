@@ -55,18 +55,21 @@ def chosen_name(environ: Mapping[str, str]) -> str | None:
     Raises:
         InvalidRequest: the value cannot be a name.
     """
-    name = _in_query(environ)
+    name = _in_query(environ, FIELD)
     return None if name is None else valid_name(name)
 
 
-def in_query(environ: Mapping[str, str]) -> str:
-    """The query's ``file_name``: the last value if there are several, an empty string if there is none."""
-    return _in_query(environ) or ""
+def in_query(environ: Mapping[str, str], field: str = FIELD) -> str:
+    """A parameter of the query, in which lone surrogates stand for bytes that are not UTF-8.
+
+    The last value counts if there are several. The text is empty without the parameter.
+    """
+    return _in_query(environ, field) or ""
 
 
-def _in_query(environ: Mapping[str, str]) -> str | None:
+def _in_query(environ: Mapping[str, str], field: str) -> str | None:
     text = environ.get("QUERY_STRING")
     if not text:
         return None
     query = decoded(text.encode("latin-1"))
-    return dict(parse_qsl(query, keep_blank_values=True, errors="surrogateescape")).get(FIELD)
+    return dict(parse_qsl(query, keep_blank_values=True, errors="surrogateescape")).get(field)

@@ -12,6 +12,8 @@ from rest_framework.request import Request
 from storage.exceptions import InvalidRequest
 from storage.models import SORT_KEYS, Sort
 
+DELIMITER = "delimiter"
+
 
 def require_known(environ: Mapping[str, Any], known: Collection[str]) -> None:
     """Refuse query parameters that the endpoint does not take.

@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from storage.api import activity, history, jobs, keys, links, nodes, views, watching
+from storage.api import activity, buckets, history, jobs, keys, links, nodes, views, watching
 from storage.api.downloads import answer as downloads
 from storage.api.schema.views import DocsView, SchemaView
 from storage.api.uploads import views as uploads
@@ -27,6 +27,8 @@ urlpatterns = [
     path("files/<str:file_hash>", views.FileView.as_view(), name="file"),
     path("files/<str:file_hash>/links", links.LinksView.as_view(), name="links"),
     path("files/<str:file_hash>/links/<str:link_id>", links.LinkView.as_view(), name="link"),
+    path("buckets", buckets.BucketsView.as_view(), name="buckets"),
+    path("buckets/<str:bucket>/object", buckets.ObjectView.as_view(), name="object"),
     path("deletions/<str:deletion_id>", views.DeletionView.as_view(), name="deletion"),
     path("share/<str:token>", downloads.SharedView.as_view()),
     re_path(r"^share/(?P<token>[^/]+)/(?P<file_name>(?s:.*))\Z", downloads.SharedView.as_view()),

@@ -13,7 +13,7 @@ from rest_framework.reverse import reverse
 
 from storage import models
 from storage.accounts import quotas
-from storage.api import cursors, documents, serializers
+from storage.api import buckets, cursors, documents, serializers
 from storage.api.authorization import authorize
 from storage.api.endpoint import RETRY_AFTER, Endpoint, owner_of, well_formed
 from storage.api.http import preconditions
@@ -21,7 +21,7 @@ from storage.api.http.preferences import DISTRIBUTION, preferred
 from storage.api.names import FIELD as FILE_NAME
 from storage.api.names import chosen_name, valid_part
 from storage.api.paging import LIMIT, address_of_next, limit_of
-from storage.api.parameters import one_of, plain_text, require_known, sort_order, switch
+from storage.api.parameters import DELIMITER, one_of, sort_order, switch
 from storage.api.schema import answers, examples
 from storage.api.schema.fields import CONDITIONS, TEXT
 from storage.api.schema.operations import Reply, describe
@@ -33,11 +33,7 @@ from storage.exceptions import InvalidRequest
 from storage.jobs import waiting
 from storage.models import Cluster, Sort
 from storage.models.names import SEPARATOR
-from storage.services import catalogue, health, locate, objects, rebalance, statistics, undo, verify
-
-BUCKET = "bucket"
-DELIMITER = "delimiter"
-BY_KEY = Sort("file_name")
+from storage.services import catalogue, health, locate, rebalance, statistics, undo, verify
 
 
 class RootView(Endpoint):
@@ -107,10 +103,11 @@ class FilesView(Endpoint):
     `delimiter=/` lists one folder: `prefix` is the folder, with a slash at its end, or empty. `folders` has the folders
     in it, by name, and `files` the files that are in it and in no deeper folder. Pages have the folders first.
 
-    `bucket` lists the objects of a bucket of yours by key; it goes with `prefix`, `limit` and `cursor` only.
+    `bucket` lists the objects of a bucket of yours by key; it goes with `prefix`, `delimiter`, `limit` and `cursor`
+    only. Its folders and objects come together in the order of keys.
     """
 
-    parameters = (LIMIT, cursors.FIELD, "prefix", DELIMITER, "name", "sort", BUCKET)
+    parameters = (LIMIT, cursors.FIELD, "prefix", DELIMITER, "name", "sort", buckets.BUCKET)
 
     @describe(
         "List files",
@@ -119,8 +116,8 @@ class FilesView(Endpoint):
         query={"prefix": ("names or keys that begin with this, in upper and lower case as given", TEXT)},
     )
     def get(self, request: Request) -> Response:
-        if BUCKET in request.query_params:
-            return self._objects(request)
+        if buckets.BUCKET in request.query_params:
+            return buckets.objects_page(request)
         limit = limit_of(request)  # What the request says is checked before PostgreSQL is asked.
         sort = sort_order(request, "sort")
         is_level = one_of(request, DELIMITER, (SEPARATOR,)) is not None
@@ -153,25 +150,6 @@ class FilesView(Endpoint):
             after=None if cursor is None else cursors.read_in_folder(cursor, sort),
             prefix=valid_part(request.query_params.get("prefix", ""), "prefix"),
         )
-
-    def _objects(self, request: Request) -> Response:
-        require_known(request.META, (LIMIT, cursors.FIELD, "prefix", BUCKET))
-        limit = limit_of(request)
-        cursor = request.query_params.get(cursors.FIELD)
-        page = objects.page(
-            owner_of(request),
-            plain_text(request, BUCKET),
-            limit=limit,
-            prefix=plain_text(request, "prefix"),
-            after="" if cursor is None else str(cursors.read(cursor, BY_KEY)[0]),
-        )
-        epoch = Cluster.load().topology_epoch
-        following = None
-        if not page.is_last:
-            last = page.entries[-1]
-            following = address_of_next(request, cursors.made_of(BY_KEY, (last.key, last.object_id)))
-        files = [documents.object_summary(entry, epoch) for entry in page.entries]
-        return Response({"total_files": page.total, "files": files, "next": following})
 
 
 CHANGES = ("no_such_file", "precondition_failed", "too_many_transfers")

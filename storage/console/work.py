@@ -32,8 +32,7 @@ class JobsPage(Page):
         work = work if work in WORKS else "uploads"
         found = self.need(self.api.get("/jobs", work=work, limit=PAGE_SIZE, cursor=request.GET.get("cursor", "")))
         now = timezone.now()
-        names = self._names(found["jobs"]) if work == "uploads" else {}
-        jobs = [{**described(job, now), "file_name": names.get(job["file_hash"])} for job in found["jobs"]]
+        jobs = [described(job, now) for job in found["jobs"]]
         context = {
             "jobs": jobs,
             "work": work,
@@ -44,12 +43,6 @@ class JobsPage(Page):
         }
         is_part = request.headers.get("HX-Target") == "jobs"
         return self.show("console/parts/jobs.html" if is_part else "console/jobs.html", context)
-
-    def _names(self, jobs: list[dict[str, Any]]) -> dict[str, str]:
-        """Hash → name of the user's files that these jobs store; without those that are deleted, or somebody else's."""
-        hashes = {job["file_hash"] for job in jobs if job["file_hash"]}
-        answers = {file_hash: self.api.get(f"/files/{file_hash}") for file_hash in hashes}
-        return {each: answer.document["file_name"] for each, answer in answers.items() if answer.is_good}
 
 
 class JobPage(Page):

@@ -14,11 +14,13 @@ from storage.models.statements.prepared import Columns, rows
 
 LONGEST_NAME = 63
 
-_USAGE = """
+# The number of objects, and the bytes of all parts; ``bucket`` stands for the row id of a bucket.
+USAGE = """
     SELECT coalesce(sum(amount) FILTER (WHERE what = 'objects'), 0)::bigint,
            coalesce(sum(amount) FILTER (WHERE what = 'parts'), 0)::bigint
-      FROM storage_tally WHERE key = %s AND what IN ('objects', 'parts')
+      FROM storage_tally WHERE key = {bucket} AND what IN ('objects', 'parts')
 """
+_USAGE = USAGE.format(bucket="%s")
 
 
 class Bucket(models.Model):

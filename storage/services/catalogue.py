@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -149,6 +149,12 @@ def find_all(owner: User, file_hash: str, name: str | None = None, *, ready: boo
     if ready and files[0].content.state != Content.State.READY:
         raise ContentNotReady("the file has been accepted and is being stored")
     return files
+
+
+def names_of(owner: User, file_hashes: Collection[str]) -> dict[str, str]:
+    """Hash of a content → the name of the owner's newest file on it. Contents without such a file are left out."""
+    files = File.objects.filter(owner=owner, content__file_hash__in=file_hashes).order_by("id")
+    return dict(files.values_list("content__file_hash", "name"))
 
 
 def find_holding(owner: User, file_hash: str) -> Holding:

@@ -1,14 +1,17 @@
 """Downloads.
 
-The function ``answer`` answers every download. Most downloads bypass Django (ADR 15). All downloads go through Django
-while CORS is on, because Django's middleware adds the CORS headers.
+Three functions answer every download: ``answer`` of a file, ``answer_shared`` at the address of a share link, and
+``answer_object`` of an object. Most downloads of files bypass Django (ADR 15). All downloads go through Django while
+CORS is on, because Django's middleware adds the CORS headers. Downloads of objects always do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.db import connection
@@ -24,17 +27,42 @@ from storage.api.http import preconditions, ranges
 from storage.api.http.digests import digest_field
 from storage.api.http.dispositions import attachment
 from storage.api.names import FIELD as FILE_NAME
-from storage.api.names import chosen_name, valid_name
+from storage.api.names import chosen_name, in_query, valid_name
 from storage.api.parameters import require_known
 from storage.api.rendering import JsonRenderer
 from storage.api.schema.fields import CONDITIONS_OF_READS
 from storage.api.schema.operations import Replies, Reply, describe
 from storage.api.wsgi.transfers import on_behalf_of_visitors
-from storage.models import OpenFile
-from storage.models.names import last_segment
-from storage.services import retrieve, share
+from storage.models import OpenFile, OpenObject
+from storage.models.names import MAX_LENGTH, SEPARATOR, last_segment
+from storage.services import objects, retrieve, share
 
 CONTENT_TYPE = "application/octet-stream"
+KEY = "key"
+FOLDERS = (".", "..")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a download sends: the bytes of a file or of an object.
+
+    Attributes:
+        name: the name under which the client saves the bytes, without folders.
+        otherwise: ASCII text, which replaces a name that cannot be written in ASCII.
+        size: bytes.
+        etag: the strong entity tag, with quotation marks.
+        modified_at: the time of the last change.
+        file_hash: SHA-256 of all bytes in hex; None if it is not known.
+        read: a function that reads the bytes of some ranges, or all bytes if it is given None.
+    """
+
+    name: str
+    otherwise: str
+    size: int
+    etag: str
+    modified_at: datetime
+    file_hash: str | None
+    read: Callable[[Sequence[range] | None], Iterator[bytes]]
 
 
 @dataclass(frozen=True)
@@ -76,13 +104,13 @@ def answer(environ: dict[str, Any], file_hash: str, name: str = "") -> Answer:
         Exception: an error that ``errors`` turns into a problem document.
     """
 
-    def found() -> OpenFile:
+    def found() -> Source:
         owner = authorize(environ).owner
         well_formed(file_hash)
         require_known(environ, (FILE_NAME,))
-        return retrieve.open_file(owner, file_hash, chosen_name(environ))
+        return _of_file(retrieve.open_file(owner, file_hash, chosen_name(environ)), name)
 
-    return _answer(environ, found, name)
+    return _answer(environ, found)
 
 
 def answer_shared(environ: dict[str, Any], token: str, name: str = "") -> Answer:
@@ -97,78 +125,125 @@ def answer_shared(environ: dict[str, Any], token: str, name: str = "") -> Answer
         Exception: an error that ``errors`` turns into a problem document.
     """
 
-    def found() -> OpenFile:
+    def found() -> Source:
         require_known(environ, ())
         file = share.file_behind(token)
         on_behalf_of_visitors(str(file.owner_id))
-        return retrieve.open_file(file.owner, file.content.file_hash, file.name)
+        return _of_file(retrieve.open_file(file.owner, file.content.file_hash, file.name), name)
 
-    return _answer(environ, found, name)
+    return _answer(environ, found)
 
 
-def _answer(environ: dict[str, Any], find: Callable[[], OpenFile], name: str) -> Answer:
+def answer_object(environ: dict[str, Any], bucket: str) -> Answer:
+    """Answer a GET or a HEAD of the object whose key the query names, as ``answer`` does.
+
+    The key is in the query and not in the path: browsers and other clients change paths with ``..`` before they send
+    them, and a key may have any characters.
+
+    Args:
+        environ: the WSGI environment of the request.
+        bucket: the part of the path where the name of the bucket should be.
+
+    Raises:
+        Exception: an error that ``errors`` turns into a problem document.
+    """
+
+    def found() -> Source:
+        owner = authorize(environ).owner
+        require_known(environ, (KEY,))
+        return _of_object(objects.open_object(objects.own_bucket(owner, bucket), in_query(environ, KEY)))
+
+    return _answer(environ, found)
+
+
+def _of_file(file: OpenFile, name: str) -> Source:
+    """
+    Raises:
+        InvalidRequest: ``name``, under which the client wants to save the file, cannot be a name.
+    """
+    name = valid_name(name) if name else file.name
+    file_hash = file.file_hash
+    read = partial(retrieve.retrieve, file)
+    return Source(last_segment(name), file_hash, file.size, f'"{file_hash}"', file.created_at, file_hash, read)
+
+
+def _of_object(opened: OpenObject) -> Source:
+    # A key may end in slashes, or be longer than any name. The end of a long name has its extension.
+    name = last_segment(opened.key.rstrip(SEPARATOR))[-MAX_LENGTH:]
+    return Source(
+        opened.etag if name in ("", *FOLDERS) else name,
+        opened.etag,
+        opened.size,
+        f'"{opened.etag}"',
+        opened.modified_at,
+        opened.parts[0].content.file_hash if len(opened.parts) == 1 else None,
+        partial(objects.read, opened),
+    )
+
+
+def _answer(environ: dict[str, Any], find: Callable[[], Source]) -> Answer:
     try:
-        file = find()
-        if name:
-            valid_name(name)
-        headers = _headers(file, name or file.name)
-        if preconditions.check(environ, headers["ETag"], file.created_at):
+        source = find()
+        headers = _headers(source)
+        if preconditions.check(environ, source.etag, source.modified_at):
             return Answer(304, headers)
         headers["Content-Type"] = CONTENT_TYPE
         if environ["REQUEST_METHOD"] == "HEAD":
-            # The first chunk is read, so a HEAD of an unreadable file fails as a GET does.
-            retrieve.retrieve(file, [range(1)] if file.size else None)
+            # The first chunk is read, so a HEAD of unreadable bytes fails as a GET does.
+            source.read([range(1)] if source.size else None)
             return Answer(200, headers)
-        return _send(file, headers, _wanted(environ, headers["ETag"], file))
+        return _send(source, headers, _wanted(environ, source))
     finally:
         # The connection to PostgreSQL goes back to the pool, because this thread may now wait long for its client.
         connection.close()
 
 
-def _send(file: OpenFile, headers: dict[str, str], wanted: list[range] | None) -> Answer:
+def _send(source: Source, headers: dict[str, str], wanted: list[range] | None) -> Answer:
     parts = None
     if wanted is not None and len(wanted) == 1:
-        headers["Content-Range"] = ranges.content_range(wanted[0], file.size)
+        headers["Content-Range"] = ranges.content_range(wanted[0], source.size)
         headers["Content-Length"] = str(len(wanted[0]))
     elif wanted is not None:
-        parts = ranges.Multipart(wanted, file.size, CONTENT_TYPE)
+        parts = ranges.Multipart(wanted, source.size, CONTENT_TYPE)
         headers["Content-Type"] = parts.content_type
         headers["Content-Length"] = str(len(parts))
 
     def begin() -> Iterator[bytes]:
-        chunks = retrieve.retrieve(file, wanted)
+        chunks = source.read(wanted)
         return chunks if parts is None else parts.body(chunks)
 
     return Answer(200 if wanted is None else 206, headers, Body(begin))
 
 
-def _headers(file: OpenFile, name: str) -> dict[str, str]:
-    """The header fields of every answer about a file, whether the body is all of it, a part of it, or nothing."""
-    return {
+def _headers(source: Source) -> dict[str, str]:
+    """The header fields of every answer about a source, whether the body is all of it, a part of it, or nothing."""
+    headers = {
         "Accept-Ranges": "bytes",
         # A file's bytes never change, but the file can be deleted or renamed: a cache must ask, and a 304 is cheap.
         "Cache-Control": "no-cache",
-        "Content-Disposition": attachment(last_segment(name), otherwise=file.file_hash),
-        "Content-Length": str(file.size),
-        "ETag": f'"{file.file_hash}"',
-        "Last-Modified": preconditions.http_date(file.created_at),
-        "Repr-Digest": digest_field(bytes.fromhex(file.file_hash)),
+        "Content-Disposition": attachment(source.name, otherwise=source.otherwise),
+        "Content-Length": str(source.size),
+        "ETag": source.etag,
+        "Last-Modified": preconditions.http_date(source.modified_at),
         "X-Content-Type-Options": "nosniff",
     }
+    if source.file_hash is not None:
+        headers["Repr-Digest"] = digest_field(bytes.fromhex(source.file_hash))
+    return headers
 
 
-def _wanted(environ: Mapping[str, Any], etag: str, file: OpenFile) -> list[range] | None:
-    """The ranges to send, or None for the whole file.
+def _wanted(environ: Mapping[str, Any], source: Source) -> list[range] | None:
+    """The ranges to send, or None for all bytes.
 
     Raises:
-        RangeNotSatisfiable: the file has no byte of the requested ranges.
+        RangeNotSatisfiable: the source has no byte of the requested ranges.
     """
     field = environ.get("HTTP_RANGE")
-    if field is None or not preconditions.range_applies(environ, etag, file.created_at):
+    if field is None or not preconditions.range_applies(environ, source.etag, source.modified_at):
         return None
-    wanted = ranges.requested(field, file.size)
+    wanted = ranges.requested(field, source.size)
     if wanted is not None and not wanted:
-        raise ranges.RangeNotSatisfiable(file.size)
+        raise ranges.RangeNotSatisfiable(source.size)
     return wanted
 
 
@@ -192,18 +267,25 @@ ABOUT = (
     "Content-Length",
     "ETag",
     "Last-Modified",
-    "Repr-Digest",
     "X-Content-Type-Options",
 )
+DIGEST = "Repr-Digest"
 BYTES = {"type": "string", "format": "binary"}
-REPLIES: Replies = {
-    200: Reply("all bytes", BYTES, ABOUT, media_type=CONTENT_TYPE),
-    206: (
-        Reply("the bytes of one range", BYTES, ABOUT, ("Content-Range",), CONTENT_TYPE),
-        Reply("the bytes of several ranges", BYTES, media_type="multipart/byteranges"),
-    ),
-    304: Reply("the client has this version", headers=ABOUT),
-}
+
+
+def _replies(about: tuple[str, ...], may_have: tuple[str, ...] = ()) -> Replies:
+    return {
+        200: Reply("all bytes", BYTES, about, may_have, CONTENT_TYPE),
+        206: (
+            Reply("the bytes of one range", BYTES, about, ("Content-Range", *may_have), CONTENT_TYPE),
+            Reply("the bytes of several ranges", BYTES, media_type="multipart/byteranges"),
+        ),
+        304: Reply("the client has this version", headers=about, may_have=may_have),
+    }
+
+
+REPLIES = _replies((*ABOUT, DIGEST))
+OBJECT_REPLIES = _replies(ABOUT, (DIGEST,))
 PROBLEMS = (
     "precondition_failed",
     "range_not_satisfiable",
@@ -232,7 +314,7 @@ class DownloadView(Endpoint):
             return problem_response(error, {"request": request})
 
     @describe("Download a file", REPLIES, problems=("no_such_file", *PROBLEMS), headers=READS)
-    def get(self, request: HttpRequest, file_hash: str, file_name: str = "") -> HttpResponse | StreamingHttpResponse:
+    def get(self, request: HttpRequest, file_hash: str, file_name: str = "") -> Any:
         return self._respond(answer(request.META, file_hash, file_name))
 
     def _respond(self, found: Answer) -> HttpResponse | StreamingHttpResponse:

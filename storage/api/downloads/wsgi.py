@@ -1,4 +1,4 @@
-"""Plain downloads, which are answered before Django (ADR 15)."""
+"""Plain downloads of files, which are answered before Django (ADR 15)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHARED = re.compile(r"/share/([^/]+)(?:/(.*))?", re.DOTALL)
 
 
 class Downloads:
-    """WSGI middleware that answers plain downloads and leaves all other requests to ``application``, Django."""
+    """WSGI middleware that answers plain downloads of files. ``application``, Django, gets all other requests."""
 
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application

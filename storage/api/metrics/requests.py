@@ -13,8 +13,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from storage.api.metrics.routes import method_of
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
-# The time until an answer of these routes begins is measured too.
-STREAMED = frozenset(("/download/*", "/share/*", "s3:GetObject"))
+# The time until an answer to a read of these routes begins is measured too.
+STREAMED = frozenset(("/download/*", "/share/*", "/buckets/*", "s3:GetObject"))
+READS = ("GET", "HEAD")
 
 disable_created_metrics()  # The time at which a counter was made means nothing after a restart.
 REGISTRY = CollectorRegistry(auto_describe=True)
@@ -58,7 +59,7 @@ class Request:
 
     def answers(self, seconds: float) -> None:
         """The head of the answer is sent, ``seconds`` after the request has come."""
-        if self._route in STREAMED:
+        if self._route in STREAMED and self._method in READS:
             _began.observe(seconds)
 
     def sent(self, size: int) -> None:

@@ -165,11 +165,33 @@ class ObjectEntry(FileEntry):
 
 class Objects(Answer):
     total_files = CountField()
+    folders = serializers.ListField(
+        child=serializers.CharField(), required=False, help_text="with `delimiter`: the folders in this folder"
+    )
     files = ObjectEntry(many=True)
     next = serializers.URLField(allow_null=True, help_text="the address of the next page")
 
 
 FILES_OR_OBJECTS = PolymorphicProxySerializer("FilesOrObjects", [Files, Objects], resource_type_field_name=None)
+
+
+class BucketQuota(Answer):
+    objects = CountField(allow_null=True, help_text="null is no limit but your own")
+    bytes = CountField(allow_null=True, help_text="null is no limit but your own")
+
+
+class Bucket(Answer):
+    name = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    objects = CountField()
+    bytes = CountField(help_text="of all objects, and of the parts of unfinished multipart uploads")
+    quota = BucketQuota()
+    replication_factor = CountField(help_text="the copies of a new object")
+
+
+class Buckets(Answer):
+    buckets = Bucket(many=True)
+    next = serializers.URLField(allow_null=True, help_text="the address of the next page")
 
 
 class ShareLink(Answer):
@@ -263,8 +285,12 @@ class JobEntry(Answer):
     finished_at = serializers.DateTimeField(allow_null=True)
 
 
+class ListedJob(JobEntry):
+    file_name = serializers.CharField(allow_null=True, help_text="null if the job is about no file of yours")
+
+
 class Jobs(Answer):
-    jobs = JobEntry(many=True)
+    jobs = ListedJob(many=True)
     next = serializers.URLField(allow_null=True, help_text="the address of the next page")
 
 

@@ -59,6 +59,19 @@ FILE: dict[str, Any] = {
 }
 NAMED_FILE = {**FILE, "names": ["example.pdf", "report.pdf"]}
 FILES = {"total_files": 1, "files": [FILE], "next": None}
+BUCKETS = {
+    "buckets": [
+        {
+            "name": "photos",
+            "created_at": "2026-11-27T12:00:00Z",
+            "objects": 2,
+            "bytes": 1073741824,
+            "quota": {"objects": None, "bytes": 10737418240},
+            "replication_factor": 3,
+        }
+    ],
+    "next": None,
+}
 SHARE_LINK = {
     "id": LINK,
     "url": "http://localhost:5000/share/0b0a....kq3X.../example.pdf",
@@ -104,7 +117,7 @@ JOB_ENTRY = {
     "started_at": "2026-11-27T03:52:32.849344Z",
     "finished_at": "2026-11-27T03:52:32.896003Z",
 }
-JOBS = {"jobs": [JOB_ENTRY], "next": None}
+JOBS = {"jobs": [{**JOB_ENTRY, "file_name": "example.pdf"}], "next": None}
 JOB_CANCELLED = {**JOB_ENTRY, "state": "cancelled", "result": None}
 JOB_QUEUED = {
     **JOB_ENTRY,

@@ -34,6 +34,7 @@ PATH: Mapping[str, Described] = {
     "file_hash": ("the SHA-256 of the file, in lower-case hex", HASH),
     "chunk_hash": ("the SHA-256 of the chunk, in lower-case hex", HASH),
     "file_name": ("the name of the file", NAME),
+    "bucket": ("the name of the bucket", TEXT),
     "job_id": ("the id of the job", {"type": "string", "format": "uuid"}),
     "deletion_id": ("the id of the deletion, as `Undo-Location` has it", {"type": "string", "format": "uuid"}),
     "link_id": ("the id of the link", {"type": "string", "format": "uuid"}),
@@ -59,6 +60,10 @@ QUERY: Mapping[str, Described] = {
     "cursor": (
         "where the page begins, as `next` of the page before has it",
         {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
+    ),
+    "key": (
+        "the key of the object; at most 1024 bytes of UTF-8",
+        {"type": "string", "minLength": 1, "maxLength": 1024, "pattern": r"^[^\u0000]+$"},
     ),
     "bucket": ("the objects of this bucket instead of the files", {"type": "string", "maxLength": 63}),
     "dry_run": ("true answers with the plan, and changes nothing", {**SWITCH, "default": False}),
@@ -104,7 +109,7 @@ ANSWER: Mapping[str, Described] = {
     "Content-Disposition": ("the file's name (RFC 6266)", TEXT),
     "Content-Length": ("the size of the body in bytes", {"type": "integer", "minimum": 0}),
     "Content-Range": ("which bytes of how many these are; in a 416, the size of the file", TEXT),
-    "ETag": ("the tag of this version", {"type": "string", "pattern": '^"[0-9a-f]+"$'}),
+    "ETag": ("the tag of this version", {"type": "string", "pattern": '^"[0-9a-f]+(-[0-9]+)?"$'}),
     "Last-Modified": ("when this version was made", DATE),
     "Location": ("the address of the file, or of the job that does the work", {"type": "string"}),
     "Preference-Applied": ("the preferences of `Prefer` that were granted", TEXT),

@@ -4,9 +4,16 @@ Each body first becomes a pending part (``intake.Reception.accept_part``). When 
 part an object, or ``put_part`` adds the part to a multipart upload (ADR 31).
 """
 
-from storage.services.objects.buckets import create_bucket, delete_bucket, find_bucket, give_buckets, list_buckets
+from storage.services.objects.buckets import (
+    create_bucket,
+    delete_bucket,
+    find_bucket,
+    give_buckets,
+    list_buckets,
+    own_bucket,
+)
 from storage.services.objects.copying import copy
-from storage.services.objects.inventory import page
+from storage.services.objects.inventory import bucket_page, page
 from storage.services.objects.listing import Listing, Multiparts, list_multiparts, list_objects
 from storage.services.objects.multipart import (
     Completed,
@@ -30,6 +37,7 @@ __all__ = [
     "Multiparts",
     "abort",
     "begin_multipart",
+    "bucket_page",
     "complete",
     "copy",
     "copy_part",
@@ -47,6 +55,7 @@ __all__ = [
     "list_objects",
     "list_parts",
     "open_object",
+    "own_bucket",
     "page",
     "put",
     "put_part",

@@ -52,6 +52,18 @@ def find_bucket(owner: User, name: str) -> Bucket:
     return bucket
 
 
+def own_bucket(owner: User, name: str) -> Bucket:
+    """Find the owner's bucket, for doors that tell nobody whether another owner has a bucket of the name.
+
+    Raises:
+        NoSuchBucket: the owner has no such bucket.
+    """
+    bucket = None if "\0" in name else Bucket.find(name)
+    if bucket is None or bucket.owner_id != owner.pk:
+        raise NoSuchBucket(f"no bucket {name}")
+    return bucket
+
+
 def list_buckets(owner: User) -> list[Bucket]:
     """The owner's buckets, by name."""
     return list(Bucket.objects.filter(owner=owner))

@@ -1,24 +1,30 @@
-"""A bucket's objects with the health of their contents, for the doors that show files."""
+"""Buckets with what they hold, and objects with the health of their contents, for the doors that show files."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import User
 
-from storage.exceptions import NoSuchBucket
-from storage.models import Bucket
-from storage.models.names import end_of_prefix
+from storage.models.bucket import USAGE
 from storage.models.statements.prepared import rows
+from storage.services.objects.buckets import own_bucket
+from storage.services.objects.listing import list_objects
 
-_PAGE = """
+_BUCKETS = f"""
+    SELECT b.name, b.created_at, b.replication_factor, b.max_objects, b.max_bytes, used.objects, used.bytes
+      FROM (SELECT * FROM storage_bucket WHERE owner_id = %(owner)s AND name > %(after)s
+             ORDER BY name LIMIT %(limit)s) AS b,
+           LATERAL ({USAGE.format(bucket="b.id")}) AS used (objects, bytes)
+     ORDER BY b.name
+"""  # noqa: S608  only constants are put in
+_ENTRIES = """
     SELECT o.id, o.key, o.size, o.etag, o.content_type, o.modified_at, p.parts, p.file_hash, p.chunks, p.retrievable,
            p.fewest, p.average, p.most, p.factor, p.health_at, p.health_epoch
-      FROM (SELECT * FROM storage_object
-             WHERE bucket_id = %(bucket)s AND key >= %(prefix)s AND key > %(after)s {and_end}
-             ORDER BY key LIMIT %(limit)s) AS o,
+      FROM storage_object o,
            LATERAL (SELECT count(*) AS parts, CASE WHEN count(*) = 1 THEN (array_agg(c.file_hash))[1] END AS file_hash,
                            sum(c.chunk_count)::bigint AS chunks, bool_and(c.retrievable) AS retrievable,
                            min(c.min_replication) AS fewest, max(c.max_replication) AS most,
@@ -28,8 +34,29 @@ _PAGE = """
                            min(c.health_epoch) AS health_epoch
                       FROM storage_part part JOIN storage_content c ON c.id = part.content_id
                      WHERE part.object_id = o.id) AS p
-     ORDER BY o.key
+     WHERE o.bucket_id = %(bucket)s AND o.key = ANY(%(keys)s::text[]) ORDER BY o.key
 """
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """A bucket, and what it holds.
+
+    Attributes:
+        replication_factor: the number of replicas of new objects; None for REPLICATION_FACTOR.
+        max_objects: the most objects that the bucket may have; None if its owner's quota is its only limit.
+        max_bytes: the most bytes; None as for ``max_objects``.
+        objects: the number of its objects.
+        bytes: the bytes of all its parts, those of unfinished multipart uploads included.
+    """
+
+    name: str
+    created_at: datetime
+    replication_factor: int | None
+    max_objects: int | None
+    max_bytes: int | None
+    objects: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -62,35 +89,55 @@ class Entry:
 
 @dataclass(frozen=True)
 class Page:
-    """Some objects of a bucket by key, the number of all its objects, and whether this page is the last one."""
+    """Some objects of a bucket by key.
 
-    entries: list[Entry]
+    Attributes:
+        entries: the objects.
+        folders: the common prefixes of the objects that were rolled up, by key.
+        total: the number of all objects of the bucket.
+        last: the last entry of the page, a key or a common prefix, if more entries follow; otherwise None.
+    """
+
+    entries: Sequence[Entry]
+    folders: Sequence[str]
     total: int
-    is_last: bool
+    last: str | None
 
 
-def page(owner: User, name: str, *, limit: int, prefix: str = "", after: str = "") -> Page:
+def bucket_page(owner: User, *, limit: int, after: str = "") -> tuple[Sequence[Holdings], str | None]:
+    """Read one page of the owner's buckets, by name.
+
+    Args:
+        owner: the owner.
+        limit: the largest number of buckets.
+        after: the name of the last bucket of the page before.
+
+    Returns:
+        The buckets, and the name of the last one if more follow, otherwise None.
+    """
+    found = [Holdings(*row) for row in rows(_BUCKETS, {"owner": owner.pk, "after": after, "limit": limit + 1})]
+    return found[:limit], found[limit - 1].name if len(found) > limit else None
+
+
+def page(owner: User, name: str, *, limit: int, prefix: str = "", delimiter: str = "", after: str = "") -> Page:
     """Read one page of the objects of the owner's bucket.
 
     Args:
         owner: the owner.
         name: the name of the bucket.
-        limit: the largest number of objects.
+        limit: the largest number of objects and common prefixes together.
         prefix: the text with which all listed keys begin.
-        after: the key of the last object of the page before.
+        delimiter: keys that have this text after the prefix are rolled up into common prefixes; "" for no delimiter.
+        after: the last entry of the page before, a key or a common prefix.
 
     Raises:
         NoSuchBucket: the owner has no such bucket.
+        InvalidKey: an argument cannot be written in UTF-8.
     """
-    bucket = Bucket.objects.filter(owner=owner, name=name).first()
-    if bucket is None:
-        raise NoSuchBucket(f"no bucket {name}")
-    end = end_of_prefix(prefix)
-    found = rows(
-        _PAGE.format(and_end="" if end is None else "AND key < %(end)s"),
-        {"bucket": bucket.pk, "prefix": prefix, "after": after, "end": end, "limit": limit + 1},
-    )
-    return Page([_entry(row) for row in found[:limit]], bucket.used.files, len(found) <= limit)
+    bucket = own_bucket(owner, name)
+    listed = list_objects(bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
+    found = rows(_ENTRIES, {"bucket": bucket.pk, "keys": [listed_object.key for listed_object in listed.objects]})
+    return Page([_entry(row) for row in found], listed.prefixes, bucket.used.files, listed.last)
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:

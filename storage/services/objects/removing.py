@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 from django.db import transaction
@@ -16,9 +16,18 @@ log = structlog.get_logger(__name__)
 
 AT_ONCE = 100  # The largest number of objects that one transaction deletes.
 
+Permit = Callable[[Object], None]
+"""A function of an object, whose row is locked. It raises an error if the client must not delete the object."""
 
-def delete(bucket: Bucket, key: str, *, condition: Condition = ALWAYS) -> bool:
+
+def delete(bucket: Bucket, key: str, *, condition: Condition = ALWAYS, permit: Permit = lambda _: None) -> bool:
     """Delete the object at a key, if there is one.
+
+    Args:
+        bucket: the bucket.
+        key: the key.
+        condition: what must be at the key before the deletion.
+        permit: see ``Permit``.
 
     Returns:
         True if there was an object at the key.
@@ -27,7 +36,7 @@ def delete(bucket: Bucket, key: str, *, condition: Condition = ALWAYS) -> bool:
         PreconditionFailed, NoSuchObject: see ``Condition.require``.
     """
     require_key(key)
-    return bool(_delete(bucket, [key], condition))
+    return bool(_delete(bucket, [key], condition, permit))
 
 
 def delete_many(bucket: Bucket, keys: Sequence[str]) -> None:
@@ -42,10 +51,12 @@ def delete_many(bucket: Bucket, keys: Sequence[str]) -> None:
 
 
 @transaction.atomic
-def _delete(bucket: Bucket, keys: Sequence[str], condition: Condition) -> int:
+def _delete(bucket: Bucket, keys: Sequence[str], condition: Condition, permit: Permit = lambda _: None) -> int:
     locked = Object.objects.locked([(bucket, key) for key in keys])
     for key in keys:
         condition.require(locked.get((bucket.pk, key)))
+    for found in locked.values():
+        permit(found)
     if not locked:
         return 0
     object_ids = [found.pk for found in locked.values()]

@@ -27,6 +27,7 @@ from tests.storage.api.test_error_codes import documented
 from tests.support.api import Send, WholeClient, assert_problem, workers
 from tests.support.cluster import ClusterUnderTest
 from tests.support.keys import bearer, keys_on
+from tests.support.objects import make_bucket, put
 
 __all__ = ["keys_on", "workers"]
 
@@ -142,15 +143,24 @@ def test_answers_have_what_the_schema_says_and_nothing_else(workers: ClusterUnde
     assert_described(document, "/files/{file_hash}", client.get(f"/files/{'0' * 64}"))
     assert_described(document, "/files", client.get("/files?delimiter=/"))
     assert_described(document, "/files", client.get("/files?prefix=nothing"))
+    put(workers, make_bucket("photos"), "2026/a", b"bytes")
+    for query in ("", "&delimiter=/"):
+        assert_described(document, "/files", client.get(f"/files?bucket=photos{query}"))
+    assert_described(document, "/buckets", client.get("/buckets"))
+    assert_described(document, "/jobs", client.get("/jobs"))
     deleted = client.delete(f"/files/{file_hash}")
     undone = client.post(deleted.headers["Undo-Location"])
     assert_described(document, "/deletions/{deletion_id}", undone, "post")
-    for headers in ({}, {"Range": "bytes=0-1"}, {"Range": "bytes=0-1,4-5"}, {"If-None-Match": "*"}):
-        response = WholeClient().get(f"/download/{file_hash}", headers=headers)
-        reply = document["paths"]["/download/{file_hash}"]["get"]["responses"][str(response.status_code)]
-        required = {name for name, field in reply["headers"].items() if field.get("required")}
-        assert required <= set(response.headers)
-        response.close()
+    for path, address in {
+        "/download/{file_hash}": f"/download/{file_hash}",
+        "/buckets/{bucket}/object": "/buckets/photos/object?key=2026/a",
+    }.items():
+        for headers in ({}, {"Range": "bytes=0-1"}, {"Range": "bytes=0-1,4-5"}, {"If-None-Match": "*"}):
+            response = WholeClient().get(address, headers=headers)
+            reply = document["paths"][path]["get"]["responses"][str(response.status_code)]
+            required = {name for name, field in reply["headers"].items() if field.get("required")}
+            assert required <= set(response.headers)
+            response.close()
 
 
 def test_the_schema_asks_for_keys_where_keys_are_asked_for(keys_on: ClusterUnderTest) -> None:

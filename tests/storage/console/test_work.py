@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from storage.models import Job
+from storage.models import File, Job, Scope
 from tests.support.cluster import ClusterUnderTest, content_of
 from tests.support.console import Browser, Page, seen
+from tests.support.keys import bearer
 
 
 def test_jobs_are_listed_with_uploads_apart_from_maintenance(workers: ClusterUnderTest, page: Page) -> None:
@@ -60,3 +62,36 @@ def test_an_upload_that_is_stored_shows_its_rate(cluster: ClusterUnderTest) -> N
     text = seen(Browser().open(f"/console/jobs/{job.pk}"))
     assert "50 %" in text
     assert "/s" in text
+
+
+def test_a_list_of_jobs_names_the_files_of_the_user_in_one_query(
+    workers: ClusterUnderTest, django_assert_num_queries: Any
+) -> None:
+    """An earlier version of the page asked the API once for each job."""
+
+    def names() -> list[str]:
+        return [job["file_name"] for job in Browser().get("/jobs").json()["jobs"]]
+
+    workers.upload(b"0", "0.bin")
+    with django_assert_num_queries(2):
+        assert names() == ["0.bin"]
+    for number in range(1, 12):
+        workers.upload(f"{number}".encode(), f"{number}.bin")
+    workers.upload(b"0", "newer.bin")
+    File.objects.get(name="5.bin").delete()
+    Job.request(Job.Kind.AUDIT, "node_003")
+    with django_assert_num_queries(2):
+        found = names()
+    assert found == [
+        None,
+        "newer.bin",
+        *(f"{number}.bin" if number != 5 else None for number in range(11, 0, -1)),
+        "newer.bin",
+    ]
+    assert "Store “ newer.bin ” Done" in seen(Browser().open("/console/jobs"))
+
+
+def test_an_admin_has_no_names_of_the_files_of_others(workers: ClusterUnderTest, keys_on: ClusterUnderTest) -> None:
+    workers.upload(b"x", "of nobody.bin")
+    (job,) = Browser().get("/jobs", headers=bearer("root", Scope)).json()["jobs"]
+    assert (job["kind"], job["file_name"]) == ("ingest", None)
