@@ -66,8 +66,10 @@ class FilesPage(Page):
             "account": self.api.get("/account").document,
             "here": _address({**query, "sort": "" if sort == NEWEST else sort}),
         }
-        is_list = request.headers.get("HX-Target") == "list"
-        return self.show("console/parts/list.html" if is_list else "console/files.html", context)
+        if request.headers.get("HX-Target") == "list":
+            return self.show("console/parts/list.html", context)
+        context["has_buckets"] = bool(self.api.get("/buckets", limit=1).document.get("buckets"))
+        return self.show("console/files.html", context)
 
 
 def _following(address: str | None, query: Mapping[str, str]) -> str | None:

@@ -1,4 +1,7 @@
-"""Files as the console's addresses and forms name them: by the hash of their bytes and one of their names."""
+"""Files and objects as the console's addresses and forms name them.
+
+A file is named by the hash of its bytes and one of its names, an object by its bucket and its key.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ ITEM = "item"  # the field of a form that names a file
 HASH_LENGTH = 64
 NAME = "file_name"
 FOLDER = "folder"
+KEY = "key"
 
 KINDS: Mapping[str, str] = {
     "image": "png jpg jpeg gif webp avif bmp svg heic tif tiff ico",
@@ -28,26 +32,69 @@ KINDS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Folder:
-    """One folder.
+    """One folder of files, or of the objects of a bucket.
 
     Attributes:
-        path: its whole path, with a slash at its end.
+        path: its whole path, with a slash at its end; empty for the bucket itself.
+        bucket: the name of the bucket; empty for a folder of files.
     """
 
     path: str
+    bucket: str = ""
 
     @property
     def name(self) -> str:
-        return last_segment(self.path[:-1])
+        """The name without outer folders. In a key with two slashes in a row, a folder has no name but its slash."""
+        return (last_segment(self.path[:-1]) or SEPARATOR) if self.path else self.bucket
 
     @property
     def page(self) -> str:
-        return f"{reverse('root')}?{urlencode({FOLDER: self.path})}"
+        where = reverse("console:bucket", args=[self.bucket]) if self.bucket else reverse("root")
+        return f"{where}?{urlencode({FOLDER: self.path})}" if self.path else where
 
 
-def trail(path: str) -> list[Folder]:
+def trail(path: str, bucket: str = "") -> list[Folder]:
     """The folders of a path, from the outermost on. The path is empty or has a slash at its end."""
-    return [Folder(path[: place + 1]) for place, character in enumerate(path) if character == SEPARATOR]
+    return [Folder(path[: place + 1], bucket) for place, character in enumerate(path) if character == SEPARATOR]
+
+
+def kind_of(base: str) -> str:
+    """The kind of a file, by the ending of its name: the icon in lists."""
+    ending = base.rpartition(".")[2].lower()
+    return next((kind for kind, endings in KINDS.items() if ending in endings.split()), "file")
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """One object.
+
+    Attributes:
+        bucket: the name of its bucket.
+        key: its key.
+    """
+
+    bucket: str
+    key: str
+
+    @property
+    def base(self) -> str:
+        """The key without its folders. A key may end in slashes: they belong to its base."""
+        return self.key[len(folder_of(self.key.rstrip(SEPARATOR))) :]
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.base)
+
+    @property
+    def download(self) -> str:
+        return self._at("object")
+
+    @property
+    def deletion(self) -> str:
+        return self._at("console:delete_object")
+
+    def _at(self, name: str) -> str:
+        return f"{reverse(name, args=[self.bucket])}?{urlencode({KEY: self.key})}"
 
 
 @dataclass(frozen=True)
@@ -92,9 +139,7 @@ class Named:
 
     @property
     def kind(self) -> str:
-        """The kind of the file, by the ending of its name: the icon in lists."""
-        ending = self.base.rpartition(".")[2].lower()
-        return next((kind for kind, endings in KINDS.items() if ending in endings.split()), "file")
+        return kind_of(self.base)
 
     @property
     def page(self) -> str:

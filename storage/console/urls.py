@@ -2,6 +2,7 @@ from django.urls import path
 
 from storage.console import (
     activity,
+    buckets,
     file,
     files,
     health,
@@ -30,6 +31,9 @@ urlpatterns = [
     path("file/<str:file_hash>/rename", file.RenamePage.as_view(), name="rename"),
     path("file/<str:file_hash>/share", file.SharePage.as_view(), name="share"),
     path("file/<str:file_hash>/preview", preview.PreviewPage.as_view(), name="preview"),
+    path("buckets", buckets.BucketsPage.as_view(), name="buckets"),
+    path("buckets/<str:bucket>", buckets.BucketPage.as_view(), name="bucket"),
+    path("buckets/<str:bucket>/delete", buckets.DeleteObjectPage.as_view(), name="delete_object"),
     path("health", health.HealthPage.as_view(), name="health"),
     path("nodes", nodes.NodesPage.as_view(), name="nodes"),
     path("nodes/add", nodes.AddPage.as_view(), name="add_node"),

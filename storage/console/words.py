@@ -11,13 +11,14 @@ MIB = 1 << 20
 UNITS = ("bytes", "KB", "MB", "GB", "TB", "PB")
 STEP = 1000  # Browsers, macOS and makers of disks also count 1 KB as 1000 bytes.
 SPANS = ((86400, "day"), (3600, "hour"), (60, "minute"))
-DIRECTIONS = re.compile("([\u200e\u200f\u202a-\u202e\u2066-\u2069])")
+# Control characters, which keys of objects may have, and characters that turn the direction of text.
+INVISIBLE = re.compile("([\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069])")
 RECENT = timedelta(days=7)
 
 
 def visible(name: str) -> str:
-    """A name in which the characters that turn the direction of text are written out: they make names look alike."""
-    return DIRECTIONS.sub(lambda found: f"[U+{ord(found[0]):04X}]", name)
+    """A name in which invisible characters are written out: they make different names look alike."""
+    return INVISIBLE.sub(lambda found: f"[U+{ord(found[0]):04X}]", name)
 
 
 def size(count: float) -> str:

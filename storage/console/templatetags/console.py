@@ -67,9 +67,9 @@ def sentence(text: str) -> str:
 
 @register.filter
 def visible(name: str) -> SafeString:
-    """A file's name in which the characters that turn the direction of text are shown: they make names look alike."""
-    parts = words.DIRECTIONS.split(name)
-    return format_html_join("", "{}", ((_mark(part) if words.DIRECTIONS.fullmatch(part) else part,) for part in parts))
+    """A name in which invisible characters are shown: they make different names look alike."""
+    parts = words.INVISIBLE.split(name)
+    return format_html_join("", "{}", ((_mark(part) if words.INVISIBLE.fullmatch(part) else part,) for part in parts))
 
 
 @register.filter
