@@ -228,6 +228,31 @@ class Visit(Interruptions):
         self._empty()
         self.steps.append("without scripts")
 
+    def look_into_a_bucket(self) -> None:
+        """Open the folder of a bucket, search in it, download an object, and delete it after the question."""
+        with self.page("bucket", viewport=DESKTOP) as page:
+            page.goto("/")
+            page.get_by_role("link", name="Buckets").click()
+            page.get_by_role("link", name="photos").click()
+            page.get_by_role("link", name="2026 (folder)").press("Enter")
+            expect(page.locator("#list")).to_be_focused()
+            expect(page.locator("#rows tr")).to_have_count(3)
+            page.get_by_label("Search by the beginning of names").fill("bea")
+            expect(page.locator("#rows tr")).to_have_count(1)
+            page.get_by_label("Search by the beginning of names").fill("")
+            expect(page.locator("#rows tr")).to_have_count(3)
+            with page.expect_download() as began:
+                page.get_by_label("Download beach.jpg").click()
+            assert began.value.suggested_filename == "beach.jpg"
+            assert began.value.path().read_bytes() == b"2026/beach.jpg"
+            self._menu(page, "beach.jpg", "Delete…")
+            expect(page.locator("dialog")).to_contain_text("cannot be undone")
+            self.audit(page, "delete object")
+            page.locator("dialog").get_by_role("button", name="Delete", exact=True).click()
+            expect(page.locator(".note.success")).to_contain_text("“beach.jpg” is deleted")
+            expect(page.locator("#rows tr")).to_have_count(2)
+        self.steps.append("bucket")
+
     # -- what every page keeps -------------------------------------------------
 
     def every_page(self, paths: dict[str, str]) -> None:
@@ -256,6 +281,11 @@ def paths_of(page: Page) -> dict[str, str]:
         "nodes": "/console/nodes",
         "uploads": "/console/jobs",
         "maintenance": "/console/jobs?work=maintenance",
+        "buckets": "/console/buckets",
+        "bucket": "/console/buckets/photos",
+        "bucket folder": "/console/buckets/photos?folder=2026/",
+        "bucket found": "/console/buckets/photos?q=none",
+        "delete object": "/console/buckets/photos/delete?key=2026/june/sun.jpg",
         "refused": f"/console/file/{'0' * 64}",
     }
     files = page.request.get("/files?sort=file_name").json()["files"]
@@ -282,6 +312,7 @@ def main(url: str, chromium: str, folder: Path, password: str = "") -> None:
         visit.upload_download_delete(files)
         visit.upload_folder()
         visit.show_more()
+        visit.look_into_a_bucket()
         visit.without_scripts(files[0])
         for file in (files[0], files[1]):
             visit.survive_a_lost_line(file)

@@ -11,10 +11,12 @@ import subprocess
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
+from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.support.system import PROJECT, System
+from tests.support.system import PROJECT, System, free_port
 
 pytestmark = [pytest.mark.system, pytest.mark.browser]
 
@@ -22,7 +24,8 @@ PYTHON = Path(os.environ.get("BROWSER_PYTHON") or PROJECT / ".venv-browser/bin/p
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
 VISIT = "tests.browser.visit"
 OPERATE = "tests.browser.operate"
-STEPS = ["uploaded", "downloaded", "shared", "searched", "renamed", "deleted", "folder", "more", "without scripts"]
+STEPS = ["uploaded", "downloaded", "shared", "searched", "renamed", "deleted", "folder", "more", "bucket"]
+STEPS += ["without scripts", "lost line", "lost line", "resumed", "paused", "tried again", "every page"]
 
 
 def png(width: int, height: int) -> bytes:
@@ -60,9 +63,14 @@ def visit(system: System, folder: Path, *password: str, program: str = VISIT) ->
 @pytest.mark.skipif(not PYTHON.exists(), reason=f"no {PYTHON}: `make test-browser` makes it")
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt-get install chromium")
 def test_people_store_find_share_and_delete_files(make_system: Callable[..., System], folder: Path) -> None:
-    system = make_system()
+    door = f"http://127.0.0.1:{free_port()}"
+    system = make_system(S3_PORT=door.rpartition(":")[2])
     system.start()
-    assert visit(system, folder) == [*STEPS, "lost line", "lost line", "resumed", "paused", "tried again", "every page"]
+    # Keys are off, so no signature is needed.
+    for path in ("", *(f"/{key}" for key in ("2026/beach.jpg", "2026/cat\n.jpg", "2026/june/sun.jpg", "a.txt"))):
+        put = Request(f"{door}/photos{quote(path)}", path[1:].encode(), method="PUT")
+        assert urlopen(put, timeout=30).status == 200
+    assert visit(system, folder) == STEPS
     (password,) = re.findall(r"password (\S+)", system.output())
     system.environment["AUTH_REQUIRED"] = "true"
     system.restart()
