@@ -18,10 +18,12 @@ from storage.api.wsgi import transfers
 from storage.models import Activity, Bucket, KeyLimit, Object, Properties, Scope
 from storage.services import objects
 from storage.services.objects import multipart
+from tests.storage.api.metrics.test_metrics import grown
 from tests.storage.api.test_ranges import parts_of
 from tests.support.api import WholeClient, assert_problem
 from tests.support.cluster import ClusterUnderTest, content_of
 from tests.support.keys import bearer, keys_on, owner
+from tests.support.metrics import scrape
 from tests.support.objects import make_bucket, md5, put, put_part
 
 __all__ = ["keys_on"]
@@ -225,18 +227,39 @@ def test_what_can_be_no_key_is_refused(cluster: ClusterUnderTest, key: str) -> N
     assert_problem(Client().get("/buckets/photos/object?key=a&prefix=b"), 400, "prefix")
 
 
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("2026/beach.jpg", "beach.jpg"),
+        ("folder/", "folder"),
+        ("a/..", md5(b"it")),
+        ("//", md5(b"it")),
+        ("a\nb", "a_b"),
+        (f"{'x' * 300}.jpg", f"{'x' * 251}.jpg"),
+    ],
+)
+def test_an_object_is_saved_under_the_end_of_its_key(cluster: ClusterUnderTest, key: str, name: str) -> None:
+    put(cluster, make_bucket("photos"), key, b"it")
+    disposition = Client().head(address("photos", key)).headers["Content-Disposition"]
+    assert disposition.partition(";")[2].startswith(f' filename="{name}"')
+
+
 def test_a_download_of_an_object_is_a_transfer_and_is_counted(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(cluster, make_bucket("photos"), "key", b"bytes")
     slots = BoundedSemaphore(1)
     monkeypatch.setattr(transfers, "_slots", slots)
+    before = scrape()
     open_one = WholeClient().get(address("photos", "key"))
     assert_problem(WholeClient().get(address("photos", "key")), 503)
     body_of(open_one)
     assert body_of(WholeClient().get(address("photos", "key"))) == b"bytes"
-    page = WholeClient().get("/metrics").content.decode()
-    assert 'occ_http_sent_bytes_total{route="/buckets/*"}' in page
+    WholeClient().delete(address("photos", "key"))
+    after = scrape()
+    assert grown(before, after, "occ_http_requests_total", route="/buckets/*", method="GET", status="2xx") == 2
+    assert grown(before, after, "occ_http_sent_bytes_total", route="/buckets/*") > 10
+    assert grown(before, after, "occ_download_wait_seconds_count") == 3, "the refusal counts, and the deletion does not"
 
 
 # -- deletions ---------------------------------------------------------------

@@ -130,6 +130,9 @@ def test_keys_of_every_kind_are_shown_downloaded_and_deleted(
         text = browser.open(folder)
     assert "<script>alert" not in text
     assert "\n" not in key or "U+000A" in seen(text)
+    rows = text.partition('id="rows"')[2]
+    assert re.search(r"<bdi>\s*\S", rows), "a name that is empty is no link"
+    assert "<bdi></bdi>" not in text
     (download,) = downloads(text)
     assert b"".join(browser.get(download).streaming_content) == b"it"
     (deletion,) = links(text, "/console/buckets/photos/delete")
