@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -134,7 +135,8 @@ def test_keys_of_every_kind_are_shown_downloaded_and_deleted(
     assert re.search(r"<bdi>\s*\S", rows), "a name that is empty is no link"
     assert "<bdi></bdi>" not in text
     (download,) = downloads(text)
-    assert b"".join(browser.get(download).streaming_content) == b"it"
+    downloaded: Any = browser.get(download)
+    assert b"".join(downloaded.streaming_content) == b"it"
     (deletion,) = links(text, "/console/buckets/photos/delete")
     assert "<script>alert" not in browser.open(deletion)
     browser.open(browser.submit(deletion).headers["Location"])
