@@ -54,20 +54,14 @@ class Vanish:
     reset: bool = False
 
 
-@dataclass(eq=False)
-class Attempt:
-    """One request and its outcome. Times are of the monotonic clock."""
+@dataclass(eq=False, kw_only=True)
+class Exchange:
+    """What came of one request. Times are of the monotonic clock."""
 
-    action: Action
-    file_hash: str
-    size: int = 0
-    name: str = ""
-    factor: int | None = None
     begun: float = field(default_factory=time.monotonic)
     ended: float = math.inf
     outcome: Outcome = Outcome.UNKNOWN
     status: int | None = None
-    job: str | None = None
     detail: str = "under way"
 
     @property
@@ -75,12 +69,28 @@ class Attempt:
         """The moment after which the request changes nothing any more: infinity if its outcome is unknown."""
         return math.inf if self.outcome is Outcome.UNKNOWN else self.ended
 
+    @property
+    def said(self) -> str:
+        """The outcome in words."""
+        return f"{self.outcome} {self.status or ''} {self.detail}".strip()
+
     def end(self, outcome: Outcome, detail: str = "") -> None:
         self.outcome, self.detail, self.ended = outcome, detail, time.monotonic()
 
+
+@dataclass(eq=False)
+class Attempt(Exchange):
+    """One request about a file, and its outcome."""
+
+    action: Action
+    file_hash: str
+    size: int = 0
+    name: str = ""
+    factor: int | None = None
+    job: str | None = None
+
     def __str__(self) -> str:
-        said = f"{self.outcome} {self.status or ''} {self.detail}".strip()
-        return f"{self.action} of {self.name or '?'} ({self.file_hash[:12]}, {self.size} bytes): {said}"
+        return f"{self.action} of {self.name or '?'} ({self.file_hash[:12]}, {self.size} bytes): {self.said}"
 
 
 class Journal:
@@ -161,14 +171,7 @@ class Journal:
         judge: Callable[[Attempt, HTTPResponse], None],
     ) -> Attempt:
         self.attempts.append(attempt)
-        with closing(HTTPConnection(self.address, timeout=self.timeout)) as connection:
-            try:
-                send(connection)
-                response = connection.getresponse()
-                attempt.status = response.status
-                judge(attempt, response)
-            except (OSError, HTTPException) as error:
-                attempt.end(Outcome.UNKNOWN, repr(error))
+        carry_out(attempt, self.address, self.timeout, send, lambda response: judge(attempt, response))
         return attempt
 
     # -- not recorded ------------------------------------------------------
@@ -200,6 +203,32 @@ class Journal:
         """Return the state of the job that a 202 named, or ``""`` if the server does not tell the state."""
         status, body = self.ask(f"/jobs/{attempt.job}")
         return str(body["state"]) if status == 200 else ""
+
+
+def carry_out(
+    exchange: Exchange,
+    address: str,
+    timeout: float,
+    send: Callable[[HTTPConnection], None],
+    judge: Callable[[HTTPResponse], None],
+) -> None:
+    """Send one request on a connection of its own, and let ``judge`` end the exchange by the answer.
+
+    Args:
+        exchange: the exchange. Its outcome is unknown if no whole answer comes.
+        address: host and port of the service.
+        timeout: seconds of silence after which the client gives up.
+        send: a function that sends the request.
+        judge: a function that reads the answer and ends the exchange.
+    """
+    with closing(HTTPConnection(address, timeout=timeout)) as connection:
+        try:
+            send(connection)
+            response = connection.getresponse()
+            exchange.status = response.status
+            judge(response)
+        except (OSError, HTTPException) as error:
+            exchange.end(Outcome.UNKNOWN, repr(error))
 
 
 def _frames(body: bytes, chunked: bool) -> list[bytes]:
@@ -234,7 +263,7 @@ def _form(data: bytes, name: str, factor: int | None) -> bytes:
 def _judge_upload(attempt: Attempt, response: HTTPResponse) -> None:
     body = response.read()
     if response.status not in (200, 201, 202):
-        return _end_without_success(attempt, response, body)
+        return end_without_success(attempt, body)
     said = json.loads(body)
     attempt.job = said.get("job")
     told = (said.get("file_hash"), said.get("file_size"))
@@ -267,15 +296,15 @@ def _judge_download(attempt: Attempt, response: HTTPResponse) -> None:
 def _judge_delete(attempt: Attempt, response: HTTPResponse) -> None:
     body = response.read()
     if response.status != 204:
-        return _end_without_success(attempt, response, body)
+        return end_without_success(attempt, body)
     return attempt.end(Outcome.ACKNOWLEDGED)
 
 
-def _end_without_success(attempt: Attempt, response: HTTPResponse, body: bytes) -> None:
-    """End an attempt that the server did not acknowledge.
+def end_without_success(exchange: Exchange, body: bytes) -> None:
+    """End an exchange that the server did not acknowledge.
 
     A 4xx promises that nothing was done. A 5xx promises nothing: a server that lost its database cannot know what was
     done.
     """
-    refused = 400 <= response.status < 500
-    attempt.end(Outcome.REFUSED if refused else Outcome.UNKNOWN, body.decode(errors="replace")[:200])
+    refused = exchange.status is not None and 400 <= exchange.status < 500
+    exchange.end(Outcome.REFUSED if refused else Outcome.UNKNOWN, body.decode(errors="replace")[:200])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from http.client import HTTPException
 from typing import Any
 
-from tests.faults.journal import TERMINAL, Action, Attempt, Journal, Outcome
+from tests.faults.journal import TERMINAL, Action, Attempt, Exchange, Journal, Outcome
 
 PAGE = 500
 
@@ -141,14 +141,20 @@ def wrong_answers(violations: Sequence[str]) -> int:
     return sum(violation.startswith("wrong answer:") for violation in violations)
 
 
+def bad_answers(exchanges: Iterable[Exchange]) -> Iterator[str]:
+    """List the answers that are a defect, whatever fault there was."""
+    for exchange in exchanges:
+        if exchange.outcome is Outcome.WRONG:
+            yield f"wrong answer: {exchange}"
+        if exchange.status == 500:
+            yield f"crash: {exchange}"
+
+
 def _dishonest_answers(attempts: Sequence[Attempt]) -> Iterator[str]:
     """List the answers that were wrong at the time of the answer, whatever happened later."""
+    yield from bad_answers(attempts)
     by_hash = _by_hash(attempts)
     for attempt in attempts:
-        if attempt.outcome is Outcome.WRONG:
-            yield f"wrong answer: {attempt}"
-        if attempt.status == 500:
-            yield f"crash: {attempt}"
         others = by_hash[attempt.file_hash]
         if attempt.action is not Action.UPLOAD and attempt.status in (404, 410) and _stood_throughout(attempt, others):
             yield f"denied: the file was there: {attempt}"

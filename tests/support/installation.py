@@ -23,8 +23,10 @@ from occsite.addresses import broker_url
 from occsite.launch.embedded import redis_url
 from storage.queues import Queue
 from tests.faults.gates import Gates
-from tests.faults.journal import Action, Journal, Outcome
+from tests.faults.journal import Action, Attempt, Exchange, Journal, Outcome
+from tests.faults.object_journal import ObjectJournal
 from tests.faults.oracle import Findings, Oracle, lost_files, wrong_answers
+from tests.faults.registers import Change, Look
 from tests.faults.report import ROWS, SEED, Row
 from tests.support.packs import PackedCopy
 from tests.support.system import PROJECT, System, make_system
@@ -49,8 +51,9 @@ class Installation:
         self.gates = gates
         self.journal = Journal(system.base_url)
         self.oracle = Oracle(self.journal)
+        self.objects = ObjectJournal(f"127.0.0.1:{system.environment['S3_PORT']}")
         self._rows = rows
-        self._judged = 0  # The number of attempts that earlier scenarios have made.
+        self._judged = set[Exchange]()  # What earlier scenarios have attempted.
 
     def settle(self, scenario: str, *, since: float | None = None, within: float = RECOVERY + PATIENCE) -> None:
         """End a scenario: wait until the system is at rest, and fail if the system has broken a promise.
@@ -62,10 +65,11 @@ class Installation:
         """
         over = time.monotonic() if since is None else since
         rested, findings = self.findings(within)
-        violations = self.oracle.violations(findings)
-        attempts = self.journal.attempts[self._judged :]
-        self._judged = len(self.journal.attempts)
-        acknowledged = [attempt.action for attempt in attempts if attempt.outcome is Outcome.ACKNOWLEDGED]
+        violations = [*self.oracle.violations(findings), *self.objects.violations()]
+        attempts: list[Attempt | Change | Look] = [*self.journal.attempts, *self.objects.exchanges]
+        new = [attempt for attempt in attempts if attempt not in self._judged]
+        self._judged.update(new)
+        acknowledged = [attempt.action for attempt in new if attempt.outcome is Outcome.ACKNOWLEDGED]
         row = Row(
             scenario,
             uploads=acknowledged.count(Action.UPLOAD),
