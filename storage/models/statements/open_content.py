@@ -88,14 +88,20 @@ def with_heads(wanted: Sequence[tuple[OpenContent, range]]) -> list[OpenContent]
         wanted: contents, each with the positions of chunks. All contents were read by one statement.
 
     Returns:
-        The contents, with these hashes as ``head``. A content that has been deleted keeps the ``head`` that it has.
+        The contents, with these hashes as ``head``.
+
+    Raises:
+        NoSuchFile: a content has been deleted since it was read.
     """
     columns = [(content.content_id, span.start, span.stop) for content, span in wanted]
     heads = dict(prepared.rows(_READ_ALL, [list(column) for column in zip(*columns, strict=True)]))
-    return [
-        replace(content, head=unpacked(heads[place]), begin=span.start) if heads.get(place) else content
-        for place, (content, span) in enumerate(wanted, 1)
-    ]
+    found = []
+    for place, (content, span) in enumerate(wanted, 1):
+        head = unpacked(heads.get(place))
+        if len(head) != len(span):
+            raise NoSuchFile(f"no file {content.file_hash}")
+        found.append(replace(content, head=head, begin=span.start))
+    return found
 
 
 def unpacked(packed: bytes | None) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from storage.models import Activity, Content, Part, Upload
+from storage.models import Activity, Bucket, Content, OpenObject, Part, Upload
 from storage.services import objects
 from storage.staging import files
 from tests.support.api import Socket
@@ -362,3 +362,39 @@ def test_a_presigned_address_works_without_keys(s3: Any, bucket: str) -> None:
     uri = address.partition("localhost:5005")[2]
     assert ask("PUT", uri, b"bytes")[0] == 200
     assert s3.get_object(Bucket=bucket, Key="a b")["Body"].read() == b"bytes"
+
+
+@pytest.mark.parametrize("is_in_parts", [False, True], ids=["one body", "parts"])
+@pytest.mark.parametrize("change", ["overwritten", "deleted"])
+def test_an_object_that_changes_after_it_was_found_is_found_again(
+    s3: Any, bucket: str, change: str, is_in_parts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hashes of some chunks are read after the object was found: the object of that moment may be gone then."""
+    monkeypatch.setattr("storage.models.statements.open_content.HEAD", 2)
+    monkeypatch.setattr("storage.services.objects.multipart.LEAST_PART", 1)
+    where = {"Bucket": bucket, "Key": "key"}
+    if is_in_parts:
+        upload = s3.create_multipart_upload(**where)["UploadId"]
+        bodies = [content_of(1, "1"), content_of(3, "2")]
+        sent = [s3.upload_part(**where, UploadId=upload, PartNumber=n, Body=d) for n, d in enumerate(bodies, 1)]
+        parts = [{"PartNumber": number, "ETag": part["ETag"]} for number, part in enumerate(sent, 1)]
+        s3.complete_multipart_upload(**where, UploadId=upload, MultipartUpload={"Parts": parts})
+    else:
+        s3.put_object(**where, Body=content_of(5))
+    new, find = content_of(4, "new"), OpenObject.find
+
+    def find_and_change(of: Bucket, key: str) -> OpenObject | None:
+        found = find(of, key)
+        monkeypatch.setattr(OpenObject, "find", find)
+        if change == "overwritten":
+            s3.put_object(**where, Body=new)
+        else:
+            s3.delete_object(**where)
+        return found
+
+    monkeypatch.setattr(OpenObject, "find", find_and_change)
+    if change == "deleted":
+        refused("NoSuchKey", 404, s3.get_object, **where)
+    else:
+        got = s3.get_object(**where)
+        assert (got["Body"].read(), got["ETag"]) == (new, f'"{hashlib.md5(new).hexdigest()}"')
