@@ -312,6 +312,14 @@ MUTANTS = (
         "test_a_change_waits_for_the_one_before_it_and_sees_what_that_has_left",
         "two changes of one version have met in the middle",
     ),
+    Mutant(
+        "an overwrite during a read looks like a deletion",
+        "storage/s3/operations/objects.py",
+        (("            if opened == gone:\n                raise\n", "            raise\n"),),
+        "storage/s3/test_objects.py::"
+        "test_an_object_that_changes_after_it_was_found_is_found_again[overwritten-one body]",
+        "an object was there all the time",
+    ),
 )
 
 
