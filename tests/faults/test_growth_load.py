@@ -24,6 +24,7 @@ from storage.models import Cluster
 from storage.tracking.store import store_of
 from tests.faults.load import answers, load, reclaiming
 from tests.support.installation import PATIENCE, Installation, log_of
+from tests.support.packs import places_in
 from tests.support.system import PROJECT
 
 pytestmark = [pytest.mark.system, pytest.mark.faults]
@@ -90,9 +91,13 @@ def denials(topology: Topology, member: Member, seen: Counter[str]) -> list[str]
 
 
 def copies(member: Member) -> dict[str, tuple[int, int]]:
-    """Map each chunk hash to the inode and change time of its copy, without the code under test."""
-    found = {}
-    for path in Path(member.lane.volume.root).glob("chunks/*/*"):  # type: ignore[attr-defined]
+    """Map each chunk hash to what tells its copy from a later one, without the code under test.
+
+    For a file, this is its inode and its change time. For a record of a pack, it is its place.
+    """
+    root = Path(member.lane.volume.root)  # type: ignore[attr-defined]
+    found = places_in(root)
+    for path in root.glob("chunks/*/*"):
         if len(path.name) == 64:
             try:
                 status = path.stat()

@@ -150,6 +150,12 @@ def copies_in(root: Path, state: int = 0) -> list[str]:
         return [digest.hex() for (digest,) in index.execute("SELECT hash FROM record WHERE state = ?", (state,))]
 
 
+def places_in(root: Path) -> dict[str, tuple[int, int]]:
+    """Hash → number of the pack and offset, for each copy; empty for a directory without packs."""
+    found = _rows(root, "SELECT hash, pack, place FROM record WHERE state = 0")
+    return {digest.hex(): (pack, offset) for digest, pack, offset in found}
+
+
 def trashed_in(root: Path) -> list[tuple[str, str]]:
     """Hash and token of each record in the trash; none for a directory without packs."""
     return [(digest.hex(), token) for digest, token in _rows(root, "SELECT hash, token FROM record WHERE state = 1")]
