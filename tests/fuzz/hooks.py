@@ -45,7 +45,7 @@ def _upload(size: int = 10) -> str:
     """Store bytes that are not stored yet. Return their hash."""
     global _made
     _made += 1
-    data = (f"{os.getpid()} {_made} ".encode() * (size // 4 + 1))[: max(size, 10) if size else 0]
+    data = (f"{_made} ".encode() * (size // 4 + 1))[: max(size, 10) if size else 0]
     return str(_call("PUT", f"/upload/file-{_made}.bin", data=data)["file_hash"])
 
 
@@ -116,6 +116,10 @@ def map_case(context: Any, case: Any) -> Any:
     """Put hashes, ids and names that exist into those parts of a request that are meant to fit the schema."""
     if _is_valid(case, ParameterLocation.PATH) and case.path_parameters:
         case.path_parameters = _real_path(case)
+    factors = (case.query or {}).get(FACTOR)
+    if isinstance(factors, list) and factors[-1:] == [""]:
+        # The last of several values counts, and an empty one means the usual factor: that is no wrong request.
+        case.query = {**case.query, FACTOR: [*factors[:-1], "none"]}
     if case.path == "/buckets" and case.query:  # There is no bucket, and so no cursor.
         case.query = {name: value for name, value in case.query.items() if name != "cursor"}
     if _is_valid(case, ParameterLocation.QUERY) and "cursor" in (case.query or {}):
@@ -141,6 +145,10 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     """Spare the key that schemathesis uses: it has seen the id in answers, and would rotate or revoke its own key."""
     if "FUZZ_KEY" in os.environ and (case.path_parameters or {}).get("key_id") == os.environ["FUZZ_KEY"]:
         case.path_parameters = {"key_id": "OCC"}
+    # The phase of sequences sends queries that ``map_case`` has not seen: no node may be drained.
+    is_act = case.method.upper() == "POST" and case.path.startswith("/nodes/")
+    if is_act and str((case.query or {}).get("dry_run")).lower() != "true":
+        case.path_parameters = {"node_id": "node_999"}
 
 
 def _query_of_one_list(query: dict[str, Any]) -> dict[str, Any]:

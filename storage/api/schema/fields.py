@@ -65,7 +65,10 @@ QUERY: Mapping[str, Described] = {
         "the key of the object; at most 1024 bytes of UTF-8",
         {"type": "string", "minLength": 1, "maxLength": 1024, "pattern": r"^[^\u0000]+$"},
     ),
-    "bucket": ("the objects of this bucket instead of the files", {"type": "string", "maxLength": 63}),
+    "bucket": (
+        "the objects of this bucket instead of the files",
+        {"type": "string", "maxLength": 63, "pattern": r"^[^\u0000]*$"},
+    ),
     "dry_run": ("true answers with the plan, and changes nothing", {**SWITCH, "default": False}),
     "action": ("acts of this kind", {"type": "string", "enum": Activity.Action.values}),
     "hours": (
