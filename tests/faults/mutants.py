@@ -314,7 +314,7 @@ MUTANTS = (
     ),
     Mutant(
         "an overwrite during a read looks like a deletion",
-        "storage/s3/operations/objects.py",
+        "storage/services/objects/reading.py",
         (("            if opened == gone:\n                raise\n", "            raise\n"),),
         "storage/s3/test_objects.py::"
         "test_an_object_that_changes_after_it_was_found_is_found_again[overwritten-one body]",

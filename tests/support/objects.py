@@ -5,9 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
+import pytest
 from django.contrib.auth.models import User
 
-from storage.models import AcceptedPart, Bucket, Destination, Multipart, Object, Part, Properties, nobody
+from storage.models import (
+    AcceptedPart,
+    Bucket,
+    Destination,
+    Multipart,
+    Object,
+    OpenObject,
+    Part,
+    Properties,
+    nobody,
+)
 from storage.services import intake, objects
 from storage.services.objects import Condition
 from storage.services.objects.places import ALWAYS
@@ -72,3 +83,16 @@ def put_part(cluster: ClusterUnderTest, upload: Multipart, number: int, data: by
 
 def get(bucket: Bucket, key: str, *ranges: range) -> bytes:
     return b"".join(objects.read(objects.open_object(bucket, key), ranges or None))
+
+
+def once_found(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    """Make a change when the next reader has found an object, and has not read any of its bytes."""
+    find = OpenObject.find
+
+    def find_and_change(bucket: Bucket, key: str) -> OpenObject | None:
+        found = find(bucket, key)
+        monkeypatch.setattr(OpenObject, "find", find)
+        change()
+        return found
+
+    monkeypatch.setattr(OpenObject, "find", find_and_change)

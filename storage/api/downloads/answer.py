@@ -90,6 +90,16 @@ class Answer:
             raise
 
 
+@contextmanager
+def _connection_given_back() -> Iterator[None]:
+    """Give the connection to PostgreSQL back to the pool, because this thread may then wait long for its client."""
+    try:
+        yield
+    finally:
+        connection.close()
+
+
+@_connection_given_back()
 def answer(environ: dict[str, Any], file_hash: str, name: str = "") -> Answer:
     """Answer a GET or a HEAD.
 
@@ -103,16 +113,13 @@ def answer(environ: dict[str, Any], file_hash: str, name: str = "") -> Answer:
     Raises:
         Exception: an error that ``errors`` turns into a problem document.
     """
-
-    def found() -> Source:
-        owner = authorize(environ).owner
-        well_formed(file_hash)
-        require_known(environ, (FILE_NAME,))
-        return _of_file(retrieve.open_file(owner, file_hash, chosen_name(environ)), name)
-
-    return _answer(environ, found)
+    owner = authorize(environ).owner
+    well_formed(file_hash)
+    require_known(environ, (FILE_NAME,))
+    return _answer(environ, _of_file(retrieve.open_file(owner, file_hash, chosen_name(environ)), name))
 
 
+@_connection_given_back()
 def answer_shared(environ: dict[str, Any], token: str, name: str = "") -> Answer:
     """Answer a GET or a HEAD of a share link's address, as ``answer`` does, without a key.
 
@@ -124,16 +131,13 @@ def answer_shared(environ: dict[str, Any], token: str, name: str = "") -> Answer
     Raises:
         Exception: an error that ``errors`` turns into a problem document.
     """
-
-    def found() -> Source:
-        require_known(environ, ())
-        file = share.file_behind(token)
-        on_behalf_of_visitors(str(file.owner_id))
-        return _of_file(retrieve.open_file(file.owner, file.content.file_hash, file.name), name)
-
-    return _answer(environ, found)
+    require_known(environ, ())
+    file = share.file_behind(token)
+    on_behalf_of_visitors(str(file.owner_id))
+    return _answer(environ, _of_file(retrieve.open_file(file.owner, file.content.file_hash, file.name), name))
 
 
+@_connection_given_back()
 def answer_object(environ: dict[str, Any], bucket: str) -> Answer:
     """Answer a GET or a HEAD of the object whose key the query names, as ``answer`` does.
 
@@ -147,13 +151,13 @@ def answer_object(environ: dict[str, Any], bucket: str) -> Answer:
     Raises:
         Exception: an error that ``errors`` turns into a problem document.
     """
-
-    def found() -> Source:
-        owner = authorize(environ).owner
-        require_known(environ, (KEY,))
-        return _of_object(objects.open_object(objects.own_bucket(owner, bucket), in_query(environ, KEY)))
-
-    return _answer(environ, found)
+    owner = authorize(environ).owner
+    require_known(environ, (KEY,))
+    return objects.read_version(
+        objects.own_bucket(owner, bucket),
+        in_query(environ, KEY),
+        lambda opened: _answer(environ, _of_object(opened)),
+    )
 
 
 def _of_file(file: OpenFile, name: str) -> Source:
@@ -181,21 +185,16 @@ def _of_object(opened: OpenObject) -> Source:
     )
 
 
-def _answer(environ: dict[str, Any], find: Callable[[], Source]) -> Answer:
-    try:
-        source = find()
-        headers = _headers(source)
-        if preconditions.check(environ, source.etag, source.modified_at):
-            return Answer(304, headers)
-        headers["Content-Type"] = CONTENT_TYPE
-        if environ["REQUEST_METHOD"] == "HEAD":
-            # The first chunk is read, so a HEAD of unreadable bytes fails as a GET does.
-            source.read([range(1)] if source.size else None)
-            return Answer(200, headers)
-        return _send(source, headers, _wanted(environ, source))
-    finally:
-        # The connection to PostgreSQL goes back to the pool, because this thread may now wait long for its client.
-        connection.close()
+def _answer(environ: dict[str, Any], source: Source) -> Answer:
+    headers = _headers(source)
+    if preconditions.check(environ, source.etag, source.modified_at):
+        return Answer(304, headers)
+    headers["Content-Type"] = CONTENT_TYPE
+    if environ["REQUEST_METHOD"] == "HEAD":
+        # The first chunk is read, so a HEAD of unreadable bytes fails as a GET does.
+        source.read([range(1)] if source.size else None)
+        return Answer(200, headers)
+    return _send(source, headers, _wanted(environ, source))
 
 
 def _send(source: Source, headers: dict[str, str], wanted: list[range] | None) -> Answer:

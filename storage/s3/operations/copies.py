@@ -110,14 +110,18 @@ def upload_part_copy(request: Request) -> Reply:
     number = part_number(request)
     bucket, source = request.bucket(), source_of(request)
     multipart = objects.find_multipart(bucket, request.key, request.query["uploadId"])
-    opened = objects.open_object(source.bucket, source.key)
-    conditions.require_source(request, opened.etag, opened.modified_at)
-    span = _span(request, opened.size)
-    has_checksum = any(part.span == span and algorithm_of(multipart) in part.checksums for part in opened.parts)
-    part = objects.copy_part(multipart, number, opened, span) if has_checksum else None
-    if part is None:
+
+    def copy(opened: OpenObject) -> Part:
+        conditions.require_source(request, opened.etag, opened.modified_at)
+        span = _span(request, opened.size)
+        if any(part.span == span and algorithm_of(multipart) in part.checksums for part in opened.parts):
+            part = objects.copy_part(multipart, number, opened, span)
+            if part is not None:
+                return part
         with transfer():
-            part = _copied(request, bucket, multipart, number, opened, span)
+            return _copied(request, bucket, multipart, number, opened, span)
+
+    part = objects.read_version(source.bucket, source.key, copy)
     document = documents.root("CopyPartResult")
     _add_result(document, part.etag, part.modified_at, told_of(multipart, part))
     return Reply.of(document)

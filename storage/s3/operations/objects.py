@@ -7,7 +7,7 @@ from contextlib import suppress
 from storage.api.downloads.body import Body
 from storage.api.http import preconditions, ranges
 from storage.api.wsgi.transfers import transfer
-from storage.exceptions import NoSuchFile, NoSuchObject
+from storage.exceptions import NoSuchObject
 from storage.models import OpenObject
 from storage.s3 import addresses, checksums, conditions, properties
 from storage.s3.errors import S3Error
@@ -40,17 +40,7 @@ def require_version(request: Request) -> None:
 def get_object(request: Request) -> Reply:
     """GetObject, or HeadObject for a HEAD."""
     require_version(request)
-    bucket, gone = request.bucket(), None
-    while True:
-        opened = objects.open_object(bucket, request.key)
-        try:
-            return _answer(request, opened)
-        except NoSuchFile:
-            # The object was overwritten or deleted after it was opened. An overwrite must never look like a deletion.
-            # If the same object is opened twice, its rows are damaged, and a third try would not help.
-            if opened == gone:
-                raise
-            gone = opened
+    return objects.read_version(request.bucket(), request.key, lambda opened: _answer(request, opened))
 
 
 def _answer(request: Request, opened: OpenObject) -> Reply:

@@ -27,7 +27,7 @@ from storage.services.objects.multipart import (
 )
 from storage.services.objects.places import Condition
 from storage.services.objects.putting import discard, put, set_tags
-from storage.services.objects.reading import find, open_object, read
+from storage.services.objects.reading import find, open_object, read, read_version
 from storage.services.objects.removing import delete, delete_many
 
 __all__ = [
@@ -60,5 +60,6 @@ __all__ = [
     "put",
     "put_part",
     "read",
+    "read_version",
     "set_tags",
 ]

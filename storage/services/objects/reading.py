@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
-from storage.exceptions import NoSuchObject
+from storage.exceptions import NoSuchFile, NoSuchObject
 from storage.models import Bucket, Object, OpenContent, OpenObject
 from storage.models.statements.open_content import with_heads
 from storage.replicas import streaming
 from storage.services.objects.places import require_key
 
+Result = TypeVar("Result")
 Wanted = Sequence[tuple[OpenContent, list[range] | None]]
 """Contents in the order in which they are read, each with the ranges to read; None for all of its bytes."""
 
@@ -41,6 +43,34 @@ def open_object(bucket: Bucket, key: str) -> OpenObject:
     if opened is None:
         raise NoSuchObject(f"no object {key}")
     return opened
+
+
+def read_version(bucket: Bucket, key: str, use: Callable[[OpenObject], Result]) -> Result:
+    """Open an object, and use it: again with the new one if it was overwritten meanwhile (RACES 48).
+
+    Args:
+        bucket: the bucket of the object.
+        key: the key of the object.
+        use: a function that may call ``read``. It is called again if it raises ``NoSuchFile`` or ``NoSuchObject``.
+
+    Returns:
+        What ``use`` returned.
+
+    Raises:
+        NoSuchObject, InvalidKey: as for ``find``.
+        NoSuchFile: the rows of the object are damaged.
+    """
+    gone = None
+    while True:
+        opened = open_object(bucket, key)
+        try:
+            return use(opened)
+        except (NoSuchFile, NoSuchObject):
+            # An overwrite must never look like a deletion. If the same object is opened twice, its rows are damaged,
+            # and a third try would not help.
+            if opened == gone:
+                raise
+            gone = opened
 
 
 def read(opened: OpenObject, ranges: Sequence[range] | None = None) -> Iterator[bytes]:

@@ -24,7 +24,7 @@ from tests.support.api import WholeClient, assert_problem
 from tests.support.cluster import ClusterUnderTest, content_of
 from tests.support.keys import bearer, keys_on, owner
 from tests.support.metrics import scrape
-from tests.support.objects import make_bucket, md5, put, put_part
+from tests.support.objects import make_bucket, md5, once_found, put, put_part
 
 __all__ = ["keys_on"]
 
@@ -324,3 +324,20 @@ def test_a_key_for_a_bucket_opens_the_s3_door_alone(keys_on: ClusterUnderTest) -
 def test_a_bucket_with_a_nul_is_none(cluster: ClusterUnderTest) -> None:
     for method in ("get", "delete"):
         assert_problem(getattr(Client(), method)("/buckets/a%00b/object?key=key"), 404)
+
+
+@pytest.mark.parametrize("change", ["overwritten", "deleted"])
+def test_a_download_finds_the_object_again_if_it_changes_once_it_was_found(
+    cluster: ClusterUnderTest, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.models.statements.open_content.HEAD", 2)
+    bucket, new = make_bucket("bucket"), content_of(4, "new")
+    put(cluster, bucket, "key", content_of(5))
+    if change == "overwritten":
+        once_found(monkeypatch, lambda: put(cluster, bucket, "key", new))
+        response = WholeClient().get(address("bucket", "key"))
+        assert response.status_code == 200, "an object was there all the time"
+        assert body_of(response) == new
+    else:
+        once_found(monkeypatch, lambda: objects.delete(bucket, "key"))
+        assert_problem(WholeClient().get(address("bucket", "key")), 404)

@@ -11,6 +11,8 @@ import pytest
 
 from storage.models import Content, Multipart, Part
 from storage.s3 import checksums
+from tests.support.cluster import content_of
+from tests.support.objects import once_found
 from tests.support.s3 import refused
 
 MIN = 5 << 20
@@ -117,6 +119,30 @@ def test_parts_that_are_copied(s3: Any, begin: Callable[..., str]) -> None:
     for span, code, status in (("bytes=0-99999999", "InvalidRange", 416), ("bytes=5-", "InvalidArgument", 400)):
         arguments = {**WHERE, "UploadId": upload, "PartNumber": 1, "CopySource": "bucket/source"}
         refused(code, status, s3.upload_part_copy, CopySourceRange=span, **arguments)
+
+
+@pytest.mark.parametrize("has_checksum", [True, False], ids=["nothing is read", "the bytes are read"])
+@pytest.mark.parametrize("change", ["overwritten", "deleted"])
+def test_a_copied_part_is_of_the_version_that_is_there(
+    s3: Any, begin: Callable[..., str], has_checksum: bool, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source is overwritten or deleted after it was found, and before the copy refers to its bytes."""
+    monkeypatch.setattr("storage.models.statements.open_content.HEAD", 2)
+    source = {"Bucket": "bucket", "Key": "source"}
+    s3.put_object(**source, Body=content_of(5))
+    upload = begin(ChecksumAlgorithm="CRC64NVME" if has_checksum else "SHA1")
+    arguments = {**WHERE, "UploadId": upload, "PartNumber": 1, "CopySource": "bucket/source"}
+    if change == "deleted":
+        once_found(monkeypatch, lambda: s3.delete_object(**source))
+        refused("NoSuchKey", 404, s3.upload_part_copy, **arguments)
+        assert Part.objects.count() == 0
+    else:
+        new = content_of(4, "new")
+        once_found(monkeypatch, lambda: s3.put_object(**source, Body=new))
+        etag = s3.upload_part_copy(**arguments)["CopyPartResult"]["ETag"]
+        assert etag == f'"{hashlib.md5(new).hexdigest()}"', "the source was there all the time"
+        finish(s3, upload, [{"PartNumber": 1, "ETag": etag}])
+        assert s3.get_object(**WHERE)["Body"].read() == new
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from storage.models import Activity, Bucket, Content, OpenObject, Part, Upload
+from storage.models import Activity, Content, Part, Upload
 from storage.services import objects
 from storage.staging import files
 from tests.support.api import Socket
 from tests.support.cluster import ClusterUnderTest, content_of
+from tests.support.objects import once_found
 from tests.support.s3 import ask, client_of, refused
 
 HARD = ["a b", "a+b", "a%2Fb", "a//b", "/lead", "é/ü", "😀", "quote'\"&<>", "tail/", "a\nb\x01", "x" * 1024, "ü" * 512]
@@ -381,21 +382,12 @@ def test_an_object_that_changes_after_it_was_found_is_found_again(
         s3.complete_multipart_upload(**where, UploadId=upload, MultipartUpload={"Parts": parts})
     else:
         s3.put_object(**where, Body=content_of(5))
-    new, find = content_of(4, "new"), OpenObject.find
-
-    def find_and_change(of: Bucket, key: str) -> OpenObject | None:
-        found = find(of, key)
-        monkeypatch.setattr(OpenObject, "find", find)
-        if change == "overwritten":
-            s3.put_object(**where, Body=new)
-        else:
-            s3.delete_object(**where)
-        return found
-
-    monkeypatch.setattr(OpenObject, "find", find_and_change)
+    new = content_of(4, "new")
     if change == "deleted":
+        once_found(monkeypatch, lambda: s3.delete_object(**where))
         refused("NoSuchKey", 404, s3.get_object, **where)
     else:
+        once_found(monkeypatch, lambda: s3.put_object(**where, Body=new))
         status, headers, body = ask("GET", "/bucket/key")
         assert status == 200, "an object was there all the time"
         assert (body, headers["ETag"]) == (new, f'"{hashlib.md5(new).hexdigest()}"')
