@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import subprocess
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import count
@@ -23,17 +24,42 @@ from tests.support.packs import PackedCopy, copies_in
 ROOMY = 400 << 20
 
 
+# A copy of a chunk, in a file of its own or in a pack.
+Copy = Path | PackedCopy
+
+
 def nodes_dir(installation: Installation) -> Path:
     return Path(installation.system.storage_dir) / "nodes"
 
 
 def copies(installation: Installation, chunk: bytes) -> dict[str, Any]:
     """Look up the copies of a chunk in the folders of the nodes: node id → path."""
-    found = {
-        (copy.root if isinstance(copy, PackedCopy) else copy.parents[2]).name: copy
-        for copy in paths_of(installation, chunk)
-    }
+    found = {node_of(copy): copy for copy in paths_of(installation, chunk)}
     return {node_id: path for node_id, path in found.items() if node_id.startswith("node_")}
+
+
+def all_copies(installation: Installation) -> dict[str, list[Copy]]:
+    """Map each chunk hash to the chunk's copies in the folders of the nodes."""
+    found: dict[str, list[Copy]] = defaultdict(list)
+    for folder in sorted(nodes_dir(installation).glob("node_*")):
+        is_packed = (folder / "packs").exists()
+        for name in sorted(replicas(folder)):
+            found[name].append(PackedCopy(folder, name) if is_packed else folder / "chunks" / name[:2] / name)
+    return dict(found)
+
+
+def node_of(copy: Copy) -> str:
+    """Return the node in whose folder a copy is."""
+    return (copy.root if isinstance(copy, PackedCopy) else copy.parents[2]).name
+
+
+def put_back(copy: Copy, data: bytes) -> None:
+    """Make a copy that is not there, whole at once."""
+    if isinstance(copy, PackedCopy):
+        copy.write_bytes(data)
+    else:
+        copy.with_name("by-hand").write_bytes(data)
+        copy.with_name("by-hand").rename(copy)
 
 
 def require_files(installation: Installation, why: str) -> None:
@@ -51,7 +77,7 @@ def replicas(folder: Path) -> set[str]:
     """Return the names of the replicas in one node's directory."""
     if (folder / "packs").exists():
         return set(copies_in(folder))
-    return {path.name for path in folder.glob("chunks/??/*")}
+    return {path.name for path in folder.glob("chunks/??/*") if not path.name.startswith(".")}
 
 
 def quarantined(installation: Installation) -> list[str]:
@@ -68,23 +94,23 @@ def leftovers(installation: Installation) -> list[Path]:
 # -- damage ----------------------------------------------------------------
 
 
-def flip(path: Path | PackedCopy) -> None:
+def flip(path: Copy) -> None:
     """Flip one bit in the middle of a copy."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0x10
     _overwrite(path, bytes(data))
 
 
-def truncate(path: Path | PackedCopy) -> None:
+def truncate(path: Copy) -> None:
     data = path.read_bytes()
     _overwrite(path, data[: len(data) // 2])
 
 
-def empty(path: Path | PackedCopy) -> None:
+def empty(path: Copy) -> None:
     _overwrite(path, b"")
 
 
-def _overwrite(path: Path | PackedCopy, data: bytes) -> None:
+def _overwrite(path: Copy, data: bytes) -> None:
     if isinstance(path, PackedCopy):
         path.write_bytes(data)
         return

@@ -11,7 +11,7 @@ import os
 import random
 import shutil
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from itertools import count, cycle, islice
@@ -21,7 +21,7 @@ from threading import Event
 
 import pytest
 
-from tests.faults.disks import nodes_dir
+from tests.faults.disks import Copy, all_copies, node_of, nodes_dir, put_back, replicas
 from tests.faults.journal import Attempt
 from tests.faults.load import answers, clients_at_work, load
 from tests.faults.watch import Watch, jobs, largest_z, status
@@ -54,23 +54,13 @@ def hashes_of(data: bytes) -> list[str]:
     return [sha256(data[start : start + CHUNK_SIZE]).hexdigest() for start in range(0, len(data), CHUNK_SIZE)]
 
 
-def copies(installation: Installation) -> dict[str, list[Path]]:
-    """Map each chunk hash to the paths of the chunk's copies in the folders."""
-    found = defaultdict(list)
-    for path in sorted(nodes_dir(installation).glob("node_*/chunks/??/*")):
-        found[path.name].append(path)
-    return found
-
-
 def is_whole(installation: Installation, wanted: Mapping[str, int]) -> Callable[[], bool]:
     """Return a function that tells whether each chunk has at least the wanted number of copies now."""
     nodes = sorted(nodes_dir(installation).glob("node_*"))
 
     def look() -> bool:
-        return all(
-            sum((node / "chunks" / chunk_hash[:2] / chunk_hash).exists() for node in nodes) >= number
-            for chunk_hash, number in wanted.items()
-        )
+        there = Counter(name for node in nodes for name in replicas(node))
+        return all(there[chunk_hash] >= number for chunk_hash, number in wanted.items())
 
     return look
 
@@ -141,7 +131,7 @@ def test_a_census_notices_copies_that_were_removed_by_hand(
     wanted = stored(installation, "by hand", 20, chunks=100)
     await_health(installation)
     watch = Watch(installation)
-    everything = [path for held in copies(installation).values() for path in held]
+    everything: list[Copy] = [path for held in all_copies(installation).values() for path in held]
     for path in chance.sample(everything, 3 if share == "3 copies" else len(everything) // 100):
         path.unlink()
     watch.restart()
@@ -165,9 +155,11 @@ def test_readers_notice_copies_that_were_removed_by_hand(
     wanted = stored(installation, "read by all", 20, chunks=100)
     await_health(installation)
     watch = Watch(installation)
-    held = copies(installation)
+    held = all_copies(installation)
+    removed: list[Copy]
     if share == "3 copies":
-        firsts = filter(None, (first_asked(installation, h, held) for h in chance.sample(sorted(held), len(held))))
+        drawn = chance.sample(sorted(held), len(held))
+        firsts = (first for chunk_hash in drawn if (first := first_asked(installation, chunk_hash, held)))
         removed = list(islice(firsts, 3))
     else:
         everything = [path for paths in held.values() for path in paths]
@@ -199,7 +191,7 @@ def test_readers_notice_copies_that_were_removed_by_hand(
     installation.system.stop()
 
 
-def first_asked(installation: Installation, chunk_hash: str, held: Mapping[str, list[Path]]) -> Path | None:
+def first_asked(installation: Installation, chunk_hash: str, held: Mapping[str, list[Copy]]) -> Copy | None:
     """Return the copy of a chunk that downloads read first.
 
     Returns None if other chunks share the chunk's registers, because then the sketches do not show where the copies
@@ -210,7 +202,7 @@ def first_asked(installation: Installation, chunk_hash: str, held: Mapping[str, 
     candidates = route["candidates"]
     if sum(candidate["register"] for candidate in candidates) != len(held[chunk_hash]):
         return None
-    return next(path for path in held[chunk_hash] if path.parents[2].name == candidates[0]["node_id"])
+    return next(path for path in held[chunk_hash] if node_of(path) == candidates[0]["node_id"])
 
 
 @pytest.mark.parametrize("found_by", ["a download", "a look back"])
@@ -226,7 +218,7 @@ def test_a_chunk_of_which_one_copy_is_put_back_is_brought_to_its_factor(
     await_health(installation)
     attempt = installation.journal.attempts[0]
     chunk_hash = hashes_of(bytes_of(attempt.name, attempt.size))[0]
-    first, *_ = held = copies(installation)[chunk_hash]
+    first, *_ = held = all_copies(installation)[chunk_hash]
     kept = first.read_bytes()
     watch = Watch(installation)
     for path in held:
@@ -238,8 +230,7 @@ def test_a_chunk_of_which_one_copy_is_put_back_is_brought_to_its_factor(
     watch.await_that(lambda: not is_retrievable(installation, attempt), PATIENCE)
     wait_until(lambda: any("cannot be read" in trouble for trouble in troubles(installation)), PATIENCE)
 
-    first.with_name("by-hand").write_bytes(kept)
-    first.with_name("by-hand").rename(first)
+    put_back(first, kept)
     watch.restart()
     if found_by == "a download":
         assert installation.journal.download(attempt.file_hash).status == 200
@@ -279,7 +270,7 @@ def test_deleted_files_of_two_copies_are_no_losses(make_installation: Callable[.
         time.sleep(0.5)
         below = status(installation)["estimates"]["chunks_below_target"]
         said.append((below["estimate"], below["lower_bound"]))
-        return not deleted.keys() & copies(installation).keys()
+        return not deleted.keys() & all_copies(installation).keys()
 
     took = watch.await_whole(is_reclaimed, grace + 2 * PATIENCE)
     print(f"/status was asked {len(said)} times about chunks below their target, and said {sorted(set(said))}")
@@ -354,7 +345,7 @@ def test_copies_stay_spread_while_a_cluster_grows(
 
 def require_spread(installation: Installation, nodes: int) -> None:
     """Fail if three nodes together hold many more chunks than expected, according to the folders or the sketches."""
-    held = [frozenset(path.parents[2].name for path in paths) for paths in copies(installation).values()]
+    held = [frozenset(node_of(path) for path in paths) for paths in all_copies(installation).values()]
     triples = Counter(node_ids for node_ids in held if len(node_ids) == 3)
     expected = triples.total() / comb(nodes, 3)
     ((worst, most),) = triples.most_common(1)
