@@ -20,7 +20,7 @@ from storage.services.nodes import FINDINGS
 NODE = shown("node_id", "node")
 SINCE = shown("online_changed_at", "online or offline since")
 COPIES = shown("chunks", "copies")
-STORED = shown("bytes", "stored", size)
+STORED = shown("bytes", "stored", size)  # The plain bytes; a compressed copy takes fewer on its disk.
 WEIGHT = shown("weight", "weight")
 ZONE = shown("zone", "zone")
 
@@ -67,7 +67,7 @@ class NewNode(forms.ModelForm[Node]):
 
 @admin.register(Node)
 class NodeAdmin(NoHandEdits[Node]):
-    list_display = (NODE, "state_in_words", SINCE, COPIES, STORED, WEIGHT, ZONE, "audited_at", "verdict")
+    list_display = (NODE, "state_in_words", SINCE, COPIES, STORED, "on_disk", WEIGHT, ZONE, "audited_at", "verdict")
     list_filter = ("state", "online", "zone")
     fields: ClassVar[Any] = (
         NODE,
@@ -77,6 +77,7 @@ class NodeAdmin(NoHandEdits[Node]):
         ZONE,
         COPIES,
         STORED,
+        "on_disk",
         WEIGHT,
         shown("file_system", "file system"),
         shown("file_system_bytes", "size of the file system", lambda count: size(count) if count else NOTHING),
@@ -94,8 +95,10 @@ class NodeAdmin(NoHandEdits[Node]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
         audits = Job.objects.filter(kind=Job.Kind.AUDIT, subject=OuterRef("node_id"), state__in=Job.TERMINAL)
         last = audits.order_by("-finished_at")
+        censuses = Job.objects.filter(kind=Job.Kind.CENSUS, state=Job.State.SUCCEEDED).order_by("-finished_at")
         nodes: QuerySet[Node] = super().get_queryset(request)
         return nodes.annotate(
+            census_stored=Subquery(censuses.values("result__stored")[:1]),
             audit_ended=Subquery(last.values("finished_at")[:1]),
             audit_state=Subquery(last.values("state")[:1]),
             audit_result=Subquery(last.values("result")[:1]),
@@ -147,6 +150,12 @@ class NodeAdmin(NoHandEdits[Node]):
     @admin.display(description="state", ordering="state")
     def state_in_words(self, node: Node) -> str:
         return f"{node.condition}, foreign writes" if node.foreign_writes else node.condition
+
+    @admin.display(description="on disk")
+    def on_disk(self, node: Node) -> str:
+        """What the copies took at the last census."""
+        stored: Mapping[str, int] = getattr(node, "census_stored", None) or {}
+        return size(stored[node.node_id]) if node.node_id in stored else NOTHING
 
     @admin.display(description="last audit", ordering="audit_ended")
     def audited_at(self, node: Node) -> str:

@@ -151,6 +151,7 @@ def cluster_status(statistics: Statistics) -> dict[str, Any]:
                 "node_id": node.node_id,
                 "chunks": node.chunks,
                 "size_mb": round(node.bytes / MIB, 2),
+                "on_disk_mb": _mib(statistics.census.stored_on(node.node_id)) if statistics.census else None,
                 "union_size": node.union_size,
                 "state": node.condition,
                 "since": node.since,
@@ -211,9 +212,15 @@ def on_disk(statistics: Statistics) -> dict[str, Any]:
     All figures outside ``on_disk`` come from PostgreSQL and Redis.
     """
     return {
-        "census": asdict(statistics.census) if statistics.census else None,
+        "census": _census(statistics.census) if statistics.census else None,
         "audited_since": statistics.audited_since,
     }
+
+
+def _census(census: LastCensus) -> dict[str, Any]:
+    figures = asdict(census)
+    del figures["stored"]  # The entry of each node has its share.
+    return {**figures, "on_disk_bytes": census.all_stored}
 
 
 def gathering(found: Gathering) -> dict[str, Any]:
@@ -319,6 +326,7 @@ def node(view: NodeView, census: LastCensus | None) -> dict[str, Any]:
         "foreign_writes": row.foreign_writes,
         "copies": row.chunks,
         "bytes": row.bytes,
+        "on_disk_bytes": census.stored_on(row.node_id) if census else None,
         "disk_bytes": row.file_system_bytes or None,
         "free_bytes": view.free_bytes,
         "audit": asdict(view.audit) if view.audit else None,

@@ -16,6 +16,7 @@ class LastCensus:
         chunks: the number of chunks on record that have a copy.
         copies: the number of copies of all chunks on record.
         bytes: the bytes of the copies of all chunks on record.
+        stored: node id → the bytes that these copies take on the node; empty if an earlier release took the census.
         short: the number of chunks with fewer copies than they should have.
         lost: the number of chunks without a copy.
         surplus: the number of chunks with more copies than they should have.
@@ -27,6 +28,7 @@ class LastCensus:
     chunks: int
     copies: int
     bytes: int
+    stored: dict[str, int]
     short: int
     lost: int
     surplus: int
@@ -41,4 +43,18 @@ class LastCensus:
             return None
         result: dict[str, Any] = job.result or {}
         names = ("chunks", "bytes", "short", "lost", "surplus", "orphans", "silent")
-        return cls(taken_at=job.finished_at, copies=result["replicas"], **{name: result[name] for name in names})
+        return cls(
+            taken_at=job.finished_at,
+            copies=result["replicas"],
+            stored=result.get("stored", {}),
+            **{name: result[name] for name in names},
+        )
+
+    def stored_on(self, node_id: str) -> int | None:
+        """The bytes that the copies on a node take; None if the node was not listed, or not completely."""
+        return None if node_id in self.silent else self.stored.get(node_id)
+
+    @property
+    def all_stored(self) -> int | None:
+        """The bytes that these copies take on all nodes; None if an earlier release took the census."""
+        return sum(self.stored.values()) if self.stored else None

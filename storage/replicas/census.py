@@ -64,6 +64,7 @@ class Census:
         orphans: chunk hash → copies as (node, size in bytes), for the chunks that PostgreSQL does not know.
         silent: nodes that could not be listed, so that their copies are missing in ``entries`` and ``orphans``.
         copies: node id → number of all copies listed on the node, orphans and misfits included.
+        stored: node id → number of bytes that the copies of known chunks take on the node.
     """
 
     prefix: str
@@ -71,6 +72,7 @@ class Census:
     orphans: dict[str, list[tuple[Member, int]]]
     silent: list[Member]
     copies: dict[str, int]
+    stored: dict[str, int]
 
     def listed(self, member: Member) -> int:
         """The number of copies that were listed on a node."""
@@ -105,6 +107,7 @@ def take(topology: Topology, prefix: str) -> Census:
     listed, silent = _list(topology, prefix)
     entries = {chunk.chunk_hash: Entry(chunk.size, chunk.target) for chunk in Chunk.objects.wanted(prefix)}
     orphans: dict[str, list[tuple[Member, int]]] = defaultdict(list)
+    stored = dict.fromkeys((member.node_id for member, _ in listed), 0)
     for member, replicas in listed:
         for replica in replicas:
             entry = entries.get(replica.chunk_hash)
@@ -112,8 +115,9 @@ def take(topology: Topology, prefix: str) -> Census:
                 orphans[replica.chunk_hash].append((member, replica.size))
             else:
                 (entry.holders if replica.size == entry.size else entry.misfits).append(member)
+                stored[member.node_id] += replica.stored
     copies = {member.node_id: len(replicas) for member, replicas in listed}
-    return Census(prefix, entries, dict(orphans), silent, copies)
+    return Census(prefix, entries, dict(orphans), silent, copies, stored)
 
 
 def look_again(topology: Topology, listing: Census) -> None:

@@ -276,16 +276,16 @@ def take_census(job: Job) -> dict[str, Any]:
 
     Returns:
         The numbers of ``chunks`` that were listed and are on record, of their ``replicas`` and ``bytes``, and the other
-        numbers as for ``audit``; the number of copies in samples that were ``denied`` by sketches; the ``silent``
-        nodes, which could not be listed in some range; and the nodes that ``contradicted`` the listing by their
-        tallies, whose sketches are rebuilt.
+        numbers as for ``audit``; the bytes that these replicas take on each node, ``stored``; the number of copies in
+        samples that were ``denied`` by sketches; the ``silent`` nodes, which could not be listed in some range; and the
+        nodes that ``contradicted`` the listing by their tallies, whose sketches are rebuilt.
 
     Raises:
         LeaseLost: the job is another worker's.
         TurnEnded: more urgent work waits.
         StoreUnavailable: Redis does not answer.
     """
-    result: dict[str, Any] = dict.fromkeys(CENSUS_COUNTED, 0) | {"silent": [], "tallies": {}, "found": {}}
+    result: dict[str, Any] = dict.fromkeys(CENSUS_COUNTED, 0) | {"silent": [], "tallies": {}, "found": {}, "stored": {}}
     result |= job.result or {}
     job.result = result
     for step in job.steps(census.RANGES):
@@ -296,8 +296,9 @@ def take_census(job: Job) -> dict[str, Any]:
         phases.enter("audit.list")
         listing = census.take(topology, census.prefix_of(step))
         _pace(job, start, sum(map(listing.listed, topology.members)))
-        for member in topology.members:
-            result["found"][member.node_id] = result["found"].get(member.node_id, 0) + listing.listed(member)
+        for name, listed in (("found", listing.copies), ("stored", listing.stored)):
+            for node_id, number in listed.items():
+                result[name][node_id] = result[name].get(node_id, 0) + number
         result["silent"] = sorted({*result["silent"], *(member.node_id for member in listing.silent)})
         answering = [member for member in topology.members if member not in listing.silent]
         _add_to(result, _settle(job, topology, answering, listing, step))
@@ -305,7 +306,7 @@ def take_census(job: Job) -> dict[str, Any]:
         sizes = {chunk_hash: entry.size for chunk_hash, entry in listing.entries.items()}
         result["denied"] += rebuild_what_denies(topology, _sample(listing), sizes)
     result["contradicted"] = _rebuild_what_contradicts(Topology.load(), result)
-    outcome = {name: result[name] for name in (*CENSUS_COUNTED, "silent", "contradicted")}
+    outcome = {name: result[name] for name in (*CENSUS_COUNTED, "stored", "silent", "contradicted")}
     log.info("census.done", job=str(job.pk), **outcome)
     return outcome
 

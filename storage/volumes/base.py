@@ -103,10 +103,17 @@ class Space:
 
 @dataclass(frozen=True)
 class Replica:
-    """One listed copy of a chunk."""
+    """One listed copy of a chunk.
+
+    Attributes:
+        chunk_hash: the chunk.
+        size: the number of bytes that a reader gets.
+        stored: the number of bytes that the copy takes, which are fewer if it is compressed.
+    """
 
     chunk_hash: str
     size: int
+    stored: int
 
 
 @dataclass(frozen=True)

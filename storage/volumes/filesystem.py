@@ -86,7 +86,7 @@ class FilesystemVolume(DirectoryVolume):
         for _, files in self._listings(prefix):
             for name, size in files:
                 if name.startswith(prefix) and _HASH.fullmatch(name):
-                    yield Replica(name, size)
+                    yield Replica(name, size, size)
 
     def leftovers(self, prefix: str = "") -> Iterator[str]:
         for directory, files in self._listings(prefix):

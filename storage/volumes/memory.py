@@ -89,7 +89,7 @@ class MemoryVolume:
         self._checked()
         for chunk_hash, data in list(self._replicas.items()):
             if chunk_hash.startswith(prefix):
-                yield Replica(chunk_hash, len(data))
+                yield Replica(chunk_hash, len(data), len(data))
 
     def leftovers(self, prefix: str = "") -> Iterator[str]:
         self._checked()

@@ -209,7 +209,7 @@ def test_a_written_replica_is_read_listed_and_sized(volume: Volume) -> None:
     volume.settle(chunk_hash)
     assert volume.read(chunk_hash) == data
     assert volume.sizes([chunk_hash]) == [len(data)]
-    assert list(volume.replicas()) == [Replica(chunk_hash, len(data))]
+    assert list(volume.replicas()) == [Replica(chunk_hash, len(data), len(data))]
 
 
 def test_an_absent_replica_has_no_size_and_cannot_be_read(volume: Volume) -> None:
@@ -225,7 +225,7 @@ def test_writing_twice_keeps_one_replica(volume: Volume) -> None:
     chunk_hash, data = chunk()
     volume.write({chunk_hash: data})
     volume.write({chunk_hash: data})
-    assert list(volume.replicas()) == [Replica(chunk_hash, len(data))]
+    assert list(volume.replicas()) == [Replica(chunk_hash, len(data), len(data))]
 
 
 def test_trash_hides_a_replica_but_still_rescues_a_read(volume: Volume) -> None:

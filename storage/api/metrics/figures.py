@@ -124,6 +124,11 @@ FILES: tuple[Figure[Stored], ...] = (
     ),
     Figure("occ_census_bytes", "Bytes of these copies.", lambda stored: stored.census.bytes if stored.census else None),
     Figure(
+        "occ_census_on_disk_bytes",
+        "Bytes that these copies take, which are fewer if they are compressed.",
+        lambda stored: stored.census.all_stored if stored.census else None,
+    ),
+    Figure(
         "occ_census_silent_nodes",
         "Nodes that it could not list.",
         lambda stored: len(stored.census.silent) if stored.census else None,

@@ -172,6 +172,7 @@ NODE: dict[str, Any] = {
     "foreign_writes": False,
     "copies": 3,
     "bytes": 786432,
+    "on_disk_bytes": 131072,
     "disk_bytes": 270_553_174_016,
     "free_bytes": 152_186_160_384,
     "audit": {"ended_at": "2026-11-27T04:00:00Z", "state": "succeeded", "found": {"corrupt": 0, "lost": 0}},

@@ -77,6 +77,7 @@ class Node(Answer):
     foreign_writes = serializers.BooleanField()
     copies = CountField()
     bytes = CountField()
+    on_disk_bytes = CountField(allow_null=True, help_text="what its copies took at the last census")
     disk_bytes = CountField(allow_null=True, help_text="the size of the node's file system")
     free_bytes = CountField(allow_null=True, help_text="what is free on it, to a sixteenth of the size")
     audit = LastAudit(allow_null=True)

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage.volumes.base import Replica
 from storage.volumes.descriptors import open_at, sync_directory
 from storage.volumes.packs.connection import ASIDE, DRAFT, FORMAT, NAME, Connection, as_os_errors
 from storage.volumes.packs.records import State, span
@@ -178,19 +179,19 @@ class Index:
                 found.update((digest.hex(), size) for digest, size in connection.execute(statement, digests))
         return found
 
-    def listing(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """The hashes with a prefix of hex digits, and the plain sizes of their replicas, in the order of the hashes."""
+    def listing(self, prefix: str) -> Iterator[Replica]:
+        """The replicas whose hashes have a prefix of hex digits, in the order of the hashes."""
         low = bytes.fromhex(prefix + "0" * (len(prefix) % 2))
         high = bytes.fromhex(prefix + "f" * (64 - len(prefix)))
         compared = ">="
         while True:
             statement = (
-                f"SELECT hash, size FROM record WHERE hash {compared} ? AND hash <= ? AND state = 0 "  # noqa: S608
+                f"SELECT hash, size, stored FROM record WHERE hash {compared} ? AND hash <= ? AND state = 0 "  # noqa: S608
                 "ORDER BY hash LIMIT ?"
             )
             with self._connection.reading() as connection:
                 rows = connection.execute(statement, (low, high, LISTED_AT_ONCE)).fetchall()
-            yield from ((digest.hex(), size) for digest, size in rows)
+            yield from (Replica(digest.hex(), size, stored) for digest, size, stored in rows)
             if len(rows) < LISTED_AT_ONCE:
                 return
             low, compared = rows[-1][0], ">"

@@ -159,7 +159,7 @@ class PackVolume(DirectoryVolume):
 
     def replicas(self, prefix: str = "") -> Iterator[Replica]:
         with self._verb() as handle:
-            yield from (Replica(chunk_hash, size) for chunk_hash, size in handle.index.listing(prefix))
+            yield from handle.index.listing(prefix)
 
     def leftovers(self, prefix: str = "") -> Iterator[str]:
         """Byte ranges of packs that have data but no record: a purge died, or a record was written again.

@@ -40,6 +40,7 @@ def test_nodes_are_listed_with_their_last_audit_and_census(workers: ClusterUnder
     node = found["node_001"]
     assert (node["state"], node["audit"]["state"], node["audit"]["found"]["corrupt"]) == ("active", "succeeded", 0)
     assert node["census"]["listed"] is True
+    assert node["on_disk_bytes"] == node["bytes"] > 0, "a node of files compresses nothing"
     assert 0 < node["free_bytes"] <= node["disk_bytes"]
     assert found["node_002"]["audit"] is None
     assert Client().get("/nodes/node_001").json() == node

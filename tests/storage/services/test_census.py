@@ -33,6 +33,7 @@ def test_it_says_what_is_on_the_disks(cluster: ClusterUnderTest) -> None:
     nodes = Node.objects.all()
     found = counted(cluster)
     assert (found.chunks, found.copies, found.bytes) == (20, 60, sum(node.bytes for node in nodes))
+    assert found.stored == {node.node_id: node.bytes for node in nodes}
     assert (found.short, found.lost, found.surplus, found.orphans, found.silent) == (0, 0, 0, 0, [])
     assert not Job.objects.open().exists(), "nothing is to be done"
     assert not Job.objects.filter(kind=Job.Kind.REBUILD_SKETCH).exists(), "and no sketch is rebuilt for it"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
+from django.test import Client
 
 from storage import tasks
 from storage.cluster import topology
@@ -42,6 +43,19 @@ def test_nodes_of_files_go_on_and_new_nodes_are_of_packs(converted: ClusterUnder
     assert converted.download(file) == content_of(20, "after")
     packed = [chunk_hash for i in range(5, 10) for chunk_hash in copies_in(converted.folder(f"node_00{i}"))]
     assert packed, "new nodes get their share"
+
+
+def test_a_census_says_what_compressed_copies_take(converted: ClusterUnderTest) -> None:
+    converted.upload(b"the same words again " * 10_000)
+    converted.result_of(audit.request_census())
+    found = {node["node_id"]: node for node in Client().get("/nodes").json()["nodes"]}
+    taken = {node_id: (node["on_disk_bytes"], node["bytes"]) for node_id, node in found.items() if node["copies"]}
+    packed = [taken[node_id] for node_id in taken if found[node_id]["url"].startswith("pack:")]
+    assert packed
+    assert all(0 < on_disk < size / 10 for on_disk, size in packed)
+    assert all(on_disk == size for node_id, (on_disk, size) in taken.items() if found[node_id]["url"] == node_id)
+    census = Client().get("/status").json()["on_disk"]["census"]
+    assert census["on_disk_bytes"] == sum(on_disk for on_disk, _ in taken.values()) < census["bytes"]
 
 
 def test_a_drain_converts_the_store(converted: ClusterUnderTest) -> None:

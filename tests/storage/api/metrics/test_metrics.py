@@ -113,6 +113,7 @@ def test_the_figures_are_those_of_the_cluster(cluster: ClusterUnderTest) -> None
     assert found("occ_chunks_by_copies_lower_bound", copies="3") == 30
     assert found("occ_census_chunks", found="lost") == 0
     assert found("occ_census_copies") == 90
+    assert found("occ_census_on_disk_bytes") == found("occ_census_bytes") == 3 * len(content_of(30))
     assert found("occ_jobs_waiting", queue="ingest", waiting_for="worker") == 1
     assert found("occ_jobs_waiting", queue="maintenance", waiting_for="worker") == 0
     assert found("occ_staging_uploads") == 1
