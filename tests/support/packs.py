@@ -133,21 +133,14 @@ class PackedCopy:
         return self.root / "packs" / f"{row[0]}.pack", row[1], row[2]
 
     def _row(self) -> tuple[str, int, int] | None:
-        if not (self.root / "index.sqlite").exists():
-            return None
         statement = "SELECT name, place, stored FROM record r JOIN pack p ON p.id = r.pack WHERE state = 0 AND hash = ?"
-        with closing(sqlite3.connect(self.root / "index.sqlite")) as index:
-            row: tuple[str, int, int] | None = index.execute(statement, (bytes.fromhex(self.name),)).fetchone()
-        return row
+        rows = _rows(self.root, statement, bytes.fromhex(self.name))
+        return rows[0] if rows else None
 
 
 def copies_in(root: Path, state: int = 0) -> list[str]:
-    """The hashes of all records with a state in a volume of packs. A disk that blocks every write can be read too."""
-    # SQLite sets the owner of its shared memory, which is a write, unless the memory is only read. While no process has
-    # the index open, there is no shared memory to read.
-    shared = "?mode=ro&readonly_shm=1" if (root / "index.sqlite-shm").exists() else ""
-    with closing(sqlite3.connect(f"file:{root / 'index.sqlite'}{shared}", uri=True)) as index:
-        return [digest.hex() for (digest,) in index.execute("SELECT hash FROM record WHERE state = ?", (state,))]
+    """The hashes of all records with a state in a volume of packs."""
+    return [digest.hex() for (digest,) in _rows(root, "SELECT hash FROM record WHERE state = ?", state)]
 
 
 def places_in(root: Path) -> dict[str, tuple[int, int]]:
@@ -176,8 +169,12 @@ def good_copies_in(root: Path) -> list[str]:
     return good
 
 
-def _rows(root: Path, statement: str) -> list[Any]:
+def _rows(root: Path, statement: str, *arguments: object) -> list[Any]:
+    """Ask the index of a volume, if there is one. A disk that blocks every write can be asked too."""
     if not (root / "index.sqlite").exists():
         return []
-    with closing(sqlite3.connect(root / "index.sqlite", timeout=30)) as index:
-        return index.execute(statement).fetchall()
+    # SQLite sets the owner of its shared memory, which is a write, unless the memory is only read. While no process has
+    # the index open, there is no shared memory to read.
+    shared = "?mode=ro&readonly_shm=1" if (root / "index.sqlite-shm").exists() else ""
+    with closing(sqlite3.connect(f"file:{root / 'index.sqlite'}{shared}", timeout=30, uri=True)) as index:
+        return index.execute(statement, arguments).fetchall()
