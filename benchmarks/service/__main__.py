@@ -1,12 +1,13 @@
 """Measures how fast the service is and what it uses, on this machine: ``make bench``.
 
-    python -m benchmarks.service [--part speed|workers|memory]... [--repeat N] [--workload W1]... [--quick]
+    python -m benchmarks.service [--part speed|volumes|workers|memory]... [--repeat N] [--workload W1]... [--quick]
         [--beside webdav=URL[,PIDFILE]]... [--beside swift=URL[,PIDFILE]]... [--memory-gib N] [--json PATH]
 
 The part "speed" compares uploads and downloads of three kinds with other servers and with the limits of the machine.
+The part "volumes" compares nodes of files with nodes of packs, with and without compression, and needs 12 GiB of disk.
 The part "workers" measures uploads with 1, 2 and 4 ingest workers, and which resource is saturated. The part "memory"
 measures the peaks of memory for a small and for a large file. The large file needs disk space of more than four times
-its size. Without --part, all three parts run.
+its size. Without --part, all parts but "volumes" run.
 
 Systems are started on empty folders, with the settings of the environment. Client and servers share the machine's
 cores. Files are made before the clock starts, come from memory, and no two chunks are equal, so nothing can be
@@ -26,14 +27,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.service import memory, speed, workers
+from benchmarks.service import memory, speed, volumes, workers
 from benchmarks.service.client import BenchError
 from benchmarks.service.machine import describe
 from benchmarks.service.targets import named
 from benchmarks.service.workloads import GIB, MIB, WORKLOADS, Workload
 from occsite.launch.programs import PROJECT
 
-Part = speed.Speed | workers.Workers | memory.Memory
+Part = speed.Speed | volumes.Volumes | workers.Workers | memory.Memory
 
 
 def main() -> int:
@@ -74,6 +75,10 @@ def parts(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Part]
     if "speed" in chosen:
         asked = sized({name: WORKLOADS[name] for name in options.workload or WORKLOADS})
         yield "speed", lambda: speed.measure(folder, asked, repeats, others, options.base_url)
+    if "volumes" in chosen:
+        asked = volumes.WORKLOADS_FOR_VOLUMES
+        some = sized({name: asked[name] for name in options.workload or asked})
+        yield "volumes", lambda: volumes.measure(folder, some, repeats)
     if "workers" in chosen:
         yield "workers", lambda: workers.measure(folder, sized(workers.WORKLOADS_FOR_WORKERS), repeats)
     if "memory" in chosen:
@@ -94,9 +99,11 @@ def plain(value: object) -> Any:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", action="append", choices=("speed", "workers", "memory"))
+    parser.add_argument("--part", action="append", choices=("speed", "volumes", "workers", "memory"))
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--workload", action="append", choices=WORKLOADS, help="for speed")
+    parser.add_argument(
+        "--workload", action="append", choices=volumes.WORKLOADS_FOR_VOLUMES | WORKLOADS, help="for speed and volumes"
+    )
     parser.add_argument("--beside", action="append", default=[], metavar="KIND=URL[,PIDFILE]", help="for speed")
     parser.add_argument("--base-url", default=os.environ.get("BASE_URL"))
     parser.add_argument("--memory-gib", type=float, default=2)

@@ -1,15 +1,20 @@
 """Bodies of workloads: each has the right bytes and the right digest, and no chunk occurs twice."""
 
 from collections import Counter
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 
-from benchmarks.service.workloads import KIB, MIB, Workload, blocks, samples
+import pytest
+
+from benchmarks.service.workloads import KIB, MIB, Workload, blocks, samples, words
 
 
-def test_no_chunk_is_found_twice_in_or_between_streams() -> None:
+@pytest.mark.parametrize("stream", [blocks, words])
+def test_no_chunk_is_found_twice_in_or_between_streams(stream: Callable[[int], Iterator[bytes]]) -> None:
     chunk = 1 * KIB  # The smallest CHUNK_SIZE that can be set.
-    streams = [b"".join(blocks(size)) for size in (3 * MIB, 2 * MIB + 512, 64 * KIB)]
-    found = Counter(stream[i : i + chunk] for stream in streams for i in range(0, len(stream) - chunk + 1, chunk))
+    streams = [b"".join(stream(size)) for size in (3 * MIB, 2 * MIB + 512, 64 * KIB)]
+    found = Counter(one[i : i + chunk] for one in streams for i in range(0, len(one) - chunk + 1, chunk))
+    assert [len(one) for one in streams] == [3 * MIB, 2 * MIB + 512, 64 * KIB]
     assert max(found.values()) == 1
 
 
