@@ -56,7 +56,7 @@ def plan(url: str = "", zone: str = "") -> Node:
         InvalidRequest: no volume can be made at ``url``, another node is there, or ``zone`` is too long.
     """
     node_id = _free_id()
-    node = Node(node_id=node_id, url=url or addresses.relative(node_id, configuration().node_volumes), zone=zone)
+    node = Node(node_id=node_id, url=url or addresses.relative(node_id, _kind(configuration())), zone=zone)
     longest = Node._meta.get_field("zone").max_length or 0
     if len(zone) > longest:
         raise InvalidRequest("the name of the zone is too long", {"zone": [f"It has at most {longest} characters."]})
@@ -139,9 +139,18 @@ def _commit_nodes(configuration: Configuration) -> None:
     A volume without a row would look like a volume of another cluster. A row without a volume does no harm:
     ``provision`` makes the volume.
     """
+    kind = _kind(configuration)
     for _ in range(configuration.num_nodes - _present().count()):
         node_id = _free_id()
-        Node.objects.create(node_id=node_id, url=addresses.relative(node_id, configuration.node_volumes))
+        Node.objects.create(node_id=node_id, url=addresses.relative(node_id, kind))
+
+
+def _kind(configuration: Configuration) -> addresses.Kind:
+    """The kind of the volumes of new nodes in the folder of the nodes."""
+    kind = addresses.possible(configuration.node_volumes, configuration.nodes_dir)
+    if kind != configuration.node_volumes:
+        log.warning("packs.impossible", folder=str(configuration.nodes_dir))
+    return kind
 
 
 def _free_id() -> str:

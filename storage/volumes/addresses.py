@@ -14,7 +14,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from storage.exceptions import ConfigurationError
 from storage.volumes.base import Identity, Volume
 from storage.volumes.filesystem import FilesystemVolume
-from storage.volumes.packs import PackVolume
+from storage.volumes.packs import PackVolume, can_punch_holes
 
 Kind = Literal["file", "pack"]
 
@@ -22,6 +22,11 @@ Kind = Literal["file", "pack"]
 def relative(node_id: str, kind: Kind) -> str:
     """The URL of a node's volume in the folder of the nodes."""
     return node_id if kind == "file" else f"{kind}:{node_id}"
+
+
+def possible(kind: Kind, folder: Path) -> Kind:
+    """The kind of volume that can be made in a folder: ``kind``, or ``file`` if packs cannot be on its file system."""
+    return "file" if kind == "pack" and not can_punch_holes(folder) else kind
 
 
 def is_relative(url: str) -> bool:

@@ -159,14 +159,19 @@ def cluster(
     settings: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[ClusterUnderTest]:
-    """A cluster of five nodes with chunks of 4 KiB. Nothing runs in the background, and wake-ups are dropped.
+    """A cluster of five nodes of files with chunks of 4 KiB. Nothing runs in the background, and wake-ups are dropped.
 
     The folders are in memory where that is possible, because these tests simulate no power cut.
     """
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="occ-test-", dir=memory if memory.is_dir() else None))
     settings.OCC = dataclasses.replace(
-        configuration(), storage_dir=folder, chunk_size=CHUNK_SIZE, num_nodes=5, replication_factor=3
+        configuration(),
+        storage_dir=folder,
+        chunk_size=CHUNK_SIZE,
+        num_nodes=5,
+        replication_factor=3,
+        node_volumes="file",  # Tests look into the folders.
     )
     monkeypatch.setattr(wakeups, "wake", lambda queue, **_: None)
     monkeypatch.setattr(health, "GOOD_SECONDS", 0.0)

@@ -6,6 +6,7 @@ has the verbs. See ADR 29.
 """
 
 from storage.volumes.packs.index import Totals
+from storage.volumes.packs.pack_file import can_punch_holes
 from storage.volumes.packs.volume import PackVolume
 
-__all__ = ["PackVolume", "Totals"]
+__all__ = ["PackVolume", "Totals", "can_punch_holes"]

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from zlib_ng import zlib_ng
 
@@ -34,6 +35,8 @@ SUFFIX = ".pack"
 UNFINISHED = ".new"
 
 FIRST = BLOCK  # The first record of a pack begins here, behind the block that names the volume.
+
+NO_HOLES = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOSYS)  # The errors of a file system that cannot punch holes.
 
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 _IOV_MAX = os.sysconf("SC_IOV_MAX")
@@ -248,6 +251,16 @@ def names(root: int) -> list[str]:
 def _listing(root: int) -> list[str]:
     with open_at(root, FOLDER, DIRECTORY) as folder:
         return os.listdir(folder)  # noqa: PTH208  a descriptor is no path
+
+
+def can_punch_holes(folder: Path) -> bool:
+    """False if the file system of a folder cannot punch holes; True if it can, or if that cannot be tried now."""
+    try:
+        with open_at(None, str(folder), DIRECTORY) as descriptor:
+            require_holes(descriptor)
+    except OSError as error:
+        return error.errno not in NO_HOLES
+    return True
 
 
 def require_holes(root: int) -> None:

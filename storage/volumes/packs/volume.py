@@ -6,7 +6,6 @@ number of its last change of state. The packs are the truth, and the index is a 
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -341,6 +340,6 @@ def _require_holes(folder: int) -> None:
     try:
         pack_file.require_holes(folder)
     except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOSYS):
+        if error.errno in pack_file.NO_HOLES:
             raise VolumeOffline("the file system there cannot punch holes: use a file:// volume") from error
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from io import StringIO
 from typing import Any
 
@@ -17,13 +18,13 @@ from storage.cluster.topology import Topology
 from storage.exceptions import VolumeOffline
 from storage.management import operation
 from storage.models import Node
-from storage.services import audit, drain, probe
-from storage.services.provision import provision
+from storage.services import audit, drain, probe, provision
 from storage.tracking import counting, trust
 from storage.volumes import PackVolume
+from storage.volumes.packs.pack_file import Pack
 from storage.volumes.packs.records import DATA, MARK_OFFSET
 from tests.support.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
-from tests.support.packs import copies_in, place, without_index
+from tests.support.packs import copies_in, failing, place, without_index
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def converted(cluster: ClusterUnderTest, settings: Any) -> ClusterUnderTest:
     """A store of five nodes of files, of an earlier release, to which five nodes of packs were added."""
     cluster.upload(content_of(30), "before")
     settings.OCC = dataclasses.replace(cluster.configuration, node_volumes="pack", compress=True, num_nodes=10)
-    provision(settings.OCC)
+    provision.provision(settings.OCC)
     topology.forget()
     return cluster
 
@@ -43,6 +44,19 @@ def test_nodes_of_files_go_on_and_new_nodes_are_of_packs(converted: ClusterUnder
     assert converted.download(file) == content_of(20, "after")
     packed = [chunk_hash for i in range(5, 10) for chunk_hash in copies_in(converted.folder(f"node_00{i}"))]
     assert packed, "new nodes get their share"
+
+
+def test_where_no_hole_can_be_punched_new_nodes_are_of_files(
+    cluster: ClusterUnderTest, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.OCC = dataclasses.replace(cluster.configuration, node_volumes="pack", num_nodes=6)
+    with monkeypatch.context() as patch:
+        patch.setattr(Pack, "punch", failing(errno.EOPNOTSUPP))
+        provision.provision(settings.OCC)
+        assert provision.add().url == "node_006"
+    assert provision.add().url == "pack:node_007"
+    urls = {node.node_id: node.url for node in Node.objects.all()}
+    assert urls["node_005"] == "node_005"
 
 
 def test_a_census_says_what_compressed_copies_take(converted: ClusterUnderTest) -> None:
