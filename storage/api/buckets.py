@@ -34,7 +34,7 @@ OF_OBJECTS = ("no_such_bucket", "no_such_object", "invalid_object_key")
 class BucketsView(Endpoint):
     """Your buckets, by name, page by page: what they hold, and how much they may hold.
 
-    `limit` is the size of a page, by default 1000. The address in `next` has the next `cursor`.
+    `limit` is the size of a page, by default 1000. `next` is the address of the following page, with its `cursor`.
     """
 
     parameters = (LIMIT, cursors.FIELD)

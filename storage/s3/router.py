@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping
 
 from storage.s3.errors import S3Error
 
-# Parameters of the query that name a subresource of a bucket or object, such as its tags. Other parameters belong to an
-# operation or to the signature, or are ignored.
+# Parameters of the query that name a subresource of a bucket or object, such as its tags, and so choose the operation.
+# Parameters that are not listed here are read by the operation or by the check of the signature, or are ignored.
 OF_BUCKETS = frozenset(
     [
         "abac",

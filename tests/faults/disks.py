@@ -259,7 +259,7 @@ def own_disks(installation: Installation, backings: Path) -> Iterator[dict[str, 
     """Move every node of a running installation to a disk of its own. At the end the disks are unmounted.
 
     Raises:
-        CannotMount: this process may not mount.
+        CannotMount: this process is not allowed to mount file systems.
     """
     with ExitStack() as mounted:
         disks = {}
@@ -283,7 +283,7 @@ def limited_disks(
             ``("ext4", "-N", "8192")`` for one that ``mkfs.ext4`` makes.
 
     Raises:
-        CannotMount: this process may not mount.
+        CannotMount: this process is not allowed to mount file systems.
     """
     with ExitStack() as mounted:
         disks = {}
@@ -311,7 +311,7 @@ def freezable(folder: Path, backing: Path) -> Iterator[Callable[[], AbstractCont
         writes waits and cannot be killed.
 
     Raises:
-        CannotMount: this process may not mount.
+        CannotMount: this process is not allowed to mount file systems.
     """
     image = backing.with_suffix(".img")
     with image.open("wb") as file:

@@ -24,7 +24,7 @@ class Gates:
         (self.folder / phase).touch()
 
     def open(self, *phases: str) -> None:
-        """Let all processes go on that are held at these phases."""
+        """Let all processes that are held at these phases go on."""
         for phase in phases:
             (self.folder / phase).unlink(missing_ok=True)
             # A dead or stopped process does not remove the file by which it announced itself.

@@ -88,7 +88,7 @@ def machine(project: Path = PROJECT, **environment: str) -> Iterator[Machine]:
     """Make a machine that is not started yet. In the end its programs are stopped, and its file system is unmounted.
 
     Raises:
-        CannotMount: this process may not mount.
+        CannotMount: this process is not allowed to mount file systems.
     """
     if os.geteuid() != 0:
         raise CannotMount("only root may mount file systems")

@@ -1,4 +1,4 @@
-"""Mutants of the code, each without one guard. In a copy of the project with a mutant, a scenario must fail.
+"""Mutants of the code: faults that are made on purpose, each by taking out one guard. The mutant's scenario must fail.
 
 An entry of ``MUTANTS`` has the text of a guard, the text that replaces it, the scenario that must then fail, and words
 of the failure's message. The text of the guard must be in its file exactly once. A test therefore fails after a change

@@ -1,4 +1,4 @@
-"""SIGKILL of one process, and of the whole maintenance worker, at every named phase of the worker's operations.
+"""At every named phase of an operation, SIGKILL ends one process of the maintenance worker, and then the whole worker.
 
 ``PHASES`` lists the phases. The phases of one operation share an installation. The operations run side by side, because
 the tests mostly wait for leases of killed processes to end.

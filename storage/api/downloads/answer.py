@@ -141,8 +141,8 @@ def answer_shared(environ: dict[str, Any], token: str, name: str = "") -> Answer
 def answer_object(environ: dict[str, Any], bucket: str) -> Answer:
     """Answer a GET or a HEAD of the object whose key the query names, as ``answer`` does.
 
-    The key is in the query and not in the path: browsers and other clients change paths with ``..`` before they send
-    them, and a key may have any characters.
+    The key is in the query and not in the path. A key may have any characters, and browsers and other clients change a
+    path that contains ``..`` before they send it.
 
     Args:
         environ: the WSGI environment of the request.

@@ -59,7 +59,7 @@ def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
 
 
 def paths(raw_path: str) -> Iterator[str]:
-    """The forms in which a client may have signed the path: as S3 writes it, and as the client sent it.
+    """The two forms of the path that a client may have signed: encoded by the rules of S3, and as it was sent.
 
     The two forms differ if the client does not encode a character that S3 encodes, or encodes a slash.
     """

@@ -134,7 +134,7 @@ class Index:
         Args:
             folder: the volume's directory.
             fingerprint: the volume's fingerprint.
-            serial: the number of changes of state that the volume has seen.
+            serial: the number of times that a record of the volume has changed its state.
         """
         for suffix in ("", "-wal", "-shm"):
             (folder / f"{DRAFT}{suffix}").unlink(missing_ok=True)
