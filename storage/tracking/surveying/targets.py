@@ -16,6 +16,8 @@ from storage.conf import configuration
 from storage.models import Chunk, Content, Pin
 from storage.tracking.surveying.overlaps import Registers
 
+SOON = timedelta(seconds=5)  # The sketches are read within this time.
+
 
 def targets() -> NDArray[np.int64]:
     """The numbers of chunks that should have 0, 1, 2, … replicas. If there is no chunk, all numbers up to that of the
@@ -46,9 +48,9 @@ def leaving() -> int:
     """The number of condemned chunks that may have any number of copies: orphans, and chunks that reclaim may remove.
 
     Call this function before the sketches are read: a chunk whose row is deleted before ``targets`` is called then
-    still counts.
+    still counts. So does a chunk that becomes due, and is removed, before the sketches are read.
     """
-    due = Q(condemned_at__lt=Now() - timedelta(seconds=configuration().reclaim_grace))
+    due = Q(condemned_at__lt=Now() - timedelta(seconds=configuration().reclaim_grace) + SOON)
     return Chunk.objects.filter(due | Q(condemned_factor=0), condemned_at__isnull=False).count()
 
 

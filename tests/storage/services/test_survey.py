@@ -14,12 +14,13 @@ import redis
 from storage.cluster import topology
 from storage.cluster.topology import Member, Topology
 from storage.models import Chunk, Cluster, LastSurvey, Node
+from storage.replicas.finding import ask
 from storage.replicas.removing import remove_replicas
 from storage.services import catalogue, health, probe, rebalance_all, reclaim, statistics, survey
 from storage.tracking import counting, surveying
 from storage.tracking.surveying import Survey, surveys
-from storage.tracking.surveying.targets import targets
-from tests.support.cluster import ClusterUnderTest, content_of
+from storage.tracking.surveying.targets import leaving, targets
+from tests.support.cluster import CHUNK_SIZE, ClusterUnderTest, content_of
 
 
 def shrink(cluster: ClusterUnderTest, n_prime: int) -> None:
@@ -102,7 +103,7 @@ def test_what_is_being_reclaimed_is_not_below_its_target(
     catalogue.delete(cluster.upload(content_of(20, "deleted"), factor=2))
     said = []
 
-    def ask(_: str) -> None:
+    def look(_: str) -> None:
         found = surveying.survey(Topology.load())
         assert found is not None
         said.append((found.below_target.estimate, found.below_target.lower_bound))
@@ -112,7 +113,7 @@ def test_what_is_being_reclaimed_is_not_below_its_target(
         for chunk_hash, members in copies.items():
             for member in members:
                 removed += remove_replicas(topology, {chunk_hash: [member]})
-                ask("one copy has gone")
+                look("one copy has gone")
         return removed
 
     def targets_too_late() -> Any:
@@ -125,9 +126,31 @@ def test_what_is_being_reclaimed_is_not_below_its_target(
     reclaim.reclaim(0)
     monkeypatch.setattr(reclaim, "remove_replicas", remove_replicas)
     monkeypatch.setattr(surveys, "targets", targets_too_late)
-    ask("all that were left have gone")
+    look("all that were left have gone")
     assert (len(said), set(said)) == (10 * 2 + 1, {(0.0, 0.0)})
     assert Chunk.objects.count() == 30
+
+
+def test_what_becomes_due_and_is_removed_during_a_survey_is_not_below_its_target(
+    cluster: ClusterUnderTest, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.OCC = replace(settings.OCC, reclaim_grace=2)
+    cluster.upload(content_of(30))
+    catalogue.delete(cluster.upload(content_of(20, "deleted"), factor=2))
+    reclaim.reclaim(2)  # This pass condemns the chunks.
+    condemned = Chunk.objects.exclude(condemned_at=None).values_list("hash", flat=True)
+    assert len(condemned) == 20
+
+    def leaving_too_early() -> int:
+        found = leaving()
+        holders = ask(Topology.load(), dict.fromkeys(condemned, CHUNK_SIZE)).holders
+        remove_replicas(Topology.load(), {chunk_hash: found[:1] for chunk_hash, found in holders.items()})
+        return found
+
+    monkeypatch.setattr(surveys, "leaving", leaving_too_early)
+    found = surveying.survey(Topology.load())
+    assert found is not None
+    assert (found.below_target.estimate, found.below_target.lower_bound) == (0.0, 0.0)
 
 
 def gather(cluster: ClusterUnderTest) -> None:
