@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from storage.volumes import Identity, PackVolume
 from storage.volumes.packs.records import DATA
 
+LOG_HEADER = 32  # The bytes at the beginning of SQLite's log that change when the log is begun anew.
 IDENTITY = Identity("cluster", "node_000", "node")
 
 
@@ -170,11 +172,37 @@ def good_copies_in(root: Path) -> list[str]:
 
 
 def _rows(root: Path, statement: str, *arguments: object) -> list[Any]:
-    """Ask the index of a volume, if there is one. A disk that blocks every write can be asked too."""
+    """Ask a copy of a volume's index, if the volume has one. A disk that blocks every write can be asked too.
+
+    SQLite, run by root, sets the owner of the files that it opens, which is a write.
+    """
     if not (root / "index.sqlite").exists():
         return []
-    # SQLite sets the owner of its shared memory, which is a write, unless the memory is only read. While no process has
-    # the index open, there is no shared memory to read.
-    shared = "?mode=ro&readonly_shm=1" if (root / "index.sqlite-shm").exists() else ""
-    with closing(sqlite3.connect(f"file:{root / 'index.sqlite'}{shared}", timeout=30, uri=True)) as index:
-        return index.execute(statement, arguments).fetchall()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "index.sqlite")
+        data, log = _read(root)
+        copy.write_bytes(data)
+        copy.with_name("index.sqlite-wal").write_bytes(log)
+        with closing(sqlite3.connect(copy)) as index:
+            return index.execute(statement, arguments).fetchall()
+
+
+def _read(root: Path) -> tuple[bytes, bytes]:
+    """The bytes of an index and of its log, which belong together.
+
+    The log has all pages that are being copied from it into the index. If it was begun anew meanwhile, its first bytes
+    are others, and both files are read again.
+    """
+    log = root / "index.sqlite-wal"
+    while True:
+        before = _bytes_of(log)
+        data, after = (root / "index.sqlite").read_bytes(), _bytes_of(log)
+        if before[:LOG_HEADER] == after[:LOG_HEADER]:
+            return data, after
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
