@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import IO, Any
 from urllib.parse import parse_qsl
 
@@ -23,6 +24,7 @@ from storage.exceptions import BodyStalled, BodyTooLarge, BodyTruncated, Invalid
 READ_SIZE = 256 << 10  # The largest number of bytes that a read returns.
 SMALL = 1 << 20  # The largest number of bytes of a body that is read into memory.
 PARTS = 1000  # The largest number of parts of a form.
+FORM_OVERHEAD = 1 << 20  # Bytes that boundaries, headers and other fields may add to MAX_UPLOAD_SIZE.
 
 BOUNDARY = re.compile(r"[ -~]{0,200}[!-~]")
 PLAIN_FORM = re.compile(r"multipart/form-data; boundary=([0-9A-Za-z'()+_,./:=?-]{1,200})")
@@ -197,16 +199,51 @@ def read_form(
         BodyTooLarge: the fields have more than ``SMALL`` bytes.
     """
     form = _Form(begin_file)
+    for event in form_events(environ, body):
+        form.go_on(event)
+    return form.fields
+
+
+@dataclass(frozen=True)
+class PartHead:
+    """The head of a part of a form. In both names, bytes that are not UTF-8 stay visible, as in ``decoded``.
+
+    Attributes:
+        name: the name of the field.
+        file_name: the name of the file; empty if the part has none.
+    """
+
+    name: str
+    file_name: str
+
+
+FormEvent = PartHead | bytes | None
+"""The head of a part, some bytes of a part, or the end of a part (None)."""
+
+
+def form_events(environ: Mapping[str, Any], body: BodyStream) -> Iterator[FormEvent]:
+    """Parse a multipart form while it arrives (RFC 7578), to the end of the body.
+
+    Args:
+        environ: the WSGI environment of the request.
+        body: the form.
+
+    Yields:
+        The events of each part in order.
+
+    Raises:
+        ParseError: the form is malformed, or has no end.
+        BodyTruncated: the body was cut.
+    """
     try:
         parser = PushMultipartParser(_boundary(environ), max_segment_count=PARTS, header_charset=HEAD_CHARSET)
         for data in iter(body.read, b""):
             for event in parser.parse(data):
-                form.go_on(event)
+                yield _head_of(event) if isinstance(event, MultipartSegment) else event
         if body.received:
             parser.close()
     except MultipartError as error:
         raise ParseError(f"malformed form: {error}") from None
-    return form.fields
 
 
 class _Form:
@@ -220,12 +257,11 @@ class _Form:
         self._field: list[bytes] | None = None
         self._take: Take | None = None
 
-    def go_on(self, event: MultipartSegment | bytes | None) -> None:
-        """Take an event of the parser: the head of a part, some bytes of a part, or the end of a part (None)."""
-        if isinstance(event, MultipartSegment):
-            self._name, file_name = _names(event)
-            if file_name:
-                self._field, self._take = None, self._begin_file(self._name, file_name)
+    def go_on(self, event: FormEvent) -> None:
+        if isinstance(event, PartHead):
+            self._name = event.name
+            if event.file_name:
+                self._field, self._take = None, self._begin_file(event.name, event.file_name)
             else:
                 self._field, self._take = [], self._hold
         elif event is not None:
@@ -255,12 +291,11 @@ def _boundary(environ: Mapping[str, Any]) -> str:
     return boundary
 
 
-def _names(part: MultipartSegment) -> tuple[str, str]:
-    """The field name and the file name of a part. A part without a file name is no file."""
+def _head_of(part: MultipartSegment) -> PartHead:
     if part.header("Content-Transfer-Encoding", AS_IT_IS[0]).strip().lower() not in AS_IT_IS:
         raise ParseError("malformed form: a part of it is encoded")  # RFC 7578 §4.7 deprecates encoded parts.
     try:
         name, file_name = form_names(decoded(part["Content-Disposition"].encode(HEAD_CHARSET)))
     except ValueError as error:
         raise ParseError(f"malformed form: {error}") from None
-    return (name or "").strip(), file_name or ""
+    return PartHead((name or "").strip(), file_name or "")

@@ -16,13 +16,12 @@ from storage.api import names, serializers
 from storage.api.authorization import authorize
 from storage.api.endpoint import Negotiation
 from storage.api.http import digests
-from storage.api.uploads.bodies import Take, read_form
+from storage.api.uploads.bodies import FORM_OVERHEAD, Take, read_form
 from storage.conf import configuration
 from storage.exceptions import InvalidRequest
 from storage.services.intake import Reception
 
 FIELD = "file"
-FORM_OVERHEAD = 1 << 20  # Bytes that boundaries, headers and other fields may add to MAX_UPLOAD_SIZE.
 
 
 @dataclass(frozen=True)
