@@ -13,10 +13,20 @@ from storage.conf import configuration
 from storage.exceptions import Unauthenticated
 from storage.models import Scope
 from storage.s3.errors import S3Error
+from storage.s3.forms import POLICY, Form
 from storage.s3.request import Request
+from storage.s3.router import POST_OBJECT
 from storage.s3.signatures import canonical
 from storage.s3.signatures.chain import Chain
-from storage.s3.signatures.claims import PAYLOAD, claimed, require_signature, require_time
+from storage.s3.signatures.claims import (
+    PAYLOAD,
+    Claim,
+    claimed,
+    claimed_by_form,
+    require_policy_signature,
+    require_signature,
+    require_time,
+)
 
 DELETES = frozenset(("DeleteBucket", "DeleteObject", "DeleteObjects"))
 OF_WHOLE_BUCKETS = frozenset(("CreateBucket", "DeleteBucket", "PutBucketAcl"))
@@ -24,30 +34,53 @@ READS = ("GET", "HEAD")
 
 
 def authenticate(request: Request) -> None:
-    """Find out who sends a request: set ``principal``, ``payload`` and ``chain`` of the request.
+    """Find out who sends a request: set ``principal``, ``payload``, ``chain`` and ``form`` of the request.
 
     While keys are off, everyone is ``nobody``: a client may sign with any key, and no signature is checked.
 
     Raises:
-        S3Error: the request has no signature, or a wrong one.
+        S3Error: the request has no signature, or a wrong one, or a form that its policy does not allow.
         Forbidden: keys are off, and a page of another site asks for a change.
     """
     environ = request.environ
-    request.payload = canonical.header(environ, PAYLOAD)
     if not configuration().auth_required:
         # While keys are on, the signature proves that no page of another site sends the request.
         require_same_site(environ)
+    if request.operation == POST_OBJECT:
+        request.form = Form(environ)  # No connection to PostgreSQL is held yet, because the client may be slow.
+        _authenticate_form(request, request.form)
+        return
+    request.payload = canonical.header(environ, PAYLOAD)
+    if not configuration().auth_required:
         request.principal = anyone()
         return
-    claim = claimed(environ)
-    if claim is None:
-        raise S3Error("AccessDenied", "Access Denied: sign the request with a key")
+    claim = _needed(claimed(environ))
     require_time(claim, datetime.now(UTC))
     found = _signer(claim.key_id)
     key = claim.key(found.secret)
     require_signature(claim, environ, request.address.path, request.address.query, key)
     request.principal, request.payload, request.chain = found.principal, claim.payload, Chain(claim, key)
     structlog.contextvars.bind_contextvars(key=claim.key_id)
+
+
+def _authenticate_form(request: Request, form: Form) -> None:
+    """Find out who lets a client send a form. The policy of a form counts even while keys are off."""
+    if configuration().auth_required:
+        claim = _needed(claimed_by_form(form.fields))
+        found = _signer(claim.key_id)
+        require_policy_signature(claim, form.fields[POLICY], claim.key(found.secret))
+        request.principal = found.principal
+        structlog.contextvars.bind_contextvars(key=claim.key_id)
+    else:
+        request.principal = anyone()
+    if POLICY in form.fields:
+        form.require_policy(request.address.bucket, datetime.now(UTC))
+
+
+def _needed(claim: Claim | None) -> Claim:
+    if claim is None:
+        raise S3Error("AccessDenied", "Access Denied: sign the request with a key")
+    return claim
 
 
 def _signer(key_id: str) -> Signer:

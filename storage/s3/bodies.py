@@ -60,8 +60,9 @@ class IncomingBody:
             S3Error: a header field is malformed, or contradicts another one.
             LengthRequired: the client does not say how long the body is.
         """
-        require_length(request.environ)
-        self._stream = BodyStream(request.environ)
+        if request.form is None:
+            require_length(request.environ)
+        self._stream = request.form or BodyStream(request.environ)
         self._request = request
         payload = request.payload or UNSIGNED
         self._is_chunked = payload.startswith("STREAMING-")

@@ -20,7 +20,18 @@ from storage.models import NOBODY
 from storage.s3 import cors, documents
 from storage.s3.authentication import authenticate, require_allowed
 from storage.s3.errors import INTERNAL, S3Error, as_s3
-from storage.s3.operations import attributes, buckets, copies, deletions, listings, multipart, objects, settings, tags
+from storage.s3.operations import (
+    attributes,
+    buckets,
+    copies,
+    deletions,
+    listings,
+    multipart,
+    objects,
+    posts,
+    settings,
+    tags,
+)
 from storage.s3.request import Reply, Request
 
 log = structlog.get_logger(__name__)
@@ -54,6 +65,7 @@ HANDLERS: Mapping[str, Handler] = {
     "ListObjects": listings.list_objects,
     "ListObjectsV2": listings.list_objects_v2,
     "ListParts": multipart.list_parts,
+    "PostObject": posts.post_object,
     "PutBucketAcl": settings.put_acl,
     "PutObject": objects.put_object,
     "PutObjectAcl": settings.put_acl,

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 from storage.models import Properties
 from storage.models.described import BINARY, REDUCED, STANDARD
+from storage.s3 import documents
 from storage.s3.errors import S3Error
 from storage.s3.request import Request
 from storage.s3.signatures import canonical
@@ -103,6 +104,17 @@ def tags_in(text: str) -> dict[str, str]:
     except ValueError:
         raise S3Error("InvalidArgument", "The header 'x-amz-tagging' shall be encoded as UTF-8") from None
     return valid_tags(pairs)
+
+
+def tags_of(document: documents.Node) -> dict[str, str]:
+    """The tags in a document ``Tagging``.
+
+    Raises:
+        S3Error: the tags break a rule.
+    """
+    return valid_tags(
+        [(documents.needed(tag, "Key"), documents.text_of(tag, "Value") or "") for tag in document.iter("Tag")]
+    )
 
 
 def valid_tags(pairs: list[tuple[str, str]]) -> dict[str, str]:

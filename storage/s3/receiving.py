@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from django.db import connection
 
+from storage.api.uploads.bodies import FORM_OVERHEAD
 from storage.conf import configuration
 from storage.models import Bucket, Destination
 from storage.s3 import checksums
@@ -35,11 +36,18 @@ def store(request: Request, bucket: Bucket, factor: int, *, algorithms: Iterable
     """
     body = IncomingBody(request, algorithms=algorithms)
     return store_from(
-        request, bucket, factor, body.size, lambda reception: body.receive(reception.write, lambda: reception.sha256)
+        request,
+        bucket,
+        factor,
+        body.size,
+        lambda reception: body.receive(reception.write, lambda: reception.sha256),
+        overhead=0 if request.form is None else FORM_OVERHEAD,
     )
 
 
-def store_from(request: Request, bucket: Bucket, factor: int, size: int, receive: Receive) -> tuple[int, Digests]:
+def store_from(
+    request: Request, bucket: Bucket, factor: int, size: int, receive: Receive, *, overhead: int = 0
+) -> tuple[int, Digests]:
     """Store bytes from any source.
 
     Args:
@@ -48,6 +56,7 @@ def store_from(request: Request, bucket: Bucket, factor: int, size: int, receive
         factor: the number of replicas that the bytes should have.
         size: the announced number of bytes; 0 if it is not known.
         receive: a function that writes all bytes to the reception that it is called with.
+        overhead: the most bytes of ``size`` that may not belong to the object.
 
     Returns:
         As ``store``.
@@ -58,6 +67,7 @@ def store_from(request: Request, bucket: Bucket, factor: int, size: int, receive
         request.principal.owner,
         declared_size=size,
         replication_factor=factor,
+        overhead=overhead,
         destination=destination,
     )
     # The connection to PostgreSQL goes back to the pool, because this thread may now wait long for its client.

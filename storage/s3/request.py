@@ -12,6 +12,7 @@ from storage.conf import configuration
 from storage.models import Bucket
 from storage.s3 import addresses, documents, router
 from storage.s3.errors import S3Error
+from storage.s3.forms import KEY, Form
 from storage.s3.signatures import canonical
 from storage.s3.signatures.chain import Chain
 from storage.services import objects
@@ -41,7 +42,7 @@ class Reply:
 
 @dataclass
 class Request:
-    """A request whose address is known. ``authenticate`` sets ``principal``, ``payload`` and ``chain``.
+    """A request whose address is known. ``authenticate`` sets ``principal``, ``payload``, ``chain`` and ``form``.
 
     Attributes:
         environ: the WSGI environment.
@@ -51,6 +52,7 @@ class Request:
         principal: who sends the request.
         payload: the SHA-256 of the body in hex, or the word that stands in its place; None if the client sends neither.
         chain: checks the signatures of the chunks of the body; None if keys are off.
+        form: the form that the body is; None for all operations but PostObject.
     """
 
     environ: dict[str, Any]
@@ -60,6 +62,7 @@ class Request:
     principal: Principal = field(init=False)
     payload: str | None = None
     chain: Chain | None = None
+    form: Form | None = None
 
     @classmethod
     def read(cls, environ: dict[str, Any]) -> Request:
@@ -119,4 +122,5 @@ class Request:
 
     @property
     def key(self) -> str:
-        return self.address.key
+        """The key of the object that the request is about: that of the address, or of the form."""
+        return self.address.key if self.form is None else self.form.fields[KEY]

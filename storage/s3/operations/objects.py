@@ -8,7 +8,7 @@ from storage.api.downloads.body import Body
 from storage.api.http import preconditions, ranges
 from storage.api.wsgi.transfers import transfer
 from storage.exceptions import NoSuchObject
-from storage.models import OpenObject
+from storage.models import Object, OpenObject, Properties
 from storage.s3 import addresses, checksums, conditions, properties
 from storage.s3.errors import S3Error
 from storage.s3.receiving import checksum_fields, store
@@ -130,13 +130,29 @@ def _part(number: str, opened: OpenObject, headers: dict[str, str]) -> range:
 def put_object(request: Request) -> Reply:
     """PutObject."""
     addresses.require_key(request.key)
-    wanted, condition = properties.read(request), conditions.of_write(request)
-    bucket = request.bucket()
+    return Reply(200, headers_of(store_object(request, properties.read(request))))
+
+
+def store_object(request: Request, wanted: Properties) -> Object:
+    """Store the body of a request as the object that the request names.
+
+    Args:
+        request: the request.
+        wanted: what the client says about the object.
+
+    Raises:
+        S3Error, StorageError: the body or the object is refused.
+    """
+    condition, bucket = conditions.of_write(request), request.bucket()
     with transfer():
         part_id, digests = store(request, bucket, wanted.factor_in(bucket))
         kept = {digests.told: digests.checksums[digests.told], "type": checksums.FULL}
-        stored = objects.put(bucket, request.key, part_id, wanted, checksums=kept, condition=condition)
-    return Reply(200, {"ETag": f'"{stored.etag}"', **checksum_fields(stored.checksums)})
+        return objects.put(bucket, request.key, part_id, wanted, checksums=kept, condition=condition)
+
+
+def headers_of(stored: Object) -> dict[str, str]:
+    """The header fields of an answer about an object that was just stored."""
+    return {"ETag": f'"{stored.etag}"', **checksum_fields(stored.checksums)}
 
 
 def delete_object(request: Request) -> Reply:

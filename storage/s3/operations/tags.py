@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from storage.s3 import bodies, documents
 from storage.s3.operations.objects import require_version
-from storage.s3.properties import valid_tags
+from storage.s3.properties import tags_of
 from storage.s3.request import Reply, Request
 from storage.services import objects
 
@@ -26,9 +26,7 @@ def put(request: Request) -> Reply:
     """PutObjectTagging: the new tags replace all others."""
     require_version(request)
     bucket = request.bucket()
-    document = bodies.document(request, "Tagging")
-    pairs = [(documents.needed(tag, "Key"), documents.text_of(tag, "Value") or "") for tag in document.iter("Tag")]
-    objects.set_tags(bucket, request.key, valid_tags(pairs))
+    objects.set_tags(bucket, request.key, tags_of(bodies.document(request, "Tagging")))
     return Reply()
 
 

@@ -124,6 +124,40 @@ def _from_query(environ: Mapping[str, str], parameters: Mapping[str, str]) -> Cl
     return Claim(key_id, date, region, time, fields, needed(canonical.SIGNATURE), payload, int(expires))
 
 
+def claimed_by_form(fields: Mapping[str, str]) -> Claim | None:
+    """Read the signature of a form, which covers the form's policy; None if the form has no policy.
+
+    Args:
+        fields: the fields of the form: name in lower case → value.
+
+    Raises:
+        S3Error: the signature is missing or malformed, or of a version that is not supported.
+    """
+
+    def needed(name: str) -> str:
+        if not fields.get(name):
+            raise S3Error(
+                "InvalidArgument",
+                f"Bucket POST must contain a field named '{name}'. If it is specified, please check the order of the "
+                "fields.",
+                details={"ArgumentName": name, "ArgumentValue": ""},
+            )
+        return fields[name]
+
+    if "awsaccesskeyid" in fields or "signature" in fields:
+        raise _unsupported()
+    if "policy" not in fields:
+        return None
+    if needed("x-amz-algorithm") != canonical.ALGORITHM:
+        raise _unsupported()
+    key_id, date, region = _credential(needed("x-amz-credential"), "InvalidArgument")
+    time = needed("x-amz-date")
+    _moment(time)
+    if not time.startswith(date):
+        raise S3Error("InvalidArgument", "the date of the credential is not that of the form")
+    return Claim(key_id, date, region, time, (), needed("x-amz-signature"), UNSIGNED)
+
+
 def _credential(text: str, code: str) -> tuple[str, str, str]:
     """The key id, the date and the region of a credential. There may be slashes in a key id."""
     parts = text.rsplit("/", 4)
@@ -197,6 +231,21 @@ def require_signature(claim: Claim, environ: Mapping[str, str], raw_path: str, r
         if hmac.compare_digest(signature.encode(), claim.signature.encode("latin-1", "replace")):
             return
     raise S3Error("SignatureDoesNotMatch", "the request does not have the signature of this key")
+
+
+def require_policy_signature(claim: Claim, policy: str, key: bytes) -> None:
+    """Refuse a form whose policy does not have the signature that the holder of the secret would have made.
+
+    Args:
+        claim: the signature.
+        policy: the policy as the form has it.
+        key: the result of ``claim.key``.
+
+    Raises:
+        S3Error: the signature is wrong.
+    """
+    if not hmac.compare_digest(canonical.sign(key, policy).encode(), claim.signature.encode()):
+        raise S3Error("SignatureDoesNotMatch", "the policy does not have the signature of this key")
 
 
 def _require_covered(claim: Claim, environ: Mapping[str, str]) -> None:

@@ -33,6 +33,7 @@ VALUES = [
     "null", "a\0b",
     "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "x-amz-checksum-crc32", "Fri",
     "\xff\xe9",
+    "multipart/form-data; boundary=BB",
     "ETag,Checksum,ObjectParts", "0" * 32, "9" * 400, "Thu, 01 Jan 2026 00:00:00 GMT", "localhost",
 ]  # fmt: skip
 BODIES = [
@@ -40,6 +41,8 @@ BODIES = [
     b"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>x</ETag></Part></CompleteMultipartUpload>",
     b"<Tagging><TagSet><Tag><Key>a</Key><Value>&#x1F600;</Value></Tag></TagSet></Tagging>", b"0\r\n\r\n",
     b"<AccessControlPolicy><AccessControlList/></AccessControlPolicy>", b"5\r\nbytes\r\n0\r\n\r\n",
+    b'--BB\r\nContent-Disposition: form-data; name="key"\r\n\r\na\xff\r\n--BB--\r\n',
+    b'--BB\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\na\r\n--BB--\r\n',
 ]  # fmt: skip
 
 values = st.one_of(st.sampled_from(VALUES), st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=9))

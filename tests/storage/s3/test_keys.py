@@ -147,7 +147,8 @@ def test_no_operation_reaches_beyond_the_limit_of_a_key(s3_keys: Make) -> None:
         return status, body
 
     assert told("GET", "/bucket/in/1", "") == (200, b"bytes")
-    beyond = [("/other", operation) for operation in router.ON_BUCKETS]
+    # The key and the signature of PostObject are in the form: see test_posts.py.
+    beyond = [("/other", operation) for operation, name in router.ON_BUCKETS.items() if name != router.POST_OBJECT]
     beyond += [(path, operation) for path in ("/other/in/1", "/bucket/out") for operation in router.ON_OBJECTS]
     for path, (method, parameter) in beyond:
         status, body = told(method, path, parameter)
