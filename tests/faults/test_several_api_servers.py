@@ -55,12 +55,14 @@ def running(argv: list[str], environment: dict[str, str], output: Path) -> Itera
 def proxy_configuration(port: int, apis: list[int], folder: Path) -> str:
     """The configuration of the repository with two API servers, and with all files in a folder of the test."""
     text = (PROJECT / "nginx/nginx.conf").read_text()
-    values = {"API": "apis", "BODY_LIMIT": 1 << 30, "SILENCE": 65, "ANSWER": 120, "HSTS_SECONDS": 0}
+    limits = {"BODY_LIMIT": 1 << 30, "S3_BODY_LIMIT": 1 << 30}
+    values = {"API": "apis", **limits, "SILENCE": 65, "ANSWER": 120, "HSTS_SECONDS": 0}
     text = re.sub(r"\$\{(\w+)\}", lambda found: str(values[found[1]]), text)
     text = text.replace("/tmp/", f"{folder}/")
     servers = " ".join(f"server 127.0.0.1:{api};" for api in apis)
     text = text.replace("    server {\n", f"    upstream apis {{ {servers} }}\n    server {{\n", 1)
     text = text.replace("http://apis:5000", "http://apis")
+    text = text.replace("listen 8081", f"listen 127.0.0.1:{free_port()}")  # No client uses the S3 door here.
     text = text.replace("listen 8080", f"listen 127.0.0.1:{port}").replace("/dev/stdout", f"{folder}/access.log")
     shutil.copy(PROJECT / "nginx/protection.conf", folder)
     return text
