@@ -17,7 +17,8 @@ import os
 import stat
 import threading
 
-LARGEST = 1 << 20  # The most bytes of a file that is read: each thread keeps a buffer of up to this size.
+# The most bytes that are read at once, a chunk of 1 MiB with its header: each thread keeps a buffer of up to this size.
+LARGEST = (1 << 20) + 4096
 
 _LOCAL = {0xEF53, 0x58465342, 0x9123683E}  # ext2 to ext4, XFS, Btrfs
 _OPENAT2, _CACHESTAT = 437, 451  # the numbers of the system calls on all architectures except Alpha
@@ -62,15 +63,25 @@ def read(path: str) -> bytes | None:
         return None
     try:
         status = os.fstat(descriptor)
-        return read_range(descriptor, 0, status.st_size) if stat.S_ISREG(status.st_mode) else None
+        data = read_range(descriptor, 0, status.st_size) if stat.S_ISREG(status.st_mode) else None
+        return None if data is None else bytes(data)
     except OSError:
         return None
     finally:
         os.close(descriptor)
 
 
-def read_range(descriptor: int, offset: int, length: int) -> bytes | None:
-    """Up to ``LARGEST`` bytes of an open local file; None if reading them would need a disk, or it has fewer bytes."""
+def read_range(descriptor: int, offset: int, length: int) -> memoryview | None:
+    """Bytes of an open local file; None if reading them would need a disk, or it has fewer bytes.
+
+    Args:
+        descriptor: the open file.
+        offset: where the bytes begin.
+        length: the number of bytes; None is the result for more than ``LARGEST``.
+
+    Returns:
+        A view of this thread's buffer. The next read of this thread overwrites the bytes.
+    """
     if not 0 < length <= LARGEST:
         return None
     first, last = offset // _PAGE, (offset + length - 1) // _PAGE
@@ -78,7 +89,7 @@ def read_range(descriptor: int, offset: int, length: int) -> bytes | None:
         return None
     buffer = _buffer(length)
     try:
-        return bytes(buffer) if os.preadv(descriptor, [buffer], offset, os.RWF_NOWAIT) == length else None
+        return buffer if os.preadv(descriptor, [buffer], offset, os.RWF_NOWAIT) == length else None
     except OSError:
         return None
 

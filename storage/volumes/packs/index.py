@@ -168,6 +168,15 @@ class Index:
         rows = self._records("r.hash = ? AND r.state = 0", (bytes.fromhex(chunk_hash),))
         return rows[0].place if rows else None
 
+    def behind(self, place: Place, limit: int) -> dict[str, Place]:
+        """Hash → place of the next replicas behind a place in its pack, at most ``limit``."""
+        statement = """SELECT hash, place, stored, size FROM record
+                        WHERE pack = (SELECT id FROM pack WHERE name = ?) AND place > ? AND state = 0
+                        ORDER BY place LIMIT ?"""
+        with self._connection.reading() as connection:
+            rows = connection.execute(statement, (place.pack, place.offset, limit)).fetchall()
+        return {digest.hex(): Place(place.pack, *rest) for digest, *rest in rows}
+
     def sizes(self, chunk_hashes: Sequence[str]) -> dict[str, int]:
         """The plain sizes of those replicas that are there: chunk hash → bytes."""
         found: dict[str, int] = {}

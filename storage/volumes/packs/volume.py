@@ -103,7 +103,8 @@ class PackVolume(DirectoryVolume):
             place = handle.index.live(chunk_hash)
             while place is not None:
                 if data := handle.read(chunk_hash, place, uncached=uncached):
-                    handle.remember(chunk_hash, place)
+                    if not uncached:
+                        handle.learn(chunk_hash, place)
                     return data
                 # The record may have been purged, or written again, since the index was asked.
                 before, place = place, handle.index.live(chunk_hash)
@@ -145,8 +146,7 @@ class PackVolume(DirectoryVolume):
             handle.require_current()
             kept = sum(row.place.span for row in rows if row.chunk_hash in keep_cached)
             pack.drop_cached(start + kept, end - start - kept)
-            for row in rows:
-                handle.remember(row.chunk_hash, row.place)
+            handle.remember({row.chunk_hash: row.place for row in rows})
             for place in replaced:
                 handle.free(place.pack, place.offset, place.span)
 

@@ -172,6 +172,22 @@ def test_memory_keeps_what_is_asked_to_be_kept(volume: PackVolume, root: Path) -
     assert pages[kept[0]] > 90 > pages[dropped[0]]
 
 
+def test_a_read_learns_the_places_of_the_next_replicas(
+    volume: PackVolume, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handle, "NEIGHBOURS", 2)
+    chunks = [named(f"{i}") for i in range(6)]
+    volume.write(dict(chunks))
+    volume.trash(chunks[2][0], "t")
+    reader = opened(root)
+    reader.read(chunks[1][0])
+    held = reader._handle
+    assert held is not None
+    assert list(held._places) == [chunks[i][0] for i in (1, 3, 4)]
+    for name, data in chunks[3:5]:
+        assert reader.read_cached(name) in (data, None)
+
+
 def test_places_that_are_remembered_and_packs_that_are_open_are_bounded(
     volume: PackVolume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
