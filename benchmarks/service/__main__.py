@@ -72,13 +72,13 @@ def parts(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Part]
     def sized(workloads: dict[str, Workload]) -> dict[str, Workload]:
         return {name: one.shrunk() if options.quick else one for name, one in workloads.items()}
 
+    def asked(workloads: dict[str, Workload]) -> dict[str, Workload]:
+        return sized({name: one for name, one in workloads.items() if name in (options.workload or workloads)})
+
     if "speed" in chosen:
-        asked = sized({name: WORKLOADS[name] for name in options.workload or WORKLOADS})
-        yield "speed", lambda: speed.measure(folder, asked, repeats, others, options.base_url)
+        yield "speed", lambda: speed.measure(folder, asked(WORKLOADS), repeats, others, options.base_url)
     if "volumes" in chosen:
-        asked = volumes.WORKLOADS_FOR_VOLUMES
-        some = sized({name: asked[name] for name in options.workload or asked})
-        yield "volumes", lambda: volumes.measure(folder, some, repeats)
+        yield "volumes", lambda: volumes.measure(folder, asked(volumes.WORKLOADS_FOR_VOLUMES), repeats)
     if "workers" in chosen:
         yield "workers", lambda: workers.measure(folder, sized(workers.WORKLOADS_FOR_WORKERS), repeats)
     if "memory" in chosen:

@@ -1,7 +1,7 @@
 """A client of the S3 door that records everything it attempts, as the client of ``journal`` does for the API.
 
-The module ``registers`` judges what was recorded. A version of an object is recorded before the first
-byte of its upload is sent, by its ETag, which the client computes itself.
+The module ``registers`` judges what was recorded. A version of an object is recorded before the first byte of its
+upload is sent, by its ETag, which the client computes itself.
 """
 
 from __future__ import annotations

@@ -66,8 +66,8 @@ def read_version(bucket: Bucket, key: str, use: Callable[[OpenObject], Result]) 
         try:
             return use(opened)
         except (NoSuchFile, NoSuchObject):
-            # An overwrite must never look like a deletion. If the same object is opened twice, its rows are damaged,
-            # and a third try would not help.
+            # An overwrite must never look like a deletion.
+            # A third try would not help if the same object is opened twice: then its rows are damaged.
             if opened == gone:
                 raise
             gone = opened
