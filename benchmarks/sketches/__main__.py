@@ -3,8 +3,8 @@
     python -m benchmarks.sketches [--quick] [--processes P]
 
 All random numbers are seeded, so the accuracy is the same on every machine and for every number of processes. The
-tables show the targets next to the measurements. REDIS_URL names the server for the times; without it, the benchmark
-starts a server.
+tables show the targets next to the measurements. The speed is measured on the Redis server that REDIS_URL names.
+Without REDIS_URL, the benchmark starts a server of its own.
 """
 
 import argparse

@@ -55,7 +55,8 @@ class Throws:
     def draw(self, chunks: int, runs: int, rng: np.random.Generator) -> Integers:
         """Draw how many registers ``chunks`` chunks occupy, int64 ``[runs]``.
 
-        The chunks are thrown in several groups, for whose sizes the distributions are known. Two throws hit independent
+        The chunks are thrown in several groups. For each size of a group, the distribution of its occupied registers is
+        known. Two throws hit independent
         random sets of registers, so the number of registers that both hit is hypergeometric.
         """
         hit = np.zeros(runs, np.int64)

@@ -148,7 +148,7 @@ def fitted_overlap(replicas: Replicas, chunks_per_node: ArrayLike) -> ExpectedOv
 def simulated_overlap(
     replicas: Replicas, rank: Callable[[int], NDArray[np.integer]], samples: int = 1 << 16
 ) -> ExpectedOverlap:
-    """The null of any placement, such as one with zones: chunks are placed at random and counted.
+    """The null of any placement, such as one with zones: chunks are placed at random, and the overlaps are counted.
 
     Args:
         replicas: r, 0 to m → number of chunks with r replicas.
@@ -231,7 +231,9 @@ def _moments(history: History) -> _Moments:
 
 
 def _explaining(history: History) -> Floats:
-    """The factors, float64 ``[k, m]``, of k weighted sums of the chunks on nodes, on which overlaps are regressed.
+    """The weights of the k sums that the overlaps are regressed on, float64 ``[k, m]``: a row for each sum.
+
+    Each sum adds up the chunks on the m nodes, and weighs each node.
 
     With more than 16 nodes, two sums stand for most nodes: the sum of the chunks on these nodes, and the same sum
     weighted by the nodes' shares. The chunks on other nodes tell little about a pair, and nodes of similar share tell

@@ -127,7 +127,7 @@ def is_operation(method: str, path: str) -> bool:
 def scopes_of(method: str, path: str) -> tuple[Scope, ...]:
     """The scopes that a request needs. A share link lets others read, so a key for links must also allow reading."""
     if FOR_ADMINS.fullmatch(path):
-        # A key that only sees the cluster, such as that of Prometheus, changes nothing.
+        # A key that may only see the cluster, such as that of Prometheus, must not be able to change anything.
         return (Scope.ADMIN,) if method in READS else (Scope.ADMIN, Scope.WRITE)
     if LINKS.fullmatch(path):
         return (Scope.READ, Scope.WRITE)

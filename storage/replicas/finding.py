@@ -115,7 +115,7 @@ def check(volume: Volume, chunk_hash: str) -> None:
 
 
 def read_verified(volume: Volume, chunk_hash: str) -> bytes:
-    """Read a copy and hash it; runs in the volume's lane.
+    """Read a copy and hash it. The caller runs this in the volume's lane.
 
     Raises:
         ReplicaCorrupt: the bytes do not have the hash.

@@ -28,7 +28,8 @@ log = structlog.get_logger(__name__)
 
 WEIGHT_STEPS = 16
 ROUND = 5.0  # Seconds per round.
-INSPECTION_PAUSE = timedelta(minutes=10)  # After a rebuild, an inspection queues no other rebuild for this long.
+# For this long after a rebuild of a node's sketch, registers that look wrong do not queue another rebuild of it.
+INSPECTION_PAUSE = timedelta(minutes=10)
 
 
 def probe() -> None:

@@ -49,9 +49,9 @@ def trace(job: Job) -> dict[str, Any]:
         copies, of chunks ``lost`` (without any copy), of copies ``added``, of chunks ``unreadable`` and of copies
         ``denied`` by the sketches of their nodes; and the ``seconds`` that it took. ``complete`` is False if nothing
         could be proven, because the copies of a node no longer counted or a sketch was no longer trusted. A complete
-        trace also returns the number of registers ``remaining`` that are still too low; the number of them that are
-        ``unexplained``, because no chunk known to lack copies falls into them; the first of the remaining
-        ``registers``; and ``n_prime``, the sketch size that they refer to.
+        trace also returns how many registers ``remaining`` are too low after it, and how many of these are
+        ``unexplained``, because no chunk that is known to lack copies falls into them. ``registers`` lists the
+        numbers of the remaining registers, at most 1000 of them, for a sketch of ``n_prime`` registers.
 
     Raises:
         LeaseLost: the job is another worker's.

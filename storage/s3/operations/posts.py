@@ -35,7 +35,8 @@ def post_object(request: Request) -> Reply:
 def _with_header_fields(environ: dict[str, Any], fields: dict[str, str]) -> dict[str, Any]:
     """The WSGI environment of a request for PutObject that says the same as a form.
 
-    The header fields of the request itself are left out: no policy is about them.
+    The header fields of the request itself are left out: a form's policy covers the form's fields only, so the policy
+    has not allowed the header fields.
     """
     found = {name: value for name, value in environ.items() if not name.startswith("HTTP_") or name == "HTTP_HOST"}
     found.pop("CONTENT_TYPE", None)

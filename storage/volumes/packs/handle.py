@@ -105,7 +105,7 @@ class Handle:
     # -- reading -----------------------------------------------------------
 
     def read(self, chunk_hash: str, place: Place, *, uncached: bool = False) -> bytes:
-        """The bytes of a record, unverified; no bytes at all if the record is not where it should be."""
+        """The chunk that a record holds, unverified; no bytes at all if the record is not where it should be."""
         try:
             pack = self._pack(place.pack)
         except FileNotFoundError:

@@ -1,7 +1,8 @@
 """A volume in a directory, with many replicas in one file: packs that are appended to, and an index of them.
 
-``packs/<name>.pack`` are the packs (``records`` describes them), ``index.sqlite`` is the index, and ``serial`` has the
-number of its last change of state. The packs are the truth, and the index is a cache.
+``packs/<name>.pack`` are the packs (``records`` describes them), and ``index.sqlite`` is the index. The packs are the
+truth, and the index is a cache. The volume numbers all changes of the states of its records. The file ``serial`` has
+the number of the last durable change, so an older index that somebody put back is recognised by its smaller number.
 """
 
 from __future__ import annotations
