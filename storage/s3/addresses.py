@@ -25,12 +25,14 @@ class Address:
         key: the object's key; empty if the address names none.
         path: the path as the client sent it.
         query: the query as the client sent it.
+        is_of_host: True if the host names the bucket, and not the path.
     """
 
     bucket: str
     key: str
     path: str
     query: str
+    is_of_host: bool = False
 
 
 def parse(raw_uri: str, host: str, domain: str) -> Address:
@@ -47,7 +49,7 @@ def parse(raw_uri: str, host: str, domain: str) -> Address:
     path, _, query = _without_origin(raw_uri).partition("?")
     bucket = _bucket_in(host, domain)
     if bucket is not None:
-        return Address(bucket, _decoded(path.removeprefix("/")), path, query)
+        return Address(bucket, _decoded(path.removeprefix("/")), path, query, is_of_host=True)
     first, _, rest = path.removeprefix("/").partition("/")
     return Address(_decoded(first), _decoded(rest), path, query)
 

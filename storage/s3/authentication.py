@@ -17,16 +17,8 @@ from storage.s3.forms import POLICY, Form
 from storage.s3.request import Request
 from storage.s3.router import POST_OBJECT
 from storage.s3.signatures import canonical
-from storage.s3.signatures.chain import Chain
-from storage.s3.signatures.claims import (
-    PAYLOAD,
-    Claim,
-    claimed,
-    claimed_by_form,
-    require_policy_signature,
-    require_signature,
-    require_time,
-)
+from storage.s3.signatures.claim import PAYLOAD, Claim
+from storage.s3.signatures.reading import claimed, claimed_by_form
 
 DELETES = frozenset(("DeleteBucket", "DeleteObject", "DeleteObjects"))
 OF_WHOLE_BUCKETS = frozenset(("CreateBucket", "DeleteBucket", "PutBucketAcl"))
@@ -55,11 +47,13 @@ def authenticate(request: Request) -> None:
         request.principal = anyone()
         return
     claim = _needed(claimed(environ))
-    require_time(claim, datetime.now(UTC))
+    claim.require_time(datetime.now(UTC))
     found = _signer(claim.key_id)
     key = claim.key(found.secret)
-    require_signature(claim, environ, request.address.path, request.address.query, key)
-    request.principal, request.payload, request.chain = found.principal, claim.payload, Chain(claim, key)
+    claim.require_signature(environ, request.address, key)
+    if claim.headers:
+        request.environ = {**claim.headers, **environ}
+    request.principal, request.payload, request.chain = found.principal, claim.payload, claim.chain(key)
     structlog.contextvars.bind_contextvars(key=claim.key_id)
 
 
@@ -68,7 +62,7 @@ def _authenticate_form(request: Request, form: Form) -> None:
     if configuration().auth_required:
         claim = _needed(claimed_by_form(form.fields))
         found = _signer(claim.key_id)
-        require_policy_signature(claim, form.fields[POLICY], claim.key(found.secret))
+        claim.require_policy_signature(form.fields[POLICY], claim.key(found.secret))
         request.principal = found.principal
         structlog.contextvars.bind_contextvars(key=claim.key_id)
     else:

@@ -17,7 +17,7 @@ from storage.s3.checksums import USUAL
 from storage.s3.chunked import ChunkedBody
 from storage.s3.errors import S3Error
 from storage.s3.request import Request
-from storage.s3.signatures.claims import UNSIGNED
+from storage.s3.signatures.claim import UNSIGNED
 
 SIGNED_CHUNKS = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
 UNSIGNED_CHUNKS = "STREAMING-UNSIGNED-PAYLOAD"

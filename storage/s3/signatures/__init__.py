@@ -1,4 +1,1 @@
-"""Signature Version 4 of AWS, as S3 uses it. Pure functions.
-
-Source: "Authenticating Requests (AWS Signature Version 4)" in the Amazon S3 API Reference.
-"""
+"""The signatures of AWS, version 4 and version 2, as S3 uses them. Pure functions."""

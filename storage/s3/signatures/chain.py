@@ -8,16 +8,23 @@ from typing import Any
 
 from storage.s3.errors import S3Error
 from storage.s3.signatures import canonical
-from storage.s3.signatures.claims import Claim
 
 
 class Chain:
     """The chain of the signatures of one body, which begins with the signature of the request."""
 
-    def __init__(self, claim: Claim, key: bytes) -> None:
-        self._claim = claim
+    def __init__(self, time: str, scope: str, signature: str, key: bytes) -> None:
+        """
+        Args:
+            time: the time at which the client signed, as ``YYYYMMDDTHHMMSSZ``.
+            scope: the scope of the credential.
+            signature: the signature of the request.
+            key: the key that signs the request and the chunks.
+        """
+        self._time = time
+        self._scope = scope
+        self._last = signature
         self._key = key
-        self._last = claim.signature
 
     def hash_of_chunk(self) -> Any:
         """A new SHA-256, which takes the bytes of the next chunk."""
@@ -48,7 +55,7 @@ class Chain:
         self._require(signature, f"{canonical.ALGORITHM}-TRAILER", hashlib.sha256(trailer).hexdigest())
 
     def _require(self, signature: str, kind: str, *digests: str) -> None:
-        text = "\n".join((kind, self._claim.time, self._claim.scope, self._last, *digests))
+        text = "\n".join((kind, self._time, self._scope, self._last, *digests))
         expected = canonical.sign(self._key, text)
         if not hmac.compare_digest(expected.encode(), signature.encode("latin-1", "replace")):
             raise S3Error("SignatureDoesNotMatch", "a chunk of the body does not have the signature of this key")

@@ -37,7 +37,8 @@ def test_every_key_survives_its_address(key: str) -> None:
 )
 def test_addresses(uri: str, host: str, bucket: str, key: str) -> None:
     path, _, query = uri.removeprefix("http://localhost").partition("?")
-    assert parse(uri, host, "s3.example") == Address(bucket, key, path, query)
+    is_of_host = host == "my.bucket.S3.example"
+    assert parse(uri, host, "s3.example") == Address(bucket, key, path, query, is_of_host)
 
 
 def test_what_is_not_utf8_is_refused() -> None:

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from storage.s3.chunked import ChunkedBody
 from storage.s3.errors import S3Error
 from storage.s3.signatures import canonical
-from storage.s3.signatures.chain import Chain
-from storage.s3.signatures.claims import Claim
+from storage.s3.signatures.version4 import Version4
 
-CLAIM = Claim("key", "20260101", "occ", "20260101T000000Z", (), "0" * 64, "")
+CLAIM = Version4("key", "0" * 64, "", "20260101", "occ", "20260101T000000Z")
 SIGNING_KEY = CLAIM.key("secret")
 
 
@@ -60,10 +59,10 @@ def test_any_body_is_decoded_whatever_its_pieces(data: bytes, size: int, step: i
     body = ChunkedBody(reader(encoded(data, size, b"x-amz-checksum-crc32:AAAAAA==\r\n"), step), None, has_trailer=True)
     assert b"".join(body) == data
     assert body.trailer == {"x-amz-checksum-crc32": "AAAAAA=="}
-    plain = ChunkedBody(reader(signed(data, size), step), Chain(CLAIM, SIGNING_KEY), has_trailer=False)
+    plain = ChunkedBody(reader(signed(data, size), step), CLAIM.chain(SIGNING_KEY), has_trailer=False)
     assert b"".join(plain) == data
     whole = signed(data, size, {"x-amz-checksum-sha256": "B" * 44})
-    trailing = ChunkedBody(reader(whole, step), Chain(CLAIM, SIGNING_KEY), has_trailer=True)
+    trailing = ChunkedBody(reader(whole, step), CLAIM.chain(SIGNING_KEY), has_trailer=True)
     assert b"".join(trailing) == data
 
 
@@ -72,7 +71,7 @@ def test_no_changed_byte_passes_the_signatures(data: bytes, position: int, chang
     whole = bytearray(signed(data, 64, {"x-amz-checksum-crc32": "AAAAAA=="}))
     position %= len(whole)
     whole[position] ^= change
-    body = ChunkedBody(reader(bytes(whole), 50), Chain(CLAIM, SIGNING_KEY), has_trailer=True)
+    body = ChunkedBody(reader(bytes(whole), 50), CLAIM.chain(SIGNING_KEY), has_trailer=True)
     try:
         decoded = b"".join(body)
     except S3Error:

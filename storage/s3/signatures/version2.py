@@ -1,0 +1,227 @@
+"""Signature Version 2 of AWS, as S3 uses it: older clients, and presigned addresses that boto3 makes for us-east-1.
+
+Source: "Signing and authenticating REST requests (AWS signature version 2)" in the Amazon S3 User Guide. The header
+fields Content-MD5, Content-Type and Date, all ``x-amz-*`` fields, the path and some parameters of the query are signed;
+the host, the other parameters and the body are not.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import unquote
+
+from storage.s3.addresses import Address
+from storage.s3.errors import S3Error
+from storage.s3.router import OF_BUCKETS, OF_OBJECTS
+from storage.s3.signatures import canonical
+from storage.s3.signatures.claim import PAYLOAD, UNSIGNED, Claim, mismatch, needed, parsed_date, require_clock
+from storage.s3.signatures.version4 import TIME_FORM
+
+# The signed parameters of the query. The list is that of botocore; S3's documents list a part of it.
+SIGNED = frozenset(
+    [
+        "accelerate",
+        "acl",
+        "analytics",
+        "cors",
+        "defaultObjectAcl",
+        "delete",
+        "inventory",
+        "lifecycle",
+        "location",
+        "logging",
+        "metrics",
+        "notification",
+        "object-lock",
+        "partNumber",
+        "policy",
+        "replication",
+        "requestPayment",
+        "response-cache-control",
+        "response-content-disposition",
+        "response-content-encoding",
+        "response-content-language",
+        "response-content-type",
+        "response-expires",
+        "restore",
+        "select",
+        "select-type",
+        "storageClass",
+        "tagging",
+        "torrent",
+        "uploadId",
+        "uploads",
+        "versionId",
+        "versioning",
+        "versions",
+        "website",
+    ]
+)
+MEANT = SIGNED | OF_BUCKETS | OF_OBJECTS  # These parameters change what a request asks for.
+STANDARD = ("content-md5", "content-type")
+OWN = "x-amz-"
+
+_HEADER_NAME = re.compile(r"x-amz-meta-[a-z0-9_.-]+|[a-z0-9-]+", re.ASCII)
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+_SECONDS = re.compile(r"[0-9]{1,11}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Version2(Claim):
+    """A signature of version 2: an HMAC-SHA1 in Base64.
+
+    Attributes:
+        date: what the client signed as the date: the field Date, the parameter Expires, or an empty text.
+        time: the time at which the client signed, or the end of a presigned address.
+        is_presigned: True if the signature is in the query.
+    """
+
+    date: str
+    time: datetime
+    is_presigned: bool = False
+
+    def key(self, secret: str) -> bytes:
+        return secret.encode()
+
+    def chain(self, key: bytes) -> None:
+        return None
+
+    def require_time(self, now: datetime) -> None:
+        if not self.is_presigned:
+            require_clock(self.time, now, self.time.strftime(TIME_FORM))
+        elif now > self.time:
+            raise S3Error("AccessDenied", "Request has expired")
+
+    def require_signature(self, environ: Mapping[str, str], address: Address, key: bytes) -> None:
+        for resource in _resources(address):
+            text = "\n".join((environ["REQUEST_METHOD"], *self._lines({**self.headers, **environ}), resource))
+            if self._is_signed(text.encode("latin-1", "replace"), key):
+                return
+        raise mismatch()
+
+    def require_policy_signature(self, policy: str, key: bytes) -> None:
+        if not self._is_signed(policy.encode(), key):
+            raise mismatch()
+
+    def _lines(self, environ: Mapping[str, str]) -> Iterator[str]:
+        for name in STANDARD:
+            yield (canonical.header(environ, name) or "").strip()
+        yield self.date
+        own = {canonical.name_of(name): value for name, value in environ.items() if name.startswith("HTTP_X_AMZ_")}
+        for name, value in sorted(own.items()):
+            yield f"{name}:{value.strip()}"
+
+    def _is_signed(self, text: bytes, key: bytes) -> bool:
+        expected = base64.b64encode(hmac.digest(key, text, "sha1"))
+        return hmac.compare_digest(expected, self.signature.strip().encode("latin-1", "replace"))
+
+
+def from_header(environ: Mapping[str, str], text: str) -> Version2:
+    """Read the signature in the field Authorization.
+
+    Args:
+        environ: the WSGI environment of the request.
+        text: the field without the word ``AWS``.
+
+    Raises:
+        S3Error: the signature is malformed.
+    """
+    key_id, _, signature = text.strip().rpartition(":")
+    if not key_id or not signature:
+        raise S3Error("InvalidArgument", "AWS authorization header is invalid. Expected AwsAccessKeyId:signature")
+    own = canonical.header(environ, "x-amz-date")
+    date = (canonical.header(environ, "date") or "").strip()
+    # A client that sends x-amz-date signs that field among the ``x-amz-*`` fields, and an empty text as the date.
+    return Version2(key_id, signature, _payload(environ), "" if own is not None else date, _moment(own or date))
+
+
+def from_query(environ: Mapping[str, str], parameters: Mapping[str, str]) -> Version2:
+    """Read the signature of a presigned address.
+
+    Args:
+        environ: the WSGI environment of the request.
+        parameters: the parameters of the query: name → value.
+
+    Raises:
+        S3Error: the signature is malformed.
+    """
+    for name in ("AWSAccessKeyId", "Signature", "Expires"):
+        if not parameters.get(name):
+            raise S3Error("AccessDenied", "Query-string authentication requires Signature, Expires and AWSAccessKeyId")
+    expires = parameters["Expires"]
+    if not _SECONDS.fullmatch(expires):
+        raise S3Error("AccessDenied", f"Invalid date (should be seconds since epoch): {expires}")
+    headers = _headers(parameters)
+    payload = _payload({**headers, **environ})
+    end = datetime.fromtimestamp(int(expires), UTC)
+    key_id, signature = parameters["AWSAccessKeyId"], parameters["Signature"]
+    return Version2(key_id, signature, payload, expires, end, is_presigned=True, headers=headers)
+
+
+def from_form(fields: Mapping[str, str]) -> Version2:
+    """Read the signature of a form, which covers the form's policy. The policy says until when the form is good.
+
+    Args:
+        fields: the fields of the form: name in lower case → value.
+
+    Raises:
+        S3Error: the signature is missing.
+    """
+    return Version2(needed(fields, "awsaccesskeyid"), needed(fields, "signature"), UNSIGNED, "", datetime.max)
+
+
+def _payload(environ: Mapping[str, str]) -> str:
+    payload = canonical.header(environ, PAYLOAD) or UNSIGNED
+    if payload.startswith("STREAMING-AWS4-"):
+        raise S3Error("InvalidRequest", "the chunks of a body are signed by version 4 only")
+    return payload
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.strptime(text, TIME_FORM).replace(tzinfo=UTC)
+    except ValueError:
+        return parsed_date(text)
+
+
+def _headers(parameters: Mapping[str, str]) -> dict[str, str]:
+    """The header fields that a client has put into a presigned address. The client signs them like header fields."""
+    found = {}
+    for name, value in parameters.items():
+        field = name.lower()
+        if field not in STANDARD and not field.startswith(OWN):
+            continue
+        # The operation has been chosen before the address is read, and the source of a copy chooses it.
+        if not _HEADER_NAME.fullmatch(field) or _CONTROLS.search(value) or field.startswith("x-amz-copy-source"):
+            raise S3Error("AccessDenied", f"the parameter {name} can be no header field of a presigned address")
+        found[canonical.variable(field)] = value.encode().decode("latin-1")
+    return found
+
+
+def _resources(address: Address) -> Iterator[str]:
+    """The forms of the resource that a client may have signed.
+
+    Values are signed without their encoding, so a value with ``&`` would look like another parameter: whoever has the
+    address for one part of an upload could turn it into an address that replaces the object. Such values are refused,
+    and so is a parameter that chooses the operation and is not signed.
+    """
+    signed = []
+    for name, equals, value in sorted(part.partition("=") for part in address.query.split("&")):
+        if name in SIGNED:
+            plain = unquote(value, "latin-1")
+            if "&" in plain and not name.startswith("response-"):
+                raise S3Error("AccessDenied", f"the parameter {name} cannot be signed by version 2")
+            signed.append(f"{name}{equals}{plain}")
+        elif unquote(name) in MEANT:
+            raise S3Error("AccessDenied", f"the parameter {name} is not signed")
+    bucket = f"/{address.bucket}" if address.is_of_host else ""
+    query = f"?{'&'.join(signed)}" if signed else ""
+    for path in canonical.paths(address.path):
+        yield bucket + path + query
+        if not address.key and not path.endswith("/"):
+            yield f"{bucket}{path}/{query}"  # botocore signs "/bucket/" when it sends "/bucket".
