@@ -154,6 +154,8 @@ class Job(models.Model):
             LeaseLost: the fencing token is no longer this worker's.
             TurnEnded: see ``make_way``.
         """
+        if self.total != total:
+            self.progress(total=total)
         for step in range(self.done, total):
             yield step
             self.progress(done=step + 1, total=total)

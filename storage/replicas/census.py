@@ -11,8 +11,10 @@ from storage.models import Chunk
 from storage.replicas.finding import ASKED_CHUNKS, ask
 from storage.volumes import Replica, Volume
 
-RANGES = 256
-"""The hashes are divided into this many ranges, by their first two hex digits."""
+FEW, MANY = 16, 256
+"""The number of ranges of hashes: by the first hex digit in a small store, by the first two in a large one."""
+
+SMALL = 256  # A store is small if the range of the digits 00 has at most this many chunks, so about 65,000 in all.
 
 
 @dataclass
@@ -88,9 +90,19 @@ class Census:
         return sorted(chunk_hash for chunk_hash, entry in self.entries.items() if entry.is_lost)
 
 
-def prefix_of(step: int) -> str:
-    """The hex digits that the hashes of a range begin with."""
-    return f"{step:02x}"
+def prefixes(topology: Topology, number: int = 0) -> list[str]:
+    """The hex digits that the hashes of each range begin with, in their order.
+
+    Args:
+        topology: the nodes.
+        number: the number of ranges, which a job keeps in all its turns; 0 lists one range to find out how large the
+            store is. The volumes are asked too, because PostgreSQL may know less than the volumes hold.
+    """
+    if not number:
+        sample = take(topology, "00")
+        number = FEW if len(sample.entries) + len(sample.orphans) <= SMALL else MANY
+    digits = 1 if number == FEW else 2
+    return [f"{step:0{digits}x}" for step in range(number)]
 
 
 def take(topology: Topology, prefix: str) -> Census:

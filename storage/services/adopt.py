@@ -101,8 +101,9 @@ def adopt(job: Job) -> dict[str, Any]:
     """
     result: dict[str, Any] = {"silent": [], "unknown": 0, "short": 0} | (job.result or {})
     job.result = result
-    for step in job.steps(census.RANGES):
-        listing = census.take(Topology.load(), census.prefix_of(step))
+    prefixes = census.prefixes(Topology.load(), job.total)
+    for step in job.steps(len(prefixes)):
+        listing = census.take(Topology.load(), prefixes[step])
         result["silent"] = sorted({*result["silent"], *(member.node_id for member in listing.silent)})
         result["unknown"] += _decide(Unknown(str(job.subject)), listing)
         if short := [chunk_hash for chunk_hash, entry in listing.entries.items() if entry.short]:
@@ -130,8 +131,8 @@ def _decide(unknown: Unknown, listing: Census) -> int:
 
 
 def _ranges(topology: Topology) -> Iterator[Census]:
-    for step in range(census.RANGES):
-        yield census.take(topology, census.prefix_of(step))
+    for prefix in census.prefixes(topology):
+        yield census.take(topology, prefix)
 
 
 def _sizes(listing: Census) -> dict[str, int]:

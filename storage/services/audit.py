@@ -76,10 +76,10 @@ def plan(node_id: str) -> Plan:
     topology = Topology.load()
     member = topology.member(node_id)
     counts: Counter[str] = Counter()
-    for step in range(census.RANGES):
-        listing = _take(topology, member, step)
+    for prefix in census.prefixes(topology):
+        listing = _take(topology, member, prefix)
         counts += _compared([member], listing)
-        counts["leftovers"] += len(_leftovers(member, step))
+        counts["leftovers"] += len(_leftovers(member, prefix))
     return Plan(node_id, counts, counts["bytes"] / configuration().audit_rate)
 
 
@@ -120,13 +120,14 @@ def _examine(job: Job, *, reading: bool) -> dict[str, Any]:
     # this job has compared the range already.
     result: dict[str, Any] = dict.fromkeys(COUNTED, 0) | {"read_to": ""} | (job.result or {})
     job.result = result
-    for step in job.steps(census.RANGES):
+    prefixes = census.prefixes(Topology.load(), job.total)
+    for step in job.steps(len(prefixes)):
         topology = Topology.load()
         member = topology.member(str(job.subject))
         phases.enter("audit.list")
-        listing = _take(topology, member, step)
+        listing = _take(topology, member, prefixes[step])
         if not result["read_to"]:
-            _add_to(result, _settle(job, topology, [member], listing, step))
+            _add_to(result, _settle(job, topology, [member], listing))
         if reading:
             phases.enter("audit.read")
             _read(job, member, listing)
@@ -148,8 +149,8 @@ def _request_rebuild(node_id: str) -> None:
     new.update(result={"reason": str(Reason.LISTED)})
 
 
-def _take(topology: Topology, member: Member, step: int) -> Census:
-    listing = census.take(topology, census.prefix_of(step))
+def _take(topology: Topology, member: Member, prefix: str) -> Census:
+    listing = census.take(topology, prefix)
     if member in listing.silent:
         raise VolumeOffline(f"{member.node_id} cannot be listed")
     return listing
@@ -173,11 +174,11 @@ def _orphans(members: Sequence[Member], listing: Census) -> dict[str, int]:
     return {h: size for h, copies in listing.orphans.items() for holder, size in copies if holder in members}
 
 
-def _leftovers(member: Member, step: int) -> list[str]:
-    return member.lane.call(lambda: list(member.lane.volume.leftovers(census.prefix_of(step))))
+def _leftovers(member: Member, prefix: str) -> list[str]:
+    return member.lane.call(lambda: list(member.lane.volume.leftovers(prefix)))
 
 
-def _settle(job: Job, topology: Topology, members: Sequence[Member], listing: Census, step: int) -> Counter[str]:
+def _settle(job: Job, topology: Topology, members: Sequence[Member], listing: Census) -> Counter[str]:
     """Count what is wrong in a range on ``members``, and mend it or queue its repair; returns the numbers found."""
     census.look_again(topology, listing)
     counts = _compared(members, listing)
@@ -190,7 +191,7 @@ def _settle(job: Job, topology: Topology, members: Sequence[Member], listing: Ce
     if short := [chunk_hash for chunk_hash, entry in listing.entries.items() if entry.short]:
         moving.outdate_health(short)  # The sweep finds contents by their new summaries (RACES 18).
     _trim(topology, listing)
-    counts["leftovers"] = _clear_leftovers(members, step)
+    counts["leftovers"] = _clear_leftovers(members, listing.prefix)
     return counts
 
 
@@ -203,13 +204,13 @@ def _trim(topology: Topology, listing: Census) -> None:
         moving.outdate_health([move.chunk_hash for move in batch])
 
 
-def _clear_leftovers(members: Sequence[Member], step: int) -> int:
+def _clear_leftovers(members: Sequence[Member], prefix: str) -> int:
     """Remove leftovers of dead processes; returns how many were removed.
 
     The leftovers are listed first, and then all batches in flight are waited for. A listed leftover that still exists
     then belongs to no batch in flight, so no process will rename it any more.
     """
-    leftovers = [(member, leftover) for member in members for leftover in _leftovers(member, step)]
+    leftovers = [(member, leftover) for member in members for leftover in _leftovers(member, prefix)]
     if leftovers:
         batches.wait_for_batches()
     removed = sum(member.lane.call(member.lane.volume.discard, leftover) > 0 for member, leftover in leftovers)
@@ -288,20 +289,21 @@ def take_census(job: Job) -> dict[str, Any]:
     result: dict[str, Any] = dict.fromkeys(CENSUS_COUNTED, 0) | {"silent": [], "tallies": {}, "found": {}, "stored": {}}
     result |= job.result or {}
     job.result = result
-    for step in job.steps(census.RANGES):
+    prefixes = census.prefixes(Topology.load(), job.total)
+    for step in job.steps(len(prefixes)):
         if not step:
             # A node that is added during the census has no tally from before, and is not compared.
             result["tallies"] = {node.node_id: [node.chunks, node.removals] for node in _exact_tallies()}
         start, topology = time.monotonic(), Topology.load()
         phases.enter("audit.list")
-        listing = census.take(topology, census.prefix_of(step))
+        listing = census.take(topology, prefixes[step])
         _pace(job, start, sum(map(listing.listed, topology.members)))
         for name, listed in (("found", listing.copies), ("stored", listing.stored)):
             for node_id, number in listed.items():
                 result[name][node_id] = result[name].get(node_id, 0) + number
         result["silent"] = sorted({*result["silent"], *(member.node_id for member in listing.silent)})
         answering = [member for member in topology.members if member not in listing.silent]
-        _add_to(result, _settle(job, topology, answering, listing, step))
+        _add_to(result, _settle(job, topology, answering, listing))
         result["chunks"] += sum(bool(entry.holders) for entry in listing.entries.values())
         sizes = {chunk_hash: entry.size for chunk_hash, entry in listing.entries.items()}
         result["denied"] += rebuild_what_denies(topology, _sample(listing), sizes)

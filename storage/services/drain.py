@@ -61,8 +61,8 @@ def plan(node_id: str) -> Plan:
     topology = Topology.load()
     member = topology.member(node_id)
     replicas = size = to_write = orphans = 0
-    for step in range(census.RANGES):
-        listing = census.take(topology, census.prefix_of(step))
+    for prefix in census.prefixes(topology):
+        listing = census.take(topology, prefix)
         if member in listing.silent:
             raise VolumeOffline(f"{node_id} cannot be listed")
         for entry in listing.entries.values():
@@ -105,8 +105,9 @@ def drain(job: Job) -> dict[str, Any]:
     """
     result: dict[str, Any] = {"moved": 0, "passes": 0} | (job.result or {})
     job.result = result
-    for step in job.steps(census.RANGES):
-        _empty_range(job, step)
+    prefixes = census.prefixes(Topology.load(), job.total)
+    for step in job.steps(len(prefixes)):
+        _empty_range(job, prefixes[step])
     result["passes"] += 1
     if not _retire(job):
         # Copies are left on the node: often other nodes lack room, or no good copy could be read. A retry begins at the
@@ -118,10 +119,10 @@ def drain(job: Job) -> dict[str, Any]:
     return result
 
 
-def _empty_range(job: Job, step: int) -> None:
+def _empty_range(job: Job, prefix: str) -> None:
     topology = Topology.load()
     member = topology.member(str(job.subject))
-    listing = census.take(topology, census.prefix_of(step))
+    listing = census.take(topology, prefix)
     if member in listing.silent:
         raise VolumeOffline(f"{member.node_id} cannot be listed")
     unknown = {h: size for h, copies in listing.orphans.items() for holder, size in copies if holder == member}

@@ -94,8 +94,8 @@ def plan() -> Plan:
     drawing = Drawing(topology)
     loads = {member.node_id: Load(member.node_id) for member in topology.members if member.counts}
     copies = 0
-    for step in range(census.RANGES):
-        entries = _take(topology, step).entries
+    for prefix in census.prefixes(topology):
+        entries = _take(topology, prefix).entries
         chosen = {move.chunk_hash: move for move in moves(topology, entries)}
         copies += sum(len(entry.counting) for entry in entries.values() if entry.target)
         _add_up(loads, entries, chosen)
@@ -160,8 +160,9 @@ def rebalance_all(job: Job) -> dict[str, Any]:
     result: dict[str, Any] = {"replicas": 0, "bytes": 0, **begin} | (job.result or {})
     job.result = result
     while True:
-        for step in job.steps(census.RANGES):
-            _move_range(job, step)
+        prefixes = census.prefixes(Topology.load(), job.total)
+        for step in job.steps(len(prefixes)):
+            _move_range(job, prefixes[step])
         if result["placement"] == _placement():
             break
         result |= {"placement": _placement(), "begun": clock.now().isoformat()}
@@ -172,10 +173,10 @@ def rebalance_all(job: Job) -> dict[str, Any]:
     return outcome
 
 
-def _move_range(job: Job, step: int) -> None:
+def _move_range(job: Job, prefix: str) -> None:
     result = job.result or {}
     topology = Topology.load()
-    entries = _take(topology, step).entries
+    entries = _take(topology, prefix).entries
     for batch in moving.batches(moves(topology, entries)):
         moved = moving.carry_out(topology, batch, operation="rebalance_all")
         counters.add(Event.REPLICAS_MOVED, moved.removed)
@@ -185,8 +186,8 @@ def _move_range(job: Job, step: int) -> None:
         job.make_way()
 
 
-def _take(topology: Topology, step: int) -> Census:
-    listing = census.take(topology, census.prefix_of(step))
+def _take(topology: Topology, prefix: str) -> Census:
+    listing = census.take(topology, prefix)
     for member in listing.silent:
         if member.counts:
             raise VolumeOffline(f"{member.node_id} cannot be listed")

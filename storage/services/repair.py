@@ -69,8 +69,8 @@ def plan_all() -> dict[int, tuple[int, int]]:
     topology = Topology.load()
     chunks: Counter[int] = Counter()
     size: Counter[int] = Counter()
-    for step in range(census.RANGES):
-        for entry in census.take(topology, census.prefix_of(step)).entries.values():
+    for prefix in census.prefixes(topology):
+        for entry in census.take(topology, prefix).entries.values():
             if entry.short:
                 chunks[len(entry.holders)] += 1
                 size[len(entry.holders)] += entry.short * entry.size * bool(entry.holders)
@@ -103,15 +103,16 @@ def repair_all(job: Job) -> dict[str, Any]:
         job.result or {}
     )
     job.result = result
-    for step in job.steps(result["levels"] * census.RANGES):
-        level, place = divmod(step, census.RANGES)
+    prefixes = census.prefixes(Topology.load(), job.total // result["levels"])
+    for step in job.steps(result["levels"] * len(prefixes)):
+        level, place = divmod(step, len(prefixes))
         copies = level + 1
         if level and not _is_worth(copies, result):
             continue
         topology = Topology.load()
-        listing = census.take(topology, census.prefix_of(place))
+        listing = census.take(topology, prefixes[place])
         if not level and listing.lost and bring_back(topology, listing.lost, job.progress):
-            listing = census.take(topology, census.prefix_of(place))
+            listing = census.take(topology, prefixes[place])
         _mend(job, topology, listing, copies, last=copies == result["levels"])
         if not level:
             _remember(result, listing)

@@ -134,7 +134,32 @@ def test_a_sketch_that_denies_what_is_listed_is_rebuilt(cluster: ClusterUnderTes
     assert cluster.false_negatives() == []
 
 
-def test_it_goes_on_where_its_turn_ended(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_store_has_few_ranges(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.upload(content_of(3))
+    topology = Topology.load()
+    few, many = [f"{step:x}" for step in range(16)], [f"{step:02x}" for step in range(256)]
+    assert census.prefixes(topology) == few
+    assert census.prefixes(topology, 256) == many, "a job keeps the number that it has begun with"
+    monkeypatch.setattr(census, "SMALL", -1)
+    assert census.prefixes(topology) == many
+    assert census.prefixes(topology, 16) == few
+
+
+def test_copies_that_postgresql_does_not_know_make_a_store_large(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(census, "SMALL", 1)
+    member = cluster.members()[0]
+    member.lane.call(member.lane.volume.write, {f"{number:064x}": b"x" for number in range(2)})
+    assert not Chunk.objects.exists()
+    assert len(census.prefixes(Topology.load())) == 256
+
+
+@pytest.mark.parametrize("total", [16, 256])
+def test_it_goes_on_where_its_turn_ended(
+    cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch, total: int
+) -> None:
+    monkeypatch.setattr(census, "SMALL", 256 if total == 16 else -1)
     cluster.upload(content_of(30))
     audit.request_census()
     (job,) = Job.objects.claim(Job.Queue.MAINTENANCE, most=1, most_bytes=0)
@@ -146,12 +171,13 @@ def test_it_goes_on_where_its_turn_ended(cluster: ClusterUnderTest, monkeypatch:
         return take(topology, prefix)
 
     monkeypatch.setattr(census, "take", listed)
-    monkeypatch.setattr(job, "make_way", lambda: pytest.fail() if len(taken) > 100 else _end_turn(taken))
+    monkeypatch.setattr(job, "make_way", lambda: pytest.fail() if len(taken) > 10 else _end_turn(taken))
     with pytest.raises(TurnEnded):
         audit.take_census(job)
     job.end_turn()
+    monkeypatch.setattr(census, "SMALL", -1 if total == 16 else 256)  # The store grows, or shrinks, between the turns.
     cluster.maintain()
-    assert taken == [f"{step:02x}" for step in range(256)], "no range twice"
+    assert taken == ["00", *(f"{step:0{1 if total == 16 else 2}x}" for step in range(total))], "no range twice"
     found = LastCensus.load()
     assert found is not None
     assert (found.chunks, found.copies) == (30, 90)
@@ -159,7 +185,7 @@ def test_it_goes_on_where_its_turn_ended(cluster: ClusterUnderTest, monkeypatch:
 
 
 def _end_turn(taken: list[str]) -> None:
-    if len(taken) == 100:
+    if len(taken) == 10:
         raise TurnEnded("others wait")
 
 
