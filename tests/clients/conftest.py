@@ -61,6 +61,19 @@ class Service:
         self.client().create_bucket(Bucket=name)
         return name
 
+    def for_rclone(self, folder: Path) -> dict[str, str]:
+        """The environment in which rclone knows the service as ``occ``, and keeps its cache in a folder."""
+        return {
+            "RCLONE_CONFIG": "/dev/null",
+            "RCLONE_CACHE_DIR": str(folder / "cache"),
+            "RCLONE_CONFIG_OCC_TYPE": "s3",
+            "RCLONE_CONFIG_OCC_PROVIDER": "Other",
+            "RCLONE_CONFIG_OCC_ENDPOINT": self.endpoint,
+            "RCLONE_CONFIG_OCC_ACCESS_KEY_ID": self.key,
+            "RCLONE_CONFIG_OCC_SECRET_ACCESS_KEY": self.secret,
+            "RCLONE_CONFIG_OCC_REGION": "occ",
+        }
+
     def run(self, *argv: str | Path, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
         """Run a command, and return its output. The test fails if the command fails."""
         done = subprocess.run(
@@ -83,6 +96,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     system.start()
     yield Service(system, port)
     system.stop()
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    path = tmp_path / "large"
+    path.write_bytes(os.urandom(int(LARGE)))
+    return path
 
 
 @pytest.fixture

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import filecmp
-import os
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import LARGE, Service
-from tests.clients.families import PROGRAMS, environment_of, installed, modules_of_node
+from tests.clients.conftest import Service
+from tests.clients.families import PROGRAMS, environment_of, equal, installed, modules_of_node
 
 pytestmark = pytest.mark.clients
 Folder = Callable[[int], Path]
-
-
-def equal(one: Path, other: Path) -> bool:
-    """True if two folders have the same files with the same bytes."""
-    names = {str(path.relative_to(one)) for path in one.rglob("*") if path.is_file()}
-    if names != {str(path.relative_to(other)) for path in other.rglob("*") if path.is_file()}:
-        return False
-    return all(filecmp.cmp(one / name, other / name, shallow=False) for name in names)
-
-
-@pytest.fixture
-def large(tmp_path: Path) -> Path:
-    path = tmp_path / "large"
-    path.write_bytes(os.urandom(int(LARGE)))
-    return path
 
 
 @pytest.mark.parametrize(
@@ -126,15 +110,7 @@ def test_curl_sends_forms(service: Service, large: Path) -> None:
 def test_rclone(service: Service, folder: Folder, large: Path, tmp_path: Path) -> None:
     files, rclone = folder(50), installed("rclone", "rclone")
     (files / "large").write_bytes(large.read_bytes())
-    settings = {
-        "RCLONE_CONFIG": "/dev/null",
-        "RCLONE_CONFIG_OCC_TYPE": "s3",
-        "RCLONE_CONFIG_OCC_PROVIDER": "Other",
-        "RCLONE_CONFIG_OCC_ENDPOINT": service.endpoint,
-        "RCLONE_CONFIG_OCC_ACCESS_KEY_ID": service.key,
-        "RCLONE_CONFIG_OCC_SECRET_ACCESS_KEY": service.secret,
-        "RCLONE_CONFIG_OCC_REGION": "occ",
-    }
+    settings = service.for_rclone(tmp_path)
     bucket = f"rclone-{tmp_path.name.lower().replace('_', '-')}"
     service.run(rclone, "mkdir", f"occ:{bucket}", environment=settings)
     service.run(rclone, "sync", files, f"occ:{bucket}/files", environment=settings)
