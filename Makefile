@@ -24,10 +24,10 @@ lint: $(VENV)/requirements-dev.stamp ## check style, types and import contracts
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# Files of tests run in several processes at the same time, each process with its own databases. WORKERS=0 runs them one
-# after the other.
+# Files of tests run in three processes at the same time, each process with its own databases: tests often wait, so three
+# processes keep two cores busy. WORKERS=0 runs all files one after the other.
 test: $(VENV)/requirements-dev.stamp ## run the tests, and list the ten slowest
-	$(VENV)/bin/python -m pytest -n $(or $(WORKERS),2) --dist loadfile --durations 10
+	$(VENV)/bin/python -m pytest -n $(or $(WORKERS),3) --dist loadfile --durations 10
 
 # Each operation gets a few made-up requests, within two minutes. MINUTES=10 runs for ten minutes with keys off, and
 # then for ten minutes with keys on.
@@ -63,8 +63,8 @@ test-browser: $(VENV)/requirements-dev.stamp $(BROWSER)/requirements.stamp ## te
 pictures: $(VENV)/requirements-dev.stamp $(BROWSER)/requirements.stamp ## take the pictures of the documents: five minutes
 	$(VENV)/bin/python -m tests.browser.pictures $(or $(CHROMIUM),$(shell command -v chromium))
 
-# Each family of clients gets a virtual environment of its own below .venv-clients, or below CLIENTS=path. rclone, restic
-# and npm are Debian's packages. LARGE=bytes sets the size of the large objects.
+# Each family of clients gets a virtual environment of its own below .venv-clients, or below CLIENTS=path. rclone, restic,
+# s3fs, fuse and npm are Debian's packages. LARGE=bytes sets the size of the large objects.
 clients: $(VENV)/requirements-dev.stamp ## try the S3 door with the clients that people have
 	$(VENV)/bin/python -m pytest -m clients tests/clients
 

@@ -103,8 +103,9 @@ def repair_all(job: Job) -> dict[str, Any]:
         job.result or {}
     )
     job.result = result
-    prefixes = census.prefixes(Topology.load(), job.total // result["levels"])
-    for step in job.steps(result["levels"] * len(prefixes)):
+    levels = result["levels"]  # 0 in an empty store.
+    prefixes = census.prefixes(Topology.load(), job.total // levels) if levels else []
+    for step in job.steps(levels * len(prefixes)):
         level, place = divmod(step, len(prefixes))
         copies = level + 1
         if level and not _is_worth(copies, result):
@@ -113,7 +114,7 @@ def repair_all(job: Job) -> dict[str, Any]:
         listing = census.take(topology, prefixes[place])
         if not level and listing.lost and bring_back(topology, listing.lost, job.progress):
             listing = census.take(topology, prefixes[place])
-        _mend(job, topology, listing, copies, last=copies == result["levels"])
+        _mend(job, topology, listing, copies, last=copies == levels)
         if not level:
             _remember(result, listing)
     log.info("repair_all.done", job=str(job.pk), added=result["added"], lost=result["lost"])
