@@ -13,6 +13,7 @@ from storage.s3.errors import S3Error
 from storage.s3.signatures.chain import Chain
 
 SKEW = timedelta(minutes=15)  # A client's clock may differ from the server's by this time.
+EPOCH = datetime.fromtimestamp(0, UTC)
 PAYLOAD = "x-amz-content-sha256"
 UNSIGNED = "UNSIGNED-PAYLOAD"
 
@@ -107,9 +108,12 @@ def parsed_date(text: str | None) -> datetime:
         S3Error: there is no such field, or the field has no time.
     """
     try:
-        return parsedate_to_datetime(text or "").astimezone(UTC)
+        date = parsedate_to_datetime(text or "").astimezone(UTC)
     except (ValueError, OverflowError):
-        raise S3Error("AccessDenied", "a signed request has a valid X-Amz-Date or Date field") from None
+        date = None
+    if date is None or date < EPOCH:
+        raise S3Error("AccessDenied", "a signed request has a valid X-Amz-Date or Date field")
+    return date
 
 
 def require_clock(moment: datetime, now: datetime, written: str) -> None:

@@ -137,7 +137,8 @@ def from_header(environ: Mapping[str, str], text: str) -> Version2:
     own = canonical.header(environ, "x-amz-date")
     date = (canonical.header(environ, "date") or "").strip()
     # A client that sends x-amz-date signs that field among the ``x-amz-*`` fields, and an empty text as the date.
-    return Version2(key_id, signature, _payload(environ), "" if own is not None else date, _moment(own or date))
+    signed, time = ("", _moment(own)) if own is not None else (date, _moment(date))
+    return Version2(key_id, signature, _payload(environ), signed, time)
 
 
 def from_query(environ: Mapping[str, str], parameters: Mapping[str, str]) -> Version2:

@@ -142,9 +142,10 @@ def test_a_malformed_authorization_is_refused(authorization: str, code: str) -> 
     assert_refused(environ_of(in_header()) | {"HTTP_AUTHORIZATION": authorization}, code)
 
 
-@pytest.mark.parametrize("date", ["", "yesterday", "Fri, 31 Dec 9999 23:59:59 -1400"])
-def test_a_malformed_date_is_refused(date: str) -> None:
-    assert_refused(environ_of(in_header()) | {"HTTP_DATE": date}, "AccessDenied")
+@pytest.mark.parametrize("name", ["HTTP_DATE", "HTTP_X_AMZ_DATE"])
+@pytest.mark.parametrize("date", ["", "yesterday", "Fri, 31 Dec 9999 23:59:59 -1400", "Tue, 07 Jul 1950 21:53:04 GMT"])
+def test_a_malformed_date_is_refused(date: str, name: str) -> None:
+    assert_refused(environ_of(in_header()) | {name: date}, "AccessDenied")
 
 
 @pytest.mark.parametrize("form", [format_datetime, lambda moment: moment.strftime("%Y%m%dT%H%M%SZ")])
