@@ -44,14 +44,19 @@ def parse(raw_uri: str, host: str, domain: str) -> Address:
         domain: the name whose sub-domains are buckets; empty if there are none.
 
     Raises:
-        S3Error: the key is not UTF-8, is too long, or has a NUL character.
+        S3Error: the address is not UTF-8, has no slash at its beginning, or names a bucket with a slash.
     """
     path, _, query = _without_origin(raw_uri).partition("?")
+    if path[:1] not in ("", "/"):
+        raise S3Error("InvalidURI", "a path begins with a slash")
     bucket = _bucket_in(host, domain)
     if bucket is not None:
         return Address(bucket, _decoded(path.removeprefix("/")), path, query, is_of_host=True)
     first, _, rest = path.removeprefix("/").partition("/")
-    return Address(_decoded(first), _decoded(rest), path, query)
+    name = _decoded(first)
+    if "/" in name:  # Without its encoding, the path would name an object of another bucket.
+        raise S3Error("InvalidBucketName", "The specified bucket is not valid.", details={"BucketName": name})
+    return Address(name, _decoded(rest), path, query)
 
 
 def require_bucket_name(name: str) -> None:

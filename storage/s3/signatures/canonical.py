@@ -29,8 +29,11 @@ def variable(name: str) -> str:
 
 
 def name_of(key: str) -> str:
-    """The name of a header field in lower case, from its variable in the WSGI environment."""
-    return unquote(key.removeprefix("HTTP_").replace("_", "-")).lower()
+    """The name of a header field in lower case, from its variable in the WSGI environment. No two variables give the
+    same name: ``escaped`` has made escapes of metadata only, and a client may write a per cent sign into other names.
+    """
+    name = key.removeprefix("HTTP_").replace("_", "-")
+    return (unquote(name) if name.startswith(META) else name).lower()
 
 
 def header(environ: Mapping[str, str], name: str) -> str | None:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 from urllib.parse import unquote
 
 from storage.s3.addresses import Address
@@ -63,6 +64,8 @@ SIGNED = frozenset(
     ]
 )
 MEANT = SIGNED | OF_BUCKETS | OF_OBJECTS  # These parameters change what a request asks for.
+HARMLESS = frozenset(("partNumber", "versionId"))  # With these parameters, a GET reads the same object or a part of it.
+ANSWER = "response-"
 STANDARD = ("content-md5", "content-type")
 OWN = "x-amz-"
 
@@ -76,12 +79,12 @@ class Version2(Claim):
     """A signature of version 2: an HMAC-SHA1 in Base64.
 
     Attributes:
-        date: what the client signed as the date: the field Date, the parameter Expires, or an empty text.
+        dates: what the client may have signed as the date: the field Date, the parameter Expires, or an empty text.
         time: the time at which the client signed, or the end of a presigned address.
         is_presigned: True if the signature is in the query.
     """
 
-    date: str
+    dates: tuple[str, ...]
     time: datetime
     is_presigned: bool = False
 
@@ -98,8 +101,12 @@ class Version2(Claim):
             raise S3Error("AccessDenied", "Request has expired")
 
     def require_signature(self, environ: Mapping[str, str], address: Address, key: bytes) -> None:
-        for resource in _resources(address):
-            text = "\n".join((environ["REQUEST_METHOD"], *self._lines({**self.headers, **environ}), resource))
+        fields = {**self.headers, **environ}
+        standard = [(canonical.header(fields, name) or "").strip() for name in STANDARD]
+        own = {canonical.name_of(name): value for name, value in fields.items() if name.startswith("HTTP_X_AMZ_")}
+        lines = [f"{name}:{value.strip()}" for name, value in sorted(own.items())]
+        for date, resource in product(self.dates, _resources(address)):
+            text = "\n".join((environ["REQUEST_METHOD"], *standard, date, *lines, resource))
             if self._is_signed(text.encode("latin-1", "replace"), key):
                 return
         raise mismatch()
@@ -107,14 +114,6 @@ class Version2(Claim):
     def require_policy_signature(self, policy: str, key: bytes) -> None:
         if not self._is_signed(policy.encode(), key):
             raise mismatch()
-
-    def _lines(self, environ: Mapping[str, str]) -> Iterator[str]:
-        for name in STANDARD:
-            yield (canonical.header(environ, name) or "").strip()
-        yield self.date
-        own = {canonical.name_of(name): value for name, value in environ.items() if name.startswith("HTTP_X_AMZ_")}
-        for name, value in sorted(own.items()):
-            yield f"{name}:{value.strip()}"
 
     def _is_signed(self, text: bytes, key: bytes) -> bool:
         expected = base64.b64encode(hmac.digest(key, text, "sha1"))
@@ -136,8 +135,9 @@ def from_header(environ: Mapping[str, str], text: str) -> Version2:
         raise S3Error("InvalidArgument", "AWS authorization header is invalid. Expected AwsAccessKeyId:signature")
     own = canonical.header(environ, "x-amz-date")
     date = (canonical.header(environ, "date") or "").strip()
-    # A client that sends x-amz-date signs that field among the ``x-amz-*`` fields, and an empty text as the date.
-    signed, time = ("", _moment(own)) if own is not None else (date, _moment(date))
+    # A client that sends x-amz-date signs that field among the ``x-amz-*`` fields, and should sign an empty text as the
+    # date. botocore and minio-go sign the field Date all the same.
+    signed, time = (("", date), _moment(own)) if own is not None else ((date,), _moment(date))
     return Version2(key_id, signature, _payload(environ), signed, time)
 
 
@@ -161,7 +161,7 @@ def from_query(environ: Mapping[str, str], parameters: Mapping[str, str]) -> Ver
     payload = _payload({**headers, **environ})
     end = datetime.fromtimestamp(int(expires), UTC)
     key_id, signature = parameters["AWSAccessKeyId"], parameters["Signature"]
-    return Version2(key_id, signature, payload, expires, end, is_presigned=True, headers=headers)
+    return Version2(key_id, signature, payload, (expires,), end, is_presigned=True, headers=headers)
 
 
 def from_form(fields: Mapping[str, str]) -> Version2:
@@ -173,7 +173,7 @@ def from_form(fields: Mapping[str, str]) -> Version2:
     Raises:
         S3Error: the signature is missing.
     """
-    return Version2(needed(fields, "awsaccesskeyid"), needed(fields, "signature"), UNSIGNED, "", datetime.max)
+    return Version2(needed(fields, "awsaccesskeyid"), needed(fields, "signature"), UNSIGNED, (), datetime.max)
 
 
 def _payload(environ: Mapping[str, str]) -> str:
@@ -207,22 +207,43 @@ def _headers(parameters: Mapping[str, str]) -> dict[str, str]:
 def _resources(address: Address) -> Iterator[str]:
     """The forms of the resource that a client may have signed.
 
-    Values are signed without their encoding, so a value with ``&`` would look like another parameter: whoever has the
-    address for one part of an upload could turn it into an address that replaces the object. Such values are refused,
-    and so is a parameter that chooses the operation and is not signed.
+    botocore signs a parameter without a value as it sends it, with or without an equals sign. Other clients never sign
+    the equals sign. For the address "/bucket", botocore signs "/bucket/".
     """
-    signed = []
-    for name, equals, value in sorted(part.partition("=") for part in address.query.split("&")):
-        if name in SIGNED:
-            plain = unquote(value, "latin-1")
-            if "&" in plain and not name.startswith("response-"):
-                raise S3Error("AccessDenied", f"the parameter {name} cannot be signed by version 2")
-            signed.append(f"{name}{equals}{plain}")
-        elif unquote(name) in MEANT:
-            raise S3Error("AccessDenied", f"the parameter {name} is not signed")
+    signed = _signed(address.query)
     bucket = f"/{address.bucket}" if address.is_of_host else ""
-    query = f"?{'&'.join(signed)}" if signed else ""
-    for path in canonical.paths(address.path):
-        yield bucket + path + query
-        if not address.key and not path.endswith("/"):
-            yield f"{bucket}{path}/{query}"  # botocore signs "/bucket/" when it sends "/bucket".
+    paths = list(canonical.paths(address.path))
+    if not address.key and not address.path.endswith("/"):
+        paths += [f"{path}/" for path in paths]
+    for parameters in dict.fromkeys((tuple(signed), tuple(parameter.removesuffix("=") for parameter in signed))):
+        for path in paths:
+            yield bucket + path + (f"?{'&'.join(parameters)}" if parameters else "")
+
+
+def _signed(query: str) -> list[str]:
+    """The signed parameters of a query, in their order.
+
+    Values are signed without their encoding. So a value with ``&`` looks like another parameter, and a value with a
+    line feed like the end of the text and another text: whoever has the address for one part of an upload could make
+    an address that replaces the object. Such values are refused, and so is a parameter that chooses the operation and
+    is not signed. Values of ``response-*``, such as file names, may have ``&``, but only where nothing chooses another
+    operation.
+
+    Raises:
+        S3Error: a parameter is not signed, or what is signed has several meanings.
+    """
+    found = [part.partition("=") for part in query.split("&")]
+    meant = [name for name, _, _ in found if unquote(name) in MEANT]
+    if unsigned := [name for name in meant if name not in SIGNED]:
+        raise S3Error("AccessDenied", f"the parameter {unsigned[0]} is not signed")
+    answers = [name for name in meant if name.startswith(ANSWER)]
+    if answers and not set(meant) <= HARMLESS.union(answers):
+        raise S3Error("AccessDenied", f"version 2 cannot sign {ANSWER}* and a parameter that chooses the operation")
+    signed = []
+    for name, equals, value in sorted(found):
+        if name in SIGNED:
+            plain = unquote(value.replace("+", " "), "latin-1")
+            if _CONTROLS.search(plain) or ("&" in plain and not name.startswith(ANSWER)):
+                raise S3Error("AccessDenied", f"the value of {name} cannot be signed by version 2")
+            signed.append(f"{name}{equals}{plain}")
+    return signed

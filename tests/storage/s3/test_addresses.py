@@ -41,6 +41,13 @@ def test_addresses(uri: str, host: str, bucket: str, key: str) -> None:
     assert parse(uri, host, "s3.example") == Address(bucket, key, path, query, is_of_host)
 
 
+@pytest.mark.parametrize(("uri", "code"), [("/b%2Fk", "InvalidBucketName"), ("b/k", "InvalidURI")])
+def test_a_path_has_one_meaning(uri: str, code: str) -> None:
+    with pytest.raises(S3Error) as caught:
+        parse(uri, "localhost", "")
+    assert caught.value.code == code
+
+
 def test_what_is_not_utf8_is_refused() -> None:
     with pytest.raises(S3Error) as caught:
         parse("/bucket/%ff", "localhost", "")

@@ -80,7 +80,8 @@ def test_it_agrees_with_botocore_on_hard_keys(signed: Callable[..., AWSRequest],
 @given(key=keys)
 def test_it_agrees_with_botocore_on_any_key(key: str) -> None:
     check(environ_of(in_header(f"/bucket/{quote(key)}")))
-    check(environ_of(in_query(f"/bucket/{quote(key)}?response-content-type={quote(key)}")))
+    value = quote("".join(character for character in key if character.isprintable()))
+    check(environ_of(in_query(f"/bucket/{quote(key)}?response-content-type={value}")))
 
 
 def test_a_bucket_in_the_host_is_signed() -> None:
@@ -121,6 +122,61 @@ def test_two_parameters_cannot_become_one() -> None:
     environ = environ_of(in_query("/bucket/key?partNumber=1&uploadId=x", "PUT"))
     environ["RAW_URI"] = environ["RAW_URI"].replace("partNumber=1&uploadId=x", "partNumber=1%26uploadId=x")
     assert_refused(environ, "AccessDenied")
+
+
+def test_a_signed_parameter_comes_once() -> None:
+    environ = environ_of(in_query("/bucket/key?uploadId=x"))
+    environ["RAW_URI"] += "&%75ploadId=y"
+    assert_refused(environ, "AccessDenied")
+
+
+@pytest.mark.parametrize("name", ["response-content-type", "versionId"])
+def test_a_line_cannot_move_into_the_query(name: str) -> None:
+    """Someone who may choose the type of content of an address must not choose its key and its end too."""
+    key, end = "/bucket/user/1", "9" * 10
+    header = {"Content-Type": f"text/html\n{end}\n/bucket/victim?{name}=x"}
+    environ = environ_of(in_query(key, "PUT", **header))
+    ((expires, signature),) = [
+        (parameters["Expires"][0], quote(parameters["Signature"][0]))
+        for parameters in [parse_qs(environ["QUERY_STRING"])]
+    ]
+    moved = f"{name}=x%0A{expires}%0A{key}&AWSAccessKeyId={KEY}&Expires={end}&Signature={signature}"
+    changed = {"RAW_URI": f"/bucket/victim?{moved}", "QUERY_STRING": moved, "CONTENT_TYPE": "text/html"}
+    assert_refused(environ | changed, "AccessDenied")
+
+
+def test_a_value_of_an_answer_cannot_become_a_parameter() -> None:
+    disposition = quote("attachment; filename=x&tagging")
+    environ = environ_of(in_query(f"/bucket/key?response-content-disposition={disposition}"))
+    check(environ)
+    environ["RAW_URI"] = environ["RAW_URI"].replace("%26tagging", "&tagging")
+    assert_refused(environ, "AccessDenied")
+
+
+@pytest.mark.parametrize("name", ["X-Amz-%6deta-Note", "x-amz-meta%2dnote", "x-amz-content%2Dsha256"])
+def test_a_name_with_an_escape_is_another_name(name: str) -> None:
+    environ = environ_of(in_query(method="PUT", **{"x-amz-meta-note": "good", "x-amz-content-sha256": "0" * 64}))
+    check(environ)
+    assert_refused(
+        environ | {"HTTP_X_AMZ_META_NOTE": "evil", canonical.variable(name): "good"}, "SignatureDoesNotMatch"
+    )
+
+
+@pytest.mark.parametrize(("signed", "sent"), [("uploads", "uploads="), ("uploads=", "uploads=")])
+def test_a_parameter_without_a_value_may_have_an_equals_sign(signed: str, sent: str) -> None:
+    environ = environ_of(in_header(f"/bucket/key?{signed}", "POST"))
+    check(environ | {"RAW_URI": f"/bucket/key?{sent}"})
+
+
+def test_a_plus_is_signed_as_what_it_means() -> None:
+    environ = environ_of(in_query("/bucket/key?response-content-type=a%20b"))
+    check(environ | {"RAW_URI": environ["RAW_URI"].replace("a%20b", "a+b")})
+    environ = environ_of(in_query("/bucket/key?response-content-type=a%2Bb"))
+    assert_refused(environ | {"RAW_URI": environ["RAW_URI"].replace("a%2Bb", "a+b")}, "SignatureDoesNotMatch")
+
+
+def test_a_client_may_sign_both_dates() -> None:
+    check(environ_of(in_header(**{"x-amz-date": format_datetime(datetime.now(UTC))})))
 
 
 def test_two_header_fields_cannot_become_one() -> None:
