@@ -7,19 +7,24 @@ acceptance: before the body is read, or while it arrives.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 
 import structlog
 from django.contrib.auth.models import User
 
-from storage.exceptions import InvalidRequest
+from storage.exceptions import ByteQuotaExceeded, FileQuotaExceeded, InvalidRequest
 from storage.models import Destination, Quota, Usage
+from storage.models.quota import Standing
 from storage.recent import Recent
 
 log = structlog.get_logger(__name__)
 
 GOOD_SECONDS = 5.0  # A process keeps the list of owners with a quota for this long.
+LATELY = 1.0  # A process keeps the usage of an owner with a quota for this long.
 MOST = (1 << 63) - 1
 UNITS = {"": 1, "b": 1} | {
     f"{letter}{binary}b": (1024 if binary else 1000) ** power
@@ -28,11 +33,13 @@ UNITS = {"": 1, "b": 1} | {
 }
 NO_LIMIT = "none"
 NONE = Usage(0, 0)
+UNLIMITED: Standing = (Quota(), NONE, None)
 
 _owners: Recent[frozenset[int]] = Recent(GOOD_SECONDS)
+_standings: defaultdict[int, Recent[Standing]] = defaultdict(lambda: Recent(LATELY))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Allowance:
     """What an owner with a quota may upload now.
 
@@ -41,15 +48,19 @@ class Allowance:
         used: what the owner has stored.
         known: the size of the largest stored file that the body may be a repetition of; None if there is no such file.
         files: the number of files or objects that the body makes.
+        look: reads the first three again, as ``Quota.standing`` does; None if they have just been read.
     """
 
     quota: Quota
     used: Usage
-    known: int | None
+    known: int | None = None
     files: int = 1
+    look: Callable[[], Standing | None] | None = None
 
     def require(self, size: int, *, so_far: bool = False) -> None:
         """Refuse a body that cannot be accepted. A file that the owner has already may be uploaded again.
+
+        No body is refused because of a usage that is a moment old: the usage is read again before.
 
         Args:
             size: a number of bytes that the body has at least.
@@ -58,23 +69,38 @@ class Allowance:
         Raises:
             ByteQuotaExceeded, FileQuotaExceeded: the body is a new file, and does not fit into the quota.
         """
-        if self.known is None or size > self.known:
+        if self.known is not None and size <= self.known:
+            return
+        try:
             self.quota.require(self.used, size, files=self.files, so_far=so_far)
+        except (ByteQuotaExceeded, FileQuotaExceeded):
+            if self.look is None:
+                raise
+            self.quota, self.used, self.known = self.look() or UNLIMITED
+            self.look = None
+            self.require(size, so_far=so_far)
 
 
-def allowance(owner_id: int, name: str | None) -> Allowance | None:
+def allowance(owner_id: int, name: str | None, *, lately: bool = False) -> Allowance | None:
     """Read what an owner may upload under a name; None if the owner has no quota.
 
-    For an owner without a quota, the call needs no query, except one for all owners every ``GOOD_SECONDS``.
+    For an owner without a quota, the call needs no query, except one for all owners every ``GOOD_SECONDS``. For an
+    owner with a quota, it needs one query.
 
     Args:
         owner_id: the owner.
         name: the name of the new file; None if that is not known.
+        lately: True if the usage may be up to ``LATELY`` seconds old, because the body is so small that it may come in
+            vain. Then there is one query every ``LATELY`` seconds, and one more for a body that seems not to fit.
     """
     if owner_id not in _owners.see(Quota.owners):
         return None
-    quota = Quota.find(owner_id)
-    return None if quota is None else Allowance(quota, Usage.of(owner_id), Quota.largest_of(owner_id, name))
+    look = partial(Quota.standing, owner_id, name)
+    if lately:
+        quota, used, _ = _standings[owner_id].see(lambda: Quota.standing(owner_id, "") or UNLIMITED)
+        return Allowance(quota, used, look=look)
+    standing = look()
+    return None if standing is None else Allowance(*standing)
 
 
 def allowances_at(owner_id: int, destination: Destination) -> list[Allowance]:
@@ -92,7 +118,7 @@ def allowances_at(owner_id: int, destination: Destination) -> list[Allowance]:
     if not limits:
         return []
     files, overwritten = destination.cost()
-    return [Allowance(quota, used.without(overwritten), None, files) for quota, used in limits]
+    return [Allowance(quota, used.without(overwritten), files=files) for quota, used in limits]
 
 
 def limit(owner: User, *, max_bytes: int | None, max_files: int | None) -> None:
@@ -108,6 +134,7 @@ def limit(owner: User, *, max_bytes: int | None, max_files: int | None) -> None:
     else:
         Quota.objects.update_or_create(owner=owner, defaults={"max_bytes": max_bytes, "max_files": max_files})
     _owners.forget()
+    _standings.clear()
     log.info("quota.changed", owner=owner.pk, max_bytes=max_bytes, max_files=max_files)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from django.conf import settings
 from django.db import models
@@ -8,16 +9,38 @@ from django.db import models
 from storage.exceptions import ByteQuotaExceeded, FileQuotaExceeded
 from storage.models.statements.prepared import rows
 
-_USAGE = """
-    SELECT owner, coalesce(sum(amount) FILTER (WHERE what IN ('files', 'objects')), 0)::bigint,
-           coalesce(sum(amount) FILTER (WHERE what IN ('bytes', 'parts')), 0)::bigint
+_SUMS = """
+    coalesce(sum(amount) FILTER (WHERE what IN ('files', 'objects')), 0)::bigint,
+    coalesce(sum(amount) FILTER (WHERE what IN ('bytes', 'parts')), 0)::bigint
+"""
+_USAGE_BY_OWNER = f"""
+    SELECT owner, {_SUMS}
       FROM (SELECT key AS owner, what, amount FROM storage_tally WHERE what IN ('files', 'bytes')
              UNION ALL
             SELECT b.owner_id, what, amount FROM storage_tally t JOIN storage_bucket b ON b.id = t.key
              WHERE what IN ('objects', 'parts')) AS used
-"""
+     GROUP BY owner
+"""  # noqa: S608  constants
+# The tallies have no index, because many rows are added and soon folded. This statement reads them once.
+_USAGE_OF = f"""
+    SELECT {_SUMS} FROM storage_tally
+     WHERE what IN ('files', 'bytes') AND key = %(owner)s
+        OR what IN ('objects', 'parts') AND key IN (SELECT id FROM storage_bucket WHERE owner_id = %(owner)s)
+"""  # noqa: S608  constants
 _LIMITS = "SELECT max_bytes, max_files FROM storage_quota WHERE owner_id = %s"
-_LARGEST = "SELECT max(size) FROM storage_file WHERE owner_id = %s"
+_LARGEST = "SELECT max(size) FROM storage_file WHERE owner_id = %(owner)s"
+_NAMED = 'AND name COLLATE "C" = %(name)s'
+
+
+def _standing(largest: str) -> str:
+    """One statement for all that is read for each upload of an owner with a quota."""
+    return f"""
+        SELECT max_bytes, max_files, files, size, ({largest})
+          FROM storage_quota, ({_USAGE_OF}) AS used (files, size) WHERE owner_id = %(owner)s
+    """  # noqa: S608
+
+
+_STANDING, _STANDING_OF_NAME = _standing(_LARGEST), _standing(f"{_LARGEST} {_NAMED}")
 
 
 @dataclass(frozen=True)
@@ -34,14 +57,13 @@ class Usage:
     @classmethod
     def of(cls, owner_id: int) -> Usage:
         """Read the tallies (ADR 12): the usage is never kept as a counter of its own."""
-        for _, files, size in rows(_USAGE + " WHERE owner = %s GROUP BY owner", [owner_id]):
-            return cls(files, size)
-        return cls(0, 0)
+        ((files, size),) = rows(_USAGE_OF, {"owner": owner_id})
+        return cls(files, size)
 
     @classmethod
     def by_owner(cls) -> dict[int, Usage]:
         """Owner → usage. Owners who have never stored anything are left out."""
-        return {owner_id: cls(files, size) for owner_id, files, size in rows(_USAGE + " GROUP BY owner", [])}
+        return {owner_id: cls(files, size) for owner_id, files, size in rows(_USAGE_BY_OWNER, [])}
 
     def without(self, size: int, *, files: int = 0) -> Usage:
         """The usage without some bytes and files, which are about to go or have just come."""
@@ -88,14 +110,23 @@ class Quota(models.Model):
         """The row ids of all owners who have a quota."""
         return frozenset(owner_id for (owner_id,) in rows("SELECT owner_id FROM storage_quota", []))
 
-    @staticmethod
-    def largest_of(owner_id: int, name: str | None) -> int | None:
-        """The size of the owner's largest file, or of the largest file of this name; None if there is none."""
-        if name is None:
-            ((size,),) = rows(_LARGEST, [owner_id])
-        else:
-            ((size,),) = rows(_LARGEST + ' AND name COLLATE "C" = %s', [owner_id, name])
-        return None if size is None else int(size)
+    @classmethod
+    def standing(cls, owner_id: int, name: str | None) -> Standing | None:
+        """Read how an owner stands, in one statement.
+
+        Args:
+            owner_id: the owner.
+            name: a name of a file; None for all names.
+
+        Returns:
+            The quota, the usage, and the size of the owner's largest file of this name, or None if there is no such
+            file. None if the owner has no limit.
+        """
+        statement = _STANDING if name is None else _STANDING_OF_NAME
+        for max_bytes, max_files, files, size, largest in rows(statement, {"owner": owner_id, "name": name}):
+            quota = cls(owner_id=owner_id, max_bytes=max_bytes, max_files=max_files)
+            return quota, Usage(files, size), None if largest is None else int(largest)
+        return None
 
     def require(self, used: Usage, size: int, *, files: int = 1, so_far: bool = False) -> None:
         """Refuse a new file or object that does not fit into the quota.
@@ -119,3 +150,7 @@ class Quota(models.Model):
             raise ByteQuotaExceeded(
                 f"the quota is {self.max_bytes} bytes, {used.bytes} are used, and {asked} more were asked for"
             )
+
+
+Standing: TypeAlias = tuple[Quota, Usage, int | None]
+"""The quota of an owner, the usage, and the size of the owner's largest file of some name, or None for none."""

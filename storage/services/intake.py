@@ -97,6 +97,7 @@ class Reception:
         self._owner_id: int = owner.pk
         self._name = name
         self._destination = destination
+        self._declared_size = declared_size
         self._allowances = self._read_allowances()
         for allowance in self._allowances:
             least = max(0, declared_size - overhead)
@@ -104,7 +105,6 @@ class Reception:
         admit(declared_size, self._factor)
         self.upload_id = uuid.uuid4()
         self.size = 0
-        self._declared_size = declared_size
         self._hash = hashlib.sha256()
         self._checksums = PieceChecksums(conf.chunk_size)
         self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
@@ -120,7 +120,8 @@ class Reception:
     def _read_allowances(self) -> list[Allowance]:
         if self._destination is not None:
             return quotas.allowances_at(self._owner_id, self._destination)
-        allowance = quotas.allowance(self._owner_id, self._name)
+        lately = self._declared_size <= HELD_BYTES
+        allowance = quotas.allowance(self._owner_id, self._name, lately=lately)
         return [] if allowance is None else [allowance]
 
     @property
@@ -215,7 +216,8 @@ class Reception:
             OutOfSpace: staging is full.
         """
         self._end_staging(durable=durable)
-        accepted = record_acceptance(self._body(name, replication_factor), durable=durable)
+        body, is_limited = self._body(name, replication_factor), bool(self._allowances)
+        accepted = record_acceptance(body, durable=durable, is_limited=is_limited)
         if accepted is None:
             raise BodyStalled(SILENT)
         self._hand_over(accepted, created=accepted.created)
@@ -235,7 +237,8 @@ class Reception:
         assert self._destination is not None
         self._end_staging(durable=False)
         origin = Origin(self._destination, etag, checksums or {})
-        accepted = record_part(self._body(None, self._factor, origin), durable=False)
+        body, is_limited = self._body(None, self._factor, origin), bool(self._allowances)
+        accepted = record_part(body, durable=False, is_limited=is_limited)
         if accepted is None:
             if not Bucket.objects.filter(pk=self._destination.bucket.pk).exists():
                 raise NoSuchBucket("the bucket has been deleted")

@@ -12,11 +12,13 @@ wait for the disk.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
-from django.db import DEFAULT_DB_ALIAS, connection, connections, models
+from django.db import DEFAULT_DB_ALIAS, connection, connections, models, transaction
 
 M = TypeVar("M", bound=models.Model)
 
@@ -30,16 +32,58 @@ def rows(statement: str, parameters: Mapping[str, Any] | Sequence[Any]) -> list[
     """
     django: Any = connections[DEFAULT_DB_ALIAS]
     with django.wrap_database_errors:
-        pool = django.pool
-        if pool is None or django.connection is not None or django.in_atomic_block:
+        if _thread.link is not None:
+            return _execute(_thread.link, statement, parameters)
+        if _has_connection(django):
             django.ensure_connection()
             return _execute(django.connection, statement, parameters)
-        pool.open()
-        borrowed = pool.getconn()
+        with _borrowed(django.pool) as link:
+            return _execute(link, statement, parameters)
+
+
+@contextmanager
+def atomic() -> Iterator[None]:
+    """A transaction of all calls of ``rows`` in the body: it is committed after the body, or rolled back by an error.
+
+    If the thread has a connection already, Django's ``atomic`` does this. Otherwise the transaction borrows a
+    connection, as a single statement does, and then the ORM takes no part in the transaction.
+    """
+    assert _thread.link is None, "a borrowed connection has one transaction"
+    django: Any = connections[DEFAULT_DB_ALIAS]
+    if _has_connection(django):
+        with transaction.atomic():
+            yield
+        return
+    with django.wrap_database_errors, _borrowed(django.pool) as link, link.transaction():
+        _thread.link = link
         try:
-            return _execute(borrowed, statement, parameters)
+            yield
         finally:
-            pool.putconn(borrowed)
+            _thread.link = None
+
+
+class _Thread(threading.local):
+    """The connection that this thread has borrowed for a transaction."""
+
+    link: psycopg.Connection[Any] | None = None
+
+
+_thread = _Thread()
+
+
+def _has_connection(django: Any) -> bool:
+    """True if statements run on Django's connection: the thread has one, or there is no pool to borrow from."""
+    return django.pool is None or django.connection is not None or django.in_atomic_block
+
+
+@contextmanager
+def _borrowed(pool: Any) -> Iterator[psycopg.Connection[Any]]:
+    pool.open()
+    link = pool.getconn()
+    try:
+        yield link
+    finally:
+        pool.putconn(link)
 
 
 def _execute(

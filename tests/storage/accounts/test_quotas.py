@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from storage.exceptions import ByteQuotaExceeded, FileQuotaExceeded, StorageError
-from storage.models import AcceptedFile, Content, File, Job, Tally, Upload, Usage, nobody, tally
+from storage.models import AcceptedFile, Content, File, Job, Quota, Tally, Upload, Usage, nobody, tally
 from storage.models.statements import prepared
 from storage.services import catalogue, intake, sweep
 from storage.services.intake import Reception
@@ -60,6 +60,35 @@ def test_as_many_files_as_the_quota_allows(cluster: ClusterUnderTest) -> None:
         with pytest.raises(FileQuotaExceeded, match="quota is 2 files, 2 are stored"):
             accept(ann, data, "c")
     assert require_recount(ann) == Usage(files=2, bytes=1)
+
+
+def test_room_that_was_just_freed_is_there(cluster: ClusterUnderTest) -> None:
+    """A process remembers the usage of an owner for a moment. What it remembers refuses nothing."""
+    ann = limited(owner("ann"), max_files=1)
+    accept(ann, b"1")
+    cluster.ingest()
+    with pytest.raises(FileQuotaExceeded):
+        accept(ann, b"2", "b")
+    catalogue.delete(File.objects.get(owner=ann))
+    accept(ann, b"2", "b")
+    assert require_recount(ann) == Usage(files=1, bytes=1)
+
+
+def test_a_small_body_needs_no_query_for_the_usage(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    ann = limited(owner("ann"), max_files=10)
+    looks: list[object] = []
+    standing = Quota.standing
+
+    def counted(owner_id: int, name: str | None) -> Any:
+        looks.append(name)
+        return standing(owner_id, name)
+
+    monkeypatch.setattr(Quota, "standing", counted)
+    for _ in range(3):
+        Reception(ann, declared_size=1, name="b")
+    assert len(looks) == 1
+    Reception(ann, declared_size=intake.HELD_BYTES + 1, name="b").abandon()
+    assert len(looks) == 2, "a large body must not come in vain"
 
 
 def test_the_same_file_again_costs_nothing_and_another_name_costs_a_file(cluster: ClusterUnderTest) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from django.db import DatabaseError, connection, transaction
 
@@ -13,6 +15,34 @@ def test_a_statement_takes_part_in_djangos_transaction(cluster: ClusterUnderTest
         prepared.rows("INSERT INTO storage_tally (what, key, amount) VALUES ('chunks', %s, %s)", [7, 1])
         raise ZeroDivisionError
     assert prepared.rows("SELECT amount FROM storage_tally WHERE key = %s", [7]) == []
+
+
+def _tallied(key: int) -> list[tuple[int]]:
+    return prepared.rows("SELECT amount FROM storage_tally WHERE key = %s", [key])
+
+
+_TALLY = "INSERT INTO storage_tally (what, key, amount) VALUES ('chunks', %s, 1)"
+
+
+@pytest.mark.parametrize("is_connected", [True, False])
+def test_statements_in_a_transaction_of_their_own(cluster: ClusterUnderTest, is_connected: bool) -> None:
+    connection.close()
+    if is_connected:
+        connection.ensure_connection()
+    with pytest.raises(ZeroDivisionError), prepared.atomic():
+        prepared.rows(_TALLY, [7])
+        assert _tallied(7) == [(1,)]
+        raise ZeroDivisionError
+    with pytest.raises(DatabaseError), prepared.atomic():
+        prepared.rows(_TALLY, [7])
+        prepared.rows("SELECT 1 / %s::int", [0])
+    assert _tallied(7) == []
+    with prepared.atomic():
+        prepared.rows(_TALLY, [8])
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(_tallied, 8).result() == [], "other threads do not see it before the commit"
+    assert _tallied(8) == [(1,)]
+    assert (connection.connection is not None) is is_connected
 
 
 def test_errors_are_djangos(cluster: ClusterUnderTest) -> None:
