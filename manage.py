@@ -6,8 +6,8 @@ import signal
 import sys
 from typing import NoReturn
 
-# This comes first: the first process of a container ignores signals that it has no handler for, and Django takes a
-# second to load.
+# The handler is set before Django is loaded, which takes a second. The first process of a container ignores signals
+# that have no handler.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 

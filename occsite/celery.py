@@ -34,7 +34,7 @@ app.conf.update(
     broker_transport_options={"visibility_timeout": 24 * 3600, "socket_timeout": 10, "socket_connect_timeout": 3},
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    broker_channel_error_retry=True,  # Redis refuses while it is full or a replica; later it may accept again.
+    broker_channel_error_retry=True,  # A full Redis, or a replica, refuses messages; later it may accept them.
     worker_consumer="occsite.consumer:PatientConsumer",
     worker_hijack_root_logger=False,
     worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -45,7 +45,7 @@ app.conf.update(
 )
 app.autodiscover_tasks(["storage"])
 
-_MAIN = os.getpid()  # This module is loaded before any fork, so this is the main process of the worker.
+_MAIN = os.getpid()  # This module is loaded before any fork, so this is the id of the worker's main process.
 _queues: list[str] = []
 
 

@@ -106,7 +106,7 @@ def masked(text: str) -> str:
 
 
 def _unless_disabled(_logger: Any, method: str, event: EventDict) -> EventDict:
-    """Drop an event that ``logging.disable`` has switched off, as commands of the operator do."""
+    """Drop an event of a level that is switched off: commands of the operator call ``logging.disable``."""
     disabled = logging.root.manager.disable
     if disabled and logging.getLevelNamesMapping()[method.upper()] <= disabled:
         raise structlog.DropEvent

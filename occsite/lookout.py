@@ -30,7 +30,7 @@ class Round:
     Attributes:
         task: the name of the task.
         seconds: the time from the start of one run of the task to the start of the next.
-        by_one: True if only one process of the machine does the task, for all of them.
+        by_one: True if one process of the machine does the task for all processes.
     """
 
     task: str

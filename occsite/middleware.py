@@ -59,7 +59,7 @@ class Authentication(_ForPages, AuthenticationMiddleware):
 
 
 class Actors(_ForPages, MiddlewareMixin):
-    """Says who acts on the pages of the administration. The console's pages act through the API, which says so."""
+    """Names the actor on the pages of the administration. The console acts through the API, which names the actor."""
 
     def process_view(self, request: Any, *_: Any) -> None:
         if request.path_info.startswith(ADMINISTRATION) and request.user.is_authenticated:

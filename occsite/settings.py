@@ -137,8 +137,8 @@ REST_FRAMEWORK = {
         "storage.api.rendering.JsonRenderer",
         "storage.api.pages.renderer.PageRenderer",
     ],
-    # ``storage.api.authorization`` checks keys, not DRF. With DRF's session authentication, a plain POST from a browser
-    # in which an admin is logged in would fail the CSRF check.
+    # ``storage.api.authorization`` checks keys, and DRF does not. With DRF's session authentication, a plain POST from
+    # a browser in which an admin is logged in would fail the CSRF check.
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "UNAUTHENTICATED_USER": None,
     "EXCEPTION_HANDLER": "storage.api.errors.problem_response",

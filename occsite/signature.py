@@ -17,14 +17,14 @@ PROGRAM = "OCC_PROGRAM"
 """The environment variable with the name of a program, which the process manager and `manage.py run` set."""
 
 COMMAND = "command"
-"""The name of a process that is none of the programs, such as a management command."""
+"""The name of a process that is not one of the programs, such as a management command."""
 
 LONGEST = 63  # PostgreSQL cuts longer names.
 PREFIX = "occ"
 WHOLE = 2  # The digest of all settings together has this many characters. A name has room for 39 settings.
 UNNAMED = "a setting that cannot be named"
-# The settings in _OWN may differ between processes, or are read from PostgreSQL by all processes. The key of the
-# configuration may be empty: the key that is in use has a digest of its own. So has each variable of the provider.
+# The settings in _OWN may differ between processes, or are read from PostgreSQL by all processes. ``secret_key``
+# may be empty, so the secret key in use has a digest of its own. So has each variable of the OpenID provider.
 _OWN = {
     *("storage_dir", "host", "port", "debug", "ingest_workers", "log_to_stdout", "trusted_proxies"),
     *("database_url", "redis_url", "num_nodes", "n_prime", "tau", "node_volumes", "compress", "secret_key"),

@@ -97,7 +97,7 @@ class SketchStore:
         client: a Redis client that answers bytes (``decode_responses=False``).
         namespace: the beginning of every key.
         seed: the cluster's seed, an unsigned 32-bit integer.
-        base_n_prime: N' before any growth, in registers; every size is this times a power of two.
+        base_n_prime: N' before any growth, in registers; each sketch has this size times a power of two.
         tau: the level at which the registers of new sketches saturate, 1 to 255.
 
     Raises:

@@ -1,8 +1,10 @@
 """The store.
 
-Start with ``services``: each file there is one thing that the store does. From top to bottom, imports point downwards:
+Start with ``services``: each file there is one thing that the store does. A package imports no package that is
+above it in this list:
 
-- ``s3``: the door for the clients of S3, on a port of its own. It uses what the API does for every request.
+- ``s3``: the door for the clients of S3, on a port of its own. It uses the modules of ``api`` that every request needs,
+  such as the reader of bodies.
 - ``api``, ``console``, ``admin``, ``management``: the doors for programs, for people, for operators with a browser and
   for the command line. ``console`` asks the API, and nothing else.
 - ``tasks``: the door for workers.

@@ -1,6 +1,6 @@
 """The person or program in whose name the present request or command does its work.
 
-Services record it with what they do (``models.Activity``). A worker acts for nobody: what it does is in its jobs.
+Services record this actor with what they do (``models.Activity``). A worker acts for nobody: its jobs say what it does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _present: ContextVar[Actor | None] = ContextVar("actor", default=None)
 
 
 def begin(actor: Actor | None) -> None:
-    """Let all that this thread does from now on be done by ``actor``; None for nobody.
+    """Make ``actor`` the actor of all that this thread does from now on; None for nobody.
 
     Each request begins with nobody, because a thread serves one request after another.
     """

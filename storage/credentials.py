@@ -58,7 +58,7 @@ def can_be_guessed(key: str) -> bool:
 
 
 def url_with_password(environment: Mapping[str, str], name: str, password_name: str) -> str | None:
-    """The URL of a server from the variable ``name``, with the password from ``password_name`` if it has none itself.
+    """The URL of a server from the variable ``name``, with the password from ``password_name`` if the URL has none.
 
     Raises:
         ConfigurationError: as for ``credential``.

@@ -71,7 +71,7 @@ class OutOfSpace(StorageError):
 
 
 class StagingUnavailable(StorageError):
-    """The folder where uploads wait for their ingest is missing, or cannot be written to."""
+    """The directory in which uploads wait for their ingest is missing, or cannot be written to."""
 
     code = "staging_unavailable"
 
@@ -289,7 +289,7 @@ class InvalidKey(StorageError):
 
 
 class InvalidPart(StorageError):
-    """A part does not exist, or is another one than the client means."""
+    """A part does not exist, or is not the part that the client means."""
 
 
 class InvalidPartOrder(StorageError):
@@ -301,7 +301,7 @@ class PartTooSmall(StorageError):
 
 
 class PreconditionFailed(StorageError):
-    """The object is not in the state on which the client made its change depend."""
+    """The object is not in the state that the client requires for its change."""
 
 
 # -- accounts --------------------------------------------------------------
@@ -314,7 +314,7 @@ class Unauthenticated(StorageError):
 
 
 class Forbidden(StorageError):
-    """The key of the request does not allow this."""
+    """The key of the request does not allow the request."""
 
     code = "forbidden"
 
@@ -368,7 +368,7 @@ class SecretUnreadable(StorageError):
 
 
 class LeaseLost(StorageError):
-    """Another worker has taken the job over, or it was cancelled: stop at once."""
+    """Another worker has taken the job over, or the job was cancelled: the worker must stop at once."""
 
 
 class TurnEnded(StorageError):
@@ -380,7 +380,7 @@ class StagingDamaged(StorageError):
 
 
 class NotPossible(StorageError):
-    """The request is right, but the job or the node is not in a state in which it can be done."""
+    """The request is right, but the state of the job or of the node does not allow it."""
 
     code = "not_possible"
 

@@ -1,8 +1,8 @@
 """Named points of the work that moves bytes, so that a test can stop a process exactly there.
 
-In production a phase costs one comparison: nothing happens unless the environment sets PHASE_GATES to a folder. A file
-in the folder PHASE_GATES, named after a phase such as ``ingest.write``, stops every process that enters the phase,
-until the file is gone. A process that is stopped makes the file ``<phase>.<pid>``.
+In production a phase costs one comparison: nothing happens unless the variable PHASE_GATES names a directory. A file in
+this directory that has the name of a phase, such as ``ingest.write``, stops every process that enters the phase, until
+the file is gone. While a process is stopped, it keeps a file ``<phase>.<pid>`` in the directory.
 """
 
 from __future__ import annotations

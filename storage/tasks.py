@@ -45,9 +45,11 @@ from storage.tracking.store import ShadowLost, StoreUnavailable
 log = structlog.get_logger(__name__)
 
 OVERDUE = timedelta(seconds=0.5)  # A job that has waited longer than this is overdue: its message was probably lost.
-SHIFT = 60.0  # A task that still finds work ends after this many seconds and wakes a worker, so that a worker can stop.
+# After this many seconds, a task that still finds work wakes a worker for this work and ends. A worker that was told to
+# stop can stop then.
+SHIFT = 60.0
 RECLAIMING = 25.0  # A round of reclaim ends after this many seconds. The next round begins 30 s after this one began.
-LISTENING = 1.0  # An ingest task waits this many seconds for more work. A worker has more time than this to stop.
+LISTENING = 1.0  # An ingest task waits this many seconds for more work. A worker that has to stop gets more time.
 
 # The function for each kind of maintenance job. docs/recipes/maintenance-job.md says what else a new kind needs.
 WORK: Mapping[str, Callable[[Job], Any]] = {
@@ -67,8 +69,8 @@ WORK: Mapping[str, Callable[[Job], Any]] = {
 }
 
 
-# A process runs at most one ingest and one maintenance task at a time. A message or the process's own lookout begins
-# the task.
+# A process runs at most one ingest and one maintenance task at a time. A message begins the task, or the process itself
+# after a look at the job table (``occsite.lookout``).
 _ingesting, _maintaining = Lock(), Lock()
 
 

@@ -180,7 +180,7 @@ def test_compose_hands_every_variable_on() -> None:
     assert variables() - SET_BY_THE_IMAGE <= handed_on
 
 
-# -- what the code calls things ----------------------------------------------
+# -- endpoints, statuses, tests and files that documents name -----------------
 
 
 def test_every_endpoint_is_in_the_document_of_the_api() -> None:

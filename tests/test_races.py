@@ -86,7 +86,7 @@ def missing(text: str) -> list[str]:
 
 
 def test_the_rules_are_in_the_order_of_their_numbers() -> None:
-    """Work at the same time takes numbers beforehand, so some may be missing. None is given twice."""
+    """Changes that are made at the same time reserve numbers, so a number may be missing. No number is given twice."""
     numbers = [int(number) for number in HEADING.findall(RACES.read_text()) if number]
     assert len(numbers) >= 30
     assert numbers == sorted(set(numbers))

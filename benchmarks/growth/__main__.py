@@ -2,7 +2,7 @@
 
     python -m benchmarks.growth [--files F] [--chunks C] [--repeat N] [--plans PATH]
 
-The benchmark starts the system twice, on free ports with empty folders below ``var``, and uploads a thousand small
+The benchmark starts the system twice, on free ports with empty directories below ``var``, and uploads a thousand small
 files to each system. In the second system, PostgreSQL makes the rows of F more files of C chunks each. Then both
 systems get the same requests, alternately. A million files of ten chunks take about 10 GB of disk, and a quarter of an
 hour.

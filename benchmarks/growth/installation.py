@@ -78,7 +78,7 @@ class Installation:
 
     Attributes:
         port: the port on which the system listens.
-        state: the folder of the system.
+        state: the directory of the system's state (STORAGE_DIR).
         password: the password of the user ``admin``.
     """
 
@@ -98,7 +98,7 @@ class Installation:
 
 @contextmanager
 def installation() -> Iterator[Installation]:
-    """Run the whole system on an empty folder of the project's disk.
+    """Run the whole system on an empty directory of the project's disk.
 
     Audits and censuses are off: they would find that most chunks on record are on no volume.
     """

@@ -1,4 +1,4 @@
-"""Makes the rows that uploads would leave, by PostgreSQL itself. There are no bytes of these files on any volume."""
+"""Lets PostgreSQL make the rows that uploads would leave. There are no bytes of these files on any volume."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def name_of(number: int) -> str:
 
 
 def fill(files: int, chunks: int) -> None:
-    """Insert ``files`` healthy files with ``chunks`` chunks each, and the jobs of a week that stored them.
+    """Insert ``files`` healthy files with ``chunks`` chunks each, and their ingest jobs, spread over six days.
 
     The triggers run, and update the totals. The foreign keys of manifest entries are not checked.
     """

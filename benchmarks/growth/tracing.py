@@ -88,7 +88,10 @@ class Traced:
 
 @contextmanager
 def untraced() -> Iterator[None]:
-    """Keep the workers from tracing losses, because most chunks on record are on no volume."""
+    """Keep the workers from tracing losses, because most chunks on record are on no volume.
+
+    The survey queues no trace while a job that repairs the whole cluster is open.
+    """
     Job.objects.create(kind=Job.Kind.REPAIR_ALL, queue=QUEUE, subject=QUEUE)
     try:
         yield
@@ -97,7 +100,7 @@ def untraced() -> Iterator[None]:
 
 
 def measure(hashes: Sequence[str]) -> Traced:
-    """Take a copy from three of the uploaded chunks, make sketches that know all copies, and trace.
+    """Remove one copy of each of three uploaded chunks, make sketches that count all other copies, and trace.
 
     Args:
         hashes: hashes of uploaded files of one chunk each.
@@ -110,7 +113,7 @@ def measure(hashes: Sequence[str]) -> Traced:
         assert expected is not None
         return SaidToHold(url, expected, nodes, there)
 
-    topology.open_volume = opened  # type: ignore[attr-defined]  # The module topology calls it by this name.
+    topology.open_volume = opened  # type: ignore[attr-defined]  # The module topology opens volumes by this name.
     topology._lanes.clear()
     topology.forget()
     losing = hashes[:LOST]

@@ -3,17 +3,17 @@
     python -m benchmarks.service [--part speed|volumes|workers|memory]... [--repeat N] [--workload W1]... [--quick]
         [--beside webdav=URL[,PIDFILE]]... [--beside swift=URL[,PIDFILE]]... [--memory-gib N] [--json PATH]
 
-The part "speed" compares uploads and downloads of three kinds with other servers and with the limits of the machine.
-The part "volumes" compares nodes of files with nodes of packs, with and without compression, and needs 12 GiB of disk.
-The part "workers" measures uploads with 1, 2 and 4 ingest workers, and which resource is saturated. The part "memory"
-measures the peaks of memory for a small and for a large file. The large file needs disk space of more than four times
-its size. Without --part, all parts but "volumes" run.
+The part "speed" compares uploads and downloads of files of three sizes with other servers and with the limits of the
+machine. The part "volumes" compares nodes of files with nodes of packs, with and without compression, and needs 12 GiB
+of disk. The part "workers" measures uploads with 1, 2 and 4 ingest workers, and which resource is saturated. The part
+"memory" measures the peaks of memory for a small and for a large file. The large file needs disk space of more than
+four times its size. Without --part, all parts but "volumes" run.
 
-Systems are started on empty folders, with the settings of the environment. Client and servers share the machine's
-cores. Files are made before the clock starts, come from memory, and no two chunks are equal, so nothing can be
-deduplicated. Disks are synced between the phases. Every body is compared by SHA-256 after the clock has stopped. With
-BASE_URL or --base-url, speed is measured on a service that runs already, and the files are deleted again. After a
-failure, the exit status is 1.
+Systems are started on empty directories, with the settings of the environment. Client and servers share the machine's
+cores. No two chunks are equal, so nothing can be deduplicated. Disks are synced between the phases. Files are made in
+memory before the clock starts, and every body is compared by SHA-256 after the clock has stopped; the part "memory"
+makes and compares bodies while they are sent. With BASE_URL or --base-url, speed is measured on a service that runs
+already, and the benchmark deletes the files that it uploaded. After a failure, the exit status is 1.
 """
 
 from __future__ import annotations

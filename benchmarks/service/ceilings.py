@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.service.workloads import KIB, MIB, blocks
 
 THREADS = (1, 4, 16)
-FOLDERS = 16  # The files are spread over this number of folders.
+FOLDERS = 16  # The files are spread over this number of directories.
 HASHING = "SHA-256, one core"
 SENDING = "TCP over loopback"
 
@@ -43,13 +43,13 @@ def ceilings(folder: Path, sizes: Collection[int], amount: int = 512) -> dict[st
 
 
 def copies(found: dict[str, float], size: int, factor: int) -> tuple[str, float]:
-    """Return the ceiling, name and MiB/s, of uploads whose chunks of ``size`` bytes are written ``factor`` times."""
+    """Return the name and MiB/s of the ceiling for uploads, whose chunks of ``size`` bytes get ``factor`` copies."""
     best = max((writing(size, threads) for threads in THREADS), key=lambda name: found[name])
     return f"{best}, {factor} copies", found[best] / factor
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file as a volume does: under a temporary name, fsync, rename, fsync of the folder."""
+    """Write a file as a volume does: under a temporary name, fsync, rename, fsync of the directory."""
     draft = path.with_suffix(".tmp")
     with draft.open("xb", buffering=0) as file:
         file.write(data)

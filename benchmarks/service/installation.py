@@ -1,4 +1,4 @@
-"""The whole system on an empty folder, for one measurement."""
+"""The whole system on an empty directory, for one measurement."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from occsite.launch.process import dying_with_parent
 from occsite.launch.programs import FOREGROUND, PROJECT, manager_proxy
 from occsite.launch.runtime import runtime_dir
 
-START_LIMIT = 120.0  # Seconds for the system to become ready, and then for it to come to rest.
+START_LIMIT = 120.0  # The system has this many seconds to become ready, and as many again to come to rest.
 # The system is at rest if its processes together use less than this many seconds of processor time per second.
 REST = 0.1
 # These variables are not inherited: they name another installation.

@@ -19,7 +19,7 @@ BUSY = 90.0  # A resource that is busy for at least this many percent of the tim
 
 @dataclass(frozen=True)
 class Busy:
-    """How busy each core and the disk of a folder were, in percent. ``disk`` is None if the disk is not known."""
+    """How busy each core and the disk of a directory were, in percent. ``disk`` is None if the disk is not known."""
 
     cores: tuple[float, ...]
     disk: float | None
@@ -86,15 +86,16 @@ def _disk_milliseconds(folder: Path) -> tuple[int | None, int]:
 
 
 def _disk(folder: Path) -> Path | None:
-    """Return the folder in /sys about the device that holds ``folder``; None if there is no such folder."""
+    """Return the directory in /sys about the device that holds ``folder``; None if /sys has no such directory."""
     device = _existing(folder).stat().st_dev
     found = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
     return found.resolve() if found.exists() else None
 
 
 def _file_system(folder: Path) -> tuple[str, str]:
-    """Return the type and the device of the file system that holds ``folder``: the one that is mounted nearest above
-    the folder.
+    """Return the type and the device of the file system that holds ``folder``.
+
+    Of all mounted file systems, this is the one that is mounted nearest above ``folder``.
     """
     place = _existing(folder).resolve()
     found = ("", "unknown file system", "unknown device")

@@ -42,7 +42,7 @@ def trees(roots: Mapping[str, int]) -> dict[str, list[int]]:
 
 
 def usage(programs: Trees) -> Usage:
-    """Return the sum over all programs.
+    """Return the processor time and the writes of all programs together.
 
     The kernel adds the figures of a process that has ended to those of the parent that waited for it. So nothing is
     lost between two calls, as long as the root processes live.
@@ -105,5 +105,5 @@ def _fields(stat: Path) -> list[str]:
 
 
 def _line(path: Path, name: str) -> str:
-    """Return the value of one line; 0 for a zombie, which does not have the line."""
+    """Return the value of one line; 0 for a process that has ended, whose file does not have the line."""
     return next((line.removeprefix(name) for line in path.read_text().splitlines() if line.startswith(name)), "0")

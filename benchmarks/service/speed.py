@@ -88,7 +88,7 @@ def measure(
         for _ in range(repeats):
             speed.ceilings.append(ceilings(folder, {speed.chunk(workload) for workload in workloads.values()}))
             for name, workload in workloads.items():
-                # Other servers only take raw bodies, as in workload W1.
+                # Other servers get raw bodies in every workload, so a raw workload would only repeat another workload.
                 targets = [ours] if workload.raw else [ours, *others]
                 for direction, target, figures in _round(workload, targets, kept, folder):
                     speed.figures.setdefault((name, direction, target), []).append(figures)

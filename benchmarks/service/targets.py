@@ -90,7 +90,10 @@ class WebDav(Target):
 
 
 class Swift(WebDav):
-    """OpenStack Swift with version 1 authentication. ST_USER and ST_KEY mean the same as for Swift's own client."""
+    """OpenStack Swift with version 1 authentication.
+
+    The environment variables ST_USER and ST_KEY mean the same as for Swift's own client.
+    """
 
     def __init__(self, name: str, url: str, programs: Callable[[], Trees] = dict) -> None:
         super().__init__(name, url, programs)

@@ -18,7 +18,7 @@ KINDS: Mapping[str, Mapping[str, str]] = {
     "packs": {"NODE_VOLUMES": "pack", "COMPRESSION": "off"},
     "packs, zstd": {"NODE_VOLUMES": "pack", "COMPRESSION": "zstd"},
 }
-"""The kinds of nodes, and the settings with which a system has them."""
+"""Kind of nodes → the settings with which a system makes such nodes."""
 
 WORKLOADS_FOR_VOLUMES = {
     **{name: WORKLOADS[name] for name in ("W1", "W2", "W3")},

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-VOCABULARY, LETTERS = 4096, 8  # The number of words that a file of words has, and of the letters of each.
+VOCABULARY, LETTERS = 4096, 8  # A file of words has this many different words, of this many letters each.
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def blocks(size: int) -> Iterator[bytes]:
 def words(size: int) -> Iterator[bytes]:
     """Yield ``size`` bytes of words of eight letters, in pieces of up to 1 MiB.
 
-    Some words are frequent, and most are rare. As with logs and programs, zstd takes less than a third of the room.
+    Some words are frequent, and most are rare. zstd compresses them to less than a third, as it does logs and programs.
     """
     source = np.random.default_rng()
     known = source.integers(ord("a"), ord("z") + 1, (VOCABULARY, LETTERS), dtype=np.uint8)

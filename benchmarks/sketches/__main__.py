@@ -33,8 +33,8 @@ RUNS, QUICK_RUNS = (100, 40), (3, 40)
 """The number of placements of each cell of the grid, and the number of times that each placement is hashed."""
 
 VISIBLE = 50
-"""If registers would show at least this many chunks below target, their interval should contain the true number in 93
-to 97 % of the runs.
+"""If registers would show at least this many chunks below target, the interval for the number of chunks below target
+should contain the true number in 93 to 97 % of the runs.
 """
 
 FEW = 30

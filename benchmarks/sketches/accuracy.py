@@ -30,7 +30,7 @@ The overlap of each pair of these nodes gets a score.
 class UnionError:
     """Errors and coverage of the estimated union of ``chunks`` chunks, exact up to rounding.
 
-    ``sd`` is the predicted standard deviation in chunks; ``bias`` and ``rmse`` are in units of it.
+    ``sd`` is the predicted standard deviation in chunks; ``bias`` and ``rmse`` are in units of ``sd``.
     """
 
     n_prime: int

@@ -55,9 +55,9 @@ class Throws:
     def draw(self, chunks: int, runs: int, rng: np.random.Generator) -> Integers:
         """Draw how many registers ``chunks`` chunks occupy, int64 ``[runs]``.
 
-        The chunks are thrown in several groups. For each size of a group, the distribution of its occupied registers is
-        known. Two throws hit independent
-        random sets of registers, so the number of registers that both hit is hypergeometric.
+        The chunks are thrown in several groups. For each size of a group, the distribution of the number of
+        registers that the group occupies is known. Two throws hit independent random sets of registers, so the number
+        of registers that both hit is hypergeometric.
         """
         hit = np.zeros(runs, np.int64)
         for part in sorted(self.occupied, reverse=True):
@@ -136,9 +136,10 @@ def place(placement: Placement, replicas: Mapping[int, int], rng: np.random.Gene
 def node_sets(placement: Placement, size: int) -> tuple[Integers, Floats]:
     """Return the sets of nodes that may hold a chunk of ``size`` replicas, and the probability of each set.
 
-    ``size`` is at most the number of zones. The best node of each zone comes before all second-best nodes. If nodes
-    have exponential times with their weights w as rates, node i is first with probability ``w_i/sum w``, independently
-    of the first time. Zones, and the nodes in them, are therefore drawn by weight and without replacement.
+    ``size`` is at most the number of zones. For each chunk, the best node of each zone comes before all second-best
+    nodes. If nodes have exponential times with their weights w as rates, node i is first with probability
+    ``w_i/sum w``, independently of the first time. Zones, and the nodes in them, are therefore drawn by weight and
+    without replacement.
 
     Returns:
         The sets, int64 ``[k, size]``, and the probabilities, float64 ``[k]``, which sum to 1.
@@ -168,7 +169,7 @@ def occupancies(placed: Placed, depth: int, hit: Throws, runs: int, rng: np.rand
         landed = rng.binomial(chunks, free / hit.n_prime)
         seen = np.zeros(free, np.uint32)
         np.bitwise_or.at(seen, rng.integers(0, free, landed.sum()), np.repeat(sets, landed))
-        # One empty register is added, because at least one register is needed.
+        # One empty register is added, because `count_occupancy` refuses sketches without registers.
         seen = np.append(seen[seen > 0], np.uint32(0))
         low = count_occupancy((seen >> np.arange(placed.nodes, dtype=np.uint32)[:, None] & 1).astype(np.uint8), depth)
         levels = low.level_counts.copy()

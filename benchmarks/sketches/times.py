@@ -50,7 +50,7 @@ class Took:
 
 @contextmanager
 def server() -> Iterator[redis.Redis]:
-    """Connect to the server that REDIS_URL names, or to a new server on an empty folder."""
+    """Connect to the server that REDIS_URL names, or to a new server on an empty directory."""
     if url := os.environ.get("REDIS_URL"):
         with redis.Redis.from_url(url) as client:
             yield client

@@ -1,7 +1,7 @@
-"""Compare volumes of files with volumes of packs: batches of chunks that become durable, and the listing of a node.
+"""Compares volumes of files with volumes of packs: the times of durable writes of batches, and of listings of a node.
 
-Five nodes lie on one disk, and each chunk goes to three of them, as an ingest worker writes it. The last column is the
-processor time of this process for each GiB of chunks.
+Five nodes lie on one disk, and each chunk goes to three of them, as an ingest worker writes it. The last column of
+the first table is the processor time of this process for each GiB of chunks.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ KINDS: Mapping[str, Make] = {
 
 
 def batches_of(chunks: int, size: int, number: int) -> list[dict[str, bytes]]:
-    """Batches of random chunks: chunk hash → bytes."""
+    """Return batches of random chunks: chunk hash → bytes."""
     return [
         {hashlib.sha256(data).hexdigest(): data for data in (os.urandom(size) for _ in range(chunks))}
         for _ in range(number)
@@ -43,11 +43,11 @@ def batches_of(chunks: int, size: int, number: int) -> list[dict[str, bytes]]:
 
 
 def write(make: Make, folder: Path, batches: Sequence[Mapping[str, bytes]]) -> tuple[float, float, float]:
-    """Write batches to new volumes; returns MiB/s, the median seconds of a batch, and CPU seconds for 1 GiB.
+    """Write batches to new volumes; return MiB/s, the median seconds of a batch, and CPU seconds for 1 GiB.
 
     Args:
         make: opens a volume.
-        folder: where to make the volumes.
+        folder: the directory in which the volumes are made.
         batches: chunk hash → bytes, for each batch.
     """
     volumes = []
@@ -85,7 +85,7 @@ def fill(volume: FilesystemVolume | PackVolume, hashes: Sequence[str]) -> None:
 
 
 def listing(make: Make, folder: Path, chunks: int) -> float:
-    """The seconds in which a node with this number of chunks is listed, range by range, with its names in memory."""
+    """Return the seconds to list a node with ``chunks`` chunks, range by range, while their names are in memory."""
     identity = Identity("benchmark", "node_000", "node")
     volume = make(folder, identity)
     volume.create(identity)

@@ -1,7 +1,7 @@
-"""The folder of backups: a volume with one copy of each chunk, and a folder for each backup.
+"""The directory of backups: a volume with one copy of each chunk, and a directory for each backup.
 
-A backup's folder gets its name when the backup is complete, and not before. Backups share the chunks: a chunk that an
-earlier backup has copied is not copied again, even if that backup did not end.
+A backup's directory gets its name when the backup is complete, and not before. Backups share the chunks: a chunk that
+an earlier backup has copied is not copied again, even if that backup did not end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from storage.volumes import FilesystemVolume, Identity
 
 FORMAT = 1
 DATABASE, LIST, SECRET, MISSING, DESCRIPTION = "database.dump", "chunks", "secret", "missing", "backup.json"
-NODE_ID = "backup"  # The volume of the archive is the volume of no node.
+NODE_ID = "backup"  # The volume of the archive is the volume of no node. It has this id in the place of a node's.
 _NAME = re.compile(r"\d{8}T\d{6}Z")
 _DRAFT = "unfinished"
 _LOCK, _VOLUME = "lock", "volume"
@@ -109,7 +109,7 @@ class Backup:
 
 
 class Archive:
-    """The folder of the backups of one cluster."""
+    """The directory of the backups of one cluster."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
@@ -117,15 +117,15 @@ class Archive:
 
     @contextmanager
     def opened(self, cluster: str) -> Iterator[None]:
-        """Make the folder if necessary, and lock it for this process while the ``with`` block runs.
+        """Make the directory if necessary, and lock it for this process while the ``with`` block runs.
 
         Raises:
-            BackupError: other files are there, or another backup is being taken.
-            ForeignVolume: the backups there are those of another cluster.
+            BackupError: other files are in the directory, or another backup is being taken.
+            ForeignVolume: the backups in the directory are those of another cluster.
         """
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            names = {path.name for path in self.root.iterdir()} - {"lost+found"}  # An empty disk may have this folder.
+            names = {path.name for path in self.root.iterdir()} - {"lost+found"}  # Even an empty disk may have it.
             if names and not names >= {_LOCK}:
                 raise BackupError(f"{self.root} is neither empty nor a folder of backups")
             lock = (self.root / _LOCK).open("a")
@@ -141,7 +141,7 @@ class Archive:
             yield
 
     def begin(self) -> Path:
-        """Make the folder of a backup that is not complete yet."""
+        """Make the directory of a backup that is not complete yet."""
         draft = self.root / _DRAFT
         draft.mkdir(mode=0o700)
         return draft
@@ -164,7 +164,7 @@ class Archive:
         """The names of all complete backups, also of those with a damaged description, the oldest first.
 
         Raises:
-            BackupError: the folder cannot be read.
+            BackupError: the directory cannot be read.
         """
         try:
             return sorted(path.name for path in self.root.iterdir() if _NAME.fullmatch(path.name))
@@ -172,7 +172,7 @@ class Archive:
             raise BackupError(f"{self.root} cannot be read: {error.strerror}") from error
 
     def find(self, name: str | None = None) -> Backup:
-        """The backup of this name; without a name the last one. The descriptions of other backups are not read.
+        """The backup of this name, or else the last backup. The descriptions of other backups are not read.
 
         If the last backup is damaged, no older one is taken in its place: the operator would restore older files
         unnoticed.

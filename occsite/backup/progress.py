@@ -9,7 +9,7 @@ from django.core.management.base import OutputWrapper
 
 from storage.plans import size
 
-PAUSE = 0.5  # On a terminal, a line is shown again after this many seconds.
+PAUSE = 0.5  # On a terminal, the line is renewed after this many seconds; a file gets a line less often.
 PAUSE_IN_A_FILE = 10.0
 
 

@@ -1,6 +1,6 @@
 """Restore a backup while the service is stopped.
 
-A marker in the state folder keeps the service from a start on half a database. A restore that was interrupted is run
+A marker in the state directory keeps the service from a start on half a database. A restore that was interrupted is run
 again: it loads the database once more and copies only the chunks that are not on a node yet.
 
 The volumes may be empty, or those of the lost database, or newer than the backup. Nothing on the volumes is removed.
@@ -52,13 +52,13 @@ class Result:
 
     Attributes:
         made: ids of the nodes whose volumes were made.
-        away: node id → why its volume cannot be used.
+        away: node id → why the volume of the node cannot be used.
         copied: chunks of which no node had a copy, and which were written.
         bytes: the size of the copied chunks.
         unplaced: chunks that no node has taken.
         missing: chunks of which neither a node nor the backup has a good copy.
         foreign: ids of the nodes that were written to after the backup was taken, or under another database.
-        kept: the folder of the former embedded database; None if there was none.
+        kept: the directory of the former embedded database; None if there was none.
     """
 
     made: list[str] = field(default_factory=list)
@@ -98,16 +98,16 @@ def restore(
     """Restore a backup into this installation, whose programs are stopped.
 
     Args:
-        archive: the folder of backups.
+        archive: the directory of backups.
         backup: the backup.
         configuration: the settings of the service.
         tell: is called with the bytes of chunks that are done, and with all bytes.
-        replace: True if a database that is there may be replaced.
+        replace: True if an existing database may be replaced.
         make_volumes: True to make missing volumes outside STORAGE_DIR too. If False, missing volumes outside
             STORAGE_DIR count as disks that are not mounted.
 
     Raises:
-        BackupError: the backup is damaged or newer than this program, or a database is there.
+        BackupError: the backup is damaged or newer than this program, or a database exists and ``replace`` is false.
         ConfigurationError: the service runs, or the embedded server does not start.
     """
     backup.check_database()
@@ -151,7 +151,7 @@ def _require_known_migrations(backup: Backup) -> None:
 
 
 def _set_former_database_aside(storage_dir: Path, backup: Backup, replace: bool) -> Path | None:
-    """Rename the folder of an embedded database, and its secret: the operator may want to go back to it.
+    """Rename the directory of an embedded database, and keep its secret: the operator may go back to this database.
 
     When the restore is run again after a crash, the marker says whether the former database was renamed.
     """
@@ -176,7 +176,7 @@ def _set_former_database_aside(storage_dir: Path, backup: Backup, replace: bool)
         folder.rename(kept)
         sync_directory(storage_dir)
     elif folder.exists():
-        shutil.rmtree(folder)  # An interrupted restore has left this folder.
+        shutil.rmtree(folder)  # An interrupted restore has left this directory.
     _put_secret(storage_dir, backup)
     return kept if mark["had_database"] else None
 
@@ -205,7 +205,7 @@ def _put_secret(storage_dir: Path, backup: Backup) -> None:
 
 
 def _require_vacant_database(replace: bool) -> None:
-    """Make sure that no program uses the database of the environment, and that it may be replaced."""
+    """Make sure that no program uses the database that DATABASE_URL names, and that the database may be replaced."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database()")
         running = sorted({s.program for (name,) in cursor.fetchall() if (s := Signature.parse(name))} - {COMMAND})
@@ -232,7 +232,7 @@ def _load_database(backup: Backup) -> None:
 
 
 def _make_volumes(result: Result, everywhere: bool) -> None:
-    """Make volumes that are missing. A URL outside STORAGE_DIR may be that of a disk that is not mounted now."""
+    """Make volumes that are missing; outside STORAGE_DIR only with ``everywhere``, as a disk may not be mounted now."""
     cluster = Cluster.load()
     for node in Node.objects.filter(state__in=(Node.State.ACTIVE, Node.State.DRAINING)):
         identity = topology.identity_of(cluster, node)
@@ -276,7 +276,7 @@ def _copy(archive: Archive, backup: Backup, result: Result, tell: Tell) -> None:
 
 
 def _targets(hashes: Mapping[str, bytes]) -> dict[str, int]:
-    """The copies that each chunk should have; one for a chunk that no file needs, such as a chunk that was kept."""
+    """The copies that each chunk should have; one for a chunk that no file needs, such as an adopted orphan."""
     rows = dict(Chunk.objects.filter(hash__in=list(hashes)).values_list("hash", "pk"))
     targets = Chunk.objects.targets(rows.values())
     return {chunk_hash: max(1, targets.get(rows.get(chunk_hash, 0), 0)) for chunk_hash in hashes}

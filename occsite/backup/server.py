@@ -20,7 +20,7 @@ from occsite.launch.start import DEPARTURE_LIMIT
 
 @contextmanager
 def embedded_postgres(storage_dir: Path) -> Iterator[None]:
-    """Run the embedded PostgreSQL of a state folder, which is made if it is missing, and connect Django to it.
+    """Run the embedded PostgreSQL of a state directory, and connect Django to it. A missing database is made.
 
     Raises:
         ConfigurationError: the server cannot be made, or does not start.
@@ -31,7 +31,7 @@ def embedded_postgres(storage_dir: Path) -> Iterator[None]:
     with (storage_dir / "logs" / "postgres.log").open("ab") as log:
         server = subprocess.Popen(embedded.postgres_argv(storage_dir), stdout=log, stderr=log)
     try:
-        # The settings module was loaded before the secret, from which the password follows, was in its place.
+        # The password follows from the secret. Django's settings were loaded before the backup's secret was there.
         connection.settings_dict.update(_address(storage_dir))
         await_database(LIMIT).close()
         yield

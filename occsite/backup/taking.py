@@ -41,7 +41,7 @@ from storage.tracking import routing
 HOLD = timedelta(minutes=10)  # If a backup is killed, reclaim may go on after this time.
 BEAT = 60.0  # A running backup puts off the end of its hold once in this many seconds.
 
-# A chunk that only an upload in flight needs may have no copy yet, so pins do not count.
+# A chunk that is pinned and in no manifest is left out: only an upload in flight needs it, so it may have no copy yet.
 CHUNKS = """
     SELECT encode(hash, 'hex'), size FROM storage_chunk c
      WHERE EXISTS (SELECT FROM storage_manifestentry e WHERE e.chunk_id = c.id)
@@ -88,7 +88,7 @@ def take(
     again.
 
     Args:
-        archive: the folder of backups.
+        archive: the directory of backups.
         configuration: the settings of the service.
         tell: is called with the bytes of chunks that are done, and with all bytes.
         with_chunks: False to leave the chunks to the operator's own tools.
@@ -180,7 +180,7 @@ def _begin_generation() -> None:
 
 
 def _facts(session: psycopg.Connection[Any]) -> dict[str, Any]:
-    """What the description of the backup takes from the snapshot."""
+    """What the description of the backup takes from PostgreSQL."""
     row = session.execute("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS')").fetchone()
     applied = MigrationRecorder(connection).applied_migrations()
     places = Node.objects.exclude(state=Node.State.RETIRED).values_list("node_id", "url")

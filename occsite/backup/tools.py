@@ -20,7 +20,7 @@ from occsite.launch.embedded import postgres_bin
 from occsite.launch.process import dying_with_parent
 from storage.exceptions import BackupError, ConfigurationError
 
-DEBIAN = Path("/usr/lib/postgresql")  # Debian has a folder for each major version here.
+DEBIAN = Path("/usr/lib/postgresql")  # Debian has a directory for each major version here.
 NAMES = ("pg_dump", "pg_restore", "psql")
 BLOCK = 1 << 16
 # Programs of PostgreSQL 17 and later begin a script with this setting, which earlier servers do not know.
@@ -32,7 +32,7 @@ _NOT_FOR_LIBPQ = ("password", "options", "prepare_threshold", "cursor_factory", 
 
 @dataclass(frozen=True)
 class Tools:
-    """The folder of the programs, and the major version of PostgreSQL that they are from."""
+    """The directory of the programs, and the major version of PostgreSQL that they are from."""
 
     folder: Path
     major: int
@@ -87,7 +87,7 @@ def dump(path: Path, snapshot: str) -> None:
 
 
 def load(path: Path) -> None:
-    """Replace the whole contents of the database by a dump, in one transaction: if it ends early, nothing has changed.
+    """Replace the whole contents of the database by a dump, in one transaction: after a failure, nothing has changed.
 
     Raises:
         BackupError: the dump cannot be read, or PostgreSQL refuses it.
@@ -137,9 +137,9 @@ def server_major() -> int:
 
 
 def _folders() -> list[Path]:
-    """Folders that may have the programs, the preferred ones first."""
+    """Directories that may have the programs, the preferred ones first."""
     found = []
-    with suppress(ConfigurationError):  # The embedded server may be left out where the environment names another one.
+    with suppress(ConfigurationError):  # The package need not be installed if DATABASE_URL names a server.
         found.append(postgres_bin())
     found += sorted(DEBIAN.glob("*/bin"))
     if path := shutil.which("pg_dump"):
@@ -148,7 +148,7 @@ def _folders() -> list[Path]:
 
 
 def _major(folder: Path) -> int:
-    """The version of the programs in a folder; 0 if one of them is missing or does not run."""
+    """The version of the programs in a directory; 0 if one of them is missing or does not run."""
     if not all((folder / name).exists() for name in NAMES):
         return 0
     told = subprocess.run([str(folder / "pg_dump"), "--version"], capture_output=True, text=True)

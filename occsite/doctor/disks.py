@@ -26,12 +26,12 @@ LOW = 4 * HEADROOM
 LOW_SHARE = 0.05
 SYNCS = 9
 IMPLAUSIBLE = 20e-6  # seconds: no medium is that fast, so the bytes are in memory only
-FORGOTTEN = 600.0  # A staged file without an upload is removed within a minute, if the maintenance program runs.
+FORGOTTEN = 600.0  # seconds; a running maintenance program removes a staged file without an upload within a minute
 
 
 @dataclass
 class FileSystem:
-    """A file system: its room, the parts of the installation that lie on it, and a folder there."""
+    """A file system: its room, the parts of the installation that lie on it, and a directory there."""
 
     space: Space
     folder: Path
@@ -91,7 +91,7 @@ def _file_systems() -> list[FileSystem]:
         try:
             device, statistics = folder.stat().st_dev, os.statvfs(folder)
         except OSError:
-            continue  # The checks of volumes and staging say what is wrong with this folder.
+            continue  # The checks of volumes and staging say what is wrong with this directory.
         space = Space.of(statistics, str(device), writable=True)
         found.setdefault(device, FileSystem(space, folder)).parts.append(name)
     return list(found.values())
@@ -154,7 +154,7 @@ def _age(path: Path) -> float:
 
 
 def _members() -> tuple[Member, ...]:
-    """The nodes; none if PostgreSQL does not say which there are."""
+    """The nodes; no nodes if PostgreSQL does not answer."""
     try:
         return Topology.load().members
     except UNAVAILABLE:

@@ -18,8 +18,8 @@ class Check:
     """A check.
 
     Attributes:
-        name: its name in the report.
-        look: makes its findings; at least one.
+        name: the name of the check in the report.
+        look: makes the findings of the check; at least one.
         needs_postgresql: True if the check cannot be made without PostgreSQL.
     """
 

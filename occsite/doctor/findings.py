@@ -17,9 +17,9 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        level: how bad it is.
-        found: what was found.
-        remedy: what to do about it; empty if it is good.
+        level: how bad the finding is.
+        found: what the check found.
+        remedy: what to do about the finding; empty if nothing is wrong.
     """
 
     level: Level
@@ -42,7 +42,7 @@ def problem(found: str, remedy: str) -> Finding:
 def divide(words: str) -> tuple[str, str]:
     """Divide the words of a trouble of ``/health`` into what was found and what to do.
 
-    The words are a clause, after a colon perhaps more about it, and at the end, after a semicolon, what to do.
+    The words have the form ``clause: more; remedy`` or ``clause: remedy``, where the remedy says what to do.
     """
     clause, _, rest = words.partition(": ")
     more, _, remedy = rest.partition("; ")

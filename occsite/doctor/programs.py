@@ -15,7 +15,7 @@ from storage.cluster import clocks
 from storage.conf import VERSION, configuration
 from storage.models import Cluster
 
-HERE = "this API"  # ``clocks.differences`` uses this name for its own process.
+HERE = "this API"  # ``clocks.differences`` uses this name for the process that calls it.
 
 
 def versions_agree() -> Iterator[Finding]:
@@ -55,7 +55,7 @@ def settings_agree() -> Iterator[Finding]:
 
 
 def _differing(mine: Signature) -> Iterator[Finding]:
-    """Settings of running programs that differ from those of this command, and so perhaps from each other."""
+    """Settings of running programs that differ from those of this command. So the programs may differ, too."""
     programs: dict[str, set[str]] = defaultdict(set)
     for running in _running():
         for name in mine.differences(running):

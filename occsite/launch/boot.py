@@ -17,7 +17,7 @@ SETTLING = 10.0  # For this many seconds, ``boot`` waits for an API that answers
 
 
 def boot(configuration: Configuration) -> None:
-    """Bring the databases up to date, start the programs, wait for the API, and say so.
+    """Bring the databases up to date, start the programs, wait for the API, and print where it listens.
 
     Raises:
         ConfigurationError: a database or the API did not come up, or the environment variables do not fit the stored
@@ -57,7 +57,7 @@ def _keys(configuration: Configuration) -> str:
 
 
 def _python() -> str:
-    """The command that runs this Python in the project's folder."""
+    """The command that runs this Python in the project's directory."""
     program = Path(sys.executable)
     return str(program.relative_to(PROJECT)) if program.is_relative_to(PROJECT) else "python"
 

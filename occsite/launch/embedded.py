@@ -1,6 +1,6 @@
 """PostgreSQL and Valkey from Python wheels, which run if DATABASE_URL and REDIS_URL name no servers.
 
-Both servers listen on Unix sockets only, in a folder of mode 0700, and ask for a password. If root starts these
+Both servers listen on Unix sockets only, in a directory of mode 0700, and ask for a password. If root starts these
 servers, they run as the user nobody in a user namespace, because PostgreSQL refuses to run as root. Outside that
 namespace the files of the servers belong to root.
 """
@@ -32,7 +32,7 @@ POSTGRES_SETTINGS = {
     "max_connections": "100",
     "shared_buffers": "128MB",
     "max_wal_size": "512MB",
-    "min_wal_size": "128MB",  # PostgreSQL keeps eight segments of its log: a full disk has no room for new ones.
+    "min_wal_size": "128MB",  # PostgreSQL keeps eight segments of its log: a full disk has no room for new segments.
     "max_active_replication_origins": "0",  # With origins, each checkpoint writes a file, and panics on a full disk.
     "fsync": "on",
     "full_page_writes": "on",
@@ -65,7 +65,7 @@ def redis_url(storage_dir: Path) -> str:
 
 
 def prepare_postgres(storage_dir: Path, durable: bool = True) -> None:
-    """Make the runtime folder, and the database cluster if there is none. No server of this folder may be running.
+    """Make the runtime directory, and the database cluster if there is none. No server of this cluster may be running.
 
     Raises:
         ConfigurationError: the wheel is missing, the system forbids what is needed, or initdb fails.
@@ -78,7 +78,7 @@ def prepare_postgres(storage_dir: Path, durable: bool = True) -> None:
         for stale in (cluster / "postmaster.pid", runtime / f".s.PGSQL.{POSTGRES_PORT}.lock"):
             stale.unlink(missing_ok=True)
         return
-    shutil.rmtree(draft, ignore_errors=True)  # An initdb that was interrupted may have left this folder.
+    shutil.rmtree(draft, ignore_errors=True)  # An initdb that was interrupted may have left this directory.
     password = derive(make_secret(storage_dir), "postgres")
     initdb = [
         *(str(postgres_bin() / "initdb"), "--pgdata", str(draft), "--username", ROLE),
@@ -94,10 +94,10 @@ def prepare_postgres(storage_dir: Path, durable: bool = True) -> None:
 
 
 def prepare_valkey(storage_dir: Path) -> None:
-    """Make the runtime folder, the data folder and the configuration file, which holds the password.
+    """Make the runtime directory, the data directory and the configuration file, which holds the password.
 
     Raises:
-        ConfigurationError: the system forbids user namespaces or the folder.
+        ConfigurationError: the system forbids user namespaces or the directory.
     """
     runtime = make_runtime_dir(storage_dir)
     _check_namespaces()
@@ -166,7 +166,7 @@ def _package(name: str) -> Path:
 
 
 def postgres_bin() -> Path:
-    """The folder of the programs of the embedded PostgreSQL.
+    """The directory of the programs of the embedded PostgreSQL.
 
     Raises:
         ConfigurationError: the wheel is missing.

@@ -34,8 +34,8 @@ LONGEST_PAUSE = {"application": 30, "databases": 5}
 class Options(ServerOptions):  # type: ignore[misc]  # supervisor has no types
     """Supervisor's options with three changes.
 
-    A terminal that is closed ends the run and does not restart it. Log lines go where our own lines go. An error in the
-    configuration raises an exception, whose message shows no part of the environment.
+    A terminal that is closed ends the run and does not restart it. Supervisor's log lines go to the log of the manager.
+    An error in the configuration raises an exception, whose message shows no part of the environment.
     """
 
     def __init__(self, configuration: Configuration, write: Callable[[bytes], object]) -> None:

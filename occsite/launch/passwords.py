@@ -1,7 +1,7 @@
 """The passwords of the databases that run in containers of their own.
 
-Each password is a file in a volume that only its database and the programs mount. Nobody has to invent a password, and
-none stands in the environment of a container.
+Each password is a file in a volume that only its database and the programs mount. Nobody has to invent a password,
+and no password has to stand in the environment of a container.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def make_passwords(folder: Path, environment: Mapping[str, str]) -> None:
     start stays; the first start makes a random password.
 
     Args:
-        folder: a folder with the folders ``postgres`` and ``redis``.
+        folder: a directory with the directories ``postgres`` and ``redis``.
         environment: the environment variables.
 
     Raises:

@@ -23,7 +23,7 @@ from storage.exceptions import ConfigurationError
 from storage.models.locks import Lock
 from storage.services.provision import provision
 
-LIMIT = 60.0  # A program of this run has this many seconds to come up; the manager notices sooner if it ends.
+LIMIT = 60.0  # A program of this run has this many seconds to come up; the manager notices sooner if the program ends.
 REACH_LIMIT = 6.0  # A server that runs elsewhere has this many seconds to answer; each attempt may take three.
 PAUSE = 0.1
 REMEDIES = {
@@ -39,7 +39,7 @@ def prepare(configuration: Configuration) -> str | None:
     Existing nodes and administrators stay. Two runs at once do no harm.
 
     Returns:
-        The name and the password of the administrator that was made, as words to show; None if there was one already.
+        Words that show name and password of the new administrator; None if no administrator was made.
 
     Raises:
         ConfigurationError: PostgreSQL does not answer, or the cluster does not fit the environment.
@@ -95,8 +95,8 @@ def await_database(limit: float) -> psycopg.Connection[tuple[object, ...]]:
     """A connection to PostgreSQL next to Django's own, as soon as PostgreSQL accepts one.
 
     Args:
-        limit: seconds to wait. A server that answers that it is starting is waited for without a limit, as recovery
-            after a crash may take long.
+        limit: seconds to wait. The limit does not hold while the server answers that it is starting, as recovery after
+            a crash may take long.
 
     Raises:
         ConfigurationError: PostgreSQL cannot be reached, or refuses.
@@ -116,7 +116,7 @@ def await_database(limit: float) -> psycopg.Connection[tuple[object, ...]]:
 
 
 def _is_starting(parameters: dict[str, Any]) -> bool:
-    """Tell whether PostgreSQL says that it accepts no connections yet (SQLSTATE 57P03), in whatever language."""
+    """Tell whether PostgreSQL says that it accepts no connections yet (SQLSTATE 57P03), in any language."""
     ours = {name: value for name, value in parameters.items() if name in ("host", "port", "connect_timeout")}
     return PGconn.ping(make_conninfo(**ours).encode()) == Ping.REJECT
 

@@ -88,7 +88,7 @@ def programs(configuration: Configuration) -> list[Program]:
 def supervisor_configuration(configuration: Configuration) -> str:
     """The text of the supervisor configuration. The groups stop one after the other, the last group first.
 
-    The text has no path outside the runtime folder: the manager sets the commands when it has read the text.
+    The text has no path outside the runtime directory: the manager sets the commands when it has read the text.
     """
     runtime = runtime_dir(configuration.storage_dir)
     groups = {"databases": databases(configuration), "application": application(configuration)}
@@ -151,8 +151,8 @@ def _program_section(program: Program) -> str:
         options |= {"autorestart": "false", "startsecs": 0, "exitcodes": 0}
         options |= {"stderr_logfile": "NONE", "stderr_events_enabled": "true"}
     else:
-        # startsecs is longer than an import that fails, and than gunicorn's attempts to listen on a port that is
-        # taken: a program that ends later than that is started again without a pause.
+        # Supervisor starts a program again without a pause, unless the program has ended within startsecs. A failing
+        # import, and gunicorn's attempts to listen on a port that is taken, end within this time.
         options |= {"autorestart": "true", "startsecs": 10, "startretries": FOR_EVER, "redirect_stderr": "true"}
     return _section(f"program:{program.name}", **options)
 

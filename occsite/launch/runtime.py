@@ -1,4 +1,4 @@
-"""The folder of the sockets, which has a short path, and processes that an earlier run may have left behind."""
+"""The directory of the sockets, which has a short path, and processes that an earlier run may have left behind."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 
 from storage.exceptions import ConfigurationError
 
-MEMORY = Path("/dev/shm")  # noqa: S108  owner and mode of the folder in it are checked
+MEMORY = Path("/dev/shm")  # noqa: S108  owner and mode of the directory in it are checked
 
 
 def runtime_dir(storage_dir: Path) -> Path:
-    """The folder of the sockets that belong to ``storage_dir``, the same for every process of one user.
+    """The directory of the sockets that belong to ``storage_dir``, the same for every process of one user.
 
-    The path of this folder is short even if ``storage_dir`` is long: the path of a Unix socket must stay below 107
-    bytes. The folder does not depend on TMPDIR, which may differ between two terminals.
+    The path of this directory is short even if ``storage_dir`` is long: the path of a Unix socket must stay below 107
+    bytes. The directory does not depend on TMPDIR, which may differ between two terminals.
     """
     digest = hashlib.sha256(os.fsencode(storage_dir.resolve())).hexdigest()
     return Path(f"/tmp/occ-{os.geteuid()}-{digest[:12]}")  # noqa: S108  owner and mode are checked below
 
 
 def scratch_dir(storage_dir: Path) -> Path:
-    """The folder of the programs' temporary files, in memory if Linux offers that.
+    """The directory of the programs' temporary files, in memory if Linux offers that.
 
     Celery cannot start a process without a temporary file, and must be able to start one while the disk is full.
     """
@@ -33,7 +33,7 @@ def scratch_dir(storage_dir: Path) -> Path:
 
 
 def make_runtime_dir(storage_dir: Path) -> Path:
-    """Create the runtime folder with mode 0700, or make sure that an existing one is ours alone.
+    """Create the runtime directory with mode 0700, or make sure that an existing one is ours alone.
 
     Raises:
         ConfigurationError: something else lies at its path, or others may enter it.
@@ -42,7 +42,7 @@ def make_runtime_dir(storage_dir: Path) -> Path:
 
 
 def make_own_dir(path: Path) -> Path:
-    """Create a folder with mode 0700, or make sure that an existing one is ours alone: its parent is open to all users.
+    """Make a directory with mode 0700, or check that an existing one is ours alone: its parent is open to all users.
 
     Raises:
         ConfigurationError: something else lies at its path, or others may enter it.
@@ -61,7 +61,7 @@ def make_own_dir(path: Path) -> Path:
 
 
 def lingering(storage_dir: Path) -> list[int]:
-    """The pids of embedded servers: of all processes whose working directory is the folder of such a server."""
+    """The pids of embedded servers: of all processes whose working directory is that of such a server."""
     folders = {str(storage_dir.resolve() / name) for name in ("postgres", "postgres.new", "valkey")}
     found = []
     for link in Path("/proc").glob("[0-9]*/cwd"):
@@ -74,7 +74,7 @@ def lingering(storage_dir: Path) -> list[int]:
 
 
 def await_departure(storage_dir: Path, limit: float) -> None:
-    """Wait at most ``limit`` seconds for the servers of a run that was killed.
+    """Wait at most ``limit`` seconds until the servers of a run that was killed have ended.
 
     Raises:
         ConfigurationError: a server still runs after that time.

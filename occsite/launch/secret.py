@@ -32,14 +32,15 @@ def read_secret(storage_dir: Path) -> str | None:
 
 
 def _owners(storage_dir: Path) -> str:
-    """The reason why the secret cannot be read, in words: usually another user owns the folder."""
+    """The reason why the secret cannot be read, in words: usually another user owns the directory."""
 
     def name(uid: int) -> str:
         with suppress(KeyError):
             return pwd.getpwuid(uid).pw_name
         return str(uid)
 
-    # If the folder above is closed to other users too, both folders belong to the same user.
+    # If a directory above is closed to this user, the owner of ``storage_dir`` is unknown. The closed directory is then
+    # taken to belong to the same user.
     for folder in (storage_dir, *storage_dir.parents):
         with suppress(OSError):
             owner = folder.stat().st_uid
@@ -50,7 +51,7 @@ def _owners(storage_dir: Path) -> str:
 
 
 def make_secret(storage_dir: Path) -> str:
-    """The secret below ``storage_dir``, made durable with mode 0600 if there is none; never overwritten.
+    """The secret below ``storage_dir``, never overwritten. A missing secret is made, durable and with mode 0600.
 
     Raises:
         ConfigurationError: the secret cannot be read.
@@ -81,7 +82,7 @@ def require_secret(configuration: Configuration) -> None:
     """Make sure that there is a secret: without one, no program of the system may start.
 
     Raises:
-        ConfigurationError: SECRET_KEY is not set, and no start has made a secret in the state folder.
+        ConfigurationError: SECRET_KEY is not set, and no start has made a secret in the state directory.
     """
     if not (configuration.secret_key or read_secret(configuration.storage_dir)):
         raise ConfigurationError("there is no secret yet: run `manage.py prepare` first, or set SECRET_KEY")

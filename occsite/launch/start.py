@@ -1,4 +1,4 @@
-"""The start and the end of a run: the checks before the manager takes over, and the removal of folders after it."""
+"""The start and the end of a run: the checks before the manager takes over, and the removal of directories after it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _prepare(configuration: Configuration, folders: list[Path]) -> None:
         )
     try:
         for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)  # A killed run may have left files in this folder.
+            shutil.rmtree(folder, ignore_errors=True)  # A killed run may have left files in this directory.
             make_own_dir(folder)
         make_secret(storage_dir)
         (storage_dir / "logs").mkdir(exist_ok=True)

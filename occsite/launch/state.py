@@ -1,4 +1,4 @@
-"""The conditions for the start of a run: it has the state folder for itself, and the port is free."""
+"""The conditions for the start of a run: it has the state directory for itself, and the port is free."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from storage.exceptions import ConfigurationError
 
 
 def make_state_dir(storage_dir: Path) -> None:
-    """Create the state folder.
+    """Create the state directory.
 
     Raises:
-        ConfigurationError: the folder cannot be created or written, or its path has characters that cannot be printed.
+        ConfigurationError: the directory cannot be created or written, or characters of its path cannot be printed.
     """
     path = str(storage_dir)
     if not path.isprintable():
@@ -33,7 +33,7 @@ def make_state_dir(storage_dir: Path) -> None:
 
 
 def lock_state(storage_dir: Path) -> IO[str]:
-    """Take the state folder for this process, for as long as the returned file is open.
+    """Take the state directory for this process, for as long as the returned file is open.
 
     The lock is a flock: the kernel frees it however the process ends. The programs that the process starts do not
     inherit the lock.
@@ -62,7 +62,7 @@ def lock_state(storage_dir: Path) -> IO[str]:
 
 
 def restoring_marker(storage_dir: Path) -> Path:
-    """The file that is in the state folder while a backup is being restored into it."""
+    """The file that is in the state directory while a backup is being restored into it."""
     return storage_dir / "restoring"
 
 

@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"\b\d[\d.,]*\b")
 
 
 class Watch:
-    """Compares each look at /health with the one before.
+    """Compares each look at /health with the look before.
 
     A trouble is announced when two looks in a row find it, and is over when two looks in a row do not find it, so that
     a trouble that comes and goes does not fill the terminal.
@@ -83,7 +83,7 @@ def troubles(document: dict[str, Any]) -> dict[str, str]:
 
 
 def ask(url: str) -> dict[str, Any] | None:
-    """The document of /health, whatever its status; None if there is none."""
+    """The document of /health, whatever the status of the answer; None if /health answers with no document."""
     server = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE)
     try:
         server.request("GET", "/health")

@@ -70,7 +70,7 @@ class Pool:
         except BaseException:
             self._places.release()
             raise
-        lent._pool = cast(Any, self)  # Django gives the connection back to the pool in this attribute.
+        lent._pool = cast(Any, self)  # Django gives the connection back to the pool that this attribute names.
         return lent
 
     def putconn(self, connection: psycopg.Connection[Any]) -> None:

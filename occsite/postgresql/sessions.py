@@ -40,7 +40,7 @@ def flaw(parameters: Mapping[str, Any]) -> str:
 
 
 def _share_sessions(one: psycopg.Connection[Any], other: psycopg.Connection[Any]) -> bool:
-    """Tell whether both clients meet in one session, or a client gets another session while the other is busy."""
+    """Tell whether both clients meet in one session, or one client changes sessions while the other client is busy."""
     before = _session(one)
     with other.transaction():
         theirs = _session(other)

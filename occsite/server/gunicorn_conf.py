@@ -14,7 +14,7 @@ from storage.api.wsgi.transfers import FREE, THREADS
 from storage.conf import Configuration
 from storage.exceptions import ConfigurationError
 
-MOST_CONNECTIONS = 4000  # Each process takes this many connections at most: more cost memory, and help no client.
+MOST_CONNECTIONS = 4000  # A process takes at most this many connections: more of them cost memory, and help no client.
 DESCRIPTORS = 8  # The files and database sockets of one thread need this many descriptors.
 
 
@@ -41,7 +41,7 @@ graceful_timeout = 3  # seconds. The process manager (``occsite.launch.manager``
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  A heartbeat must not wait for a disk.
 control_socket_disable = True
 # gunicorn's own list of trusted proxies is empty: ``api.wsgi.forwarding`` reads the fields of the proxies in
-# TRUSTED_PROXIES. SCRIPT_NAME is the one field that gunicorn reads; ``gunicorn_request`` accepts it from these proxies.
+# TRUSTED_PROXIES. Of these fields, gunicorn reads only SCRIPT_NAME, which ``gunicorn_request`` accepts from them.
 forwarded_allow_ips = ""
 secure_scheme_headers: dict[str, str] = {}
 forwarder_headers = "SCRIPT_NAME"
@@ -54,6 +54,6 @@ def post_fork(_server: Any, worker: Any) -> None:
     try:
         seats.claim(make_own_dir(scratch_dir(_configuration.storage_dir)) / "metrics")
     except ConfigurationError as error:
-        # Another user may have put something into the folder. Without a seat the process keeps its counts in its own
-        # memory.
+        # Another user may have put something in the place of the scratch directory. Without a seat the process keeps
+        # its counts in its own memory.
         worker.log.warning("metrics of this process alone: %s", error)

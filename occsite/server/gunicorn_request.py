@@ -37,7 +37,7 @@ class Request(message.Request):  # type: ignore[misc]
         return is_trusted(self.peer_addr[0], configuration().trusted_proxies)
 
     def _apply_header_policy(self, name: str, value: str, *state: Any, **options: Any) -> Any:
-        """Keep the underscores in the names of S3's metadata. They are escaped, because an environ has hyphens as such.
+        """Keep the underscores in the names of S3's metadata by escapes: an environ has underscores for hyphens.
 
         gunicorn drops all other fields whose names have an underscore.
         """
@@ -72,7 +72,7 @@ class Request(message.Request):  # type: ignore[misc]
             self.force_close()
 
     def should_close(self) -> bool:
-        """Tell whether the connection ends with this request: its body was announced, and much of it is unread.
+        """Tell whether the connection ends with this request, as its body was not asked for, or much of it is unread.
 
         gunicorn calls this method when it sends the head of the answer, and again after the answer. The result of the
         second call must equal that of the first call, which the client knows from the head.
@@ -131,7 +131,7 @@ class RequestBody(body.Body):  # type: ignore[misc]
         return int(self.reader.length)
 
     def read1(self, size: int) -> bytes:
-        """The next bytes, at most ``size``: those that come within SOON, or, if none do, the first that come."""
+        """The next bytes, at most ``size``. The method waits for SOON, or longer until the first byte has come."""
         if held := self.buf.tell():  # The buffer holds the rest of a line that was read.
             return bytes(self.read(min(size, held)))
         return self._read_reader(size)
@@ -151,7 +151,7 @@ class SizedReader(body.LengthReader):  # type: ignore[misc]
     """
 
     def read(self, size: int) -> bytes:
-        """The next bytes, at most ``size``: those that come within SOON after the first, or until the body ends."""
+        """The next bytes, at most ``size``. After the first byte has come, the method waits for SOON at most."""
         left = min(size, self.length)
         held: bytes = self.unreader.take_buffered()
         if len(held) > left:
@@ -188,7 +188,7 @@ class ChunkedReader(body.ChunkedReader):  # type: ignore[misc]
         self.unreader = unreader
 
     def read(self, size: int) -> bytes:
-        """The next bytes, at most ``size``: those that come within SOON, or, if none do, the first that come."""
+        """The next bytes, at most ``size``. The method waits for SOON, or longer until the first byte has come."""
         until = time.monotonic() + SOON
         while self.parser and self.buf.tell() < size and not (self.buf.tell() and time.monotonic() > until):
             piece = next(self.parser, None)

@@ -37,12 +37,12 @@ HEAD_LIMIT = 32 << 10
 UNWANTED_BODY = 1.0  # For this many seconds the rest of a body is read, so that the connection can be kept.
 SOON = 5  # milliseconds: if the client's next request comes within this time, the same thread handles it.
 LINGER = 5.0  # A client that still sends has this many seconds to read its answer.
-LAST_WORDS = 2.0  # A worker that stops waits this many seconds for heads that are arriving and answers being read.
+LAST_WORDS = 2.0  # A stopping worker waits this many seconds for arriving heads, and for clients that still read.
 LEFTOVER = 256 << 10  # the largest number of bytes that one read throws away
 # The error codes for heads that cannot be served, by status; with any other status the code is malformed_request.
 CODES = {403: "forbidden", 408: "head_stalled", 414: "address_too_long", 431: "head_too_large", 500: "internal_error"}
 SHORTAGE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-BREATH = 0.5  # A worker that is short of descriptors and has no idle connection accepts none for this many seconds.
+BREATH = 0.5  # A worker with neither free descriptors nor idle connections accepts no client for this many seconds.
 # A worker that is short of descriptors still keeps this many idle connections: a new connection is idle until the head
 # of its request has come.
 FEWEST_IDLE = 16
@@ -50,7 +50,7 @@ SHORT_FOR = 60.0  # For this many seconds after a shortage the worker keeps fewe
 
 
 class Connection(TConn):  # type: ignore[misc]
-    """One client's connection: plain HTTP/1, as a proxy does TLS.
+    """One client's connection: plain HTTP/1, because a proxy handles TLS.
 
     Attributes:
         idle_since: when the connection last began to wait in the event loop, on the monotonic clock.
@@ -77,8 +77,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     """A thread worker in which connections that need no thread wait in the event loop.
 
     A connection waits there until a whole head has come, and again after its answer. A connection that waits in the
-    event loop is called idle. If there are too many connections, the one that has been idle for longest is closed, to
-    make room for the next client.
+    event loop is called idle. If there are too many connections, the longest idle connection is closed, to make room
+    for the next client.
     """
 
     def init_process(self) -> None:
@@ -153,7 +153,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         too.
 
         The limit is for idle connections only. A limit for all connections could be used up by connections that threads
-        work on, and /health would get none. If no connection is idle, the worker accepts none for a moment.
+        work on, and /health would get none. If no connection is idle, the worker accepts no client for a moment.
         """
         idle, now = self._idle(), time.monotonic()
         if now > self._short_until:

@@ -58,7 +58,7 @@ class SteadySocket(socket.socket):
     # -- receiving -----------------------------------------------------------
 
     def peek(self, size: int) -> bytes | None:
-        """The bytes that have arrived and are unread; None if there are none yet, empty if no more will come."""
+        """The bytes that have arrived and are unread; None if no byte has arrived, empty if no more will come."""
         try:
             return super().recv(size, socket.MSG_PEEK)
         except BlockingIOError:

@@ -173,7 +173,7 @@ def _confined(shown: int, empty: int, n_prime: int) -> Estimate:
 
 
 def _shown(registers: NDArray[np.uint8], nodes: Collection[int]) -> tuple[int, int]:
-    """Count the registers that are zero outside ``nodes``: first the ones that are not zero on ``nodes``, then all."""
+    """Count registers: how many are zero outside ``nodes`` but not on ``nodes``, and how many are zero outside."""
     if any(not 0 <= node < len(registers) for node in nodes):
         raise ValueError(f"{sorted(nodes)} are not among {len(registers)} nodes")
     inside = np.zeros(len(registers), np.bool_)
@@ -200,7 +200,7 @@ def _every_set(registers: NDArray[np.uint8], size: int) -> tuple[NDArray[np.int6
 
 
 def _grown_sets(registers: NDArray[np.uint8], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Return what `_every_set` does, but for sets that registers show and for sets grown from the commonest."""
+    """Return what `_every_set` does, but only for sets that registers show or that grow from the most shown sets."""
     occupied = registers != 0
     levels = occupied.sum(axis=0)
     low = np.flatnonzero((levels > 0) & (levels <= size))

@@ -76,9 +76,9 @@ def spectrum_from_levels(level_counts: ArrayLike, nodes: int, replication_factor
 
     Here ``F[k] = sum_j Z[j] C(k, j)/C(m, j)``, the mean of ``F(B)`` over the sets of k nodes, replaces each ``F(B)``.
     ``F[k]`` may replace ``F(B)`` if every set of l nodes is equally likely to hold a chunk's l replicas. Weights and
-    zones bias it: little where most chunks have all replicas, but by six standard deviations with N' = 10^4, t = 1,
-    weights of 8, 8, 1, 1, 1 and 1 to 3 replicas. Only ``Z[0] … Z[RF - 1]`` are used, so a cap at RF or more changes
-    nothing.
+    zones bias the spectrum: little where most chunks have all replicas, but by six standard deviations with N' = 10^4,
+    t = 1, weights of 8, 8, 1, 1, 1 and 1 to 3 replicas. Only ``Z[0] … Z[RF - 1]`` are used, so a cap at RF or more
+    changes nothing.
 
     Args:
         level_counts: Z, integers ``[L + 1]`` with L <= m: registers that are not zero on exactly l nodes, which sum to

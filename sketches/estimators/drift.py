@@ -1,4 +1,4 @@
-"""Tells whether a sketch still agrees with its node: from the sketch alone, and against one built from a listing."""
+"""Tells whether a sketch still agrees with its node: by the sketch alone, or by a listing of the node."""
 
 import math
 from dataclasses import dataclass
@@ -72,11 +72,12 @@ def needs_rebuild(saturated: int, n_prime: int) -> bool:
 
 
 def disagreement(sketch: LCRS) -> Disagreement:
-    """Compare the sum of the registers with the number of them that are not zero.
+    """Compare the sum of the registers with the number of registers that are not zero.
 
     The score compares the number of empty registers with the number expected if as many chunks were hashed as the
-    registers count. The score is valid at any load. If a chunk was removed but not un-counted, the sum still has it,
-    and its register is not empty either: the two numbers agree, and only a comparison with a listing shows the error.
+    registers count. The score is valid at any load. If a chunk was removed but not un-counted, the sum includes the
+    chunk, and the chunk's register is not empty: the two numbers agree, and only a comparison with a listing shows the
+    error.
 
     The test has little power. If a share s of the chunks is counted twice, the score is ``s sqrt(2 N')`` on average at
     low loads, and a sixth less at a load of 1. If 2 % of the chunks are counted twice at N' = 10^4, the score is 2.4 to
@@ -95,7 +96,7 @@ def disagreement(sketch: LCRS) -> Disagreement:
 
 
 def compare(in_use: LCRS, listed: LCRS) -> Comparison:
-    """Compare, register by register, a sketch in use with one built from a listing of the node's chunks.
+    """Compare, register by register, a sketch in use with a sketch built from a listing of the node's chunks.
 
     If chunks are written or removed between the listing and the reading of the sketch, registers differ without an
     error.

@@ -45,7 +45,7 @@ class Epoch:
     A chunk that a rebalance or a drain has since placed again belongs to the epoch of that move.
 
     Attributes:
-        nodes: those of today's nodes that were there, as indices from 0 to m - 1.
+        nodes: today's nodes that existed in this epoch, as indices from 0 to m - 1.
         replicas: r, 0 to the number of these nodes → number of chunks with r replicas.
     """
 

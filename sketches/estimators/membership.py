@@ -1,16 +1,16 @@
 """The posterior probability that a node holds a chunk, given the registers that the chunk falls into.
 
-A node holds n chunks in N' registers. If the node holds the chunk, its register counts this chunk and a binomial share
-of the n - 1 others; if not, it counts a binomial share of all n. The ratio of these two likelihoods of a value v is
-exactly ``v N' / n``, the value over the load (derived here: ``Bin(v - 1; n - 1, 1/N') / Bin(v; n, 1/N')``). A register
-at tau stands for the mean of the values it may have. A chunk that was never counted does not change the likelihood of
-the other chunks. If a share ``loss`` of the chunks held was never counted, the ratio is
-``(1 - loss) v N' / n + loss``.
+A node holds n chunks in N' registers. If the node holds the chunk, the chunk's register counts this chunk and a
+binomial share of the n - 1 other chunks; if not, the register counts a binomial share of all n chunks. The ratio of
+these two likelihoods of a value v is exactly ``v N' / n``, the value over the load (derived here:
+``Bin(v - 1; n - 1, 1/N') / Bin(v; n, 1/N')``). A register at tau stands for the mean of the values it may have. A chunk
+that was never counted does not change the likelihood of the other chunks. If a share ``loss`` of the chunks held was
+never counted, the ratio is ``(1 - loss) v N' / n + loss``.
 
 The registers of one chunk on all nodes together tell more about the chunk than each of them alone. The sum of one
 chunk's registers over all nodes is the number of replicas of all chunks that fall into them, and so tells the number K
-of these chunks. If a node counts v of the K chunks, two likelihoods are compared: that it holds the chunk in question,
-and that it does not. The ratio of the two likelihoods is ``v/(K - v) (1 - b)/b``, with b the share of all chunks that
+of these chunks. If a node counts v of the K chunks, two likelihoods are compared: if the node holds the chunk in
+question, and if not. The ratio of the two likelihoods is ``v/(K - v) (1 - b)/b``, with b the share of all chunks that
 the node holds (derived here: again two binomials, of K - 1 others). If nothing is known of the placement, the
 probability is ``v/K``. A chunk that is alone in its register is on the nodes where the register is not zero.
 """
@@ -110,9 +110,9 @@ def holders(
     """Find the probability that nodes hold chunks, from the registers of all nodes together.
 
     The odds follow from how many chunks share a register (see above). The odds are scaled, by one factor for each
-    chunk, until the probabilities add up to the number of replicas that the chunk still has. A chunk may still have
-    fewer replicas than ``replicas``, if the registers count fewer replicas than their chunks should have: the lack is
-    divided equally among these chunks. The sum of a register over the nodes is not known if a sketch is not trusted, if
+    chunk, until the probabilities add up to the number of replicas that the chunk still has. If the registers
+    count fewer replicas than their chunks should have, this number is less than ``replicas``: the lack is divided
+    equally among these chunks. The sum of a register over the nodes is not known if a sketch is not trusted, if
     sketches differ in size, or if a register of the chunk is saturated. If the sum is not known, each node is judged by
     itself, by `candidates`.
 

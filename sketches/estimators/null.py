@@ -27,7 +27,7 @@ PRECISION = 1e-9
 """Precision of variances and covariances, relative to the largest of them."""
 
 SINGLE = 16
-"""For up to this many nodes, an overlap is regressed on the chunks on each node; for more, on fewer sums."""
+"""Up to this many nodes, an overlap is regressed on the chunks on each node; for more nodes, on fewer sums."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ For a fixed set of chunks ``Cov(L(S), L(T)) = N' g(w/N')`` with ``g(x) = e^x - 1
 T hold: the covariance of two counts of empty registers, divided by their means (derived here; Whang, Vander-Zanden and
 Taylor, 1990, have it for S = T). All variances below are sums of this covariance.
 
-Exact sizes of nodes must not replace the estimated ones: errors common to the three terms of a pair would no longer
-cancel, and the error of the intersection doubles.
+The exact numbers of chunks on nodes must not replace the estimates: errors common to the three terms of a pair would no
+longer cancel, and the error of the intersection would double.
 """
 
 import math

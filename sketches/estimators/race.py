@@ -32,7 +32,7 @@ STEP = 0.2
 """Step of the trapezoidal rule. Probabilities are exact to 1e-13 for r up to 5, and to 1e-9 for 25 of 50 nodes."""
 
 ROOTS_PER_REPLICA = 4
-"""Roots of unity per replica. Fewer roots are used if there are fewer nodes than that."""
+"""Roots of unity per replica. More roots than there are nodes are not used."""
 
 ALIASING = 1e-13
 """If there are fewer roots than nodes, a coefficient includes this share of a higher coefficient, by error."""

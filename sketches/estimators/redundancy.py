@@ -18,8 +18,9 @@ def proven_below(level_counts: ArrayLike, nodes: int, target: int) -> int:
 
     All chunks of a register at level l lie on the same l nodes or fewer. Where every chunk should have at least
     ``target`` replicas, a register at levels 1 … ``target`` - 1 therefore has a chunk with too few replicas: there is
-    no false alarm by construction. Three under-replicated chunks among 10^5 in 10^6 registers show with probability
-    .999: each shares its register with a better replicated chunk with probability ``1 - e^(-t)``, t being the load.
+    no false alarm by construction. If 3 of 10^5 chunks in 10^6 registers are under-replicated, at least one of
+    the 3 shows with probability .999: each of them shares its register with a better replicated chunk with probability
+    ``1 - e^(-t)``, t being the load.
 
     The proof needs that this register is zero on exactly the nodes that hold none of its chunks. An *over-count*
     remains, for example, after a crash between a removal and its un-counting. An over-count forges an under-replicated

@@ -31,8 +31,9 @@ class Spectrum:
         counts: float64 ``[R]``, unbiased: ``counts[l-1]`` chunks with exactly l replicas, the last with R or more; may
             be slightly negative. All 0 when saturated.
         covariance: float64 ``[R, R]``, of ``counts`` for a fixed set of chunks.
-        hidden: float64 ``[R]``. A chunk of up to k replicas is visible if its register shows that it has no more. For
-            each visible chunk, on average ``hidden[k]`` other chunks share a register with better replicated chunks.
+        hidden: float64 ``[R]``. A chunk of up to k replicas is visible if its register proves that the chunk has at
+            most k. For each visible chunk, on average ``hidden[k]`` other chunks share a register with better
+            replicated chunks.
             ``hidden[0]`` is for the union: a chunk is then visible if no other chunk is in its register.
         proven: int64 ``[R]``: registers at levels 1 … k. Each register at one of these levels proves a chunk of at most
             k replicas, if the register is counted right on every node (see `redundancy.proven_below`).

@@ -101,7 +101,7 @@ class _Fit:
         counts: float64 ``[L]``, chunks of 1 … L replicas.
         covariance: float64 ``[L, L]``, for a fixed set of chunks.
         hidden: float64 ``[L]``. For each chunk of k replicas whose register is not in the last cell of the histogram,
-            there are on average ``hidden[k]`` whose register is in the last cell.
+            there are on average ``hidden[k]`` such chunks whose register is in the last cell.
     """
 
     counts: Floats

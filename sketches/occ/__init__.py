@@ -5,8 +5,8 @@ Each of ``m`` parties holds a uniformly random subset of a population of ``N`` e
 do all parties hold (the intersection), how many do exactly ``k`` parties hold, and how similar are the sets? In
 combinatorics, these questions are the committee problem (Johnson and Kotz, *Urn Models and Their Application*, 1977).
 
-All results follow from adding one party at a time. Let E of the N elements be held by no party yet. The next party, the
-newcomer, draws some of these E elements, and the number that remains is hypergeometric given E. Therefore:
+All results follow from adding one party at a time. Let E of the N elements be missed: no party holds them yet. The next
+party, the newcomer, draws some of these E elements, and the number that remains is hypergeometric given E. Therefore:
 
 * The union is a Markov chain, and the law of total variance gives moments that are sums of positive terms.
 * The intersection is the complement of the union of the complements: ``I(n_1 … n_m) = N - U(N - n_1 … N - n_m)``.

@@ -13,7 +13,7 @@ TAIL = 40.0
 """The values that a distribution leaves out on either side have a total probability below e^-40 = 4·10⁻¹⁸."""
 
 WORKING_TAIL = 70.0
-"""While parties are added, only tails below e^-70 are left out: so far below TAIL, they do not change the result."""
+"""While parties are added, only tails below e^-70 are left out. They are too small to change the result."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,7 +38,7 @@ class HeldByExactly:
         if values.shape != self.mean.shape:
             raise ValueError(f"{len(self.mean)} classes need as many weights, not the shape {values.shape}")
         population, mean = float(self.mean.sum()), float(values @ self.mean)
-        centred = values - mean / population  # the classes add up to N: a constant only changes the rounding
+        centred = values - mean / population  # a constant only changes the rounding, as the classes add up to N
         variance = max(float(centred @ self.covariance @ centred), 0.0)
         return Moments(mean, variance, (population * float(values.min()), population * float(values.max())))
 
@@ -73,7 +73,7 @@ def held_by_exactly(population: int, sizes: Sequence[int]) -> HeldByExactly:
 
 
 def _draws(mean: NDArray[np.float64], covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``E[N diag C - C Cᵀ]``; as the classes add up to N, its rows add up to zero."""
+    """``E[N diag C - C Cᵀ]``. The rows of this matrix add up to zero, because the classes add up to N."""
     pairs = np.outer(mean, mean)
-    np.fill_diagonal(pairs, 0.0)  # N C_k - C_k² = Σ C_k C_l over the other classes, which does not cancel
+    np.fill_diagonal(pairs, 0.0)  # N C_k - C_k² = Σ C_k C_l over the other classes: no digits cancel
     return np.diag(pairs.sum(axis=1)) - pairs - covariance

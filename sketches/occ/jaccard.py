@@ -12,8 +12,8 @@ def jaccard(population: int, sizes: Sequence[int]) -> Moments:
     For two parties U = n₁ + n₂ - I, and J is a function of the hypergeometric I. For more parties the delta method is
     used, to second order for the mean and to first order for the variance: with ``j = E I / E U``,
     ``E J ≈ j + (j Var U - Cov(U, I))/(E U)²`` and ``Var J ≈ (Var I + j² Var U - 2j Cov(U, I))/(E U)²``. Compared with
-    exact enumeration, the relative error of the mean is below ``(m/E U)²`` and that of the variance below ``m/E U``;
-    both are usually too low. The approximation is good when the union is large compared with the number of parties.
+    exact enumeration, the relative error of the mean is below ``(m/E U)²`` and that of the variance below ``m/E U``.
+    Both approximations are usually too low. They are good when the union is large compared with the number of parties.
 
     Args:
         population: N, elements in all, at least 1.

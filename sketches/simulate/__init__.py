@@ -1,6 +1,6 @@
 """A simulated cluster: the answers of its sketches are compared with the truth.
 
-Operators start with ``python -m sketches.simulate --help``. Chunks are hashed by drawing their registers uniformly at
-random, as a hash of digests does, and are placed as weighted rendezvous hashing places them. The package needs NumPy
-and mmh3; only the plots also need matplotlib.
+Operators start with ``python -m sketches.simulate --help``. The register of a chunk is drawn uniformly at random,
+because hashing spreads real chunks over the registers in the same way. The nodes of a chunk are drawn as weighted
+rendezvous hashing chooses them. The package needs NumPy and mmh3; only the plots also need matplotlib.
 """

@@ -21,7 +21,7 @@ def draw(done: Sequence[Trials], folder: Path) -> None:
 
     Args:
         done: the runs of one cluster at one or several N'; spectrum.png shows the first of them.
-        folder: where the figures are written; it is created if it does not exist.
+        folder: the directory in which the figures are written; it is created if it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ordered = sorted(done, key=lambda trials: trials.scenario.n_prime)
@@ -40,7 +40,7 @@ def draw(done: Sequence[Trials], folder: Path) -> None:
 def _accuracy(axes: Axes, done: Sequence[Trials]) -> None:
     sizes = [trials.scenario.n_prime for trials in done]
     for number, name in enumerate(_names(done, estimated=True)):
-        colour, size = f"C{number}", 10 if name.endswith("levels") else 6  # This marker is a ring.
+        colour, size = f"C{number}", 10 if name.endswith("levels") else 6  # The large marker is a ring.
         rmse = [trials.answers[name].rmse for trials in done]
         axes.plot(sizes, rmse, "o", color=colour, label=name, markersize=size, fillstyle="none" if size > 6 else "full")
         axes.plot(sizes, [trials.answers[name].predicted_sd for trials in done], "-", color=colour, linewidth=1)

@@ -45,7 +45,7 @@ class Placement:
         return held
 
     def rank(self, chunks: int, rng: np.random.Generator) -> NDArray[np.intp]:
-        """Draw ``chunks`` chunks, and return the nodes in the order in which each prefers them, ``[chunks, m]``."""
+        """Draw chunks, and return for each chunk the nodes in its order of preference, shape ``[chunks, m]``."""
         return np.argsort(self._place(chunks, rng), axis=0).T
 
     def _place(self, chunks: int, rng: np.random.Generator) -> NDArray[np.intp]:

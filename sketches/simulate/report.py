@@ -81,7 +81,8 @@ def advice(trials: Trials) -> str:
 def provable(load: float) -> int:
     """The smallest number of under-replicated chunks of which at least one is proved with probability `DETECTION`.
 
-    A chunk shares its register with no other chunk, and so proves itself, with probability ``e^-load``.
+    With probability ``e^-load``, a chunk shares its register with no other chunk. The register then proves that the
+    chunk lacks a copy.
     """
     hidden = -math.expm1(-load)
     return max(math.ceil(math.log(1 - DETECTION) / math.log(hidden)), 1) if hidden > 0 else 1

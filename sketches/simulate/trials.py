@@ -87,7 +87,7 @@ class Trials:
     Attributes:
         scenario: the scenario that was run.
         answers: name of an estimator → its answers.
-        scores: name of a score → standard scores of sound sketches and pairs.
+        scores: name of a score → standard scores: one for each pair of nodes, or for each sketch, of each run.
         levels: float64 ``[k + 1]``, mean level counts of the k nodes online.
         first_hits: for each chunk looked for that has a replica, whether the first candidate holds it.
         all_hits: for each of these chunks, whether its r holders are the first r candidates.

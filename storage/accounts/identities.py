@@ -20,8 +20,8 @@ MOST_NAMESAKES = 1000
 def user_of(claims: Mapping[str, Any], admin_group: str) -> User:
     """The user of a person. At the person's first login, the user is made, without a password.
 
-    A user who has the same name already is another person. If a user of the same name were taken for the person, people
-    who may choose their names at the provider could choose whose files they see here.
+    A user who has the same name already counts as another person, and the person gets a name with a number. Otherwise
+    people who may choose their names at the provider could choose whose files they see here.
 
     Args:
         claims: the claims of an ID token that has been verified.

@@ -53,8 +53,8 @@ def create(
         owner: the owner.
         scopes: what the key allows.
         name: the person or program that gets the key.
-        expires_at: the end of its validity; None for no end.
-        limit: the only part of the store that it opens; None for no limit.
+        expires_at: the time from which on the key is not good any more; None for no end.
+        limit: the only part of the store that the key opens; None for no limit.
 
     Raises:
         InvalidRequest: ``name`` is too long, or has characters that cannot be printed; or there can be no such limit.
@@ -90,7 +90,7 @@ def fault_of_name(name: str) -> str | None:
 
 
 def fault_of_limit(limit: KeyLimit) -> str | None:
-    """The reason why a key cannot be limited to a bucket and a prefix; None if it can be. The bucket may come later."""
+    """The reason why a key cannot be limited to a bucket and a prefix; None if it can be. The bucket need not exist."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", limit.bucket):
         return "A limit names a bucket: 3 to 63 small letters, digits, dots and hyphens."
     if "\0" in limit.prefix or len(limit.prefix) > LONGEST_PREFIX:

@@ -35,9 +35,11 @@ BRIEF, LONG = b"b", b"l"  # The first byte of a lease's token: whether its proce
 FULL, PERHAPS_FULL = 0, -1
 
 # A lease whose end lies too far in the future was taken before Redis's clock was set back, and is removed. If the
-# transfer of a removed lease is still under way, the lease is renewed soon. When the limit is reached, other processes
-# may be keeping leases without a transfer. A process keeps only leases that were taken less than GOOD_SECONDS ago,
-# while at most half of the limit was in use.
+# transfer of a removed lease is still under way, the lease is renewed soon.
+#
+# When the limit is reached, other processes may be keeping leases without a transfer. If that is possible, the answer
+# is -1 and not 0. A process keeps only leases that were taken less than GOOD_SECONDS ago, while at most half of the
+# limit was in use. The tokens of such leases begin with b.
 _TAKE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -62,7 +64,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[1])
 
 
 class Lease:
-    """The lease of one transfer after another, each of the same owner."""
+    """A lease. It may serve several transfers of one owner, one after another."""
 
     def __init__(self, owner: str, most: int) -> None:
         """Take a lease in Redis.

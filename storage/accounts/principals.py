@@ -54,7 +54,7 @@ class Principal:
     def require(self, scope: Scope) -> None:
         """
         Raises:
-            Forbidden: the key does not allow this.
+            Forbidden: the principal does not have the scope.
         """
         if scope not in self.scopes:
             raise Forbidden(f"this key does not allow to {scope.value}" if scope != Scope.ADMIN else "for admins only")
@@ -149,7 +149,7 @@ def anyone() -> Principal:
 
 @dataclass(frozen=True)
 class Signer:
-    """Who may have signed a request, and the secret that the signature must be made with."""
+    """The owner of the key that a signed request names, and the secret that must have made the signature."""
 
     principal: Principal
     secret: str
@@ -228,6 +228,6 @@ def _record_use(key_id: str) -> None:
     if now - _used_at.get(key_id, -USE_SECONDS) < USE_SECONDS:
         return
     _used_at[key_id] = now
-    # The time of the last use is for people: a request does not fail because it cannot be recorded.
+    # The time of the last use is for people: a request does not fail because this time cannot be recorded.
     with suppress(DatabaseError):
         Key.record_use(key_id)

@@ -46,9 +46,10 @@ class Allowance:
     Attributes:
         quota: the quota.
         used: what the owner has stored.
-        known: the size of the largest stored file that the body may be a repetition of; None if there is no such file.
+        known: the size of the owner's largest file of the same name, or of any name if the name is not known; None if
+            there is no such file. The body may be this file again.
         files: the number of files or objects that the body makes.
-        look: reads the first three again, as ``Quota.standing`` does; None if they have just been read.
+        look: a function that reads ``quota``, ``used`` and ``known`` again; None if they have just been read.
     """
 
     quota: Quota
@@ -60,7 +61,7 @@ class Allowance:
     def require(self, size: int, *, so_far: bool = False) -> None:
         """Refuse a body that cannot be accepted. A file that the owner has already may be uploaded again.
 
-        No body is refused because of a usage that is a moment old: the usage is read again before.
+        No body is refused because of a usage that is a moment old: before a refusal, the usage is read again.
 
         Args:
             size: a number of bytes that the body has at least.
@@ -90,8 +91,9 @@ def allowance(owner_id: int, name: str | None, *, lately: bool = False) -> Allow
     Args:
         owner_id: the owner.
         name: the name of the new file; None if that is not known.
-        lately: True if the usage may be up to ``LATELY`` seconds old, because the body is so small that it may come in
-            vain. Then there is one query every ``LATELY`` seconds, and one more for a body that seems not to fit.
+        lately: True if the usage may be up to ``LATELY`` seconds old, because the body is so small that it may be read
+            and then refused. Then there is one query every ``LATELY`` seconds, and one more for a body that seems not
+            to fit.
     """
     if owner_id not in _owners.see(Quota.owners):
         return None

@@ -130,7 +130,7 @@ class _Block:
 
 
 class _Blocks:
-    """The blocks of this process. A client that uses up a block before the block ends gets one of twice the size."""
+    """The blocks of this process. A client that uses up a block before it ends gets a block of twice the size."""
 
     def __init__(self) -> None:
         self._lock = Lock()

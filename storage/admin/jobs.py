@@ -94,8 +94,8 @@ class JobAdmin(NoHandEdits[Job]):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
-        # While an upload is stored, its file is known. After the upload has ended, the owner's newest name for the same
-        # bytes is shown.
+        # While a job stores an upload, the upload's row names the file. After that, the owner's newest name for the
+        # same bytes is shown.
         same = File.objects.filter(owner=OuterRef("owner"), content__file_hash=OuterRef("file_hash")).order_by("-id")
         return (
             super()

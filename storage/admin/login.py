@@ -12,7 +12,7 @@ from storage.exceptions import TooManyRequests
 
 
 def login(request: HttpRequest) -> HttpResponse:
-    """Django's page, except that an attempt beyond the limits gets a 429 and checks no password."""
+    """Django's page, except that an attempt beyond the limits gets a 429, and its password is not checked."""
     if request.method == "POST":
         try:
             # The login form normalises the name (Unicode NFKC) as this line does. Without this step each spelling of a

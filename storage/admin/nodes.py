@@ -118,7 +118,7 @@ class NodeAdmin(NoHandEdits[Node]):
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the form, and add the node that it asks for.
+        """Show the form for a new node; after a POST of the form, add the node.
 
         The node is added outside the transaction in which Django saves a form, because its row must be committed before
         its volume is made (RACES 20).
@@ -153,7 +153,7 @@ class NodeAdmin(NoHandEdits[Node]):
 
     @admin.display(description="on disk")
     def on_disk(self, node: Node) -> str:
-        """What the copies took at the last census."""
+        """The bytes that the node's copies took on its disk at the last census."""
         stored: Mapping[str, int] = getattr(node, "census_stored", None) or {}
         return size(stored[node.node_id]) if node.node_id in stored else NOTHING
 

@@ -158,7 +158,7 @@ class ObjectAdmin(NoHandEdits[Object]):
 
 
 def _decoded(value: str) -> str:
-    """The text of a header field. The S3 door keeps each byte as the character of this number (Latin-1)."""
+    """The text of a header field. The S3 door keeps each byte as the character with the same number (Latin-1)."""
     try:
         return value.encode("latin-1").decode(errors="replace")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""The base classes of the pages: operations ask for confirmation of their plan; most rows are not edited by hand."""
+"""The base classes of the pages. Operations show their plan and ask for a confirmation; most rows are read-only."""
 
 from __future__ import annotations
 

@@ -91,13 +91,13 @@ class QuotaAdmin(Page[Quota]):
 
 
 def total(what: Tally.What) -> Coalesce:
-    """The total of each row, in a query of quotas (whose row ids are those of their owners) or of buckets."""
+    """An expression for a tally of each row in a query of buckets or of quotas. The id of a quota is its owner's."""
     amounts = Tally.objects.filter(what=what, key=OuterRef("pk")).values("key").annotate(total=Sum("amount"))
     return Coalesce(Subquery(amounts.values("total")), 0)
 
 
 def _used_in_buckets(what: Tally.What) -> Coalesce:
-    """The total of all buckets of a quota's owner, in a query of quotas."""
+    """An expression for the sum of a tally over all buckets of a quota's owner, for each row in a query of quotas."""
     buckets = Bucket.objects.filter(owner=OuterRef(OuterRef("pk"))).values("pk")
     amounts = Tally.objects.filter(what=what, key__in=buckets).values("what").annotate(total=Sum("amount"))
     return Coalesce(Subquery(amounts.values("total")), 0)

@@ -30,7 +30,7 @@ UPLOADS = re.compile(r"/uploads(/.*)?", re.DOTALL)
 FOR_ADMINS = re.compile(r"/status|/metrics|/history|/route/.*|/nodes(/.*)?", re.DOTALL)
 KEYS_AND_JOBS = re.compile(r"/(keys|jobs)(/.*)?", re.DOTALL)
 OPERATING = re.compile(r"/(nodes|keys|jobs|links)(/.*)?", re.DOTALL)
-WATCHED = "/metrics"  # This address answers while PostgreSQL is away, so a key that was good a moment ago is enough.
+WATCHED = "/metrics"  # This address answers while PostgreSQL is away: a key that was good when last read is enough.
 
 
 def authorize(environ: MutableMapping[str, Any]) -> Principal:
@@ -104,7 +104,7 @@ def is_open(path: str) -> bool:
 
 
 def require_operator(principal: Principal, permission: str) -> None:
-    """Refuse what only operators may do.
+    """Refuse a principal that is no operator.
 
     Args:
         principal: who asks.
@@ -120,7 +120,7 @@ def require_operator(principal: Principal, permission: str) -> None:
 
 
 def is_operation(method: str, path: str) -> bool:
-    """True if no page of another site may send a request, even while keys are off: it could drain a node."""
+    """True if pages of other sites may not send a request, even while keys are off: a page could drain a node."""
     return method not in READS and OPERATING.fullmatch(path) is not None
 
 

@@ -67,7 +67,7 @@ def object_summary(entry: Entry, epoch: int) -> dict[str, Any]:
 
 
 def bucket(holdings: Holdings) -> dict[str, Any]:
-    """One entry of ``/buckets``. A quota of null is no limit but that of the owner."""
+    """One entry of ``/buckets``. If a quota is null, only the owner's quota limits the bucket."""
     return {
         "name": holdings.name,
         "created_at": holdings.created_at,
@@ -79,7 +79,7 @@ def bucket(holdings: Holdings) -> dict[str, Any]:
 
 
 def troubles(found: Health) -> list[dict[str, Any]]:
-    """What is wrong, in one list, each with the time since when; null until a worker has seen it too."""
+    """All troubles in one list. ``since`` is null until a worker has seen the trouble too."""
     return [
         {"name": name, "failing": is_failing, "text": text, "since": found.since.get(name)}
         for is_failing, named in ((True, found.failing), (False, found.degraded))
@@ -98,7 +98,7 @@ def account(owned: Account, principal: Principal) -> dict[str, Any]:
 
 
 def file_tag(files: Sequence[File]) -> str:
-    """The strong entity tag of an owner's files on one content.
+    """The strong entity tag of all files of one owner that have the same content.
 
     The tag covers the names and the replication factors of the files.
     """
@@ -219,7 +219,7 @@ def on_disk(statistics: Statistics) -> dict[str, Any]:
 
 def _census(census: LastCensus) -> dict[str, Any]:
     figures = asdict(census)
-    del figures["stored"]  # The entry of each node has its share.
+    del figures["stored"]  # The entry of each node has the figure of this node.
     return {**figures, "on_disk_bytes": census.all_stored}
 
 

@@ -129,7 +129,7 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> HttpRespon
 
 def send_problem(error: Exception, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Answer a WSGI request directly with the problem document of ``error``, bypassing Django."""
-    # Addresses on a page need this prefix, which only Django's handler sets.
+    # The addresses on a page begin with this prefix. For other requests, Django's handler sets it.
     set_script_prefix(get_script_name(environ))
     response = problem_response(error, {"environ": environ})
     if settings.CORS_ALLOWED_ORIGINS:

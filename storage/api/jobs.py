@@ -120,8 +120,8 @@ def _controlled(request: Request, job_id: str) -> Job:
     """The job of this id, if the client may end it and begin it again.
 
     Raises:
-        NoSuchJob: there is no such job, or it is somebody else's.
-        Forbidden: it is somebody else's, and the client may see it only.
+        NoSuchJob: there is no such job, or the client may not see it.
+        Forbidden: the job is somebody else's, and the client may see it only.
     """
     job = _found(request, job_id)
     principal = authorize(request.META)
@@ -134,7 +134,7 @@ def _found(request: Request, job_id: str) -> Job:
     """The job of this id, if the client may see it.
 
     Raises:
-        NoSuchJob: there is no such job, or it is somebody else's.
+        NoSuchJob: there is no such job, or the client may not see it.
     """
     principal = authorize(request.META)
     try:

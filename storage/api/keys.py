@@ -108,8 +108,8 @@ def _controlled(request: Request, key_id: str) -> Key:
     """The key of this id, if the asker may change it.
 
     Raises:
-        NoSuchKey: there is no such key, or it is somebody else's.
-        Forbidden: the key may do more than the key that asks, or works longer.
+        NoSuchKey: there is no such key, or the asker may not see it.
+        Forbidden: the asker may not change the key, or the key may do more than the asker's own key, or works longer.
     """
     asker = _asker(request)
     key = _visible(asker).filter(pk=key_id).first() if "\0" not in key_id else None
@@ -124,7 +124,8 @@ def _controlled(request: Request, key_id: str) -> Key:
 def _require_no_more(asker: Principal, scopes: frozenset[Scope], expires_at: datetime | None) -> None:
     """
     Raises:
-        Forbidden: a key may do more than the one that asks, or works longer. A stolen key must not become another one.
+        Forbidden: a key may do more than the asker's own key, or works longer. A thief of a key must not get a better
+            key with it.
     """
     if Scope.ADMIN in scopes:
         require_operator(asker, "storage.add_key")
@@ -138,7 +139,7 @@ def _require_no_more(asker: Principal, scopes: frozenset[Scope], expires_at: dat
 def _owner(asker: Principal, name: str) -> User:
     """
     Raises:
-        Forbidden: the asker makes a key of somebody else, and is no admin.
+        Forbidden: the asker makes a key for somebody else, and is no admin.
         InvalidRequest: there is no active user of this name.
     """
     if not name or name == asker.owner.username:

@@ -162,8 +162,8 @@ def _operate(
     Args:
         request: the request; with ``dry_run`` it asks for the plan.
         node_id: the node.
-        plan: says what would be done: figures under their names.
-        begin: begins the operation; returns the job that does the work.
+        plan: a function that returns what would be done: name → figure.
+        begin: a function that begins the operation, and returns the job that does the work.
     """
     _operator(request)
     is_planned = switch(request, DRY_RUN)

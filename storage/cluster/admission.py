@@ -61,7 +61,7 @@ def staging_space() -> Space:
     """The room on the file system of staging.
 
     Raises:
-        StagingUnavailable: the staging folder is missing, or cannot be written to.
+        StagingUnavailable: the staging directory is missing, or cannot be written to.
     """
     folder = configuration().staging_dir
     try:
@@ -156,7 +156,7 @@ def _look_for_room(topology: Topology) -> Room:
 
 
 def _promised() -> Needs:
-    """The bytes and files that uploads under way have reserved, in one row of sums.
+    """The bytes and files that uploads under way have reserved. PostgreSQL adds them up.
 
     Each copy of an upload may end with a chunk shorter than ``piece_size``, so one file is added for each copy.
     """

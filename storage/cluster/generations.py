@@ -33,7 +33,7 @@ from storage.volumes import GENERATIONS, MANY, Identity
 log = structlog.get_logger(__name__)
 
 SPAN = timedelta(seconds=60)
-GOOD_SECONDS = 60.0  # After this time a writer looks at the volumes again: their generation is at most 2 minutes old.
+GOOD_SECONDS = 60.0  # A writer looks at the volumes after this time, so their generation is at most 2 minutes old.
 
 T = TypeVar("T")
 
@@ -143,8 +143,8 @@ def _give(current: Generation, members: Sequence[Member]) -> None:
     for member, identity in identities.items():
         foreign = tuple(name for name in identity.generations if name not in numbers)
         names[member] = (*(foreign if len(foreign) < GENERATIONS else (MANY,)), current.name)
-        # A foreign generation shows that another database has replaced this database's generation on the volume. A
-        # volume with a foreign generation need not be an old snapshot.
+        # A foreign generation shows that another database has replaced this database's generation on the volume. Such a
+        # volume need not be an old snapshot, so it is not reported as one.
         if not foreign and max(map(numbers.__getitem__, identity.generations), default=0) < member.generation:
             behind.append(member)
     _report_behind(behind)

@@ -21,7 +21,7 @@ class Candidate:
     """A node that replicas may go to.
 
     Attributes:
-        node_id: its id.
+        node_id: the id of the node.
         weight: its share of new replicas, relative to the other nodes' weights; a node with weight 0 gets none.
         zone: the name of its zone, as replicas go to distinct zones first. If the name is empty, the node is a zone of
             its own.

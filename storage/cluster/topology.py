@@ -1,4 +1,4 @@
-"""The nodes as a worker sees them: rows of PostgreSQL joined with the lanes to their volumes."""
+"""The nodes as a process sees them: rows of PostgreSQL joined with the lanes to their volumes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Member:
         """Ask the volume for its identity and its room, even if the lane's breaker is open.
 
         Raises:
-            VolumeUnasked: this process could not ask.
+            VolumeUnasked: this process could not ask the volume.
             VolumeError: the volume is not there, does not answer, or belongs to another node.
         """
         volume = self.lane.volume
@@ -146,7 +146,7 @@ def identity_of(cluster: Cluster, node: Node) -> Identity:
 
 
 def absolute_url(node: Node) -> str:
-    """The absolute URL of a node's volume. A relative URL starts at STORAGE_DIR/nodes, so that this folder can move."""
+    """The absolute URL of a node's volume. A relative URL starts at STORAGE_DIR/nodes, so this directory can move."""
     return addresses.absolute(node.url, configuration().nodes_dir)
 
 
@@ -204,5 +204,5 @@ def _expect_returns(node_id: str) -> None:
     except DatabaseError as error:
         raise VolumeOffline(f"{node_id} waits for PostgreSQL: {error}") from error
     finally:
-        if is_new:  # This is a thread of the lane, which needs no connection after this.
+        if is_new:  # This thread belongs to the lane, and needs no connection after this call.
             connection.close()

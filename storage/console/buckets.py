@@ -39,7 +39,7 @@ class BucketPage(Page):
         query = {"bucket": bucket, "prefix": folder + sought, "delimiter": SEPARATOR}
         answer = self.api.get("/files", limit=PAGE_SIZE, cursor=cursor, **query)
         if answer.status == 400:
-            answer = Answer(200, {"files": [], "folders": [], "next": None, "total_files": None})  # No key has this.
+            answer = Answer(200, {"files": [], "folders": [], "next": None, "total_files": None})  # No key begins so.
         found = self.need(answer)
         here = Folder("", bucket)
         context = {
@@ -66,7 +66,7 @@ def _following(bucket: Folder, cursor: str | None, query: dict[str, str]) -> str
 class DeleteObjectPage(Page):
     """The question before an object is deleted, and its deletion.
 
-    The address has the key. A browser would turn the line breaks of a key in a field of the form into others.
+    The key is in the address, and not in a field of the form: a browser would change line breaks in a field.
     """
 
     section = "files"

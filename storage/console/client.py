@@ -1,7 +1,7 @@
 """A client of the API within the process: a page can show nothing that the API would not answer to its user.
 
-A request goes to the view that the API's own address has. The view gets the principal of the page's request, checks
-scopes and owners, and answers as it answers everybody.
+A request goes to the view that answers clients at the same path. The view gets the principal of the page's request,
+checks scopes and owners, and answers as it answers everybody.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rest_framework.response import Response
 from storage.accounts.principals import IDENTITY, Principal
 
 JSON = "application/json"
-# These fields are about the page and not about what the page asks the API for.
+# These fields of the page's request are not passed on: they are not about what the page asks the API for.
 OF_THE_PAGE = (
     "HTTP_ACCEPT", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE",
     "HTTP_IF_RANGE", "HTTP_RANGE", "HTTP_PREFER", "HTTP_TRANSFER_ENCODING", "CONTENT_TYPE", "CONTENT_LENGTH",
@@ -64,13 +64,13 @@ class Api:
         return _read(self._ask("GET", path, query))
 
     def send(self, method: str, path: str, document: Mapping[str, Any] | None = None, **query: Any) -> Answer:
-        """Send a JSON document, or no body at all, with another method."""
+        """Send a JSON document, or no body at all, with a method other than GET."""
         body = b"" if document is None else json.dumps(document).encode()
         more = {"CONTENT_TYPE": JSON, "CONTENT_LENGTH": str(len(body))} if body else {}
         return _read(self._ask(method, path, query, **more, **{"wsgi.input": io.BytesIO(body)}))
 
     def plan(self, path: str) -> Answer:
-        """Ask what an operation would do. A plan changes nothing, so a link on another site may open the page."""
+        """Ask what an operation would do. A plan changes nothing, so a link on another site may lead to it."""
         own_page = {"HTTP_SEC_FETCH_SITE": "same-origin", "wsgi.input": io.BytesIO()}
         return _read(self._ask("POST", path, {"dry_run": "true"}, **own_page))
 

@@ -78,7 +78,7 @@ class FilePage(_OfFile):
 
 
 class CopiesPage(_OfFile):
-    """Where the copies of a file are, for which every node is asked, and a form for another number of copies."""
+    """The nodes that hold the copies of a file, and a form for another number of copies. Every node is asked."""
 
     def get(self, request: Any, file_hash: str) -> HttpResponse:
         file = self.file()

@@ -35,7 +35,7 @@ MOST_AT_ONCE = 500  # files that one form may delete
 
 
 class FilesPage(Page):
-    """The files: search, sort, page by page, and the area where files are dropped."""
+    """The list of files, which users can search and sort, and the area onto which users drop files to upload them."""
 
     section = "files"
 

@@ -53,7 +53,7 @@ def refusal(request: HttpRequest, *, wait: int = 0, provider: str = "") -> HttpR
     Args:
         request: the request that is refused.
         wait: the number of seconds after which the next attempt may come; 0 if it may come at once.
-        provider: the OpenID provider with which the login failed; empty if it was none.
+        provider: the OpenID provider with which the login failed; empty if no provider was used.
     """
     context = {**_frame(), "wait": wait, "failed_provider": provider, "next": ""}
     response = render(request, LoginPage.template_name, context, status=429 if wait else 403)

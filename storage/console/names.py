@@ -59,7 +59,7 @@ def trail(path: str, bucket: str = "") -> list[Folder]:
 
 
 def kind_of(base: str) -> str:
-    """The kind of a file, by the ending of its name: the icon in lists."""
+    """The kind of a file, by the ending of its name. Lists show an icon for each kind."""
     ending = base.rpartition(".")[2].lower()
     return next((kind for kind, endings in KINDS.items() if ending in endings.split()), "file")
 

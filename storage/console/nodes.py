@@ -29,7 +29,7 @@ class Operation:
         question: the title of the plan, with the node in it.
         consequence: what happens.
         verb: the words on the button that confirms.
-        is_grave: True if it cannot be undone.
+        is_grave: True if the operation cannot be undone.
     """
 
     name: str
@@ -153,7 +153,7 @@ class AddPage(_ForNodes):
 
 
 def _described(node: Mapping[str, Any]) -> dict[str, Any]:
-    """A node of the API with its state in words, its bar, and its work."""
+    """The API's document of a node, with its state in words, the bar of its disk, and its jobs as pages show them."""
     level, sentence = words.NODE_STATES.get(node["state"], ("warn", ""))
     if node["foreign_writes"]:
         level, sentence = "bad", FOREIGN

@@ -33,7 +33,7 @@ EXPLANATIONS = {
 
 
 class Refused(Exception):
-    """The API has refused what a page needs. The page shows the reason, and not its contents.
+    """The API has refused what a page needs. The page then shows the reason instead of its contents.
 
     Attributes:
         answer: the answer of the API.
@@ -80,7 +80,7 @@ class Page(View):
         """The document of an answer that the page cannot do without.
 
         Raises:
-            Refused: the API has refused it.
+            Refused: the answer is a refusal.
         """
         if not answer.is_good:
             raise Refused(answer)
@@ -130,7 +130,7 @@ class Page(View):
 
 
 def not_stored(response: R) -> R:
-    """Keep a page out of every cache: it is for one user, and its address may give others JSON."""
+    """Keep a page out of every cache: it is for one user, and other clients may get JSON at its address."""
     response.headers.setdefault("Cache-Control", "no-store")
     patch_vary_headers(response, ("Accept", "Cookie", "HX-Request"))
     return response

@@ -20,7 +20,7 @@ class Bar:
 
     Attributes:
         label: the number of copies.
-        is_short: True if these chunks have fewer copies than they should.
+        is_short: True if the bar stands for chunks that have fewer copies than ``target``.
         x, width, y, height: its rectangle.
         middle: the middle of its width.
         low, high: the ends of its interval; ``high`` is None if the interval has no upper end.

@@ -1,4 +1,4 @@
-"""Previews of files that are harmless by construction.
+"""Previews of files. Whatever is in a file, its preview does no harm.
 
 The API sends every file as an attachment. A preview shows a file in the page only if its first bytes are those of a
 known picture, sound, video or PDF. Every other file is text or nothing: a page or a script that somebody uploaded is
@@ -38,8 +38,8 @@ SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
     (b"OggS", 0, "audio", "audio/ogg"),
     (b"WAVE", 8, "audio", "audio/wav"),
 )
-# A browser gives this answer an origin of its own, and runs nothing in it. A browser's viewer shows a PDF only outside
-# a sandbox; the viewer is isolated by itself.
+# A browser gives an answer with SANDBOX an origin of its own, and runs nothing in it. A PDF is sent without a sandbox,
+# because browsers' viewers of PDFs do not work in a sandbox. These viewers are isolated by themselves.
 SANDBOX = "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; frame-ancestors 'self'"
 POLICY_OF_PDF = "default-src 'none'; style-src 'unsafe-inline'; object-src 'self'; frame-ancestors 'self'"
 

@@ -12,7 +12,7 @@ from storage.console import words
 WIDTH, HEIGHT = 560.0, 120.0
 LEFT = 116.0
 TICKS = 4
-DENSE = timedelta(days=1)  # For this long there is a sample each minute.
+DENSE = timedelta(days=1)  # In this span of time before now, there is a sample for each minute.
 GAP, GAP_LATER = timedelta(minutes=5), timedelta(minutes=125)  # Samples further apart than this have a gap between.
 POINTS = 144
 MOST_ROWS = 24  # A table has at most this many rows: each is the mean of a part of the time.
@@ -73,7 +73,7 @@ class _Subject:
         title, explanation: as in ``Timeline``.
         series: name of each line → the figures, one for each sample.
         form: a function that makes a label of a figure.
-        top: the smallest figure at the top of the scale.
+        top: the figure at the top of the scale, unless a figure of the series is larger.
     """
 
     title: str
@@ -89,7 +89,7 @@ def of(samples: Sequence[Sample], now: datetime, hours: int) -> list[Timeline]:
     Args:
         samples: the ``samples`` of ``/history``, the oldest first.
         now: the end of the axis of time.
-        hours: its length.
+        hours: the length of this axis.
     """
     times = [words.moment(sample["at"]) or now for sample in samples]
     return [_drawn(subject, times, now, hours) for subject in _subjects(samples, times)]

@@ -18,12 +18,13 @@ PASSING = (429, 503, 507)
 
 
 def offer(request: Any, said: str, addresses: Sequence[str]) -> None:
-    """Say that files are deleted and, for as long as it is possible, offer to undo that.
+    """Say that files are deleted, and offer to undo the deletions for as long as that is possible.
 
     Args:
         request: the request of the page.
         said: what has been deleted, in words.
-        addresses: where the API says that the deletions are undone. Files that were not stored yet have no address.
+        addresses: the addresses at which the API undoes the deletions. The deletion of a file that was not stored yet
+            has no address.
     """
     request.session.pop(OFFER, None)
     if not addresses:
@@ -51,7 +52,7 @@ class UndoPage(Page):
         return self.go_back()
 
     def _undo(self, deletions: Sequence[str]) -> list[str]:
-        """Undo the deletions; return those that may be undone later."""
+        """Undo the deletions; return the deletions that failed and may be undone later."""
         answers = [self.api.send("POST", f"/deletions/{deletion}") for deletion in deletions]
         failures = [answer for answer in answers if not answer.is_good]
         if back := sum(len(answer.document["names"]) for answer in answers if answer.is_good):

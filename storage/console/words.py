@@ -172,7 +172,7 @@ FINDINGS: Mapping[str, str] = {
 
 
 def act(done: Mapping[str, Any]) -> tuple[str, str]:
-    """The verb of a sentence about an act, and its end after the thing it was done to."""
+    """The verb of a sentence about an act, and the words that follow the name of the thing."""
     verb, detail = ACTIONS[done["action"]][1], done["detail"]
     if done["action"] == "rename":
         return verb, f"to “{visible(detail)}”"

@@ -81,7 +81,7 @@ class ControlPage(Page):
 
 
 def described(job: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """A job of the API with what people want to know about it: its share done, and the time left."""
+    """A job of the API with what people want to know: the share that is done, and the time that is left."""
     done, total = job["progress"]["done"], job["progress"]["total"]
     percent = None if not total or job["state"] not in OPEN else min(99, 100 * done // total)
     left = rate = ""

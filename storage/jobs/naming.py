@@ -25,7 +25,7 @@ HASH_DIGITS = 16
 
 
 def subject_of(job: Job) -> str:
-    """The subject of a job, as an operator would name it. Hashes are cut; an upload that still arrives has no hash."""
+    """The subject of a job, as an operator would name it. A hash is cut; the subject of an arriving upload is empty."""
     return (job.file_hash or job.subject or "")[:HASH_DIGITS]
 
 

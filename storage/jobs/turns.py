@@ -46,7 +46,7 @@ class Turn:
 
 @contextmanager
 def in_turn(name: str) -> Iterator[bool]:
-    """Yield True if it is this process's turn. No other process has the turn while the ``with`` block runs."""
+    """Yield True if it is this process's turn. The process then keeps the turn until the ``with`` block ends."""
     turn = Turn(name)
     try:
         yield turn.take()

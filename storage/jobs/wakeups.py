@@ -35,7 +35,8 @@ def wake(queue: Queue, *, hushed: bool = False) -> None:
 
     Args:
         queue: the queue that has work.
-        hushed: True if the caller suppressed wake-ups with ``hush`` and ends that now.
+        hushed: True if the caller has called ``hush`` and ends the suppression now: the pending flag that ``hush`` set
+            does not hold this wake-up back.
     """
     try:
         if connect().set(_pending(queue), 1, nx=not hushed, ex=PENDING_SECONDS) and not _is_heard(queue):

@@ -48,7 +48,7 @@ class OperatorCommand(BaseCommand):
         try:
             super().run_from_argv(argv)
         except BrokenPipeError:  # A program such as `head` has closed the pipe.
-            # If the output did not go to /dev/null, Python would flush it to the closed pipe at its end.
+            # Python flushes the output when it exits. The output must go to /dev/null then, because the pipe is closed.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
 

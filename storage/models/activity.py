@@ -21,7 +21,7 @@ LONGEST = 255  # The key of an object may be longer: its beginning is enough.
 
 class ActivityQuerySet(models.QuerySet["Activity"]):
     def newest_first(self, after: tuple[datetime, int] | None = None) -> Self:
-        """All acts, or those that come after a position: the time and the row id of the last act before."""
+        """The acts, the newest first: all acts, or only those after the act with the time and the row id ``after``."""
         rows = self.order_by("-at", "-id")
         return rows if after is None else rows.filter(TupleLessThan(Tuple(F("at"), F("id")), after))
 
@@ -173,5 +173,5 @@ class Activity(models.Model):
 
     @classmethod
     def forget(cls, age: timedelta) -> None:
-        """Delete older acts. ``Now()`` is constant during the statement, so PostgreSQL can use the index."""
+        """Delete acts older than ``age``. ``Now()`` is constant in the statement, so PostgreSQL can use the index."""
         cls.objects.filter(at__lt=Now() - age).delete()

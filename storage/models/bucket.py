@@ -47,7 +47,7 @@ class Bucket(models.Model):
 
     @classmethod
     def find(cls, name: str) -> Bucket | None:
-        """The bucket of a name; None if there is none. Every request at the S3 door asks for one."""
+        """The bucket of a name; None if there is none. Nearly every request at the S3 door calls this method."""
         return cls._read("name = %s", name)
 
     @property
@@ -71,8 +71,8 @@ class Bucket(models.Model):
     def lock(self) -> Bucket:
         """Keep the bucket from being deleted until the transaction ends, and return it as it is now.
 
-        If the bucket has a quota, this method waits in other transactions until then: objects are checked against the
-        quota one after the other.
+        If the bucket has a quota, other transactions that call this method wait until this transaction ends: objects
+        are checked against the quota one after the other.
 
         Raises:
             NoSuchBucket: the bucket has been deleted.

@@ -25,9 +25,9 @@ class Health:
 
     Attributes:
         retrievable: True if every chunk has a copy.
-        minimum: the number of replicas of the chunk with the fewest; the target, for a content without chunks.
+        minimum: the smallest number of replicas of any of its chunks; the target, for a content without chunks.
         average: the mean number of replicas per manifest entry.
-        maximum: the number of replicas of the chunk with the most.
+        maximum: the largest number of replicas of any of its chunks; the target, for a content without chunks.
         epoch: the epoch of the topology whose volumes were asked.
     """
 
@@ -60,10 +60,10 @@ class ContentQuerySet(models.QuerySet["Content"]):
         return {content_id for (content_id,) in rows(locked, [list(content_ids)])}
 
     def remove_unreferenced(self, content_ids: Iterable[int]) -> set[int]:
-        """Delete those of the contents that nothing refers to, with their manifests. Ready ones leave their remains.
+        """Delete the contents among these that nothing refers to, with their manifests. Ready contents leave remains.
 
-        The caller holds the locks of the contents' rows, so no reference is made now. Every accepted upload has a file
-        or a part, so it need not be looked for.
+        The caller holds the locks of the contents' rows, so no reference is made now. This method need not look for
+        uploads, because every accepted upload has a file or a part, which refers to the content.
 
         Returns:
             The row ids of the chunks of the deleted contents, which the caller then condemns.

@@ -19,7 +19,7 @@ NOBODY = "nobody"
 
 @lru_cache(maxsize=1)
 def nobody() -> User:
-    """The owner of all files while API keys are off: a real row that cannot log in (RACES 30) and never changes."""
+    """The owner of all files while API keys are off: a user with a row, who cannot log in (RACES 30) or change."""
     user, _ = User.objects.get_or_create(username=NOBODY, defaults={"is_active": False, "password": "!"})
     return user
 
@@ -81,11 +81,12 @@ class FileQuerySet(models.QuerySet["File"]):
         return files.order_by(key.asc(), "id")
 
     def in_folder(self, folder: str, sort: Sort, after: Position | None = None) -> Self:
-        """The files of a folder in an order, as ``sorted`` has them, without those of the folders in it.
+        """The files that are directly in a folder, in an order, as ``sorted`` has them.
 
-        PostgreSQL might read all files of the owner from the newest on, and pick those of the folder: if the newest
-        half lies elsewhere, it reads half of them. The folder is therefore given as a range, and as a part of the
-        order: only the folder's own index has this order.
+        For a simple query by folder, PostgreSQL might read all files of the owner from the newest on, and pick the
+        files of the folder. If the newer half of the owner's files is in other folders, this reads half of all files.
+        So the query gives the folder as a range, and sorts by the folder first: only the index ``file_in_folder`` has
+        this order.
 
         Args:
             folder: the folder with a slash at its end, or an empty string.

@@ -234,7 +234,7 @@ class Job(models.Model):
         self.state = self.State.QUEUED
 
     def wait(self, lack: Job.Lack, delay: timedelta = timedelta(seconds=5)) -> None:
-        """Put the job back into the queue for ``delay``, because it lacks ``lack``.
+        """Put the job back into the queue, because it lacks ``lack``. No worker claims it before ``delay`` is over.
 
         A job that waits for a lack uses up no attempt (RACES 18).
         """

@@ -50,11 +50,11 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self.exclude(state__in=self.model.TERMINAL)
 
     def before(self, created_at: datetime, job_id: uuid.UUID) -> JobQuerySet:
-        """The jobs that come after a job in a list with the newest first: the older jobs."""
+        """The jobs that are older than a job. Jobs that were created at the same time are in the order of their ids."""
         return self.filter(TupleLessThan(Tuple(F("created_at"), F("id")), (created_at, job_id)))
 
     def last_of(self, kind: str) -> Job | None:
-        """The maintenance job of this kind that succeeded last. A job that ended in the future is left out."""
+        """The maintenance job of this kind that succeeded last. A job with an end in the future is left out."""
         ended = self.filter(kind=kind, subject__isnull=False, state=self.model.State.SUCCEEDED)
         return ended.filter(finished_at__lte=Clock()).order_by("-finished_at").first()
 
@@ -66,13 +66,13 @@ class JobQuerySet(models.QuerySet["Job"]):
     def claim(self, queue: str, *, most: int, most_bytes: int) -> list[Job]:
         """Claim queued jobs for this worker. Each job gets a new fencing token and a lease.
 
+        A job that has had an attempt before is claimed alone: a job that fails every time must not use up the attempts
+        of other jobs (RACES 28).
+
         Args:
             queue: the name of the queue.
             most: the largest number of jobs.
             most_bytes: the largest sum of the jobs' sizes in bytes. The first job is claimed whatever its size.
-
-        A job that has failed before is claimed alone: a job that fails every time must not use up the attempts of other
-        jobs (RACES 28).
         """
         return self._take(
             """

@@ -33,13 +33,13 @@ class Scope(models.TextChoices):
 
 @dataclass(frozen=True)
 class KeyLimit:
-    """The part of the store that a key opens: the keys of one bucket that begin with a prefix. No other door opens."""
+    """The objects that a limited key opens, at the S3 door only: those of a bucket whose names begin with a prefix."""
 
     bucket: str
     prefix: str = ""
 
     def has(self, bucket: str, key: str) -> bool:
-        """True if a key of a bucket is within the limit. A prefix that a client lists counts as a key."""
+        """True if ``key``, the name of an object or the prefix of a listing, is within the limit."""
         return bucket == self.bucket and key.startswith(self.prefix)
 
 

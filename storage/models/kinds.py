@@ -12,8 +12,8 @@ class Kind(TextChoices):
     priority: int
 
     def __new__(cls, value: str, *priority: int) -> Kind:
-        # Each member below gives exactly one number. The type of ``priority`` also fits calls without a number:
-        # Kind(value) looks a member up.
+        # Each member below gives exactly one number. The signature also allows none, because a type checker reads
+        # ``Kind(value)``, which only looks a member up, as a call of this method.
         kind = str.__new__(cls, value)
         kind._value_ = value
         (kind.priority,) = priority

@@ -22,8 +22,8 @@ class Lock(IntEnum):
     MIGRATING = 0x0CC5_7043  # One process at a time brings the schema up to date.
     PROVISIONING = 0x0CC0_B007  # One process at a time makes the cluster's row, its nodes and their volumes.
     RECLAIMING = 0x0CC0_F4EE  # One pass of reclaim runs at a time: no other pass may act on the chunks of its plan.
-    # One process at a time gives volumes a generation. Two processes at once might leave the older one of their
-    # generations on a volume.
+    # One process at a time gives volumes a generation. If two processes gave generations at once, a volume might keep
+    # the older one.
     GIVING = 0x0CC0_6E4E
     # Batches in flight share this lock. A rebuild takes the lock alone, and so waits until all batches in flight have
     # ended.

@@ -69,8 +69,8 @@ class Node(models.Model):
     def listed_until(self, now: Node) -> tuple[int, int]:
         """The fewest and the most replicas that a listing can have found between two exact tallies of a node.
 
-        A listing finds the replicas that were there before it, without some of those that were removed during it, and
-        with some of those that were written during it. A tally is exact right after all batches have ended.
+        A listing finds the replicas that were there before. It may miss replicas that are removed during the listing,
+        and may find replicas that are written during the listing. A tally is exact right after all batches have ended.
 
         Args:
             now: the node after the listing; this object is the node before it.

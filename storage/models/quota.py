@@ -112,15 +112,15 @@ class Quota(models.Model):
 
     @classmethod
     def standing(cls, owner_id: int, name: str | None) -> Standing | None:
-        """Read how an owner stands, in one statement.
+        """Read the quota, the usage and the largest file of an owner, in one statement.
 
         Args:
             owner_id: the owner.
             name: a name of a file; None for all names.
 
         Returns:
-            The quota, the usage, and the size of the owner's largest file of this name, or None if there is no such
-            file. None if the owner has no limit.
+            A tuple: the quota, the usage, and the size of the owner's largest file of this name. The size is None if
+            there is no such file. If the owner has no limit, None is returned instead of the tuple.
         """
         statement = _STANDING if name is None else _STANDING_OF_NAME
         for max_bytes, max_files, files, size, largest in rows(statement, {"owner": owner_id, "name": name}):
@@ -153,4 +153,4 @@ class Quota(models.Model):
 
 
 Standing: TypeAlias = tuple[Quota, Usage, int | None]
-"""The quota of an owner, the usage, and the size of the owner's largest file of some name, or None for none."""
+"""The quota of an owner, the usage, and the size of the owner's largest file of a name (None if there is no file)."""

@@ -20,7 +20,7 @@ class ResumableQuerySet(models.QuerySet["Resumable"]):
         return self.filter(owner_id=owner_id, expires_at__gt=Clock())
 
     def arriving(self, owner_id: int) -> ResumableQuerySet:
-        """The owner's uploads of which bytes are still to come, the newest first. Parts of others are left out."""
+        """The owner's uploads that still lack bytes, the newest first. Parts of other uploads are left out."""
         return self.of(owner_id).filter(job=None, is_partial=False).order_by("-created_at", "-id")
 
     def expired(self) -> ResumableQuerySet:
@@ -86,7 +86,9 @@ class Resumable(models.Model):
 
     @property
     def is_complete(self) -> bool:
-        """True if all bytes have arrived. A worker copies the bytes of an upload that is joined from others."""
+        """True if all bytes have arrived. The bytes of an upload that is joined from parts arrive when a worker copies
+        them.
+        """
         return self.offset == self.length
 
     def has_writer(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from django.db import connection, models
 
 KEPT = timedelta(days=30)
-EACH_MINUTE = timedelta(days=1)  # For this long, each minute has its sample; of older ones, one in an hour is kept.
+EACH_MINUTE = timedelta(days=1)  # The age up to which all samples are kept. Of older samples, one an hour is kept.
 
 
 class Sample(models.Model):
@@ -24,7 +24,7 @@ class Sample(models.Model):
 
     @classmethod
     def keep(cls, figures: dict[str, Any]) -> None:
-        """Keep the sample of this minute, unless there is one already, and thin out the older ones."""
+        """Keep the sample of this minute, unless there is one already, and thin out older samples."""
         with connection.cursor() as cursor:
             cursor.execute(
                 """

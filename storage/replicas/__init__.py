@@ -1,1 +1,1 @@
-"""Copies of chunks across volumes: find, read, write, quarantine, remove; counted in the right order."""
+"""Find, read, write, quarantine and remove copies of chunks on the volumes, and count the copies in the right order."""

@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 def rebuild_what_denies(topology: Topology, holders: Mapping[str, Sequence[Member]], sizes: Mapping[str, int]) -> int:
-    """Rebuild the sketches that deny copies which were found; returns how many copies they deny.
+    """Queue rebuilds of the sketches that deny copies which were found; returns the number of denied copies.
 
     The volumes are asked for denied copies once more, because a sketch rightly denies a copy that has been removed
     since it was found.

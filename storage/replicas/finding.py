@@ -74,7 +74,7 @@ def health_of(
 
 
 def verified(holders: Mapping[str, Sequence[Member]]) -> tuple[dict[str, list[Member]], set[str]]:
-    """Read copies back, and keep and make durable those whose bytes have the right hash (RACES 3).
+    """Read copies back, and make the good copies durable: those whose bytes have the right hash (RACES 3).
 
     Args:
         holders: chunk hash → nodes that say they have a copy.

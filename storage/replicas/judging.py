@@ -27,7 +27,7 @@ class _Verdict(Enum):
 
 
 def judge(topology: Topology, chunk_hash: str, size: int) -> tuple[list[Member], bytes | None, int]:
-    """Read every copy of a chunk, and quarantine the bad ones if a good one is left.
+    """Read every copy of a chunk, and quarantine the bad copies if there is a good copy.
 
     Returns:
         The nodes with a good copy, the good bytes if there are any, and how many copies were quarantined.

@@ -184,5 +184,6 @@ def _read(topology: Topology, moves: Sequence[Move]) -> tuple[dict[str, bytes], 
 
 def _drop(topology: Topology, moves: Sequence[Move], operation: str) -> int:
     phases.enter(f"{operation}.trim")
-    # The copies go one by one: each removal reads the other copies of its chunk back, and an upload of the chunk waits.
+    # The copies are removed one by one, so that each call is short: it reads the other copies of its chunk back, and an
+    # upload of the chunk waits meanwhile.
     return sum(remove_replicas(topology, {move.chunk_hash: [member]}) for move in moves for member in move.drop)

@@ -1,4 +1,4 @@
-"""The one function that removes replicas, for reclaim, trim and drain alike; and the trash's purge (RACES 9, 10)."""
+"""Remove replicas, with one function for reclaim, trim and drain alike; and purge the trash (RACES 9, 10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers report, workers judge (RACES 16): bad copies, missing copies, and contents that can be read after all.
+"""Report bad copies, missing copies, and contents that can be read after all. Readers report, workers judge (RACES 16).
 
 A bad copy is reported each time that a reader meets it. Reports of missing copies and of readable contents are limited
 in number, so that a node that lost many chunks causes no storm of jobs. A finding that is not reported is found again

@@ -33,7 +33,7 @@ def pieces(content: OpenContent, ranges: Sequence[range] | None = None) -> Itera
 
 
 def first_now(stream: Iterator[bytes]) -> Iterator[bytes]:
-    """Read the first piece now, and the rest when the caller asks: an error of the first is raised here (RACES 15)."""
+    """Read the first piece now, and the others on demand: an error of the first piece is raised here (RACES 15)."""
     first = next(stream, None)
     return stream if first is None else chain((first,), stream)
 

@@ -31,8 +31,8 @@ class Stored:
 
     Attributes:
         holders: chunk hash → nodes with a good and durable copy.
-        written: copies made.
-        suspects: chunks of which a bad copy was found.
+        written: the number of copies made.
+        suspects: the hashes of the chunks of which a bad copy was found.
         lack: what chunks below their targets lack, nodes or space; None if nothing was lacking.
     """
 
@@ -42,7 +42,7 @@ class Stored:
     lack: Job.Lack | None
 
     def counted(self, chunk_hash: str) -> int:
-        """Copies on nodes whose copies count towards a target."""
+        """The number of copies of a chunk on nodes whose copies count towards a target."""
         return sum(member.counts for member in self.holders[chunk_hash])
 
 
@@ -131,7 +131,7 @@ class _Writer:
                 waves.wrote(member, hashes)
 
     def _runs(self, wave: Mapping[str, Sequence[Member]]) -> Iterator[tuple[Member, list[str]]]:
-        """Yield what each node gets, in portions that become durable together."""
+        """Yield (node, hashes) for each write to a node. The chunks of one write become durable together."""
         chunks: dict[Member, list[str]] = defaultdict(list)
         for chunk_hash, members in wave.items():
             for member in members:

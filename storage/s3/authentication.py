@@ -58,7 +58,7 @@ def authenticate(request: Request) -> None:
 
 
 def _authenticate_form(request: Request, form: Form) -> None:
-    """Find out who lets a client send a form. The policy of a form counts even while keys are off."""
+    """Find out whose key has signed the policy of a form. The policy is checked even while keys are off."""
     if configuration().auth_required:
         claim = _needed(claimed_by_form(form.fields))
         found = _signer(claim.key_id)
@@ -89,7 +89,7 @@ def _signer(key_id: str) -> Signer:
 
 
 def scope_of(operation: str, method: str) -> Scope:
-    """The scope that an operation needs. To abort an upload deletes no object."""
+    """The scope that an operation needs. AbortMultipartUpload deletes no object, so it needs ``write`` only."""
     if operation in DELETES:
         return Scope.DELETE
     return Scope.READ if method in READS else Scope.WRITE
@@ -108,6 +108,7 @@ def require_allowed(request: Request) -> None:
     limit = request.principal.limit
     place = request.key
     if not place and limit is not None and request.operation not in OF_WHOLE_BUCKETS:
-        # The operation is about the bucket itself, or about objects that its body or its query names.
+        # The operation is about the bucket itself, or its body or query names the objects. Only the bucket is checked
+        # here: operations that list or delete objects check the names themselves.
         place = limit.prefix
     request.principal.require_place(request.address.bucket, place)

@@ -14,7 +14,7 @@ EXPOSED = (
     "Accept-Ranges, Content-Length, Content-Range, ETag, Last-Modified, x-amz-checksum-crc32, x-amz-checksum-crc32c, "
     "x-amz-checksum-crc64nvme, x-amz-checksum-sha1, x-amz-checksum-sha256, x-amz-checksum-type, x-amz-request-id"
 )
-MAX_AGE = "3600"  # seconds for which a browser need not ask again
+MAX_AGE = "3600"  # The number of seconds for which a browser need not ask again.
 
 
 def fields(environ: Mapping[str, str]) -> dict[str, str]:

@@ -15,10 +15,10 @@ from storage.s3.errors import S3Error
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 SCHEMA_INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"
 HEAD = b'<?xml version="1.0" encoding="UTF-8"?>\n'
-LARGEST = 8 << 20  # bytes of a document that a client sends: 10,000 parts with checksums, or 1,000 long keys
+LARGEST = 8 << 20  # The most bytes of a client's document: for 10,000 parts with checksums, or 1,000 long keys.
 
-# XML 1.0 forbids these characters, except CR. S3 writes them as references even so, and without a reference, a parser
-# would change a CR.
+# XML 1.0 forbids these characters, except CR, even as references. S3 writes references all the same. CR is written as a
+# reference because a parser would change a plain CR.
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0d\x0e-\x1f]")
 
 Node = Element

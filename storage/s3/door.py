@@ -132,7 +132,10 @@ def _require_host(environ: WSGIEnvironment) -> None:
 
 
 def _owner(request: Request) -> str | None:
-    """The id of the owner whose transfers a request adds to. While keys are off, all clients together are one owner."""
+    """The id of the owner whose transfers a request adds to; None if the transfers of owners are not limited.
+
+    While keys are off, all clients together are one owner.
+    """
     if not configuration().max_transfers_per_owner:
         return None
     return str(request.principal.owner.pk) if configuration().auth_required else NOBODY

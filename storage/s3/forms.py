@@ -88,7 +88,7 @@ class Form:
         raise S3Error("IncorrectNumberOfFilesInPostRequest", "POST requires exactly one file upload per request.")
 
     def require_policy(self, bucket: str, now: datetime) -> None:
-        """Refuse a form that its policy does not allow. While the file arrives, ``read`` compares its size.
+        """Refuse a form that its policy does not allow. ``read`` later compares the size of the file with the policy.
 
         Args:
             bucket: the bucket of the address.

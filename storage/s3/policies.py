@@ -45,7 +45,7 @@ class Condition:
         found = fields.get(self.field)
         if found is None or self.operator == EQUAL:
             return found == self.value
-        # S3 takes a Content-Type with commas for a list, each of whose values the condition is about.
+        # S3 takes a Content-Type with commas for a list. Every value of the list must fulfil the condition.
         values = found.split(",") if self.field == "content-type" else [found]
         return all(value.strip().startswith(self.value) for value in values)
 

@@ -56,7 +56,7 @@ def store_from(
         factor: the number of replicas that the bytes should have.
         size: the announced number of bytes; 0 if it is not known.
         receive: a function that writes all bytes to the reception that it is called with.
-        overhead: the most bytes of ``size`` that may not belong to the object.
+        overhead: at most this many bytes of ``size`` belong to the form around the object, and not to the object.
 
     Returns:
         As ``store``.

@@ -27,7 +27,7 @@ class Reply:
     Attributes:
         status: the HTTP status code.
         headers: the header fields. Each character of a value is a byte.
-        body: the body: bytes, or pieces that the server closes.
+        body: the bytes of the body, or an iterable of pieces, which the server closes at the end.
     """
 
     status: int = 200

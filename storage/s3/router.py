@@ -62,7 +62,7 @@ OF_OBJECTS = frozenset(
     ]
 )
 
-POST_OBJECT = "PostObject"  # The key and the signature of this operation are in the body.
+POST_OBJECT = "PostObject"  # The object's key and the signature of this operation are in the body.
 
 # method and parameter → operation. An empty text stands for a request without such a parameter.
 ON_BUCKETS: Mapping[tuple[str, str], str] = {

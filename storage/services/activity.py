@@ -13,7 +13,10 @@ from storage.conf import configuration
 from storage.models import Activity, Content, File, clock
 
 Place = tuple[tuple[datetime, int] | None, int | None]
-"""Where a page ends: the time and the row id of its last act, and the row id of its last file; None for none."""
+"""Where a page ends: the time and the row id of the last act so far, and the row id of the last file so far.
+
+None stands in the place of an act or a file if there was none so far.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,11 @@ class Act:
 def page(
     owner: User | None, *, limit: int, action: str | None = None, after: Place = (None, None)
 ) -> tuple[Sequence[Act], Place | None]:
-    """The newest acts, from after a place; and the place for the next page, or None if nothing follows.
+    """The newest acts after the place ``after``, and the place where this page ends, or None if no act follows.
 
     Args:
         owner: the owner of the things; None for everybody's things and for the cluster.
-        limit: number of acts at most.
+        limit: the largest number of acts.
         action: acts of this kind only, a value of ``Activity.Action``; None for all.
         after: where the page before ended.
     """

@@ -3,11 +3,11 @@
 An audit compares one node and reads every byte of it. A reconcile compares one node without reading bytes. A census
 compares all nodes.
 
-The job goes through the ranges of hashes, one after the other. In each range, short chunks are noted for repair,
-surplus copies are trimmed, orphans are condemned, leftovers of dead processes are removed, and bad copies are reported,
-so that a worker judges them. At the end the node's sketch is rebuilt. A node that was away is reconciled when it is
-back. A census lists all nodes and reads no bytes. A census queues a rebuild of each sketch that contradicts the
-listing. The phases: ``audit.list``, ``audit.trim``, ``audit.read``.
+Each of these jobs goes through the ranges of hashes, one after the other. In each range, short chunks are noted for
+repair, surplus copies are trimmed, orphans are condemned, leftovers of dead processes are removed, and bad copies are
+reported, so that a worker judges them. At the end of an audit or a reconcile, the node's sketch is rebuilt. A node that
+was away is reconciled when it is back. A census lists all nodes and reads no bytes. A census queues a rebuild of each
+sketch that contradicts the listing. The phases: ``audit.list``, ``audit.trim``, ``audit.read``.
 """
 
 from __future__ import annotations
@@ -207,8 +207,8 @@ def _trim(topology: Topology, listing: Census) -> None:
 def _clear_leftovers(members: Sequence[Member], prefix: str) -> int:
     """Remove leftovers of dead processes; returns how many were removed.
 
-    The leftovers are listed first, and then all batches in flight are waited for. A listed leftover that still exists
-    then belongs to no batch in flight, so no process will rename it any more.
+    The function first lists the leftovers, and then waits until all batches in flight have ended. A listed leftover
+    that still exists then belongs to no batch in flight, so no process will rename it any more.
     """
     leftovers = [(member, leftover) for member in members for leftover in _leftovers(member, prefix)]
     if leftovers:
@@ -276,10 +276,10 @@ def take_census(job: Job) -> dict[str, Any]:
     """Carry out a census: list the names and sizes on all nodes, and compare them with PostgreSQL and the sketches.
 
     Returns:
-        The numbers of ``chunks`` that were listed and are on record, of their ``replicas`` and ``bytes``, and the other
-        numbers as for ``audit``; the bytes that these replicas take on each node, ``stored``; the number of copies in
-        samples that were ``denied`` by sketches; the ``silent`` nodes, which could not be listed in some range; and the
-        nodes that ``contradicted`` the listing by their tallies, whose sketches are rebuilt.
+        ``chunks`` is the number of chunks on record that have a copy. ``replicas``, ``bytes`` and the other numbers are
+        as for ``audit``. ``stored`` has the bytes that these replicas take on each node. ``denied`` is the number of
+        copies in the samples that sketches denied. ``silent`` has the nodes that could not be listed in some range.
+        ``contradicted`` has the nodes whose tallies contradict the listing; their sketches are rebuilt.
 
     Raises:
         LeaseLost: the job is another worker's.

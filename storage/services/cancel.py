@@ -24,7 +24,7 @@ def cancel(job: Job) -> None:
     file, unless another upload has made the file or may still make it.
 
     Raises:
-        NotPossible: the job has ended, or it stores a part of an upload. The message says how that is ended.
+        NotPossible: the job has ended, or it stores a segment of an upload, and the upload must be cancelled instead.
     """
     if job.kind == Job.Kind.INGEST_SEGMENT:
         raise NotPossible("this job stores a part of an upload: cancel the upload")

@@ -104,7 +104,8 @@ def level(
         limit: number of folders and files on the page at most.
         sort: the order of the files.
         after: the position of the last file, or the last folder, of the page before; None for the first page.
-        prefix: the folder with a slash at its end, or an empty string; the beginning of the wanted names may follow.
+        prefix: the folder with a slash at its end, or an empty string, perhaps followed by the beginning of the names
+            that are wanted.
     """
     passed = after if isinstance(after, str) else ""
     folders = [] if isinstance(after, tuple) else models.folders(owner.pk, prefix, after=passed, most=limit + 1)
@@ -161,8 +162,8 @@ def find_holding(owner: User, file_hash: str) -> Holding:
     """Find a content that the owner has, as a file or in an object.
 
     Raises:
-        NoSuchFile: the owner does not have it.
-        ContentNotReady: its ingest has not ended.
+        NoSuchFile: the owner does not have the content.
+        ContentNotReady: the ingest of the content has not ended.
     """
     held = Holding.find(owner.pk, file_hash)
     if held is None:
@@ -231,7 +232,7 @@ def give_all(giver: User, receiver: User) -> int:
     """Make all files of one user the files of another user; return their number.
 
     If the receiver already has a file of the same name and content, the two files become one. The files are given in
-    batches: a call that is interrupted goes on when it is made again.
+    batches: after a call that was interrupted, another call gives the files that are left.
     """
     count = 0
     while batch := list(File.objects.filter(owner=giver).order_by("id")[:GIVEN_AT_ONCE]):

@@ -142,7 +142,7 @@ def _empty_range(job: Job, prefix: str) -> None:
 
 
 def _retire(job: Job) -> bool:
-    """Retire the job's node if no copy is left on it; returns True if the node was retired.
+    """Retire the job's node if no copy is left on it; returns True if the node is retired now.
 
     Raises:
         LeaseLost: the job was cancelled during the last listing, and its node is active again.

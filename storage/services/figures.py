@@ -56,8 +56,8 @@ class Stored:
         waiting: (queue, the thing that jobs wait for, or "" for a worker) → the queued jobs.
         running: kind of job → number of running jobs.
         census: the last census; None if there was none.
-        audited_since: the time since when every online node has been audited. For a node that was never audited, the
-            time at which it was added counts.
+        audited_since: the time at which the oldest of the last audits of all online nodes ended. For a node that was
+            never audited, the time at which it was added counts.
         survey: the last survey of the sketches; None if there was none.
         surveyed_at: the time of that survey.
         database_size: bytes of the database.

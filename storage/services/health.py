@@ -95,7 +95,7 @@ def _examine() -> Health:
 
 
 def watch() -> None:
-    """Keep since when each trouble lasts. A worker calls this every few seconds."""
+    """Record since when each trouble has lasted. A worker calls this every few seconds."""
     found = _examine()
     Lasting.keep({*found.failing, *found.degraded})
 

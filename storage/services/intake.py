@@ -74,13 +74,13 @@ class Reception:
         """
         Args:
             owner: the owner of the future file.
-            declared_size: the largest size of the body in bytes that the client announced. Space for this size times
-                the replication factor is reserved on the nodes.
+            declared_size: the size of the body in bytes, as the client announced it; 0 if the client announced none.
+                Space for this size times the replication factor is reserved on the nodes.
             replication_factor: the replicas that the client wants; None if that is not known yet, and then
                 REPLICATION_FACTOR is assumed.
             name: the client's name of the file; None if the client gave none.
-            overhead: the most bytes of ``declared_size`` that may not belong to the file, such as the boundaries of a
-                form.
+            overhead: the largest number of bytes in the body, such as the boundaries of a form, that do not become
+                bytes of the file.
             destination: the place in a bucket for which the body arrives; None if it becomes a file.
 
         Raises:
@@ -348,8 +348,8 @@ def finish(accepted: Accepted, seconds: float, *, durable: bool = True) -> Store
 def keep(upload_id: uuid.UUID, job_id: uuid.UUID) -> None:
     """Make an accepted upload durable.
 
-    This call is for uploads whose client is answered before the ingest. When an upload is accepted, its row may not be
-    on the disk yet, because a client that waits for the ingest needs no such promise.
+    This call is for uploads whose client is answered before the ingest has ended. The acceptance of an upload does not
+    wait until the row is on the disk, because a client that waits for the ingest is promised nothing before its end.
 
     Raises:
         ClusterUnavailable: PostgreSQL has crashed and lost the upload.
@@ -373,7 +373,8 @@ def withdraw(accepted: Accepted) -> bool:
         if job.state == Job.State.SUCCEEDED:
             return False
         Job.cancel([job.pk])
-        # A rename may have merged the file into another file since the upload was accepted.
+        # The row of the upload is read again: a rename may have merged the file into another file since the upload was
+        # accepted, and the row then names that other file.
         upload = Upload.objects.filter(pk=accepted.upload_id).first()
         chunk_ids = Upload.objects.release([accepted.upload_id])
         if content is not None and upload is not None:

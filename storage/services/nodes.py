@@ -35,7 +35,7 @@ class NodeView:
     Attributes:
         node: its row.
         since: the time since when it is in its state, as far as that is known.
-        audit: its last audit; None if it was never audited, or not for a long time.
+        audit: its last audit; None if it was never audited, or so long ago that the job has been deleted.
         jobs: the audits, drains and other jobs about it that have not ended.
     """
 
@@ -46,7 +46,7 @@ class NodeView:
 
     @property
     def free_bytes(self) -> int | None:
-        """The free room on the node's file system, to a sixteenth of its size; None if the size is not known."""
+        """The free room on the node's file system, rounded to sixteenths of its size; None if the size is unknown."""
         return round(self.node.file_system_bytes * self.node.weight) if self.node.file_system_bytes else None
 
 

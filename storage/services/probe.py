@@ -33,7 +33,7 @@ INSPECTION_PAUSE = timedelta(minutes=10)
 
 
 def probe() -> None:
-    """Make one round: record which nodes have changed, and queue the work that follows from that."""
+    """Make one round: record which nodes have changed, and queue the work that is needed then."""
     topology = Topology.load()
     sights = {member.node_id: _look(member) for member in topology.members}
     changed = [m for m in topology.members if m.online != (sights[m.node_id] is not None)]

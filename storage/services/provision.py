@@ -27,8 +27,8 @@ def provision(configuration: Configuration) -> None:
     """Make the cluster row and the nodes that the environment asks for, and record changes of the sketches' shape.
 
     The first start makes NUM_NODES nodes. A later start adds nodes only if NUM_NODES was raised since the start before:
-    then it adds the missing nodes. Nodes come and go by other operations, and NUM_NODES need not be equal to their
-    number.
+    then it adds the missing nodes. Other operations also add nodes and retire them, so NUM_NODES need not be equal to
+    the number of nodes.
 
     Raises:
         ConfigurationError: a node cannot be created, or the cluster has too few nodes for REPLICATION_FACTOR.
@@ -74,7 +74,7 @@ def add(url: str = "", zone: str = "") -> Node:
     """Add a node to the running cluster. A rebalance then moves the new node's share of the copies to it.
 
     Args:
-        url: the address of its volume, such as ``pack:///srv/disk6``; by default in a folder next to the other nodes.
+        url: the address of its volume, such as ``pack:///srv/disk6``; by default a directory next to the other nodes.
         zone: its zone; replicas go to distinct zones first.
 
     Raises:
@@ -146,7 +146,7 @@ def _commit_nodes(configuration: Configuration) -> None:
 
 
 def _kind(configuration: Configuration) -> addresses.Kind:
-    """The kind of the volumes of new nodes in the folder of the nodes."""
+    """The kind of the volumes of new nodes in the directory of the nodes."""
     kind = addresses.possible(configuration.node_volumes, configuration.nodes_dir)
     if kind != configuration.node_volumes:
         log.warning("packs.impossible", folder=str(configuration.nodes_dir))

@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """The work that bringing a file's chunks to their targets needs.
+    """The work that brings a file's chunks to their targets.
 
     Attributes:
         added: node id → (copies, bytes) that the node gets.
@@ -64,7 +64,7 @@ def plan(held: Holding, replication_factor: int | None) -> Plan:
 
 
 def request(held: Holding, replication_factor: int | None) -> Job:
-    """Set the replication factor of the owner's files and objects, if one is given, and queue the rebalancing.
+    """Set the replication factor of the owner's files and objects, if a factor is given, and queue the rebalancing.
 
     Raises:
         InvalidRequest: the factor is above the number of nodes.
@@ -106,7 +106,7 @@ def _possible_factor(topology: Topology, held: Holding, replication_factor: int 
 
 
 def _targets(held: Holding, factor: int | None) -> dict[str, int]:
-    """Chunk hash → its target, now or with a new factor. Another owner who has the chunk may want more replicas."""
+    """Chunk hash → its target, as it is or with a new factor. Another owner of the chunk may want more replicas."""
     ids = dict(Chunk.objects.filter(entries__content=held.content).values_list("hash", "id"))
     if factor is None:
         wanted = Chunk.objects.targets(ids.values())

@@ -1,4 +1,4 @@
-"""Bring every copy to where placement puts it now: after a node was added, or when copies have gathered in one place.
+"""Bring every copy to where placement puts it now: after a node was added, or when copies have gathered on few nodes.
 
 A copy is misplaced if its node is not among the first nodes in the order of placement of its chunk. All misplaced
 copies move, and no other copies. With rendezvous hashing no fewer moves are possible, and then each node has the share
@@ -115,8 +115,8 @@ def plan() -> Plan:
 def moves(topology: Topology, entries: Mapping[str, Entry]) -> list[Move]:
     """Plan the moves of every chunk with misplaced copies: where to make copies, and which to remove then. Pure.
 
-    A move that was interrupted after its new copy was made is finished: its old copy is removed. A chunk below its
-    target is left to repair.
+    If an earlier move was interrupted after its new copy was made, the plan finishes it: the old copy is removed. A
+    chunk below its target is left to repair.
 
     Args:
         topology: the nodes.
@@ -147,9 +147,9 @@ def request() -> Job:
 def rebalance_all(job: Job) -> dict[str, Any]:
     """Carry out a rebalance of the cluster; returns the numbers of ``replicas`` and ``bytes`` moved.
 
-    Each range of hashes is planned when its turn comes, from what the nodes hold then. So a turn or an attempt that
-    ended early, or uploads at the same time, do not change the final state. If nodes have been added or drained since
-    the first range, the job goes through all ranges once more.
+    The moves of a range of hashes are planned when the job comes to the range, from what the nodes hold then. So a turn
+    or an attempt that ended early, or uploads at the same time, do not change the final state. If nodes have been added
+    or drained since the first range, the job goes through all ranges once more.
 
     Raises:
         LeaseLost: the job is another worker's.

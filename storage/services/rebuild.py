@@ -26,8 +26,8 @@ log = structlog.get_logger(__name__)
 
 FILL_CHUNKS = 2000
 PREFIXES = 256
-# The prefixes listed between two progress reports. To list these prefixes takes less time than a lease, also on a large
-# node.
+# This many prefixes are listed between two progress reports. To list them takes less time than a lease, also on a
+# large node.
 PROGRESS_EVERY = 8
 
 
@@ -43,10 +43,8 @@ def rebuild(job: Job) -> dict[str, Any]:
         fields of ``Comparison``, None if no sketch was in use; how many copies the listing ``missed`` that the node
         should have had; and ``quiet``, True if the node gained and lost no copy during the rebuild. If the node was
         quiet, all differences are wrong counts, which are now mended. On a busy node the differences are upper bounds:
-        a chunk
-            that was both
-        written and listed is counted twice in the new sketch, and a chunk that was listed and then removed is counted
-        in the new sketch only.
+        a chunk that was both written and listed is counted twice in the new sketch, and a chunk that was listed and
+        then removed is counted in the new sketch only.
 
     Raises:
         LeaseLost: the job is another worker's.
@@ -125,7 +123,7 @@ def _correct_tally(before: Node, listed: Replicas) -> tuple[int, bool]:
 
     A node is quiet if it gained and lost no copy during the listing.
 
-    A node's tally is the number of its copies that PostgreSQL keeps. A batch updates the tally before it ends, and this
+    PostgreSQL keeps the number of a node's copies: the node's tally. A batch updates the tally before it ends, and this
     job has waited for the batches. So the tally is exact at two times: when the listing began (``before``), and now.
     ``Node.listed_until`` says how many copies the listing must have found at least.
 

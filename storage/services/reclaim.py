@@ -54,7 +54,7 @@ class Plan:
 class Trash:
     """The number of ``copies`` in the trash of a node.
 
-    ``due`` copies of the trash have been there for longer than the grace period.
+    ``due`` of these copies have been in the trash for longer than the grace period.
     """
 
     node_id: str
@@ -68,7 +68,7 @@ class Preview:
 
     Attributes:
         grace: the grace period in seconds.
-        condemned: number of chunks that belong to no file.
+        condemned: number of condemned chunks.
         due: number of chunks that the next pass would remove.
         due_bytes: the size of the due chunks, one copy of each.
         is_capped: True if the next pass would reach its limit, so that later passes remove more.
@@ -110,9 +110,9 @@ def plan(topology: Topology, grace: float) -> Plan:
         grace: the grace period: seconds since a chunk was condemned, by PostgreSQL's clock.
 
     Raises:
-        ForeignDatabase: a volume belongs to another cluster, or was written to under a database that this one does not
-            know. If the volume was written to under another database, this database may be an older copy, which does
-            not know all that the volumes hold.
+        ForeignDatabase: a volume belongs to another cluster, or was written to under a database that this database does
+            not know. In the second case this database may be an older copy, which does not know all that the volumes
+            hold.
     """
     members: list[Member] = []
     absent: list[Member] = []
@@ -203,7 +203,7 @@ def hold_back(span: timedelta, patience: float = HOLD_PATIENCE) -> Hold:
 
 
 def reclaim_all(job: Job, grace: float) -> dict[str, int]:
-    """Make passes until one finds nothing to do; returns the sums over all passes, named like those of ``Outcome``.
+    """Make passes until a pass finds nothing to do; returns sums over all passes, named like the fields of ``Outcome``.
 
     Raises:
         LeaseLost: the job is another worker's, or was cancelled.

@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 
 def plan(node_id: str) -> Totals:
-    """What the index of the node has now.
+    """Count the records that the index of the node has now.
 
     Raises:
         NoSuchNode: there is no such node.
@@ -27,11 +27,11 @@ def plan(node_id: str) -> Totals:
 def reindex(node_id: str) -> tuple[Job, Totals]:
     """Make the index again, and queue the comparison of the node with the other nodes.
 
-    This reads a block of each record, which may take minutes. The caller therefore waits for the disk itself, and the
-    lane with its time limit is left out. Other processes find the node offline during this time.
+    This reads a block of each record, which may take minutes. So this function calls the volume directly, and not
+    through its lane, which has a time limit. Other processes find the node offline during this time.
 
     Returns:
-        The job, and what the index has now.
+        The job, and the totals of the new index.
 
     Raises:
         NoSuchNode: there is no such node.

@@ -53,8 +53,9 @@ def repair(job: Job) -> dict[str, int]:
         good = stored.holders[chunk.hash]
         counters.add(Event.REPLICAS_REPAIRED, stored.written)
         changed |= stored.written > 0
-    # If this repair has changed no copy, only the summaries that contradict the copies found are made again. So a wrong
-    # report costs only this check of the copies, and a lost chunk does not cause repairs and summaries without end.
+    # If this repair has changed no copy, only the health summaries that contradict the copies found are made again. So
+    # a wrong report of a bad copy costs only this check, and a lost chunk does not cause repairs and summaries without
+    # end.
     contradicted = ~Q(retrievable=bool(good)) | Q(min_replication__gt=len(good))
     moving.outdate_health([chunk.hash], of=None if changed else contradicted)
     log.info("repair.done", job=str(job.pk), chunk=chunk.hash, quarantined=quarantined, good=len(good))

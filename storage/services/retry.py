@@ -1,4 +1,4 @@
-"""Try a job again that has failed or was cancelled."""
+"""Try again a job that has failed or was cancelled."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ log = structlog.get_logger(__name__)
 def retry(job: Job) -> Job:
     """Queue the work of a job once more.
 
-    The staged bytes of a failed upload are kept for a week, so the same job stores them. Maintenance gets a new job, or
-    the one that is queued for it already.
+    The staged bytes of a failed upload are kept for a week, so the same job stores them. For maintenance work a new job
+    is queued, unless a job for this work is queued already.
 
     Returns:
         The job that does the work.

@@ -47,12 +47,12 @@ def links_to(files: Sequence[File]) -> list[Link]:
 
 
 def links_of(owner: User, *, limit: int, after: tuple[datetime, uuid.UUID] | None = None) -> list[Link]:
-    """The links to the owner's files that have not expired, the newest first: all, or those after a link.
+    """The links to the owner's files that have not expired, the newest first: one page of them.
 
     Args:
         owner: the owner of the files.
         limit: the largest number of links.
-        after: the time at which the last link before was made, and its id.
+        after: the last link of the page before: the time at which it was made, and its id; None for the first page.
     """
     links = Link.objects.good().filter(file__owner=owner).select_related("file__content").order_by("-created_at", "-id")
     if after is not None:
@@ -65,8 +65,8 @@ def revoke(link_id: str, *, owner: User, files: Sequence[File] | None = None) ->
 
     Args:
         link_id: the id of the link.
-        owner: the owner of the file that it leads to.
-        files: the files of which it must lead to one; None if it may lead to any of the owner's.
+        owner: the owner of the file that the link leads to.
+        files: the link must lead to one of these files; None if it may lead to any file of the owner.
 
     Raises:
         NoSuchLink: no link of this id leads to one of the files.

@@ -28,8 +28,8 @@ class NodeStatistics:
         condition: the state of the node in a word.
         chunks: the number of copies on the node.
         bytes: the size of the copies on the node.
-        union_size: the number of distinct chunks, estimated from the node's sketch; None while there is no estimate.
-        foreign_writes: True if the volume was written to under a database that this one does not know.
+        union_size: the number of chunks on the node, estimated from its sketch; None while there is no estimate.
+        foreign_writes: True if the volume was written to under a database that this database does not know.
         online: True if the node answers.
         since: the time since when the node answers or does not answer; None if it has always answered.
         zone: the zone of the node; empty if it has none.
@@ -70,7 +70,7 @@ class Statistics:
         surveyed_at: the time of the survey.
         sketch_state: the present state of the sketches: ``trusted``, ``rebuilding`` or ``unavailable``.
         census: the result of the last census; None if there was none yet.
-        audited_since: the time since when every online node has been audited; None if a node never was.
+        audited_since: since this time every online node has been audited; None if an online node never was.
         counters: event → how often it happened, such as repairs; None if Redis does not answer.
     """
 
@@ -155,7 +155,7 @@ def gather() -> Statistics:
 
 
 def _audited_since(topology: Topology) -> datetime | None:
-    """The time of the last audit of the online node whose last audit is the oldest; None if a node never had one."""
+    """The oldest of the times at which online nodes were last audited; None if an online node was never audited."""
     online = [member.node_id for member in topology.online]
     ended = Job.objects.last_audits(online)
     return min(ended.values()) if online and len(ended) == len(online) else None

@@ -51,7 +51,7 @@ def survey() -> None:
 def _watch_gatherings(topology: Topology, figures: Survey) -> None:
     """Record since when copies have gathered on few nodes, and log it after ``GATHERED_FOR``.
 
-    While a rebalance of the cluster is queued or running, nothing is recorded, because it will spread the copies.
+    While a rebalance of the cluster is queued or running, nothing is recorded: the rebalance will spread the copies.
     """
     global _told_of
     if not all(member.counts for member in topology.members):

@@ -43,7 +43,7 @@ log = structlog.get_logger(__name__)
 
 SLACK = 10.0  # Seconds in addition to the stall timeout, for the time between two heartbeats and for a busy machine.
 UNRECORDED = 60.0  # A staged file may be without its row for this many seconds: far longer than a commit may take.
-AHEAD = timedelta(seconds=10)  # A time further ahead than this is from before PostgreSQL's clock was set back.
+AHEAD = timedelta(seconds=10)  # Times that are further ahead were recorded before PostgreSQL's clock was set back.
 PENDING_KEPT = 300.0  # A stored body may be without its place for this many seconds: far longer than its request lives.
 FAILED_UPLOAD_KEPT = timedelta(days=7)
 TERMINAL_JOBS_KEPT = timedelta(days=7)
@@ -141,7 +141,7 @@ def _drop_expired_uploads() -> None:
 
 
 def _drop_expired_multiparts() -> None:
-    """Drop multipart uploads to which nothing has come for MULTIPART_UPLOAD_EXPIRES, and completed ones after it."""
+    """Drop multipart uploads, also completed ones, to which nothing has happened for MULTIPART_UPLOAD_EXPIRES."""
     expired = dict(Multipart.objects.filter(expires_at__lte=Clock()).values_list("pk", "expires_at"))
     for upload_id in _expiries_of_multiparts.unchanged(expired, 2 * configuration().stall_timeout + SLACK):
         with transaction.atomic():
@@ -165,7 +165,7 @@ def _drop_pending_parts() -> None:
 def _drop(upload: Upload) -> bool:
     """Drop an upload, together with its file if only this upload could have made the file ready.
 
-    Returns False if the upload's state has changed, because the upload is still alive.
+    If the upload's state has changed, the upload is still alive: it is not dropped, and this function returns False.
     """
     content = Content.objects.select_for_update(of=("self",)).filter(uploads=upload.pk).first()
     locked = Upload.objects.select_for_update().filter(pk=upload.pk, state=upload.state).first()

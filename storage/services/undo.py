@@ -25,9 +25,9 @@ log = structlog.get_logger(__name__)
 def undo(owner: User, deletion_id: str) -> list[File]:
     """Make the files of a deletion again, and their content if it went with them. A deletion can be undone once.
 
-    A file has the row id and the time that it had, so lists show it where it was. The share links of the file do not
-    come back. If the owner has stored the same bytes under the same name since, that file stays, with the larger
-    factor.
+    A restored file has its former row id and its former time, so lists show it where it was. The share links of the
+    file do not come back. If the owner has stored the same bytes under the same name since, that newer file stays, with
+    the larger one of the two factors.
 
     Returns:
         The files, the newest first.
@@ -78,8 +78,8 @@ def _locked(owner: User, deletion_id: str) -> Deletion:
 def _content(file_hash: str, factor: int) -> Content:
     """Lock the content of this hash, or make it again from its remains.
 
-    A content is locked before its remains, as a deletion locks them. No other transaction changes the remains of a
-    content that this one holds; only a sweep may delete them.
+    A content is locked before its remains, as in a deletion. While this transaction holds the lock of the content, no
+    other transaction changes the content's remains; only a sweep may delete the remains.
 
     Raises:
         DeletionFinal: there are no remains, or a chunk has been freed.
@@ -133,7 +133,7 @@ def _raise_factor(file: File, factor: int) -> None:
 
 
 def _restore(owner: User, content: Content, entry: dict[str, Any]) -> None:
-    """Make a file again. Row ids are not used twice, so the id that it had is free."""
+    """Make a file again. Row ids are not used twice, so the former id of the file is free."""
     File.objects.create(
         pk=entry["id"],
         owner=owner,

@@ -32,7 +32,7 @@ class PieceChecksums:
 
         Args:
             piece_size: bytes per piece.
-            whole: the checksums of the last whole pieces, in the format of ``packed``.
+            whole: the checksums of the whole pieces that were not forgotten (``forget``), in the format of ``packed``.
             current: the checksum of the piece that has begun to arrive.
             filled: the bytes that have arrived of the piece that has begun to arrive.
         """

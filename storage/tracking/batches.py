@@ -14,7 +14,8 @@ from storage.models.locks import Lock, advisory_lock, shared_advisory_lock
 def batch_in_flight() -> Iterator[None]:
     """Mark a batch as in flight while the ``with`` block counts and then writes copies, or removes copies.
 
-    A rebuild waits for the batch, because the new sketch misses what the batch counted before the rebuild began.
+    A rebuild waits for the batch, because the new sketch has none of the counts that the batch made before the rebuild
+    began.
 
     The mark of a batch in flight is a shared advisory lock of this thread's PostgreSQL session. If a worker dies, the
     lock is released, and the worker's writes have ended too. A worker that only loses its session fails at its next

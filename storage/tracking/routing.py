@@ -31,7 +31,7 @@ PREFERRED = 0.9  # This share of all replicas is assumed to lie where placement 
 LIKELY = 0.5
 STALE_LOSS = 0.5  # An untrusted sketch is assumed to lack this share of its node's chunks.
 CERTAIN = 0.95  # A missing copy is reported if its node held it with this probability, so few reports are false.
-RECENT = 1.0  # Reads use the sketches that this process has fetched for this many seconds.
+RECENT = 1.0  # Reads use sketches that this process fetched at most this many seconds ago.
 # If the sketches of all nodes together have more bytes than RECENT_BYTES, no process fetches them each second: a read
 # asks Redis for the registers of its chunk alone.
 RECENT_BYTES = 4 << 20
@@ -47,7 +47,7 @@ class Routes:
     Attributes:
         members: all nodes.
         registers: the chunk's register on each node; 0 if the node has no sketch.
-        probabilities: the probability of each node to hold the chunk.
+        probabilities: the probability that the node holds the chunk.
         order: indices into ``members``, in the order in which to ask. Online nodes come before offline nodes. Among the
             online nodes, and among the offline nodes, the likely nodes come first in the order of placement, then the
             other nodes by falling probability.
@@ -109,10 +109,10 @@ class Route(NamedTuple):
 
     Attributes:
         order: all nodes, in the order in which to ask them.
-        members: all nodes; each of the following lists has one item for each, in this order.
+        members: all nodes; each of the following lists has one item for each node, in this order.
         trusted: True if the node's sketch is trusted.
-        registers: the register of the node that the chunk falls into.
-        probabilities: the probability of the node to hold the chunk.
+        registers: the value of the chunk's register in the node's sketch; 0 if the node has no sketch.
+        probabilities: the probability that the node holds the chunk.
         target: the number of replicas that the chunk is assumed to have.
     """
 

@@ -30,8 +30,8 @@ ENDS_TRUST = (Reason.MISSING, Reason.STALE)
 
 
 def outdated(topology: Topology) -> dict[str, Reason]:
-    """The online nodes whose sketches have to be rebuilt, as far as headers tell. The headers are as long for a large
-    sketch as for a small one.
+    """The online nodes whose sketches have to be rebuilt, as far as headers tell. Only headers are read, and
+    the header of a large sketch is as short as the header of a small sketch.
 
     Raises:
         StoreUnavailable: Redis does not answer.
@@ -60,7 +60,9 @@ def untrusted(topology: Topology) -> list[Member]:
 
 
 def inspect(topology: Topology, member: Member) -> Reason | None:
-    """Read a node's whole sketch, N' bytes; return WORN, DRIFTED or, if it is good or does not exist, None.
+    """Read a node's whole sketch, N' bytes; return why it has to be rebuilt (WORN or DRIFTED), or None.
+
+    The result is None if the sketch is good or does not exist.
 
     The sum of the registers should equal the node's tally. Batches in flight and failed writes make the sum larger than
     the tally. Removals under way make the sum a little smaller. If the sum is far smaller than the tally, counts were

@@ -1,7 +1,8 @@
-"""The URLs of volumes, and how one is opened.
+"""The URLs of volumes, and how a volume is opened.
 
-``file:///path`` has one file for each replica, ``pack:///path`` has many replicas in one file. The URL of a node may be
-relative, ``node_000`` or ``pack:node_000``: it then lies in the folder of the nodes, so that this folder can move.
+The volume ``file:///path`` has one file for each replica; ``pack:///path`` has many replicas in one file. The URL of a
+node may be relative, ``node_000`` or ``pack:node_000``. The volume is then in the directory of the nodes, and this
+directory can be moved.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Kind = Literal["file", "pack"]
 
 
 def relative(node_id: str, kind: Kind) -> str:
-    """The URL of a node's volume in the folder of the nodes."""
+    """The URL of a node's volume in the directory of the nodes."""
     return node_id if kind == "file" else f"{kind}:{node_id}"
 
 

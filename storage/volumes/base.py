@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-HEADROOM = 256 << 20  # These bytes stay free on every file system, for PostgreSQL and for uploads under way.
+HEADROOM = 256 << 20  # This many bytes stay free on every file system, for PostgreSQL and for uploads under way.
 HEADROOM_FILES = 4096  # Room for this many files (inodes) also stays free on every file system.
 
 GENERATIONS = 4
@@ -46,7 +46,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Space:
-    """Room on the file system below a volume; volumes with one ``device`` share it.
+    """Room on the file system below a volume; volumes with the same ``device`` share this room.
 
     Attributes:
         device: name of the file system.

@@ -30,7 +30,7 @@ class DirectoryVolume(ABC):
 
     Attributes:
         own_names: the names that an unfinished creation may have left in the directory.
-        writes_to: the folder below the directory that takes new replicas.
+        writes_to: the subdirectory that takes new replicas.
     """
 
     own_names: ClassVar[frozenset[str]]
@@ -62,7 +62,7 @@ class DirectoryVolume(ABC):
             place = self._nearest()
             if place == self.root:
                 self._carries(identity)
-            # Whether a folder can be made depends on rights and mounts: only an attempt to make one shows it.
+            # Whether a directory can be made depends on rights and mounts: only an attempt shows it.
             Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=place)).rmdir()
 
     def _nearest(self) -> Path:
@@ -131,7 +131,7 @@ class DirectoryVolume(ABC):
 
     @contextmanager
     def _opened(self, check: bool = True) -> Iterator[int]:
-        """A descriptor of the volume's directory, where all paths start; if ``check``, after its identity matched."""
+        """A descriptor of the volume's directory, where all paths start. If ``check``, the identity is compared."""
         with open_at(None, str(self.root), DIRECTORY) as root:
             if check:
                 self._require_expected(root)

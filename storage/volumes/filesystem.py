@@ -24,7 +24,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class FilesystemVolume(DirectoryVolume):
-    """A volume of one file a replica. Each verb opens the directory again."""
+    """A volume with one file for each replica. Each verb opens the directory again."""
 
     own_names = frozenset({"chunks", "trash", "quarantine", spare.NAME, "lost+found"})
     writes_to = "chunks"

@@ -1,4 +1,4 @@
-"""The identity file of a volume in a directory. It has a fixed size, so that a full file system can still change it."""
+"""The identity file of a volume in a directory. Its size is fixed, so it can be changed on a full file system too."""
 
 from __future__ import annotations
 

@@ -122,8 +122,8 @@ class Lane:
     def look(self, verb: Callable[..., T], *arguments: object) -> T:
         """Call a verb even if the breaker is open: its success closes the breaker.
 
-        A look past an open breaker first reads the identity from the medium. The kernel answers most questions, such as
-        the one for the free space, from memory, and so also while the disk hangs. While a look hangs, further looks are
+        A look past an open breaker first reads the identity from the medium, because the kernel answers most questions,
+        such as how much space is free, from memory, even while the disk hangs. While a look hangs, further looks are
         refused for the time of the longest back-off. So looks at a disk that hangs block no more threads and callers
         than ordinary calls do.
 

@@ -1,4 +1,4 @@
-"""A volume in this process's memory, for tests: it keeps the contract of a volume without a disk."""
+"""A volume in this process's memory, for tests: it keeps the contract of a volume, and needs no disk."""
 
 from __future__ import annotations
 

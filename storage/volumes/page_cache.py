@@ -6,8 +6,8 @@ a FIFO in a file's place without waiting for its writer. The file is read only i
 start to read missing pages, and wait if the disk is busy. O_NOATIME keeps the read from being recorded. So no call of
 this module hangs when a disk hangs (RACES 21).
 
-The file system has to be local. A file system over a network, or one that a process serves, asks its server even to
-open a cached file. If the kernel does not know or allow these system calls, ``read`` always returns None.
+The file system has to be local. A file system over a network, or a file system that a process serves, asks its server
+even to open a cached file. If the kernel does not know or allow these system calls, ``read`` always returns None.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _Range = ctypes.c_uint64 * 2  # struct cachestat_range: offset and length; the l
 _Pages = ctypes.c_uint64 * 5  # struct cachestat, whose first field is the number of pages in memory
 _FileSystem = ctypes.c_long * 32  # struct statfs, whose first field is the type; the array is longer than the struct
 
-# These calls keep the interpreter's lock (GIL): they take less time than to release it.
+# These calls keep the interpreter's lock (GIL): to release the lock would take longer than the calls do.
 _syscalls = ctypes.PyDLL(None, use_errno=True)
 _openat2 = _syscalls["syscall"]
 _openat2.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t]
@@ -72,12 +72,12 @@ def read(path: str) -> bytes | None:
 
 
 def read_range(descriptor: int, offset: int, length: int) -> memoryview | None:
-    """Bytes of an open local file; None if reading them would need a disk, or it has fewer bytes.
+    """Bytes of an open local file; None if reading them would need a disk, or if the file ends before.
 
     Args:
         descriptor: the open file.
         offset: where the bytes begin.
-        length: the number of bytes; None is the result for more than ``LARGEST``.
+        length: the number of bytes; for 0, or more than ``LARGEST``, the result is None.
 
     Returns:
         A view of this thread's buffer. The next read of this thread overwrites the bytes.

@@ -14,7 +14,10 @@ class Interruptions(Visitor):
     """The part of a visit in which uploads are interrupted."""
 
     def survive_a_lost_line(self, file: Path) -> None:
-        """Lose the line in an upload: it goes on by itself. A small file begins again, a large one goes on."""
+        """Cut the line during an upload, and mend it: the page goes on by itself.
+
+        A small file is sent again from its beginning; a large file is sent on from where the line was cut.
+        """
         with self.page("lost line", viewport=DESKTOP, base_url=self.line.url) as page:
             page.goto("/")
             self.line.cut_after(min(file.stat().st_size // 2, 3 << 20))
@@ -69,7 +72,7 @@ class Interruptions(Visitor):
         chooser.value.set_files(file)
 
     def pause_and_cancel(self) -> None:
-        """Pause an upload and go on, with the keyboard; begin another one and cancel it."""
+        """With the keyboard, pause an upload, go on, pause again, and cancel it. Then try the upload again."""
         file = self.folder / "resumed" / "film.bin"
         with self.page("pause", viewport=DESKTOP, base_url=self.line.url) as page:
             page.goto("/")
@@ -98,7 +101,7 @@ class Interruptions(Visitor):
         self.steps.append("paused")
 
     def try_again_after_a_failure(self, file: Path) -> None:
-        """Let the service fail to store an upload, as the page hears it. The next attempt is another upload."""
+        """Tell the page that the service could not store an upload. The next attempt is another upload."""
         failed: list[str] = []
 
         def answer(route: Route) -> None:

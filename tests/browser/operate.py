@@ -4,8 +4,8 @@ Playwright lives in a virtual environment of its own, so this program imports no
 
     python -m tests.browser.operate URL CHROMIUM FOLDER PASSWORD
 
-The installation asks for keys. The user ``admin`` empties a node, adds one, and makes a key. The screenshots go to
-FOLDER/shots.
+The installation asks for keys. The user ``admin`` empties a node, adds a node, checks a node, and makes a key. The
+screenshots go to FOLDER/shots.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Operation(Visit):
         self.steps.append("key")
 
     def operate_without_scripts(self) -> None:
-        """Empty a node, and revoke a link, in a browser that runs no scripts."""
+        """Empty a node, and look at the activity, in a browser that runs no scripts."""
         with self.page("operator without scripts", viewport=DESKTOP, java_script_enabled=False) as page:
             self.enter(page)
             page.get_by_role("link", name="node_005").click()

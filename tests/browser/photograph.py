@@ -25,7 +25,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 DESKTOP, PHONE = {"width": 1100, "height": 700}, {"width": 390, "height": 760}
 LOOKS = (("", DESKTOP, "light"), ("-phone", PHONE, "light"), ("-dark", DESKTOP, "dark"))
 TALLEST = 2200  # pixels
-COLOURS, FREQUENT = 160, 100  # colours of a picture; how many of them are its most frequent ones
+COLOURS, FREQUENT = 160, 100  # A picture keeps 160 colours; 100 of them are its most frequent colours.
 OTHERS = 1500  # At most this many colours of a picture are compared.
 PATIENCE = 60_000  # ms
 DEAD = "node_001"
@@ -76,7 +76,7 @@ class Photographer:
 
 
 def _palette_of(picture: Image.Image) -> Image.Image:
-    """A palette of the most frequent colours, which stay as they are, and of those that differ most from them."""
+    """A palette of the most frequent colours, which stay as they are, and the colours that differ most from these."""
     counted: Any = picture.getcolors(maxcolors=1 << 24)
     colours = [colour for _, colour in sorted(counted, reverse=True)]
     chosen, others = colours[:FREQUENT], colours[FREQUENT:OTHERS]
@@ -153,7 +153,7 @@ def share_it(camera: Photographer) -> None:
 
 
 def lose_a_disk(camera: Photographer, state: Path) -> None:
-    """Take a node's folder away, see what the pages say, and give the node up when its copies are elsewhere."""
+    """Take a node's directory away, photograph the trouble, give the node up, and wait until all is well again."""
     page = camera.page
     (state / "nodes" / DEAD).rename(state / f"{DEAD}.dead")
     _wait_for(lambda: any(t["since"] and t["name"] == DEAD for t in _health(page).get("troubles", ())))

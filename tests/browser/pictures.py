@@ -22,8 +22,8 @@ OUT = PROJECT / "docs/pictures"
 MOST_BYTES = 1_500_000  # bytes of all pictures together
 SETTINGS = {"AUTH_REQUIRED": "true", "CHUNK_SIZE": "65536", "REPAIR_DELAY": "5", "CENSUS_INTERVAL": "30"}
 
-# The service takes no sample for a minute that has one. The samples of some minutes ahead are made up too, so the
-# service takes none while it is photographed.
+# The service takes no sample for a minute that has a sample. The samples of some minutes ahead are made up too, so the
+# service takes no sample while the pictures are made.
 A_DAY = """
 DELETE FROM storage_sample;
 INSERT INTO storage_sample (at, figures)

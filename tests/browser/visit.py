@@ -1,6 +1,6 @@
 """Visits the console with Chromium, and prints what it finds as JSON.
 
-Playwright lives in a virtual environment of its own, so this folder imports nothing of the rest of the project:
+Playwright lives in a virtual environment of its own, so this program imports nothing from outside ``tests/browser``:
 
     python -m tests.browser.visit URL CHROMIUM FOLDER [PASSWORD]
 
@@ -158,7 +158,7 @@ class Visit(Interruptions):
             session.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 400, "data": dragged})
 
     def _put_into_folder(self, page: Page) -> None:
-        """Choose a file and a folder while a folder is shown: they go into this folder, and what is marked stays so."""
+        """Choose a file and a folder while a folder is shown: they go into this folder, and marked rows stay marked."""
         box = page.get_by_label("Mark 1.txt", exact=True)
         box.check()
         page.set_input_files("#pick-files", self.folder / "folder" / "one.txt")
@@ -256,7 +256,7 @@ class Visit(Interruptions):
     # -- what every page keeps -------------------------------------------------
 
     def every_page(self, paths: dict[str, str]) -> None:
-        """Look at every page in two sizes and colour schemes: no error, no violation, no scrolling sideways."""
+        """Look at every page in two sizes and colour schemes: no error, no finding of axe, no scrolling sideways."""
         for viewport, scheme in LOOKS:
             look = f"{viewport['width']} {scheme}"
             with self.page(look, viewport=viewport, color_scheme=scheme) as page:
@@ -328,7 +328,7 @@ def main(url: str, chromium: str, folder: Path, password: str = "") -> None:
         with visit.page("addresses") as page:
             paths = paths_of(page)
         visit.every_page(paths)
-        # A page that is not there is answered with 404, which the browser's console repeats.
+        # One page does not exist. The browser's console reports its 404 as an error, which is no finding.
         findings = [finding for finding in visit.findings if "404 (Not Found)" not in finding]
         print(json.dumps({"findings": findings, "steps": visit.steps, "pages": len(paths)}))
         browser.close()

@@ -61,7 +61,7 @@ class Visitor:
                     page.request.delete(f"/files/{file['file_hash']}?file_name={quote(file['file_name'], safe='')}")
 
     def _forgive(self, name: str) -> None:
-        """The lost connection is in the console of the browser, as it should be."""
+        """Drop the findings about a lost connection: the browser's console reports the loss, as it should."""
         lost = (f"{name}: error: Failed to load", f"{name}: warning: Failed to load")
         self.findings = [finding for finding in self.findings if not finding.startswith(lost)]
 

@@ -62,7 +62,7 @@ class Service:
         return name
 
     def for_rclone(self, folder: Path) -> dict[str, str]:
-        """The environment in which rclone knows the service as ``occ``, and keeps its cache in a folder."""
+        """The environment in which rclone knows the service as ``occ``, and keeps its cache in a directory."""
         return {
             "RCLONE_CONFIG": "/dev/null",
             "RCLONE_CACHE_DIR": str(folder / "cache"),
@@ -107,7 +107,7 @@ def large(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Callable[[int], Path]:
-    """Make a folder with a number of files, some of them with hard names."""
+    """Make a directory with a number of files, some of them with hard names."""
 
     def make(files: int) -> Path:
         root = tmp_path / "files"

@@ -39,7 +39,7 @@ NPM = (
 
 
 def environment_of(family: str) -> Path:
-    """The folder with the programs of a family, in which pip has installed the family's packages."""
+    """The directory with the programs of a family, in which pip has installed the family's packages."""
     folder = ROOT / family
     mark = folder / "installed"
     wanted = "\n".join(PACKAGES[family])
@@ -59,7 +59,7 @@ def environment_of(family: str) -> Path:
 
 
 def modules_of_node() -> Path:
-    """The folder in which npm has installed the SDK for JavaScript."""
+    """The directory in which npm has installed the SDK for JavaScript."""
     folder = ROOT / "node"
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed")
@@ -70,7 +70,7 @@ def modules_of_node() -> Path:
 
 
 def equal(one: Path, other: Path) -> bool:
-    """True if two folders have the same files with the same bytes."""
+    """True if two directories have the same files with the same bytes."""
     names = {str(path.relative_to(one)) for path in one.rglob("*") if path.is_file()}
     if names != {str(path.relative_to(other)) for path in other.rglob("*") if path.is_file()}:
         return False

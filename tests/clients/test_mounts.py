@@ -1,4 +1,4 @@
-"""File systems that others have written, which show a bucket of a running service as a folder."""
+"""File systems that others have written, which show a bucket of a running service as a directory."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def mounted(argv: list[str | Path], folder: Path, environment: Mapping[str, str]
 
 
 def use(mount: Mount, root: Path, files: Path, large: Path, service: Service, bucket: str) -> None:
-    """Use a mounted bucket as people use a folder, and look at the bucket by another door in between.
+    """Use a mounted bucket as people use a directory, and look at the bucket through S3 in between.
 
     Args:
         mount: returns a context in which the bucket is mounted at ``root``.
-        root: the folder.
-        files: a folder to copy.
+        root: the directory at which the bucket is mounted.
+        files: a directory to copy.
         large: a file to copy.
         service: the running service.
         bucket: the name of the bucket.

@@ -31,7 +31,7 @@ NGINX_USER = 10042  # This may be any number: no user in the container needs a n
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a self-signed certificate and its key."""
+    """A directory with a self-signed certificate and its key."""
     folder = tmp_path_factory.mktemp("certs")
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     files = ["-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")]
@@ -191,7 +191,7 @@ def test_nothing_is_spooled_on_the_way(stack: Stack, session: requests.Session) 
 def written(container: str) -> set[str]:
     """Return the changes on the container's own file system.
 
-    If nginx has written a body to a temporary file, it may have deleted the file since. The folder of the temporary
+    If nginx has written a body to a temporary file, it may have deleted the file since. The directory of the temporary
     file stays, and is in the result.
     """
     return set(docker("diff", container).splitlines())

@@ -33,13 +33,13 @@ def nodes_dir(installation: Installation) -> Path:
 
 
 def copies(installation: Installation, chunk: bytes) -> dict[str, Any]:
-    """Look up the copies of a chunk in the folders of the nodes: node id → path."""
+    """Look up the copies of a chunk in the directories of the nodes: node id → path."""
     found = {node_of(copy): copy for copy in paths_of(installation, chunk)}
     return {node_id: path for node_id, path in found.items() if node_id.startswith("node_")}
 
 
 def all_copies(installation: Installation) -> dict[str, list[Copy]]:
-    """Map each chunk hash to the chunk's copies in the folders of the nodes."""
+    """Map each chunk hash to the chunk's copies in the directories of the nodes."""
     found: dict[str, list[Copy]] = defaultdict(list)
     for folder in sorted(nodes_dir(installation).glob("node_*")):
         is_packed = (folder / "packs").exists()
@@ -49,12 +49,12 @@ def all_copies(installation: Installation) -> dict[str, list[Copy]]:
 
 
 def node_of(copy: Copy) -> str:
-    """Return the node in whose folder a copy is."""
+    """Return the node in whose directory a copy is."""
     return (copy.root if isinstance(copy, PackedCopy) else copy.parents[2]).name
 
 
 def put_back(copy: Copy, data: bytes) -> None:
-    """Make a copy that is not there, whole at once."""
+    """Make a missing copy in one step: no process sees a part of it."""
     if isinstance(copy, PackedCopy):
         copy.write_bytes(data)
     else:
@@ -278,7 +278,7 @@ def limited_disks(
 
     Args:
         installation: the installation that has the nodes.
-        backings: a folder for the mount points.
+        backings: a directory for the mount points.
         kinds: node id → a file system and its options, such as ``("tmpfs", "nr_inodes=5000")`` for one in memory and
             ``("ext4", "-N", "8192")`` for one that ``mkfs.ext4`` makes.
 

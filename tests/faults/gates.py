@@ -14,7 +14,7 @@ ARRIVAL_LIMIT = 60.0  # Seconds within which a process must come to a gate; the 
 
 
 class Gates:
-    """The gates in the folder that PHASE_GATES names to a system. A gate holds each process that enters its phase."""
+    """The gates in the directory PHASE_GATES of a system. A gate holds each process that enters the gate's phase."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -52,7 +52,7 @@ class Machine(System):
 
     @property
     def runtime_dir(self) -> Path:
-        """The path at which a process outside the mount namespace reaches the folder of the sockets."""
+        """The path at which a process outside the mount namespace reaches the directory of the sockets."""
         return Path(f"/proc/{self.pid}/root{runtime_dir(self.storage_dir)}")
 
     def programs(self) -> dict[int, str]:
@@ -92,7 +92,7 @@ def machine(project: Path = PROJECT, **environment: str) -> Iterator[Machine]:
     """
     if os.geteuid() != 0:
         raise CannotMount("only root may mount file systems")
-    # The folder is not below /tmp, because the machine mounts a folder of its own over /tmp.
+    # The directory is not below /tmp, because the machine mounts a directory of its own over /tmp.
     root = Path(tempfile.mkdtemp(prefix="occ-machine-", dir="/run"))
     try:
         mount("-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(root))

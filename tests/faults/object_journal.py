@@ -122,7 +122,7 @@ class ObjectJournal:
     # -- multipart uploads -------------------------------------------------
 
     def begin_upload(self, key: str) -> Upload | None:
-        """Begin a multipart upload, which changes no register. Return None if the server did not do it."""
+        """Begin a multipart upload, which changes no register. Return None if the server has begun none."""
         status, body = self._ask("POST", f"{_path(key)}?uploads")
         return Upload(key, _texts(body, "UploadId")[0]) if status == 200 else None
 
@@ -336,7 +336,7 @@ def _texts(body: bytes, path: str) -> list[str]:
 
 
 def _rows(body: bytes, name: str, *columns: str) -> list[list[str]]:
-    """The texts of some children of each element with this name."""
+    """The texts of the children ``columns`` of each element that is called ``name``."""
     return [
         [row.findtext(f"{{*}}{column}") or "" for column in columns] for row in _document(body).findall(f"{{*}}{name}")
     ]

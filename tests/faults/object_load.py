@@ -28,7 +28,7 @@ Work = Callable[[ObjectJournal, random.Random, Callable[[int], bytes]], Change |
 
 @contextmanager
 def object_load(installation: Installation, label: str, chance: random.Random) -> Iterator[list[Change | Look]]:
-    """Let clients use a few objects during the ``with`` block. The installation's journal of objects records it.
+    """Let clients use a few objects during the ``with`` block. The journal of objects records their requests.
 
     Args:
         installation: the installation that gets the load. It has the bucket already.
@@ -65,7 +65,7 @@ def put(journal: ObjectJournal, draw: random.Random, new_bytes: Callable[[int], 
 def upload_in_parts(
     journal: ObjectJournal, draw: random.Random, new_bytes: Callable[[int], bytes]
 ) -> Change | Look | None:
-    """Upload two parts, the second perhaps twice, list them, and complete or abort the upload."""
+    """Upload two parts, the second part perhaps twice, list the parts, and complete or abort the upload."""
     upload = journal.begin_upload(draw.choice(KEYS))
     if upload is None:
         return None
@@ -103,7 +103,7 @@ def list_all(journal: ObjectJournal, draw: random.Random, new_bytes: Callable[[i
     return journal.list()
 
 
-# Operation → how often the clients choose it, relative to the others.
+# Operation → how often the clients choose it, relative to the other operations.
 ACTS: Mapping[Work, float] = {
     put: 34,
     upload_in_parts: 5,
@@ -121,7 +121,7 @@ def answers(exchanges: list[Change | Look]) -> dict[str, int]:
 
 
 def throughout(seconds: float, times: int, fault: Callable[[], object], chance: random.Random) -> None:
-    """Call a fault some times, with random pauses of ``seconds`` on average."""
+    """Call ``fault`` as often as ``times`` says, each time after a random pause of ``seconds`` on average."""
     for _ in range(times):
         time.sleep(chance.uniform(0.2, 1.8) * seconds)
         fault()

@@ -165,8 +165,9 @@ class Registers:
         return False
 
     def _hidden_before(self, key: str, moment: float) -> float:
-        """A change that took effect before the time returned here was hidden at ``moment``: another change had begun
-        later and had taken effect.
+        """Return when the newest change began that had taken effect by ``moment``.
+
+        Each change that took effect before the returned time was hidden at ``moment`` by this newest change.
         """
         some = self._changes.get(key, ())
         return max((c.begun for c in some if self._effective[c, key] < moment), default=-math.inf)

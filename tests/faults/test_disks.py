@@ -109,7 +109,7 @@ def replication(installation: Installation, attempt: Attempt) -> set[int]:
     return {len(copies(installation, data[i : i + CHUNK_SIZE])) for i in range(0, len(data), CHUNK_SIZE)}
 
 
-# -- without disks of their own ---------------------------------------------
+# -- tests that mount nothing ------------------------------------------------
 
 
 def test_empty_mount_points_never_say_that_a_file_is_gone(installation: Installation, file: Attempt) -> None:
@@ -217,7 +217,7 @@ def test_a_node_that_is_back_takes_uploads_when_another_one_goes_at_once(
     installation.system.stop()
 
 
-# -- full ------------------------------------------------------------------
+# -- disks that fill up ----------------------------------------------------
 
 
 def test_what_finds_a_disk_full_in_mid_upload_goes_to_another(
@@ -266,7 +266,7 @@ def test_when_all_disks_are_full_an_upload_is_refused_and_leaves_nothing_behind(
     installation.settle("all disks full in mid-upload")
 
 
-# -- loose -----------------------------------------------------------------
+# -- disks that come loose -------------------------------------------------
 
 
 def test_a_disk_that_comes_loose_in_mid_upload_is_not_written_below(
@@ -281,7 +281,7 @@ def test_a_disk_that_comes_loose_in_mid_upload_is_not_written_below(
     installation.settle("a disk loose in mid-upload, and back")
 
 
-# -- read-only -------------------------------------------------------------
+# -- disks that become read-only -------------------------------------------
 
 
 def test_a_disk_that_turns_read_only_is_read_and_not_written(

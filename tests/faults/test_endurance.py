@@ -27,8 +27,8 @@ MINUTES = float(os.environ.get("MINUTES", "20"))
 CLIENTS = 8
 CHUNK_SIZE = 65536
 KEPT = 40  # The number of files that each client does not delete.
-# A process may hold GROWTH times what it held after the first minute, and SPARE_MIB of memory in addition: caches fill,
-# and the figures of small processes vary.
+# The processes of a program may hold GROWTH times the resources that they held after the first minute, and SPARE_MIB of
+# memory in addition: caches fill, and the figures of small processes vary.
 GROWTH = 1.25
 SHARED_BUFFERS_MIB = 128.0  # The size of PostgreSQL's cache, which fills with the pages that are read.
 SPARE_MIB = 24.0

@@ -106,7 +106,7 @@ def test_what_a_verb_has_done_survives_a_power_cut(strace: None, tmp_path: Path,
 
 
 def position(found: Sequence[Call], names: Sequence[str], suffix: str, *, last: bool = False) -> int:
-    """The index of the first or the last call with one of the names on a file whose path ends so; -1 for none."""
+    """The index of the first or the last call of ``names`` on a file whose path ends with ``suffix``; -1 for none."""
     at = [
         i for i, call in enumerate(found) if call.name in names and call.paths and str(call.paths[0]).endswith(suffix)
     ]
@@ -122,7 +122,10 @@ def test_a_new_volume_of_packs_survives_a_power_cut(strace: None, tmp_path: Path
 
 @pytest.mark.parametrize("prepare", ["volume.create(identity)", WRITTEN], ids=["a new pack", "the same pack"])
 def test_a_record_is_durable_before_the_index_has_it(strace: None, tmp_path: Path, prepare: str) -> None:
-    """The index itself needs no sync: whoever opens the volume after a power cut looks for records it has lost."""
+    """The index needs no sync.
+
+    After a power cut, a process that opens the volume looks for records that the index has lost.
+    """
     found, begun, ended = trace((prepare, "volume.write({name: data})"), tmp_path, "pack")
     verb = found[begun:ended]
     assert undone_by_a_power_cut(verb, below=tmp_path / "volume" / "packs") == [], "a record or its pack would be gone"
@@ -154,7 +157,7 @@ def installation(make_installation: Callable[..., Installation]) -> Installation
 @pytest.mark.system
 @pytest.mark.faults
 def test_a_202_is_sent_after_its_bytes_are_durable(strace: None, installation: Installation, tmp_path: Path) -> None:
-    installation.gates.close("ingest.read")  # This gate keeps the staged file in the staging folder.
+    installation.gates.close("ingest.read")  # This gate keeps the staged file in the staging directory.
     staging = installation.system.storage_dir / "staging"
     api = installation.system.pids()["api"]
     with attached([api, *installation.system.children("api")], tmp_path / "log"):

@@ -118,7 +118,7 @@ def checkpoint(system: Machine) -> None:
 
 
 def settled_programs(system: Machine) -> dict[int, str]:
-    """Return the manager's programs when none has started or ended for 3 s: all are running, and ``boot`` has ended."""
+    """Wait until no program has started or ended for 3 s, and return the programs: all run, and ``boot`` has ended."""
     time_of_last_change, found = time.monotonic(), system.programs()
     while time.monotonic() - time_of_last_change < 3:
         time.sleep(0.2)

@@ -91,9 +91,9 @@ def denials(topology: Topology, member: Member, seen: Counter[str]) -> list[str]
 
 
 def copies(member: Member) -> dict[str, tuple[int, int]]:
-    """Map each chunk hash to what tells its copy from a later one, without the code under test.
+    """Map each chunk hash to a value that a later copy of the chunk would not have, without the code under test.
 
-    For a file, this is its inode and its change time. For a record of a pack, it is its place.
+    For a file, the value is its inode and its change time. For a record of a pack, the value is its place.
     """
     root = Path(member.lane.volume.root)  # type: ignore[attr-defined]
     found = places_in(root)

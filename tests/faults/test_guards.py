@@ -68,7 +68,7 @@ def test_a_removal_that_was_planned_spares_a_chunk_that_is_needed_again(
 def test_what_an_upload_has_found_is_not_reclaimed_before_it_is_recorded(
     installation: Installation, tmp_path: Path
 ) -> None:
-    """The only file that has the chunk is deleted while an upload is held that has found the chunk's copies."""
+    """The only file that has the chunk is deleted while a gate holds an upload that has found the chunk's copies."""
     journal, gates = installation.journal, installation.gates
     chunk, tail = bytes_of("found", CHUNK_SIZE), b"only the first file has this"
     first = journal.upload(chunk + tail, "had the chunk before")

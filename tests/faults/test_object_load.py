@@ -26,8 +26,8 @@ from tests.support.system import alive, free_port, wait_until
 pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 KILLS = 20
-# No answer but these: a well-formed request is never refused, except that a GET or a copy may find no object, and that
-# the parts of an aborted upload cannot be listed.
+# The only statuses that answers may have. A well-formed request is never refused, except with 404: if a GET or a copy
+# finds no object, or if the parts of an aborted upload are listed.
 GOOD = {"200", "204", "404", "503", "None"}
 
 

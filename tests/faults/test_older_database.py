@@ -1,4 +1,4 @@
-"""An earlier copy of the database folder is put back and used for a while. Then the newer database is put back.
+"""An earlier copy of the database directory is put back and used for a while. Then the newer database is put back.
 
 Files that were acknowledged under either database can be read whenever that database is in use. A database neither
 condemns nor reclaims chunks that it does not know, until an operator adopts the volumes.
@@ -24,19 +24,19 @@ SIZE = 100_000
 
 
 class Databases:
-    """Copies of the database folder of a stopped installation."""
+    """Copies of the database directory of a stopped installation."""
 
     def __init__(self, installation: Installation) -> None:
         self.system = installation.system
         self.folder = self.system.storage_dir / "postgres"
 
     def keep(self, name: str) -> None:
-        """Stop the installation, and copy the folder."""
+        """Stop the installation, and copy the directory."""
         self.system.stop()
         shutil.copytree(self.folder, self._copy(name), dirs_exist_ok=False)
 
     def put_back(self, name: str) -> None:
-        """Stop the installation, put a copy in the place of the folder, and start the installation again."""
+        """Stop the installation, put a copy in the place of the directory, and start the installation again."""
         self.system.stop()
         shutil.rmtree(self.folder)
         shutil.copytree(self._copy(name), self.folder)

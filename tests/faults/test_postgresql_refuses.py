@@ -63,7 +63,7 @@ def answers_again(installation: Installation) -> float:
 
 
 def succeed_within(installation: Installation, back_at: float, label: str) -> float:
-    """Upload and download until both succeed five times in a row, because several processes answer requests.
+    """Upload and download until both succeed five times in a row: one success shows only that one process recovered.
 
     Returns the seconds from ``back_at`` to the first of the five successes in a row.
     """

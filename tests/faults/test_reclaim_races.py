@@ -57,7 +57,7 @@ def test_deletes_and_reclaim_spare_the_chunks_of_others(
 
 @pytest.mark.parametrize("phase", ["ingest.locate", "ingest.write", "ingest.record", "ingest.close"])
 def test_reclaim_spares_what_an_upload_relies_on(installation: Installation, tmp_path: Path, phase: str) -> None:
-    """The only file that has the chunks is deleted, and reclaim runs, while an upload of the same chunks is held."""
+    """The only file with the chunks is deleted, and reclaim runs, while a gate holds an upload of the same chunks."""
     journal, gates = installation.journal, installation.gates
     data = bytes_of(f"relied on in {phase}", 4 * CHUNK_SIZE)
     tail = f"only before {phase}".encode()

@@ -71,7 +71,7 @@ def a_replica(client: redis.Redis) -> Iterator[None]:
 
 @contextmanager
 def unable_to_save(client: redis.Redis) -> Iterator[None]:
-    """Make Redis answer MISCONF, as on a full disk: a folder stands where Redis would save its file."""
+    """Make Redis answer MISCONF, as on a full disk: a directory stands where Redis would save its file."""
     target = Path(str(client.config_get("dir")["dir"])) / "dump.rdb"
     target.mkdir()
     (target / "in the way").touch()

@@ -44,12 +44,12 @@ def kinds(changes: list[Change], *looks: Look) -> list[str]:
         ([change(ONE, 0, 1), change(TWO, 2, 3)], {TWO}),
         ([change(ONE, 0, 2), change(TWO, 1, 3)], {ONE, TWO}),
         ([change(ONE, 0, 1), change(TWO, 2, 3, U)], {ONE, TWO}),
-        ([change(ONE, 0, 1, U), change(TWO, 2, 3)], {ONE, TWO}),  # The first one may still take effect later.
+        ([change(ONE, 0, 1, U), change(TWO, 2, 3)], {ONE, TWO}),  # The first change may still take effect later.
         ([change(ONE, 0, 1), change(None, 2, 3)], {None}),
         ([change(ONE, 0, 1), change(None, 2, 3, U)], {None, ONE}),
         ([change(ONE, 0, 1), change(None, 2, 3, R)], {ONE}),
         ([change(ONE, 0, 1), change(TWO, 2, 8), change(None, 4, 6)], {None, TWO}),
-        ([change(ONE, 0, 1), change(TWO, 9, 12)], {ONE, TWO}),  # The look overlaps the second one.
+        ([change(ONE, 0, 1), change(TWO, 9, 12)], {ONE, TWO}),  # The look overlaps the second change.
         ([change(ONE, 0, 1), change(TWO, 11, 12)], {ONE}),
         ([change(ONE, 0, 1, A, OTHER), change(TWO, 2, 3), copy(4, 5)], {ONE, TWO}),
         ([change(ONE, 0, 1, A, OTHER), change(THREE, 2, 3, A, OTHER), copy(4, 5)], {None, THREE}),

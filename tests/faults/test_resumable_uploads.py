@@ -1,4 +1,4 @@
-"""Uploads in many requests: clients whose lines break anywhere, and an API that is killed while bytes arrive.
+"""Uploads in many requests: clients whose connections break at any byte, and an API that is killed while bytes arrive.
 
 An offset that a client was told is never taken back, the file has every byte, and no request hangs.
 """

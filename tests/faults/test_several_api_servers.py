@@ -1,4 +1,4 @@
-"""Resumable uploads behind nginx, which spreads the requests over two API servers with one staging folder."""
+"""Resumable uploads behind nginx, which spreads the requests over two API servers with one staging directory."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def running(argv: list[str], environment: dict[str, str], output: Path) -> Itera
 
 
 def proxy_configuration(port: int, apis: list[int], folder: Path) -> str:
-    """The configuration of the repository with two API servers, and with all files in a folder of the test."""
+    """The configuration of the repository with two API servers, and with all files in a directory of the test."""
     text = (PROJECT / "nginx/nginx.conf").read_text()
     limits = {"BODY_LIMIT": 1 << 30, "S3_BODY_LIMIT": 1 << 30}
     values = {"API": "apis", **limits, "SILENCE": 65, "ANSWER": 120, "HSTS_SECONDS": 0}

@@ -1,6 +1,6 @@
 """Clients of tus that others wrote, against the real system. The clients are installed outside the repository.
 
-``TUS_CLIENTS`` is a folder with a virtual environment (``python -m venv``, ``pip install tuspy aiotus``) and with
+``TUS_CLIENTS`` is a directory with a virtual environment (``python -m venv``, ``pip install tuspy aiotus``) and with
 ``node_modules`` (``npm install tus-js-client@4.3.1``).
 """
 

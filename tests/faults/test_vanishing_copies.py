@@ -2,7 +2,7 @@
 false alarm.
 
 Each scenario prints one line: when the cluster noticed, when it was whole, and which jobs it made. The tests look into
-the folders of the nodes to see whether the cluster is whole.
+the directories of the nodes to see whether the cluster is whole.
 """
 
 from __future__ import annotations
@@ -209,9 +209,9 @@ def first_asked(installation: Installation, chunk_hash: str, held: Mapping[str, 
 def test_a_chunk_of_which_one_copy_is_put_back_is_brought_to_its_factor(
     make_installation: Callable[..., Installation], found_by: str
 ) -> None:
-    """A download that succeeds reports the copy at once.
+    """A download that succeeds reports at once that the chunk has a copy again.
 
-    Without a download, the cluster looks again at lost contents.
+    Without a download, the cluster finds the copy when it looks again at lost contents.
     """
     installation = make_installation(**QUIET)
     wanted = stored(installation, "lost and found", 4, chunks=3)
@@ -250,7 +250,7 @@ def is_retrievable(installation: Installation, attempt: Attempt) -> bool:
     return bool(file["retrievable"])
 
 
-# -- what is no loss --------------------------------------------------------
+# -- deletions and churn, which are no losses -------------------------------
 
 
 def test_deleted_files_of_two_copies_are_no_losses(make_installation: Callable[..., Installation]) -> None:
@@ -274,7 +274,7 @@ def test_deleted_files_of_two_copies_are_no_losses(make_installation: Callable[.
 
     took = watch.await_whole(is_reclaimed, grace + 2 * PATIENCE)
     print(f"/status was asked {len(said)} times about chunks below their target, and said {sorted(set(said))}")
-    # With two targets the estimate is noisy by a few chunks, up or down, while some of the deleted ones are left.
+    # With two targets the estimate is noisy by a few chunks, up or down, while some of the deleted chunks are left.
     assert {lower for _, lower in said} == {0}
     assert max(estimate for estimate, _ in said) < len(deleted) / 20
     installation.settle("files of two copies deleted")
@@ -346,7 +346,7 @@ def test_copies_stay_spread_while_a_cluster_grows(
 
 
 def require_spread(installation: Installation, nodes: int) -> None:
-    """Fail if three nodes together hold many more chunks than expected, according to the folders or the sketches."""
+    """Fail if three nodes together hold many more chunks than expected, by their directories or by the sketches."""
     held = [frozenset(node_of(path) for path in paths) for paths in all_copies(installation).values()]
     triples = Counter(node_ids for node_ids in held if len(node_ids) == 3)
     expected = triples.total() / comb(nodes, 3)

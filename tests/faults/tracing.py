@@ -79,7 +79,7 @@ def calls(lines: Iterable[str]) -> list[Call]:
 
 
 def undone_by_a_power_cut(found: Iterable[Call], below: Path) -> list[str]:
-    """List the bytes and names below a folder that a power cut right after these calls would undo.
+    """List the bytes and names below a directory that a power cut right after these calls would undo.
 
     Files that got their name before their bytes were durable are listed too. The model: only a sync of the file makes
     bytes durable, and only a sync of the directory makes names durable.

@@ -118,9 +118,9 @@ def map_case(context: Any, case: Any) -> Any:
         case.path_parameters = _real_path(case)
     factors = (case.query or {}).get(FACTOR)
     if isinstance(factors, list) and factors[-1:] == [""]:
-        # The last of several values counts, and an empty one means the usual factor: that is no wrong request.
+        # The last of several values counts, and an empty value means the default factor. The value "none" is wrong.
         case.query = {**case.query, FACTOR: [*factors[:-1], "none"]}
-    if case.path == "/buckets" and case.query:  # There is no bucket, and so no cursor.
+    if case.path == "/buckets" and case.query:  # No bucket exists, so the list of buckets has no cursor.
         case.query = {name: value for name, value in case.query.items() if name != "cursor"}
     if _is_valid(case, ParameterLocation.QUERY) and "cursor" in (case.query or {}):
         case.query = {**case.query, "cursor": _cursor(case.path, case.query.get("sort"))}
@@ -145,7 +145,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     """Spare the key that schemathesis uses: it has seen the id in answers, and would rotate or revoke its own key."""
     if "FUZZ_KEY" in os.environ and (case.path_parameters or {}).get("key_id") == os.environ["FUZZ_KEY"]:
         case.path_parameters = {"key_id": "OCC"}
-    # The phase of sequences sends queries that ``map_case`` has not seen: no node may be drained.
+    # The phase of sequences sends queries that ``map_case`` has not changed. They must not drain a real node.
     is_act = case.method.upper() == "POST" and case.path.startswith("/nodes/")
     if is_act and str((case.query or {}).get("dry_run")).lower() != "true":
         case.path_parameters = {"node_id": "node_999"}
@@ -155,7 +155,7 @@ def _query_of_one_list(query: dict[str, Any]) -> dict[str, Any]:
     """A query for one kind of list. The schema cannot say what the kinds exclude."""
     excluded: tuple[str, ...] = ()
     if "bucket" in query:
-        excluded = ("name", "sort", "cursor")  # The cursor is one of the files.
+        excluded = ("name", "sort", "cursor")  # ``map_case`` has put in a cursor of the list of files.
     elif "delimiter" in query:
         excluded = ("name",)
     query = {name: value for name, value in query.items() if name not in excluded}
@@ -165,7 +165,7 @@ def _query_of_one_list(query: dict[str, Any]) -> dict[str, Any]:
 
 
 def _only_planned(case: Any) -> Any:
-    """The same request for a plan: no node is added or drained. A new node gets no address that is made up."""
+    """The same request with ``dry_run``: no node is added or drained. A new node gets no made-up address."""
     if _is_valid(case, ParameterLocation.QUERY):
         case.query = {"dry_run": "true"}
     if isinstance(case.body, dict) and _is_valid(case, ParameterLocation.BODY):

@@ -73,7 +73,7 @@ def test_one_process_makes_the_rounds_of_a_machine(storage_dir: None, stop: Even
     assert set(done) == {"first"}
     first_ends.set()
     process.join(10)
-    first.give_up()  # The kernel gives up the turn of a process that ends.
+    first.give_up()  # The kernel does this for a process that ends.
     wait_until(lambda: "second" in done, 10)
 
 

@@ -1,4 +1,4 @@
-"""A cluster for one test, with a real PostgreSQL, a real Valkey and real folders.
+"""A cluster for one test, with a real PostgreSQL, a real Valkey and real directories.
 
 The test does the work of the workers.
 """
@@ -115,13 +115,13 @@ class ClusterUnderTest:
         return self.configuration.nodes_dir / node_id
 
     def replica_path(self, node_id: str, chunk_hash: str) -> Any:
-        """The file of a copy, or what stands for it on a node of packs."""
+        """The path of a copy's file. On a node of packs: an object with the methods of a path."""
         if (self.folder(node_id) / "packs").exists():
             return PackedCopy(self.folder(node_id), chunk_hash)
         return self.folder(node_id) / "chunks" / chunk_hash[:2] / chunk_hash
 
     def holders(self, chunk_hash: str) -> list[str]:
-        """Return the ids of the nodes whose folders have a copy, without asking the code under test."""
+        """Return the ids of the nodes whose directories have a copy, without asking the code under test."""
         nodes = Node.objects.values_list("node_id", flat=True)
         return [node_id for node_id in nodes if self.replica_path(node_id, chunk_hash).exists()]
 
@@ -161,7 +161,7 @@ def cluster(
 ) -> Iterator[ClusterUnderTest]:
     """A cluster of five nodes of files with chunks of 4 KiB. Nothing runs in the background, and wake-ups are dropped.
 
-    The folders are in memory where that is possible, because these tests simulate no power cut.
+    The directories are in memory where that is possible, because these tests simulate no power cut.
     """
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="occ-test-", dir=memory if memory.is_dir() else None))
@@ -171,7 +171,7 @@ def cluster(
         chunk_size=CHUNK_SIZE,
         num_nodes=5,
         replication_factor=3,
-        node_volumes="file",  # Tests look into the folders.
+        node_volumes="file",  # Tests look into the directories.
     )
     monkeypatch.setattr(wakeups, "wake", lambda queue, **_: None)
     monkeypatch.setattr(health, "GOOD_SECONDS", 0.0)

@@ -53,7 +53,7 @@ class Installation:
         self.oracle = Oracle(self.journal)
         self.objects = ObjectJournal(f"127.0.0.1:{system.environment['S3_PORT']}")
         self._rows = rows
-        self._judged = set[Exchange]()  # What earlier scenarios have attempted.
+        self._judged = set[Exchange]()  # The requests of earlier scenarios.
 
     def settle(self, scenario: str, *, since: float | None = None, within: float = RECOVERY + PATIENCE) -> None:
         """End a scenario: wait until the system is at rest, and fail if the system has broken a promise.
@@ -163,7 +163,7 @@ def places(installation: Installation, chunk: bytes) -> list[Any]:
 
 
 def copies(installation: Installation, chunk: bytes) -> list[Any]:
-    """Look up the copies of a chunk in the folders of the nodes, without the code under test."""
+    """Look up the copies of a chunk in the directories of the nodes, without the code under test."""
     return [place for place in places(installation, chunk) if place.exists()]
 
 

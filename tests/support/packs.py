@@ -172,9 +172,10 @@ def good_copies_in(root: Path) -> list[str]:
 
 
 def _rows(root: Path, statement: str, *arguments: object) -> list[Any]:
-    """Ask a copy of a volume's index, if the volume has one. A disk that blocks every write can be asked too.
+    """Return the rows that a statement finds in a volume's index; none if the volume has no index.
 
-    SQLite, run by root, sets the owner of the files that it opens, which is a write.
+    The statement runs on a copy of the index, because the disk of the volume may block every write. Even to open the
+    index is a write: SQLite, run by root, sets the owner of the files that it opens.
     """
     if not (root / "index.sqlite").exists():
         return []
@@ -190,8 +191,8 @@ def _rows(root: Path, statement: str, *arguments: object) -> list[Any]:
 def _read(root: Path) -> tuple[bytes, bytes]:
     """The bytes of an index and of its log, which belong together.
 
-    The log has all pages that are being copied from it into the index. If it was begun anew meanwhile, its first bytes
-    are others, and both files are read again.
+    The log has all pages that are being copied from it into the index. If the log was begun anew meanwhile, its first
+    bytes have changed, and both files are read again.
     """
     log = root / "index.sqlite-wal"
     while True:

@@ -72,7 +72,7 @@ class PaperCluster:
         self.repair()
 
     def repair(self) -> int:
-        """Add copies of short chunks, and trim surplus ones.
+        """Add copies of short chunks, and trim surplus copies.
 
         A copy on a draining node is removed when there are enough copies on other nodes. Returns the number of chunks
         with a move.

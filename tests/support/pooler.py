@@ -29,8 +29,8 @@ def pooler(folder: Path, mode: str) -> Iterator[dict[str, Any]]:
     The pooler is set to drop the options of connections. By default, pgbouncer refuses connections with options.
 
     Args:
-        folder: an empty folder for the files of pgbouncer.
-        mode: its ``pool_mode``.
+        folder: an empty directory for the files of pgbouncer.
+        mode: the ``pool_mode`` of pgbouncer.
     """
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:

@@ -63,7 +63,7 @@ def presigned(s3: Any, key: str = "user/${filename}", fields: Any = None, condit
 
 
 class Slow(Socket):
-    """A client that sends a few bytes at a time. ``look`` is called before each of them."""
+    """A client that sends a few bytes at a time. ``look`` is called before each read."""
 
     def __init__(self, data: bytes, look: Callable[[], object], step: int = 97) -> None:
         super().__init__(data)

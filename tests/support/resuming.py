@@ -1,4 +1,4 @@
-"""A client of tus over a network. Its line breaks, and it remembers the offsets that the server told it."""
+"""A client of tus over a network, whose connections break. The client remembers the offsets that the server told it."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Client:
         return HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
 
     def check_the_file(self) -> None:
-        """Send the rest, wait for the file, and compare it."""
+        """Send the remaining bytes, wait for the file, and compare its bytes."""
         while self.offset() < len(self.data):
             self.send(len(self.data))
         file_hash = hashlib.sha256(self.data).hexdigest()
@@ -97,10 +97,10 @@ class Client:
         wait_until(lambda: not list(self.staging.iterdir()), PATIENCE, lambda: str(list(self.staging.iterdir())))
 
     def suffer(self, times: int, chance: random.Random) -> list[HTTPConnection]:
-        """Begin to send the rest many times, and break the line at a random byte.
+        """Begin to send the remaining bytes many times, and break the connection at a random byte.
 
-        A third of the connections are closed, and a third are reset. A third stay open without any more bytes: the
-        method returns these.
+        A third of the connections are closed, and a third are reset. A third stay open without any more bytes.
+        The method returns the open connections.
         """
         hanging: list[HTTPConnection] = []
         for number in range(times):

@@ -30,7 +30,7 @@ INHERITED_LIMIT = 5.0  # Seconds within which the children of a killed process e
 
 
 class System:
-    """One installation: a state folder, a port, and at most one run at a time."""
+    """One installation: a state directory, a port, and at most one run at a time."""
 
     def __init__(self, storage_dir: Path, **environment: str) -> None:
         self.storage_dir = storage_dir
@@ -214,7 +214,7 @@ def make_system() -> Iterator[Callable[..., System]]:
 def system(make_system: Callable[..., System]) -> System:
     """A running installation that the tests of a module share.
 
-    The name of the installation's folder has blanks and special characters.
+    The name of the installation's directory has blanks and special characters.
     """
     found = make_system("Daten 100% für; #1 'd\"")
     found.start()

@@ -1,4 +1,4 @@
-"""A backup of a running installation, restored into an empty folder, by the commands that an operator types."""
+"""A backup of a running installation, restored into an empty directory, by the commands that an operator types."""
 
 from __future__ import annotations
 

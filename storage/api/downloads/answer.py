@@ -1,8 +1,9 @@
 """Downloads.
 
-Three functions answer every download: ``answer`` of a file, ``answer_shared`` at the address of a share link, and
-``answer_object`` of an object. Most downloads of files bypass Django (ADR 15). All downloads go through Django while
-CORS is on, because Django's middleware adds the CORS headers. Downloads of objects always do.
+Each download is answered by one of three functions: a file by ``answer``, a file at the address of a share link by
+``answer_shared``, and an object by ``answer_object``. Most downloads of files bypass Django (ADR 15). All downloads go
+through Django while CORS is on, because Django's middleware adds the CORS headers. Downloads of objects always go
+through Django.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ def _of_file(file: OpenFile, name: str) -> Source:
 
 
 def _of_object(opened: OpenObject) -> Source:
-    # A key may end in slashes, or be longer than any name. The end of a long name has its extension.
+    # A key may end in slashes, or be longer than any name. The end of a long name is kept, as the extension is there.
     name = last_segment(opened.key.rstrip(SEPARATOR))[-MAX_LENGTH:]
     return Source(
         opened.etag if name in ("", *FOLDERS) else name,

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from storage.api.metrics.routes import method_of
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
-# The time until an answer to a read of these routes begins is measured too.
+# For reads of these routes, the time until the answer begins is measured too.
 STREAMED = frozenset(("/download/*", "/share/*", "/buckets/*", "s3:GetObject"))
 READS = ("GET", "HEAD")
 
@@ -58,16 +58,16 @@ class Request:
         self._sent = _sent_by(self._route)
 
     def answers(self, seconds: float) -> None:
-        """The head of the answer is sent, ``seconds`` after the request has come."""
+        """Record that the head of the answer is sent, ``seconds`` after the request has come."""
         if self._route in STREAMED and self._method in READS:
             _began.observe(seconds)
 
     def sent(self, size: int) -> None:
-        """``size`` bytes of the answer's body were sent."""
+        """Record that ``size`` bytes of the answer's body were sent."""
         self._sent.inc(size)
 
     def ended(self, status: int, seconds: float) -> None:
-        """The answer has ended, ``seconds`` after the request has come."""
+        """Record that the answer has ended, ``seconds`` after the request has come."""
         count, duration = _ended_as(self._route, self._method, status // 100)
         count.inc()
         duration.observe(seconds)
@@ -88,7 +88,8 @@ def process_started() -> None:
     _starts.inc()
 
 
-# prometheus-client looks labels up under a lock. These caches have one entry for each combination of labels.
+# prometheus-client finds a metric by its labels under a lock, which is slow. These caches keep what was found, with one
+# entry for each combination of labels.
 
 
 @lru_cache(maxsize=2048)

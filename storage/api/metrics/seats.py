@@ -32,11 +32,11 @@ def claim(folder: Path) -> int | None:
     """Take a seat for this process. This function must be called before the first metric of the process is made.
 
     Args:
-        folder: where the files of all processes lie. The folder is made if it is missing; only this user can write to
-            its parent.
+        folder: the directory in which the files of all processes lie. The directory is made if it is missing. Only this
+            user can write to its parent directory.
 
     Returns:
-        The number of the seat. None if the folder cannot be used: then this process counts in memory of its own.
+        The number of the seat. None if the directory cannot be used: then this process counts in memory of its own.
     """
     global _descriptor
     try:
@@ -53,7 +53,7 @@ def claim(folder: Path) -> int | None:
         log.warning("metrics.alone", folder=str(folder), error=str(error))
         return None
     _descriptor = descriptor
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # prometheus-client reads the folder's name there.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # prometheus-client reads this variable.
     values.ValueClass = values.MultiProcessValue(lambda: seat)
     return seat
 

@@ -21,7 +21,7 @@ PARAGRAPHS = re.compile(r"\n\s*\n")
 CODE = re.compile(r"`([^`]+)`")
 JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 ADDRESS = re.compile(r"https?://\S+")
-DIRECTIONS = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # With these, a name can look like another name.
+DIRECTIONS = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # These let a name look like another.
 NAMES = (FILE_NAME, "names")
 
 

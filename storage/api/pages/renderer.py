@@ -81,7 +81,7 @@ def problem_page(environ: Mapping[str, Any], problem: Mapping[str, Any], headers
 
 
 def icon(request: HttpRequest) -> HttpResponse:
-    """Redirect from the address at which browsers look for an icon, even if no page names it, to the icon."""
+    """Redirect to the icon. Browsers look for an icon at the address of this view even if no page names it."""
     return HttpResponseRedirect(static("occ/favicon.svg"))
 
 

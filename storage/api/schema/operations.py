@@ -86,9 +86,9 @@ class Operation:
         replies: status → the answer, or several answers of different types.
         problems: the codes of the problems that the method can answer with, besides those that every method has.
         headers: the names of the header fields that the method reads, which ``fields.REQUEST`` describes.
-        bodies: media type → the body that the method takes; empty if the view's serializer says so, or if it takes
-            none.
-        needs_body: whether a request without a body is refused; None if the view's serializer says so.
+        bodies: media type → the body that the method takes; empty if the view's serializer describes the body, or if
+            the method takes no body.
+        needs_body: whether a request without a body is refused; None if this follows from the view's serializer.
         query: query parameter → its description, for parameters that ``fields.QUERY`` does not describe well.
     """
 

@@ -1,4 +1,4 @@
-"""The gate of the API: the key of a request, its rate and its owner's transfers, before the body is read."""
+"""The gate of the API. It checks a request before the body is read: its key, its rate, its owner's transfers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from storage.models import NOBODY
 class Gate:
     """WSGI middleware that refuses requests beyond a limit, or without a key that allows them.
 
-    A refused request reads no body, stages nothing and leaves no row.
+    When a request is refused, its body is not read, nothing is staged, and no row is made.
     """
 
     def __init__(self, application: WSGIApplication) -> None:
@@ -44,7 +44,7 @@ def _owner(environ: WSGIEnvironment) -> str | None:
 
 
 def _admit(environ: WSGIEnvironment) -> None:
-    """Let a request pass if its key allows it. Count every request, even if it is refused.
+    """Let a request pass if its key allows it. Count it if ``is_limited`` says so, or if it is refused.
 
     Raises:
         TooManyRequests: the key, or without a good key the address, has sent too many requests.

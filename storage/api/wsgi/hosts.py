@@ -82,7 +82,7 @@ class Handler(WSGIHandler):
             return send_problem(InvalidRequest("the path of the address is not UTF-8"), environ, start_response)
         try:
             return super().__call__(environ, start_response)
-        except InvalidRequest as error:  # The request could not be made.
+        except InvalidRequest as error:  # ``Request`` refuses a malformed Content-Type.
             return send_problem(error, environ, start_response)
 
 

@@ -15,8 +15,8 @@ TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9
 
 
 def id_for(environ: Mapping[str, Any]) -> str:
-    """Choose the id of a request: X-Request-ID if it is short and has harmless characters only; or the trace's id; or a
-    new id.
+    """Choose the id of a request: X-Request-ID if it is short and has harmless characters only; otherwise the trace's
+    id; without a trace, a new id.
     """
     given: str = environ.get("HTTP_X_REQUEST_ID", "")
     if GOOD.fullmatch(given):

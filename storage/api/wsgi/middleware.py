@@ -28,8 +28,8 @@ def route_in_path(environ: WSGIEnvironment) -> str:
 
 
 class RequestLog:
-    """Middleware that counts each answered request, and logs one line for it. The answer and all its log lines have its
-    id.
+    """Middleware that counts each answered request, and logs one line for it. The answer, and every line that is logged
+    during the request, have the id of the request.
 
     In the line ``ip`` is the client's address. If a trusted proxy is in between, ``peer`` is the proxy's address.
     """
@@ -39,8 +39,8 @@ class RequestLog:
     ) -> None:
         """
         Args:
-            application: what answers the requests.
-            route_of: the route of a request, for the metrics.
+            application: the WSGI application that answers the requests.
+            route_of: a function that returns the route of a request, for the metrics.
         """
         self._application = application
         self._route_of = route_of

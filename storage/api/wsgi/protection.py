@@ -41,7 +41,7 @@ class Protection:
     def __init__(self, application: WSGIApplication, *, is_for_objects: bool = False) -> None:
         """
         Args:
-            application: what answers the requests.
+            application: the WSGI application that answers the requests.
             is_for_objects: True if the answers are objects of S3's clients. The objects say themselves what caches may
                 do, and pages of other sites may show them; a browser runs nothing in them.
         """

@@ -224,7 +224,7 @@ def record_acceptance(body: Body, *, durable: bool, is_limited: bool = False) ->
         body: the body to record.
         durable: True if the upload must survive a crash from here on. False if the caller waits for the ingest: the
             commit that ends the ingest comes later in the same log, and its wait for the disk is enough.
-        is_limited: True if the owner probably has a quota. The result is the same, and comes sooner if it is so.
+        is_limited: True if the owner probably has a quota. A wrong value changes no result, but may cost time.
 
     Returns:
         None if the upload was known but has been dropped since.

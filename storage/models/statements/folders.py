@@ -30,7 +30,7 @@ def folders(owner_id: int, prefix: str, *, after: str = "", most: int) -> list[s
 
     Args:
         owner_id: the row id of the owner of the files.
-        prefix: the folder of the level; the beginning of the names of folders in it may follow.
+        prefix: the folder of the level, perhaps followed by the beginning of the names of the wanted folders in it.
         after: the last folder of the page before; empty for the first page.
         most: the largest number of folders to return.
     """

@@ -90,7 +90,7 @@ def entries(bucket_id: int, prefix: str, delimiter: str, after: str, limit: int)
 
 
 def _start(prefix: str, delimiter: str, behind: str | None, after: str) -> str | None:
-    """The smallest text that an entry after ``after`` may be; None if all entries with the prefix come before it."""
+    """The smallest text that an entry after ``after`` may be; None if no such entry has the prefix."""
     if not after or after < prefix:
         return prefix
     if not after.startswith(prefix):

@@ -120,7 +120,7 @@ class Columns:
 
 
 def _converter(field: Any) -> Callable[[Any], Any] | None:
-    # These cursors return JSON parsed, unlike the ORM's cursors.
+    # The cursors of this module return JSON already parsed; the ORM's cursors return text.
     if isinstance(field, models.JSONField) or not hasattr(field, "from_db_value"):
         return None
     return lambda value: field.from_db_value(value, None, connection)

@@ -69,7 +69,7 @@ def list_versions(request: Request) -> Reply:
 def _listed(
     request: Request, bucket: Bucket, root: str, *, after: str
 ) -> tuple[documents.Node, type[documents.Encoder], objects.Listing, str]:
-    """The listing, and a document with those elements that the answers of all three listings of objects have."""
+    """A document with the elements that all three answers have; the encoder of the keys, the listing, the delimiter."""
     encoder = documents.encoder(request.query.get("encoding-type"))
     prefix, delimiter = request.query.get("prefix", ""), request.query.get("delimiter", "")
     limit = request.number("max-keys", MOST, 0, MOST)

@@ -102,7 +102,7 @@ def put_acl(request: Request) -> Reply:
     require_private(request)
     if request.header("x-amz-acl") is None:
         _require_own_list(request)
-    if request.key:  # Only now, because no connection to PostgreSQL may be held while the body arrives.
+    if request.key:  # The object is looked for after the body, so that no connection is held while the body arrives.
         objects.find(bucket, request.key)
     return Reply()
 

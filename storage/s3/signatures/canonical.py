@@ -29,8 +29,10 @@ def variable(name: str) -> str:
 
 
 def name_of(key: str) -> str:
-    """The name of a header field in lower case, from its variable in the WSGI environment. No two variables give the
-    same name: ``escaped`` has made escapes of metadata only, and a client may write a per cent sign into other names.
+    """The name of a header field in lower case, from its variable in the WSGI environment.
+
+    Only names of metadata are unescaped, because ``escaped`` changes only these. In any other name, a client has
+    written the per cent sign itself. So no two variables give the same name.
     """
     name = key.removeprefix("HTTP_").replace("_", "-")
     return (unquote(name) if name.startswith(META) else name).lower()
@@ -97,7 +99,8 @@ def request(method: str, path: str, canonical_query: str, fields: Iterable[tuple
     lines = [method, path, canonical_query]
     lines += [f"{name}:{_SPACES.sub(' ', value.strip())}" for name, value in named]
     lines += ["", ";".join(name for name, _ in named), payload]
-    return "\n".join(lines).encode("latin-1", "replace")  # A presigned address may name any characters.
+    # The signed fields that a presigned address names may have characters that are not in Latin-1.
+    return "\n".join(lines).encode("latin-1", "replace")
 
 
 def string_to_sign(time: str, scope: str, canonical_request: bytes) -> str:

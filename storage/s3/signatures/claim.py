@@ -12,7 +12,7 @@ from storage.s3.addresses import Address
 from storage.s3.errors import S3Error
 from storage.s3.signatures.chain import Chain
 
-SKEW = timedelta(minutes=15)  # A client's clock may differ from the server's by this time.
+SKEW = timedelta(minutes=15)  # A client's clock may differ from the server's by at most this time.
 EPOCH = datetime.fromtimestamp(0, UTC)
 PAYLOAD = "x-amz-content-sha256"
 UNSIGNED = "UNSIGNED-PAYLOAD"
@@ -73,7 +73,7 @@ class Claim(ABC):
 
     @abstractmethod
     def chain(self, key: bytes) -> Chain | None:
-        """What checks the signatures of the chunks of the body; None if this version signs no chunks."""
+        """The object that checks the signatures of the body's chunks; None if this version signs no chunks."""
 
 
 def mismatch() -> S3Error:

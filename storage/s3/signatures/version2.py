@@ -197,7 +197,7 @@ def _headers(parameters: Mapping[str, str]) -> dict[str, str]:
         field = name.lower()
         if field not in STANDARD and not field.startswith(OWN):
             continue
-        # The operation has been chosen before the address is read, and the source of a copy chooses it.
+        # The operation was chosen without these fields, so the source of a copy, which would change it, is refused.
         if not _HEADER_NAME.fullmatch(field) or _CONTROLS.search(value) or field.startswith("x-amz-copy-source"):
             raise S3Error("AccessDenied", f"the parameter {name} can be no header field of a presigned address")
         found[canonical.variable(field)] = value.encode().decode("latin-1")
@@ -223,10 +223,10 @@ def _resources(address: Address) -> Iterator[str]:
 def _signed(query: str) -> list[str]:
     """The signed parameters of a query, in their order.
 
-    Values are signed without their encoding. So a value with ``&`` looks like another parameter, and a value with a
-    line feed like the end of the text and another text: whoever has the address for one part of an upload could make
-    an address that replaces the object. Such values are refused, and so is a parameter that chooses the operation and
-    is not signed. Values of ``response-*``, such as file names, may have ``&``, but only where nothing chooses another
+    Values are signed without their encoding. So what follows a ``&`` in a value looks like another parameter, and what
+    follows a line feed looks like another text. Whoever has the address for one part of an upload could make an address
+    that replaces the object. Such values are refused, and so is a parameter that chooses the operation and is not
+    signed. Values of ``response-*``, such as file names, may have ``&``, but only if no parameter chooses another
     operation.
 
     Raises:

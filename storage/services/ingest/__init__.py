@@ -1,4 +1,4 @@
-"""From staging to the node volumes: whole batches of chunks, of one large upload or of many small uploads.
+"""Write uploads from staging to the volumes, in whole batches of chunks of one large upload or of many small uploads.
 
 The phases, in order: ``ingest.read``, and for each batch ``ingest.pin``, ``ingest.locate``, ``ingest.count``,
 ``ingest.write``, ``ingest.record``, then ``ingest.join`` if there are segments, and ``ingest.close``. A worker may die

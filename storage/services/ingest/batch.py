@@ -114,7 +114,8 @@ def _end_segments(works: Sequence[Work]) -> None:
 def close(works: Mapping[Work, Content]) -> list[Work]:
     """Make contents ready. The caller has locked the rows of these contents.
 
-    Returns the uploads that were closed: those with a whole manifest, whose jobs were still this worker's.
+    Returns the works whose uploads were closed. An upload is closed if its manifest is whole and its job is still this
+    worker's.
     """
     if not works:
         return []
@@ -130,7 +131,7 @@ def close(works: Mapping[Work, Content]) -> list[Work]:
     pinned = Upload.objects.release(work.upload.pk for work in closed)
     if any(content.chunk_size != work.upload.piece_size for work, content in closed.items()):
         # Segments of the upload may have been stored in chunks of another size than the content's. The content does not
-        # use chunks of another size, so perhaps nothing refers to them now.
+        # use chunks of another size, so perhaps nothing refers to these chunks now.
         Chunk.objects.condemn_unreferenced(pinned)
     for work in works:
         work.over = True

@@ -30,7 +30,7 @@ def run_all(until: float) -> None:
     """Ingest queued uploads, batch by batch, until none is queued, or the monotonic clock reaches ``until``.
 
     Two workers would only divide small batches between them. So after a small batch, only one worker of the machine
-    goes on: the one that holds the turn.
+    goes on: the worker that holds the turn.
     """
     with in_turn("ingest") as is_mine:
         claimed = Claimed.MUCH

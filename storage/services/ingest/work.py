@@ -43,7 +43,7 @@ class Work:
         segments: the segments, which have jobs of their own. The segments come before the chunks of this job.
         chunks: (hash, bytes) of the chunks of this job, in order.
         count: the number of ``chunks``.
-        position: the position in the manifest of the next chunk.
+        position: the position of the next chunk in the manifest.
         ids: for a segment's job, the row ids of the chunks stored so far, in order.
         replications: the number of copies of each chunk stored so far, in order.
         distribution: chunk hash → ids of the nodes that hold the chunk.
@@ -143,7 +143,8 @@ def batches(works: Sequence[Work]) -> Iterator[list[Piece]]:
                 size = 0
     if batch:
         yield batch
-        # The last batch is cleared too: a job that next helps with segments reads batches of its own.
+        # The last batch is cleared too. A job that waits for segments may store some of them next, and the batches of
+        # these segments need the memory.
         batch.clear()
 
 

@@ -88,7 +88,7 @@ def delete_bucket(bucket: Bucket) -> None:
         BucketNotEmpty: the bucket has an object.
     """
     with transaction.atomic():
-        # Each transaction that adds a row to the bucket locks it first, so this lock keeps new rows out (RACES 47).
+        # A transaction locks the bucket before it adds a row to the bucket, so this lock keeps new rows out (RACES 47).
         if not Bucket.objects.select_for_update().filter(pk=bucket.pk).exists():
             raise NoSuchBucket(f"no bucket {bucket.name}")
         if Object.objects.filter(bucket=bucket).exists():

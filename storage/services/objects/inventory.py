@@ -61,10 +61,11 @@ class Holdings:
 
 @dataclass(frozen=True)
 class Entry:
-    """An object with one health summary, made from those of its contents.
+    """An object with one health summary, made from the health summaries of its contents.
 
     Attributes:
-        file_hash: SHA-256 of the object in hex; None if it has several parts, because their hashes do not compose.
+        file_hash: SHA-256 of the object in hex; None if the object has several parts, because their hashes do not give
+            the hash of the whole.
         health_at: the time of the oldest of these health summaries.
         health_epoch: the smallest topology epoch of these health summaries.
     """
@@ -89,7 +90,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Page:
-    """Some objects of a bucket by key.
+    """A page of the objects of a bucket, in the order of their keys.
 
     Attributes:
         entries: the objects.

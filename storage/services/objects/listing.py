@@ -68,7 +68,8 @@ def list_objects(
     """
     if limit <= 0 or "\0" in _readable(prefix):
         return Listing([], [], None)
-    # No key has a NUL character, so the same keys come after ``after`` as come after what precedes its first NUL.
+    # PostgreSQL takes no NUL character. No key has a NUL, so the keys that follow ``after`` are the keys that follow
+    # the part of ``after`` before its first NUL.
     after = _readable(after).partition("\0")[0]
     delimiter = "" if "\0" in _readable(delimiter) else delimiter
     found = list(entries(bucket.pk, prefix, delimiter, after, limit + 1))

@@ -44,7 +44,7 @@ from storage.services.objects.putting import discard, stored_part
 
 log = structlog.get_logger(__name__)
 
-LEAST_PART = 5 << 20  # The fewest bytes that a part may have, except the last one, as in S3.
+LEAST_PART = 5 << 20  # Only the last part may have fewer bytes than this, as in S3.
 MOST_PARTS = 10_000
 
 Seal = Callable[[Multipart, Sequence[Part]], dict[str, str]]

@@ -1,4 +1,4 @@
-"""Change the object at a place, which is a key of a bucket: what put, copy and complete share (RACES 47, 48).
+"""Change the object at a place, which is a key of a bucket. Put, copy and complete share this code (RACES 47, 48).
 
 The rows are locked in one order everywhere: the owner's quota, the bucket, a multipart upload, objects, contents, and
 then parts, uploads, jobs and chunks.
@@ -176,7 +176,8 @@ class Place:
             ((placed.modified_at,),) = rows(_DESCRIBE, [*_values(draft), placed.pk])
         placed.describe(draft.properties)
         placed.size, placed.etag, placed.checksums = draft.size, draft.etag, draft.checksums
-        # Quotas are checked here for the bytes of copied parts only: those of other parts were checked on acceptance.
+        # Quotas are checked here for the bytes of copied parts only. For the bytes of other parts, the quotas were
+        # checked when the bodies were accepted.
         self._require_room(sum(part.size for part in copied) - sum(part.size for part in old))
         Chunk.objects.condemn_unreferenced(chunk_ids, factor=max((part.replication_factor for part in old), default=0))
         return placed

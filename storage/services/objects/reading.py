@@ -46,7 +46,7 @@ def open_object(bucket: Bucket, key: str) -> OpenObject:
 
 
 def read_version(bucket: Bucket, key: str, use: Callable[[OpenObject], Result]) -> Result:
-    """Open an object, and use it: again with the new one if it was overwritten meanwhile (RACES 48).
+    """Open an object and use it. If it was overwritten meanwhile, open and use the new object (RACES 48).
 
     Args:
         bucket: the bucket of the object.
@@ -67,7 +67,7 @@ def read_version(bucket: Bucket, key: str, use: Callable[[OpenObject], Result]) 
             return use(opened)
         except (NoSuchFile, NoSuchObject):
             # An overwrite must never look like a deletion.
-            # A third try would not help if the same object is opened twice: then its rows are damaged.
+            # If two tries open the same object, its rows are damaged, and another try would not help.
             if opened == gone:
                 raise
             gone = opened
@@ -111,7 +111,7 @@ def _pieces(wanted: Wanted) -> Iterator[bytes]:
 def _with_manifests(wanted: Wanted) -> Wanted:
     """Read the needed chunk hashes of all contents at once, unless they are known already or more than ``MOST_CHUNKS``.
 
-    If the object is overwritten during a long download, the download goes on with the old bytes (RACES 48).
+    With the hashes in memory, a long download goes on with the old bytes when the object is overwritten (RACES 48).
     """
     spans = [(content, _chunks(content, within)) for content, within in wanted]
     are_there = all(span.stop <= len(content.head) for content, span in spans)

@@ -91,7 +91,7 @@ def receive(
 
 
 def declare_length(upload: Resumable, length: int) -> None:
-    """Record the length of a body that was begun without one. The caller is the upload's writer.
+    """Record the length of a body that was begun without a length. The caller is the upload's writer.
 
     Raises:
         InvalidRequest: the upload has another length, or more bytes.
@@ -158,9 +158,8 @@ class _Arrival:
                     self._staged.truncate(self._offset)
         except StagingDamaged as error:
             if not self._upload.has_writer():
-                refuse(
-                    self._upload
-                )  # A newer request may have sent the last byte, and a worker may have stored the upload.
+                # A newer request may have sent the last byte, and a worker may have stored the upload.
+                refuse(self._upload)
             log.error("upload.damaged", upload=str(self._upload.pk), error=str(error))
             raise NoSuchUpload(f"{error}: begin the upload again") from None
         return self

@@ -1,4 +1,4 @@
-"""Steps that several operations share: admission, changes with the writer's token, queueing of the ingest."""
+"""Steps that several operations on resumable uploads share: admission, changes by the writer, queueing the ingest."""
 
 from __future__ import annotations
 

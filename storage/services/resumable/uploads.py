@@ -32,7 +32,7 @@ class Plan:
         factor: the number of replicas that the file should have.
         metadata: text about the upload that the client gives and can read back later.
         length: bytes of the whole body; None if the client does not know them yet.
-        is_partial: True if the upload becomes a part of another one.
+        is_partial: True if the upload becomes a part of another upload.
     """
 
     name: str | None
@@ -85,8 +85,8 @@ def take_over(owner: User, upload_id: str) -> Resumable:
 
 
 def join(owner: User, plan: Plan, part_ids: Sequence[str]) -> Resumable:
-    """Make an upload of parts, one after the other. A worker copies the bytes of the parts, and then the parts are
-    gone.
+    """Make an upload whose body is the bodies of parts, one after the other. A worker copies the bytes of the parts,
+    and then removes the parts.
 
     Raises:
         NoSuchUpload: the owner has no such part.

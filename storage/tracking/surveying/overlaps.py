@@ -32,9 +32,9 @@ class Overlap:
 
     Attributes:
         observed: estimated from the registers that are empty on both nodes; None if there are too few such registers.
-        expected: the number that healthy placement makes on nodes with the cluster's history that are as full as these
-            nodes.
-        z: standard score of the difference.
+        expected: the number of chunks that the two nodes would share on average in a healthy cluster with the same
+            history, and with nodes that are as full as these nodes.
+        z: standard score of the difference between ``observed`` and ``expected``.
         bound: in one healthy survey of a hundred, the largest score of all pairs of nodes exceeds this bound.
     """
 

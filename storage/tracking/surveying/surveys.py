@@ -35,12 +35,12 @@ class Survey:
 
     Attributes:
         node_ids: the online nodes; the sketches of other nodes are left out.
-        n_prime: N', the number of registers of the smallest sketch, to which the others were folded.
+        n_prime: N', the number of registers of the smallest sketch; larger sketches were folded to this size.
         level_counts: number of registers at each level.
         unions: distinct chunks on each node.
         union: distinct chunks on all nodes together.
         spectrum: chunks with exactly 1, 2, … replicas; the last class also has the chunks with more replicas.
-        average_replication: replicas per chunk; of one chunk, at most as many replicas as the largest target count.
+        average_replication: replicas per chunk. Replicas of a chunk beyond the largest target are not counted.
         below_target: chunks with fewer replicas than they should have; a lower bound if there are several targets.
             Condemned chunks count as long as their copies are there. Chunks that may have any number of copies are
             left out.

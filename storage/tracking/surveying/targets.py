@@ -16,7 +16,7 @@ from storage.conf import configuration
 from storage.models import Chunk, Content, Pin
 from storage.tracking.surveying.overlaps import Registers
 
-SOON = timedelta(seconds=5)  # The sketches are read within this time.
+SOON = timedelta(seconds=5)  # After the call of ``leaving``, the sketches are read within this time.
 
 
 def targets() -> NDArray[np.int64]:
@@ -47,8 +47,9 @@ def under_ingest() -> int:
 def leaving() -> int:
     """The number of condemned chunks that may have any number of copies: orphans, and chunks that reclaim may remove.
 
-    Call this function before the sketches are read: a chunk whose row is deleted before ``targets`` is called then
-    still counts. So does a chunk that becomes due, and is removed, before the sketches are read.
+    Call this function before the sketches are read. Then the number includes a chunk whose row is deleted before
+    ``targets`` is called. Because of ``SOON``, the number also includes a chunk that becomes due, and is removed,
+    before the sketches are read.
     """
     due = Q(condemned_at__lt=Now() - timedelta(seconds=configuration().reclaim_grace) + SOON)
     return Chunk.objects.filter(due | Q(condemned_factor=0), condemned_at__isnull=False).count()

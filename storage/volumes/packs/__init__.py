@@ -1,4 +1,4 @@
-"""Volumes of packs: many replicas in one file, and one wait for the disk.
+"""Volumes of packs: many replicas in one file, and one wait for the disk for all replicas that a call writes.
 
 ``records`` is the format, ``codecs`` makes chunks smaller, ``pack_file`` works on one pack, ``index`` says where
 records lie, ``recovery`` brings the index in line with the packs, ``handle`` is what a process has open, and ``volume``

@@ -20,7 +20,7 @@ _mine = threading.local()
 
 
 class Compressor:
-    """Compresses chunks, and remembers the latest ones: each chunk is written to several nodes at about one time."""
+    """Compresses chunks, and remembers the latest results: a chunk goes to several nodes at about the same time."""
 
     def __init__(self) -> None:
         self.forget()
@@ -43,7 +43,7 @@ class Compressor:
             if chunk_hash in self._done:
                 return self._done[chunk_hash]
             turn = self._busy.setdefault(chunk_hash, threading.Lock())
-        with turn:  # A thread that comes while another one compresses the same chunk takes its result.
+        with turn:  # While one thread compresses a chunk, other threads wait here, and then take that thread's result.
             with self._lock:
                 if chunk_hash in self._done:
                     return self._done[chunk_hash]

@@ -1,7 +1,8 @@
 """The connection to the index of a volume of packs: SQLite, as one process has it open.
 
 One connection serves all threads of a process, under a lock. No connection crosses a fork: SQLite would take the
-parent's locks for the child's own. The connections of a process are closed before a fork, and opened when needed next.
+parent's locks for the child's own. The connections of a process are closed before a fork. The next use of an index
+opens its connection again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from storage.exceptions import VolumeOffline
 
 NAME = "index.sqlite"
 DRAFT = f"{NAME}.new"  # an index that is not finished yet
-ASIDE = f"{NAME}.old"  # the index in use, while another one is made
+ASIDE = f"{NAME}.old"  # the old index, while a new index is made
 SERIAL = "serial"
 FORMAT = 1
 # LOCK_SECONDS and BUSY_SECONDS are less than a lane's time limit: the volume of a locked index is offline, and blocks
@@ -32,8 +33,8 @@ LOCK_SECONDS = 8.0
 BUSY_SECONDS = 5.0
 FORK_SECONDS = 5.0
 LOG_PAGES = 1000  # SQLite moves the log into the database when the log has this many pages, as by default.
-# While there is no room, SQLite moves the log after each change: the log takes no more room, and what the database
-# grows by is taken while there still is some.
+# While room is scarce, SQLite moves the log into the database after each change. So the log stays small,
+# and the database takes the room for each change while there still is some.
 TIGHT_LOG_PAGES = 1
 
 # Hashes come in no order: with a small cache, each row would cost the writing of a page.
@@ -57,12 +58,13 @@ class Connection:
     """
 
     def __init__(self, path: Path, fingerprint: bytes, *, draft: bool = False) -> None:
-        """Open an index that is there. An index is never made here, because the folder may be an empty mount point.
+        """Open an index that is there. An index is never made here, because the directory may be an empty mount
+        point.
 
         Args:
             path: the path of the database.
             fingerprint: the volume's fingerprint, as the index must have it.
-            draft: True for an index that nobody else uses yet: nothing of it is synced until it is finished.
+            draft: True for an index that no other process uses yet. A draft is not synced before it is finished.
 
         Raises:
             IndexDamaged: the file is missing, damaged, of another format or volume, or older than the volume.
@@ -83,7 +85,7 @@ class Connection:
         _connections.add(self)
 
     def __del__(self) -> None:
-        # In a child, another thread of the parent may have used the connection: then the child must not touch it.
+        # Another thread of the parent may have used the connection at the fork. Then the child must not touch it.
         if not self._is_lost:
             self._disconnect()
 
@@ -94,7 +96,7 @@ class Connection:
 
     @contextmanager
     def changing(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
-        """A transaction. If ``durable``, it is a change of state, and is on the disk when the body has ended."""
+        """A transaction. If ``durable``, it raises the serial, and is on the disk when the ``with`` block has ended."""
         with self.reading() as connection:
             if self._must_shrink:
                 # The file system was full. If the caller has made a little room, SQLite can move the log into the
@@ -197,7 +199,7 @@ class Connection:
         return True
 
     def after_fork(self, *, in_child: bool, closed: bool) -> None:
-        """Go on. In a child of a process that had the connection in use, the index cannot be used."""
+        """Release the lock, or make a new lock in a child. A child that lost its connection cannot use the index."""
         if in_child:
             self._lock = threading.Lock()
             self._is_lost = not closed
@@ -258,7 +260,7 @@ def _require_openable(path: Path) -> None:
 
     Raises:
         IndexDamaged: there is no index.
-        OSError: the process lacks descriptors, or rights.
+        OSError: the process lacks descriptors or rights, or there is no room.
     """
     try:
         with ExitStack() as opened:
@@ -272,8 +274,8 @@ def _require_openable(path: Path) -> None:
 
 
 # -- the serial --------------------------------------------------------------
-# The file ``serial`` has the number of the last durable change. An index with a smaller number is an older one that was
-# put back.
+# The file ``serial`` has the number of the last durable change. An index with a smaller number is an older index that
+# was put back.
 
 
 def read_serial(descriptor: int) -> int:

@@ -35,7 +35,7 @@ NEIGHBOURS = 256  # A read that finds a chunk also learns the places of this man
 
 @dataclass
 class Writer:
-    """A pack that this process appends to: where its next record begins."""
+    """A pack that this process appends to, and the offset ``end`` at which its next record begins."""
 
     pack: Pack
     end: int
@@ -75,7 +75,7 @@ class Handle:
         root = directory.number
         with locked(root):
             try:
-                # Even an index that is only read needs room for the memory that processes share.
+                # Even to read an index, SQLite needs room: for a file whose memory its processes share.
                 index = spare.with_spare(root, partial(_opened, folder, root, volume))
             except IndexDamaged as error:
                 log.error("index.damaged", volume=str(folder), error=str(error))
@@ -138,8 +138,8 @@ class Handle:
     def learn(self, chunk_hash: str, place: Place) -> None:
         """Remember where a chunk was found, and where the chunks behind it in the pack are.
 
-        These are often chunks of the same file, or of files of the same time. A chunk whose place is remembered can be
-        read by ``read_cached``, without the way through the lane.
+        The chunks behind a chunk are often chunks of the same file, or of files of the same time. A chunk whose place
+        is remembered can be read by ``read_cached``, without the way through the lane.
         """
         if chunk_hash not in self._places:
             self.remember({chunk_hash: place} | self.index.behind(place, NEIGHBOURS))
@@ -175,7 +175,7 @@ class Handle:
                 self._writers.append(writer)
 
     def _idle_pack(self) -> Writer | None:
-        """A pack that is not sealed, and whose process has ended."""
+        """Lock a pack that is not sealed and that no process has locked; None if there is no such pack."""
         for row in self.index.packs(unsealed=True):
             try:
                 pack = Pack.open(self.root, row.name, os.O_RDWR)

@@ -1,9 +1,10 @@
 """The index of a volume of packs: an SQLite database that says where each record lies, and what it is.
 
 The index is a cache. The packs have all that the index says, so an index that is missing or damaged is made again from
-them. The index says "absent" for all processes at once, and a removal relies on its answer: changes of state are
-durable before they return. The row of a new record needs no sync: the record is in its pack, and whoever opens the
-volume after a power cut looks into the packs that are not sealed for records that the index has lost (``recovery``).
+them. When the index says that a record is absent, all processes believe this answer, and a removal relies on it. So a
+change of state is durable before its method returns. The row of a new record needs no sync: the record is in its pack.
+A process that opens the volume after a power cut looks into the packs that are not sealed for records that the index
+has lost (``recovery``).
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ class Index:
         return {digest.hex(): Place(place.pack, *rest) for digest, *rest in rows}
 
     def sizes(self, chunk_hashes: Sequence[str]) -> dict[str, int]:
-        """The plain sizes of those replicas that are there: chunk hash → bytes."""
+        """The plain sizes of the replicas that are there: chunk hash → bytes."""
         found: dict[str, int] = {}
         with self._connection.reading() as connection:
             for start in range(0, len(chunk_hashes), ASKED_AT_ONCE):
@@ -283,7 +284,7 @@ class Index:
     # -- packs -------------------------------------------------------------
 
     def packs(self, *, unsealed: bool = False) -> list[PackRow]:
-        """All packs, or those that are not sealed."""
+        """All packs; if ``unsealed``, only the packs that are not sealed."""
         where = "WHERE NOT sealed" if unsealed else ""
         with self._connection.reading() as connection:
             rows = connection.execute(f"SELECT name, indexed, sealed FROM pack {where}").fetchall()  # noqa: S608
@@ -296,7 +297,7 @@ class Index:
         return PackRow(row[0], row[1], bool(row[2])) if row else None
 
     def spent(self, name: str | None = None) -> list[str]:
-        """The packs that are sealed and have no record any more; of all packs, or of the pack with this name."""
+        """The names of the sealed packs that have no record any more; if ``name`` is given, of this pack only."""
         statement = "SELECT name FROM pack p WHERE sealed AND NOT EXISTS (SELECT 1 FROM record r WHERE r.pack = p.id)"
         chosen, values = ("", ()) if name is None else (" AND name = ?", (name,))
         with self._connection.reading() as connection:
@@ -327,7 +328,8 @@ class Index:
 def put_aside(folder: Path) -> Iterator[None]:
     """Put the index aside while the packs are read; after an error it is put back.
 
-    From now on no process acknowledges a change (RACES 45). What was acknowledged before is in the packs.
+    While the index is aside, no process acknowledges a change (RACES 45). All changes that were acknowledged before are
+    in the packs.
     """
     (folder / ASIDE).unlink(missing_ok=True)
     with suppress(FileNotFoundError):

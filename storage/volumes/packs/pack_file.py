@@ -85,7 +85,7 @@ class Pack:
         return not self.is_removed
 
     def read(self, offset: int, length: int) -> bytes:
-        """Bytes from the pack: fewer than ``length`` if it ends before."""
+        """Bytes from the pack: fewer than ``length`` if the pack ends before."""
         data = os.pread(self.descriptor, length, offset)
         while (
             data and len(data) < length and (more := os.pread(self.descriptor, length - len(data), offset + len(data)))
@@ -109,7 +109,7 @@ class Pack:
                 left[0] = left[0][written:]
 
     def cut(self, end: int) -> None:
-        """Cut off what lies behind ``end``."""
+        """Cut off the bytes behind ``end``."""
         os.ftruncate(self.descriptor, end)
 
     def drop_cached(self, offset: int, length: int) -> None:
@@ -149,8 +149,8 @@ class Pack:
     def find(self, start: int, checked_from: int = 0) -> Iterator[Found]:
         """Find the whole records from ``start`` on.
 
-        A damaged header makes the next ones uncertain: the bytes of a chunk may look like a record. Records behind a
-        damaged header are only believed if their bytes have the right hash.
+        A damaged header makes the next records uncertain: the bytes of a chunk may look like a record. A record behind
+        a damaged header is only believed if its bytes have the right hash.
 
         Args:
             start: a multiple of ``BLOCK``.
@@ -172,12 +172,12 @@ class Pack:
                     lost = False
                     place = start = place + header.span
                 else:
-                    # The header is good, so the next record begins behind this one, unless this one cannot be believed
-                    # because a header before was damaged.
+                    # The header is whole, so the next record begins behind this record. But if an earlier header was
+                    # damaged, this header may be bytes of a chunk: then the next block is tried.
                     place = start = place + (BLOCK if lost else header.span)
 
     def is_whole(self, offset: int, header: Header, *, certain: bool = True) -> bool:
-        """Tell whether a record's bytes have their CRC; if it is not certain that it is a record, also their hash."""
+        """Tell whether a record's bytes have their CRC and, if ``certain`` is False, also the hash of the chunk."""
         stored = self.read(offset + DATA, header.stored)
         if len(stored) < header.stored or zlib_ng.crc32(stored) != header.crc:
             return False
@@ -204,7 +204,8 @@ def create(root: int, volume: bytes) -> Pack:
     Raises:
         OSError: there is no room, for example; no part of the pack is left.
     """
-    # Whoever opens the volume may take a file that is not locked yet for one whose creator died, and remove it.
+    # A process that opens the volume may find the file before it is locked, believe that its creator died, and remove
+    # the file. Then another file is made.
     while not (pack := _unfinished(root)).lock():
         pass
     path = f"{FOLDER}/{pack.name}{SUFFIX}"
@@ -254,7 +255,7 @@ def _listing(root: int) -> list[str]:
 
 
 def can_punch_holes(folder: Path) -> bool:
-    """False if the file system of a folder cannot punch holes; True if it can, or if that cannot be tried now."""
+    """False if the file system of ``folder`` cannot punch holes; True if it can, or if that cannot be tried now."""
     try:
         with open_at(None, str(folder), DIRECTORY) as descriptor:
             require_holes(descriptor)

@@ -25,7 +25,7 @@ from storage.volumes.packs.records import BLOCK, State
 log = structlog.get_logger(__name__)
 
 SEALED_AT = 256 << 20  # A pack of this size in bytes gets no more records.
-UNSYNCED = 72 << 20  # The largest portion that a process writes before a sync, and more. MAX_CHUNK_SIZE is 64 MiB.
+UNSYNCED = 72 << 20  # More than the most bytes that a process writes before a sync. MAX_CHUNK_SIZE is 64 MiB.
 
 
 def catch_up(root: int, index: Index, volume: bytes) -> None:
@@ -87,8 +87,8 @@ def take_in(pack: Pack, index: Index, known: PackRow | None) -> int | None:
 def take_back(root: int, index: Index, name: str, start: int, end: int, on_return: Callable[[], None]) -> int:
     """Take whole replicas back that lie in a byte range and that the index has lost; returns their number.
 
-    SQLite does not notice every damage of its file. A record whose mark says that it is live, and whose chunk has no
-    replica, was not purged.
+    SQLite does not notice every damage of its file. If the mark of a record says that the record is live, and the index
+    knows no replica of the chunk, then the record was not purged: the index has lost it.
     """
     try:
         pack = Pack.open(root, name)
@@ -107,8 +107,9 @@ def take_back(root: int, index: Index, name: str, start: int, end: int, on_retur
 def rebuild(root: int, folder: Path, volume: bytes, on_return: Callable[[], None]) -> int:
     """Make the index again from the packs, and put it in the place of the old one; returns the number of records.
 
-    The old index is put aside before the packs are read: a process that still uses the old index finds at the end of
-    each change that it is not the volume's index any more. So the new index has all changes that were acknowledged.
+    The old index is put aside before the packs are read. A process that still uses the old index finds at the end of
+    each change that this index is not the volume's index any more. So the new index has all changes that were
+    acknowledged.
 
     Args:
         root: descriptor of the volume's directory.
@@ -143,7 +144,8 @@ def _read(pack: Pack, index: Index, volume: bytes) -> int:
     for found in pack.find(BLOCK, checked_from=size - UNSYNCED):
         end = found.end
         row = row_of(pack.name, found)
-        # Of two records of one chunk, the first one was replaced, and may be damaged.
+        # Of two records of one chunk, one has replaced the other, which may be damaged. So the second record that is
+        # read is taken only if it is whole.
         if not index.has(row.chunk_hash, row.state, row.token) or pack.is_whole(found.offset, found.header):
             rows.append(row)
     index.add(pack.name, rows, end, sealed=end >= SEALED_AT)
@@ -151,7 +153,7 @@ def _read(pack: Pack, index: Index, volume: bytes) -> int:
 
 
 def remove_spent(root: int, index: Index, name: str | None = None) -> None:
-    """Unlink the packs, or the pack with this name, that are sealed and have no record any more."""
+    """Unlink the sealed packs that have no record any more; with ``name``, only the pack with this name."""
     for spent in index.spent(name):
         index.forget_pack(spent)
         pack_file.remove(root, spent)

@@ -127,7 +127,7 @@ class PackVolume(DirectoryVolume):
             raise ReplicaMissing(chunk_hash)
 
     def write(self, replicas: Mapping[str, bytes], *, keep_cached: Collection[str] = ()) -> None:
-        # The chunks that stay in memory come first: the kernel only drops whole stretches of pages.
+        # The chunks that stay in memory come first, so the pages of all other chunks are dropped as one range.
         order = sorted(replicas, key=lambda chunk_hash: chunk_hash not in keep_cached)
         records = [(chunk_hash, *self._stored(chunk_hash, replicas[chunk_hash])) for chunk_hash in order]
         with self._verb(writing=True) as handle:
@@ -233,7 +233,7 @@ class PackVolume(DirectoryVolume):
 
     @contextmanager
     def _verb(self, *, check: bool = True, writing: bool = False) -> Iterator[Handle]:
-        """The open volume; if ``check``, after its identity matched. Errors are raised as errors of volumes."""
+        """The open volume. If ``check``, its identity is checked first. Errors are raised as errors of volumes."""
         with as_volume_errors(writing=writing):
             handle = self._current()
             if check:
@@ -287,7 +287,7 @@ def _append(handle: Handle, writer: Writer, pieces: Sequence[bytes]) -> None:
     """Append records to a pack, and make them durable.
 
     After an error no part of the records is left, and a failed sync is not tried again: the pack gets no more records,
-    because the kernel may have dropped what it could not write.
+    because the kernel may have dropped the pages that it could not write.
     """
     try:
         writer.pack.append(pieces, writer.end)
@@ -316,7 +316,7 @@ def _change(handle: Handle, chunk_hash: str, old: tuple[State, str], new: tuple[
 
 
 def _ownerless(handle: Handle, name: str) -> list[tuple[int, int]]:
-    """The byte ranges of a pack with data of no record, as (begin, end). The unindexed tail is left out."""
+    """The byte ranges of a pack that have data but no record, as (begin, end). The unindexed tail is left out."""
     try:
         pack = pack_file.Pack.open(handle.root, name)
     except FileNotFoundError:

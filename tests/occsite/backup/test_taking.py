@@ -250,7 +250,7 @@ def test_a_hold_from_before_the_clock_was_set_back_holds_up_nothing(cluster: Clu
     assert Hold.last_end() is None
 
 
-# -- what is refused, and what is noticed --------------------------------------
+# -- folders and versions that are refused, and damage that is found ----------
 
 
 def test_folders_that_are_no_archive_of_this_cluster_are_refused(

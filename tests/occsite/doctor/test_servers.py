@@ -162,7 +162,7 @@ def test_programs_that_lack_or_have_another_version_are_problems() -> None:
 def test_programs_with_other_settings_are_told(cluster: ClusterUnderTest) -> None:
     assert only(programs.settings_agree).level is Level.OK
     conf = cluster.configuration
-    # One of 64 secrets has the digest of the secret in use, and cannot be named: then the next one is taken.
+    # One of 64 secrets has the same short digest as the secret in use, so the doctor cannot name the difference.
     secret = next(text for text in map(str, count()) if told(conf, secret=text) == ["SECRET_KEY"])
     odd = signature("worker", dataclasses.replace(conf, chunk_size=1 << 20, auth_required=True), secret)
     with sessions(odd, signature("api", conf, django_settings.SECRET_KEY)):
@@ -172,7 +172,7 @@ def test_programs_with_other_settings_are_told(cluster: ClusterUnderTest) -> Non
 
 
 def told(conf: Configuration, *, secret: str = "", **changes: Any) -> list[str]:
-    """The settings that a process with these changes is said to differ in."""
+    """The settings that the doctor names as different if a process has these changes."""
     secret_key = django_settings.SECRET_KEY
     mine = Signature.parse(signature("api", conf, secret_key))
     theirs = Signature.parse(signature("api", dataclasses.replace(conf, **changes), secret or secret_key))
@@ -181,7 +181,7 @@ def told(conf: Configuration, *, secret: str = "", **changes: Any) -> list[str]:
 
 
 def test_a_change_that_cannot_be_named_is_not_overlooked() -> None:
-    """One of 64 changes cannot be named. One of 262,144 is overlooked, and so hardly two of these."""
+    """One of 64 changes cannot be named. One of 262,144 changes is overlooked: at most one of the 999 changes here."""
     conf = configuration()
     noticed = [told(conf, audit_rate=conf.audit_rate + number) for number in range(1, 1000)]
     named, unnamed = noticed.count(["AUDIT_RATE"]), noticed.count([UNNAMED])

@@ -16,7 +16,7 @@ from tests.support.system import PROJECT
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user can enter. Other users cannot enter the folders of pytest."""
+    """A directory that every user can enter. Other users cannot enter the directories of pytest."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -24,7 +24,7 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 def test_another_user_is_told_who_to_be(open_folder: Path) -> None:
-    """The default folder lies in ``var``. The first start makes ``var`` so that other users cannot enter it."""
+    """The default directory lies in ``var``. The first start makes ``var`` so that other users cannot enter it."""
     storage_dir = open_folder / "var" / "occ_storage"
     storage_dir.mkdir(parents=True)
     (open_folder / "var").chmod(0o700)

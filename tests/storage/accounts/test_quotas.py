@@ -38,7 +38,7 @@ def require_recount(user: User) -> Usage:
     return used
 
 
-# -- what counts -------------------------------------------------------------
+# -- what counts towards a quota ---------------------------------------------
 
 
 def test_a_file_that_does_not_fit_is_refused_and_leaves_nothing(cluster: ClusterUnderTest) -> None:
@@ -63,7 +63,7 @@ def test_as_many_files_as_the_quota_allows(cluster: ClusterUnderTest) -> None:
 
 
 def test_room_that_was_just_freed_is_there(cluster: ClusterUnderTest) -> None:
-    """A process remembers the usage of an owner for a moment. What it remembers refuses nothing."""
+    """A process remembers the usage of an owner for a moment. The remembered usage alone refuses no upload."""
     ann = limited(owner("ann"), max_files=1)
     accept(ann, b"1")
     cluster.ingest()
@@ -176,7 +176,7 @@ def test_the_fault_scenarios_see_a_usage_that_is_wrong(cluster: ClusterUnderTest
     assert len(inspection.usage_unlike_the_rows()) == 2
 
 
-# -- early, and while the body arrives ---------------------------------------
+# -- refusals before the body arrives, and while it arrives ------------------
 
 
 def test_a_body_that_is_declared_too_large_is_refused_before_it_is_read(cluster: ClusterUnderTest) -> None:
@@ -232,7 +232,7 @@ def test_a_quota_that_is_set_while_the_body_arrives_holds(cluster: ClusterUnderT
     assert cluster.staged() == []
 
 
-# -- many at once ------------------------------------------------------------
+# -- many uploads at once ----------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [1000, 300_000], ids=["in memory", "staged"])
@@ -300,7 +300,7 @@ def test_uploads_deletions_and_renames_at_once_never_exceed_the_quota(cluster: C
     assert require_recount(ann).files <= 3
 
 
-# -- the cost of it ----------------------------------------------------------
+# -- the cost of quotas in statements ----------------------------------------
 
 
 def statements_of(monkeypatch: pytest.MonkeyPatch, act: Callable[[], Any]) -> int:

@@ -145,12 +145,12 @@ def test_blocks_let_no_more_through_than_the_limit(
     settings.OCC = dataclasses.replace(settings.OCC, rate_limit="5000/hour")
     with ThreadPoolExecutor(8) as clients:
         passed = sum(clients.map(lambda _: through("crowd", 750), range(8)))
-    # If several threads take blocks at once, the rest of a block may be lost, but no request is let through twice.
+    # If several threads take blocks at once, requests of a block may be lost, but no request is let through twice.
     assert 4900 <= passed <= 5000
 
 
 def test_threads_that_take_blocks_at_once_keep_the_requests_of_one() -> None:
-    """Each further block prolongs the time of the requests that are left. They must not add up."""
+    """Each further block prolongs the time for the requests that are left, and adds none to their number."""
     blocks, limit = rates._Blocks(), rates._limit("5000/hour")
     for _ in range(3):
         blocks.add(limit, "crowd", 4)

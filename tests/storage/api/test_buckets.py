@@ -278,7 +278,7 @@ def test_an_object_is_deleted(cluster: ClusterUnderTest) -> None:
     assert [(act.action, act.subject) for act in Activity.objects.all()] == [("delete", "photos/key")]
 
 
-# -- who may -----------------------------------------------------------------
+# -- owners and scopes -------------------------------------------------------
 
 
 def test_owners_learn_nothing_of_the_buckets_of_others(keys_on: ClusterUnderTest) -> None:

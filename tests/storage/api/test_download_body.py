@@ -1,4 +1,4 @@
-"""The body of a download holds a place, and gives back all that it holds."""
+"""The body of a download holds a place for a transfer, and gives back the place and its database connection."""
 
 from __future__ import annotations
 

@@ -316,7 +316,7 @@ def test_a_page_of_an_allowed_site_can_read_why_it_is_refused(keys_on: ClusterUn
         assert "Access-Control-Allow-Origin" not in foreign.headers
 
 
-# -- from nobody to somebody -------------------------------------------------
+# -- files of ``nobody`` that are given to a user ----------------------------
 
 
 def test_files_from_the_time_without_keys_are_given_to_a_user(cluster: ClusterUnderTest) -> None:

@@ -183,7 +183,7 @@ def test_the_answers_are_those_of_the_schema(workers: ClusterUnderTest) -> None:
     workers.bring_back("node_003")
 
 
-# -- since when, and over time --------------------------------------------------
+# -- the beginnings of troubles, and the samples ---------------------------------
 
 
 def test_troubles_say_since_when(workers: ClusterUnderTest) -> None:

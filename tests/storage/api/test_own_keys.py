@@ -1,4 +1,4 @@
-"""Keys in the API: made, rotated and revoked by their owners, and never a way to more than the owner's key may do."""
+"""Owners make, rotate and revoke keys in the API, but not with a key that may do less than the key in question."""
 
 from __future__ import annotations
 

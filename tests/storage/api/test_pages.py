@@ -63,7 +63,7 @@ def page(path: str, status: int = 200, client: type[Client] = Client, **headers:
 
 @pytest.fixture
 def paths(cluster: ClusterUnderTest) -> list[str]:
-    """The addresses of all kinds of pages, of a file with a hostile name."""
+    """The addresses of one page of each kind. The pages about a file are about a file with a hostile name."""
     file = cluster.upload(b"x", HOSTILE)
     about = [f"/{part}/{file.content.file_hash}" for part in ("files", "verify", "rebalance")]
     route = f"/route/{verify.verify(Holding.of_file(file)).chunks[0].chunk_hash}"

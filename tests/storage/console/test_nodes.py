@@ -1,4 +1,4 @@
-"""The pages of the nodes: how they are, and what is done to them, each time with the plan first."""
+"""The pages of the nodes show the nodes' states. Before each change of a node, a page shows the plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sizes and times in the units of people."""
+"""Sizes and times in units that people use."""
 
 from __future__ import annotations
 

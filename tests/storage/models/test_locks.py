@@ -19,7 +19,7 @@ def other_session() -> Iterator[psycopg.Connection[tuple[bool]]]:
 
 
 def is_free(session: psycopg.Connection[tuple[bool]], lock: Lock, suffix: str = "") -> bool:
-    """True if another session can take the lock. A session that could take the lock releases the lock at once."""
+    """True if ``session`` can take the lock. The session then releases the lock at once."""
     (taken,) = session.execute(f"SELECT pg_try_advisory_lock{suffix}(%s)", [lock.value]).fetchone() or (False,)
     if taken:
         session.execute(f"SELECT pg_advisory_unlock{suffix}(%s)", [lock.value])

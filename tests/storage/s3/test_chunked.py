@@ -27,7 +27,7 @@ def encoded(data: bytes, size: int, trailer: bytes = b"") -> bytes:
 
 
 def signed(data: bytes, size: int, trailer: dict[str, str] | None = None) -> bytes:
-    """A body with signatures, made step by step as the reference describes it."""
+    """A body with signatures, made step by step as Amazon's S3 API Reference describes it."""
     last, out = CLAIM.signature, b""
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
     for piece in (*pieces, b""):

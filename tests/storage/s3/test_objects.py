@@ -370,7 +370,7 @@ def test_a_presigned_address_works_without_keys(s3: Any, bucket: str) -> None:
 def test_an_object_that_changes_after_it_was_found_is_found_again(
     s3: Any, bucket: str, change: str, is_in_parts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hashes of some chunks are read after the object was found: the object of that moment may be gone then."""
+    """The hashes of some chunks are read after the object was found. By then, the object may be another one or gone."""
     monkeypatch.setattr("storage.models.statements.open_content.HEAD", 2)
     monkeypatch.setattr("storage.services.objects.multipart.LEAST_PART", 1)
     where = {"Bucket": bucket, "Key": "key"}

@@ -132,7 +132,7 @@ def test_a_signed_parameter_comes_once() -> None:
 
 @pytest.mark.parametrize("name", ["response-content-type", "versionId"])
 def test_a_line_cannot_move_into_the_query(name: str) -> None:
-    """Someone who may choose the type of content of an address must not choose its key and its end too."""
+    """A person who may choose the Content-Type of a signed address must not be able to choose the key and expiry."""
     key, end = "/bucket/user/1", "9" * 10
     header = {"Content-Type": f"text/html\n{end}\n/bucket/victim?{name}=x"}
     environ = environ_of(in_query(key, "PUT", **header))

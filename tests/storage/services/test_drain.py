@@ -138,7 +138,7 @@ def test_a_cancelled_drain_leaves_the_node_active(cluster: ClusterUnderTest, mon
 def test_a_drain_that_is_cancelled_at_its_very_end_does_not_retire_the_node(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A node that is active again takes copies, so the end of the drain must not take it out."""
+    """A node that is active again takes copies, so the end of the cancelled drain must not retire it."""
     job = drain.request("node_000")
     running = claim_one()
     monkeypatch.setattr(phases, "enter", lambda phase: cancel.cancel(job) if phase == "drain.retire" else None)

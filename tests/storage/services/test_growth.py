@@ -58,7 +58,7 @@ def hashes(count: int, salt: str = "") -> list[str]:
     return [hashlib.sha256(f"{salt}{i}".encode()).hexdigest() for i in range(count)]
 
 
-# -- the cluster's size ----------------------------------------------------
+# -- the size that the sketches should have --------------------------------
 
 
 def test_the_size_rises_by_powers_of_two_and_never_falls(cluster: ClusterUnderTest) -> None:

@@ -126,7 +126,7 @@ def test_an_operator_has_an_index_made_again(converted: ClusterUnderTest, monkey
 
 
 def test_a_copy_that_an_index_brings_back_is_not_denied(converted: ClusterUnderTest) -> None:
-    """A power cut took the mark of a copy in the trash. Then the index is lost, and the copy is a replica again."""
+    """A power cut undid the mark of a copy in the trash. Then the index is lost, and the copy is a replica again."""
     file = converted.upload(content_of(20, "after"), "after")
     converted.maintain()
     member = next(each for each in converted.members() if each.node_id == "node_007")

@@ -129,7 +129,8 @@ def test_ranges_that_were_through_before_a_node_came_are_looked_at_again(
     def take_and_add(topology: Topology, prefix: str) -> census.Census:
         if prefix == "f" and not added:
             added.append(provision.add())
-            Job.objects.exclude(pk=job.pk).delete()  # A second rebalance would hide what the first one leaves undone.
+            # A second rebalance would move the copies that the first rebalance has missed, and so hide the fault.
+            Job.objects.exclude(pk=job.pk).delete()
         return take(topology, prefix)
 
     monkeypatch.setattr(census, "take", take_and_add)

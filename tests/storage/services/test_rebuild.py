@@ -245,7 +245,7 @@ def test_one_copy_that_vanished_is_enough(cluster: ClusterUnderTest) -> None:
 def test_a_folder_that_was_replaced_by_an_older_snapshot_is_noticed(
     cluster: ClusterUnderTest, redis_client: redis.Redis
 ) -> None:
-    """The folder is replaced while the service is stopped, so no process sees the node go or come back."""
+    """The directory is replaced while the service is stopped, so no process sees the node go or come back."""
     cluster.upload(content_of(30, "before"))
     snapshot = cluster.folder("node_003").with_suffix(".snapshot")
     shutil.copytree(cluster.folder("node_003"), snapshot)

@@ -140,7 +140,7 @@ def test_remains_that_a_later_deletion_has_replaced_are_not_used(
     read = Remains.content_fields
 
     def late(remains: Remains) -> dict[str, object]:
-        Remains.objects.update(removed_at=Clock())  # Others restore and delete the content, before it is locked here.
+        Remains.objects.update(removed_at=Clock())  # Others restore and delete the content before the undo locks it.
         return read(remains)
 
     monkeypatch.setattr(Remains, "content_fields", late)
@@ -164,7 +164,7 @@ def test_a_chunk_that_keeps_its_row_without_a_copy_does_not_come_back(cluster: C
 
 def test_after_the_grace_a_deletion_is_final_and_forgotten(cluster: ClusterUnderTest) -> None:
     first = cluster.upload(b"same", "a")
-    cluster.upload(b"same", "b")  # The bytes stay.
+    cluster.upload(b"same", "b")  # File b keeps the bytes.
     deletion = delete(first)
     catalogue.delete(cluster.upload(b"gone", "c"))
     long_ago = Clock() - timedelta(seconds=cluster.configuration.reclaim_grace + 1)
@@ -217,7 +217,7 @@ def test_of_many_at_once_one_undoes_it(cluster: ClusterUnderTest) -> None:
 
 
 def test_undo_races_with_reclaim_and_uploads_and_the_file_is_whole_or_gone(cluster: ClusterUnderTest) -> None:
-    """Reclaim with no grace at all, uploads and deletions of the same bytes: whoever is late hears it."""
+    """One thread uploads, deletes and undoes; the other reclaims without a grace period. A late undo is refused."""
     data = content_of(4)
     errors: list[BaseException] = []
 

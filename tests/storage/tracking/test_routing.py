@@ -84,8 +84,8 @@ def test_without_nodes_there_is_nowhere_to_look(cluster: ClusterUnderTest) -> No
 
 
 def test_a_trusted_sketch_is_certain_of_the_copies_that_it_counted(cluster: ClusterUnderTest) -> None:
-    """The sketch is also certain of copies that have vanished, so a reader that does not find such a copy knows that it
-    is missing.
+    """The sketch is also certain of copies that have vanished, so a reader that does not find such a copy knows that
+    the copy is missing.
     """
     hashes = [chunk_hash for chunk_hash, _ in cluster.upload(content_of(40)).content.manifest()]
     topology = Topology.load()

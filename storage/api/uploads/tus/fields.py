@@ -1,4 +1,4 @@
-"""The header fields of tus 1.0 and of the IETF draft. Pure: text in, values out."""
+"""Pure functions that read the header fields of tus 1.0 and of the IETF draft."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def number(environ: Mapping[str, Any], field: str) -> int | None:
     """The whole number in a field such as ``Upload-Offset``; None without the field.
 
     Raises:
-        InvalidRequest: it is no number of bytes.
+        InvalidRequest: the value is not a number of bytes.
     """
     text = environ.get(_key(field))
     if text is None:
@@ -60,7 +60,7 @@ def truth(environ: Mapping[str, Any], field: str) -> bool | None:
     """The boolean (RFC 9651) in a field such as ``Upload-Complete``; None without the field.
 
     Raises:
-        InvalidRequest: it is no boolean.
+        InvalidRequest: the value is not a boolean.
     """
     text = environ.get(_key(field))
     if text not in (None, "?0", "?1"):

@@ -30,13 +30,13 @@ from storage.models import Resumable
 from storage.services import resumable
 
 ANSWER_SECONDS = 5.0  # The answer to the last bytes waits this long for the file's hash, and does not fail without it.
-MUCH = 64 << 10  # bytes of a PATCH that does not count towards RATE_LIMIT
+MUCH = 64 << 10  # A PATCH of at least this many bytes need not count towards RATE_LIMIT.
 OVERRIDE = "HTTP_X_HTTP_METHOD_OVERRIDE"
 CREATION_QUERY = (names.FIELD, "replication_factor")
 
 
 class Tus(Endpoint):
-    """A view for clients of tus 1.0, or of the IETF draft. The protocols describe it, not the schema."""
+    """A view for clients of tus 1.0, or of the IETF draft. The protocols describe it, so the schema omits it."""
 
     schema = None
 
@@ -48,7 +48,7 @@ class Tus(Endpoint):
         return super().initialize_request(request, *args, **kwargs)
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
-        """Every answer names the version of the protocol and, as an offset changes, is kept by no cache."""
+        """Name the version of the protocol in every answer. No cache may keep an answer, because the offset changes."""
         answer: Any = super().finalize_response(request, response, *args, **kwargs)
         if fields.DRAFT_FIELD in request.META:
             answer["Upload-Draft-Interop-Version"] = fields.DRAFT
@@ -119,7 +119,7 @@ class ResumableView(Tus):
         return Response(documents.upload_status(resumable.find(owner_of(request), upload_id)))
 
     def head(self, request: Request, upload_id: str) -> Response:
-        """Tell where the upload goes on. A request that still sends is stopped, so that the offset stays true."""
+        """Tell where the upload goes on. A request that still sends its bytes is stopped, so the offset stays true."""
         draft = fields.is_draft(request.META)
         upload = resumable.take_over(owner_of(request), upload_id)
         code = status.HTTP_204_NO_CONTENT if draft else status.HTTP_200_OK
@@ -240,7 +240,7 @@ def _plan(request: Request, draft: bool, *, is_partial: bool) -> resumable.Plan:
 
 
 def _address(request: Request, upload: Resumable) -> str:
-    """The upload's whole address: some clients do not understand one without a host."""
+    """The upload's whole address: some clients do not understand an address without a host."""
     return reverse("resumable", args=[upload.pk], request=request)
 
 

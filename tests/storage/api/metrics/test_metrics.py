@@ -261,7 +261,7 @@ def test_counts_of_events_and_jobs_begin_with_zero(cluster: ClusterUnderTest) ->
     assert found("occ_reclaimed_bytes_total") == counters.totals()[Event.BYTES_RECLAIMED]
 
 
-# -- who may see it -------------------------------------------------------------------------------------------------
+# -- who may see the metrics ----------------------------------------------------------------------------------------
 
 
 def test_metrics_are_for_admins_where_keys_are_on(keys_on: ClusterUnderTest) -> None:

@@ -114,7 +114,7 @@ def mounted(folder: Path, *options: str) -> Iterator[None]:
 
 
 def test_a_disk_without_room_is_read_and_emptied(tmp_path: Path) -> None:
-    """A real file system: the index needs room for its log, and it may be opened when there is none."""
+    """On a real file system: the index needs room for its log, but the index must also open when there is no room."""
     with mounted(tmp_path / "disk", "size=4m"):
         root = tmp_path / "disk" / "volume"
         volume = opened(root)

@@ -112,7 +112,7 @@ def run_forked(target: Any, *arguments: object, number: int = 1) -> list[Any]:
 
 
 def use(answers: Any, number: int, volume: PackVolume) -> None:
-    """Write a chunk and read it, in a child."""
+    """Write a chunk and read it, in a child process."""
     chunk = named(f"child {number}")
     volume.write(dict([chunk]))
     answers.put(volume.read(chunk[0]) == chunk[1] and volume.read(ONE[0]) == ONE[1])

@@ -43,7 +43,10 @@ def put_index(stored: Path, root: Path) -> None:
 def test_a_record_that_was_torn_at_any_byte_is_cut_off_and_the_others_stay(
     volume: PackVolume, root: Path, tmp_path: Path, zeros: bool
 ) -> None:
-    """The index has lost the last record, whose write was torn at a byte. In one case the tail was never allocated."""
+    """The index has lost the last record, whose write was torn at a byte.
+
+    The pack ends at this byte, or has zeros behind it.
+    """
     first, last = named("first"), named("last", 300)
     volume.write(dict([first]))
     index_files(root, tmp_path / "index")
@@ -95,7 +98,7 @@ def test_a_tail_that_cannot_be_synced_does_not_count(
 
 
 def test_a_chunk_that_looks_like_a_record_is_not_taken_for_one(volume: PackVolume, root: Path, tmp_path: Path) -> None:
-    """The bytes of a chunk are somebody's. Behind a damaged header, only what has the right hash is believed."""
+    """A client may choose any bytes. Behind a damaged header, only a record whose bytes have the right hash counts."""
     wolf = named("wolf")
     volume.write(dict([wolf]))
     forged = b"".join(encode(wolf[0], Codec.RAW, b"wrong bytes", 11))  # Header and CRC are right, the hash is not.
@@ -122,8 +125,8 @@ def test_whatever_a_power_cut_takes_from_the_index_acknowledged_replicas_are_fou
 ) -> None:
     """A power cut may take all changes of the index after the last one that was synced.
 
-    The packs are copied after each verb, and a torn append is put behind them. Each copy is tried with all states that
-    the index may have: those since the last change of state, which is synced.
+    The packs are copied after each verb, and a torn append is put behind them. Each copy is opened with every state of
+    the index since its last sync. Only a verb that changes the state of a record, such as ``trash``, syncs the index.
     """
     chunks = [named(f"{i}", 1000 + 500 * i) for i in range(6)]
     one, two, three, four, five, six = (chunk_hash for chunk_hash, _ in chunks)
@@ -246,7 +249,7 @@ def test_an_index_that_turns_out_to_be_damaged_never_says_absent(
 
 
 def contents_at_last(volume: PackVolume) -> object:
-    """The contents. Verbs may find the damage first."""
+    """Return the contents of the volume. The first calls may find the damage, and raise VolumeOffline."""
     for _ in range(3):
         try:
             return contents(volume)
@@ -346,7 +349,7 @@ def test_index_and_packs_of_another_volume_are_refused(two: tuple[Path, Path]) -
 
 
 def test_volumes_that_change_places_are_not_taken_for_each_other(two: tuple[Path, Path]) -> None:
-    """Handles are held between verbs (RACES 20)."""
+    """A volume stays open between verbs, so each verb must notice that its directory is another one now (RACES 20)."""
     mine, theirs = opened(two[0]), opened(two[1], OTHER)
     assert (hashes(mine), hashes(theirs)) == ({named("mine")[0]}, {named("theirs")[0]})
     two[0].rename(two[0].with_name("between"))
