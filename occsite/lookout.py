@@ -54,7 +54,7 @@ ROUNDS: Mapping[str, tuple[Round, ...]] = {
 
 
 def keep_lookout(app: Celery, queues: Iterable[str]) -> None:
-    """Begin the rounds of a worker's queues, each in a thread of this process."""
+    """Begin the rounds of a worker's queues. Each round repeats in a thread of its own in this process."""
     for queue in queues:
         for kept in ROUNDS.get(queue, ()):
             turn = Turn(kept.task) if kept.by_one else None

@@ -61,7 +61,9 @@ class Spectrum:
 
     @cached_property
     def classes(self) -> tuple[Estimate, ...]:
-        """Chunks with exactly 1, 2, …, R - 1 replicas, and with R or more (exactly R if R is the number of nodes).
+        """The numbers of chunks with exactly 1, 2, …, R - 1 replicas, and with R or more, where R is ``resolution``.
+
+        If R is the number of nodes, the last number is that of the chunks with exactly R replicas.
 
         The intervals are computed as in `below`, except for the last one, which is a normal interval.
         """

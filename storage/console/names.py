@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from storage.models.names import SEPARATOR, folder_of, last_segment
 
-ITEM = "item"  # the field of a form that names a file
+ITEM = "item"  # the field of a form that says which file is meant, by its hash and its name
 HASH_LENGTH = 64
 NAME = "file_name"
 FOLDER = "folder"

@@ -2,15 +2,15 @@ from __future__ import annotations
 
 from django.db import connection, models
 
-FOLD_FROM = 1000  # Fewer rows are not folded: they are read in less than a millisecond.
+FOLD_FROM = 1000  # If there are fewer rows, ``fold`` leaves them: to add them up takes less than a millisecond.
 
 
 class Tally(models.Model):
     """Totals that PostgreSQL keeps itself (ADR 12): a row is the amount that one statement added; a total is a sum.
 
     Triggers insert the rows (migrations 0005, 0019, 0025), in the transaction whose changes they count. A change that
-    is rolled back is therefore not counted. Rows are only added and never updated, so no transaction waits until
-    another one commits.
+    is rolled back is therefore not counted. Rows are never updated, only added, and at times replaced by their sums
+    (``fold``). So no transaction waits until another one commits.
     """
 
     class What(models.TextChoices):

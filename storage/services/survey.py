@@ -22,7 +22,7 @@ from storage.tracking.surveying import GATHERED_FOR, Survey
 
 log = structlog.get_logger(__name__)
 
-SHOWN = 3  # At most this many pairs of nodes are logged.
+SHOWN = 3  # The warning ``copies.gathered`` names at most this many pairs of nodes.
 GROWTH_LOAD = 0.25  # Above this load, in chunks per register, the sketches grow to the next size.
 PAUSE = timedelta(hours=1)  # For this long, no trace is queued for the registers that the last trace could not mend.
 AT_WORK = (Job.Kind.TRACE, Job.Kind.REPAIR_ALL, Job.Kind.DRAIN)

@@ -55,7 +55,7 @@ def rebalance(installation: Installation, of: Attempt, factor: int) -> None:
 
 
 def damage_a_copy(installation: Installation, label: str) -> None:
-    """Overwrite one copy. A deep verification finds the bad copy and queues its repair."""
+    """Overwrite one copy, and ask for a deep verification, which finds the bad copy and queues its repair."""
     attempt = upload(installation, label)
     copies(installation, bytes_of(label, CHUNKS * CHUNK_SIZE)[:CHUNK_SIZE])[0].write_bytes(bytes(CHUNK_SIZE))
     status, _ = installation.journal.ask(f"/verify/{attempt.file_hash}?deep=true")

@@ -188,8 +188,8 @@ def test_the_normal_approximation_and_the_intervals(population: int, sizes: list
 def union_and_intersection(population: int, sizes: tuple[int, ...]) -> dict[tuple[int, int], float]:
     """Return the exact joint distribution of the sizes of union and intersection.
 
-    Parties are added one by one. A new party draws from the elements that all earlier parties hold, that only some of
-    them hold, and that none holds.
+    Random sets of the given sizes are added one by one. A new set draws from the elements that all earlier sets have,
+    that only some of them have, and that none has.
     """
     chances = {(sizes[0], sizes[0]): 1.0}
     for size in sizes[1:]:

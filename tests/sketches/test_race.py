@@ -83,8 +83,9 @@ def test_placements_are_races(how: str) -> None:
 def test_many_nodes_add_up(nodes: int, r: int, precision: float) -> None:
     """A chunk with r replicas is on r nodes.
 
-    In the matrix of pairs, each row adds up to the number of replicas times the share of the row's node. In the same
-    way, the triples with a given pair add up to the number of replicas times the share of that pair.
+    The matrix of pairs has the chunks that are expected on both of two nodes, and in its diagonal the chunks that are
+    expected on one node. So each row adds up to r times the chunks expected on its node. In the same way, the triples
+    with a given pair add up to r times the chunks expected on that pair.
     """
     race = Race(np.linspace(1, 4, nodes), r)
     one, two = race.inclusion({r: 1}), race.pairs({r: 1})

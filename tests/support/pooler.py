@@ -26,7 +26,7 @@ LIMIT = 10.0  # Seconds until pgbouncer answers.
 def pooler(folder: Path, mode: str) -> Iterator[dict[str, Any]]:
     """Run pgbouncer during the ``with`` block. Yield the parameters of a connection through pgbouncer, for psycopg.
 
-    The pooler is set to drop the options of connections. By default, pgbouncer refuses connections with options.
+    The pooler is set to drop the startup parameter ``options``. By default, pgbouncer refuses connections with it.
 
     Args:
         folder: an empty directory for the files of pgbouncer.

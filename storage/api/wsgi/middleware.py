@@ -23,7 +23,7 @@ PROBES = ("GET /health", "GET /livez", "GET /metrics", "GET /readyz")
 
 
 def route_in_path(environ: WSGIEnvironment) -> str:
-    """The route of a request to the API."""
+    """The name under which metrics count a request to the API, such as ``/upload`` or ``/download/*``."""
     return route_of_path(environ["PATH_INFO"])
 
 

@@ -58,7 +58,7 @@ def test_level_counts_of_ten_fresh_chunks_on_three_of_five_nodes(cluster: Cluste
 def test_a_writer_that_cannot_count_makes_the_sketch_untrusted(
     cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RACES 23: the writer raises the sketch epoch, and commits it, before it writes."""
+    """RACES 23: a process that cannot count a copy raises the sketch epoch, and commits it, before it writes."""
 
     def away(*_: Any, **__: Any) -> Any:
         raise StoreUnavailable("away")
