@@ -17,7 +17,8 @@ from occsite.launch.output import STDERR, say
 
 RENDER = structlog.processors.JSONRenderer()
 # Anybody who reads the signature of a presigned address of S3 can use the address until it expires.
-SIGNATURE = re.compile(r"(X-Amz-(?:Signature|Security-Token)(?:=|%3d))[^&\s\"'\\]+", re.IGNORECASE)
+# The parameter is ``X-Amz-Signature`` in version 4, and ``Signature`` in version 2.
+SIGNATURE = re.compile(r"((?:\b|%26|%3f)(?:Signature|X-Amz-Security-Token)(?:=|%3d))[^&\s\"'\\]+", re.IGNORECASE)
 # Anybody who reads the token of a share link can use the link. Text that quotes an address may have %2F in place of a
 # slash.
 TOKEN = re.compile(r"((?:/|%2f)share(?:/|%2f)+)(?:(?!%2f)[^/?&\s\"'\\])+", re.IGNORECASE)
@@ -102,7 +103,7 @@ def masked(text: str) -> str:
     """A text without the tokens of share links and the signatures of presigned addresses."""
     if "share" in text.lower():
         text = TOKEN.sub(r"\1...", text)
-    return SIGNATURE.sub(r"\1...", text) if "x-amz-s" in text.lower() else text
+    return SIGNATURE.sub(r"\1...", text) if "signature" in text.lower() or "x-amz-s" in text.lower() else text
 
 
 def _unless_disabled(_logger: Any, method: str, event: EventDict) -> EventDict:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import filecmp
 import os
 import re
 import secrets
@@ -17,6 +18,14 @@ from tests.support.system import PROJECT, System, free_port, make_system
 __all__ = ["make_system"]
 
 LARGE = os.environ.get("LARGE", str(200 << 20))
+
+
+def equal(one: Path, other: Path) -> bool:
+    """True if two directories have the same files with the same bytes."""
+    names = {str(path.relative_to(one)) for path in one.rglob("*") if path.is_file()}
+    if names != {str(path.relative_to(other)) for path in other.rglob("*") if path.is_file()}:
+        return False
+    return all(filecmp.cmp(one / name, other / name, shallow=False) for name in names)
 
 
 class Service:

@@ -6,7 +6,6 @@ years old.
 
 from __future__ import annotations
 
-import filecmp
 import os
 import shutil
 import subprocess
@@ -67,14 +66,6 @@ def modules_of_node() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund", *NPM], cwd=folder, check=True)
     return folder
-
-
-def equal(one: Path, other: Path) -> bool:
-    """True if two directories have the same files with the same bytes."""
-    names = {str(path.relative_to(one)) for path in one.rglob("*") if path.is_file()}
-    if names != {str(path.relative_to(other)) for path in other.rglob("*") if path.is_file()}:
-        return False
-    return all(filecmp.cmp(one / name, other / name, shallow=False) for name in names)
 
 
 def installed(command: str, package: str) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import Service
-from tests.clients.families import PROGRAMS, environment_of, equal, installed, modules_of_node
+from tests.clients.conftest import Service, equal
+from tests.clients.families import PROGRAMS, environment_of, installed, modules_of_node
 
 pytestmark = pytest.mark.clients
 Folder = Callable[[int], Path]

@@ -6,27 +6,20 @@ import filecmp
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import Service
-from tests.clients.families import equal, installed
+from tests.clients.conftest import Service, equal
+from tests.clients.families import installed
+from tests.support.system import wait_until
 
 pytestmark = pytest.mark.clients
 LIMIT = 60.0  # Seconds that a mount may take to come or to go.
 Folder = Callable[[int], Path]
 Mount = Callable[[], AbstractContextManager[Path]]
-
-
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 @contextmanager
@@ -37,7 +30,7 @@ def mounted(argv: list[str | Path], folder: Path, environment: Mapping[str, str]
     folder.mkdir(exist_ok=True)
     process = subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        wait_until(lambda: os.path.ismount(folder) or process.poll() is not None, f"{argv[0]} mounts nothing")
+        wait_until(lambda: os.path.ismount(folder) or process.poll() is not None, LIMIT)
         assert process.poll() is None, process.communicate()[0]
         yield folder
     finally:

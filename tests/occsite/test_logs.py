@@ -77,6 +77,8 @@ QUOTED = {  # The text without the filter → the text in the log.
     f"Service Unavailable: /Share//{TOKEN}": "Service Unavailable: /Share//...",
     f"'GET /share/{TOKEN}?x=1 HTTP/9'": "'GET /share/...?x=1 HTTP/9'",
     "GET /b/k?X-Amz-Signature=12ab&x-id=1": "GET /b/k?X-Amz-Signature=...&x-id=1",
+    "GET /b/k?Signature=1%2Bab%3D&Expires=1": "GET /b/k?Signature=...&Expires=1",
+    "/?next=%2Fb%2Fk%3Fa%3Db%26Signature%3D12ab&x=1": "/?next=%2Fb%2Fk%3Fa%3Db%26Signature%3D...&x=1",
     f"/?next=%2Fshare%2F%33{TOKEN}%2fa&x=1": "/?next=%2Fshare%2F...%2fa&x=1",
     "/files/share/": "/files/share/",
 }

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import boto3
 import pytest
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.awsrequest import AWSPreparedRequest, AWSRequest, AWSResponse
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from django.contrib.auth.models import User
@@ -86,6 +86,22 @@ def _send(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
     uri = parts.path + (f"?{parts.query}" if parts.query else "")
     status, headers, content = ask(request.method, uri, data, {"Host": parts.netloc} | fields)
     return AWSResponse(request.url, status, headers, Raw(content))
+
+
+def environ_of(request: AWSRequest, host: str = HOST) -> dict[str, Any]:
+    """The WSGI environment in which the server sees a request that botocore has signed."""
+    prepared = request.prepare()
+    parts = urlsplit(prepared.url)
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": prepared.method,
+        "QUERY_STRING": parts.query,
+        "RAW_URI": parts.path + (f"?{parts.query}" if parts.query else ""),
+        "HTTP_HOST": host,
+    }
+    for name, value in prepared.headers.items():
+        text = value if isinstance(value, str) else value.decode("latin-1")
+        environ[canonical.variable(name)] = text
+    return environ
 
 
 def client_of(key: str = "any", secret: str = "secret", **options: Any) -> Any:

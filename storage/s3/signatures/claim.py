@@ -14,6 +14,7 @@ from storage.s3.signatures.chain import Chain
 
 SKEW = timedelta(minutes=15)  # A client's clock may differ from the server's by at most this time.
 EPOCH = datetime.fromtimestamp(0, UTC)
+TIME_FORM = "%Y%m%dT%H%M%SZ"
 PAYLOAD = "x-amz-content-sha256"
 UNSIGNED = "UNSIGNED-PAYLOAD"
 

@@ -20,8 +20,16 @@ from storage.s3.addresses import Address
 from storage.s3.errors import S3Error
 from storage.s3.router import OF_BUCKETS, OF_OBJECTS
 from storage.s3.signatures import canonical
-from storage.s3.signatures.claim import PAYLOAD, UNSIGNED, Claim, mismatch, needed, parsed_date, require_clock
-from storage.s3.signatures.version4 import TIME_FORM
+from storage.s3.signatures.claim import (
+    PAYLOAD,
+    TIME_FORM,
+    UNSIGNED,
+    Claim,
+    mismatch,
+    needed,
+    parsed_date,
+    require_clock,
+)
 
 # The signed parameters of the query. The list is that of botocore; S3's documents list a part of it.
 SIGNED = frozenset(

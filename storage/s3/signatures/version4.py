@@ -15,12 +15,21 @@ from storage.s3.addresses import Address
 from storage.s3.errors import S3Error
 from storage.s3.signatures import canonical
 from storage.s3.signatures.chain import Chain
-from storage.s3.signatures.claim import PAYLOAD, SKEW, UNSIGNED, Claim, mismatch, needed, parsed_date, require_clock
+from storage.s3.signatures.claim import (
+    PAYLOAD,
+    SKEW,
+    TIME_FORM,
+    UNSIGNED,
+    Claim,
+    mismatch,
+    needed,
+    parsed_date,
+    require_clock,
+)
 
 LONGEST = 7 * 86400  # A presigned address is good for at most this many seconds.
 SERVICE = "s3"
 TERMINATOR = "aws4_request"
-TIME_FORM = "%Y%m%dT%H%M%SZ"
 
 _PART = re.compile(r"\s*(Credential|SignedHeaders|Signature)\s*=\s*([^,\s]*)\s*")
 

@@ -166,6 +166,8 @@ def test_nginx_logs_no_token_of_a_share_link_and_no_signature() -> None:
         "GET /share%2f%31a.b-c%2Fa?x=1 HTTP/1.1": "GET /share%2f...%2Fa?x=1 HTTP/1.1",
         "GET /files?share HTTP/1.1": "GET /files?share HTTP/1.1",
         "GET /bucket/key?X-Amz-Signature=12ab&x-id=1 HTTP/1.1": "GET /bucket/key?X-Amz-Signature=...&x-id=1 HTTP/1.1",
+        "GET /bucket/key?Signature=1%2Bab&Expires=1 HTTP/1.1": "GET /bucket/key?Signature=...&Expires=1 HTTP/1.1",
+        "GET /bucket/key?a=1&Signature=12ab HTTP/1.1": "GET /bucket/key?a=1&Signature=... HTTP/1.1",
         "GET /bucket/key?X-Amz-Signature=12ab HTTP/1.1": "GET /bucket/key?X-Amz-Signature=... HTTP/1.1",
     }.items():
         mask = next((mask for mask in masks if mask.match(asked)), None)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
@@ -21,9 +21,9 @@ from storage.s3.errors import S3Error
 from storage.s3.signatures import canonical
 from storage.s3.signatures.reading import claimed
 from storage.s3.signatures.version4 import Version4
+from tests.support.s3 import HOST, environ_of
 
 KEY, SECRET = "OCCEXAMPLEEXAMPLE000", "Secret" * 6
-HOST = "storage.example:5005"
 HARD = [
     "a b",
     "a+b",
@@ -41,22 +41,6 @@ HARD = [
     "a/../b",
 ]
 keys = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=40)
-
-
-def environ_of(request: AWSRequest) -> dict[str, Any]:
-    """The WSGI environment in which the server sees a request that botocore has signed."""
-    prepared = request.prepare()
-    parts = urlsplit(prepared.url)
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": prepared.method,
-        "QUERY_STRING": parts.query,
-        "RAW_URI": parts.path + (f"?{parts.query}" if parts.query else ""),
-        "HTTP_HOST": HOST,
-    }
-    for name, value in prepared.headers.items():
-        text = value if isinstance(value, str) else value.decode("latin-1")
-        environ[canonical.variable(name)] = text
-    return environ
 
 
 def in_header(key: str, region: str = "occ", **parameters: str) -> AWSRequest:

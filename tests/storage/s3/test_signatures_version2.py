@@ -22,24 +22,12 @@ from storage.s3.signatures.reading import claimed
 from storage.s3.signatures.version2 import Version2
 from tests.support.cluster import content_of
 from tests.support.posts import code_of, post
-from tests.support.s3 import HOST, ask, client_of, refused
+from tests.support.s3 import HOST, ask, client_of, environ_of, refused
 
 KEY, SECRET = "OCCEXAMPLEEXAMPLE000", "Secret" * 6
 Make = Callable[..., Any]
 keys = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=40)
 HARD = ["a b", "a+b", "a%2Fb", "a//b", "~x", "é", "a&b=c", "a?acl#c", "'(!*)'", "%"]
-
-
-def environ_of(request: AWSRequest, host: str = HOST) -> dict[str, Any]:
-    """The WSGI environment in which the server sees a request that botocore has signed."""
-    parts = urlsplit(request.url)
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": request.method,
-        "QUERY_STRING": parts.query,
-        "RAW_URI": parts.path + (f"?{parts.query}" if parts.query else ""),
-        "HTTP_HOST": host,
-    }
-    return environ | {canonical.variable(name): value for name, value in request.headers.items()}
 
 
 def in_header(path: str = "/bucket/key", method: str = "PUT", **headers: str) -> AWSRequest:
